@@ -30,7 +30,7 @@ _QUEUE_LIMIT = 256
 _SHARED_CHUNK = 32  # prompt tokens in a step beside answers that are being written
 _GROWTH = 32  # cells kept free for each running answer before one more is admitted
 _PROGRESS_SECONDS = 0.2
-_FLUSH_SECONDS = 0.05
+_FLUSH_SECONDS = 0.1
 
 
 @dataclass(slots=True, eq=False)
@@ -261,7 +261,7 @@ class Engine:
     # ------------------------------------------------------------ messages
 
     def _flush(self) -> None:
-        """Pass on new text, at most every 50 ms: each message costs the reader a wake-up."""
+        """Pass on new text, at most every 100 ms: each message costs the reader a wake-up."""
         now = time.perf_counter()
         if now - self._flushed < _FLUSH_SECONDS:
             return

@@ -25,6 +25,10 @@ from nbllm.core.catalogue import bundled_models
 PROMPT = "Write a very long story about a lighthouse, a whale and a storm. Do not stop early."
 CONTEXT = 2048
 THREADS = len(os.sched_getaffinity(0))
+RENDERED = (  # as the model's own template has it: all variants read the same tokens
+    "<|im_start|>system\nYou are a helpful AI assistant named SmolLM, trained by Hugging Face"
+    f"<|im_end|>\n<|im_start|>user\n{PROMPT}<|im_end|>\n<|im_start|>assistant\n"
+)
 
 BARE = """
 import ctypes, os, sys, time
@@ -43,7 +47,7 @@ params.flash_attn_type = lib.LLAMA_FLASH_ATTN_TYPE_ENABLED
 context, vocab = lib.llama_init_from_model(model, params), lib.llama_model_get_vocab(model)
 assert context, "llama.cpp made no context"
 sampler = lib.llama_sampler_init_greedy()
-text = (f"<|im_start|>user\\n{prompt}<|im_end|>\\n<|im_start|>assistant\\n").encode()
+text = prompt.encode()
 room = (lib.llama_token * 512)()
 count = lib.llama_tokenize(vocab, text, len(text), room, 512, True, True)
 
@@ -79,10 +83,10 @@ asyncio.run(main(*sys.argv[1:]))
 """
 
 
-def asked_over_pipes(code: str, path: str) -> Callable[[int], float]:
+def asked_over_pipes(code: str, path: str, prompt: str) -> Callable[[int], float]:
     """Decodes in a process that runs ``code`` and takes the number of tokens line by line."""
     process = subprocess.Popen(
-        [sys.executable, "-c", code, path, str(CONTEXT), str(THREADS), PROMPT],
+        [sys.executable, "-c", code, path, str(CONTEXT), str(THREADS), prompt],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
@@ -149,8 +153,8 @@ def main() -> None:
     path = str(bundled_models()[0].path)
     notebook = Notebook(path)
     variants = {
-        "bare": asked_over_pipes(BARE, path),
-        "engine": asked_over_pipes(ENGINE, path),
+        "bare": asked_over_pipes(BARE, path, RENDERED),
+        "engine": asked_over_pipes(ENGINE, path, PROMPT),
         "notebook": notebook.decode,
     }
     for decode in variants.values():
