@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from nbllm.core.placement import Placement
+
 __all__ = [
     "Completed",
     "ContentPart",
@@ -300,8 +302,9 @@ class ModelInfo:
     ``context_length`` in tokens. ``model`` is the vendor's id where it differs from ``name``.
     ``api_key_env`` names an environment variable; a key itself is never part of this.
     ``options`` and ``load`` are this model's defaults. ``source`` says where the entry is from.
-    ``device`` and ``memory_bytes`` (weights, caches and buffers, as the engine reports them) are
-    known of loaded local models only.
+    ``placement`` (where it was put, and the bytes that were predicted), ``device`` and
+    ``memory_bytes`` (weights, caches and buffers, as the engine reports them) are known of loaded
+    local models only.
     """
 
     name: str
@@ -320,6 +323,7 @@ class ModelInfo:
     size_bytes: int | None = field(default=None, compare=False)
     memory_bytes: int | None = field(default=None, compare=False)
     device: str | None = field(default=None, compare=False)
+    placement: Placement | None = field(default=None, compare=False, repr=False)
     source: Literal["config", "bundled", "found", "vendor"] = field(default="config", compare=False)
     config_file: Path | None = field(default=None, compare=False, repr=False)
 

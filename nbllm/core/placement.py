@@ -1,0 +1,64 @@
+"""Where a model goes on this machine, and what it takes there."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal, TypeAlias
+
+__all__ = ["KvType", "MemoryParts", "Placement"]
+
+KvType: TypeAlias = Literal["f16", "q8_0", "q4_0"]
+"""How keys and values are stored; a quantized one needs flash attention."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MemoryParts:
+    """What a model takes on one device, in bytes.
+
+    ``weights``: its tensors. ``kv``: keys, values and recurrent states of the whole context.
+    ``compute``: buffers of the computation, outputs included. ``overhead``: what comes with it,
+    such as a process, a driver's context or tables of the vocabulary.
+    """
+
+    weights: int = 0
+    kv: int = 0
+    compute: int = 0
+    overhead: int = 0
+
+    @property
+    def total(self) -> int:
+        """All parts together."""
+        return self.weights + self.kv + self.compute + self.overhead
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Placement:
+    """How a local model is loaded, what it takes, and why so.
+
+    ``device`` names where the layers are computed: "CPU", "GPU 0", "GPU 0 + GPU 1" or, partly
+    offloaded, "GPU 0 + CPU". ``memory`` has the bytes of each device by its name. ``gpu_layers``
+    counts the layers on GPUs, ``tensor_split`` their share for each GPU (empty: one GPU or none).
+    ``context_length`` is in tokens, shared by ``parallel`` requests. ``exact`` says that the
+    bytes are llama.cpp's own, else they are computed from the header. ``reason`` is a sentence
+    or two for the reader.
+    """
+
+    device: str
+    memory: Mapping[str, MemoryParts]
+    context_length: int
+    parallel: int
+    threads: int
+    batch_threads: int
+    gpu_layers: int = 0
+    tensor_split: tuple[float, ...] = ()
+    kv_type: KvType = "f16"
+    flash_attention: bool = True
+    batch_tokens: int = 512
+    exact: bool = False
+    reason: str = field(default="", compare=False)
+
+    @property
+    def total_bytes(self) -> int:
+        """All parts on all devices."""
+        return sum(parts.total for parts in self.memory.values())
