@@ -38,6 +38,7 @@ class Answer:
 
     def __init__(self, model: str, *, clock: Callable[[], float] = time.monotonic) -> None:
         self.wake = threading.Event()
+        self.has_begun = False
         self._model, self._clock = model, clock
         self._began = clock()
         self._first_token_seconds: float | None = None
@@ -48,8 +49,11 @@ class Answer:
         self._prompt: PromptProgress | None = None
         self._retry: RetryScheduled | None = None
 
-    async def follow(self, events: AsyncGenerator[Event, None]) -> GenerationResult:
-        """Collect ``events`` to their end; the result is that of the last one."""
+    async def follow(
+        self, events: AsyncGenerator[Event, None], model: str | None = None
+    ) -> GenerationResult:
+        """Collect the ``events`` of ``model`` to their end; the result is that of the last one."""
+        self._model, self._began, self.has_begun = model or self._model, self._clock(), True
         async with aclosing(events):
             async for event in events:
                 if isinstance(event, Completed):

@@ -1,0 +1,51 @@
+"""``%llm`` and ``%%llm``: ask a model."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from IPython.core.error import UsageError
+from IPython.core.magic import line_cell_magic, magics_class, no_var_expand
+
+from nbllm.notebook.arguments import parse, parse_flags
+from nbllm.notebook.failures import brief_errors
+from nbllm.notebook.flags import ASK, parser_of, with_help
+from nbllm.notebook.session import SessionMagics
+
+if TYPE_CHECKING:
+    from argparse import Namespace
+
+__all__ = ["AskMagics"]
+
+
+@magics_class
+class AskMagics(SessionMagics):
+    """The magics that ask."""
+
+    @no_var_expand
+    @with_help(ASK)
+    @line_cell_magic
+    def llm(self, line: str, cell: str | None = None) -> None:
+        """Ask a model; the answer appears while it is written, and stays in ``_llm``.
+
+        ``%%llm`` sends the cell, ``%llm`` the rest of its line. The variable ``_llm`` holds the
+        whole result: text, model, device, usage, timings, and how it ended. An interrupt stops
+        the answer and keeps what has come.
+        """
+        if cell is None:
+            args, prompt = parse_flags(parser_of(self, "llm"), line)
+        else:
+            args, prompt = parse(parser_of(self, "llm"), line), cell
+        if args.name and args.model:
+            raise UsageError(f"two models are named: {args.name} and {args.model}")
+        if not prompt.strip():
+            raise UsageError("there is nothing to ask: write the prompt behind %llm or below %%llm")
+        with brief_errors():
+            self._ask(prompt, args)
+
+    def _ask(self, prompt: str, args: Namespace) -> None:
+        from nbllm.notebook.asking import ask
+        from nbllm.notebook.pipeline import prepared, question_from
+
+        question = prepared(self.session, question_from(self.session, prompt, args))
+        ask(self.session, question, self.session.open_view("llm"))

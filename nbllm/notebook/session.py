@@ -1,0 +1,95 @@
+"""What the magics of one shell share: the models, the loop, the settings, the last results."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from contextlib import ExitStack
+from typing import TYPE_CHECKING
+
+from IPython.core.magic import Magics
+
+from nbllm.notebook.settings import NbLLM
+
+if TYPE_CHECKING:
+    from IPython.core.interactiveshell import InteractiveShell
+
+    from nbllm.core.model_manager import ModelManager
+    from nbllm.core.types import GenerationResult, LoadOptions
+    from nbllm.notebook.display import View
+    from nbllm.notebook.loop import LoopThread
+
+__all__ = ["RESULT_VARIABLE", "NotebookSession", "SessionMagics"]
+
+RESULT_VARIABLE = "_llm"
+RESULTS_KEPT = 50
+
+
+class NotebookSession:
+    """The magics of one shell, from ``%load_ext`` to ``%unload_ext``.
+
+    ``get_manager`` gives the models; it is called when they are first needed, since loading the
+    extension must cost nothing. ``results`` holds the last answers, the newest at its end.
+    """
+
+    def __init__(self, shell: InteractiveShell, get_manager: Callable[[], ModelManager]) -> None:
+        self.shell = shell
+        self.settings = NbLLM(parent=shell)
+        self.results: deque[GenerationResult] = deque(maxlen=RESULTS_KEPT)
+        self._get_manager = get_manager
+        self._bridge: LoopThread | None = None
+        self._at_close = ExitStack()
+
+    @property
+    def manager(self) -> ModelManager:
+        """The models that the magics use."""
+        return self._get_manager()
+
+    @property
+    def loop(self) -> LoopThread:
+        """The thread in which coroutines run for the magics."""
+        from nbllm.notebook.loop import LoopThread
+
+        if self._bridge is None:
+            self._bridge = LoopThread()
+            self._at_close.callback(self._bridge.close)
+        return self._bridge
+
+    def magic_name(self, name: str) -> str:
+        """What the magic ``llm…`` is called in this shell."""
+        return self.settings.magic_prefix + name.removeprefix("llm")
+
+    def open_view(self, name: str) -> View:
+        """The place where the magic ``name`` shows its progress and its answer."""
+        from nbllm.notebook.display import open_view
+
+        return open_view(self.shell, self.magic_name(name))
+
+    def load_options(self) -> LoadOptions:
+        """How models are loaded where a flag does not say otherwise."""
+        from nbllm.core.types import LoadOptions
+
+        return LoadOptions(context_length=self.settings.context or None)
+
+    def keep(self, result: GenerationResult, variable: str | None = None) -> None:
+        """Put an answer into ``_llm``, and into ``variable``."""
+        self.results.append(result)
+        names = [RESULT_VARIABLE, *([variable] if variable else [])]
+        self.shell.user_ns.update(dict.fromkeys(names, result))
+
+    def at_close(self, callback: Callable[[], object]) -> None:
+        """Have ``callback`` called when the extension is unloaded; the last given comes first."""
+        self._at_close.callback(callback)
+
+    def close(self) -> None:
+        """Give back all that was opened in this session; the models that are loaded stay so."""
+        self._at_close.close()
+        self._bridge = None
+
+
+class SessionMagics(Magics):
+    """A group of magics over one session. What it opens it has closed with ``at_close``."""
+
+    def __init__(self, session: NotebookSession) -> None:
+        super().__init__(session.shell)
+        self.session = session

@@ -1,0 +1,55 @@
+"""The settings of the magics, for ``%config NbLLM`` and ``ipython_config.py``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from traitlets import Bool, Dict, Integer, TraitError, Unicode, validate
+from traitlets.config import Configurable
+
+__all__ = ["NbLLM"]
+
+
+class NbLLM(Configurable):
+    """How the magics behave, in one kernel. ``c.NbLLM.model = "phi"`` sets one in a config file."""
+
+    model = Unicode("", help="The model that answers where none is named; empty: the last.").tag(
+        config=True
+    )
+    system = Unicode("", help="Instructions that stand before every prompt.").tag(config=True)
+    options = Dict(help="Generation options that flags override: {'temperature': 0.2}.").tag(
+        config=True
+    )
+    device = Unicode("", help="Where models are loaded that say nothing else.").tag(config=True)
+    context = Integer(
+        0, min=0, help="The context of loaded models in tokens; 0: nbllm's choice."
+    ).tag(config=True)
+    show_status = Bool(
+        default_value=True, help="The line under an answer: model, tokens, speed, cost."
+    ).tag(config=True)
+    show_reasoning = Bool(
+        default_value=True, help="The model's reasoning, folded, above its answer."
+    ).tag(config=True)
+    stop_button = Bool(
+        default_value=True, help="A Stop button beside answers that take a while."
+    ).tag(config=True)
+    magic_prefix = Unicode("llm", help="What the names of the magics begin with.").tag(config=True)
+
+    @validate("magic_prefix")
+    def _check_prefix(self, proposal: Any) -> str:
+        prefix: str = proposal["value"]
+        if not prefix.isidentifier():
+            raise TraitError(f"magic_prefix: {prefix!r} cannot begin the name of a magic")
+        return prefix
+
+    @validate("options")
+    def _check_options(self, proposal: Any) -> dict[str, Any]:
+        from nbllm.core.errors import InvalidOptionError
+        from nbllm.core.model_interface import options_from
+
+        options: dict[str, Any] = proposal["value"]
+        try:
+            options_from(options)
+        except InvalidOptionError as error:
+            raise TraitError(str(error)) from None
+        return options
