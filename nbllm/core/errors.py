@@ -8,7 +8,8 @@
     ├── MissingDependencyError      an optional package is absent; names the pip install line
     ├── ModelNotFoundError          no model of this name; suggests the closest ones
     ├── ModelLoadError              a model was found and could not be loaded
-    │   └── ModelFileError          its file is absent, damaged, truncated or not a GGUF
+    │   ├── ModelFileError          its file is absent, damaged, truncated or not a GGUF
+    │   └── DoesNotFitError         memory is too small; carries the bytes and what would fit
     └── ModelError                  a loaded model failed; carries the partial text
         ├── ModelClosedError        the model was unloaded
         ├── UnsupportedError        this model or vendor has no such ability; says what to use
@@ -44,6 +45,7 @@ __all__ = [
     "BadRequestError",
     "ConfigError",
     "ContextLengthError",
+    "DoesNotFitError",
     "EngineCrashedError",
     "EngineError",
     "InterruptedStreamError",
@@ -139,6 +141,27 @@ class ModelLoadError(NbllmError):
 
 class ModelFileError(ModelLoadError):
     """The model's file is absent, damaged, truncated, or not a GGUF."""
+
+
+class DoesNotFitError(ModelLoadError):
+    """The model does not fit into the memory that it may use, and nothing was loaded.
+
+    ``needed_bytes`` is what it takes as it was asked for, ``available_bytes`` what there is for
+    it where it was to go; ``remedies`` are sentences, each of something that would make it fit.
+    """
+
+    def __init__(
+        self,
+        model: str,
+        problem: str,
+        *,
+        needed_bytes: int,
+        available_bytes: int,
+        remedies: tuple[str, ...] = (),
+    ) -> None:
+        self.needed_bytes, self.available_bytes = needed_bytes, available_bytes
+        self.remedies = remedies
+        super().__init__(model, "\n".join([problem, *(f"- {remedy}" for remedy in remedies)]))
 
 
 class ModelError(NbllmError):

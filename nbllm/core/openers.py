@@ -14,9 +14,11 @@ from pathlib import Path
 from typing import TypeAlias
 
 from nbllm.core.model_interface import ModelInterface
+from nbllm.core.placement import Placement
+from nbllm.core.resources import Resources
 from nbllm.core.types import ModelInfo
 
-__all__ = ["LoadControl", "Opener", "describe_file", "open_model"]
+__all__ = ["LoadControl", "Opener", "Planner", "describe_file", "open_model", "plan_model"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,14 +36,32 @@ class LoadControl:
 Opener: TypeAlias = Callable[[ModelInfo, LoadControl], ModelInterface]
 """Opens a model, blocking; runs in a thread of its own. Raises ``ModelLoadError`` and kin."""
 
+Planner: TypeAlias = Callable[[ModelInfo, Resources], Placement | None]
+"""Says where a model would go on a machine, as ``plan_model`` does."""
+
 _LOCAL, _CLOUD = "nbllm.local.llama_cpp_model", "nbllm.cloud.cloud_model"
-_FILES = "nbllm.local.gguf"
+_FILES, _PLANS = "nbllm.local.gguf", "nbllm.local.plans"
 
 
 def open_model(info: ModelInfo, control: LoadControl) -> ModelInterface:
     """Open any model, by the function of this name in the module that knows its kind."""
     opener: Opener = import_module(_LOCAL if info.local else _CLOUD).open_model
     return opener(info, control)
+
+
+def plan_model(info: ModelInfo, resources: Resources) -> Placement | None:
+    """Where a model goes on a machine with these resources, and what it takes there.
+
+    None for a model of the cloud. The answer comes from the file's header within milliseconds;
+    give resources with more free memory to ask what would be if another model were unloaded.
+
+    Raises ``DoesNotFitError`` where it fits nowhere, or not where ``info.load`` wants it,
+    ``InvalidOptionError`` where that names a device that is not there, and ``ModelFileError``.
+    """
+    if not info.local:
+        return None
+    planner: Planner = import_module(_PLANS).plan_model
+    return planner(info, resources)
 
 
 def describe_file(path: Path) -> ModelInfo:

@@ -3,13 +3,35 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from nbllm.core.errors import InvalidOptionError
+from nbllm.core.placement import KV_TYPES, KvType
 
-__all__ = ["GenerationOptions", "LoadOptions", "Tool"]
+__all__ = ["ENGINE_OPTIONS", "GenerationOptions", "LoadOptions", "Tool"]
+
+ENGINE_OPTIONS = (
+    "typical_p",
+    "top_n_sigma",
+    "dynatemp_range",
+    "dynatemp_exponent",
+    "xtc_probability",
+    "xtc_threshold",
+    "repeat_last_n",
+    "dry_multiplier",
+    "dry_base",
+    "dry_allowed_length",
+    "dry_sequence_breakers",
+    "mirostat",
+    "mirostat_tau",
+    "mirostat_eta",
+    "grammar",
+    "ignore_eos",
+)
+"""Options of llama.cpp, by its server's names; servers like it take them, vendors do not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +55,24 @@ class GenerationOptions:
     the answer must follow. ``reasoning_effort`` is the vendor's word, such as "low" or "high".
     ``extra`` is merged into a vendor's request body as it is.
 
+    ``logit_bias`` adds to the logits of tokens before anything else looks at them: pairs, or a
+    mapping, of a token's id or a text, all of whose tokens are meant, and a number; -100 forbids.
+    ``logprobs`` asks for the log-probability of each token of the answer, and for those of so many
+    of the likeliest in its place (0: of none).
+
+    What follows is llama.cpp's own and stays at its server's defaults unless it is set.
+    ``typical_p`` keeps locally typical tokens (1: off), ``top_n_sigma`` those within so many
+    standard deviations of the best (0: off). ``dynatemp_range`` lets the temperature move so far
+    either way with the entropy, shaped by ``dynatemp_exponent``. XTC drops, with
+    ``xtc_probability`` (0: off), all but the least likely of the tokens above ``xtc_threshold``.
+    The penalties look back over ``repeat_last_n`` tokens. DRY subtracts ``dry_multiplier`` (0: off)
+    times ``dry_base`` to the power of how much longer than ``dry_allowed_length`` a token would
+    make a repetition; ``dry_sequence_breakers`` end one. ``mirostat`` 1 or 2 keeps the surprise at
+    ``mirostat_tau``, learning at ``mirostat_eta``, in place of every other way to narrow the
+    choice. ``grammar`` is GBNF that the answer must follow, its first rule named ``root``.
+    ``ignore_eos`` forbids the tokens that end an answer. Generation also ends at any of
+    ``stop_tokens``, each an id or the text of one token.
+
     The last four are for models behind HTTP and are never sent: how many seconds connecting, the
     first token and each pause after it may take, and for how many seconds after a request began
     a failure is answered by another attempt (0: never).
@@ -53,22 +93,46 @@ class GenerationOptions:
     tools: tuple[Tool, ...] | None = None
     tool_choice: str | None = None
     extra: Mapping[str, Any] | None = None
+    logit_bias: tuple[tuple[int | str, float], ...] | None = None
+    logprobs: int | None = None
+    typical_p: float | None = None
+    top_n_sigma: float | None = None
+    dynatemp_range: float | None = None
+    dynatemp_exponent: float | None = None
+    xtc_probability: float | None = None
+    xtc_threshold: float | None = None
+    repeat_last_n: int | None = None
+    dry_multiplier: float | None = None
+    dry_base: float | None = None
+    dry_allowed_length: int | None = None
+    dry_sequence_breakers: tuple[str, ...] | None = None
+    mirostat: int | None = None
+    mirostat_tau: float | None = None
+    mirostat_eta: float | None = None
+    grammar: str | None = None
+    ignore_eos: bool | None = None
+    stop_tokens: tuple[int | str, ...] | None = None
     connect_timeout: float | None = None
     first_token_timeout: float | None = None
     stall_timeout: float | None = None
     max_retry_seconds: float | None = None
 
     def __post_init__(self) -> None:
-        stop = (self.stop,) if isinstance(self.stop, str) else self.stop
-        object.__setattr__(self, "stop", None if stop is None else tuple(stop))
+        for name in ("stop", "dry_sequence_breakers", "stop_tokens"):
+            object.__setattr__(self, name, _listed(getattr(self, name)))
+        object.__setattr__(self, "logit_bias", _biases(self.logit_bias))
         for name, (low, high) in _OPTION_RANGES.items():
             _check_number(name, getattr(self, name), low, high)
-        for name in ("max_tokens", "top_k", "seed"):
+        for name in _WHOLE:
             value = getattr(self, name)
             if value is not None and not isinstance(value, int):
                 raise InvalidOptionError(name, f"{value!r} is not a whole number")
-        if stop is not None and not all(isinstance(text, str) and text for text in stop):
-            raise InvalidOptionError("stop", "give one or more texts, none of them empty")
+        for name in ("stop", "dry_sequence_breakers"):
+            _check_texts(name, getattr(self, name) or ())
+        if not all(map(_is_token, self.stop_tokens or ())):
+            raise InvalidOptionError("stop_tokens", "give the ids of tokens, or their texts")
+        if self.response_schema is not None and self.grammar is not None:
+            raise InvalidOptionError("grammar", "an answer follows it or response_schema; drop one")
 
     def merged(self, over: GenerationOptions) -> GenerationOptions:
         """These options with every value that ``over`` sets in its place."""
@@ -89,6 +153,20 @@ _OPTION_RANGES: dict[str, tuple[float, float]] = {
     "presence_penalty": (-2, 2),
     "frequency_penalty": (-2, 2),
     "seed": (0, 2**63 - 1),
+    "logprobs": (0, 100),
+    "typical_p": (0, 1),
+    "top_n_sigma": (0, math.inf),
+    "dynatemp_range": (0, math.inf),
+    "dynatemp_exponent": (0, math.inf),
+    "xtc_probability": (0, 1),
+    "xtc_threshold": (0, 1),
+    "repeat_last_n": (0, 2**20),
+    "dry_multiplier": (0, math.inf),
+    "dry_base": (1, math.inf),
+    "dry_allowed_length": (0, 2**20),
+    "mirostat": (0, 2),
+    "mirostat_tau": (0, math.inf),
+    "mirostat_eta": (0, 1),
     "connect_timeout": (1e-3, math.inf),
     "first_token_timeout": (1e-3, math.inf),
     "stall_timeout": (1e-3, math.inf),
@@ -100,13 +178,19 @@ _OPTION_RANGES: dict[str, tuple[float, float]] = {
 class LoadOptions:
     """How to put a local model into memory. None leaves the choice to nbllm.
 
+    ``device`` is "CPU", "GPU" (whichever fit), or GPUs by their index: "GPU 0", "GPU 0 + GPU 1".
     ``context_length`` is in tokens, shared by all requests that run at the same time.
-    ``gpu_layers`` counts the layers on GPUs (-1: all). ``threads`` is the number of CPU threads;
-    without it as many are used as other processes leave cores. ``parallel`` bounds the requests
-    that are answered at the same time.
+    ``kv_type`` says how keys and values are stored ("q8_0" takes half of "f16", "q4_0" a
+    quarter), ``flash_attention`` whether attention is computed in blocks, without which keys and
+    values cannot be quantized. ``gpu_layers`` counts the layers on GPUs (-1: all). ``threads`` is
+    the number of CPU threads; without it as many are used as other processes leave cores.
+    ``parallel`` bounds the requests that are answered at the same time.
     """
 
+    device: str | None = None
     context_length: int | None = None
+    kv_type: KvType | None = None
+    flash_attention: bool | None = None
     gpu_layers: int | None = None
     threads: int | None = None
     parallel: int | None = None
@@ -117,6 +201,17 @@ class LoadOptions:
             _check_number(name, value, low, high)
             if value is not None and not isinstance(value, int):
                 raise InvalidOptionError(name, f"{value!r} is not a whole number")
+        if self.device is not None:
+            object.__setattr__(self, "device", _device_name(self.device))
+        if self.kv_type not in (None, *KV_TYPES):
+            problem = f"{self.kv_type!r} is none of {', '.join(KV_TYPES)}"
+            raise InvalidOptionError("kv_type", problem)
+        if not isinstance(self.flash_attention, bool | None):
+            problem = f"{self.flash_attention!r} is neither true nor false"
+            raise InvalidOptionError("flash_attention", problem)
+        if self.flash_attention is False and self.kv_type not in (None, "f16"):
+            problem = f"{self.kv_type} needs flash attention, which is turned off"
+            raise InvalidOptionError("kv_type", problem)
 
     def merged(self, over: LoadOptions) -> LoadOptions:
         """These options with every value that ``over`` sets in its place."""
@@ -133,6 +228,62 @@ _LOAD_RANGES: dict[str, tuple[float, float]] = {
     "threads": (1, 1024),
     "parallel": (1, 256),
 }
+_DEVICE = re.compile(r"cpu|gpu|gpu ?\d{1,3}(?: ?[+,] ?gpu ?\d{1,3})*", re.ASCII)
+
+
+def _device_name(value: object) -> str:
+    """A device as placements call it: "gpu0,gpu1" becomes "GPU 0 + GPU 1"."""
+    if not isinstance(value, str) or not _DEVICE.fullmatch(value.strip().lower()):
+        raise InvalidOptionError(
+            "device", f'{value!r} is none of "CPU", "GPU", "GPU 0" and "GPU 0 + GPU 1"'
+        )
+    indexes = dict.fromkeys(map(int, re.findall(r"\d+", value)))
+    return " + ".join(f"GPU {index}" for index in indexes) or value.strip().upper()
+
+
+_WHOLE = (
+    "max_tokens",
+    "top_k",
+    "seed",
+    "logprobs",
+    "repeat_last_n",
+    "dry_allowed_length",
+    "mirostat",
+)
+
+
+def _listed(value: Any) -> Any:
+    """One value, or several, as a tuple; None stays what it is."""
+    if value is None:
+        return None
+    return (value,) if isinstance(value, str | int) else tuple(value)
+
+
+def _biases(value: Any) -> tuple[tuple[int | str, float], ...] | None:
+    """Pairs of token and bias, from a mapping or from pairs."""
+    if value is None:
+        return None
+    pairs = value.items() if isinstance(value, Mapping) else value
+    try:
+        biases = tuple((token, bias) for token, bias in pairs)
+    except (TypeError, ValueError):
+        raise InvalidOptionError("logit_bias", "give pairs of a token and a number") from None
+    for token, bias in biases:
+        if not _is_token(token):
+            raise InvalidOptionError("logit_bias", f"{token!r} is neither a token's id nor a text")
+        _check_number("logit_bias", bias, -math.inf, 1e6)
+    return biases
+
+
+def _is_token(value: object) -> bool:
+    if isinstance(value, str):
+        return bool(value)
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+
+
+def _check_texts(name: str, texts: tuple[Any, ...]) -> None:
+    if not all(isinstance(text, str) and text for text in texts):
+        raise InvalidOptionError(name, "give one or more texts, none of them empty")
 
 
 def _check_number(name: str, value: object, low: float, high: float) -> None:

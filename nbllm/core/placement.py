@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal, TypeAlias
+from typing import Literal, TypeAlias, get_args
 
-__all__ = ["KvType", "MemoryParts", "Placement"]
+__all__ = ["KV_TYPES", "KvType", "MemoryParts", "Placement"]
 
 KvType: TypeAlias = Literal["f16", "q8_0", "q4_0"]
 """How keys and values are stored; a quantized one needs flash attention."""
+
+KV_TYPES: tuple[KvType, ...] = get_args(KvType)
+"""From the most exact to the smallest."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,17 +15,15 @@ from itertools import pairwise
 from math import prod
 from pathlib import Path
 from types import MappingProxyType
-from typing import Literal, NamedTuple, TypeAlias
+from typing import Literal, NamedTuple
 
 from nbllm.core.errors import ModelFileError
+from nbllm.core.model_shape import TensorInfo, Value
 from nbllm.local.gguf_cursor import Cursor
 from nbllm.local.gguf_foreign import foreign_format
 from nbllm.local.gguf_types import TENSOR_TYPES, tensor_type_label
 
-__all__ = ["Header", "TensorInfo", "Value", "read_header"]
-
-Value: TypeAlias = bool | int | float | str | tuple[bool | int | float, ...]
-"""A metadata value. Arrays of texts and arrays of many numbers are counted, not kept."""
+__all__ = ["Header", "read_header"]
 
 # Far above any real model (some thousand tensors, some hundred keys), and low enough to bound the
 # work that a hostile file can cause.
@@ -53,25 +51,6 @@ _NUMBERS = {
     11: "q",
     12: "d",
 }
-
-
-@dataclass(frozen=True, slots=True)
-class TensorInfo:
-    """A tensor's description. ``shape`` is in elements, the contiguous dimension first.
-
-    ``size_bytes`` is without padding, except for a ``type_number`` that nbllm does not know.
-    """
-
-    name: str
-    shape: tuple[int, ...]
-    type_number: int
-    elements: int
-    size_bytes: int
-
-    @property
-    def type_label(self) -> str:
-        """How its numbers are stored, such as "Q4_K"."""
-        return tensor_type_label(self.type_number)
 
 
 @dataclass(frozen=True, slots=True)
@@ -260,7 +239,8 @@ def _measured(cursor: Cursor, tensor: _Placed, end: int) -> TensorInfo:
         if prod(tensor.shape[:1]) % known.block_elements:
             raise cursor.damaged(f"rows of {tensor.shape[0]} cannot be stored as {known.label}")
         size = elements // known.block_elements * known.block_bytes
-    return TensorInfo(tensor.name, tensor.shape, tensor.type_number, elements, size)
+    label = tensor_type_label(tensor.type_number)
+    return TensorInfo(tensor.name, tensor.shape, tensor.type_number, label, elements, size)
 
 
 def _check_end(cursor: Cursor, end: int) -> None:

@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 from nbllm.core.errors import ModelFileError
-from nbllm.local.gguf import SplitInfo, model_info_from_gguf, read_shape
+from nbllm.core.model_shape import SplitInfo
+from nbllm.local.gguf import model_info_from_gguf, read_shape
 from nbllm.local.gguf_types import FILE_TYPES, TENSOR_TYPES
 
 Fill = Callable[[gguf.GGUFWriter], None]

@@ -20,7 +20,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from nbllm.core.errors import ModelFileError
-from nbllm.local.gguf import ModelShape, model_info_from_gguf, read_shape
+from nbllm.core.model_shape import ModelShape
+from nbllm.local.gguf import model_info_from_gguf, read_shape
 from nbllm.local.gguf_header import read_header
 from nbllm.local.gguf_types import TENSOR_TYPES
 
