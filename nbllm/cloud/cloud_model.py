@@ -114,6 +114,11 @@ class CloudModel(ModelInterface):
         """Whether it was not closed."""
         return not self._pool.closed
 
+    @property
+    def device(self) -> str:
+        """The host that answers."""
+        return self._host or super().device
+
     async def describe(self) -> ModelInfo:
         """The model with what its server tells of it: its id there and its context length.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
-from typing import Any, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 from nbllm.core.errors import InvalidOptionError, NbllmError, UnsupportedError
 from nbllm.core.images import image
@@ -25,6 +25,9 @@ from nbllm.core.types import (
     TokenCount,
 )
 
+if TYPE_CHECKING:
+    from nbllm.core.activity import Activity
+
 __all__ = ["ModelInterface", "to_messages"]
 
 
@@ -33,6 +36,16 @@ class ModelInterface(ABC):
 
     def __init__(self, info: ModelInfo) -> None:
         self.info = info
+        self._activity: Activity | None = None
+
+    def report_to(self, activity: Activity) -> None:
+        """From now on every stream passes through ``activity``, which watches and records it."""
+        self._activity = activity
+
+    @property
+    def device(self) -> str:
+        """Where it runs: the devices of this machine, or the host behind which it is."""
+        return self.info.device or ("CPU" if self.info.local else "cloud")
 
     @property
     def name(self) -> str:
@@ -66,7 +79,8 @@ class ModelInterface(ABC):
         Raises ``InvalidOptionError`` at once, and from the iteration whatever the model raises,
         with the partial text in ``partial_text``.
         """
-        return self._events(self._request(prompt, system, options, overrides))
+        events = self._events(self._request(prompt, system, options, overrides))
+        return events if self._activity is None else self._activity.follow(self, events)
 
     async def generate(
         self,

@@ -14,6 +14,7 @@ from types import TracebackType
 from typing import Any
 
 from nbllm.core import catalogue, openers
+from nbllm.core.activity import Activity
 from nbllm.core.errors import (
     ConfigError,
     InvalidOptionError,
@@ -22,6 +23,7 @@ from nbllm.core.errors import (
     ModelLoadError,
     ModelNotFoundError,
 )
+from nbllm.core.history import GenerationLog
 from nbllm.core.model_config import load_config, save_config
 from nbllm.core.model_interface import ModelInterface
 from nbllm.core.suggest import closest, did_you_mean
@@ -67,7 +69,8 @@ class ModelManager:
     One manager may be used from several event loops and threads at once; it stores no loop.
     ``models`` are configured entries, ``folder`` is searched for files (the current folder at
     the time of the search by default), ``open_model`` opens an entry and can be replaced by a
-    fake from ``nbllm.testing``.
+    fake from ``nbllm.testing``. ``activity`` holds the generations that run, ``history`` those
+    that have ended.
     """
 
     def __init__(
@@ -77,6 +80,8 @@ class ModelManager:
         folder: Path | None = None,
         open_model: openers.Opener = openers.open_model,
     ) -> None:
+        self.history = GenerationLog()
+        self.activity = Activity(self.history)
         self._configured = {info.name: info for info in models}
         self._folder = folder
         self._open_model = open_model
@@ -324,6 +329,7 @@ class ModelManager:
             if stale is not None:
                 asyncio.run(stale.aclose())
             model = self._open_model(load.asked, load.control)
+            model.report_to(self.activity)
         except BaseException as error:  # noqa: BLE001 - whatever it is, the waiting ones get it
             self._end(load)
             load.future.set_exception(error)
