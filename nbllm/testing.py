@@ -141,10 +141,11 @@ class FakeModel(ModelInterface):
         """Vectors of the texts' lengths and numbers of words."""
         import numpy as np
 
-        self._check_open()
-        given = [texts] if isinstance(texts, str) else list(texts)
-        vectors = [[len(text), len(text.split())] for text in given]
-        return Embeddings(np.array(vectors, dtype=np.float32).reshape(-1, 2), self.name)
+        with self.uses:
+            self._check_open()
+            given = [texts] if isinstance(texts, str) else list(texts)
+            vectors = [[len(text), len(text.split())] for text in given]
+            return Embeddings(np.array(vectors, dtype=np.float32).reshape(-1, 2), self.name)
 
     async def aclose(self) -> None:  # noqa: D102
         self._is_open = False

@@ -24,6 +24,7 @@ from nbllm.core.types import (
     TextPart,
     TokenCount,
 )
+from nbllm.core.uses import Uses
 
 if TYPE_CHECKING:
     from nbllm.core.activity import Activity
@@ -37,6 +38,9 @@ class ModelInterface(ABC):
     def __init__(self, info: ModelInfo) -> None:
         self.info = info
         self._activity: Activity | None = None
+        self.uses = Uses(info.name)
+        """The requests under way. Streams are counted here; what else a model is asked, it counts
+        itself, by ``with self.uses:``. While there are any, no manager takes its memory away."""
 
     def report_to(self, activity: Activity) -> None:
         """From now on every stream passes through ``activity``, which watches and records it."""
@@ -79,8 +83,14 @@ class ModelInterface(ABC):
         Raises ``InvalidOptionError`` at once, and from the iteration whatever the model raises,
         with the partial text in ``partial_text``.
         """
-        events = self._events(self._request(prompt, system, options, overrides))
+        events = self._counted(self._request(prompt, system, options, overrides))
         return events if self._activity is None else self._activity.follow(self, events)
+
+    async def _counted(self, request: GenerationRequest) -> AsyncGenerator[Event, None]:
+        with self.uses:
+            async with aclosing(self._events(request)) as events:
+                async for event in events:
+                    yield event
 
     async def generate(
         self,

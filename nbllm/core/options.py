@@ -184,7 +184,9 @@ class LoadOptions:
     quarter), ``flash_attention`` whether attention is computed in blocks, without which keys and
     values cannot be quantized. ``gpu_layers`` counts the layers on GPUs (-1: all). ``threads`` is
     the number of CPU threads; without it as many are used as other processes leave cores.
-    ``parallel`` bounds the requests that are answered at the same time.
+    ``parallel`` bounds the requests that are answered at the same time. After ``keep_alive``
+    seconds without a request the model is unloaded, cloud models too; without it, it stays until
+    it is unloaded or its memory is needed for another.
     """
 
     device: str | None = None
@@ -194,8 +196,10 @@ class LoadOptions:
     gpu_layers: int | None = None
     threads: int | None = None
     parallel: int | None = None
+    keep_alive: float | None = None
 
     def __post_init__(self) -> None:
+        _check_number("keep_alive", self.keep_alive, 0, _MAX_KEEP_ALIVE_SECONDS)
         for name, (low, high) in _LOAD_RANGES.items():
             value = getattr(self, name)
             _check_number(name, value, low, high)
@@ -222,6 +226,7 @@ class LoadOptions:
         return {f.name: value for f in fields(self) if (value := getattr(self, f.name)) is not None}
 
 
+_MAX_KEEP_ALIVE_SECONDS = 1e9
 _LOAD_RANGES: dict[str, tuple[float, float]] = {
     "context_length": (16, 2**31 - 1),
     "gpu_layers": (-1, 2**31 - 1),

@@ -267,12 +267,13 @@ class LlamaCppModel(ModelInterface):
 
     async def _ask(self, frame: Frame) -> Frame:
         """Send a question and wait for its one answer."""
-        number, mailbox = self._open_mailbox()
-        try:
-            await asyncio.to_thread(self._worker.send, {**frame, "id": number})
-            reply = (await mailbox.take())[0]
-        finally:
-            self._close_mailbox(number, cancel=False)
+        with self.uses:
+            number, mailbox = self._open_mailbox()
+            try:
+                await asyncio.to_thread(self._worker.send, {**frame, "id": number})
+                reply = (await mailbox.take())[0]
+            finally:
+                self._close_mailbox(number, cancel=False)
         if reply["op"] != "reply":
             raise self._error(reply, "")
         return reply

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from nbllm.core.types import FinishReason, GenerationResult, ModelInfo
+from nbllm.core.words import size_words
 
-__all__ = ["loading_words", "ready_words", "size_words", "status_words"]
+__all__ = ["loading_words", "ready_words", "status_words"]
 
 _SEPARATOR = " · "
 _EARLY_ENDS = {
@@ -16,12 +17,6 @@ _EARLY_ENDS = {
     FinishReason.PAUSE: "paused by the vendor",
     FinishReason.TOOL_CALLS: "asks for tools",
 }
-
-
-def size_words(size_bytes: int) -> str:
-    """A size for reading: "92 MiB", "4.1 GiB"."""
-    mib = size_bytes / 2**20
-    return f"{mib:,.0f} MiB" if mib < 1000 else f"{mib / 1024:,.1f} GiB"
 
 
 def loading_words(model: str, fraction: float) -> str:

@@ -17,7 +17,7 @@ from nbllm.core.types import (
     Usage,
 )
 from nbllm.notebook.answer import Answer
-from nbllm.notebook.words import ready_words, size_words, status_words
+from nbllm.notebook.words import ready_words, status_words
 from nbllm.testing import fake_info
 
 RESULT = GenerationResult(text="all", model="tiny", finish_reason=FinishReason.STOP)
@@ -134,11 +134,3 @@ def test_the_ready_line() -> None:
     assert ready_words(local, 0.94) == "tiny ready on GPU 0 in 0.9 s · context 8,192 · 92 MiB"
     cloud = fake_info("gpt-4o", local=False, context_length=None)
     assert ready_words(cloud) == "gpt-4o ready"
-
-
-@pytest.mark.parametrize(
-    ("size", "words"),
-    [(0, "0 MiB"), (92 << 20, "92 MiB"), (1000 << 20, "1.0 GiB"), (70 << 30, "70.0 GiB")],
-)
-def test_sizes(size: int, words: str) -> None:
-    assert size_words(size) == words

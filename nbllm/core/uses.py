@@ -1,0 +1,103 @@
+"""``Uses``: the requests that a model works on, and the one moment at which it takes no more."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterable
+
+from nbllm.core.errors import ModelClosedError
+
+__all__ = ["HAND_OVER_SECONDS", "Uses", "retire_idle"]
+
+HAND_OVER_SECONDS = 0.5
+"""So long a model that was handed out and not used yet counts as busy: whoever asked for it must
+find it there, even where another load waits for just its memory."""
+
+# One lock for all models: several can only be found idle and closed at one moment under one lock.
+# It is held for as long as a counter takes.
+_LOCK = threading.Lock()
+
+
+class Uses:
+    """Counts the requests of a model, as the context manager that each of them runs in.
+
+    It may be entered from any thread, any number of times at once. Entering raises
+    ``ModelClosedError`` once the model was retired.
+    """
+
+    def __init__(self, model: str) -> None:
+        self._model = model
+        self._count = 0
+        self._last = time.monotonic()
+        self._held_until = 0.0
+        self._reason: str | None = None
+        self._on_idle: Callable[[], None] = lambda: None
+
+    def __enter__(self) -> None:
+        with _LOCK:
+            if self._reason is not None:
+                raise ModelClosedError(self._model, self._reason)
+            self._count += 1
+            self._held_until = 0.0
+
+    def __exit__(self, *_: object) -> None:
+        with _LOCK:
+            self._count -= 1
+            self._last = time.monotonic()
+            is_idle = self._count == 0
+        if is_idle:
+            self._on_idle()
+
+    def when_idle(self, call: Callable[[], None]) -> None:
+        """From now on call ``call`` whenever the last request ends, in the thread of its end."""
+        self._on_idle = call
+
+    def hand_out(self) -> None:
+        """Somebody got the model and is about to use it."""
+        with _LOCK:
+            self._last = time.monotonic()
+            if self._count == 0:
+                self._held_until = self._last + HAND_OVER_SECONDS
+
+    @property
+    def count(self) -> int:
+        """The requests under way."""
+        return self._count
+
+    @property
+    def busy(self) -> bool:
+        """Whether requests are under way, or are expected because it was just handed out."""
+        with _LOCK:
+            return self._is_busy(time.monotonic())
+
+    @property
+    def last_used(self) -> float:
+        """When the last request ended or the model was handed out; by ``time.monotonic``."""
+        return self._last
+
+    @property
+    def held_until(self) -> float:
+        """The end of the time in which its first use is expected; by ``time.monotonic``."""
+        return self._held_until
+
+    def _is_busy(self, now: float) -> bool:
+        return self._count > 0 or now < self._held_until
+
+    def _retire(self, reason: str) -> None:
+        self._reason = reason
+
+
+def retire_idle(models: Iterable[Uses], reason: str) -> bool:
+    """Close all of the models to requests, or none of them where one is busy; whether they are.
+
+    ``reason`` is what a request says that comes too late.
+    """
+    chosen = list(models)
+    with _LOCK:
+        now = time.monotonic()
+        if any(uses._is_busy(now) for uses in chosen):  # noqa: SLF001 - of this module
+            return False
+        for uses in chosen:
+            uses._retire(reason)  # noqa: SLF001
+    return True

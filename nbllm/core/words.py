@@ -1,0 +1,22 @@
+"""Sizes and durations as a reader likes them."""
+
+from __future__ import annotations
+
+__all__ = ["duration_words", "size_words"]
+
+
+def size_words(size_bytes: int) -> str:
+    """A size for reading: "92 MiB", "4.1 GiB"."""
+    mib = size_bytes / 2**20
+    return f"{mib:,.0f} MiB" if mib < 1000 else f"{mib / 1024:,.1f} GiB"
+
+
+def duration_words(seconds: float) -> str:
+    """A duration for reading: "0.4 s", "12 s", "12 min", "3 h", "2 days"."""
+    if seconds < 90:
+        return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
+    minutes = seconds / 60
+    if minutes < 90:
+        return f"{minutes:.0f} min"
+    hours = minutes / 60
+    return f"{hours:.0f} h" if hours < 36 else f"{hours / 24:.0f} days"
