@@ -28,6 +28,7 @@ from nbllm.core.types import (
     ReasoningPart,
     TextDelta,
     TextPart,
+    TokenLogprob,
     ToolCall,
     ToolCallDelta,
     Usage,
@@ -83,6 +84,7 @@ class Answer:
         self.finish_reason: FinishReason | None = None
         self.raw_finish_reason: str | None = None
         self.refusal = ""
+        self.logprobs: list[TokenLogprob] = []
 
     def text(self, more: str) -> Sequence[Event]:
         """More text, in the segment that is open or a new one."""
@@ -169,6 +171,7 @@ class Answer:
             refusal=self.refusal or None,
             usage=self.usage,
             seed=seed,
+            logprobs=tuple(self.logprobs),
         )
 
 

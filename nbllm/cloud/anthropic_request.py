@@ -9,6 +9,7 @@ from typing import Any
 from nbllm.cloud.schemas import closed_schema
 from nbllm.cloud.wire import ID_END, image_source, merge, vendor_value
 from nbllm.core.errors import UnsupportedError
+from nbllm.core.options import ENGINE_OPTIONS
 from nbllm.core.types import (
     ContentPart,
     GenerationOptions,
@@ -32,7 +33,16 @@ _MAX_TOKENS = 16_384
 """The API insists on a limit. All models in service can write this much, and an answer that
 reaches it says so."""
 
-_NOWHERE = ("min_p", "repeat_penalty", "presence_penalty", "frequency_penalty")
+_NOWHERE = (
+    "min_p",
+    "repeat_penalty",
+    "presence_penalty",
+    "frequency_penalty",
+    "logit_bias",
+    "logprobs",
+    "stop_tokens",
+    *ENGINE_OPTIONS,
+)
 _COUNTED = ("model", "messages", "system", "tools", "tool_choice", "thinking", "output_config")
 
 

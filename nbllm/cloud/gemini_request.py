@@ -8,6 +8,7 @@ from typing import Any
 
 from nbllm.cloud.wire import ID_END, image_source, merge, vendor_value
 from nbllm.core.errors import UnsupportedError
+from nbllm.core.options import ENGINE_OPTIONS
 from nbllm.core.types import (
     ContentPart,
     GenerationOptions,
@@ -30,7 +31,7 @@ VENDOR = "gemini"
 CALL_PREFIX = "nbllm-call-"
 """Begins the ids that we give to calls, because most of the vendor's have none."""
 
-_NOWHERE = ("min_p", "repeat_penalty")
+_NOWHERE = ("min_p", "repeat_penalty", "logit_bias", "logprobs", "stop_tokens", *ENGINE_OPTIONS)
 _CONFIG = {
     "max_tokens": "maxOutputTokens",
     "temperature": "temperature",

@@ -13,7 +13,14 @@ from nbllm.cloud.answer import AnswerParser, Segment
 from nbllm.cloud.error_bodies import is_failure
 from nbllm.cloud.sse import ServerSentEvent
 from nbllm.cloud.wire import MalformedError, count, load_json, mapping, sequence, text
-from nbllm.core.types import Event, FinishReason, GenerationRequest, ModelInfo, Usage
+from nbllm.core.types import (
+    Event,
+    FinishReason,
+    GenerationRequest,
+    ModelInfo,
+    TokenLogprob,
+    Usage,
+)
 
 __all__ = ["ChatParser"]
 
@@ -92,6 +99,9 @@ class ChatParser(AnswerParser):
         if len(delta) > 1 or content is None:
             self.answer.refusal += text(delta.get("refusal"), "refusal")
             self._read_calls(delta, events)
+        if choice.get("logprobs"):
+            told = mapping(choice["logprobs"], "logprobs")
+            self.answer.logprobs += map(_logprob, sequence(told.get("content"), "content"))
         if choice.get("finish_reason") is not None:
             self._read_end(choice)
 
@@ -145,6 +155,19 @@ class ChatParser(AnswerParser):
                 begins = bool(name and identity and identity != segment.id)
                 return None if begins else segment
         return None
+
+
+def _logprob(value: object) -> TokenLogprob:
+    token = mapping(value, "a log-probability")
+    number, data = token.get("logprob"), token.get("bytes")
+    if not isinstance(number, int | float):
+        raise MalformedError("a log-probability is no number")
+    try:
+        octets = bytes(data) if isinstance(data, list) else None
+    except (TypeError, ValueError):
+        raise MalformedError("a token's bytes are no bytes") from None
+    top = tuple(map(_logprob, sequence(token.get("top_logprobs"), "top_logprobs")))
+    return TokenLogprob(text(token.get("token"), "token"), float(number), octets, top)
 
 
 def _reasoning(delta: Mapping[str, Any]) -> str:

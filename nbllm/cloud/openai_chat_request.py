@@ -13,6 +13,7 @@ from typing import Any
 from nbllm.cloud.schemas import strict_schema
 from nbllm.cloud.wire import data_url, host_of, merge
 from nbllm.core.errors import InvalidOptionError, UnsupportedError
+from nbllm.core.options import ENGINE_OPTIONS
 from nbllm.core.types import (
     ContentPart,
     GenerationOptions,
@@ -77,7 +78,11 @@ def _sampling(info: ModelInfo, options: GenerationOptions) -> dict[str, Any]:
     body = {name: value for name in names if (value := getattr(options, name)) is not None}
     if options.stop:
         body["stop"] = list(options.stop)
-    others = ("top_k", "min_p", "repeat_penalty")
+    if options.logit_bias is not None:
+        body["logit_bias"] = _biases(info, options.logit_bias)
+    if options.logprobs is not None:
+        body |= {"logprobs": True, "top_logprobs": options.logprobs}
+    others = ("top_k", "min_p", "repeat_penalty", "stop_tokens", *ENGINE_OPTIONS)
     more = {name: value for name in others if (value := getattr(options, name)) is not None}
     if more and is_openai(info):
         raise UnsupportedError(
@@ -86,7 +91,19 @@ def _sampling(info: ModelInfo, options: GenerationOptions) -> dict[str, Any]:
     if "repeat_penalty" in more:
         # llama-server and LM Studio call it repeat_penalty, vLLM and OpenRouter like this.
         more["repetition_penalty"] = more["repeat_penalty"]
+    if "stop_tokens" in more:
+        more["stop_token_ids"] = more.pop("stop_tokens")  # vLLM's name
     return body | more
+
+
+def _biases(info: ModelInfo, biases: tuple[tuple[int | str, float], ...]) -> dict[str, float]:
+    """The API knows tokens by their ids only."""
+    for token, _ in biases:
+        if not isinstance(token, int):
+            raise UnsupportedError(
+                info.name, f"its logit_bias takes the ids of tokens; {token!r} is a text"
+            )
+    return {str(token): bias for token, bias in biases}
 
 
 def _tools(options: GenerationOptions) -> dict[str, Any]:

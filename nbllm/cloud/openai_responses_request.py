@@ -14,6 +14,7 @@ from nbllm.cloud.openai_chat_request import model_id
 from nbllm.cloud.schemas import strict_schema
 from nbllm.cloud.wire import ID_END, data_url, merge
 from nbllm.core.errors import UnsupportedError
+from nbllm.core.options import ENGINE_OPTIONS
 from nbllm.core.types import (
     ContentPart,
     GenerationOptions,
@@ -30,10 +31,12 @@ from nbllm.core.types import (
 
 __all__ = ["CHAT_ONLY", "count_body", "responses_body", "sealed"]
 
-CHAT_ONLY = ("stop", "presence_penalty", "frequency_penalty")
-"""Options that this API does not have and Chat Completions has; ``seed`` is the fourth."""
+CHAT_ONLY = ("stop", "presence_penalty", "frequency_penalty", "logit_bias", "logprobs")
+"""Options that this API does not have and Chat Completions has; ``seed`` is one more.
 
-_NOWHERE = ("top_k", "min_p", "repeat_penalty")
+Log-probabilities it has too, but of the models that reason, which are its own, none gives them."""
+
+_NOWHERE = ("top_k", "min_p", "repeat_penalty", "stop_tokens", *ENGINE_OPTIONS)
 _COUNTED = ("model", "input", "instructions", "tools", "tool_choice", "text", "reasoning")
 
 

@@ -103,6 +103,16 @@ def _texts(value: Any) -> tuple[str, ...]:
     return (value,) if isinstance(value, str) else tuple(map(_any_text, _list(value)))
 
 
+def _biases(value: Any) -> Any:
+    if isinstance(value, dict):
+        return value
+    return tuple(tuple(_list(pair)) for pair in _list(value))
+
+
+def _tokens_or_texts(value: Any) -> Any:
+    return value if isinstance(value, str | int) else tuple(_list(value))
+
+
 def _tools(value: Any) -> tuple[Tool, ...]:
     return tuple(map(_tool, _list(value)))
 
@@ -142,5 +152,10 @@ OPTION_KEYS: Mapping[str, Callable[[Any], Any]] = {
     "tools": _tools,
     "tool_choice": _text,
     "extra": _object,
+    "logit_bias": _biases,
+    "dry_sequence_breakers": _texts,
+    "grammar": _text,
+    "ignore_eos": _flag,
+    "stop_tokens": _tokens_or_texts,
 }
 """The options that need a reader; those that are numbers check themselves."""

@@ -46,6 +46,7 @@ __all__ = [
     "TextPart",
     "Timings",
     "TokenCount",
+    "TokenLogprob",
     "Tool",
     "ToolCall",
     "ToolCallDelta",
@@ -258,11 +259,27 @@ class Timings:
     total_seconds: float | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class TokenLogprob:
+    """A token of an answer, and the natural logarithm of its probability at its place.
+
+    ``data`` are its bytes, which alone need be no whole characters, where ``text`` has U+FFFD;
+    None where a vendor tells none. ``top`` are the likeliest tokens in its place, best first.
+    """
+
+    text: str
+    logprob: float
+    data: bytes | None = None
+    top: tuple[TokenLogprob, ...] = ()
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GenerationResult:
     """A whole answer, or as much of it as there is.
 
     ``model`` is the name under which the model was loaded, ``device`` where it ran.
+    ``logprobs`` are those of the answer's tokens, where ``GenerationOptions.logprobs`` asked for
+    them: of the model's own distribution, before any sampling option changes it.
     ``refusal`` is the vendor's explanation where ``finish_reason`` is a refusal or a filter.
     ``raw_finish_reason`` is the engine's or vendor's own word.
     """
@@ -279,6 +296,7 @@ class GenerationResult:
     refusal: str | None = None
     raw_finish_reason: str | None = None
     device: str | None = None
+    logprobs: tuple[TokenLogprob, ...] = field(default=(), repr=False)
 
     @property
     def tokens_per_second(self) -> float | None:

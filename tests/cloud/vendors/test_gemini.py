@@ -115,6 +115,8 @@ def test_options_are_sent_only_where_they_are_set(model: Any, ask: Any) -> None:
     assert "topK" not in body(model, ask(top_k=0, seed=1))["generationConfig"]
     with pytest.raises(UnsupportedError, match="min_p"):
         body(model, ask(min_p=0.1))
+    with pytest.raises(UnsupportedError, match="logprobs or mirostat"):
+        body(model, ask(logprobs=1, mirostat=2))
 
 
 @pytest.mark.parametrize(

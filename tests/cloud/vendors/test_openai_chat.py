@@ -15,6 +15,7 @@ from nbllm.core.types import (
     ReasoningPart,
     TextDelta,
     TextPart,
+    TokenLogprob,
     ToolCall,
     ToolCallDelta,
 )
@@ -196,6 +197,18 @@ def test_only_the_first_choice_counts(model: Any, read: Any) -> None:
     other = {"choices": [{"index": 1, "delta": {"content": "B"}, "finish_reason": "length"}]}
     result = read(ADAPTER, model, frames(other, delta(content="A"), END, other))[1]
     assert (result.text, result.finish_reason) == ("A", "stop")
+
+
+def test_log_probabilities_of_all_chunks_are_in_the_result(model: Any, read: Any) -> None:
+    other = {"token": "Ho", "logprob": -2.5, "bytes": [72, 111]}
+    first = {"token": "Hi", "logprob": -0.1, "bytes": [72, 105], "top_logprobs": [other]}
+    told = [{**delta(content="Hi")["choices"][0], "logprobs": {"content": [first]}}]
+    more = [
+        {**delta(content="!")["choices"][0], "logprobs": {"content": [{**other, "bytes": None}]}}
+    ]
+    _, result = read(ADAPTER, model, frames({"choices": told}, {"choices": more}, END))
+    best = TokenLogprob("Hi", -0.1, b"Hi", (TokenLogprob("Ho", -2.5, b"Ho"),))
+    assert result.logprobs == (best, TokenLogprob("Ho", -2.5))
 
 
 def test_done_ends_the_stream(model: Any, ask: Any) -> None:

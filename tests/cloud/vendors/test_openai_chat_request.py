@@ -102,6 +102,23 @@ def test_what_only_other_servers_know_is_not_sent_to_openai(
     assert sent["repeat_penalty"] == sent["repetition_penalty"] == 1.1
 
 
+def test_biases_and_log_probabilities_have_openais_names(model: Any, ask: Any) -> None:
+    sent = body(model, ask(logit_bias={15043: -100, 7: 2.5}, logprobs=3))
+    assert sent["logit_bias"] == {"15043": -100, "7": 2.5}
+    assert (sent["logprobs"], sent["top_logprobs"]) == (True, 3)
+    with pytest.raises(UnsupportedError, match="ids of tokens; ' Paris' is a text"):
+        body(model, ask(logit_bias={" Paris": 1.0}))
+
+
+def test_llama_cpps_samplers_go_to_servers_like_it_only(model: Any, server: Any, ask: Any) -> None:
+    chosen = {"dry_multiplier": 0.8, "xtc_probability": 0.5, "mirostat": 2, "ignore_eos": True}
+    sent = body(server, ask(**chosen, stop_tokens=[2]))
+    assert {key: sent[key] for key in chosen} == chosen
+    assert sent["stop_token_ids"] == (2,)
+    with pytest.raises(UnsupportedError, match="mirostat"):
+        body(model, ask(**chosen))
+
+
 def test_deadlines_and_retries_are_not_sent(model: Any, ask: Any) -> None:
     sent = body(model, ask(connect_timeout=1.0, stall_timeout=1.0, max_retry_seconds=1.0))
     assert sent.keys() == body(model, ask()).keys()

@@ -1,0 +1,47 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from nbllm.core.errors import InvalidOptionError
+from nbllm.core.options import GenerationOptions
+
+
+def test_biases_are_pairs_however_they_are_given() -> None:
+    pairs = ((5, -100.0), (" Paris", 2.0))
+    assert GenerationOptions(logit_bias=dict(pairs)).logit_bias == pairs  # type: ignore[arg-type]
+    assert GenerationOptions(logit_bias=[list(p) for p in pairs]).logit_bias == pairs  # type: ignore[arg-type, misc]
+
+
+def test_one_stop_token_or_breaker_is_a_list_of_one() -> None:
+    options = GenerationOptions(stop_tokens=2, dry_sequence_breakers="\n")  # type: ignore[arg-type]
+    assert options.stop_tokens == (2,)
+    assert options.dry_sequence_breakers == ("\n",)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "problem"),
+    [
+        ("logit_bias", {"": 1.0}, "neither a token's id nor a text"),
+        ("logit_bias", {5: "much"}, "not a number"),
+        ("logit_bias", {5: float("inf")}, "not between"),
+        ("logit_bias", 7, "pairs"),
+        ("logit_bias", ["ab", "c"], "pairs"),
+        ("stop_tokens", (True,), "ids of tokens"),
+        ("stop_tokens", (-1,), "ids of tokens"),
+        ("mirostat", 3, "between 0 and 2"),
+        ("mirostat", 1.5, "not a whole number"),
+        ("logprobs", -1, "between"),
+        ("dry_sequence_breakers", ("",), "none of them empty"),
+    ],
+)
+def test_what_no_sampler_takes_is_refused(name: str, value: Any, problem: str) -> None:
+    with pytest.raises(InvalidOptionError, match=problem) as caught:
+        GenerationOptions(**{name: value})
+    assert caught.value.option == name
+
+
+def test_an_answer_follows_one_grammar() -> None:
+    with pytest.raises(InvalidOptionError, match="response_schema"):
+        GenerationOptions(grammar='root ::= "a"', response_schema={"type": "object"})
