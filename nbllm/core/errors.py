@@ -3,7 +3,9 @@
 ::
 
     NbllmError
+    ├── AnswerFormError             an answer has not the form that was asked for; carries the text
     ├── ConfigError                 a model config cannot be read; names file, entry and key
+    ├── ConversationError           a conversation is not there, or its file cannot be used
     ├── InvalidOptionError          a generation or load option has a value that cannot work
     ├── MissingDependencyError      an optional package is absent; names the pip install line
     ├── ModelNotFoundError          no model of this name; suggests the closest ones
@@ -38,6 +40,7 @@ from __future__ import annotations
 from pathlib import Path
 
 __all__ = [
+    "AnswerFormError",
     "ApiConnectionError",
     "ApiError",
     "ApiTimeoutError",
@@ -45,6 +48,7 @@ __all__ = [
     "BadRequestError",
     "ConfigError",
     "ContextLengthError",
+    "ConversationError",
     "DoesNotFitError",
     "EngineCrashedError",
     "EngineError",
@@ -94,6 +98,25 @@ class ConfigError(NbllmError):
         if key is not None:
             where.append(f"key {key!r}")
         super().__init__(f"{', '.join(where)}: {problem}" if where else problem)
+
+
+class ConversationError(NbllmError):
+    """A conversation cannot be found, named, read or written.
+
+    ``conversation`` is its name, or its file.
+    """
+
+    def __init__(self, conversation: str, problem: str) -> None:
+        self.conversation = conversation
+        super().__init__(f"conversation {conversation!r}: {problem}")
+
+
+class AnswerFormError(NbllmError, ValueError):
+    """An answer has not the form that was asked for, such as JSON; its text is in ``text``."""
+
+    def __init__(self, form: str, problem: str, *, text: str) -> None:
+        self.form, self.text = form, text
+        super().__init__(f"the answer is no {form}: {problem}")
 
 
 class InvalidOptionError(NbllmError, ValueError):
