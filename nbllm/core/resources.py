@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
-__all__ = ["CpuInfo", "GpuInfo", "MemoryInfo", "Resources"]
+__all__ = ["CpuInfo", "EngineDevices", "GpuInfo", "GpuProcess", "MemoryInfo", "Resources"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
@@ -13,8 +14,11 @@ class CpuInfo:
 
     ``usable_cores`` is what this process may use under its affinity and the quotas of its
     control groups, so 1.5 is possible; ``limit`` says in words what makes it less than
-    ``logical_cores``, None where nothing does. ``features`` names the instruction sets that matter
-    to llama.cpp, where the system lists them. None: unknown.
+    ``logical_cores``, None where nothing does. ``usable_physical_cores`` counts the cores behind
+    the processors it may run on, hyper-threads not counted and quotas aside, and
+    ``performance_cores`` the fast ones of the machine where there are two kinds. ``features``
+    names the instruction sets that matter to llama.cpp, where the system lists them.
+    None: unknown.
     """
 
     model: str | None
@@ -24,6 +28,8 @@ class CpuInfo:
     logical_cores: int
     usable_cores: float
     limit: str | None = None
+    usable_physical_cores: int | None = None
+    performance_cores: int | None = None
     features: tuple[str, ...] = ()
 
     def __str__(self) -> str:
@@ -75,12 +81,31 @@ class MemoryInfo:
         return f"<MemoryInfo {self}>"
 
 
+@dataclass(frozen=True, slots=True)
+class GpuProcess:
+    """A process that computes or draws on a GPU; its ``memory_bytes`` there, None: unknown."""
+
+    pid: int
+    memory_bytes: int | None = None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class GpuInfo:
-    """A graphics processor; None: unknown.
+    """A graphics processor, or an instance (MIG) of a divided one; None: unknown.
 
-    ``index`` is its number in the driver's own order. ``unified_memory`` says that it shares the
-    main memory, in which case the ``vram`` fields may be None. ``compute_capability`` is CUDA's.
+    ``index`` is the number in the order of NVIDIA's driver, which is that of the PCI bus; GPUs of
+    other makers are numbered after those. An instance has the index of the whole GPU and a
+    ``mig_index`` of its own. ``label``, such as "GPU 0" or "GPU 0 MIG 1", is unique.
+
+    ``unified_memory`` says that it computes in the main memory, in which case the ``vram`` fields
+    may be None (``Resources.gpu_total_bytes`` knows what to say then). The ``gtt`` fields are
+    main memory that AMD's driver lends to the GPU beside its VRAM. ``utilization`` is the share
+    of the last moments (0 to 1) in which it computed. ``compute_capability`` is CUDA's,
+    ``architecture`` AMD's name such as "gfx1100". ``pci_bus_id`` is written as in sysfs and in
+    llama.cpp's list of devices: "0000:65:00.0".
+
+    ``hidden`` says in words why this process cannot use it although it is there; ``note`` is what
+    else there is to know of it.
     """
 
     index: int
@@ -90,15 +115,43 @@ class GpuInfo:
     vram_total_bytes: int | None = None
     vram_free_bytes: int | None = None
     vram_used_bytes: int | None = None
+    gtt_total_bytes: int | None = None
+    gtt_used_bytes: int | None = None
     unified_memory: bool = False
+    utilization: float | None = None
+    temperature_celsius: float | None = None
+    power_watts: float | None = None
+    power_limit_watts: float | None = None
+    processes: tuple[GpuProcess, ...] | None = None
+    pci_bus_id: str | None = None
+    mig_index: int | None = None
     compute_capability: tuple[int, int] | None = None
+    architecture: str | None = None
     driver_version: str | None = None
+    hidden: str | None = None
+    note: str | None = None
+
+    @property
+    def label(self) -> str:
+        """How it is called in tables and placements."""
+        instance = "" if self.mig_index is None else f" MIG {self.mig_index}"
+        return f"GPU {self.index}{instance}"
 
     def __str__(self) -> str:
-        text = f"{self.name}, {self._memory()}"
+        parts = [self.name, self._memory()]
         if self.compute_capability:
-            text += ", compute capability {}.{}".format(*self.compute_capability)
-        return text + (f", driver {self.driver_version}" if self.driver_version else "")
+            parts.append("compute capability {}.{}".format(*self.compute_capability))
+        if self.architecture:
+            parts.append(self.architecture)
+        if self.utilization is not None:
+            parts.append(f"{self.utilization:.0%} busy")
+        if self.temperature_celsius is not None:
+            parts.append(f"{self.temperature_celsius:.0f} °C")
+        if self.power_watts is not None:
+            parts.append(f"{self.power_watts:.0f} W")
+        if self.driver_version:
+            parts.append(f"driver {self.driver_version}")
+        return ", ".join(parts) + (f" ({self.hidden})" if self.hidden else "")
 
     def _memory(self) -> str:
         if self.vram_free_bytes is not None and self.vram_total_bytes is not None:
@@ -106,21 +159,91 @@ class GpuInfo:
         return "shares the main memory" if self.unified_memory else "memory unknown"
 
     def __repr__(self) -> str:
-        return f"<GpuInfo {self.index}: {self}>"
+        return f"<GpuInfo {self.label}: {self}>"
+
+
+@dataclass(frozen=True, slots=True)
+class EngineDevices:
+    """What the installed llama.cpp itself can compute on, besides the CPU.
+
+    ``names`` are the GPUs that it lists, ``supports_gpu`` is whether it was built for any kind of
+    GPU, ``build`` names it, such as "llama-cpp-python 0.3.36".
+    """
+
+    names: tuple[str, ...]
+    supports_gpu: bool
+    build: str
+
+    def advice(self, gpus: Iterable[GpuInfo]) -> str | None:
+        """What to do so that it uses these GPUs; None where it does, or there are none."""
+        idle = next(iter(gpus), None)
+        if idle is None or self.names:
+            return None
+        if self.supports_gpu:
+            return (
+                f"{self.build} is built for GPUs, but finds none that it can use, so models run on "
+                f"the CPU in spite of the {idle.name}. Its driver may be too old for this build."
+            )
+        option, needs = _BUILDS.get(idle.vendor, _BUILD_ELSEWHERE)
+        return (
+            f"{self.build} is built for the CPU only, so models do not use the {idle.name}. "
+            f"Install a build for it ({needs}): "
+            f'CMAKE_ARGS="-D{option}=on" pip install --force-reinstall --no-cache-dir '
+            "llama-cpp-python"
+        )
+
+
+_BUILDS = {
+    "nvidia": ("GGML_CUDA", "needs NVIDIA's CUDA toolkit"),
+    "amd": ("GGML_HIP", "needs AMD's ROCm"),
+    "apple": ("GGML_METAL", "needs Xcode's command line tools"),
+}
+_BUILD_ELSEWHERE = ("GGML_VULKAN", "needs the Vulkan SDK")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class Resources:
-    """All of it; ``absences`` holds a sentence for each thing that is absent and says why."""
+    """All of it; ``absences`` holds a sentence for each thing that is absent and says why.
+
+    ``gpus`` are those that a model of this process can use, in the order in which the driver's
+    computing library numbers them; ``hidden_gpus`` are there, but out of reach, each for the
+    reason in its ``hidden``. ``engine`` is what llama.cpp makes of them, None where it has not
+    been asked.
+    """
 
     cpu: CpuInfo
     memory: MemoryInfo
     gpus: tuple[GpuInfo, ...] = ()
+    hidden_gpus: tuple[GpuInfo, ...] = ()
     absences: tuple[str, ...] = ()
+    engine: EngineDevices | None = None
+
+    def gpu_total_bytes(self, gpu: GpuInfo) -> int | None:
+        """The memory that the GPU can use: its own or, where it has none, the main memory."""
+        if gpu.vram_total_bytes is None and gpu.unified_memory:
+            return self.memory.total_bytes
+        return gpu.vram_total_bytes
+
+    def gpu_free_bytes(self, gpu: GpuInfo) -> int | None:
+        """How much of it is free; never more than there is of a main memory that it shares."""
+        if not gpu.unified_memory:
+            return gpu.vram_free_bytes
+        if gpu.vram_free_bytes is None:
+            return self.memory.available_bytes
+        return min(gpu.vram_free_bytes, self.memory.available_bytes)
 
     def __str__(self) -> str:
-        gpus = [f"GPU {gpu.index}: {gpu}" for gpu in self.gpus]
-        return "\n".join([f"CPU: {self.cpu}", f"Memory: {self.memory}", *gpus, *self.absences])
+        gpus = [f"{gpu.label}: {gpu}" for gpu in (*self.gpus, *self.hidden_gpus)]
+        advice = self.engine.advice(self.gpus) if self.engine else None
+        return "\n".join(
+            [
+                f"CPU: {self.cpu}",
+                f"Memory: {self.memory}",
+                *gpus,
+                *([advice] if advice else []),
+                *self.absences,
+            ]
+        )
 
     def __repr__(self) -> str:
         return f"<Resources\n{self}>"
