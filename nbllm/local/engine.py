@@ -236,16 +236,14 @@ class Engine:
         if row.index is None:
             self._tell_progress(task, len(row.slot.tokens))
             return
-        if task.sampler.is_argmax:
-            token = self._model.most_likely(row.index)
-        else:
-            token = self._model.sample(task.sampler.raw, row.index)
+        token = task.sampler.choose(row.index)
         task.tokens.append(token)
         task.last_token = time.perf_counter()
         if not task.first_token:
             task.first_token = task.last_token
             self._flushed = 0.0
-        piece = self._model.piece(token)
+        stops = token in task.sampler.stop_tokens
+        piece = None if stops else self._model.vocabulary.piece(token)
         if piece is not None:
             task.unsent += task.text.feed(piece)
         reason = self._reason_to_end(task, ended=piece is None)
@@ -301,6 +299,7 @@ class Engine:
                 "cached_tokens": task.cached,
                 "completion_tokens": task.written,
                 "seed": task.sampler.seed,
+                "logprobs": task.sampler.logprobs and task.sampler.logprobs.records,
                 "queue_seconds": task.started - task.arrived,
                 "prompt_seconds": task.first_token - task.started,
                 "decode_seconds": task.last_token - task.first_token,

@@ -25,6 +25,7 @@ from nbllm.core.errors import (
 )
 from nbllm.core.model_interface import ModelInterface, to_messages
 from nbllm.core.openers import LoadControl
+from nbllm.core.options import ENGINE_OPTIONS
 from nbllm.core.resource_detector import ResourceDetector
 from nbllm.core.types import (
     Completed,
@@ -42,6 +43,7 @@ from nbllm.core.types import (
     TextPart,
     Timings,
     TokenCount,
+    TokenLogprob,
     Usage,
     VendorPart,
 )
@@ -66,7 +68,11 @@ _OPTIONS = {
     "frequency_penalty",
     "seed",
     "stop",
+    "stop_tokens",
     "response_schema",
+    "logit_bias",
+    "logprobs",
+    *ENGINE_OPTIONS,
 }
 _UNDERSTOOD = (TextPart, ReasoningPart, VendorPart)  # what is not text in them is left out
 _HTTP_OPTIONS = ("connect_timeout", "first_token_timeout", "stall_timeout", "max_retry_seconds")
@@ -233,6 +239,7 @@ class LlamaCppModel(ModelInterface):
             seed=frame["seed"],
             raw_finish_reason=frame["stop"] or frame["reason"],
             device=self.info.device,
+            logprobs=tuple(map(_logprob, frame["logprobs"] or ())),
         )
 
     def _error(self, frame: Frame, partial_text: str) -> ModelError:
@@ -316,6 +323,13 @@ class LlamaCppModel(ModelInterface):
             mailboxes = list(self._mailboxes.values())
         for mailbox in mailboxes:
             mailbox.put({"op": "exit", "status": status})
+
+
+def _logprob(record: Sequence[Any]) -> TokenLogprob:
+    characters, logprob, *top = record
+    data = characters.encode("latin-1")
+    best = tuple(map(_logprob, top[0])) if top else ()
+    return TokenLogprob(data.decode(errors="replace"), logprob, data, best)
 
 
 def open_model(info: ModelInfo, control: LoadControl) -> LlamaCppModel:

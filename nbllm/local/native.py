@@ -16,7 +16,10 @@ import llama_cpp.llama_cpp as lib
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["NativeModel", "NotLoadableError", "Settings", "TokenBatch", "supports_gpu"]
+from nbllm.local.batch import TokenBatch
+from nbllm.local.vocabulary import Vocabulary
+
+__all__ = ["NativeModel", "NotLoadableError", "Settings", "supports_gpu"]
 
 _UBATCH = 512
 _BUFFER = re.compile(r"(\S+)\s+(?:model |KV |RS |compute |output )+buffer size =\s+([\d.]+) MiB")
@@ -39,54 +42,8 @@ class Settings:
     parallel: int
 
 
-class TokenBatch:
-    """A ``llama_batch`` whose arrays are numpy's, so that rows are written as slices."""
-
-    def __init__(self, capacity: int) -> None:
-        self._tokens = np.zeros(capacity, np.int32)
-        self._positions = np.zeros(capacity, np.int32)
-        self._sequences = np.zeros((capacity, 1), np.int32)
-        self._sequence_counts = np.ones(capacity, np.int32)
-        self._wants_logits = np.zeros(capacity, np.int8)
-        self._row_addresses = self._sequences.ctypes.data + 4 * np.arange(capacity, dtype=np.uintp)
-        self.capacity = capacity
-        self.raw = lib.llama_batch(
-            0,
-            _pointer(self._tokens, ctypes.c_int32),
-            None,
-            _pointer(self._positions, ctypes.c_int32),
-            _pointer(self._sequence_counts, ctypes.c_int32),
-            self._row_addresses.ctypes.data_as(ctypes.POINTER(ctypes.POINTER(ctypes.c_int32))),
-            _pointer(self._wants_logits, ctypes.c_int8),
-        )
-
-    @property
-    def size(self) -> int:
-        """Rows in the batch."""
-        return int(self.raw.n_tokens)
-
-    def clear(self) -> None:
-        """Take all rows out."""
-        self.raw.n_tokens = 0
-
-    def add(self, tokens: Sequence[int], position: int, sequence: int, *, logits: bool) -> int:
-        """Append ``tokens`` of a sequence from ``position`` on; the last row's index.
-
-        ``logits`` asks for the last row's logits.
-        """
-        start = self.size
-        end = start + len(tokens)
-        self._tokens[start:end] = tokens
-        self._positions[start:end] = np.arange(position, position + len(tokens))
-        self._sequences[start:end, 0] = sequence
-        self._wants_logits[start:end] = 0
-        self._wants_logits[end - 1] = logits
-        self.raw.n_tokens = end
-        return end - 1
-
-
 class NativeModel:
-    """A loaded model with its context; ``vocab_size`` is the number of tokens that it knows.
+    """A loaded model with its context.
 
     Sequences are numbered from 0 to ``parallel`` - 1 and share ``context_length`` cells.
     Raises ``NotLoadableError``.
@@ -95,15 +52,13 @@ class NativeModel:
     def __init__(self, settings: Settings, on_progress: Callable[[float], None]) -> None:
         self._buffers: dict[str, float] = {}
         self._callbacks: list[Any] = []
-        self._pieces: dict[int, bytes | None] = {}
         self._abort_flag = ctypes.create_string_buffer(2)
         self._embedder: Any = None
         self._route_log()
         lib.llama_backend_init()
         self.settings = settings
         self._model = self._load(on_progress)
-        self._vocab = lib.llama_model_get_vocab(self._model)
-        self.vocab_size = int(lib.llama_vocab_n_tokens(self._vocab))
+        self.vocabulary = Vocabulary(self._model)
         self._context = self._make_context(self._context_params())
         self._memory = lib.llama_get_memory(self._context)
         self.context_length = int(lib.llama_n_ctx_seq(self._context))
@@ -178,56 +133,11 @@ class NativeModel:
         """Where the weights are: "CPU", or the names of the GPUs."""
         return " + ".join(name for name in self._buffers if not _HOST.match(name)) or "CPU"
 
-    # ------------------------------------------------------------ vocabulary
-
     @property
     def chat_template(self) -> str | None:
         """The template of the file, in Jinja."""
         template = lib.llama_model_chat_template(self._model, None)
         return template.decode(errors="replace") if template else None
-
-    @property
-    def vocab(self) -> Any:
-        """llama.cpp's handle, for samplers."""
-        return self._vocab
-
-    def special_texts(self) -> tuple[str, str]:
-        """The texts of the tokens that begin and end a text; empty where there are none."""
-        ends = lib.llama_vocab_bos(self._vocab), lib.llama_vocab_eos(self._vocab)
-        first, last = ("" if t < 0 else self._read_piece(t, special=True).decode() for t in ends)
-        return first, last
-
-    def tokenize(self, text: str, *, add_special: bool, parse_special: bool) -> list[int]:
-        """The tokens of ``text``; may be called from any thread."""
-        data = text.encode(errors="replace")
-        room = len(data) + 8
-        tokens = (lib.llama_token * room)()
-        count = lib.llama_tokenize(
-            self._vocab, data, len(data), tokens, room, add_special, parse_special
-        )
-        return tokens[:count]
-
-    def detokenize(self, tokens: Sequence[int]) -> bytes:
-        """The bytes of ``tokens``, special ones included."""
-        return b"".join(self._read_piece(token, special=True) for token in tokens)
-
-    def is_token(self, token: int) -> bool:
-        """Whether the vocabulary has this token."""
-        return 0 <= token < self.vocab_size
-
-    def piece(self, token: int) -> bytes | None:
-        """The bytes that a generated token adds to the text; None for one that ends it."""
-        if token not in self._pieces:
-            ends = lib.llama_vocab_is_eog(self._vocab, token)
-            self._pieces[token] = None if ends else self._read_piece(token, special=False)
-        return self._pieces[token]
-
-    def _read_piece(self, token: int, *, special: bool) -> bytes:
-        size = -64
-        while size < 0:
-            buffer = ctypes.create_string_buffer(-size)
-            size = lib.llama_token_to_piece(self._vocab, token, buffer, len(buffer), 0, special)
-        return buffer.raw[:size]
 
     # ------------------------------------------------------------ decoding
 
@@ -239,12 +149,12 @@ class NativeModel:
         """Choose and accept the token behind ``row`` of the batch that was decoded last."""
         return int(lib.llama_sampler_sample(sampler, self._context, row))
 
-    def most_likely(self, row: int) -> int:
-        """The most likely token behind ``row``, by numpy in a tenth of a greedy sampler's time."""
-        logits = lib.llama_get_logits_ith(self._context, row)
-        values: Any = ctypes.c_float * self.vocab_size
-        values = values.from_address(ctypes.addressof(logits.contents))
-        return int(np.frombuffer(values, np.float32).argmax())
+    def logits(self, row: int) -> NDArray[np.float32]:
+        """A view on the logits behind ``row``, one a token; good until the next ``decode``."""
+        address = lib.llama_get_logits_ith(self._context, row)
+        values: Any = ctypes.c_float * self.vocabulary.size
+        values = values.from_address(ctypes.addressof(address.contents))
+        return np.frombuffer(values, np.float32)
 
     def set_abort(self, abort: bool) -> None:  # noqa: FBT001 - the one argument is the state
         """Have a running ``decode`` stop within a few milliseconds; from any thread."""
@@ -317,10 +227,6 @@ def _repacks_for_amx() -> bool:
 def supports_gpu() -> bool:
     """Whether the installed llama.cpp was built for a GPU."""
     return bool(lib.llama_supports_gpu_offload())
-
-
-def _pointer(array: NDArray[Any], kind: Any) -> Any:
-    return array.ctypes.data_as(ctypes.POINTER(kind))
 
 
 def _nonempty_string_test(prototype: Any) -> Any:

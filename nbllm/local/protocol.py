@@ -25,8 +25,9 @@ ready      ``context_length, parallel, threads, device, memory_bytes``
 unloadable ``problem``; the worker leaves
 progress   ``id, processed, total, cached``
 step       ``texts``: id, new text, and the tokens that it took, of each answer
-done       ``id, text, tokens``: the last of a text, ``reason, stop, seed`` and all the counts
-           (``…_tokens``) and times (``…_seconds``)
+done       ``id, text, tokens``: the last of a text, ``reason, stop, seed``, all the counts
+           (``…_tokens``) and times (``…_seconds``), and ``logprobs``: for each token its bytes as
+           characters up to U+00FF, its log-probability, and such pairs of the likeliest
 reply      ``id`` and what was asked for
 failed     ``id, kind, problem`` and details by kind
 ========== =====================================================================================

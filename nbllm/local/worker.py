@@ -57,7 +57,7 @@ class Intake:
     """
 
     def __init__(self, model: NativeModel, engine: Engine, outbox: Outbox) -> None:
-        bos, eos = model.special_texts()
+        bos, eos = model.vocabulary.special_texts()
         self._template = ChatTemplate(model.chat_template, bos=bos, eos=eos)
         self._model, self._engine, self._outbox = model, engine, outbox
 
@@ -80,7 +80,7 @@ class Intake:
 
     def _prompt_tokens(self, frame: Frame) -> list[int]:
         text, add_special = self._template.render(frame["messages"])
-        return self._model.tokenize(text, add_special=add_special, parse_special=True)
+        return self._model.vocabulary.tokenize(text, add_special=add_special, parse_special=True)
 
     def _generate(self, frame: Frame) -> None:
         tokens, options = self._prompt_tokens(frame), frame["options"]
@@ -90,7 +90,7 @@ class Intake:
         elif len(tokens) >= limit:
             self._refuse(frame, "context", "", prompt_tokens=len(tokens), context_length=limit)
         else:
-            sampler = Sampler(options, self._model.vocab, tokens)
+            sampler = Sampler(options, self._model, tokens)
             stop = tuple(options.get("stop", ()))
             most = options.get("max_tokens", limit)
             if not self._engine.submit(
@@ -106,20 +106,21 @@ class Intake:
         return {"tokens": len(self._prompt_tokens(frame))}
 
     def _tokenize(self, frame: Frame) -> Frame:
-        tokens = self._model.tokenize(frame["text"], add_special=False, parse_special=True)
+        tokens = self._model.vocabulary.tokenize(
+            frame["text"], add_special=False, parse_special=True
+        )
         return {"tokens": tokens}
 
     def _detokenize(self, frame: Frame) -> Frame:
-        strangers = [token for token in frame["tokens"] if not self._model.is_token(token)]
+        vocabulary = self._model.vocabulary
+        strangers = [token for token in frame["tokens"] if token not in vocabulary]
         if strangers:
-            raise ValueError(
-                f"{strangers[0]} is no token of this model's {self._model.vocab_size:,}"
-            )
-        return {"text": self._model.detokenize(frame["tokens"]).decode(errors="replace")}
+            raise ValueError(f"{strangers[0]} is no token of this model's {vocabulary.size:,}")
+        return {"text": vocabulary.detokenize(frame["tokens"]).decode(errors="replace")}
 
     def _embed(self, frame: Frame) -> Frame:
         texts = [
-            self._model.tokenize(text, add_special=True, parse_special=False)
+            self._model.vocabulary.tokenize(text, add_special=True, parse_special=False)
             for text in frame["texts"]
         ]
         if not all(texts):

@@ -1,0 +1,75 @@
+"""The vocabulary of a loaded model: text to tokens and back."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Sequence
+from functools import cached_property
+from typing import Any
+
+import llama_cpp.llama_cpp as lib
+
+__all__ = ["Vocabulary"]
+
+
+class Vocabulary:
+    """Reads the vocabulary of a model. ``raw`` is llama.cpp's handle, ``size`` counts tokens."""
+
+    def __init__(self, model: Any) -> None:
+        self.raw = lib.llama_model_get_vocab(model)
+        self.size = int(lib.llama_vocab_n_tokens(self.raw))
+        self._pieces: dict[int, bytes | None] = {}
+
+    def __contains__(self, token: int) -> bool:
+        return 0 <= token < self.size
+
+    def special_texts(self) -> tuple[str, str]:
+        """The texts of the tokens that begin and end a text; empty where there are none."""
+        ends = lib.llama_vocab_bos(self.raw), lib.llama_vocab_eos(self.raw)
+        first, last = ("" if t < 0 else self.text(t).decode(errors="replace") for t in ends)
+        return first, last
+
+    @cached_property
+    def ends(self) -> tuple[int, ...]:
+        """The tokens that end an answer."""
+        tokens = range(self.size)
+        return tuple(token for token in tokens if lib.llama_vocab_is_eog(self.raw, token))
+
+    @cached_property
+    def suppressed(self) -> tuple[int, ...]:
+        """The tokens that the model's file forbids in an answer."""
+        count = ctypes.c_int32()
+        tokens = lib.llama_vocab_get_suppress_tokens(self.raw, ctypes.byref(count))
+        return tuple(tokens[: count.value]) if tokens else ()
+
+    def tokenize(self, text: str, *, add_special: bool, parse_special: bool) -> list[int]:
+        """The tokens of ``text``; may be called from any thread."""
+        data = text.encode(errors="replace")
+        room = len(data) + 8
+        tokens = (lib.llama_token * room)()
+        count = lib.llama_tokenize(
+            self.raw, data, len(data), tokens, room, add_special, parse_special
+        )
+        return tokens[:count]
+
+    def detokenize(self, tokens: Sequence[int]) -> bytes:
+        """The bytes of ``tokens``, special ones included."""
+        return b"".join(map(self.text, tokens))
+
+    def piece(self, token: int) -> bytes | None:
+        """The bytes that a generated token adds to the text; None for one that ends it."""
+        if token not in self._pieces:
+            ends = lib.llama_vocab_is_eog(self.raw, token)
+            self._pieces[token] = None if ends else self._read(token, special=False)
+        return self._pieces[token]
+
+    def text(self, token: int) -> bytes:
+        """The bytes of a token, written out where it is special."""
+        return self._read(token, special=True)
+
+    def _read(self, token: int, *, special: bool) -> bytes:
+        size = -64
+        while size < 0:
+            buffer = ctypes.create_string_buffer(-size)
+            size = lib.llama_token_to_piece(self.raw, token, buffer, len(buffer), 0, special)
+        return buffer.raw[:size]
