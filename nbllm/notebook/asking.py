@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import time
+from concurrent.futures import CancelledError
 from pathlib import Path
 
 from nbllm.core.errors import ModelNotFoundError
 from nbllm.core.model_interface import ModelInterface
-from nbllm.core.types import FinishReason, GenerationResult, LoadOptions
+from nbllm.core.types import FinishReason, GenerationResult, LoadOptions, ModelInfo
 from nbllm.notebook.answer import Answer
+from nbllm.notebook.bundles import Ending
 from nbllm.notebook.display import TICK_SECONDS, View
 from nbllm.notebook.failures import Stopped
 from nbllm.notebook.pipeline import DELIVER, FIT, Question
+from nbllm.notebook.recipe import recipe_of
 from nbllm.notebook.session import NotebookSession
-from nbllm.notebook.words import loading_words, ready_words, status_words
+from nbllm.notebook.stop_button import StopButton
+from nbllm.notebook.words import EARLY_ENDS, loading_words, ready_words, status_words
 
 __all__ = ["Asking", "ask", "load_model"]
 
@@ -72,9 +76,10 @@ class Asking:
     """One question on its way: the work, which runs on a loop, and what there is to see of it."""
 
     def __init__(self, session: NotebookSession, question: Question, view: View) -> None:
-        self.question = question
+        self.question, self.view = question, view
         self.answer = Answer(question.model or "")
-        self._session, self._view = session, view
+        self._session = session
+        self._info: ModelInfo | None = None
         self._loading: Loading | None = None
         self._ready = ""
         self._began = time.monotonic()
@@ -82,6 +87,7 @@ class Asking:
     async def work(self) -> GenerationResult:
         """Load the model where that is still to be done, and ask it."""
         model = await self._model()
+        self._info = model.info
         for fit in FIT:
             self.question = await fit(self._session, self.question, model)
         self._began = time.monotonic()
@@ -102,62 +108,95 @@ class Asking:
         self._ready, self._loading = why + ready_words(info, loading.seconds), None
         return model
 
+    @property
+    def model(self) -> str:
+        """The name of the model that answers, as far as it is known."""
+        loading = self._loading.name if self._loading else self.question.model or ""
+        return self._info.name if self._info else loading
+
+    @property
+    def activity(self) -> str:
+        """What goes on as long as there is no text, in words; "" where it is not worth telling."""
+        if self._loading is not None:
+            return self._loading.words
+        is_slow = time.monotonic() - self._began >= NOTE_AFTER_SECONDS
+        return self.answer.activity if is_slow else ""
+
     def look(self) -> None:
-        """Show what is new; called in turn with nothing else that uses the view."""
+        """Show what is new; called in turn with all else that uses the view."""
         self._keep_ready_line()
-        loading, text = self._loading, self.answer.take_new_text()
-        if loading is not None:
-            note = loading.words
-        else:
-            is_slow = time.monotonic() - self._began >= NOTE_AFTER_SECONDS
-            note = self.answer.activity if is_slow else ""
-        if note and not text:
-            self._view.note(note)
-        self._view.add(text)
+        text = self.answer.take_new_text()
+        if not text and self.activity:
+            self.view.note(self.activity)
+        self.view.add(text)
 
     def _keep_ready_line(self) -> None:
         words, self._ready = self._ready, ""
         if words:
-            self._view.keep(words)
+            self.view.keep(words)
 
-    def end(self, result: GenerationResult) -> None:
+    def end(self, result: GenerationResult, variable: str | None) -> None:
         """Keep and show the answer, a partial one too, and hand it to those who want more."""
-        self._session.keep(result, self.question.args.output)
+        self._session.keep(result, variable)
         self._keep_ready_line()
-        self._view.finish(self.question.render(result), status_words(result))
+        self.view.finish(self._ending(result))
         for deliver in DELIVER:
             deliver(self._session, self.question, result)
 
-    def interrupted(self) -> Stopped:
-        """End the answer that the reader stopped; raise what is returned."""
-        if self._loading is not None:
-            self._view.drop_note("")
-            return Stopped(f"Loading {self._loading.name} was stopped.")
-        self.end(self.answer.partial_result(FinishReason.CANCELLED, "interrupt"))
-        return Stopped("Stopped. What had arrived is in _llm.")
+    def _ending(self, result: GenerationResult) -> Ending:
+        settings = self._session.settings
+        is_told = settings.show_status or result.finish_reason in EARLY_ENDS
+        return Ending(
+            text=self.question.render(result),
+            status=status_words(result) if is_told else "",
+            reasoning=result.reasoning if settings.show_reasoning else "",
+            recipe=recipe_of(self._info, self.question.options, result) if self._info else {},
+        )
 
-    def failed(self, error: Exception) -> None:
-        """End the answer that ``error`` broke; before there was a model there is none to end."""
-        if self._loading is None and self.answer.has_begun:
-            self.end(self.answer.partial_result(FinishReason.FAILED, type(error).__name__))
+    def stopped_result(self) -> GenerationResult | None:
+        """What had come when the reader stopped it; None where it was still loading."""
+        if self._loading is not None:
+            return None
+        return self.answer.partial_result(FinishReason.CANCELLED, "interrupt")
+
+    def failed_result(self, error: Exception) -> GenerationResult | None:
+        """What had come when ``error`` broke it; None where it had not been asked."""
+        if not self.answer.has_begun:
+            return None
+        return self.answer.partial_result(FinishReason.FAILED, type(error).__name__)
 
 
 def ask(session: NotebookSession, question: Question, view: View) -> None:
     """Show the answer while it comes, and keep it.
 
-    Raises ``Stopped`` on an interrupt, and what loading and asking raise.
+    Raises ``Stopped`` on an interrupt and when its button is pressed, and what loading and asking
+    raise.
     """
     asking = Asking(session, question, view)
-    try:
-        result = session.loop.run(
-            asking.work(),
-            on_tick=asking.look,
-            tick_seconds=TICK_SECONDS,
-            wake=asking.answer.wake,
-        )
-    except KeyboardInterrupt:
-        raise asking.interrupted() from None
-    except Exception as error:
-        asking.failed(error)
-        raise
-    asking.end(result)
+    job = session.loop.submit(asking.work(), wake=asking.answer.wake)
+    with StopButton(session, job.stop) as button:
+
+        def look() -> None:
+            asking.look()
+            button.offer(view)
+
+        try:
+            result = job.wait(on_tick=look, tick_seconds=TICK_SECONDS)
+        except (KeyboardInterrupt, CancelledError):
+            raise _stopped(asking) from None
+        except Exception as error:
+            partial = asking.failed_result(error)
+            if partial is not None:
+                asking.end(partial, question.args.output)
+            raise
+        asking.end(result, question.args.output)
+
+
+def _stopped(asking: Asking) -> Stopped:
+    """End what the reader stopped; raise what is returned."""
+    partial = asking.stopped_result()
+    if partial is None:
+        asking.view.drop_note("")
+        return Stopped(f"Loading {asking.model} was stopped.")
+    asking.end(partial, asking.question.args.output)
+    return Stopped("Stopped. What had arrived is in _llm.")

@@ -15,11 +15,11 @@ import threading
 from collections.abc import Callable, Coroutine, Iterator
 from concurrent.futures import Future
 from concurrent.futures import wait as wait_for
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
-__all__ = ["LoopThread"]
+__all__ = ["LoopJob", "LoopThread", "interruptible"]
 
 T = TypeVar("T")
 
@@ -64,23 +64,22 @@ class LoopThread:
         as ``wake`` is set. The work sees the caller's context variables. An interrupt, or an
         exception from ``on_tick``, cancels the work at once and is raised.
         """
+        job = self.submit(work, wake=wake)
+        return job.wait(on_tick=on_tick, tick_seconds=tick_seconds)
+
+    def submit(
+        self, work: Coroutine[Any, Any, T], *, wake: threading.Event | None = None
+    ) -> LoopJob[T]:
+        """Have ``work`` done and return at once; ``wake`` is set when its result is there.
+
+        The work sees the caller's context variables. Raises ``RuntimeError`` on the loop itself,
+        which could not wait for it.
+        """
         running = self._ensure_running()
         if threading.current_thread() is running.thread:
             work.close()
             raise RuntimeError("run() was called on the loop that would have to do the work")
-        wake = wake or threading.Event()
-        job = _Job(running.loop, work, wake)
-        with _interruptible():
-            try:
-                while not job.result.done():
-                    wake.wait(tick_seconds)
-                    wake.clear()
-                    if not job.result.done():
-                        on_tick()
-            except BaseException:
-                job.cancel()
-                raise
-        return job.result.result()
+        return LoopJob(running.loop, work, wake or threading.Event())
 
     def close(self) -> None:
         """Cancel what still runs and end the thread. The next ``run`` starts another."""
@@ -103,7 +102,7 @@ class LoopThread:
             return self._running
 
 
-class _Job(Generic[T]):
+class LoopJob(Generic[T]):
     """A task on another thread's loop. ``wake`` is set when its ``result`` is there."""
 
     def __init__(
@@ -114,10 +113,32 @@ class _Job(Generic[T]):
         self._task: asyncio.Task[None] | None = None
         loop.call_soon_threadsafe(self._start)
 
+    def wait(self, *, on_tick: Callable[[], None], tick_seconds: float) -> T:
+        """The result of the work, or its exception; see ``LoopThread.run``.
+
+        Raises ``concurrent.futures.CancelledError`` where ``stop`` was called.
+        """
+        with interruptible():
+            try:
+                while not self.result.done():
+                    self._wake.wait(tick_seconds)
+                    self._wake.clear()
+                    if not self.result.done():
+                        on_tick()
+            except BaseException:
+                self.cancel()
+                raise
+        return self.result.result()
+
     def cancel(self) -> None:
         """Cancel the task and give it a moment to end."""
-        self._loop.call_soon_threadsafe(self._cancel)
+        self.stop()
         wait_for([self.result], CANCEL_SECONDS)
+
+    def stop(self) -> None:
+        """Cancel the task, from any thread, and return at once. Later it is harmless."""
+        with suppress(RuntimeError):  # the loop is closed, and so the task has ended
+            self._loop.call_soon_threadsafe(self._cancel)
 
     def _start(self) -> None:
         self._task = self._loop.create_task(self._follow())
@@ -142,7 +163,7 @@ class _Job(Generic[T]):
 
 
 @contextmanager
-def _interruptible() -> Iterator[None]:
+def interruptible() -> Iterator[None]:
     """SIGINT raises ``KeyboardInterrupt`` in here.
 
     In a cell that awaits at top level too, ipykernel has put a handler in place that cancels the

@@ -10,7 +10,7 @@ import pandas as pd
 
 from nbllm.core.resources import GpuInfo, Resources
 from nbllm.core.types import ModelInfo
-from nbllm.notebook.display import note_html
+from nbllm.notebook.bundles import note_html
 
 __all__ = ["Table", "devices_table", "models_table", "unloaded_table"]
 

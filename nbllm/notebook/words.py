@@ -5,10 +5,10 @@ from __future__ import annotations
 from nbllm.core.types import FinishReason, GenerationResult, ModelInfo
 from nbllm.core.words import size_words
 
-__all__ = ["loading_words", "ready_words", "status_words"]
+__all__ = ["EARLY_ENDS", "loading_words", "ready_words", "status_words"]
 
 _SEPARATOR = " · "
-_EARLY_ENDS = {
+EARLY_ENDS = {
     FinishReason.CANCELLED: "■ stopped",
     FinishReason.FAILED: "✗ failed",
     FinishReason.LENGTH: "cut off at the token limit",
@@ -44,7 +44,7 @@ def status_words(result: GenerationResult) -> str:
     first, cost = result.timings.first_token_seconds, result.usage.cost_usd
     return _SEPARATOR.join(
         [
-            *([_EARLY_ENDS[result.finish_reason]] if result.finish_reason in _EARLY_ENDS else []),
+            *([EARLY_ENDS[result.finish_reason]] if result.finish_reason in EARLY_ENDS else []),
             result.model,
             *([result.device] if result.device else []),
             *([f"{tokens:,} token{'s' * (tokens != 1)}"] if tokens else []),

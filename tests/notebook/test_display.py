@@ -4,7 +4,11 @@ import pytest
 from IPython.core.displaypub import CapturingDisplayPublisher
 from IPython.core.interactiveshell import InteractiveShell
 
-from nbllm.notebook.display import FinalView, MarkdownView, TerminalView, open_view
+from nbllm.notebook import bundles
+from nbllm.notebook.bundles import Bundle, Ending
+from nbllm.notebook.display import open_view
+from nbllm.notebook.markdown_view import MarkdownView
+from nbllm.notebook.plain_views import FinalView, TerminalView
 
 PARAGRAPH = "Some words of an answer that goes on and on, with a **bold** one in it. " * 6
 CODE = "```python\n" + "value = compute(value)\n" * 200 + "```\n\n"
@@ -42,7 +46,7 @@ def test_the_answer_grows_on_the_screen_and_ends_as_one_output(front_end, view, 
     clock.now += 1
     view.add(" *you*")
     assert front_end.shown == ["Hello *you*"]
-    view.finish("Hello *you*.", "tiny · CPU")
+    view.finish(Ending("Hello *you*.", "tiny · CPU"))
     assert front_end.shown == ["Hello *you*.", "tiny · CPU"]
     assert front_end.outputs[0][1] == {
         "text/markdown": "Hello *you*.",
@@ -75,7 +79,7 @@ def test_cost_is_linear_whatever_the_text_is(front_end, clock, text: str, is_alo
     text = text[:36_000]
     began = clock.now
     stream(view, clock, text, characters_per_second=1_800)
-    view.finish(text, "done")
+    view.finish(Ending(text, "done"))
     seconds = clock.now - began
     assert front_end.messages <= 12 * seconds
     assert front_end.bytes_sent / 1024 <= 600
@@ -98,7 +102,7 @@ def test_where_the_cell_shows_other_things_they_stay(front_end, clock) -> None:
     view = MarkdownView(front_end, is_alone=False, clock=clock)
     front_end.publish({"text/plain": "printed before"}, {})
     stream(view, clock, f"{PARAGRAPH}\n\n" * 20, characters_per_second=500)
-    view.finish("whole", "status")
+    view.finish(Ending("whole", "status"))
     assert front_end.shown == ["printed before", "whole", "status"]
 
 
@@ -122,7 +126,7 @@ def test_a_kept_line_stays_above_the_answer(front_end, view, clock) -> None:
     view.keep("tiny ready")
     view.note("reading the prompt")
     stream(view, clock, f"{PARAGRAPH}\n\n" * 20, characters_per_second=500)
-    view.finish("Text", "status")
+    view.finish(Ending("Text", "status"))
     assert front_end.shown == ["tiny ready", "Text", "status"]
 
 
@@ -130,7 +134,7 @@ def test_a_kept_line_stays_above_the_answer(front_end, view, clock) -> None:
 def test_without_any_text_the_status_takes_the_place(front_end, clock, is_alone: bool) -> None:
     view = MarkdownView(front_end, is_alone=is_alone, clock=clock)
     view.note("reading the prompt")
-    view.finish("", "■ stopped")
+    view.finish(Ending("", "■ stopped"))
     assert front_end.shown == ["■ stopped"]
 
 
@@ -158,7 +162,7 @@ def test_a_load_without_a_note_shows_nothing(front_end, view) -> None:
 def test_model_text_is_never_html(front_end, view, clock) -> None:
     evil = "<script>alert(1)</script> ![x](http://example.org/x.png)\n\n" * 100
     stream(view, clock, evil, characters_per_second=1000)
-    view.finish(evil, "<b>status</b>")
+    view.finish(Ending(evil, "<b>status</b>"))
     answer, status = (data for _, data in front_end.outputs)
     assert set(answer) == {"text/markdown", "text/plain"}
     assert "<script" not in answer["text/markdown"]
@@ -173,7 +177,7 @@ def test_a_terminal_gets_the_text_once() -> None:
     view.note("Loading")
     for piece in ("One", " two\n", "three"):
         view.add(piece)
-    view.finish("One two\nthree.", "status")
+    view.finish(Ending("One two\nthree.", "status"))
     assert out.getvalue() == "One two\nthree.\n\nstatus\n"
 
 
@@ -185,7 +189,7 @@ def test_a_terminal_is_told_what_goes_on_in_one_line() -> None:
     view.note("Loading 1 %")
     view.keep("ready")
     view.add("Text\n")
-    view.finish("Text\n", "status")
+    view.finish(Ending("Text\n", "status"))
     assert out.getvalue() == "\r\x1b[KLoading 1 %\r\x1b[Kready\nText\n\nstatus\n"
 
 
@@ -202,7 +206,7 @@ def test_captured_output_holds_the_answer_once() -> None:
     view.note("Loading")
     view.keep("ready")
     view.add("Te")
-    view.finish("Text", "status")
+    view.finish(Ending("Text", "status"))
     assert [output["data"]["text/plain"] for output in publisher.outputs] == [
         "ready",
         "Text",
@@ -233,7 +237,7 @@ def test_only_a_cell_of_one_magic_may_be_cleared(
     front_end.publish({"text/plain": "before"}, {})
     view = open_view(shell, magic)
     view.note("live")
-    view.finish("whole", "status")
+    view.finish(Ending("whole", "status"))
     assert (front_end.shown == ["whole", "status"]) is is_alone
 
 

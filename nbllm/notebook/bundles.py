@@ -1,0 +1,92 @@
+"""What nbllm puts into a notebook, as MIME bundles.
+
+A model's text is untrusted. It is shown as Markdown made safe and as plain text. The one place
+where it stands in HTML is the folded block of its reasoning: Markdown cannot fold. That block is
+nbllm's own fixed HTML, and the text in it is escaped to the last character and set in ``<pre>``,
+where front ends neither interpret Markdown nor typeset formulas.
+"""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from nbllm.core.markdown import safe_markdown
+
+__all__ = ["Bundle", "Ending", "markdown", "note", "note_html", "outputs", "two_outputs"]
+
+_GREY = "color: var(--jp-ui-font-color2, GrayText); font-size: 0.85em"
+_NOTE = '<div style="{grey}">{words}</div>'
+_FOLDED = (
+    '<details style="{grey}"><summary style="cursor: pointer">{title}</summary>'
+    '<pre style="white-space: pre-wrap; margin: 0.5em 0 0.5em 1.2em">{text}</pre></details>'
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Bundle:
+    """One output: its forms by MIME type, and what a saved notebook holds beside them."""
+
+    data: Mapping[str, Any]
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """How an answer is left in the cell.
+
+    ``text`` is Markdown, ``status`` the line under it or "", ``reasoning`` what the model thought
+    where that is to be shown, and ``recipe`` what the answer was made of.
+    """
+
+    text: str
+    status: str = ""
+    reasoning: str = ""
+    recipe: Mapping[str, Any] = field(default_factory=dict)
+
+
+def markdown(text: str, recipe: Mapping[str, Any] | None = None) -> Bundle:
+    """A model's text; ``recipe`` is saved with it under the key "nbllm"."""
+    data = {"text/markdown": safe_markdown(text), "text/plain": text}
+    return Bundle(data, {"nbllm": dict(recipe)} if recipe else {})
+
+
+def note(words: str) -> Bundle:
+    """A line of nbllm's own."""
+    return Bundle({"text/html": note_html(words), "text/plain": words})
+
+
+def outputs(ending: Ending) -> list[Bundle]:
+    """An answer from top to bottom: the folded reasoning, the text, the status line."""
+    thought, title = ending.reasoning, _title(ending.reasoning)
+    folded = Bundle({"text/html": _folded(thought), "text/plain": f"{title}\n{thought}"})
+    return [
+        *([folded] if thought else []),
+        *([markdown(ending.text, ending.recipe)] if ending.text else []),
+        *([note(ending.status)] if ending.status else []),
+    ]
+
+
+def two_outputs(ending: Ending) -> list[Bundle]:
+    """The same in two places: the text, then the status line with the reasoning."""
+    foot = note_html(ending.status) if ending.status else ""
+    foot += _folded(ending.reasoning) if ending.reasoning else ""
+    return [
+        *([markdown(ending.text, ending.recipe)] if ending.text else []),
+        *([Bundle({"text/html": foot, "text/plain": ending.status})] if foot else []),
+    ]
+
+
+def note_html(words: str) -> str:
+    """``words`` of nbllm as a small grey line."""
+    return _NOTE.format(grey=_GREY, words=html.escape(words))
+
+
+def _folded(text: str) -> str:
+    return _FOLDED.format(grey=_GREY, title=_title(text), text=html.escape(text))
+
+
+def _title(text: str) -> str:
+    return f"Reasoning ({len(text):,} characters)"
