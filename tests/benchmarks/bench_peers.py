@@ -1,13 +1,14 @@
 """nbllm beside llama.cpp's own programs and ``llama_cpp.Llama``, on the bundled model.
 
-Run it with ``python tests/benchmarks/bench_peers.py [--llama-cpp FOLDER] [--rounds N] [--tokens N]``
-on a machine that does nothing else. FOLDER holds ``llama-bench``, ``llama-batched-bench`` and
-``llama-server``; without it only ``llama_cpp.Llama`` is compared. They are built from the sources
-that llama-cpp-python carries, so that all run the same kernels::
+Run it with ``python tests/benchmarks/bench_peers.py --llama-cpp FOLDER`` on a machine that does
+nothing else: a busy neighbour makes some of the peers fifty times slower. FOLDER holds
+``llama-bench``, ``llama-batched-bench`` and ``llama-server``; without it only
+``llama_cpp.Llama`` is compared. They are built from the sources that llama-cpp-python carries,
+so that all run the same kernels::
 
     pip download --no-deps --no-binary :all: llama-cpp-python && tar xzf llama_cpp_python-*.tar.gz
-    cmake -B build -S llama_cpp_python-*/vendor/llama.cpp -DCMAKE_BUILD_TYPE=Release \\
-        -DLLAMA_CURL=OFF && cmake --build build --target llama-bench llama-batched-bench llama-server
+    cmake -B build -S llama_cpp_python-*/vendor/llama.cpp -DCMAKE_BUILD_TYPE=Release
+    cmake --build build --target llama-bench llama-batched-bench llama-server
 
 All variants take turns; the figures are medians. Where llama.cpp's kernels for AMX would crash,
 every program runs without weight repacking, as nbllm does.
@@ -25,8 +26,9 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +44,7 @@ HAS_AMX = b"AMX_INT8 = 1" in lib.llama_print_system_info()
 STORY = "Write a very long story about {}, a whale and a storm. Do not stop early."
 STREAM_TOKENS = 64
 STREAMS = (8, 16)
-WORDS = "lighthouse river garden engine music winter letter harbour mountain window".split()
+WORDS = ("lighthouse", "river", "garden", "engine", "music", "winter", "letter", "harbour")
 
 Figures = dict[str, list[float]]
 Measure = Callable[[], Awaitable[dict[str, float]]]
@@ -298,7 +300,7 @@ async def _healthy(client: httpx.AsyncClient) -> None:
 # ---------------------------------------------------------------- in turns
 
 
-async def take_turns(rounds: int, variants: dict[str, Measure]) -> dict[str, float]:
+async def take_turns(rounds: int, variants: Mapping[str, Measure]) -> dict[str, float]:
     """The medians of all figures, by "variant: figure"; a round unmeasured comes first."""
     figures: Figures = {}
     for number in range(rounds + 1):
@@ -354,15 +356,15 @@ async def compare_streams(folder: Path, rounds: int) -> None:
             async with serving(folder, streams) as server:
                 found = await take_turns(
                     rounds,
-                    {"nbllm": lambda n=streams: ours.many(n), "llama-server": server.many},
+                    {"nbllm": partial(ours.many, streams), "llama-server": server.many},
                 )
             ratio = found[f"nbllm: {streams} streams"] / found[f"llama-server: {streams} streams"]
             report(f"{streams} streams over llama-server", ratio, "at least 1.0")
         found = await take_turns(
             rounds,
             {
-                "nbllm 1": lambda: ours.many(1),
-                "nbllm 16": lambda: ours.many(16),
+                "nbllm 1": partial(ours.many, 1),
+                "nbllm 16": partial(ours.many, 16),
                 "llama-batched-bench": LlamaBench(folder, STREAM_TOKENS).batched,
             },
         )
