@@ -38,7 +38,7 @@ class SplitInfo:
 
 @dataclass(frozen=True, slots=True)
 class LayerShape:
-    """What one layer remembers, counted in numbers.
+    """The bytes of one layer's ``weights``, and what it remembers, counted in numbers.
 
     ``key`` and ``value`` are kept for each token of the context, or, where it is ``sliding``, for
     each of the last tokens only. ``state`` is kept for each sequence, however long it is: that of
@@ -49,6 +49,7 @@ class LayerShape:
     value: int = 0
     sliding: bool = False
     state: int = 0
+    weights: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,6 +63,8 @@ class ModelShape:
     attentions. ``kv_lora_rank`` is the width of the one vector that multi-head latent attention
     (MLA) keeps for a token, 0 without it. ``sliding_window`` is how many tokens back sliding
     ``layers`` look, 0 where there are none. ``parameter_count`` counts the weights.
+    ``input_bytes`` are those of the tables before the first layer, ``output_bytes`` of what comes
+    after the last one; ``shares_embeddings`` says that the output uses the input's table.
     ``quantization`` is the usual name, such as "Q4_K_M". ``tensor_bytes`` are the weights in the
     file, ``file_size_bytes`` all of it, of all parts where the model is split. ``metadata`` has
     every key of the header but the vocabulary, for what has no field of its own.
@@ -88,6 +91,9 @@ class ModelShape:
     parameter_count: int
     quantization: str | None
     tensor_bytes: int
+    input_bytes: int
+    output_bytes: int
+    shares_embeddings: bool
     chat_template: str | None = field(repr=False)
     split: SplitInfo | None
     byte_order: Literal["little", "big"]
@@ -98,6 +104,17 @@ class ModelShape:
     def bits_per_weight(self) -> float | None:
         """The mean over all weights; None where there are none."""
         return self.tensor_bytes * 8 / self.parameter_count if self.parameter_count else None
+
+    @property
+    def feed_forward_kind(self) -> Literal["plain", "gated", "fused"]:
+        """Two matrices, three with a gate, or two of which the first holds the gate too."""
+        if any("ffn_gate" in tensor.name for tensor in self.tensors):
+            return "gated"
+        doubled = 2 * (self.feed_forward_length or 0)
+        fused = any(
+            t.name.endswith("ffn_up.weight") and t.shape[-1] == doubled for t in self.tensors
+        )
+        return "fused" if fused else "plain"
 
     @property
     def bytes_by_type(self) -> dict[str, int]:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal, TypeAlias, get_args
+from typing import Literal, NamedTuple, TypeAlias, get_args
 
-__all__ = ["KV_TYPES", "KvType", "MemoryParts", "Placement"]
+__all__ = ["KV_TYPES", "KvType", "MemoryParts", "Placement", "ThreadCounts"]
 
 KvType: TypeAlias = Literal["f16", "q8_0", "q4_0"]
 """How keys and values are stored; a quantized one needs flash attention."""
@@ -35,13 +35,21 @@ class MemoryParts:
         return self.weights + self.kv + self.compute + self.overhead
 
 
+class ThreadCounts(NamedTuple):
+    """CPU threads for writing a token, and for reading many at once."""
+
+    decode: int
+    batch: int
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Placement:
     """How a local model is loaded, what it takes, and why so.
 
     ``device`` names where the layers are computed: "CPU", "GPU 0", "GPU 0 + GPU 1" or, partly
     offloaded, "GPU 0 + CPU". ``memory`` has the bytes of each device by its name. ``gpu_layers``
-    counts the layers on GPUs, ``tensor_split`` their share for each GPU (empty: one GPU or none).
+    counts the layers on GPUs, ``gpus`` are their places in llama.cpp's list of devices, and
+    ``tensor_split`` the share of each (empty: one GPU or none).
     ``context_length`` is in tokens, shared by ``parallel`` requests. ``exact`` says that the
     bytes are llama.cpp's own, else they are computed from the header. ``reason`` is a sentence
     or two for the reader.
@@ -53,6 +61,7 @@ class Placement:
     parallel: int
     threads: int
     batch_threads: int
+    gpus: tuple[int, ...] = ()
     gpu_layers: int = 0
     tensor_split: tuple[float, ...] = ()
     kv_type: KvType = "f16"

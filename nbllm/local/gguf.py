@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -20,6 +21,9 @@ __all__ = ["model_info_from_gguf", "read_shape"]
 
 _SPLIT_NAME = re.compile(r"(?P<stem>.+)-(?P<part>\d{5})-of-(?P<parts>\d{5})")
 _MAX_BLOCKS = 4096
+_BEFORE_LAYERS = frozenset(
+    {"token_embd", "token_embd_norm", "token_types", "position_embd", "per_layer_token_embd"}
+)
 
 
 def read_shape(path: str | os.PathLike[str]) -> ModelShape:
@@ -81,6 +85,7 @@ def _shape(file: Path, first: Header, parts: list[Header], split: SplitInfo | No
     heads, width = keys.whole(".attention.head_count"), keys.whole(".embedding_length")
     head_length = width // heads if width and heads else None
     heads_kv = _heads_kv(keys, blocks or 0)
+    weights, input_bytes, output_bytes = _weights(tensors, blocks or 0)
     return ModelShape(
         architecture=architecture,
         kind=keys.text("general.type") or "model",
@@ -96,19 +101,40 @@ def _shape(file: Path, first: Header, parts: list[Header], split: SplitInfo | No
         value_length=keys.whole(".attention.value_length") or head_length,
         kv_lora_rank=keys.whole(".attention.kv_lora_rank") or 0,
         sliding_window=sliding_window(keys),
-        layers=layer_shapes(keys, heads_kv, blocks or 0),
+        layers=tuple(
+            replace(layer, weights=size)
+            for layer, size in zip(layer_shapes(keys, heads_kv, blocks or 0), weights, strict=True)
+        ),
         expert_count=keys.whole(".expert_count") or 0,
         expert_used_count=keys.whole(".expert_used_count") or 0,
         vocabulary_size=_vocabulary_size(first, keys),
         parameter_count=sum(tensor.elements for tensor in tensors),
         quantization=_quantization(keys, tensors),
         tensor_bytes=sum(tensor.size_bytes for tensor in tensors),
+        input_bytes=input_bytes,
+        output_bytes=output_bytes,
+        shares_embeddings=all(tensor.name != "output.weight" for tensor in tensors),
         chat_template=keys.text("tokenizer.chat_template"),
         split=split,
         byte_order=first.byte_order,
         tensors=tensors,
         metadata=first.metadata,
     )
+
+
+def _weights(tensors: tuple[TensorInfo, ...], blocks: int) -> tuple[list[int], int, int]:
+    """The bytes of each layer, of what stands before all of them, and of what follows them."""
+    layers, before, after = [0] * blocks, 0, 0
+    for tensor in tensors:
+        prefix, _, rest = tensor.name.partition(".")
+        number = rest.partition(".")[0]
+        if prefix == "blk" and number.isdecimal() and int(number) < blocks:
+            layers[int(number)] += tensor.size_bytes
+        elif prefix in _BEFORE_LAYERS:
+            before += tensor.size_bytes
+        else:
+            after += tensor.size_bytes
+    return layers, before, after
 
 
 def _heads_kv(keys: Keys, blocks: int) -> tuple[int, ...]:
