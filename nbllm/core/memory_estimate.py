@@ -12,9 +12,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from nbllm.core.model_shape import LayerShape, ModelShape
-from nbllm.core.placement import KvType, MemoryParts
+from nbllm.core.placement import KvType, MemoryParts, output_rows
 
-__all__ = ["CPU", "Loading", "cells_of", "estimate", "layer_devices", "output_rows"]
+__all__ = ["CPU", "Loading", "cells_of", "estimate", "layer_devices"]
 
 CPU = "CPU"
 _F32 = 4
@@ -43,15 +43,6 @@ class Loading:
     gpus: tuple[str, ...] = ()
     split: tuple[float, ...] = ()
     gpu_layers: int = 0
-
-
-def output_rows(parallel: int, batch_tokens: int) -> int:
-    """For how many tokens of a batch logits can be had: eight for each of many sequences.
-
-    llama.cpp reserves a row of the vocabulary's size for each, 256 MiB for a whole batch of 512
-    and 128,000 tokens.
-    """
-    return min(batch_tokens, max(64, 8 * parallel))
 
 
 def cells_of(context_length: int) -> int:

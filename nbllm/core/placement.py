@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple, TypeAlias, get_args
 
-__all__ = ["KV_TYPES", "KvType", "MemoryParts", "Placement", "ThreadCounts"]
+__all__ = ["KV_TYPES", "KvType", "MemoryParts", "Placement", "ThreadCounts", "output_rows"]
 
 KvType: TypeAlias = Literal["f16", "q8_0", "q4_0"]
 """How keys and values are stored; a quantized one needs flash attention."""
@@ -33,6 +33,11 @@ class MemoryParts:
     def total(self) -> int:
         """All parts together."""
         return self.weights + self.kv + self.compute + self.overhead
+
+
+def output_rows(parallel: int, batch_tokens: int) -> int:
+    """See ``Placement.max_outputs``."""
+    return min(batch_tokens, max(64, 8 * parallel))
 
 
 class ThreadCounts(NamedTuple):
@@ -69,6 +74,20 @@ class Placement:
     batch_tokens: int = 512
     exact: bool = False
     reason: str = field(default="", compare=False)
+
+    @property
+    def max_outputs(self) -> int:
+        """For how many tokens of a batch logits can be had: eight for each of many requests.
+
+        llama.cpp reserves a row of the vocabulary's size for each: 256 MiB for all tokens of a
+        batch of 512 with a vocabulary of 128,000.
+        """
+        return output_rows(self.parallel, self.batch_tokens)
+
+    @property
+    def buffer_bytes(self) -> int:
+        """What llama.cpp's own report of its buffers covers: all parts but the overhead."""
+        return sum(parts.total - parts.overhead for parts in self.memory.values())
 
     @property
     def total_bytes(self) -> int:

@@ -90,7 +90,8 @@ def _remedies(plan: Plan, way: Loading) -> Iterator[str]:
             smaller = plan.measure(plan.shape, replace(way, kv_type=kv_type))
             if plan.room.holds(smaller):
                 size, bits = size_words(_sum(smaller).kv), kv_type[1]
-                yield f"keys and values of {bits} bits: {size} (kv_type={kv_type!r}, --kv {kv_type})"
+                how = f"kv_type={kv_type!r}, --kv {kv_type}"
+                yield f"keys and values of {bits} bits: {size} ({how})"
                 break
     yield from _quantized(plan, way)
     if plan.wish.device is not None or plan.wish.gpu_layers is not None:
