@@ -14,6 +14,7 @@ from nbllm.core.resources import Resources
 __all__ = ["Room", "room_of"]
 
 _MIB = 2**20
+_TIGHT = 0.75
 # Left to the desktop and to other processes: a share of the memory between two bounds.
 _RAM_SHARE, _RAM_LEAST, _RAM_MOST = 0.05, 128 * _MIB, 4096 * _MIB
 _GPU_SHARE, _GPU_LEAST, _GPU_MOST = 0.03, 256 * _MIB, 2048 * _MIB
@@ -45,6 +46,12 @@ class Room:
             return False
         shared = sum(memory[device].total for device in memory if device in {CPU, *self.unified})
         return shared <= self.free[CPU] if self.unified & parts.keys() else True
+
+    def is_tight(self, memory: Mapping[str, MemoryParts]) -> bool:
+        """Whether a small error of the arithmetic could matter, or a GPU's may be a large one."""
+        return len(memory) > 1 or any(
+            parts.total > _TIGHT * self.free[device] for device, parts in memory.items()
+        )
 
     def groups(self) -> list[tuple[str, ...]]:
         """The GPUs to try: the one with the most room, the two with the most, and so on."""

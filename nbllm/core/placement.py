@@ -8,6 +8,8 @@ from typing import Literal, NamedTuple, TypeAlias, get_args
 
 __all__ = ["KV_TYPES", "KvType", "MemoryParts", "Placement", "ThreadCounts", "output_rows"]
 
+_OUTPUTS = 32  # tokens of one request in a batch whose logits are asked for: 31 are guesses
+
 KvType: TypeAlias = Literal["f16", "q8_0", "q4_0"]
 """How keys and values are stored; a quantized one needs flash attention."""
 
@@ -37,7 +39,7 @@ class MemoryParts:
 
 def output_rows(parallel: int, batch_tokens: int) -> int:
     """See ``Placement.max_outputs``."""
-    return min(batch_tokens, max(64, 8 * parallel))
+    return min(batch_tokens, _OUTPUTS * parallel)
 
 
 class ThreadCounts(NamedTuple):
@@ -77,7 +79,8 @@ class Placement:
 
     @property
     def max_outputs(self) -> int:
-        """For how many tokens of a batch logits can be had: eight for each of many requests.
+        """For how many tokens of a batch logits can be had: the next one of each request and
+        what was guessed of those after it.
 
         llama.cpp reserves a row of the vocabulary's size for each: 256 MiB for all tokens of a
         batch of 512 with a vocabulary of 128,000.

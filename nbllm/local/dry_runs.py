@@ -17,6 +17,7 @@ import nbllm
 from nbllm.core.memory_estimate import CPU
 from nbllm.core.placement import MemoryParts, Placement
 from nbllm.core.resources import EngineDevices
+from nbllm.core.types import ModelInfo
 from nbllm.local.protocol import Frame
 
 __all__ = ["engine_devices", "exact_placement", "load_frame"]
@@ -39,14 +40,14 @@ def engine_devices() -> EngineDevices | None:
     return EngineDevices(names, answer["supports_gpu"], answer["build"])
 
 
-def exact_placement(path: Path, placement: Placement, frame: Frame) -> Placement | None:
+def exact_placement(info: ModelInfo, placement: Placement) -> Placement | None:
     """The placement with llama.cpp's own sizes; None where llama.cpp does not get to an answer.
 
-    ``frame`` is the load frame of the placement. Answers are kept for each file and settings.
+    Answers are kept for each file and settings.
     """
-    status = path.stat()
-    stamp = (status.st_mtime_ns, status.st_size)
-    answer = _measured(json.dumps(frame, sort_keys=True), *stamp)
+    frame = load_frame(info, placement)
+    status = Path(frame["path"]).stat()
+    answer = _measured(json.dumps(frame), status.st_mtime_ns, status.st_size)
     if answer is None or "problem" in answer:
         return None
     return replace(
@@ -57,10 +58,10 @@ def exact_placement(path: Path, placement: Placement, frame: Frame) -> Placement
     )
 
 
-def load_frame(path: Path, placement: Placement, *, flash_attention: bool | None) -> Frame:
-    """What a worker is told to load; see ``protocol.py``."""
+def load_frame(info: ModelInfo, placement: Placement) -> Frame:
+    """What llama.cpp is to load: the fields of ``loading.Settings``."""
     return {
-        "path": str(path),
+        "path": str(info.path),
         "context_length": placement.context_length,
         "parallel": placement.parallel,
         "threads": placement.threads,
@@ -69,7 +70,7 @@ def load_frame(path: Path, placement: Placement, *, flash_attention: bool | None
         "gpu_layers": placement.gpu_layers,
         "tensor_split": list(placement.tensor_split),
         "kv_type": placement.kv_type,
-        "flash_attention": flash_attention,
+        "flash_attention": info.load.flash_attention,
         "batch_tokens": placement.batch_tokens,
         "max_outputs": placement.max_outputs,
     }

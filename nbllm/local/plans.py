@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
+from typing import TypeAlias
 
 from nbllm.core.errors import ModelFileError
+from nbllm.core.memory_estimate import Loading, estimate
 from nbllm.core.model_shape import ModelShape
-from nbllm.core.placement import Placement
-from nbllm.core.placing import DEFAULT_CONTEXT, Plan
+from nbllm.core.placement import MemoryParts, Placement
+from nbllm.core.placing import DEFAULT_CONTEXT, Measure, Plan
 from nbllm.core.resources import Resources
 from nbllm.core.types import ModelInfo
+from nbllm.local.dry_runs import engine_devices, exact_placement
 from nbllm.local.gguf import read_shape
 
-__all__ = ["cached_shape", "make_plan", "plan_model"]
+__all__ = ["cached_shape", "make_plan", "plan_model", "settled"]
+
+Memory: TypeAlias = Mapping[str, MemoryParts]
+_CORRECTIONS = 3
 
 
 def plan_model(info: ModelInfo, resources: Resources) -> Placement:
@@ -26,6 +34,8 @@ def make_plan(info: ModelInfo, resources: Resources) -> Plan:
     if info.path is None:
         raise ModelFileError(info.name, "its entry names no file; give it a path")
     shape = cached_shape(info.path)
+    if resources.gpus and resources.engine is None:
+        resources = replace(resources, engine=engine_devices())
     return Plan(
         name=info.name,
         shape=shape,
@@ -33,6 +43,39 @@ def make_plan(info: ModelInfo, resources: Resources) -> Plan:
         wish=info.load,
         usual_context=_usual_context(info, shape),
     )
+
+
+def settled(plan: Plan, placement: Placement, info: ModelInfo) -> Placement:
+    """The placement to load by, after llama.cpp was asked wherever its answer can matter.
+
+    That is where a GPU takes part, and where the arithmetic fills most of what is free. What
+    llama.cpp says corrects the arithmetic of every other way to load, until a way fits.
+    Raises ``DoesNotFitError``.
+    """
+    for _ in range(_CORRECTIONS):
+        if not plan.room.is_tight(placement.memory):
+            return placement
+        exact = exact_placement(info, placement)
+        if exact is None:
+            return placement
+        if plan.room.holds(exact.memory):
+            return exact
+        plan = replace(plan, measure=_corrected(placement.memory, exact.memory))
+        placement = plan.placement()
+    return placement
+
+
+def _corrected(computed: Memory, exact: Memory) -> Measure:
+    """The arithmetic, with what it missed of a device added wherever that device takes part."""
+    missed = {device: exact[device].total - parts.total for device, parts in computed.items()}
+
+    def measure(shape: ModelShape, loading: Loading) -> dict[str, MemoryParts]:
+        return {
+            device: replace(parts, compute=parts.compute + max(missed.get(device, 0), 0))
+            for device, parts in estimate(shape, loading).items()
+        }
+
+    return measure
 
 
 def cached_shape(path: Path) -> ModelShape:
