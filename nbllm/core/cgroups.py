@@ -13,15 +13,25 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+from nbllm.core.machine import processor_numbers
+
 __all__ = ["CpuQuota", "MemoryLimit", "cpu_quotas", "cpuset", "memory_limits", "swap_limits"]
+
+
+# Version 1 writes "no limit" as the largest number of bytes in whole pages; pages differ in size.
+_V1_UNLIMITED = 2**62
 
 
 @dataclass(frozen=True, slots=True)
 class CpuQuota:
-    """So many ``cores``' worth of time, by the file that ``source`` names."""
+    """So many ``cores``' worth of time, by the file that ``source`` names.
+
+    ``used_seconds`` is the time that the group's processes have had so far, None: not told.
+    """
 
     cores: float
     source: str
+    used_seconds: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,11 +50,15 @@ class MemoryLimit:
 
 @dataclass(frozen=True, slots=True)
 class _Group:
-    """A control group; ``name`` is its path as a person on this machine would look it up."""
+    """A control group, ``inside`` of its mount.
+
+    ``name`` is its path as a person on this machine would look it up.
+    """
 
     version: int
     folder: Path
     name: str
+    inside: PurePosixPath
 
     def number(self, file: str) -> int | None:
         text = self.text(file)
@@ -107,28 +121,65 @@ def _memory_v1(group: _Group) -> Iterator[MemoryLimit]:
 
 
 def swap_limits(root: Path) -> list[MemoryLimit]:
-    """The limits on swap, of version 2; version 1 limits memory and swap together."""
-    return [
-        MemoryLimit(limit, group.number("memory.swap.current") or 0, group.source(file))
-        for group in _groups(root, "memory")
-        for file in ("memory.swap.max",)
-        if (limit := group.number(file)) is not None
-    ]
+    """The limits on swap, of the process's own group first.
+
+    Version 1 limits memory and swap together ("memsw"): what is above the memory's own limit is
+    for swap. Its number for "no limit" leaves nothing above itself, or more than there is.
+    """
+    limits: list[MemoryLimit] = []
+    for group in _groups(root, "memory"):
+        limits += _swap_v2(group) if group.version == 2 else _swap_v1(group)
+    return limits
+
+
+def _swap_v2(group: _Group) -> Iterator[MemoryLimit]:
+    limit = group.number("memory.swap.max")
+    if limit is not None:
+        used = group.number("memory.swap.current") or 0
+        yield MemoryLimit(limit, used, group.source("memory.swap.max"))
+
+
+def _swap_v1(group: _Group) -> Iterator[MemoryLimit]:
+    together = group.number("memory.memsw.limit_in_bytes")
+    memory = group.number("memory.limit_in_bytes")
+    if together is None or memory is None or together >= _V1_UNLIMITED:
+        return
+    used = group.statistics("memory.stat")
+    swapped = used.get("total_swap", used.get("swap", 0))
+    source = group.source("memory.memsw.limit_in_bytes")
+    yield MemoryLimit(max(0, together - memory), swapped, source)
 
 
 def cpu_quotas(root: Path) -> list[CpuQuota]:
     """The limits on processor time, of the process's own group first."""
-    quotas = []
-    for group in _groups(root, "cpu"):
-        file = "cpu.max" if group.version == 2 else "cpu.cfs_quota_us"
-        words = (group.text(file) or "").split()
-        if group.version == 1:
-            words += [group.text("cpu.cfs_period_us") or ""]
-        if len(words) == 2 and all(word.isdecimal() for word in words):  # not "max", not -1
-            quota, period = map(int, words)
-            if quota > 0 and period > 0:
-                quotas.append(CpuQuota(quota / period, group.source(file)))
-    return quotas
+    return [
+        CpuQuota(cores, source, _used_seconds(root, group))
+        for group in _groups(root, "cpu")
+        for cores, source in _quota(group)
+    ]
+
+
+def _quota(group: _Group) -> Iterator[tuple[float, str]]:
+    file = "cpu.max" if group.version == 2 else "cpu.cfs_quota_us"
+    words = (group.text(file) or "").split()
+    if group.version == 1:
+        words += [group.text("cpu.cfs_period_us") or ""]
+    if len(words) == 2 and all(re.fullmatch("[0-9]{1,19}", word) for word in words):
+        quota, period = map(int, words)  # neither "max" nor -1
+        if quota > 0 and period > 0:
+            yield quota / period, group.source(file)
+
+
+def _used_seconds(root: Path, group: _Group) -> float | None:
+    """What a group of the controller "cpu" has used; version 1 counts that in another one."""
+    if group.version == 2:
+        microseconds = group.statistics("cpu.stat").get("usage_usec")
+        return None if microseconds is None else microseconds / 1e6
+    for counting in _groups(root, "cpuacct"):
+        if counting.inside == group.inside:
+            nanoseconds = counting.number("cpuacct.usage")
+            return None if nanoseconds is None else nanoseconds / 1e9
+    return None
 
 
 def cpuset(root: Path) -> frozenset[int] | None:
@@ -136,19 +187,8 @@ def cpuset(root: Path) -> frozenset[int] | None:
     for group in _groups(root, "cpuset"):
         files = ("cpuset.cpus.effective", "cpuset.effective_cpus", "cpuset.cpus")
         for text in filter(None, map(group.text, files)):
-            return _processors(text)
+            return processor_numbers(text)
     return None
-
-
-def _processors(text: str) -> frozenset[int] | None:
-    """The numbers of a list such as "0-3,8"."""
-    if not re.fullmatch(r"\d{1,6}(-\d{1,6})?(,\d{1,6}(-\d{1,6})?)*", text):
-        return None
-    found: set[int] = set()
-    for part in text.split(","):
-        first, _, last = part.partition("-")
-        found.update(range(int(first), int(last or first) + 1))
-    return frozenset(found)
 
 
 # ---------------------------------------------------------------- where the groups are
@@ -166,7 +206,7 @@ def _groups(root: Path, controller: str) -> Iterator[_Group]:
         if folder.is_dir():
             for level in (inside, *inside.parents):
                 name = point / level
-                yield _Group(version, _below(root, name), str(name))
+                yield _Group(version, _below(root, name), str(name), level)
             return
 
 

@@ -1,41 +1,109 @@
-"""NVIDIA's GPUs, as the driver's management library (NVML) reports them."""
+"""NVIDIA's GPUs, as the driver's management library (NVML) reports them.
+
+Any single question may fail ("not supported") without losing the answers to the others.
+Source: NVIDIA's NVML reference; ``pynvml`` is the package nvidia-ml-py.
+"""
 
 from __future__ import annotations
 
 import ctypes
+import os
 import sys
-from collections.abc import Callable
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
+from nbllm.core.gpu_source import GpuFindings
+from nbllm.core.nvml_readings import NvmlDevice, devices_of, live_values, reading, value_or_none
 from nbllm.core.resources import GpuInfo
+from nbllm.core.visible_devices import Choice, choose_cuda_devices
 
-__all__ = ["nvidia_gpus"]
+__all__ = ["NvidiaSource"]
 
-_Value = TypeVar("_Value")
 _LIBRARY = "libnvidia-ml.so.1"
 
 
-def nvidia_gpus(root: Path = Path("/")) -> tuple[tuple[GpuInfo, ...], tuple[str, ...]]:
-    """The GPUs, and a sentence for each thing that is absent. May hang as long as the driver does.
+class NvidiaSource:
+    """The GPUs that NVML lists, under the rules of ``CUDA_VISIBLE_DEVICES`` in ``environ``."""
 
-    Not all that can go wrong is foreseen here: whoever calls this guards against any error.
-    """
+    what = "NVIDIA GPUs"
+
+    def __init__(self, root: Path = Path("/"), environ: Mapping[str, str] | None = None) -> None:
+        self._root = root
+        self._environ = os.environ if environ is None else environ
+        self._lock = threading.Lock()
+        self._session: _Session | None = None
+
+    def find(self) -> GpuFindings:
+        """Every GPU and instance with all that it tells; the library is given back."""
+        try:
+            with _initialised(self._root) as pynvml:
+                return _everything(pynvml, self._environ)
+        except _NoDriverError as reason:
+            return GpuFindings(absence=str(reason) or None, problems=reason.problems)
+
+    def live(self) -> tuple[GpuInfo, ...]:
+        """What changes from moment to moment; the library stays initialised for the next time."""
+        with self._lock:
+            try:
+                if self._session is None or self._session.is_foreign:
+                    self._session = _Session(self._root, self._environ)
+                return self._session.read()
+            except (_NoDriverError, _SessionOverError):
+                self._session = None
+                return ()
+
+    def close(self) -> None:
+        """Give the library back, unless a question to the driver hangs just now."""
+        if self._lock.acquire(blocking=False):
+            try:
+                if self._session is not None and not self._session.is_foreign:
+                    self._session.close()
+                self._session = None
+            finally:
+                self._lock.release()
+
+
+# ---------------------------------------------------------------- the library
+
+
+class _NoDriverError(Exception):
+    """Why there is no library to ask; ``problems`` are what is wrong rather than absent."""
+
+    def __init__(self, reason: str = "", *, problem: str = "") -> None:
+        super().__init__(reason)
+        self.problems = (problem,) if problem else ()
+
+
+class _SessionOverError(Exception):
+    """The driver has forgotten this process, or a GPU has gone: all has to be opened again."""
+
+
+@contextmanager
+def _initialised(root: Path) -> Iterator[Any]:
+    pynvml = _initialise(root)
+    try:
+        yield pynvml
+    finally:
+        pynvml.nvmlShutdown()
+
+
+def _initialise(root: Path) -> Any:
+    """The module with the library at work. Raises ``_NoDriverError``."""
     if sys.platform == "linux" and not _loads(_LIBRARY):  # pynvml costs 35 ms to find that out
-        return (), (_without_library(root),)
+        raise _without_library(root)
     try:
         import pynvml
     except ImportError:
-        problem = "the package nvidia-ml-py is not installed. Install it: pip install nvidia-ml-py"
-        return (), (f"No NVIDIA GPU was looked for: {problem}",)
+        remedy = "the package nvidia-ml-py is not installed. Install it: pip install nvidia-ml-py"
+        raise _NoDriverError(f"No NVIDIA GPU was looked for: {remedy}") from None
     try:
         pynvml.nvmlInit()
     except pynvml.NVMLError as error:
-        return (), (f"No NVIDIA GPU: {_reason(pynvml, error, root)}",)
-    try:
-        return _read_all(pynvml)
-    finally:
-        pynvml.nvmlShutdown()
+        raise _failure(pynvml, error) from None
+    return pynvml
 
 
 def _loads(library: str) -> bool:
@@ -46,79 +114,81 @@ def _loads(library: str) -> bool:
     return True
 
 
-def _without_library(root: Path) -> str:
+def _without_library(root: Path) -> _NoDriverError:
     if (root / "proc/driver/nvidia/version").exists():
-        return (
-            "No NVIDIA GPU: the driver runs on this machine, but its library "
+        return _NoDriverError(
+            problem="No NVIDIA GPU: the driver runs on this machine, but its library "
             f"({_LIBRARY}) is not here. In a container, start it with --gpus all."
         )
-    return f"No NVIDIA GPU: the driver's library ({_LIBRARY}) is not on this machine."
+    return _NoDriverError(
+        f"No NVIDIA GPU: the driver's library ({_LIBRARY}) is not on this machine."
+    )
 
 
-def _reason(pynvml: Any, error: Exception, root: Path) -> str:
+def _failure(pynvml: Any, error: Exception) -> _NoDriverError:
+    if getattr(error, "value", None) == pynvml.NVML_ERROR_LIBRARY_NOT_FOUND:
+        return _NoDriverError("No NVIDIA GPU: the driver's library is not on this machine.")
     reasons = {
-        pynvml.NVML_ERROR_LIBRARY_NOT_FOUND: "the driver's library is not on this machine.",
         pynvml.NVML_ERROR_DRIVER_NOT_LOADED: "its driver is installed, but not running.",
         pynvml.NVML_ERROR_NO_PERMISSION: "this user has no permission to ask the driver.",
         pynvml.NVML_ERROR_LIB_RM_VERSION_MISMATCH: (
             "the driver and its library are of different versions. Restart the machine."
         ),
     }
-    return reasons.get(getattr(error, "value", None), f"the driver says: {error}.")
+    reason = reasons.get(getattr(error, "value", None), f"the driver says: {error}.")
+    return _NoDriverError(problem=f"No NVIDIA GPU: {reason}")
 
 
-def _read_all(pynvml: Any) -> tuple[tuple[GpuInfo, ...], tuple[str, ...]]:
-    driver = _or_none(pynvml, pynvml.nvmlSystemGetDriverVersion)
-    found = [_gpu_or_reason(pynvml, index, driver) for index in range(pynvml.nvmlDeviceGetCount())]
-    if not found:
-        return (), ("No NVIDIA GPU: the driver runs and has found none.",)
-    return (
-        tuple(one for one in found if isinstance(one, GpuInfo)),
-        tuple(one for one in found if isinstance(one, str)),
+# ---------------------------------------------------------------- everything, once
+
+
+def _everything(pynvml: Any, environ: Mapping[str, str]) -> GpuFindings:
+    devices, problems = devices_of(pynvml)
+    if not devices and not problems:
+        return GpuFindings(absence="No NVIDIA GPU: the driver runs and has found none.")
+    driver = value_or_none(pynvml, pynvml.nvmlSystemGetDriverVersion)
+    choice = _choice(devices, environ)
+    return GpuFindings(
+        gpus=tuple(reading(pynvml, devices[place], driver) for place in choice.positions),
+        hidden=tuple(
+            reading(pynvml, devices[place], driver, hidden=why)
+            for place, why in choice.hidden.items()
+        ),
+        problems=(*problems, *choice.problems),
     )
 
 
-def _gpu_or_reason(pynvml: Any, index: int, driver: str | None) -> GpuInfo | str:
-    try:
-        return _read(pynvml, index, pynvml.nvmlDeviceGetHandleByIndex(index), driver)
-    except pynvml.NVMLError as error:
-        return f"GPU {index} cannot be used: the driver says: {error}."
+def _choice(devices: list[NvmlDevice], environ: Mapping[str, str]) -> Choice:
+    return choose_cuda_devices([device.identity for device in devices], environ)
 
 
-def _read(pynvml: Any, index: int, handle: Any, driver: str | None) -> GpuInfo:
-    """What a GPU tells; its name is the one thing that every GPU that works has."""
-
-    def ask(question: Callable[[Any], _Value]) -> _Value | None:
-        return _or_none(pynvml, lambda: question(handle))
-
-    return GpuInfo(
-        index=index,
-        name=pynvml.nvmlDeviceGetName(handle),
-        vendor="nvidia",
-        uuid=ask(pynvml.nvmlDeviceGetUUID),
-        compute_capability=ask(pynvml.nvmlDeviceGetCudaComputeCapability),
-        driver_version=driver,
-        **_memory(pynvml, handle),
-    )
+# ---------------------------------------------------------------- again and again
 
 
-def _memory(pynvml: Any, handle: Any) -> dict[str, Any]:
-    """The fields about memory. A GPU without one of its own says "not supported", or zero."""
-    try:
-        memory = pynvml.nvmlDeviceGetMemoryInfo(handle)
-    except pynvml.NVMLError as error:
-        return {"unified_memory": error.value == pynvml.NVML_ERROR_NOT_SUPPORTED}
-    if not memory.total:
-        return {"unified_memory": True}
-    return {
-        "vram_total_bytes": memory.total,
-        "vram_free_bytes": memory.free,
-        "vram_used_bytes": memory.used,
-    }
+class _Session:
+    """The initialised library with the handles of the GPUs that this process can use.
 
+    Raises ``_NoDriverError`` where there is none.
+    """
 
-def _or_none(pynvml: Any, question: Callable[[], _Value]) -> _Value | None:
-    try:
-        return question()
-    except pynvml.NVMLError:  # this GPU or this driver cannot tell
-        return None
+    def __init__(self, root: Path, environ: Mapping[str, str]) -> None:
+        self._process = os.getpid()
+        self._pynvml = _initialise(root)
+        devices, _ = devices_of(self._pynvml)
+        self._devices = [devices[place] for place in _choice(devices, environ).positions]
+
+    @property
+    def is_foreign(self) -> bool:
+        """Whether it was opened before a fork, after which it must not be used."""
+        return self._process != os.getpid()
+
+    def read(self) -> tuple[GpuInfo, ...]:
+        """The GPUs now. Raises ``_SessionOverError``, and is closed then."""
+        try:
+            return tuple(live_values(self._pynvml, device) for device in self._devices)
+        except self._pynvml.NVMLError as error:
+            self.close()
+            raise _SessionOverError from error
+
+    def close(self) -> None:
+        value_or_none(self._pynvml, self._pynvml.nvmlShutdown)

@@ -1,196 +1,191 @@
 """``ResourceDetector``: what this process may use of processors, memory and GPUs.
 
-There is a probe for each source, and each has a time limit: a driver or a file system that hangs
-costs its own part of the answer and no more.
+There is a source for each kind of GPU, and every question has a time limit: a driver or a file
+system that hangs costs its own part of the answer and no more.
 """
 
 from __future__ import annotations
 
-import os
-import platform
-import threading
+import sys
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Generic, TypeAlias, TypeVar
+import weakref
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import TypeAlias, TypeVar
 
-from nbllm.core import cgroups
+from nbllm.core.apple_gpus import AppleSource
+from nbllm.core.bandwidth import last_cache_bytes, measured_bandwidth
+from nbllm.core.drm_gpus import DrmSource
+from nbllm.core.gpu_source import GpuFindings, GpuSource, renumbered
+from nbllm.core.host import cpu_of, memory_of, unknown_cpu, unknown_memory
 from nbllm.core.machine import Machine
-from nbllm.core.nvml import nvidia_gpus
+from nbllm.core.nvml import NvidiaSource
+from nbllm.core.other_gpus import TegraSource, TorchSource
+from nbllm.core.resource_sample import CpuLoad, GpuSample, ResourceSample
 from nbllm.core.resources import CpuInfo, GpuInfo, MemoryInfo, Resources
+from nbllm.core.time_limit import Answer, answer_within
 
-__all__ = ["CpuInfo", "GpuInfo", "MemoryInfo", "ResourceDetector", "Resources"]
+__all__ = [
+    "CpuInfo",
+    "GpuInfo",
+    "GpuSample",
+    "MemoryInfo",
+    "ResourceDetector",
+    "ResourceSample",
+    "Resources",
+]
 
 _Value = TypeVar("_Value")
-
-GpuProbe: TypeAlias = Callable[[], tuple[tuple[GpuInfo, ...], tuple[str, ...]]]
-"""Finds GPUs, and says why there are none; may raise anything and may hang."""
-
-_NO_GPUS: tuple[tuple[GpuInfo, ...], tuple[str, ...]] = ((), ())
+_Found: TypeAlias = tuple[GpuSource, Answer[GpuFindings]]
 
 
 class ResourceDetector:
     """Finds out what this process may use. Nothing here raises, whatever the machine is like.
 
-    ``machine`` answers for the operating system, ``gpu_probe`` for the drivers; each question is
-    given up after ``time_limit_seconds``.
+    ``machine`` answers for the operating system, ``gpu_sources`` for the drivers (by default all
+    that this system may have; the later ones are asked where the earlier have found nothing);
+    each question is given up after ``time_limit_seconds``.
     """
 
     def __init__(
         self,
         machine: Machine | None = None,
         *,
-        gpu_probe: GpuProbe | None = None,
+        gpu_sources: Sequence[GpuSource] | None = None,
         time_limit_seconds: float = 5.0,
     ) -> None:
         self._machine = machine or Machine()
-        self._gpu_probe = gpu_probe or (lambda: nvidia_gpus(self._machine.root))
+        self._sources, self._side_doors = (
+            _sources_of(self._machine) if gpu_sources is None else (tuple(gpu_sources), ())
+        )
         self._time_limit_seconds = time_limit_seconds
+        self._load = CpuLoad(self._machine)
+        self._followed: list[tuple[GpuSource, int]] | None = None
+        # Not at exit, when the system takes everything back anyway and a driver might hang.
+        weakref.finalize(self, _close, (*self._sources, *self._side_doors)).atexit = False
 
     def detect(self) -> Resources:
         """Everything, with a sentence for each thing that is absent."""
-        cpu = self._ask("processors", lambda: cpu_of(self._machine), _unknown_cpu)
-        memory = self._ask("memory", lambda: memory_of(self._machine), _unknown_memory)
-        gpus = self._ask("GPUs", self._gpu_probe, lambda: _NO_GPUS)
-        found, absences = gpus.value
-        failures = [answer.failure for answer in (cpu, memory, gpus) if answer.failure]
+        cpu = self._ask("processors", lambda: cpu_of(self._machine), unknown_cpu)
+        memory = self._ask("memory", lambda: memory_of(self._machine), unknown_memory)
+        found = self._find()
+        gpus, hidden = _numbered([answer.value for _, answer in found])
+        failures = [cpu.failure, memory.failure, *(answer.failure for _, answer in found)]
         return Resources(
-            cpu=cpu.value, memory=memory.value, gpus=found, absences=(*absences, *failures)
+            cpu=cpu.value,
+            memory=memory.value,
+            gpus=gpus,
+            hidden_gpus=hidden,
+            absences=(
+                *_sentences([answer.value for _, answer in found]),
+                *filter(None, failures),
+            ),
+        )
+
+    def sample(self) -> ResourceSample:
+        """The state of this moment, for views that follow it: some milliseconds, no more.
+
+        What the drivers need stays open between samples, until the detector is closed or gone.
+        """
+        memory = self.memory()
+        if self._followed is None:
+            self._followed = _with_gpus(self._find())
+        gpus = [
+            gpu
+            for source, first in self._followed
+            for gpu in renumbered(self._ask(source.what, source.live, lambda: ()).value, first)
+        ]
+        return ResourceSample(
+            time=time.monotonic(),
+            cpu_fraction=self._ask("load", self._load.fraction, lambda: None).value,
+            memory_used_bytes=memory.used_bytes,
+            memory_total_bytes=memory.total_bytes,
+            gpus=tuple(GpuSample.of(gpu) for gpu in gpus),
         )
 
     def cpu(self) -> CpuInfo:
         """The processors alone, for those who need not wait for a driver."""
-        return self._ask("processors", lambda: cpu_of(self._machine), _unknown_cpu).value
+        return self._ask("processors", lambda: cpu_of(self._machine), unknown_cpu).value
 
     def memory(self) -> MemoryInfo:
         """The memory alone."""
-        return self._ask("memory", lambda: memory_of(self._machine), _unknown_memory).value
+        return self._ask("memory", lambda: memory_of(self._machine), unknown_memory).value
+
+    def memory_bandwidth(self) -> float | None:
+        """Bytes per second that the usable cores read from memory together.
+
+        Measured in about 0.4 s when first asked, then kept for as long as this process lives (see
+        ``nbllm.core.bandwidth`` for the method). None where that is not possible.
+        """
+        threads = max(1, int(self.cpu().usable_cores))
+        available, cache = self.memory().available_bytes, last_cache_bytes(self._machine.root)
+        return self._ask(
+            "bandwidth", lambda: measured_bandwidth(threads, available, cache), lambda: None
+        ).value
+
+    def close(self) -> None:
+        """Give back what ``sample`` keeps open; the next one opens it again."""
+        self._followed = None
+        _close((*self._sources, *self._side_doors))
+
+    def _find(self) -> list[_Found]:
+        """What each source has found; the side doors are tried where no other has anything."""
+        found = [(one, self._ask(one.what, one.find, GpuFindings)) for one in self._sources]
+        if not any(answer.value.gpus or answer.value.hidden for _, answer in found):
+            doors = self._side_doors
+            found += [(one, self._ask(one.what, one.find, GpuFindings)) for one in doors]
+        return found
 
     def _ask(
-        self, what: str, probe: Callable[[], _Value], otherwise: Callable[[], _Value]
-    ) -> _Answer[_Value]:
-        """The probe's answer, or the one to give without it and the reason in words.
-
-        While a probe hangs, no other one is sent after it, by this or any other detector.
-        """
-        answers: list[_Value] = []
-        thread = _ProbeThread(what, lambda: answers.append(probe()), self._time_limit_seconds)
-        if all(earlier.wait() for earlier in _running(thread.name)):
-            thread.start()
-            thread.wait()
-        if answers:
-            return _Answer(answers[0])
-        return _Answer(otherwise(), f"The {what} could not be examined: {thread.failure}.")
+        self, what: str, question: Callable[[], _Value], otherwise: Callable[[], _Value]
+    ) -> Answer[_Value]:
+        return answer_within(self._time_limit_seconds, what, question, otherwise)
 
 
-# ---------------------------------------------------------------- probes
+def _sources_of(machine: Machine) -> tuple[tuple[GpuSource, ...], tuple[GpuSource, ...]]:
+    if sys.platform == "darwin":
+        return (AppleSource(machine),), ()
+    usual = (NvidiaSource(machine.root), DrmSource(machine.root))
+    return usual, (TegraSource(machine.root), TorchSource())
 
 
-def cpu_of(machine: Machine) -> CpuInfo:
-    """The processors, and how many of them this process may use."""
-    processors, logical = machine.processors(), machine.logical_cores()
-    usable, limit = _usable_cores(machine, logical)
-    return CpuInfo(
-        model=processors.model,
-        architecture=machine.architecture(),
-        sockets=processors.sockets,
-        physical_cores=machine.physical_cores(),
-        logical_cores=logical,
-        usable_cores=usable,
-        limit=limit,
-        features=processors.features,
-    )
+def _numbered(
+    findings: Iterable[GpuFindings],
+) -> tuple[tuple[GpuInfo, ...], tuple[GpuInfo, ...]]:
+    """All GPUs and all hidden ones; those of a later source are numbered after an earlier's."""
+    gpus: list[GpuInfo] = []
+    hidden: list[GpuInfo] = []
+    for found, first in _firsts(findings):
+        gpus += renumbered(found.gpus, first)
+        hidden += renumbered(found.hidden, first)
+    return tuple(gpus), tuple(hidden)
 
 
-def _usable_cores(machine: Machine, logical: int) -> tuple[float, str | None]:
-    """The least of what affinity, cpuset and quotas allow, and which of them it is."""
-    limits: list[tuple[float, str]] = [
-        (quota.cores, f"limited to {quota.cores:.3g} cores by {quota.source}")
-        for quota in cgroups.cpu_quotas(machine.root)
+def _firsts(findings: Iterable[GpuFindings]) -> Iterator[tuple[GpuFindings, int]]:
+    """Each with the number of its first GPU."""
+    first = 0
+    for found in findings:
+        yield found, first
+        first += max((gpu.index + 1 for gpu in (*found.gpus, *found.hidden)), default=0)
+
+
+def _with_gpus(found: Sequence[_Found]) -> list[tuple[GpuSource, int]]:
+    """The sources that are worth following, with the numbers of their first GPUs."""
+    numbered = _firsts(answer.value for _, answer in found)
+    return [
+        (source, first)
+        for (source, _), (findings, first) in zip(found, numbered, strict=True)
+        if findings.gpus
     ]
-    affinity, cpuset = machine.affinity(), cgroups.cpuset(machine.root)
-    if cpuset:
-        limits.append((len(cpuset), f"limited to {len(cpuset)} cores by its cpuset"))
-    if affinity and cpuset and affinity & cpuset:
-        affinity &= cpuset
-    if affinity:
-        limits.append((len(affinity), f"limited to {len(affinity)} cores by its affinity"))
-    cores, reason = min(limits, default=(logical, ""), key=lambda limit: limit[0])
-    return (cores, reason) if cores < logical else (logical, None)
 
 
-def memory_of(machine: Machine) -> MemoryInfo:
-    """The memory, and how much of it this process may use."""
-    whole = machine.memory()
-    limits = [
-        limit
-        for limit in cgroups.memory_limits(machine.root)
-        if limit.limit_bytes < whole.total  # version 1 says "unlimited" with a huge number
-    ]
-    tightest = min(limits, default=None, key=lambda limit: limit.limit_bytes)
-    swap = cgroups.swap_limits(machine.root)
-    return MemoryInfo(
-        total_bytes=tightest.limit_bytes if tightest else whole.total,
-        available_bytes=min([whole.available, *(limit.available_bytes for limit in limits)]),
-        machine_bytes=whole.total,
-        limit=f"limited by {tightest.source}" if tightest else None,
-        swap_total_bytes=min([whole.swap_total, *(limit.limit_bytes for limit in swap)]),
-        swap_free_bytes=min([whole.swap_free, *(limit.available_bytes for limit in swap)]),
-    )
+def _sentences(findings: Sequence[GpuFindings]) -> list[str]:
+    """What is wrong and, where there is no GPU at all, why there is none of each kind."""
+    sentences = [problem for found in findings for problem in found.problems]
+    if not any(found.gpus or found.hidden for found in findings):
+        sentences += [found.absence for found in findings if found.absence]
+    return sentences
 
 
-def _unknown_cpu() -> CpuInfo:
-    cores = os.cpu_count() or 1
-    return CpuInfo(
-        model=None,
-        architecture=platform.machine(),
-        sockets=None,
-        physical_cores=None,
-        logical_cores=cores,
-        usable_cores=cores,
-    )
-
-
-def _unknown_memory() -> MemoryInfo:
-    """From the system call, which needs no file system; it counts all page cache as used."""
-    known = getattr(os, "sysconf_names", {})  # Windows has none, macOS lacks the second
-    if "SC_PHYS_PAGES" not in known or "SC_AVPHYS_PAGES" not in known:
-        return MemoryInfo(total_bytes=0, available_bytes=0, machine_bytes=0)
-    page = os.sysconf("SC_PAGE_SIZE")
-    total, free = (page * os.sysconf(name) for name in ("SC_PHYS_PAGES", "SC_AVPHYS_PAGES"))
-    return MemoryInfo(total_bytes=total, available_bytes=free, machine_bytes=total)
-
-
-# ---------------------------------------------------------------- time limits
-
-
-@dataclass(frozen=True, slots=True)
-class _Answer(Generic[_Value]):
-    value: _Value
-    failure: str | None = None
-
-
-class _ProbeThread(threading.Thread):
-    """Runs a probe. It cannot be stopped when it hangs in a driver, but it never holds up exit."""
-
-    def __init__(self, what: str, probe: Callable[[], None], seconds: float) -> None:
-        super().__init__(name=f"nbllm probe of {what}", daemon=True)
-        self._probe = probe
-        self._deadline = time.monotonic() + seconds
-        self.failure = "no answer in time"
-
-    def run(self) -> None:
-        try:
-            self._probe()
-        except Exception as error:  # noqa: BLE001 - drivers and odd machines raise all sorts
-            self.failure = f"{type(error).__name__}: {error}"
-
-    def wait(self) -> bool:
-        """Wait until it has ended or its time is over; whether it has ended."""
-        self.join(max(0.0, self._deadline - time.monotonic()))
-        return not self.is_alive()
-
-
-def _running(name: str) -> list[_ProbeThread]:
-    threads = [thread for thread in threading.enumerate() if isinstance(thread, _ProbeThread)]
-    return [thread for thread in threads if thread.name == name and thread.is_alive()]
+def _close(sources: Iterable[GpuSource]) -> None:
+    for source in sources:
+        source.close()

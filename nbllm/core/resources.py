@@ -219,18 +219,25 @@ class Resources:
     engine: EngineDevices | None = None
 
     def gpu_total_bytes(self, gpu: GpuInfo) -> int | None:
-        """The memory that the GPU can use: its own or, where it has none, the main memory."""
-        if gpu.vram_total_bytes is None and gpu.unified_memory:
-            return self.memory.total_bytes
-        return gpu.vram_total_bytes
+        """The memory that the GPU can use; a part or all of it is main memory where it is unified.
+
+        None: not known.
+        """
+        if not gpu.unified_memory:
+            return gpu.vram_total_bytes
+        if gpu.gtt_total_bytes is not None:
+            return (gpu.vram_total_bytes or 0) + min(gpu.gtt_total_bytes, self.memory.total_bytes)
+        return self.memory.total_bytes if gpu.vram_total_bytes is None else gpu.vram_total_bytes
 
     def gpu_free_bytes(self, gpu: GpuInfo) -> int | None:
-        """How much of it is free; never more than there is of a main memory that it shares."""
+        """How much of that is free; of the main memory, never more than is available."""
+        available = self.memory.available_bytes
         if not gpu.unified_memory:
             return gpu.vram_free_bytes
-        if gpu.vram_free_bytes is None:
-            return self.memory.available_bytes
-        return min(gpu.vram_free_bytes, self.memory.available_bytes)
+        if gpu.gtt_total_bytes is not None:
+            lent = max(0, gpu.gtt_total_bytes - (gpu.gtt_used_bytes or 0))
+            return (gpu.vram_free_bytes or 0) + min(lent, available)
+        return available if gpu.vram_free_bytes is None else min(gpu.vram_free_bytes, available)
 
     def __str__(self) -> str:
         gpus = [f"{gpu.label}: {gpu}" for gpu in (*self.gpus, *self.hidden_gpus)]

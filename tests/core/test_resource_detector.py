@@ -1,17 +1,21 @@
 from __future__ import annotations
 
+import gc
 import os
 import sys
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from nbllm.core import machine as machines
-from nbllm.core.machine import Machine
+from nbllm.core.gpu_source import GpuFindings
+from nbllm.core.machine import Machine, Processors, mac_processors, output_of, sysctl_facts
 from nbllm.core.resource_detector import ResourceDetector
-from nbllm.core.resources import CpuInfo, GpuInfo, MemoryInfo, Resources
+from nbllm.core.resources import CpuInfo, EngineDevices, GpuInfo, MemoryInfo, Resources
 
 GIB = 2**30
 MEMINFO = """\
@@ -43,6 +47,29 @@ V1 = (
     "35 31 0:31 / /sys/fs/cgroup/memory rw shared:11 - cgroup cgroup rw,memory\n"
 )
 UNLIMITED = "9223372036854771712\n"
+
+
+class Gpus:
+    """A source that finds what it is given; ``lives`` are its answers to further questions."""
+
+    def __init__(
+        self, *gpus: GpuInfo, hidden: tuple[GpuInfo, ...] = (), what: str = "GPUs"
+    ) -> None:
+        self.what = what
+        self.open = False
+        self._findings = GpuFindings(
+            gpus, hidden, problems=(f"{what}: a problem.",), absence=f"{what}: none."
+        )
+
+    def find(self) -> GpuFindings:
+        return self._findings
+
+    def live(self) -> tuple[GpuInfo, ...]:
+        self.open = True
+        return tuple(replace(gpu, utilization=0.5) for gpu in self._findings.gpus)
+
+    def close(self) -> None:
+        self.open = False
 
 
 class Recorded(Machine):
@@ -240,7 +267,7 @@ def test_processors(tmp_path: Path) -> None:
     assert info.model == "AMD EPYC 7B13"
     assert (info.sockets, info.physical_cores, info.logical_cores) == (2, 4, 8)
     assert (info.usable_cores, info.limit) == (8, None)
-    assert info.features == ("sse4_2", "avx", "avx2", "fma", "f16c", "bmi2")
+    assert info.features == ("sse4_2", "avx", "f16c", "fma", "avx2", "bmi2")
 
 
 def test_affinity(tmp_path: Path) -> None:
@@ -291,19 +318,47 @@ def test_a_cpuset(tmp_path: Path, text: str, cores: int) -> None:
 
 def test_the_words_of_other_architectures(tmp_path: Path) -> None:
     arm = "processor\t: 0\nFeatures\t: fp asimd asimddp sve\nCPU part\t: 0xd0c\n"
+    named = {"proc/cpuinfo": f"{arm}CPU implementer\t: 0x41\n"}
     info = cpu(tmp_path, {"proc/cpuinfo": arm})
-    assert (info.model, info.sockets, info.features) == (None, None, ("asimd", "asimddp", "sve"))
+    assert (info.model, info.sockets, info.features) == (None, None, ("neon", "dotprod", "sve"))
     board = {"proc/cpuinfo": arm, "proc/device-tree/model": "Raspberry Pi 5 Model B\0"}
     assert cpu(tmp_path, board).model == "Raspberry Pi 5 Model B"
+    assert cpu(tmp_path, {**board, **named}).model == "Raspberry Pi 5 Model B, Neoverse N1"
 
 
-def test_the_name_of_the_processor_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
-    echo = (sys.executable, "-c", "print('Apple M4')")
-    monkeypatch.setattr(machines, "_BRAND", echo)
-    monkeypatch.setattr(sys, "platform", "darwin")
-    assert machines._model_elsewhere() == "Apple M4"
-    monkeypatch.setattr(machines, "_BRAND", ("/no/such/command",))
-    assert machines._model_elsewhere() is None
+def test_hyper_threads_and_slow_cores(tmp_path: Path) -> None:
+    folder = "sys/devices/system/cpu"
+    files = {
+        f"{folder}/cpu{number}/topology/thread_siblings_list": f"{number % 4},{number % 4 + 4}\n"
+        for number in range(8)
+    }
+    files["sys/devices/cpu_core/cpus"] = "0-1,4-5\n"
+    info = cpu(tmp_path, files)
+    assert (info.usable_physical_cores, info.performance_cores) == (4, 2)
+    assert cpu(tmp_path, files, affinity=2).usable_physical_cores == 2
+    pair = {**files, **v2("/app", app={"cpuset.cpus.effective": "3,7\n"})}
+    assert cpu(tmp_path, pair).usable_physical_cores == 1
+
+
+def test_a_mac() -> None:
+    facts = sysctl_facts(
+        "machdep.cpu.brand_string: Apple M4 Max\nhw.perflevel0.physicalcpu: 12\n"
+        "hw.optional.AdvSIMD: 1\nhw.optional.arm.FEAT_DotProd: 1\nhw.optional.arm.FEAT_SME: 1\n"
+        "hw.optional.arm.FEAT_SHA3: 1\nhw.optional.arm.FEAT_BTI: 0\n"
+    )
+    assert mac_processors(facts) == Processors(
+        "Apple M4 Max", 1, ("neon", "dotprod", "sme"), performance_cores=12
+    )
+    intel = {"machdep.cpu.features": "FPU SSE3 AVX1.0 FMA", "machdep.cpu.leaf7_features": "AVX2"}
+    assert mac_processors(intel).features == ("sse3", "avx", "fma", "avx2")
+    assert mac_processors({}) == Processors(sockets=1)
+
+
+def test_the_output_of_commands() -> None:
+    partly = "import sys; print('hw.memsize: 1'); sys.exit(1)"
+    assert output_of((sys.executable, "-c", partly)) == "hw.memsize: 1"
+    assert output_of(("/no/such/command",)) is None
+    assert Machine().sysctl("kern.unheard.of") == {}
 
 
 # ---------------------------------------------------------------- all of it
@@ -326,7 +381,7 @@ def test_a_machine_without_proc(tmp_path: Path) -> None:
 
 
 def test_detection_takes_at_most_50_ms_without_a_gpu() -> None:
-    detector = ResourceDetector(gpu_probe=lambda: ((), ()))
+    detector = ResourceDetector(gpu_sources=())
     detector.detect()
     times = []
     for _ in range(5):
@@ -344,12 +399,12 @@ def test_files_full_of_nonsense_are_no_limits(tmp_path: Path, text: str) -> None
     names = ["memory.max", "memory.current", "memory.stat", "cpu.max", "cpuset.cpus.effective"]
     files = v2("/app", app=dict.fromkeys(names, text))
     machine = Recorded(tmp_path, {**files, "proc/cpuinfo": text})
-    found = ResourceDetector(machine, gpu_probe=lambda: ((), ())).detect()
+    found = ResourceDetector(machine, gpu_sources=()).detect()
     assert (found.memory.total_bytes, found.cpu.usable_cores) == (32 * GIB, 8)
     assert found.absences == ()
     for name in ("proc/self/cgroup", "proc/self/mountinfo", "proc/meminfo"):
         (tmp_path / name).write_text(text)
-        found = ResourceDetector(machine, gpu_probe=lambda: ((), ())).detect()
+        found = ResourceDetector(machine, gpu_sources=()).detect()
         assert found.absences == ()
         assert found.memory.total_bytes > 0
 
@@ -358,7 +413,7 @@ def test_files_that_are_not_text_or_not_readable(tmp_path: Path) -> None:
     machine = Recorded(tmp_path, v2("/app", app={"memory.max": "1\n"}))
     (tmp_path / "sys/fs/cgroup/app/memory.max").write_bytes(b"\xff\xfe")
     (tmp_path / "sys/fs/cgroup/app/cpu.max").mkdir()
-    found = ResourceDetector(machine, gpu_probe=lambda: ((), ())).detect()
+    found = ResourceDetector(machine, gpu_sources=()).detect()
     assert (found.memory.total_bytes, found.cpu.usable_cores) == (32 * GIB, 8)
     assert found.absences == ()
 
@@ -381,10 +436,11 @@ class Broken(Machine):
 
 
 def test_nothing_is_raised_and_what_failed_is_said() -> None:
-    def no_gpus() -> tuple[tuple[GpuInfo, ...], tuple[str, ...]]:
-        raise OSError("segment fault in the driver")
+    class BrokenSource(Gpus):
+        def find(self) -> GpuFindings:
+            raise OSError("segment fault in the driver")
 
-    found = ResourceDetector(Broken(), gpu_probe=no_gpus).detect()
+    found = ResourceDetector(Broken(), gpu_sources=[BrokenSource()]).detect()
     assert found.absences == (
         "The processors could not be examined: RuntimeError: no idea.",
         "The memory could not be examined: MemoryError: out of luck.",
@@ -397,7 +453,7 @@ def test_nothing_is_raised_and_what_failed_is_said() -> None:
 
 def test_a_probe_that_hangs_is_left_behind_and_asked_once() -> None:
     release = threading.Event()
-    detector = ResourceDetector(Broken(release), gpu_probe=lambda: ((), ()), time_limit_seconds=0.2)
+    detector = ResourceDetector(Broken(release), gpu_sources=(), time_limit_seconds=0.2)
     before = threading.active_count()
     try:
         started = time.monotonic()
@@ -415,7 +471,7 @@ def test_detectors_in_many_threads_agree(tmp_path: Path) -> None:
     results: list[Resources] = []
 
     def detect() -> None:
-        results.append(ResourceDetector(machine, gpu_probe=lambda: ((), ())).detect())
+        results.append(ResourceDetector(machine, gpu_sources=()).detect())
 
     threads = [threading.Thread(target=detect) for _ in range(20)]
     for thread in threads:
@@ -425,6 +481,84 @@ def test_detectors_in_many_threads_agree(tmp_path: Path) -> None:
     assert len(results) == 20
     assert set(results) == {results[0]}
     assert results[0].cpu.usable_cores == 1.5
+
+
+def gpu(index: int, **fields: Any) -> GpuInfo:
+    return GpuInfo(index=index, name=f"GPU of {index}", vendor="amd", **fields)
+
+
+def test_gpus_of_several_sources_share_no_number(tmp_path: Path) -> None:
+    sources = [
+        Gpus(gpu(1), gpu(0), hidden=(gpu(2, hidden="hidden by X"),), what="A"),
+        Gpus(what="B"),
+        Gpus(gpu(0), what="C"),
+    ]
+    detector = ResourceDetector(Recorded(tmp_path, {}), gpu_sources=sources)
+    found = detector.detect()
+    assert [gpu.label for gpu in found.gpus] == ["GPU 1", "GPU 0", "GPU 3"]
+    assert [gpu.label for gpu in found.hidden_gpus] == ["GPU 2"]
+    assert found.absences == ("A: a problem.", "B: a problem.", "C: a problem.")
+    assert [gpu.label for gpu in detector.sample().gpus] == ["GPU 1", "GPU 0", "GPU 3"]
+    assert [source.open for source in sources] == [True, False, True], "B has nothing to follow"
+    detector.close()
+    assert not any(source.open for source in sources)
+    assert detector.sample().gpus[2].utilization == 0.5, "it opens again"
+    del detector
+    gc.collect()
+    assert not any(source.open for source in sources), "given back without being asked to"
+
+
+def test_absences_are_told_where_there_is_no_gpu_at_all(tmp_path: Path) -> None:
+    sources = [Gpus(what="A"), Gpus(what="B")]
+    found = ResourceDetector(Recorded(tmp_path, {}), gpu_sources=sources).detect()
+    assert found.absences == ("A: a problem.", "B: a problem.", "A: none.", "B: none.")
+
+
+def test_a_unified_gpu_has_the_main_memory(tmp_path: Path) -> None:
+    found = ResourceDetector(Recorded(tmp_path, {}), gpu_sources=()).detect()
+    sizes = [
+        (found.gpu_total_bytes(one), found.gpu_free_bytes(one))
+        for one in (
+            gpu(0, vram_total_bytes=8 * GIB, vram_free_bytes=7 * GIB),
+            gpu(0, unified_memory=True),
+            gpu(0, unified_memory=True, vram_total_bytes=20 * GIB, vram_free_bytes=20 * GIB),
+            gpu(0, unified_memory=True, vram_total_bytes=30 * GIB, vram_free_bytes=30 * GIB),
+            gpu(
+                0,
+                unified_memory=True,
+                vram_total_bytes=GIB,
+                vram_free_bytes=GIB // 2,
+                gtt_total_bytes=16 * GIB,
+                gtt_used_bytes=GIB,
+            ),
+            gpu(0),
+        )
+    ]
+    assert sizes == [
+        (8 * GIB, 7 * GIB),
+        (32 * GIB, 24 * GIB),
+        (20 * GIB, 20 * GIB),
+        (30 * GIB, 24 * GIB),
+        (17 * GIB, 15.5 * GIB),
+        (None, None),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("vendor", "option"), [("nvidia", "CUDA"), ("amd", "HIP"), ("apple", "METAL"), ("x", "VULKAN")]
+)
+def test_a_build_that_cannot_use_the_gpu_is_said_so(vendor: str, option: str) -> None:
+    here = GpuInfo(index=0, name="Some GPU", vendor=vendor)
+    for_cpus = EngineDevices((), supports_gpu=False, build="llama-cpp-python 0.3.36")
+    advice = for_cpus.advice([here]) or ""
+    assert "llama-cpp-python 0.3.36 is built for the CPU only" in advice
+    assert "Some GPU" in advice
+    install = "pip install --force-reinstall --no-cache-dir llama-cpp-python"
+    assert f'CMAKE_ARGS="-DGGML_{option}=on" {install}' in advice
+    blind = EngineDevices((), supports_gpu=True, build="llama-cpp-python 0.3.36").advice([here])
+    assert "finds none that it can use" in (blind or "")
+    assert EngineDevices(("CUDA0",), supports_gpu=True, build="x").advice([here]) is None
+    assert for_cpus.advice([]) is None
 
 
 def test_what_a_person_reads() -> None:
@@ -445,7 +579,22 @@ def test_what_a_person_reads() -> None:
             limit="limited by /sys/fs/cgroup/memory.max",
             swap_total_bytes=GIB,
         ),
-        gpus=(GpuInfo(index=0, name="NVIDIA GB10", vendor="nvidia", unified_memory=True),),
+        gpus=(
+            GpuInfo(index=0, name="NVIDIA GB10", vendor="nvidia", unified_memory=True),
+            GpuInfo(
+                index=1,
+                mig_index=2,
+                name="H100 MIG 1g.10gb",
+                vendor="nvidia",
+                vram_total_bytes=10 * GIB,
+                vram_free_bytes=9 * GIB,
+                compute_capability=(9, 0),
+                utilization=0.25,
+                temperature_celsius=41,
+                power_watts=70.4,
+            ),
+        ),
+        hidden_gpus=(GpuInfo(index=2, name="T4", vendor="nvidia", hidden='hidden by X="0"'),),
         absences=("GPU 1 cannot be used: the driver says: GPU is lost.",),
     )
     assert str(found).splitlines() == [
@@ -454,6 +603,9 @@ def test_what_a_person_reads() -> None:
         "Memory: 6.0 GiB of 8.0 GiB available (limited by /sys/fs/cgroup/memory.max), "
         "swap 0.0 GiB of 1.0 GiB free",
         "GPU 0: NVIDIA GB10, shares the main memory",
+        "GPU 1 MIG 2: H100 MIG 1g.10gb, 9.0 GiB of 10.0 GiB free, compute capability 9.0, "
+        "25% busy, 41 °C, 70 W",
+        'GPU 2: T4, memory unknown (hidden by X="0")',
         "GPU 1 cannot be used: the driver says: GPU is lost.",
     ]
     assert str(found) in repr(found)
