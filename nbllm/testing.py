@@ -16,9 +16,11 @@ from collections.abc import AsyncGenerator, Sequence
 from dataclasses import replace
 from typing import Any
 
-from nbllm.core.errors import ModelClosedError, ModelError
+from nbllm.core.errors import DoesNotFitError, ModelClosedError, ModelError
 from nbllm.core.model_interface import ModelInterface, to_messages
 from nbllm.core.openers import LoadControl
+from nbllm.core.placement import MemoryParts, Placement
+from nbllm.core.resources import CpuInfo, MemoryInfo, Resources
 from nbllm.core.types import (
     Completed,
     Embeddings,
@@ -34,6 +36,7 @@ from nbllm.core.types import (
     TokenCount,
     Usage,
 )
+from nbllm.core.words import size_words
 
 __all__ = ["FakeModel", "FakeOpener", "fake_info"]
 
@@ -137,14 +140,13 @@ class FakeModel(ModelInterface):
     async def count_tokens(self, prompt: PromptLike, *, system: str | None = None) -> TokenCount:  # noqa: D102
         return TokenCount(_count(to_messages(prompt, system=system)))
 
-    async def embed(self, texts: str | Sequence[str]) -> Embeddings:
+    async def _embed(self, texts: list[str]) -> Embeddings:
         """Vectors of the texts' lengths and numbers of words."""
         import numpy as np
 
         with self.uses:
             self._check_open()
-            given = [texts] if isinstance(texts, str) else list(texts)
-            vectors = [[len(text), len(text.split())] for text in given]
+            vectors = [[len(text), len(text.split())] for text in texts]
             return Embeddings(np.array(vectors, dtype=np.float32).reshape(-1, 2), self.name)
 
     async def aclose(self) -> None:  # noqa: D102
@@ -160,6 +162,10 @@ class FakeOpener:
 
     A load takes ``load_seconds`` and fails with ``load_error`` where that is given; all other
     arguments go to the models. ``opened`` holds the models, in the order of their loads.
+
+    It is a machine with ``total_bytes`` of memory too, of which each open model takes its entry's
+    ``size_bytes``: with ``plan_model=opener.plan_model, resources=opener.resources`` a manager
+    evicts models and refuses what does not fit, as it does with real ones.
     """
 
     def __init__(
@@ -168,8 +174,10 @@ class FakeOpener:
         load_seconds: float = 0.0,
         load_error: Exception | None = None,
         device: str = "CPU",
+        total_bytes: int = 16 * 2**30,
         **model_arguments: Any,
     ) -> None:
+        self.total_bytes = total_bytes
         self._load_seconds, self._load_error, self._device = load_seconds, load_error, device
         self._model_arguments = model_arguments
         self.opened: list[FakeModel] = []
@@ -189,6 +197,47 @@ class FakeOpener:
         )
         self.opened.append(model)
         return model
+
+    def resources(self) -> Resources:
+        """The machine as it is now."""
+        used = sum(model.info.size_bytes or 0 for model in self.opened if model.usable)
+        return Resources(
+            cpu=CpuInfo(
+                model="Fake CPU",
+                architecture="fake",
+                sockets=1,
+                physical_cores=2,
+                logical_cores=2,
+                usable_cores=2,
+            ),
+            memory=MemoryInfo(
+                total_bytes=self.total_bytes,
+                available_bytes=self.total_bytes - used,
+                machine_bytes=self.total_bytes,
+            ),
+        )
+
+    def plan_model(self, info: ModelInfo, resources: Resources) -> Placement | None:
+        """On the CPU, as large as its entry says; raises ``DoesNotFitError``."""
+        if not info.local:
+            return None
+        needed, available = info.size_bytes or 0, resources.memory.available_bytes
+        if needed > available:
+            raise DoesNotFitError(
+                info.name,
+                f"it takes {size_words(needed)}, and {size_words(available)} are free",
+                needed_bytes=needed,
+                available_bytes=available,
+            )
+        return Placement(
+            device="CPU",
+            memory={"CPU": MemoryParts(weights=needed)},
+            context_length=info.load.context_length or info.context_length or 4096,
+            parallel=info.load.parallel or 1,
+            threads=2,
+            batch_threads=2,
+            reason="It is a fake.",
+        )
 
 
 def _timings(began: float, first: float | None) -> Timings:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import weakref
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
@@ -211,11 +211,11 @@ class CloudModel(ModelInterface):
             # A server that speaks a vendor's protocol need not have all of it.
         return TokenCount(estimate_tokens(request), exact=False)
 
-    async def embed(self, texts: str | Sequence[str]) -> Embeddings:
-        """One vector for each text; large batches are split and put together again in order."""
-        return await self._shown(self._embed([texts] if isinstance(texts, str) else list(texts)))
-
     async def _embed(self, texts: list[str]) -> Embeddings:
+        """Large batches are split and put together again in order."""
+        return await self._shown(self._embedded(texts))
+
+    async def _embedded(self, texts: list[str]) -> Embeddings:
         requests = self._adapter.embedding_requests(self.info, texts)
         bodies = await run_together([partial(self._fetch, request) for request in requests])
         embeddings = self._adapter.parse_embeddings(self.info, bodies)

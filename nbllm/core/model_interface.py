@@ -121,9 +121,30 @@ class ModelInterface(ABC):
     async def count_tokens(self, prompt: PromptLike, *, system: str | None = None) -> TokenCount:
         """How many tokens ``prompt`` is for this model, its chat template included."""
 
+    async def embed(self, texts: str | Sequence[str], *, normalize: bool = True) -> Embeddings:
+        """One vector for each text, of length 1 unless ``normalize`` is off.
+
+        So the dot product of two vectors is their cosine, whatever the model: most vendors give
+        such vectors anyway, and what the length of the others means is rarely known.
+        """
+        embeddings = await self._embed([texts] if isinstance(texts, str) else list(texts))
+        return embeddings.normalized() if normalize else embeddings
+
     @abstractmethod
-    async def embed(self, texts: str | Sequence[str]) -> Embeddings:
-        """One vector for each text."""
+    async def _embed(self, texts: list[str]) -> Embeddings:
+        """One vector for each text, as the model gives it."""
+
+    async def rerank(self, query: str, documents: Sequence[str]) -> tuple[float, ...]:
+        """How well each document answers ``query``; higher is better.
+
+        The scores are the model's own: compare them among the documents of one call. Raises
+        ``UnsupportedError`` where the model is no reranker.
+        """
+        raise UnsupportedError(
+            self.name,
+            "it is no reranker; load a GGUF of one, such as bge-reranker-v2-m3, or compare "
+            "the vectors of model.embed",
+        )
 
     @abstractmethod
     async def aclose(self) -> None:

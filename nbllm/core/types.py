@@ -9,7 +9,7 @@ from __future__ import annotations
 import enum
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
@@ -169,7 +169,8 @@ class ModelInfo:
     ``options`` and ``load`` are this model's defaults. ``source`` says where the entry is from.
     ``placement`` (where it was put, and the bytes that were predicted), ``device`` and
     ``memory_bytes`` (weights, caches and buffers, as the engine reports them) are known of loaded
-    local models only.
+    local models only; ``mapped_bytes`` of them are the file itself, which the system counts as
+    memory that can be had.
     """
 
     name: str
@@ -187,6 +188,7 @@ class ModelInfo:
     load: LoadOptions = LoadOptions()
     size_bytes: int | None = field(default=None, compare=False)
     memory_bytes: int | None = field(default=None, compare=False)
+    mapped_bytes: int | None = field(default=None, compare=False, repr=False)
     device: str | None = field(default=None, compare=False)
     placement: Placement | None = field(default=None, compare=False, repr=False)
     source: Literal["config", "bundled", "found", "vendor"] = field(default="config", compare=False)
@@ -340,6 +342,14 @@ class Embeddings:
     vectors: NDArray[np.float32]
     model: str
     usage: Usage = Usage()
+
+    def normalized(self) -> Embeddings:
+        """The vectors divided by their lengths; one of zeros stays as it is."""
+        import numpy as np  # costs 100 ms, and not every session needs it
+
+        lengths = np.linalg.norm(self.vectors, axis=-1, keepdims=True)
+        vectors = self.vectors / np.where(lengths == 0, 1, lengths)
+        return replace(self, vectors=vectors.astype(np.float32))
 
 
 # ---------------------------------------------------------------- events

@@ -43,10 +43,14 @@ class TokenBatch:
         """Take all rows out."""
         self.raw.n_tokens = 0
 
-    def add(self, tokens: Sequence[int], position: int, sequence: int, *, logits: bool) -> int:
+    def want_all(self) -> None:
+        """Ask for the outputs of all rows, which pooling needs."""
+        self._wants_logits[: self.size] = 1
+
+    def add(self, tokens: Sequence[int], position: int, sequence: int, *, logits: int) -> int:
         """Append ``tokens`` of a sequence from ``position`` on; the last row's index.
 
-        ``logits`` asks for the last row's logits.
+        ``logits`` says of how many rows, the last ones, the logits are wanted.
         """
         start = self.size
         end = start + len(tokens)
@@ -54,7 +58,7 @@ class TokenBatch:
         self._positions[start:end] = np.arange(position, position + len(tokens))
         self._sequences[start:end, 0] = sequence
         self._wants_logits[start:end] = 0
-        self._wants_logits[end - 1] = logits
+        self._wants_logits[end - logits : end] = 1
         self.raw.n_tokens = end
         return end - 1
 

@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import ctypes
 import json
-import re
 from collections.abc import Mapping
 from typing import Any
 
 import llama_cpp.llama_cpp as lib
 import numpy as np
-from llama_cpp.llama_grammar import json_schema_to_gbnf
+from llama_cpp.llama_grammar import BuiltinRule, SchemaConverter
 from numpy.typing import NDArray
 
 from nbllm.local.vocabulary import Vocabulary
 
 __all__ = ["Candidates", "Grammar", "grammar_text"]
 
-_ESCAPES = re.compile(r"\\\\|(\\ud[89ab][0-9a-f]{2}\\ud[c-f][0-9a-f]{2})")
 _ROW = np.dtype([("id", np.int32), ("logit", np.float32), ("p", np.float32)])
 
 
@@ -54,7 +52,9 @@ class Grammar:
     """
 
     def __init__(self, text: str, vocabulary: Vocabulary) -> None:
-        self._raw = lib.llama_sampler_init_grammar(vocabulary.raw, text.encode(), b"root")
+        # llama.cpp takes an empty text for no grammar at all.
+        link = lib.llama_sampler_init_grammar(vocabulary.raw, text.encode(), b"root")
+        self._raw = link if text.strip() else None
         if not self._raw:
             raise ValueError("llama.cpp cannot read the grammar")
 
@@ -77,22 +77,39 @@ class Grammar:
         lib.llama_sampler_accept(self._raw, token)
 
 
+class _Converter(SchemaConverter):
+    """The bindings' converter of JSON schemas, whose texts would not always be JSON.
+
+    It takes control characters in strings, and its literals lose their backslashes.
+    """
+
+    def _format_literal(self, literal: str) -> str:
+        text = json.dumps(json.loads(literal), ensure_ascii=False)
+        escaped = text.replace("\\", "\\\\").replace('"', '\\"')
+        return f'"{escaped}"'
+
+    def _add_primitive(self, name: str, rule: BuiltinRule) -> str:
+        if name == "char":
+            content = rule.content.replace('[^"\\\\]', '[^"\\\\\\x00-\\x1F\\x7F]')
+            rule = BuiltinRule(content, rule.deps)
+        added: str = super()._add_primitive(name, rule)
+        return added
+
+
 def grammar_text(options: Mapping[str, Any]) -> str | None:
-    """The GBNF that an answer must follow, None where it is free. Raises ``ValueError``."""
+    """The GBNF that an answer must follow, None where it is free.
+
+    Of a schema, the limits of numbers and the patterns of property names are left to the model.
+    Raises ``ValueError``.
+    """
     text: str | None = options.get("grammar")
     schema = options.get("response_schema")
     if schema is None:
         return text
+    converter = _Converter(prop_order={}, allow_fetch=False, dotall=False, raw_pattern=False)  # type: ignore[no-untyped-call]
     try:
-        # A character is one escape in GBNF, and never a pair of surrogates.
-        return _ESCAPES.sub(
-            lambda match: _joined(match[1]) if match[1] else match[0],
-            json_schema_to_gbnf(json.dumps(schema)),
-        )
+        converter.visit(converter.resolve_refs(schema, "schema"), "")  # type: ignore[no-untyped-call]
     except (KeyError, TypeError, AttributeError, RecursionError, AssertionError) as error:
         raise ValueError(f"no grammar can be made of this response_schema: {error}") from None
-
-
-def _joined(surrogates: str) -> str:
-    pair: str = json.loads(f'"{surrogates}"')
-    return pair
+    grammar: str = converter.format_grammar()  # type: ignore[no-untyped-call]
+    return grammar

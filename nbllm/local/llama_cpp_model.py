@@ -10,22 +10,23 @@ import time
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import replace
 from importlib.util import find_spec
-from typing import Any, Final
+from typing import Any
 
 from nbllm.core.errors import (
     ContextLengthError,
     EngineCrashedError,
     EngineError,
+    InvalidOptionError,
     MissingDependencyError,
     ModelClosedError,
     ModelError,
-    ModelFileError,
     ModelLoadError,
     UnsupportedError,
 )
 from nbllm.core.model_interface import ModelInterface, to_messages
 from nbllm.core.openers import LoadControl
 from nbllm.core.options import ENGINE_OPTIONS
+from nbllm.core.placement import Placement
 from nbllm.core.resource_detector import ResourceDetector
 from nbllm.core.types import (
     Completed,
@@ -47,15 +48,15 @@ from nbllm.core.types import (
     Usage,
     VendorPart,
 )
+from nbllm.local.dry_runs import load_frame
 from nbllm.local.gguf import model_info_from_gguf
 from nbllm.local.mailbox import Mailbox
+from nbllm.local.plans import make_plan, settled
 from nbllm.local.protocol import Frame
 from nbllm.local.worker_process import WorkerProcess, describe_exit
 
 __all__ = ["LlamaCppModel", "open_model"]
 
-DEFAULT_CONTEXT: Final = 8192
-DEFAULT_PARALLEL: Final = 8
 _POLL_SECONDS = 0.05
 _OPTIONS = {
     "max_tokens",
@@ -93,13 +94,20 @@ class LlamaCppModel(ModelInterface):
         self._first: queue.SimpleQueue[Frame] = queue.SimpleQueue()
         self._exit_status: int | None = None
         self._closing = False
+        self._can_write, self._is_reranker = True, False
         self._worker = WorkerProcess(self._on_frame, self._on_exit)
 
     # ------------------------------------------------------------ loading
 
-    def load(self, control: LoadControl) -> None:
+    def load(self, placement: Placement, control: LoadControl) -> None:
         """Have the worker load the model; blocks. Raises ``ModelLoadError``."""
-        self._worker.send({"op": "load", **_load_frame(self.info)})
+        self._worker.send(
+            {
+                "op": "load",
+                "steady": self.info.load.threads is None,
+                **load_frame(self.info, placement),
+            }
+        )
         while True:
             try:
                 frame = self._first.get(timeout=_POLL_SECONDS)
@@ -114,10 +122,12 @@ class LlamaCppModel(ModelInterface):
                     self.name, frame["problem"], log=self._worker.log_tail()
                 ) from None
             control.progress(frame["fraction"])
+        self._can_write, self._is_reranker = frame["can_write"], frame["is_reranker"]
         self.info = replace(
             self.info,
             context_length=frame["context_length"],
-            device=frame["device"],
+            device=placement.device,
+            placement=placement,
             memory_bytes=frame["memory_bytes"],
         )
 
@@ -134,6 +144,10 @@ class LlamaCppModel(ModelInterface):
         return self._worker.pid
 
     async def _events(self, request: GenerationRequest) -> AsyncGenerator[Event, None]:
+        if not self._can_write:
+            kind = "a reranker; use model.rerank" if self._is_reranker else "an embedding model"
+            use = "" if self._is_reranker else "; use model.embed"
+            raise UnsupportedError(self.name, f"it cannot write text: it is {kind}{use}")
         started = time.perf_counter()
         first_text: float | None = None
         text: list[str] = []
@@ -176,16 +190,28 @@ class LlamaCppModel(ModelInterface):
         turns = self._turns(to_messages(prompt, system=system))
         return TokenCount((await self._ask({"op": "count", "messages": turns}))["tokens"])
 
-    async def embed(self, texts: str | Sequence[str]) -> Embeddings:
-        """Vectors pooled as the model's file says, else the mean over the tokens; not scaled."""
+    async def _embed(self, texts: list[str]) -> Embeddings:
+        """Vectors pooled as the model's file says, else the mean over the tokens."""
         import numpy as np
 
-        listed = [texts] if isinstance(texts, str) else list(texts)
-        if not listed:
+        if self._is_reranker:
+            raise UnsupportedError(self.name, "it gives scores in place of vectors; use rerank")
+        if not texts:
             raise EngineError(self.name, "there is no text to embed")
-        reply = await self._ask({"op": "embed", "texts": listed})
+        reply = await self._ask({"op": "embed", "texts": texts})
         vectors = np.asarray(reply["vectors"], np.float32)
         return Embeddings(vectors, self.name, Usage(prompt_tokens=reply["tokens"], cost_usd=0.0))
+
+    async def rerank(self, query: str, documents: Sequence[str]) -> tuple[float, ...]:
+        """The score of each document, as the model's own head gives it; see the base class."""
+        if not self._is_reranker:
+            return await super().rerank(query, documents)
+        if isinstance(documents, str):
+            raise InvalidOptionError("documents", "give a list of texts, not one text")
+        if not documents:
+            return ()
+        asked = {"op": "rerank", "query": query, "documents": list(documents)}
+        return tuple((await self._ask(asked))["scores"])
 
     async def aclose(self) -> None:
         """End the worker; requests under way raise ``ModelClosedError`` with their text so far."""
@@ -254,6 +280,15 @@ class LlamaCppModel(ModelInterface):
                 prompt_tokens=prompt,
                 context_length=limit,
             )
+        if frame["kind"] == "long_text":
+            tokens, limit = frame["tokens"], frame["limit"]
+            return ContextLengthError(
+                self.name,
+                f"text {frame['number']} has {tokens:,} tokens, and the model reads at most "
+                f"{limit:,} at a time. Split it into shorter ones.",
+                prompt_tokens=tokens,
+                context_length=limit,
+            )
         return EngineError(self.name, frame["problem"], partial_text=partial_text)
 
     def _exit_error(self, status: int, partial_text: str) -> ModelError:
@@ -276,11 +311,13 @@ class LlamaCppModel(ModelInterface):
         """Send a question and wait for its one answer."""
         with self.uses:
             number, mailbox = self._open_mailbox()
+            answered = False
             try:
                 await asyncio.to_thread(self._worker.send, {**frame, "id": number})
                 reply = (await mailbox.take())[0]
+                answered = True
             finally:
-                self._close_mailbox(number, cancel=False)
+                self._close_mailbox(number, cancel=not answered)
         if reply["op"] != "reply":
             raise self._error(reply, "")
         return reply
@@ -335,16 +372,16 @@ def _logprob(record: Sequence[Any]) -> TokenLogprob:
 def open_model(info: ModelInfo, control: LoadControl) -> LlamaCppModel:
     """Load a GGUF; blocks until it is ready.
 
-    Raises ``MissingDependencyError``, ``ModelFileError`` and ``ModelLoadError``; whichever it
-    is, nothing is left running.
+    Raises ``MissingDependencyError``, ``ModelFileError``, ``DoesNotFitError`` and other
+    ``ModelLoadError``; whichever it is, nothing is left running.
     """
     if find_spec("llama_cpp") is None:
         raise MissingDependencyError("llama-cpp-python", purpose="Running a GGUF", extra="local")
-    if info.path is None:
-        raise ModelFileError(info.name, "its entry names no file; give it a path")
-    model = LlamaCppModel(_with_header(info))
+    plan = make_plan(info, ResourceDetector().detect())
+    placement = plan.placement()
+    model = LlamaCppModel(_with_header(info))  # its process starts while llama.cpp is asked
     try:
-        model.load(control)
+        model.load(settled(plan, placement, info), control)
     except BaseException:
         model.kill()
         raise
@@ -363,17 +400,3 @@ def _with_header(info: ModelInfo) -> ModelInfo:
         parameters=info.parameters or header.parameters,
         size_bytes=header.size_bytes,
     )
-
-
-def _load_frame(info: ModelInfo) -> Frame:
-    wish = info.load
-    trained = info.context_length or DEFAULT_CONTEXT
-    usual = trained if info.source == "config" else min(trained, DEFAULT_CONTEXT)
-    return {
-        "path": str(info.path),
-        "context_length": wish.context_length or usual,
-        "gpu_layers": -1 if wish.gpu_layers is None else wish.gpu_layers,
-        "threads": wish.threads or max(1, int(ResourceDetector().cpu().usable_cores)),
-        "steady": wish.threads is None,
-        "parallel": wish.parallel or DEFAULT_PARALLEL,
-    }

@@ -6,10 +6,8 @@ Runs in the worker only. Nothing here knows of requests; ``engine.py`` decides w
 from __future__ import annotations
 
 import ctypes
-import re
 import sys
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
 from typing import Any
 
 import llama_cpp.llama_cpp as lib
@@ -17,29 +15,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nbllm.local.batch import TokenBatch
+from nbllm.local.loading import BufferSizes, Settings, context_params, model_params
 from nbllm.local.vocabulary import Vocabulary
 
-__all__ = ["NativeModel", "NotLoadableError", "Settings", "supports_gpu"]
+__all__ = ["NativeModel", "NotLoadableError"]
 
-_UBATCH = 512
-_BUFFER = re.compile(r"(\S+)\s+(?:model |KV |RS |compute |output )+buffer size =\s+([\d.]+) MiB")
-_HOST = re.compile(r"CPU|AMX$|BLAS$|.*_Host$|.*_Mapped$")  # buffers in the machine's own memory
 _DEBUG_LEVEL, _CONTINUED_LEVEL = 1, 5  # of ggml.h; the bindings number them otherwise
 
 
 class NotLoadableError(Exception):
     """llama.cpp refused the model or the context; its log says why."""
-
-
-@dataclass(frozen=True, slots=True)
-class Settings:
-    """What a model is loaded with; ``gpu_layers`` -1 is all of them."""
-
-    path: str
-    context_length: int
-    gpu_layers: int
-    threads: int
-    parallel: int
 
 
 class NativeModel:
@@ -50,10 +35,9 @@ class NativeModel:
     """
 
     def __init__(self, settings: Settings, on_progress: Callable[[float], None]) -> None:
-        self._buffers: dict[str, float] = {}
+        self._buffers = BufferSizes()
         self._callbacks: list[Any] = []
         self._abort_flag = ctypes.create_string_buffer(2)
-        self._embedder: Any = None
         self._route_log()
         lib.llama_backend_init()
         self.settings = settings
@@ -70,9 +54,11 @@ class NativeModel:
     # ------------------------------------------------------------ loading
 
     def _load(self, on_progress: Callable[[float], None]) -> Any:
-        params = lib.llama_model_default_params()
-        params.n_gpu_layers = self.settings.gpu_layers
-        params.use_extra_bufts = not _repacks_for_amx()
+        try:
+            params, kept = model_params(self.settings)
+        except ValueError as error:
+            raise NotLoadableError(str(error)) from None
+        self._callbacks += kept
 
         def report(fraction: float, _: Any) -> bool:
             on_progress(fraction)
@@ -85,13 +71,7 @@ class NativeModel:
         return model
 
     def _context_params(self) -> Any:
-        params = lib.llama_context_default_params()
-        params.n_ctx = self.settings.context_length
-        params.n_batch = params.n_ubatch = min(_UBATCH, self.settings.context_length)
-        params.n_seq_max = self.settings.parallel
-        params.n_threads = params.n_threads_batch = self.settings.threads
-        params.kv_unified = True
-        params.no_perf = True
+        params = context_params(self.settings)
         params.abort_callback = _nonempty_string_test(lib.ggml_abort_callback)
         params.abort_callback_data = ctypes.addressof(self._abort_flag)
         return params
@@ -113,8 +93,7 @@ class NativeModel:
                 return
             line = text.decode(errors="replace")
             sys.stderr.write(line)
-            for device, mebibytes in _BUFFER.findall(line):
-                self._buffers[device] = self._buffers.get(device, 0.0) + float(mebibytes)
+            self._buffers.read(line)
 
         lib.llama_log_set(self._keep(lib.llama_log_callback(write)), None)
 
@@ -126,12 +105,7 @@ class NativeModel:
     @property
     def memory_bytes(self) -> int:
         """Weights, caches and buffers, as llama.cpp reports them."""
-        return round(sum(self._buffers.values()) * 2**20)
-
-    @property
-    def device(self) -> str:
-        """Where the weights are: "CPU", or the names of the GPUs."""
-        return " + ".join(name for name in self._buffers if not _HOST.match(name)) or "CPU"
+        return self._buffers.total
 
     @property
     def chat_template(self) -> str | None:
@@ -160,9 +134,9 @@ class NativeModel:
         """Have a running ``decode`` stop within a few milliseconds; from any thread."""
         self._abort_flag[0] = b"!" if abort else b"\0"
 
-    def set_threads(self, threads: int) -> None:
-        """Compute with so many threads from the next ``decode`` on."""
-        lib.llama_set_n_threads(self._context, threads, threads)
+    def set_threads(self, threads: int, batch_threads: int) -> None:
+        """Compute single tokens and batches with so many threads, from the next ``decode`` on."""
+        lib.llama_set_n_threads(self._context, threads, batch_threads)
 
     def forget(self, sequence: int, start: int) -> bool:
         """Drop a sequence's cells from position ``start`` on.
@@ -175,58 +149,79 @@ class NativeModel:
         """Share the first ``length`` cells of ``source`` with the empty sequence ``target``."""
         lib.llama_memory_seq_cp(self._memory, source, target, 0, length)
 
-    # ------------------------------------------------------------ embeddings
+    @property
+    def can_shift(self) -> bool:
+        """Whether tokens may be dropped from the middle of a sequence."""
+        return bool(self._memory) and bool(lib.llama_memory_can_shift(self._memory))
 
-    def embed(self, tokens: Sequence[int]) -> NDArray[np.float32]:
-        """One vector for a text of at least one token, pooled as the model says, else the mean.
+    def drop(self, sequence: int, start: int, end: int) -> None:
+        """Drop the cells of positions ``start`` to ``end``; those behind move up to them."""
+        lib.llama_memory_seq_rm(self._memory, sequence, start, end)
+        lib.llama_memory_seq_add(self._memory, sequence, end, -1, start - end)
 
-        Raises ``ValueError`` where the text is longer than the context.
+    def state_size(self, sequence: int) -> int:
+        """The bytes that a sequence's state takes outside the context."""
+        return int(lib.llama_state_seq_get_size(self._context, sequence))
+
+    def save_state(self, sequence: int) -> bytes:
+        """A sequence's cells, to be loaded again into any sequence of this context."""
+        room = (ctypes.c_uint8 * self.state_size(sequence))()
+        size = int(lib.llama_state_seq_get_data(self._context, room, len(room), sequence))
+        return bytes(memoryview(room)[:size])
+
+    def load_state(self, sequence: int, state: bytes) -> bool:
+        """Put saved cells into an empty sequence; False where there is no room for them."""
+        room = (ctypes.c_uint8 * len(state)).from_buffer_copy(state)
+        return bool(lib.llama_state_seq_set_data(self._context, room, len(state), sequence))
+
+    # ------------------------------------------------------------ pooling
+
+    @property
+    def can_write(self) -> bool:
+        """Whether it writes text: a model without a memory of its own words only reads."""
+        return bool(self._memory)
+
+    @property
+    def is_reranker(self) -> bool:
+        """Whether it gives scores in place of vectors."""
+        return bool(self._pooling == lib.LLAMA_POOLING_TYPE_RANK)
+
+    @property
+    def _pooling(self) -> int:
+        return int(lib.llama_pooling_type(self._context))
+
+    @property
+    def trained_length(self) -> int:
+        """The longest text that the model was trained on, in tokens."""
+        return int(lib.llama_model_n_ctx_train(self._model))
+
+    @property
+    def vector_size(self) -> int:
+        """The numbers that pooling gives for a text."""
+        count = lib.llama_model_n_cls_out if self.is_reranker else lib.llama_model_n_embd_out
+        return int(count(self._model))
+
+    @property
+    def rerank_template(self) -> str | None:
+        """How a reranker wants its query and document written, where its file says so."""
+        template = lib.llama_model_chat_template(self._model, b"rerank")
+        return template.decode(errors="replace") if template else None
+
+    def pooling_context(self, cells: int, sequences: int) -> Any:
+        """A context that makes one vector of each sequence in a batch of up to ``cells`` tokens.
+
+        It pools as the model's file says, else by the mean. The caller frees it.
+        Raises ``NotLoadableError``.
         """
-        if len(tokens) > self.context_length:
-            raise ValueError(
-                f"a text of {len(tokens):,} tokens is longer than the context of "
-                f"{self.context_length:,}"
-            )
-        context = self._embedder_for(len(tokens))
-        batch = TokenBatch(len(tokens))
-        batch.add(tokens, 0, 0, logits=True)
-        lib.llama_memory_seq_rm(lib.llama_get_memory(context), 0, -1, -1)
-        if lib.llama_decode(context, batch.raw) != 0:
-            raise ValueError("llama.cpp could not process the text")
-        vector = lib.llama_get_embeddings_seq(context, 0)
-        return np.ctypeslib.as_array(vector, (lib.llama_model_n_embd_out(self._model),)).copy()
-
-    def _embedder_for(self, length: int) -> Any:
-        """A context that pools; a text must fit its batch, so it grows by doubling."""
-        if self._embedder is not None and lib.llama_n_batch(self._embedder) >= length:
-            return self._embedder
-        if self._embedder is not None:
-            lib.llama_free(self._embedder)
         params = self._context_params()
-        size = min(max(_UBATCH, 1 << (length - 1).bit_length()), self.context_length)
-        params.n_ctx = params.n_batch = params.n_ubatch = size
-        params.n_seq_max = 1
+        params.n_ctx = params.n_batch = params.n_ubatch = cells
+        params.n_seq_max = sequences
+        params.n_outputs_max = 0  # every token's, for they are pooled
         params.embeddings = True
         params.abort_callback = lib.ggml_abort_callback()
-        if lib.llama_pooling_type(self._context) == lib.LLAMA_POOLING_TYPE_NONE:
+        if self._pooling == lib.LLAMA_POOLING_TYPE_NONE:
             params.pooling_type = lib.LLAMA_POOLING_TYPE_MEAN
-        self._embedder = self._make_context(params)
-        return self._embedder
-
-
-def _repacks_for_amx() -> bool:
-    """Whether llama.cpp would repack weights for Intel's AMX, whose kernels crash.
-
-    Seen here at batches of two tokens and more, and by others on Sapphire Rapids since March
-    2026 (https://github.com/ggml-org/llama.cpp/issues/20824). The kernels for AVX-512 are used
-    instead; llama.cpp has one switch for all repacking.
-    """
-    return b"AMX_INT8 = 1" in lib.llama_print_system_info()
-
-
-def supports_gpu() -> bool:
-    """Whether the installed llama.cpp was built for a GPU."""
-    return bool(lib.llama_supports_gpu_offload())
+        return self._make_context(params)
 
 
 def _nonempty_string_test(prototype: Any) -> Any:

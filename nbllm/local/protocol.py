@@ -6,14 +6,15 @@ the worker to a pipe that was its standard output. ``op`` names the message.
 ========== =====================================================================================
 to worker
 ========== =====================================================================================
-load       ``path, context_length, gpu_layers, threads, parallel``, and ``steady``: whether fewer
-           threads are used while others need the cores; the first message
+load       the fields of ``loading.Settings``, and ``steady``: whether fewer threads are used
+           while others need the cores; the first message
 generate   ``id, messages, options``; answered by progress, steps, and done or failed
 cancel     ``id``
 tokenize   ``id, text``; answered by reply ``tokens``
 detokenize ``id, tokens``; answered by reply ``text``
 count      ``id, messages``; answered by reply ``tokens``
 embed      ``id, texts``; answered by reply ``vectors, tokens``
+rerank     ``id, query, documents``; answered by reply ``scores``
 close      leave at once
 ========== =====================================================================================
 
@@ -21,7 +22,8 @@ close      leave at once
 to parent
 ========== =====================================================================================
 loading    ``fraction``
-ready      ``context_length, parallel, threads, device, memory_bytes``
+ready      ``context_length, parallel, threads, memory_bytes``, and ``can_write,
+           is_reranker``: what the model is good for
 unloadable ``problem``; the worker leaves
 progress   ``id, processed, total, cached``
 step       ``texts``: id, new text, and the tokens that it took, of each answer

@@ -42,6 +42,25 @@ class Vocabulary:
         tokens = lib.llama_vocab_get_suppress_tokens(self.raw, ctypes.byref(count))
         return tuple(tokens[: count.value]) if tokens else ()
 
+    @property
+    def begin(self) -> list[int]:
+        """What stands before a text where the model wants it, a token at most."""
+        adds = lib.llama_vocab_get_add_bos(self.raw)
+        return [lib.llama_vocab_bos(self.raw)] if adds else []
+
+    @property
+    def end(self) -> list[int]:
+        """What stands behind a text where the model wants it, a token at most."""
+        token = lib.llama_vocab_eos(self.raw)
+        closing = token if token >= 0 else lib.llama_vocab_sep(self.raw)
+        return [closing] if lib.llama_vocab_get_add_eos(self.raw) else []
+
+    @property
+    def between(self) -> list[int]:
+        """What stands between two texts that are read together."""
+        adds = lib.llama_vocab_get_add_sep(self.raw)
+        return [*self.end, *([lib.llama_vocab_sep(self.raw)] if adds else [])]
+
     def tokenize(self, text: str, *, add_special: bool, parse_special: bool) -> list[int]:
         """The tokens of ``text``; may be called from any thread."""
         data = text.encode(errors="replace")

@@ -14,18 +14,25 @@ import os
 import sys
 import threading
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
-from typing import Any, BinaryIO, NoReturn
+from typing import TYPE_CHECKING, Any, BinaryIO, NoReturn
 
 from nbllm.local import protocol
 from nbllm.local.chat import ChatTemplate, TemplateRefusalError
+from nbllm.local.embedder import Embedder, Job, rerank_tokens
 from nbllm.local.engine import Engine, Task
-from nbllm.local.native import NativeModel, NotLoadableError, Settings
+from nbllm.local.loading import Settings
+from nbllm.local.native import NativeModel, NotLoadableError
 from nbllm.local.pace import Pace, cores_in_use, machine_busy_seconds
 from nbllm.local.protocol import Frame
 from nbllm.local.sampling import Sampler
 from nbllm.local.text import TextAssembler
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 __all__ = ["main"]
 
@@ -60,6 +67,7 @@ class Intake:
         bos, eos = model.vocabulary.special_texts()
         self._template = ChatTemplate(model.chat_template, bos=bos, eos=eos)
         self._model, self._engine, self._outbox = model, engine, outbox
+        self._embedder = Embedder(model, outbox.send)
 
     def handle(self, frame: Frame) -> None:
         """Do what a frame asks for, or say why not."""
@@ -101,6 +109,7 @@ class Intake:
 
     def _cancel(self, frame: Frame) -> None:
         self._engine.cancel(frame["id"])
+        self._embedder.cancel(frame["id"])
 
     def _count(self, frame: Frame) -> Frame:
         return {"tokens": len(self._prompt_tokens(frame))}
@@ -118,15 +127,36 @@ class Intake:
             raise ValueError(f"{strangers[0]} is no token of this model's {vocabulary.size:,}")
         return {"text": vocabulary.detokenize(frame["tokens"]).decode(errors="replace")}
 
-    def _embed(self, frame: Frame) -> Frame:
+    def _embed(self, frame: Frame) -> None:
+        vocabulary = self._model.vocabulary
+        if not all(frame["texts"]):
+            raise ValueError("an empty text has no embedding")
         texts = [
-            self._model.vocabulary.tokenize(text, add_special=True, parse_special=False)
+            vocabulary.tokenize(text, add_special=True, parse_special=False)
             for text in frame["texts"]
         ]
-        if not all(texts):
-            raise ValueError("an empty text has no embedding")
-        vectors = [self._model.embed(tokens).tolist() for tokens in texts]
-        return {"vectors": vectors, "tokens": sum(map(len, texts))}
+        tokens = sum(map(len, texts))
+        self._pool(frame, texts, lambda rows: {"vectors": rows.tolist(), "tokens": tokens})
+
+    def _rerank(self, frame: Frame) -> None:
+        texts = [
+            rerank_tokens(self._model, frame["query"], document) for document in frame["documents"]
+        ]
+        self._pool(frame, texts, lambda rows: {"scores": rows[:, 0].tolist()})
+
+    def _pool(
+        self,
+        frame: Frame,
+        texts: list[list[int]],
+        answer: Callable[[NDArray[np.float32]], Frame],
+    ) -> None:
+        limit = self._embedder.longest
+        for number, tokens in enumerate(texts, 1):
+            if len(tokens) > limit:
+                counts = {"number": number, "tokens": len(tokens), "limit": limit}
+                self._refuse(frame, "long_text", "", **counts)
+                return
+        self._embedder.submit(Job(frame["id"], texts, answer))
 
 
 def main() -> None:
@@ -148,8 +178,9 @@ def main() -> None:
             "context_length": model.context_length,
             "parallel": model.settings.parallel,
             "threads": model.settings.threads,
-            "device": model.device,
             "memory_bytes": model.memory_bytes,
+            "can_write": model.can_write,
+            "is_reranker": model.is_reranker,
         }
     )
     engine.run()
@@ -173,13 +204,7 @@ def _take_standard_output() -> BinaryIO:
 
 
 def _load(frame: Frame, outbox: Outbox) -> NativeModel:
-    settings = Settings(
-        frame["path"],
-        frame["context_length"],
-        frame["gpu_layers"],
-        frame["threads"],
-        frame["parallel"],
-    )
+    settings = Settings.from_frame(frame)
     told = 0.0
 
     def report(fraction: float) -> None:
