@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
-import threading
 from collections.abc import Callable, Iterable
-from concurrent.futures import Future
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from types import TracebackType
@@ -20,47 +17,27 @@ from nbllm.core.errors import (
     InvalidOptionError,
     MissingDependencyError,
     ModelClosedError,
-    ModelLoadError,
     ModelNotFoundError,
 )
 from nbllm.core.history import GenerationLog
+from nbllm.core.loader import Loader
+from nbllm.core.loads import Load, Loaded, ModelStatus, Progress
+from nbllm.core.manager_events import Listener, Listeners
+from nbllm.core.memory_queue import MemoryQueue
 from nbllm.core.model_config import load_config, save_config
 from nbllm.core.model_interface import ModelInterface
-from nbllm.core.suggest import closest, did_you_mean
+from nbllm.core.model_names import find_entry, matching, not_loaded
+from nbllm.core.placement import Placement
+from nbllm.core.residents import Residents, Survey, unloaded
+from nbllm.core.resource_detector import ResourceDetector
+from nbllm.core.resources import Resources
+from nbllm.core.suggest import did_you_mean
 from nbllm.core.types import LoadOptions, ModelInfo
-from nbllm.core.vendors import vendor_model
 
-__all__ = ["ModelManager", "default_manager"]
+__all__ = ["WAIT_SECONDS", "ModelManager", "default_manager"]
 
-Progress = Callable[[float], None]
-
-
-@dataclass(slots=True)
-class _Loaded:
-    """A loaded model with what was asked for, and the tick of its last use."""
-
-    asked: ModelInfo
-    model: ModelInterface
-    used: int
-
-
-@dataclass(slots=True)
-class _Load:
-    """A load under way. ``waiting`` counts those who wait for it; at 0 it is given up."""
-
-    asked: ModelInfo
-    waiting: int = 0
-    listeners: list[Progress] = field(default_factory=list)
-    future: Future[ModelInterface] = field(default_factory=Future)
-    control: openers.LoadControl = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.control = openers.LoadControl(progress=self._report)
-        self.future.set_running_or_notify_cancel()
-
-    def _report(self, fraction: float) -> None:
-        for listener in tuple(self.listeners):
-            listener(fraction)
+WAIT_SECONDS = 60.0
+"""So long a load waits for busy models that stand in its way where nothing else is said."""
 
 
 class ModelManager:
@@ -68,9 +45,24 @@ class ModelManager:
 
     One manager may be used from several event loops and threads at once; it stores no loop.
     ``models`` are configured entries, ``folder`` is searched for files (the current folder at
-    the time of the search by default), ``open_model`` opens an entry and can be replaced by a
-    fake from ``nbllm.testing``. ``activity`` holds the generations that run, ``history`` those
-    that have ended.
+    the time of the search by default). ``open_model`` opens an entry, ``plan_model`` says what it
+    takes where, and ``resources`` what there is; all three can be replaced by fakes from
+    ``nbllm.testing``. An ``open_model`` that comes without a ``plan_model`` is trusted to fit.
+    ``activity`` holds the generations that run, ``history`` those that have ended.
+
+    What it promises:
+
+    - A loaded model stays until it is unloaded, its ``keep_alive`` is over, or its memory is
+      needed for a model that then fits. One that is pinned, or has requests under way, or was
+      handed out less than half a second ago and is not used yet, is never evicted.
+    - What can never fit is refused with the numbers, and nothing is evicted for it. Otherwise as
+      few idle models go as are needed, the one that is cheapest to be without first: unused for
+      long, quick to load. They go too where the new model would else get fewer layers on a GPU
+      or a shorter context.
+    - Loads that compete for memory get it in the order in which they were asked for; memory that
+      one was given is counted before it is used. A load starts when the memory that others gave
+      back is there. Loads that do not compete run side by side.
+    - Requests to loaded models, and loads of cloud models, never wait for another's load.
     """
 
     def __init__(
@@ -79,16 +71,20 @@ class ModelManager:
         *,
         folder: Path | None = None,
         open_model: openers.Opener = openers.open_model,
+        plan_model: openers.Planner | None = None,
+        resources: Survey | None = None,
     ) -> None:
         self.history = GenerationLog()
         self.activity = Activity(self.history)
         self._configured = {info.name: info for info in models}
         self._folder = folder
-        self._open_model = open_model
-        self._lock = threading.Lock()
-        self._loaded: dict[str, _Loaded] = {}
-        self._loading: dict[str, _Load] = {}
-        self._ticks = itertools.count()
+        self._listeners = Listeners()
+        tell = self._listeners.tell
+        self._residents = Residents(resources or ResourceDetector().detect, tell)
+        plans_itself = open_model is not openers.open_model
+        planner = plan_model or (_plan_nothing if plans_itself else openers.plan_model)
+        queue = MemoryQueue(self._residents, planner, tell)
+        self._loader = Loader(self._residents, queue, open_model, self.activity, tell)
 
     # ------------------------------------------------------------ configs
 
@@ -111,8 +107,8 @@ class ModelManager:
 
     def save_config(self, path: str | Path) -> None:
         """Write the configured and the loaded models to a JSON config, never a key."""
-        with self._lock:
-            loaded = {name: entry.asked for name, entry in self._loaded.items()}
+        with self._residents.changed:
+            loaded = {name: entry.asked for name, entry in self._residents.loaded.items()}
         save_config(Path(path), list({**self._configured, **loaded}.values()))
 
     # ------------------------------------------------------------ listings
@@ -132,8 +128,19 @@ class ModelManager:
 
     def list_loaded_models(self) -> list[ModelInfo]:
         """What is loaded and usable, under the names it was loaded by."""
-        with self._lock:
-            return [entry.model.info for entry in self._loaded.values() if entry.model.usable]
+        return [status.info for status in self.list_statuses() if status.state == "loaded"]
+
+    def list_statuses(self) -> list[ModelStatus]:
+        """What is loaded, or on its way, with its memory, its requests and when it was used."""
+        return self._residents.statuses()
+
+    def subscribe(self, listener: Listener) -> Callable[[], None]:
+        """Call ``listener`` with every ``ManagerEvent`` from now on; returns what ends that.
+
+        It is called in the thread in which something happened, so it must be quick and must not
+        raise; it may ask the manager.
+        """
+        return self._listeners.subscribe(listener)
 
     def bundled_model(self) -> ModelInfo:
         """The default model: the one that an installed package carries.
@@ -152,27 +159,27 @@ class ModelManager:
         Raises ``ModelNotFoundError`` where it is not loaded, and ``ModelClosedError`` where the
         one used last has died.
         """
-        with self._lock:
+        with self._residents.changed:
             entry = self._last_used() if name is None else self._loaded_as(name)
-            entry.used = next(self._ticks)
+            self._residents.touch(entry)
             return entry.model
 
-    def _last_used(self) -> _Loaded:
-        if not self._loaded:
+    def _last_used(self) -> Loaded:
+        if not self._residents.loaded:
             raise ModelNotFoundError("(the one used last)", hint="No model is loaded; load one.")
-        entry = max(self._loaded.values(), key=lambda entry: entry.used)
+        entry = max(self._residents.loaded.values(), key=lambda entry: entry.used)
         if not entry.model.usable:
             raise ModelClosedError(
                 entry.asked.name, "it does not run any more; load it again, or name another model"
             )
         return entry
 
-    def _loaded_as(self, name: str) -> _Loaded:
-        usable = {n: entry for n, entry in self._loaded.items() if entry.model.usable}
-        infos = [entry.asked for entry in usable.values()]
-        alike = _named(name, infos) or _beginning(name, infos)
+    def _loaded_as(self, name: str) -> Loaded:
+        loaded = self._residents.loaded.items()
+        usable = {known: entry for known, entry in loaded if entry.model.usable}
+        alike = matching(name, [entry.asked for entry in usable.values()])
         if len(alike) != 1:
-            raise _not_loaded(name, usable)
+            raise not_loaded(name, usable)
         return usable[alike[0].name]
 
     # ------------------------------------------------------------ loading
@@ -184,6 +191,7 @@ class ModelManager:
         alias: str | None = None,
         options: LoadOptions | None = None,
         progress: Progress | None = None,
+        wait: float = WAIT_SECONDS,
         **overrides: Any,
     ) -> tuple[ModelInterface, ModelInfo]:
         """Load a model and return it with what is known of it now that it is loaded.
@@ -194,50 +202,70 @@ class ModelManager:
         loaded fraction, 0 to 1, from any thread. A model that is loaded already is returned at
         once; callers who ask for the same model at the same time share one load.
 
-        Raises ``ModelNotFoundError``, ``ModelLoadError``, ``MissingDependencyError``,
-        ``InvalidOptionError``. After any of them the load can be tried again.
+        Where memory is short, idle models are unloaded to make room; ``subscribe`` tells which.
+        Where models that work are in the way, the load waits for them for up to ``wait`` seconds
+        (0: not at all; where several callers share it, the longest counts) and is then refused.
+        For loads before it in the queue it waits as long as they take.
+
+        The model may be unloaded later on as the class says; a request then raises
+        ``ModelClosedError`` with the reason. ``pin_model`` prevents it.
+
+        Raises ``ModelNotFoundError``, ``ModelLoadError`` (``DoesNotFitError`` for a model that
+        can never fit), ``MissingDependencyError``, ``InvalidOptionError``. After any of them the
+        load can be tried again. Cancelling leaves the load to those who wait for it too; the
+        last one ends it.
         """
         wish = (options or LoadOptions()).merged(_load_options(overrides))
         info = await asyncio.to_thread(self._entry, str(name))
         asked = replace(info, name=alias or info.name, load=info.load.merged(wish))
-        with self._lock:
-            loaded = self._usable(asked, wish)
-            if loaded is not None:
-                loaded.used = next(self._ticks)
-                return loaded.model, loaded.model.info
-            load = self._join(asked)
-            load.waiting += 1
-            if progress is not None:
-                load.listeners.append(progress)
+        load = self._loader.join(asked, wish, progress, wait)
+        if isinstance(load, Loaded):
+            return load.model, load.model.info
         try:
             model = await asyncio.wrap_future(load.future)
         finally:
-            self._leave(load, progress)
+            self._loader.leave(load, progress)
         return model, model.info
 
     async def unload_model(self, name: str) -> None:
         """Close a model and free all that it holds; a load of it under way is given up.
 
-        Raises ``ModelNotFoundError`` where it is neither loaded nor loading.
+        It is closed even where it is busy or pinned: its requests raise ``ModelClosedError`` with
+        their text so far, and the pin is gone. When this returns, its memory is free. Raises
+        ``ModelNotFoundError`` where it is neither loaded nor loading.
         """
-        with self._lock:
-            load = self._loading.get(name)
-            entry = self._loaded.pop(name, None)
-            names = [*self._loaded, *self._loading]
-        if load is None and entry is None:
-            raise _not_loaded(name, names)
-        if load is not None:
-            await _give_up(load)
-        if entry is not None:
-            await entry.model.aclose()
+        loads, entries, closing = self._residents.take(name)
+        if not (loads or entries or closing):
+            raise not_loaded(name, [status.info.name for status in self.list_statuses()])
+        await self._end(loads, entries, closing)
 
     async def aclose(self) -> None:
-        """Give up all loads and unload all models. The manager can be used again afterwards."""
-        with self._lock:
-            loads = list(self._loading.values())
-            entries = list(self._loaded.values())
-            self._loaded.clear()
-        await asyncio.gather(*map(_give_up, loads), *(entry.model.aclose() for entry in entries))
+        """Give up all loads and unload all models. The manager can be used again afterwards.
+
+        When this returns, no process of a local model is left, whoever unloads or loads it.
+        """
+        await self._end(*self._residents.take())
+
+    async def _end(self, loads: list[Load], entries: list[Loaded], closing: list[Loaded]) -> None:
+        given_up = (asyncio.wrap_future(load.future) for load in loads)
+        others = (asyncio.wrap_future(entry.closed) for entry in closing)
+        ends = asyncio.gather(*given_up, *others, return_exceptions=True)
+        await asyncio.gather(self._residents.close(entries, unloaded), ends)
+
+    def pin_model(self, name: str) -> None:
+        """Keep a model in memory, whoever else needs it, until it is unpinned or unloaded.
+
+        Raises ``ModelNotFoundError`` where it is neither loaded nor loading.
+        """
+        self._set_pinned(name, pinned=True)
+
+    def unpin_model(self, name: str) -> None:
+        """Let a model be evicted again. Raises ``ModelNotFoundError`` as ``pin_model`` does."""
+        self._set_pinned(name, pinned=False)
+
+    def _set_pinned(self, name: str, *, pinned: bool) -> None:
+        if not self._residents.set_pinned(name, pinned=pinned):
+            raise not_loaded(name, [status.info.name for status in self.list_statuses()])
 
     async def __aenter__(self) -> ModelManager:
         return self
@@ -259,105 +287,16 @@ class ModelManager:
         """
         if name in self._configured:
             return self._configured[name]
-        available = self.list_available_models()
-        if name.endswith(".gguf"):
-            path = Path(name).expanduser().absolute()
-            return _with_path(path, available) or catalogue.describe(path)
-        same, vendors = _named(name, available), vendor_model(name)
-        if not same and vendors is not None:
-            return vendors
-        alike = same or _beginning(name, available)
-        if len(alike) == 1:
-            return alike[0]
-        if alike:
-            raise ModelNotFoundError(name, suggestions=tuple(info.name for info in alike[:5]))
-        raise ModelNotFoundError(
-            name,
-            suggestions=closest(name, [info.name for info in available]),
-            hint="list_available_models() shows what there is; a path ends in .gguf.",
-        )
+        return find_entry(name, self.list_available_models())
 
     def _entry(self, name: str) -> ModelInfo:
-        with self._lock:
-            loaded = self._loaded.get(name)
+        with self._residents.changed:
+            loaded = self._residents.loaded.get(name)
         return self.find_model(name) if loaded is None else loaded.asked
 
-    # ------------------------------------------------------------ single flight
-
-    def _usable(self, asked: ModelInfo, wish: LoadOptions) -> _Loaded | None:
-        """The loaded entry of this name; called under the lock.
-
-        Raises ``ModelLoadError`` where it is another model or does not meet the ``wish``.
-        """
-        entry = self._loaded.get(asked.name)
-        if entry is None or not entry.model.usable:
-            return None
-        same_model = replace(asked, load=entry.asked.load) == entry.asked
-        if not same_model or entry.asked.load.merged(wish) != entry.asked.load:
-            raise ModelLoadError(
-                asked.name,
-                "a model of this name is loaded already, from another source or with other "
-                "options. Unload it first, or load this one under an alias.",
-            )
-        return entry
-
-    def _join(self, asked: ModelInfo) -> _Load:
-        """The load of this model that is under way, or a new one; called under the lock."""
-        under_way = self._loading.get(asked.name)
-        if under_way and not under_way.control.cancelled.is_set() and under_way.asked == asked:
-            return under_way
-        load = self._loading[asked.name] = _Load(asked)
-        threading.Thread(
-            target=self._run, args=(load, under_way), name=f"nbllm-load-{asked.name}", daemon=True
-        ).start()
-        return load
-
-    def _leave(self, load: _Load, progress: Progress | None) -> None:
-        with self._lock:
-            load.waiting -= 1
-            if progress is not None:
-                load.listeners.remove(progress)
-            if load.waiting == 0 and not load.future.done():
-                load.control.cancelled.set()
-
-    def _run(self, load: _Load, after: _Load | None) -> None:
-        """Open the model in a thread of its own, once the load before it has ended."""
-        if after is not None:
-            after.future.exception()
-        try:
-            stale = self._pop_unusable(load.asked.name)
-            if stale is not None:
-                asyncio.run(stale.aclose())
-            model = self._open_model(load.asked, load.control)
-            model.report_to(self.activity)
-        except BaseException as error:  # noqa: BLE001 - whatever it is, the waiting ones get it
-            self._end(load)
-            load.future.set_exception(error)
-            return
-        if self._end(load, model):
-            load.future.set_result(model)
-        else:
-            asyncio.run(model.aclose())
-            load.future.set_exception(
-                ModelLoadError(load.asked.name, "the load was given up; it can be tried again")
-            )
-
-    def _pop_unusable(self, name: str) -> ModelInterface | None:
-        with self._lock:
-            entry = self._loaded.get(name)
-            if entry is None or entry.model.usable:
-                return None
-            return self._loaded.pop(name).model
-
-    def _end(self, load: _Load, model: ModelInterface | None = None) -> bool:
-        """Take the load off the list; keep its model if somebody still wants it."""
-        with self._lock:
-            if self._loading.get(load.asked.name) is load:
-                del self._loading[load.asked.name]
-            if model is None or load.control.cancelled.is_set():
-                return False
-            self._loaded[load.asked.name] = _Loaded(load.asked, model, next(self._ticks))
-            return True
+    def __repr__(self) -> str:
+        statuses = [f"{status.info.name} ({status.state})" for status in self.list_statuses()]
+        return f"<ModelManager: {', '.join(statuses) or 'no model is loaded'}>"
 
 
 @cache
@@ -366,37 +305,13 @@ def default_manager() -> ModelManager:
     return ModelManager()
 
 
+def _plan_nothing(info: ModelInfo, resources: Resources) -> Placement | None:
+    """For models whose memory nobody knows before they are loaded."""
+
+
 def _load_options(values: dict[str, Any]) -> LoadOptions:
     known = LoadOptions.__dataclass_fields__
     for name in values:
         if name not in known:
             raise InvalidOptionError(name, f"no such load option.{did_you_mean(name, known)}")
     return LoadOptions(**values)
-
-
-def _not_loaded(name: str, loaded: Iterable[str]) -> ModelNotFoundError:
-    names = tuple(loaded)
-    return ModelNotFoundError(
-        name,
-        suggestions=closest(name, names),
-        hint=f"Loaded are: {', '.join(names)}." if names else "No model is loaded.",
-    )
-
-
-def _with_path(path: Path, infos: Iterable[ModelInfo]) -> ModelInfo | None:
-    return next((info for info in infos if info.path == path), None)
-
-
-def _named(name: str, infos: Iterable[ModelInfo]) -> list[ModelInfo]:
-    """The entries of exactly this name, else of this name in any case."""
-    same = [info for info in infos if info.name.casefold() == name.casefold()]
-    return [info for info in same if info.name == name] or same
-
-
-def _beginning(name: str, infos: Iterable[ModelInfo]) -> list[ModelInfo]:
-    return [info for info in infos if info.name.casefold().startswith(name.casefold())]
-
-
-async def _give_up(load: _Load) -> None:
-    load.control.cancelled.set()
-    await asyncio.gather(asyncio.wrap_future(load.future), return_exceptions=True)

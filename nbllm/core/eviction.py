@@ -1,0 +1,77 @@
+"""Which models make room for another; pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+__all__ = ["Resident", "choose_victims", "memory_of_all"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resident:
+    """A model that holds memory or is about to.
+
+    ``memory`` is what comes back when it is unloaded, in bytes by device. ``idle_seconds`` is the
+    time since its last request, ``reload_seconds`` how long its load took. It is ``busy`` while
+    requests are under way, and ``loading`` until its load has ended.
+    """
+
+    name: str
+    memory: Mapping[str, int]
+    idle_seconds: float = 0.0
+    reload_seconds: float = field(default=1.0)
+    busy: bool = False
+    pinned: bool = False
+    loading: bool = False
+
+    @property
+    def evictable(self) -> bool:
+        """Whether it may be unloaded now without being asked."""
+        return not (self.busy or self.pinned or self.loading)
+
+    @property
+    def cost(self) -> float:
+        """What unloading it is expected to cost.
+
+        The longer it was idle, the less likely it is needed soon; the longer it takes to load,
+        the dearer it is to be wrong. With equal loads this is least recently used.
+        """
+        return self.reload_seconds / (1.0 + self.idle_seconds)
+
+
+def choose_victims(
+    residents: Iterable[Resident], is_enough: Callable[[Sequence[Resident]], bool]
+) -> tuple[Resident, ...] | None:
+    """The cheapest evictable models that are enough to unload; None where all are not enough.
+
+    They are taken by rising cost until it is enough; then those are spared, the dearest first,
+    that turned out not to be needed. ``is_enough`` says whether the new model fits without them.
+    """
+    chosen: list[Resident] = []
+    for candidate in sorted(residents, key=lambda each: each.cost):
+        if candidate.evictable and any(candidate.memory.values()):
+            chosen.append(candidate)
+            if is_enough(chosen):
+                return _without_spared(chosen, is_enough)
+    return None
+
+
+def _without_spared(
+    chosen: Sequence[Resident], is_enough: Callable[[Sequence[Resident]], bool]
+) -> tuple[Resident, ...]:
+    needed = list(chosen)
+    for candidate in reversed(chosen):
+        others = [each for each in needed if each is not candidate]
+        if is_enough(others):
+            needed = others
+    return tuple(needed)
+
+
+def memory_of_all(memories: Iterable[Mapping[str, int]]) -> dict[str, int]:
+    """The sum, by device."""
+    total: dict[str, int] = {}
+    for memory in memories:
+        for device, size in memory.items():
+            total[device] = total.get(device, 0) + size
+    return total

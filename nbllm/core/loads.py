@@ -1,0 +1,168 @@
+"""A model that is loaded, and one on its way there."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future
+from dataclasses import dataclass, field, replace
+from typing import Literal, TypeAlias
+
+from nbllm.core.errors import ModelLoadError
+from nbllm.core.eviction import Resident
+from nbllm.core.model_interface import ModelInterface
+from nbllm.core.openers import LoadControl
+from nbllm.core.placement import Placement
+from nbllm.core.types import ModelInfo
+
+__all__ = ["Load", "Loaded", "ModelStatus", "Progress", "State"]
+
+Progress: TypeAlias = Callable[[float], None]
+"""Takes the loaded fraction, 0 to 1, from any thread."""
+
+State: TypeAlias = Literal["waiting", "loading", "loaded", "crashed"]
+
+
+@dataclass(slots=True, eq=False)
+class Loaded:
+    """A loaded model with what was asked for, and the tick at which it was asked for last.
+
+    ``memory`` is what it was predicted to take, in bytes by device. ``closed`` is done when it
+    was taken out and its engine has ended.
+    """
+
+    asked: ModelInfo
+    model: ModelInterface
+    memory: Mapping[str, int]
+    load_seconds: float
+    used: int = 0
+    closed: Future[None] = field(default_factory=Future)
+
+    @property
+    def mapped_bytes(self) -> int:
+        """What it takes of the main memory without the system counting it as used."""
+        return min(self.model.info.mapped_bytes or 0, self.memory.get("CPU", 0))
+
+    @property
+    def shown_bytes(self) -> dict[str, int]:
+        """What the system is going to show as free, by device, when it is unloaded."""
+        hidden = {"CPU": self.mapped_bytes}
+        return {device: size - hidden.get(device, 0) for device, size in self.memory.items()}
+
+    @property
+    def total_bytes(self) -> int:
+        """What it takes on all devices, as the engine reports it, else as was predicted."""
+        return self.model.info.memory_bytes or sum(self.memory.values())
+
+    def expires(self) -> float | None:
+        """When its keep-alive is over, by ``time.monotonic``; None: never, or not while busy."""
+        keep_alive, uses = self.asked.load.keep_alive, self.model.uses
+        if keep_alive is None or uses.count:
+            return None
+        return max(uses.held_until, uses.last_used + keep_alive)
+
+    def as_resident(self, now: float, *, pinned: bool) -> Resident:
+        """How eviction sees it."""
+        return Resident(
+            name=self.asked.name,
+            memory=self.memory,
+            idle_seconds=max(0.0, now - self.model.uses.last_used),
+            reload_seconds=self.load_seconds,
+            busy=self.model.uses.busy,
+            pinned=pinned,
+        )
+
+
+@dataclass(slots=True, eq=False)
+class Load:
+    """A load under way. ``waiting`` counts those who wait for it; at 0 it is given up.
+
+    ``wish`` is the place that it waits for; ``placement`` the one that it was given, whose memory
+    is reserved from then on.
+    """
+
+    asked: ModelInfo
+    number: int
+    wait_seconds: float = 0.0
+    waiting: int = 0
+    listeners: list[Progress] = field(default_factory=list)
+    future: Future[ModelInterface] = field(default_factory=Future)
+    report: Progress = lambda fraction: None
+    control: LoadControl = field(init=False)
+    has_decided: bool = False
+    wish: Placement | None = None
+    placement: Placement | None = None
+    memory: Mapping[str, int] | None = None
+    words: str = ""
+    blocked_since: float | None = None
+    fraction: float = 0.0
+
+    def __post_init__(self) -> None:
+        self.control = LoadControl(progress=self._report)
+        self.future.set_running_or_notify_cancel()
+
+    def _report(self, fraction: float) -> None:
+        self.fraction = fraction
+        for listener in (*self.listeners, self.report):
+            listener(fraction)
+
+    def as_resident(self, *, pinned: bool) -> Resident:
+        """How eviction sees it while its memory is reserved."""
+        memory = self.memory or {}
+        return Resident(name=self.asked.name, memory=memory, pinned=pinned, loading=True)
+
+    @property
+    def given_up(self) -> bool:
+        """Whether nobody wants it any more."""
+        return self.control.cancelled.is_set()
+
+    def check_wanted(self) -> None:
+        """Raises ``ModelLoadError`` once the load was given up."""
+        if self.given_up:
+            raise ModelLoadError(self.asked.name, "the load was given up; it can be tried again")
+
+    def blocked_seconds(self, *, blocked: bool) -> float:
+        """For how long busy models have been in its way without a break."""
+        now = time.monotonic()
+        self.blocked_since = (self.blocked_since or now) if blocked else None
+        return now - self.blocked_since if self.blocked_since is not None else 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelStatus:
+    """A model that is loaded or on its way, at one moment.
+
+    ``info`` is what was asked for, and once it is loaded what is known of it; its ``placement``
+    has the predicted bytes and its ``memory_bytes`` the actual ones. ``state`` is "waiting" (for
+    memory), "loading", "loaded" or "crashed". ``requests`` counts those under way.
+    ``idle_seconds`` is the time since the last one, ``load_seconds`` how long the load took.
+    ``fraction`` is how much is loaded, 0 to 1.
+    """
+
+    info: ModelInfo
+    state: State
+    pinned: bool = False
+    requests: int = 0
+    idle_seconds: float | None = None
+    load_seconds: float | None = None
+    fraction: float = 1.0
+
+    @classmethod
+    def of_loaded(cls, entry: Loaded, *, pinned: bool) -> ModelStatus:
+        """A model that was loaded."""
+        uses = entry.model.uses
+        return cls(
+            info=entry.model.info,
+            state="loaded" if entry.model.usable else "crashed",
+            pinned=pinned,
+            requests=uses.count,
+            idle_seconds=max(0.0, time.monotonic() - uses.last_used),
+            load_seconds=entry.load_seconds,
+        )
+
+    @classmethod
+    def of_load(cls, load: Load, *, pinned: bool) -> ModelStatus:
+        """A model that is being loaded."""
+        info = replace(load.asked, placement=load.placement or load.wish)
+        state: State = "waiting" if load.memory is None and load.words else "loading"
+        return cls(info=info, state=state, pinned=pinned, fraction=load.fraction)
