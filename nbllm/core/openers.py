@@ -13,12 +13,23 @@ from importlib import import_module
 from pathlib import Path
 from typing import TypeAlias
 
+from nbllm.core.measurements import Measurement
 from nbllm.core.model_interface import ModelInterface
 from nbllm.core.placement import Placement
 from nbllm.core.resources import Resources
 from nbllm.core.types import ModelInfo
+from nbllm.core.vendors import VENDORS
 
-__all__ = ["LoadControl", "Opener", "Planner", "describe_file", "open_model", "plan_model"]
+__all__ = [
+    "LoadControl",
+    "Opener",
+    "Planner",
+    "describe_file",
+    "known_vendor_models",
+    "measure_model",
+    "open_model",
+    "plan_model",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +51,8 @@ Planner: TypeAlias = Callable[[ModelInfo, Resources], Placement | None]
 """Says where a model would go on a machine, as ``plan_model`` does."""
 
 _LOCAL, _CLOUD = "nbllm.local.llama_cpp_model", "nbllm.cloud.cloud_model"
-_FILES, _PLANS = "nbllm.local.gguf", "nbllm.local.plans"
+_FILES, _PLANS, _BENCH = "nbllm.local.gguf", "nbllm.local.plans", "nbllm.local.bench"
+_PRICES = "nbllm.cloud.prices"
 
 
 def open_model(info: ModelInfo, control: LoadControl) -> ModelInterface:
@@ -68,3 +80,25 @@ def describe_file(path: Path) -> ModelInfo:
     """What the header of a model file tells. Raises ``ModelFileError``."""
     info: ModelInfo = import_module(_FILES).model_info_from_gguf(path)
     return info
+
+
+async def measure_model(
+    info: ModelInfo,
+    resources: Resources,
+    *,
+    quick: bool = False,
+    progress: Callable[[float], None] = lambda fraction: None,
+) -> list[Measurement]:
+    """How fast a local model is on this machine; see ``nbllm.local.bench``."""
+    measure = import_module(_BENCH).measure_model
+    measured: list[Measurement] = await measure(info, resources, quick=quick, progress=progress)
+    return measured
+
+
+def known_vendor_models() -> list[str]:
+    """Names of vendors' models to suggest: those in the table of prices. Asks no network.
+
+    Raises ``ConfigError`` where the user's own table cannot be read.
+    """
+    table = import_module(_PRICES).load_prices()
+    return [name for vendor in VENDORS for name in table.models.get(vendor, ())]

@@ -6,6 +6,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from nbllm.notebook.ask_magics import AskMagics
+from nbllm.notebook.bench_magics import BenchMagics
+from nbllm.notebook.job_magics import JobMagics
 from nbllm.notebook.model_magics import ModelMagics
 from nbllm.notebook.questions import keep_questions
 from nbllm.notebook.session import NotebookSession, SessionMagics
@@ -19,6 +21,8 @@ __all__ = ["load", "unload"]
 
 GROUPS: tuple[type[SessionMagics], ...] = (
     AskMagics,
+    BenchMagics,
+    JobMagics,
     ModelMagics,
 )
 """Every group of magics, each in a module that imports at load what IPython has loaded anyway."""
@@ -34,6 +38,7 @@ def load(shell: InteractiveShell, manager: Callable[[], ModelManager] | None = N
     for group in GROUPS:
         shell.register_magics(group(session))
     _configurables(shell).append(session.settings)
+    session.completions.register()
     shell.input_transformers_cleanup.append(keep_questions)
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from IPython.core.magic import Magics
 
+from nbllm.notebook.completion import Completions
 from nbllm.notebook.settings import NbLLM
 
 if TYPE_CHECKING:
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from nbllm.core.model_manager import ModelManager
     from nbllm.core.types import GenerationResult, LoadOptions
     from nbllm.notebook.display import View
+    from nbllm.notebook.jobs import Job
     from nbllm.notebook.loop import LoopThread
 
 __all__ = ["RESULT_VARIABLE", "NotebookSession", "SessionMagics"]
@@ -29,16 +31,20 @@ class NotebookSession:
     """The magics of one shell, from ``%load_ext`` to ``%unload_ext``.
 
     ``get_manager`` gives the models; it is called when they are first needed, since loading the
-    extension must cost nothing. ``results`` holds the last answers, the newest at its end.
+    extension must cost nothing. ``results`` holds the last answers, the newest at its end,
+    ``jobs`` the answers in the background by their numbers. ``completions`` completes what is
+    typed behind the magics.
     """
 
     def __init__(self, shell: InteractiveShell, get_manager: Callable[[], ModelManager]) -> None:
         self.shell = shell
         self.settings = NbLLM(parent=shell)
+        self.jobs: dict[int, Job] = {}
         self.results: deque[GenerationResult] = deque(maxlen=RESULTS_KEPT)
         self._get_manager = get_manager
         self._bridge: LoopThread | None = None
         self._at_close = ExitStack()
+        self.completions = Completions(self)
 
     @property
     def manager(self) -> ModelManager:

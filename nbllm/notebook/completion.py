@@ -1,0 +1,137 @@
+"""Completion of the magics' flags, values, models and names, in JupyterLab and IPython."""
+
+from __future__ import annotations
+
+import re
+import time
+from argparse import Action, ArgumentParser
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from IPython.core.completer import CompletionContext, SimpleCompletion, context_matcher
+
+if TYPE_CHECKING:
+    from nbllm.notebook.session import NotebookSession
+
+__all__ = ["Completions"]
+
+Words: TypeAlias = Callable[[], Iterable[str]]
+
+_LINE = re.compile(r"\s*(?:[^\W\d]\w*\s*=\s*)?(?P<kind>%%?)(?P<name>\w+)[ \t]+(?P<rest>.*)$")
+VALUES = {
+    "max_tokens": ("64", "256", "1024", "4096"),
+    "temperature": ("0", "0.2", "0.7", "1"),
+    "top_p": ("0.9", "0.95"),
+    "seed": ("1",),
+}
+MODELS_SECONDS = 5.0
+"""How long the names of models are remembered: finding them searches folders."""
+
+
+class Completions:
+    """What can stand where the cursor is, in a line that begins with one of the magics.
+
+    ``words`` gives the values of an argument by the name that argparse knows it by; a group of
+    magics adds what it can list: ``session.completions.words["chat"] = list_names``.
+    """
+
+    def __init__(
+        self, session: NotebookSession, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._session, self._clock = session, clock
+        self._models: tuple[float, list[str]] = (-MODELS_SECONDS, [])
+        self.words: dict[str, Words] = {
+            "model": self._model_names,
+            "llm.name": self._model_names,
+            "llm_load.name": self._model_names,
+            "llm_unload.name": self._loaded_names,
+            "llm_jobs.number": self._job_numbers,
+        }
+        for name, values in VALUES.items():
+            self.words[name] = values.__iter__
+
+    def register(self) -> None:
+        """Have the shell's completer ask here, until the session is closed."""
+        matchers = self._session.shell.Completer.custom_matchers
+        matchers.append(self.match)
+        self._session.at_close(lambda: matchers.remove(self.match))
+
+    @context_matcher(identifier="nbllm")  # type: ignore[untyped-decorator]
+    def match(self, context: CompletionContext) -> dict[str, Any]:
+        """Completions in the form that IPython asks of its matchers."""
+        line = _LINE.match(context.text_until_cursor)
+        is_magic = line is not None and (line["kind"] == "%" or context.cursor_line == 0)
+        found = self._found(line) if line is not None and is_magic else None
+        if found is None:
+            return {"completions": [], "suppress": False}
+        word, words = found
+        fitting = [each for each in words if each.casefold().startswith(word.casefold())]
+        return {
+            "completions": [SimpleCompletion(each, type="magic") for each in fitting],
+            "matched_fragment": word,
+            "suppress": bool(fitting),
+            "ordered": True,
+        }
+
+    def _found(self, line: re.Match[str]) -> tuple[str, Iterable[str]] | None:
+        """The word that the cursor is behind, and all that could stand there."""
+        magic = "llm" + line["name"].removeprefix(self._session.settings.magic_prefix)
+        parser = self._parser(line["name"])
+        if parser is None:
+            return None
+        flags = parser._option_string_actions  # noqa: SLF001 - no public way to ask for flags
+        *before, word = line["rest"].split(" ")
+        flag, has_value, value = word.partition("=")
+        if has_value and flag in flags:
+            return value, self._values(magic, flags[flag])
+        if before and before[-1] in flags and flags[before[-1]].nargs != 0:
+            return word, self._values(magic, flags[before[-1]])
+        if word.startswith("-"):
+            return word, sorted(name for name in flags if name.startswith("--"))
+        if line["kind"] == "%" and magic == "llm":
+            return None  # the prompt
+        return word, self._place_values(magic, parser, _places(before, flags))
+
+    def _parser(self, name: str) -> ArgumentParser | None:
+        """The parser of one of nbllm's magics; None for all else."""
+        magic = self._session.shell.magics_manager.magics["line"].get(name)
+        is_ours = getattr(getattr(magic, "__self__", None), "session", None) is self._session
+        return getattr(magic, "parser", None) if is_ours else None
+
+    def _place_values(self, magic: str, parser: ArgumentParser, place: int) -> Iterable[str]:
+        places = [action for action in parser._actions if not action.option_strings]  # noqa: SLF001
+        return self._values(magic, places[place]) if place < len(places) else ()
+
+    def _values(self, magic: str, action: Action) -> Iterable[str]:
+        words = self.words.get(f"{magic}.{action.dest}") or self.words.get(action.dest)
+        return words() if words is not None else map(str, action.choices or ())
+
+    def _model_names(self) -> list[str]:
+        found_at, names = self._models
+        if self._clock() - found_at >= MODELS_SECONDS:
+            names = self._find_model_names()
+            self._models = self._clock(), names
+        return list(dict.fromkeys([*self._loaded_names(), *names]))
+
+    def _find_model_names(self) -> list[str]:
+        from nbllm.core.openers import known_vendor_models
+
+        available = self._session.manager.list_available_models()
+        return [*(info.name for info in available), *known_vendor_models()]
+
+    def _loaded_names(self) -> list[str]:
+        return [info.name for info in self._session.manager.list_loaded_models()]
+
+    def _job_numbers(self) -> list[str]:
+        return [str(number) for number in self._session.jobs]
+
+
+def _places(words: list[str], flags: Mapping[str, Action]) -> int:
+    """How many of the ``words`` are neither flags nor the values of flags."""
+    count, is_value = 0, False
+    for word in filter(None, words):
+        if word.startswith("-"):
+            is_value = word in flags and flags[word].nargs != 0
+        else:
+            count, is_value = count + (not is_value), False
+    return count
