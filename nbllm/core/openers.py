@@ -16,7 +16,7 @@ from typing import TypeAlias
 from nbllm.core.measurements import Measurement
 from nbllm.core.model_interface import ModelInterface
 from nbllm.core.placement import Placement
-from nbllm.core.resources import Resources
+from nbllm.core.resources import EngineDevices, Resources
 from nbllm.core.types import ModelInfo
 from nbllm.core.vendors import VENDORS
 
@@ -51,6 +51,7 @@ Planner: TypeAlias = Callable[[ModelInfo, Resources], Placement | None]
 """Says where a model would go on a machine, as ``plan_model`` does."""
 
 _LOCAL, _CLOUD = "nbllm.local.llama_cpp_model", "nbllm.cloud.cloud_model"
+_ENGINE = "nbllm.local.dry_runs"
 _FILES, _PLANS, _BENCH = "nbllm.local.gguf", "nbllm.local.plans", "nbllm.local.bench"
 _PRICES = "nbllm.cloud.prices"
 
@@ -102,3 +103,12 @@ def known_vendor_models() -> list[str]:
     """
     table = import_module(_PRICES).load_prices()
     return [name for vendor in VENDORS for name in table.models.get(vendor, ())]
+
+
+def engine_devices() -> EngineDevices | None:
+    """What the installed llama.cpp can compute on; None where there is none.
+
+    Takes about half a second when first asked, in a process that ends at once.
+    """
+    devices: EngineDevices | None = import_module(_ENGINE).engine_devices()
+    return devices

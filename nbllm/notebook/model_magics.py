@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
@@ -73,10 +74,13 @@ class ModelMagics(SessionMagics):
     def llm_devices(self, line: str) -> pd.DataFrame:
         """The processors and memories that models can run on, as a DataFrame."""
         parse(parser_of(self, "llm_devices"), line)
+        from nbllm.core.openers import engine_devices
         from nbllm.core.resource_detector import ResourceDetector
-        from nbllm.notebook.tables import devices_table
+        from nbllm.notebook.devices_table import devices_table
 
-        return devices_table(ResourceDetector().detect())
+        found = ResourceDetector().detect()
+        # llama.cpp takes half a second to answer, which only matters where there are GPUs.
+        return devices_table(replace(found, engine=engine_devices()) if found.gpus else found)
 
     def _load(self, args: Namespace) -> ModelInterface:
         from nbllm.core.types import LoadOptions

@@ -8,11 +8,10 @@ from typing import Any
 
 import pandas as pd
 
-from nbllm.core.resources import GpuInfo, Resources
 from nbllm.core.types import ModelInfo
 from nbllm.notebook.bundles import note_html
 
-__all__ = ["Table", "devices_table", "models_table", "unloaded_table"]
+__all__ = ["Table", "make_table", "mib", "models_table", "unloaded_table"]
 
 _MIB = 2**20
 _ABSENT = "\N{EN DASH}"
@@ -27,27 +26,28 @@ class Table(pd.DataFrame):
     """
 
     def _repr_html_(self) -> str:
+        view = self._view()
         # Front ends align all cells to the right, which suits numbers alone.
         styles = [
-            "" if pd.api.types.is_numeric_dtype(kind) else ' style="text-align: left"'
-            for kind in self.dtypes
+            "" if pd.api.types.is_numeric_dtype(self[column].dtype) else ' style="text-align: left"'
+            for column in view.columns
         ]
-        rows = [self._views(row) for row in self.itertuples(index=False, name=None)]
-        head = _html_row("th", styles, map(str, self.columns))
-        body = "".join(_html_row("td", styles, row) for row in rows)
+        head = _html_row("th", styles, map(str, view.columns))
+        body = "".join(_html_row("td", styles, row) for row in view.itertuples(index=False))
         notes = "".join(map(note_html, self.attrs.get(_NOTES, ())))
         table = f"<thead>{head}</thead><tbody>{body}</tbody>"
         return f'<table class="dataframe">{table}</table>{notes}'
 
     def __repr__(self) -> str:
-        rows = [self._views(row) for row in self.itertuples(index=False, name=None)]
-        view = pd.DataFrame(rows, columns=self.columns)
         width = pd.get_option("display.width")
-        table = view.to_string(index=False, line_width=width)
+        table = self._view().to_string(index=False, line_width=width)
         return "\n".join([table, *self.attrs.get(_NOTES, ())])
 
-    def _views(self, row: tuple[Any, ...]) -> list[str]:
-        return [_view(column, value) for column, value in zip(self.columns, row, strict=True)]
+    def _view(self) -> pd.DataFrame:
+        """The texts to show; columns in which nothing is known are left out."""
+        known = [column for column in self.columns if self.empty or self[column].notna().any()]
+        texts = {column: [_view(column, value) for value in self[column]] for column in known}
+        return pd.DataFrame(texts, columns=known)
 
 
 def models_table(loaded: Iterable[ModelInfo], available: Iterable[ModelInfo]) -> Table:
@@ -58,33 +58,16 @@ def models_table(loaded: Iterable[ModelInfo], available: Iterable[ModelInfo]) ->
         *(_model_row(info, loaded_on=info.device or "cloud") for info in running),
         *(_model_row(info, loaded_on=None) for info in available if info.name not in names),
     ]
-    return _table(rows, _MODEL_COLUMNS)
+    return make_table(rows, _MODEL_COLUMNS)
 
 
 def unloaded_table(infos: Iterable[ModelInfo]) -> Table:
     """Models that have just been unloaded, and the memory that they gave back."""
     rows = [
-        {"name": info.name, "was on": info.device, "freed (MiB)": _mib(info.memory_bytes)}
+        {"name": info.name, "was on": info.device, "freed (MiB)": mib(info.memory_bytes)}
         for info in infos
     ]
-    return _table(rows, {"name": "str", "was on": "str", "freed (MiB)": "Float64"})
-
-
-def devices_table(resources: Resources) -> Table:
-    """The processors with the main memory, then the GPUs; below it, what is absent and why."""
-    cpu, memory = resources.cpu, resources.memory
-    limits = [limit for limit in (cpu.limit, memory.limit) if limit]
-    row = {
-        "device": "CPU",
-        "name": cpu.model or cpu.architecture,
-        "usable cores": cpu.usable_cores,
-        "memory (MiB)": _mib(memory.total_bytes),
-        "free (MiB)": _mib(memory.available_bytes),
-        "details": "; ".join([f"{cpu.logical_cores} logical cores", *limits]),
-    }
-    table = _table([row, *map(_gpu_row, resources.gpus)], _DEVICE_COLUMNS)
-    table.attrs[_NOTES] = resources.absences
-    return table
+    return make_table(rows, {"name": "str", "was on": "str", "freed (MiB)": "Float64"})
 
 
 _MODEL_COLUMNS = {
@@ -98,14 +81,6 @@ _MODEL_COLUMNS = {
     "memory (MiB)": "Float64",
     "source": "string",
 }
-_DEVICE_COLUMNS = {
-    "device": "string",
-    "name": "string",
-    "usable cores": "Float64",
-    "memory (MiB)": "Float64",
-    "free (MiB)": "Float64",
-    "details": "string",
-}
 
 
 def _model_row(info: ModelInfo, *, loaded_on: str | None) -> dict[str, Any]:
@@ -116,36 +91,25 @@ def _model_row(info: ModelInfo, *, loaded_on: str | None) -> dict[str, Any]:
         "quantization": info.quantization,
         "parameters (billions)": info.parameters,
         "context (tokens)": info.context_length,
-        "size (MiB)": _mib(info.size_bytes),
-        "memory (MiB)": _mib(info.memory_bytes),
+        "size (MiB)": mib(info.size_bytes),
+        "memory (MiB)": mib(info.memory_bytes),
         "source": info.source,
     }
 
 
-def _gpu_row(gpu: GpuInfo) -> dict[str, Any]:
-    capability, driver = gpu.compute_capability, gpu.driver_version
-    return {
-        "device": f"GPU {gpu.index}",
-        "name": gpu.name,
-        "usable cores": None,
-        "memory (MiB)": _mib(gpu.vram_total_bytes),
-        "free (MiB)": _mib(gpu.vram_free_bytes),
-        "details": "; ".join(
-            [
-                *(["shares the main memory"] if gpu.unified_memory else []),
-                *([f"compute capability {capability[0]}.{capability[1]}"] if capability else []),
-                *([f"driver {driver}"] if driver else []),
-            ]
-        ),
-    }
-
-
-def _table(rows: list[dict[str, Any]], columns: Mapping[str, str]) -> Table:
+def make_table(
+    rows: list[dict[str, Any]], columns: Mapping[str, str], notes: Iterable[str] = ()
+) -> Table:
+    """A table with these columns, each of the pandas type named with it, and sentences below."""
     frame = pd.DataFrame(rows, columns=list(columns), dtype=object)
-    return Table(frame.astype(dict(columns)))
+    table = Table(frame.astype(dict(columns)))
+    if sentences := tuple(notes):
+        table.attrs[_NOTES] = sentences
+    return table
 
 
-def _mib(size_bytes: int | None) -> float | None:
+def mib(size_bytes: int | None) -> float | None:
+    """A size for a column in MiB."""
     return None if size_bytes is None else size_bytes / _MIB
 
 

@@ -13,7 +13,7 @@ from nbllm.core.types import FinishReason, GenerationOptions, LoadOptions
 from nbllm.notebook import magics
 from nbllm.testing import FakeOpener, fake_info
 
-MAGICS = {"llm", "llm_load", "llm_unload", "llm_models", "llm_devices"}
+MAGICS = {"llm", "llm_load", "llm_unload", "llm_models", "llm_devices", "llm_jobs"}
 
 
 class Bench:
@@ -348,7 +348,7 @@ def test_unloading_what_is_not_loaded_fails(
 def test_llm_devices_is_a_dataframe(bench: Bench) -> None:
     table = bench.run("%llm_devices").set_index("device")
     assert table.index[0] == "CPU"
-    assert table.loc["CPU", "free (MiB)"] > 0
+    assert table.loc["RAM", "free (MiB)"] > 0
     assert table.loc["CPU", "usable cores"] > 0
 
 
