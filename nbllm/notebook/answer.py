@@ -90,6 +90,11 @@ class Answer:
         return "".join(new)
 
     @property
+    def tokens(self) -> int:
+        """The tokens of the text so far; 0 where they are not told."""
+        return self._tokens
+
+    @property
     def text(self) -> str:
         """All the text so far."""
         return "".join(self._texts)

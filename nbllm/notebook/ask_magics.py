@@ -15,6 +15,8 @@ from nbllm.notebook.session import SessionMagics
 if TYPE_CHECKING:
     from argparse import Namespace
 
+    from nbllm.notebook.jobs import Job
+
 __all__ = ["AskMagics"]
 
 
@@ -25,12 +27,12 @@ class AskMagics(SessionMagics):
     @no_var_expand
     @with_help(ASK)
     @line_cell_magic
-    def llm(self, line: str, cell: str | None = None) -> None:
+    def llm(self, line: str, cell: str | None = None) -> Job | None:
         """Ask a model; the answer appears while it is written, and stays in ``_llm``.
 
         ``%%llm`` sends the cell, ``%llm`` the rest of its line. The variable ``_llm`` holds the
         whole result: text, model, device, usage, timings, and how it ended. An interrupt stops
-        the answer and keeps what has come.
+        the answer and keeps what has come. With ``--bg`` the cell ends at once with a job.
         """
         if cell is None:
             args, prompt = parse_flags(parser_of(self, "llm"), line)
@@ -41,11 +43,18 @@ class AskMagics(SessionMagics):
         if not prompt.strip():
             raise UsageError("there is nothing to ask: write the prompt behind %llm or below %%llm")
         with brief_errors():
-            self._ask(prompt, args)
+            return self._ask(prompt, args)
 
-    def _ask(self, prompt: str, args: Namespace) -> None:
+    def _ask(self, prompt: str, args: Namespace) -> Job | None:
         from nbllm.notebook.asking import ask
+        from nbllm.notebook.jobs import begin_job
         from nbllm.notebook.pipeline import prepared, question_from
 
         question = prepared(self.session, question_from(self.session, prompt, args))
-        ask(self.session, question, self.session.open_view("llm"))
+        if not args.bg:
+            ask(self.session, question, self.session.open_view("llm"))
+            return None
+        job = begin_job(self.session, question)
+        if args.output:
+            self.session.shell.user_ns[args.output] = job
+        return job

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from concurrent.futures import CancelledError
 from pathlib import Path
+from typing import Literal
 
 from nbllm.core.errors import ModelNotFoundError
 from nbllm.core.model_interface import ModelInterface
@@ -73,12 +74,18 @@ def load_model(
 
 
 class Asking:
-    """One question on its way: the work, which runs on a loop, and what there is to see of it."""
+    """One question on its way: the work, which runs on a loop, and what there is to see of it.
 
-    def __init__(self, session: NotebookSession, question: Question, view: View) -> None:
+    The result goes into ``_llm``, and into ``variable``. ``ending`` is what is shown at the end.
+    """
+
+    def __init__(
+        self, session: NotebookSession, question: Question, view: View, variable: str | None = None
+    ) -> None:
         self.question, self.view = question, view
         self.answer = Answer(question.model or "")
-        self._session = session
+        self.ending = Ending("")
+        self._session, self._variable = session, variable
         self._info: ModelInfo | None = None
         self._loading: Loading | None = None
         self._ready = ""
@@ -135,35 +142,57 @@ class Asking:
         if words:
             self.view.keep(words)
 
-    def end(self, result: GenerationResult, variable: str | None) -> None:
-        """Keep and show the answer, a partial one too, and hand it to those who want more."""
-        self._session.keep(result, variable)
+    @property
+    def stage(self) -> Literal["loading", "waiting", "writing"]:
+        """How far the work is."""
+        if self._loading is not None:
+            return "loading"
+        return "writing" if self.answer.text else "waiting"
+
+    def finish(self, result: GenerationResult, problem: str = "") -> None:
+        """Keep and show the answer, a partial one too, and hand it to those who want more.
+
+        ``problem`` is what the status line tells besides.
+        """
+        self._session.keep(result, self._variable)
         self._keep_ready_line()
-        self.view.finish(self._ending(result))
+        settings = self._session.settings
+        is_told = settings.show_status or problem or result.finish_reason in EARLY_ENDS
+        self._show_ending(
+            Ending(
+                text=self.question.render(result),
+                status=status_words(result, problem) if is_told else "",
+                reasoning=result.reasoning if settings.show_reasoning else "",
+                recipe=recipe_of(self._info, self.question.options, result) if self._info else {},
+            )
+        )
         for deliver in DELIVER:
             deliver(self._session, self.question, result)
 
-    def _ending(self, result: GenerationResult) -> Ending:
-        settings = self._session.settings
-        is_told = settings.show_status or result.finish_reason in EARLY_ENDS
-        return Ending(
-            text=self.question.render(result),
-            status=status_words(result) if is_told else "",
-            reasoning=result.reasoning if settings.show_reasoning else "",
-            recipe=recipe_of(self._info, self.question.options, result) if self._info else {},
-        )
+    def stop(self) -> bool:
+        """Finish what had come when the reader stopped it; False where nothing had been asked."""
+        if self.answer.has_begun:
+            self.finish(self.answer.partial_result(FinishReason.CANCELLED, "interrupt"))
+        else:
+            self.view.drop_note("")
+        return self.answer.has_begun
 
-    def stopped_result(self) -> GenerationResult | None:
-        """What had come when the reader stopped it; None where it was still loading."""
-        if self._loading is not None:
-            return None
-        return self.answer.partial_result(FinishReason.CANCELLED, "interrupt")
+    def fail(self, error: Exception, problem: str = "") -> None:
+        """Finish what had come when ``error`` broke it, and tell the ``problem`` if there is one.
 
-    def failed_result(self, error: Exception) -> GenerationResult | None:
-        """What had come when ``error`` broke it; None where it had not been asked."""
-        if not self.answer.has_begun:
-            return None
-        return self.answer.partial_result(FinishReason.FAILED, type(error).__name__)
+        Where the error itself is shown below the answer, none is needed.
+        """
+        if self.answer.has_begun:
+            partial = self.answer.partial_result(FinishReason.FAILED, type(error).__name__)
+            self.finish(partial, problem)
+        elif problem:
+            self._show_ending(Ending("", f"✗ failed · {problem}"))
+        else:
+            self.view.drop_note("")
+
+    def _show_ending(self, ending: Ending) -> None:
+        self.ending = ending
+        self.view.finish(ending)
 
 
 def ask(session: NotebookSession, question: Question, view: View) -> None:
@@ -172,7 +201,7 @@ def ask(session: NotebookSession, question: Question, view: View) -> None:
     Raises ``Stopped`` on an interrupt and when its button is pressed, and what loading and asking
     raise.
     """
-    asking = Asking(session, question, view)
+    asking = Asking(session, question, view, question.args.output)
     job = session.loop.submit(asking.work(), wake=asking.answer.wake)
     with StopButton(session, job.stop) as button:
 
@@ -183,20 +212,11 @@ def ask(session: NotebookSession, question: Question, view: View) -> None:
         try:
             result = job.wait(on_tick=look, tick_seconds=TICK_SECONDS)
         except (KeyboardInterrupt, CancelledError):
-            raise _stopped(asking) from None
+            what = "Stopped. What had arrived is in _llm."
+            raise Stopped(
+                what if asking.stop() else f"Loading {asking.model} was stopped."
+            ) from None
         except Exception as error:
-            partial = asking.failed_result(error)
-            if partial is not None:
-                asking.end(partial, question.args.output)
+            asking.fail(error)
             raise
-        asking.end(result, question.args.output)
-
-
-def _stopped(asking: Asking) -> Stopped:
-    """End what the reader stopped; raise what is returned."""
-    partial = asking.stopped_result()
-    if partial is None:
-        asking.view.drop_note("")
-        return Stopped(f"Loading {asking.model} was stopped.")
-    asking.end(partial, asking.question.args.output)
-    return Stopped("Stopped. What had arrived is in _llm.")
+        asking.finish(result)

@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Protocol
 from IPython.core.displaypub import CapturingDisplayPublisher, DisplayPublisher
 
 from nbllm.notebook.bundles import Bundle, Ending
-from nbllm.notebook.markdown_view import MarkdownView
-from nbllm.notebook.plain_views import FinalView, TerminalView
+from nbllm.notebook.markdown_view import BackgroundView, MarkdownView
+from nbllm.notebook.plain_views import FinalView, SilentView, TerminalView
 
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
 
-__all__ = ["TICK_SECONDS", "View", "open_view"]
+__all__ = ["TICK_SECONDS", "View", "open_background_view", "open_view"]
 
 TICK_SECONDS = 0.2
 """How often an answer is looked at, and so how often at most it is sent. A model that decodes on
@@ -56,6 +56,14 @@ def open_view(shell: InteractiveShell, magic: str) -> View:
     if type(publisher) is DisplayPublisher:
         return TerminalView(sys.stdout)
     return MarkdownView(publisher, is_alone=_is_alone(_cell_source(shell), magic))
+
+
+def open_background_view(shell: InteractiveShell) -> View:
+    """The view of an answer that is written while other cells run."""
+    publisher = shell.display_pub
+    if isinstance(publisher, CapturingDisplayPublisher) or type(publisher) is DisplayPublisher:
+        return SilentView()
+    return BackgroundView(publisher)
 
 
 def _cell_source(shell: InteractiveShell) -> str:

@@ -11,7 +11,18 @@ from IPython.core.magic_arguments import argument, kwds, magic_arguments
 
 from nbllm.notebook.arguments import unescaped, variable_name
 
-__all__ = ["ASK", "DEVICES", "LOAD", "MODELS", "OPTIONS", "UNLOAD", "parser_of", "with_help"]
+__all__ = [
+    "ASK",
+    "BENCH",
+    "DEVICES",
+    "JOBS",
+    "LOAD",
+    "MODELS",
+    "OPTIONS",
+    "UNLOAD",
+    "parser_of",
+    "with_help",
+]
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -78,6 +89,10 @@ ASK = Help(
     %llm What is recursion?          one line, with the same flags in front
     summary = %llm --temperature 0 Sum up the plot of Hamlet.
     print(_llm.text, _llm.tokens_per_second)
+
+    %%llm --bg -o job                goes on while other cells run
+    Write a long story.
+    job.result()                     waits for it, as "await job" does
 """,
     (
         _flag(
@@ -92,8 +107,9 @@ ASK = Help(
             "--output",
             metavar="VAR",
             type=variable_name,
-            help="A variable for the result, besides _llm.",
+            help="A variable for the result, besides _llm; with --bg for the job.",
         ),
+        _flag("--bg", action="store_true", help="Answer in the background; see %%llm_jobs."),
         _flag("--system", metavar="TEXT", help="Instructions that stand before the prompt."),
         *_GENERATION,
     ),
@@ -139,3 +155,36 @@ DEVICES = Help("""
     devices = %llm_devices
     devices["free (MiB)"].max()
 """)
+
+BENCH = Help(
+    """
+    %llm_bench                            the bundled model
+    %llm_bench phi-3 --quick --plot
+    speeds = %llm_bench ~/models/mistral-7b.Q4_K_M.gguf
+""",
+    (
+        _flag("name", nargs="?", help="A local model; without it the bundled one."),
+        _flag("--quick", action="store_true", help="A few seconds, and less exact."),
+        _flag("--plot", action="store_true", help="Show a figure too."),
+    ),
+)
+
+JOBS = Help(
+    """
+    %llm_jobs                             all jobs, as a DataFrame
+    %llm_jobs wait 2                      show job 2 here, until it ends
+    %llm_jobs wait                        wait for all of them
+    %llm_jobs stop 2                      stop it; what has arrived is kept
+    %llm_jobs stop                        stop all
+""",
+    (
+        _flag(
+            "action",
+            nargs="?",
+            choices=("list", "wait", "stop"),
+            default="list",
+            help="What to do; without it the jobs are listed.",
+        ),
+        _flag("number", nargs="?", type=int, help="The job; without it all that still run."),
+    ),
+)

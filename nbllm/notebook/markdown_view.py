@@ -11,7 +11,7 @@ from nbllm.notebook import bundles
 from nbllm.notebook.blocks import cut_finished
 from nbllm.notebook.bundles import Bundle, Ending
 
-__all__ = ["MarkdownView"]
+__all__ = ["BackgroundView", "MarkdownView"]
 
 TAIL_CHARACTERS = 1_500
 BYTES_PER_SECOND = 24_000
@@ -84,11 +84,6 @@ class MarkdownView:
             self._panel = None
         self._drop_control()
 
-    def republish(self) -> None:
-        """Show the same outputs in the cell that runs now too; updates then reach both."""
-        for place, bundle in self._outputs.items():
-            self._publish(bundle, place)
-
     def _freeze(self) -> None:
         finished, rest = cut_finished(self._tail)
         if finished:
@@ -136,3 +131,22 @@ class MarkdownView:
             transient={"display_id": place},
             update=update,
         )
+
+
+class BackgroundView(MarkdownView):
+    """For an answer that outlives its cell: all places are put at first, and then only updated."""
+
+    def __init__(self, publisher: Any) -> None:
+        super().__init__(publisher, is_alone=False)
+
+    def keep(self, words: str) -> None:
+        """The line gives way to the answer: another place could land in another cell."""
+        self.note(words)
+
+    def republish(self, *, update: bool = False) -> None:
+        """Show the same outputs in the cell that runs now too; updates then reach both.
+
+        With ``update`` they are there already, and are sent once more on this cell's behalf.
+        """
+        for place, bundle in self._outputs.items():
+            self._publish(bundle, place, update=update)

@@ -7,7 +7,7 @@ from typing import Any, TextIO
 from nbllm.notebook import bundles
 from nbllm.notebook.bundles import Bundle, Ending
 
-__all__ = ["FinalView", "TerminalView"]
+__all__ = ["FinalView", "SilentView", "TerminalView"]
 
 _CONTROLS = {
     code: "\ufffd" for code in (*range(0x20), *range(0x7F, 0xA0)) if chr(code) not in "\n\t"
@@ -61,17 +61,14 @@ class TerminalView:
         self._out.flush()
 
 
-class FinalView:
-    """For output that is captured (``%%capture``): nothing until the answer is there."""
-
-    def __init__(self, publisher: Any) -> None:
-        self._publisher = publisher
+class SilentView:
+    """For an answer in the background of what cannot be updated: its reader asks for it later."""
 
     def note(self, words: str) -> None:  # noqa: D102
         pass
 
     def keep(self, words: str) -> None:  # noqa: D102
-        self._publish(bundles.note(words))
+        pass
 
     def drop_note(self, words: str) -> None:  # noqa: D102
         pass
@@ -81,6 +78,19 @@ class FinalView:
 
     def add(self, text: str) -> None:  # noqa: D102
         pass
+
+    def finish(self, ending: Ending) -> None:  # noqa: D102
+        pass
+
+
+class FinalView(SilentView):
+    """For output that is captured (``%%capture``): nothing until the answer is there."""
+
+    def __init__(self, publisher: Any) -> None:
+        self._publisher = publisher
+
+    def keep(self, words: str) -> None:  # noqa: D102
+        self._publish(bundles.note(words))
 
     def finish(self, ending: Ending) -> None:  # noqa: D102
         for bundle in bundles.outputs(ending):

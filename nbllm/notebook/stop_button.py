@@ -41,14 +41,14 @@ class StopButton:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._shell, self._on_press = session.shell, on_press
-        self._is_wanted = session.settings.stop_button and is_watched(session.shell)
+        self.is_wanted = session.settings.stop_button and is_watched(session.shell)
         self._clock, self._due = clock, clock() + after_seconds
         self._button: Any = None
         self._is_shown = False
 
     def offer(self, view: View) -> None:
         """Show it in ``view`` once the answer takes long and a press would reach the kernel."""
-        if self._is_shown or not self._is_wanted or self._clock() < self._due:
+        if self._is_shown or not self.is_wanted or self._clock() < self._due:
             return
         bundle = self.bundle()  # makes the comm, for which the front end may open a subshell
         if self.reaches_a_busy_kernel:
