@@ -272,7 +272,8 @@ class CloudModel(ModelInterface):
     async def _shown(self, work: Awaitable[_T]) -> _T:
         """What ``work`` gives; its error is made fit to be shown."""
         try:
-            return await work
+            with self.uses:
+                return await work
         except ModelError as error:
             failure = self._fit_to_show(error)
         raise failure

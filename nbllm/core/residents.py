@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import TypeAlias
 
-from nbllm.core.admission import free_bytes
+from nbllm.core.admission import device_bytes, free_bytes
 from nbllm.core.alarm import Alarm
 from nbllm.core.eviction import Resident, memory_of_all
 from nbllm.core.loads import Load, Loaded, ModelStatus
@@ -61,12 +61,13 @@ class Residents:
 
     def keep(self, load: Load, model: ModelInterface, seconds: float) -> bool:
         """Make a loaded model of a load; False, and nothing done, where nobody wants it."""
-        # Without a placement the engine's own report is all there is.
+        # The engine may have corrected the placement; without one its report is all there is.
         reported = {model.device: model.info.memory_bytes or 0} if load.asked.local else {}
+        memory = device_bytes(model.info.placement or load.placement) or reported
         with self.changed:
             if load.given_up:
                 return False
-            entry = Loaded(load.asked, model, load.memory or reported, seconds)
+            entry = Loaded(load.asked, model, memory, seconds)
             self.loaded[load.asked.name] = entry
             model.uses.when_idle(self._on_idle)
             self.touch(entry)

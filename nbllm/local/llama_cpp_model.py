@@ -129,6 +129,7 @@ class LlamaCppModel(ModelInterface):
             device=placement.device,
             placement=placement,
             memory_bytes=frame["memory_bytes"],
+            mapped_bytes=frame["mapped_bytes"],
         )
 
     # ------------------------------------------------------------ ModelInterface
@@ -372,13 +373,14 @@ def _logprob(record: Sequence[Any]) -> TokenLogprob:
 def open_model(info: ModelInfo, control: LoadControl) -> LlamaCppModel:
     """Load a GGUF; blocks until it is ready.
 
-    Raises ``MissingDependencyError``, ``ModelFileError``, ``DoesNotFitError`` and other
+    It goes where ``info.placement`` says, else to the best place that there is now. Raises
+    ``MissingDependencyError``, ``ModelFileError``, ``DoesNotFitError`` and other
     ``ModelLoadError``; whichever it is, nothing is left running.
     """
     if find_spec("llama_cpp") is None:
         raise MissingDependencyError("llama-cpp-python", purpose="Running a GGUF", extra="local")
     plan = make_plan(info, ResourceDetector().detect())
-    placement = plan.placement()
+    placement = info.placement or plan.placement()
     model = LlamaCppModel(_with_header(info))  # its process starts while llama.cpp is asked
     try:
         model.load(settled(plan, placement, info), control)

@@ -22,8 +22,8 @@ close      leave at once
 to parent
 ========== =====================================================================================
 loading    ``fraction``
-ready      ``context_length, parallel, threads, memory_bytes``, and ``can_write,
-           is_reranker``: what the model is good for
+ready      ``context_length, parallel, threads, memory_bytes, mapped_bytes``, and
+           ``can_write, is_reranker``: what the model is good for
 unloadable ``problem``; the worker leaves
 progress   ``id, processed, total, cached``
 step       ``texts``: id, new text, and the tokens that it took, of each answer

@@ -25,7 +25,7 @@ from nbllm.local.embedder import Embedder, Job, rerank_tokens
 from nbllm.local.engine import Engine, Task
 from nbllm.local.loading import Settings
 from nbllm.local.native import NativeModel, NotLoadableError
-from nbllm.local.pace import Pace, cores_in_use, machine_busy_seconds
+from nbllm.local.pace import Pace, Peers, cores_in_use, machine_busy_seconds
 from nbllm.local.protocol import Frame
 from nbllm.local.sampling import Sampler
 from nbllm.local.text import TextAssembler
@@ -179,6 +179,7 @@ def main() -> None:
             "parallel": model.settings.parallel,
             "threads": model.settings.threads,
             "memory_bytes": model.memory_bytes,
+            "mapped_bytes": model.mapped_bytes,
             "can_write": model.can_write,
             "is_reranker": model.is_reranker,
         }
@@ -190,8 +191,10 @@ def _pace(model: NativeModel) -> Pace:
     cores = cores_in_use()
     return Pace(
         model.settings.threads,
+        model.settings.batch_threads,
         cores=len(cores),
         busy_seconds=partial(machine_busy_seconds, cores),
+        peers=Peers(),
     )
 
 
