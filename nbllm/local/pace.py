@@ -4,48 +4,58 @@ llama.cpp's threads meet at a barrier after each operation, hundreds of times a 
 that lost its core to another process holds up all the others: measured on two cores with one of
 them taken, two threads gave a tenth of the tokens that a single thread did. So the number of
 threads follows the number of cores that the other processes leave.
+
+Among the others may be workers of nbllm that do the same. Each of them may take its even share of
+the cores whatever the rest use; those above theirs see that, and give way.
 """
 
 from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 
 import psutil
 
-__all__ = ["Pace", "cores_in_use", "machine_busy_seconds"]
+__all__ = ["Pace", "Peers", "cores_in_use", "machine_busy_seconds", "worker_seconds"]
 
 _PERIOD_SECONDS = 0.25
 _STALE_SECONDS = 5.0
 _SPARED_CORES = 0.4  # of other processes' use; less than this costs less than a thread gives
 _WEIGHT = 0.6  # of the newest period in the moving average
+_PEERS_SECONDS = 2.0  # between two looks at all processes, which take milliseconds
+_PEER_USE = 0.3  # of a core; a worker that uses less is not one to share with
+WORKER_MODULE = "nbllm.local.worker"
 
 
 class Pace:
-    """Chooses the number of threads, at most ``threads``, from what the machine is busy with.
+    """Chooses the numbers of threads: ``threads`` for single tokens, ``batch_threads`` for more.
 
-    ``cores`` are those that this process may use, ``busy_seconds`` the processor time spent on
-    them by everybody, ``own_seconds`` that of this process.
+    Both start as the most that they may be. ``cores`` are those that this process may use,
+    ``busy_seconds`` the processor time spent on them by everybody, ``own_seconds`` that of this
+    process, ``peers`` how many other workers compute.
     """
 
     def __init__(
         self,
         threads: int,
+        batch_threads: int,
         *,
         cores: int,
         busy_seconds: Callable[[], float],
         own_seconds: Callable[[], float] = time.process_time,
+        peers: Callable[[], int] = lambda: 0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._most, self._cores = threads, cores
-        self._busy, self._own, self._clock = busy_seconds, own_seconds, clock
+        self._most, self._most_in_batch, self._cores = threads, batch_threads, cores
+        self._busy, self._own, self._peers, self._clock = busy_seconds, own_seconds, peers, clock
         self._looked = (clock(), busy_seconds(), own_seconds())
         self._others = 0.0
-        self.threads = threads
+        self.threads, self.batch_threads = threads, batch_threads
 
     def update(self) -> bool:
-        """Look at the machine when it is time to; whether ``threads`` has changed."""
+        """Look at the machine when it is time to; whether a number of threads has changed."""
         now, (then, busy_then, own_then) = self._clock(), self._looked
         elapsed = now - then
         if elapsed < _PERIOD_SECONDS:
@@ -56,12 +66,56 @@ class Pace:
             return False
         others = max(0.0, (busy - busy_then) - (own - own_then)) / elapsed
         self._others += _WEIGHT * (others - self._others)
-        before, self.threads = self.threads, self._fitting()
-        return self.threads != before
+        before = self.threads, self.batch_threads
+        fitting = self._fitting()
+        self.threads = min(self._most, fitting)
+        self.batch_threads = min(self._most_in_batch, fitting)
+        return (self.threads, self.batch_threads) != before
 
     def _fitting(self) -> int:
-        left = self._cores - self._others + _SPARED_CORES
-        return max(1, min(self._most, int(left)))
+        left = int(self._cores - self._others + _SPARED_CORES)
+        if self._others <= _SPARED_CORES:
+            return left
+        share = self._cores // (1 + self._peers())
+        return max(1, left, share if share < self._cores else 0)
+
+
+class Peers:
+    """Counts the other workers of nbllm on this machine that compute, looked at now and then."""
+
+    def __init__(
+        self,
+        seconds: Callable[[], Mapping[int, float]] | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._seconds, self._clock = seconds or worker_seconds, clock
+        self._looked = -_PEERS_SECONDS
+        self._used: Mapping[int, float] = {}
+        self._count = 0
+
+    def __call__(self) -> int:
+        """How many there were when last looked."""
+        elapsed = self._clock() - self._looked
+        if elapsed >= _PEERS_SECONDS:
+            self._looked = self._clock()
+            used = self._seconds()
+            self._count = sum(
+                seconds - self._used.get(pid, seconds) > _PEER_USE * elapsed
+                for pid, seconds in used.items()
+            )
+            self._used = used
+        return self._count
+
+
+def worker_seconds() -> dict[int, float]:
+    """The processor time of each worker of nbllm but this process, by process id."""
+    seconds = {}
+    for process in psutil.process_iter():
+        with suppress(psutil.Error):  # it ended meanwhile, or is not ours to look at
+            if process.pid != os.getpid() and WORKER_MODULE in process.cmdline():
+                times = process.cpu_times()
+                seconds[process.pid] = times.user + times.system
+    return seconds
 
 
 def cores_in_use() -> list[int]:
