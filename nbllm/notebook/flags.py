@@ -119,6 +119,7 @@ LOAD = Help(
     """
     %llm_load smollm2                     a name, or an unambiguous beginning of one
     %llm_load ~/models/phi-3.gguf --as phi --ctx 8192
+    %llm_load qwen3 --device GPU0 --kv q8_0
     model = %llm_load gpt-4o --config model_config.json
     await model.generate("Hello")
 """,
@@ -126,6 +127,19 @@ LOAD = Help(
         _flag("name", help="A model that %%llm_models lists, a .gguf file, or a cloud model."),
         _flag("--as", metavar="ALIAS", dest="alias", help="The name to load it under."),
         _flag("--ctx", metavar="N", type=int, help="The context's length, in tokens."),
+        _flag("--device", metavar="DEVICE", help="CPU, GPU, GPU0, GPU0+GPU1 and so on."),
+        _flag(
+            "--kv",
+            choices=("f16", "q8_0", "q4_0"),
+            help="How keys and values are stored; q8_0 takes half of f16, q4_0 a quarter.",
+        ),
+        _flag(
+            "--no-flash-attention",
+            dest="flash_attention",
+            action="store_false",
+            default=None,
+            help="Compute attention the old way, which takes more memory.",
+        ),
         _flag("--threads", metavar="N", type=int, help="CPU threads that the model may use."),
         _flag("--gpu-layers", metavar="N", type=int, help="Layers on GPUs; -1 is all of them."),
         _flag("--parallel", metavar="N", type=int, help="Requests answered at the same time."),

@@ -87,7 +87,10 @@ class ModelMagics(SessionMagics):
         from nbllm.notebook.asking import load_model
 
         flags = LoadOptions(
+            device=args.device,
             context_length=args.ctx,
+            kv_type=args.kv,
+            flash_attention=args.flash_attention,
             threads=args.threads,
             gpu_layers=args.gpu_layers,
             parallel=args.parallel,
