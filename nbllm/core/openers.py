@@ -13,7 +13,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TypeAlias
 
-from nbllm.core.measurements import Measurement
+from nbllm.core.measurements import Benchmark
 from nbllm.core.model_interface import ModelInterface
 from nbllm.core.placement import Placement
 from nbllm.core.resources import EngineDevices, Resources
@@ -89,11 +89,11 @@ async def measure_model(
     *,
     quick: bool = False,
     progress: Callable[[float], None] = lambda fraction: None,
-) -> list[Measurement]:
+) -> Benchmark:
     """How fast a local model is on this machine; see ``nbllm.local.bench``."""
     measure = import_module(_BENCH).measure_model
-    measured: list[Measurement] = await measure(info, resources, quick=quick, progress=progress)
-    return measured
+    found: Benchmark = await measure(info, resources, quick=quick, progress=progress)
+    return found
 
 
 def known_vendor_models() -> list[str]:

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import TypeAlias
 
 from nbllm.core.errors import ModelFileError
-from nbllm.core.memory_estimate import Loading, estimate
+from nbllm.core.memory_estimate import Loading
+from nbllm.core.measurements import read_threads
 from nbllm.core.model_shape import ModelShape
 from nbllm.core.placement import MemoryParts, Placement
 from nbllm.core.placing import DEFAULT_CONTEXT, Measure, Plan
@@ -42,6 +43,7 @@ def make_plan(info: ModelInfo, resources: Resources) -> Plan:
         resources=resources,
         wish=info.load,
         usual_context=_usual_context(info, shape),
+        threads=read_threads(info.path, resources.cpu),
     )
 
 
@@ -60,22 +62,22 @@ def settled(plan: Plan, placement: Placement, info: ModelInfo) -> Placement:
             return placement
         if plan.room.holds(exact.memory):
             return exact
-        plan = replace(plan, measure=_corrected(placement.memory, exact.memory))
+        plan = replace(plan, measure=_corrected(plan.measure, placement.memory, exact.memory))
         placement = plan.placement()
     return placement
 
 
-def _corrected(computed: Memory, exact: Memory) -> Measure:
+def _corrected(measure: Measure, computed: Memory, exact: Memory) -> Measure:
     """The arithmetic, with what it missed of a device added wherever that device takes part."""
     missed = {device: exact[device].total - parts.total for device, parts in computed.items()}
 
-    def measure(shape: ModelShape, loading: Loading) -> dict[str, MemoryParts]:
+    def corrected(shape: ModelShape, loading: Loading) -> dict[str, MemoryParts]:
         return {
             device: replace(parts, compute=parts.compute + max(missed.get(device, 0), 0))
-            for device, parts in estimate(shape, loading).items()
+            for device, parts in measure(shape, loading).items()
         }
 
-    return measure
+    return corrected
 
 
 def cached_shape(path: Path) -> ModelShape:

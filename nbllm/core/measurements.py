@@ -1,0 +1,161 @@
+"""What was measured of a model on this machine, and the settings that came out best.
+
+``%llm_bench`` measures; later loads of the same file on the same machine use what it found. It is
+kept in one JSON file in the user's cache folder, written by a benchmark alone.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from nbllm.core.placement import ThreadCounts
+from nbllm.core.resources import CpuInfo
+
+__all__ = [
+    "Benchmark",
+    "Measurement",
+    "best_threads",
+    "machine_key",
+    "model_key",
+    "read_threads",
+    "store_file",
+    "write_measured",
+]
+
+Kind = Literal["prefill", "decode"]
+
+_VERSION = 1
+_NOISE = 1.02  # a count of threads that is faster by less is taken for as fast
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measurement:
+    """One speed, in tokens a second: the median of several runs.
+
+    ``kind`` is "prefill", where ``batch`` tokens of a prompt were processed at a time, or
+    "decode", where ``sequences`` answers grew together; the speed is that of all of them.
+    """
+
+    kind: Kind
+    threads: int
+    batch: int
+    sequences: int
+    tokens_per_second: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Benchmark:
+    """All that was measured of a model at one time.
+
+    ``other_cores`` is how many processors everything else on the machine kept busy meanwhile.
+    ``kept`` says whether later loads go by it: not what was measured beside busy neighbours.
+    """
+
+    measured: tuple[Measurement, ...]
+    other_cores: float
+    kept: bool
+
+    @property
+    def threads(self) -> ThreadCounts:
+        """The fastest counts."""
+        return best_threads(self.measured)
+
+
+def best_threads(measured: Iterable[Measurement]) -> ThreadCounts:
+    """The fastest thread counts for one answer; of counts that are as fast, the least.
+
+    Raises ``ValueError`` where a kind was not measured.
+    """
+    rows = list(measured)
+    alone = [row for row in rows if row.sequences == 1]
+    decode, batch = (
+        _fastest([row for row in alone if row.kind == kind]) for kind in ("decode", "prefill")
+    )
+    return ThreadCounts(decode, batch)
+
+
+def _fastest(rows: list[Measurement]) -> int:
+    speed = max(row.tokens_per_second for row in rows)
+    return min(row.threads for row in rows if row.tokens_per_second * _NOISE >= speed)
+
+
+# ---------------------------------------------------------------- the store
+
+
+def machine_key(cpu: CpuInfo) -> str:
+    """What the speeds depend on besides the model."""
+    return f"{cpu.model or cpu.architecture}, {cpu.usable_cores:g} of {cpu.logical_cores} cores"
+
+
+def model_key(path: Path) -> str:
+    """A file's name and size: enough to tell models and quantizations apart, and free to ask."""
+    return f"{path.name}, {path.stat().st_size} bytes"
+
+
+def store_file() -> Path:
+    """Where settings are kept: a file in the user's cache folder."""
+    from platformdirs import user_cache_path
+
+    return user_cache_path("nbllm") / "measured.json"
+
+
+def read_threads(path: Path, cpu: CpuInfo, *, file: Path | None = None) -> ThreadCounts | None:
+    """The thread counts found earlier for the model at ``path`` on this machine, if any.
+
+    What cannot be read counts as not measured: the counts only make a model faster.
+    """
+    try:
+        best = _entries(file or store_file())[machine_key(cpu)][model_key(path)]["best"]
+        return ThreadCounts(_count(best["decode"]), _count(best["batch"]))
+    except (OSError, KeyError, TypeError, ValueError):
+        return None
+
+
+def write_measured(
+    path: Path, cpu: CpuInfo, measured: Iterable[Measurement], *, file: Path | None = None
+) -> ThreadCounts:
+    """Keep what was measured of the model at ``path``, and return the best thread counts.
+
+    The file is replaced in one step, so that a crash leaves the old one. Raises ``OSError``.
+    """
+    rows, file = list(measured), file or store_file()
+    best = best_threads(rows)
+    try:
+        machines = _entries(file)
+    except (OSError, TypeError, ValueError):
+        machines = {}
+    models = dict(machines.get(machine_key(cpu), {}))
+    models[model_key(path)] = {"best": best._asdict(), "measured": [asdict(row) for row in rows]}
+    _replace(file, {"version": _VERSION, "machines": {**machines, machine_key(cpu): models}})
+    return best
+
+
+def _entries(file: Path) -> dict[str, Mapping[str, Any]]:
+    content = json.loads(file.read_text(encoding="utf-8"))
+    if content["version"] != _VERSION:
+        raise ValueError(f"version {content['version']} of {file} is unknown")
+    return dict(content["machines"])
+
+
+def _count(value: object) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise ValueError(f"{value!r} is no count of threads")
+    return value
+
+
+def _replace(file: Path, content: object) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}-")
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as out:
+            json.dump(content, out, indent=1)
+        Path(temporary).replace(file)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise

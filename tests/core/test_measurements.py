@@ -1,0 +1,116 @@
+"""The store of measured settings: what is kept, found again, and never in the way."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from nbllm.core.measurements import (
+    Kind,
+    Measurement,
+    best_threads,
+    read_threads,
+    write_measured,
+)
+from nbllm.core.resources import CpuInfo
+
+
+def speed(kind: Kind, threads: int, tokens_per_second: float, sequences: int = 1) -> Measurement:
+    return Measurement(
+        kind=kind,
+        threads=threads,
+        batch=512 if kind == "prefill" else sequences,
+        sequences=sequences,
+        tokens_per_second=tokens_per_second,
+    )
+
+
+def cpu(cores: float = 8) -> CpuInfo:
+    return CpuInfo(
+        model="A CPU",
+        architecture="x86_64",
+        sockets=1,
+        physical_cores=8,
+        logical_cores=8,
+        usable_cores=cores,
+    )
+
+
+MEASURED = [
+    speed("prefill", 1, 100),
+    speed("prefill", 4, 400),
+    speed("decode", 1, 50),
+    speed("decode", 2, 80),
+    speed("decode", 4, 80.5),
+    speed("decode", 8, 400, sequences=8),
+]
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    path = tmp_path / "model.gguf"
+    path.write_bytes(b"GGUF")
+    return path
+
+
+def test_of_counts_that_are_as_fast_the_least_is_best() -> None:
+    assert best_threads(MEASURED) == (2, 4)
+
+
+def test_what_is_kept_is_found_again_for_the_same_file_and_machine(
+    model: Path, tmp_path: Path
+) -> None:
+    file = tmp_path / "cache" / "measured.json"
+    assert write_measured(model, cpu(), MEASURED, file=file) == (2, 4)
+    assert read_threads(model, cpu(), file=file) == (2, 4)
+    assert read_threads(model, cpu(cores=2), file=file) is None
+    model.write_bytes(b"another file of this name")
+    assert read_threads(model, cpu(), file=file) is None
+
+
+def test_other_models_and_machines_stay(model: Path, tmp_path: Path) -> None:
+    file, other = tmp_path / "measured.json", tmp_path / "other.gguf"
+    other.write_bytes(b"GGUF")
+    write_measured(model, cpu(), MEASURED, file=file)
+    write_measured(model, cpu(cores=2), MEASURED[:3], file=file)
+    write_measured(other, cpu(), MEASURED, file=file)
+    assert read_threads(model, cpu(), file=file) == (2, 4)
+    assert read_threads(model, cpu(cores=2), file=file) == (1, 4)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "",
+        "{",
+        "[]",
+        "null",
+        '{"version": 2, "machines": {}}',
+        '{"version": 1, "machines": 3}',
+        '{"version": 1, "machines": {"A CPU, 8 of 8 cores": {"model.gguf, 4 bytes": 1}}}',
+        '{"version": 1, "machines": {"A CPU, 8 of 8 cores":'
+        ' {"model.gguf, 4 bytes": {"best": {"decode": 0, "batch": 1}}}}}',
+    ],
+)
+def test_a_damaged_store_counts_as_not_measured_and_is_written_anew(
+    content: str, model: Path, tmp_path: Path
+) -> None:
+    file = tmp_path / "measured.json"
+    file.write_text(content)
+    assert read_threads(model, cpu(), file=file) is None
+    write_measured(model, cpu(), MEASURED, file=file)
+    assert read_threads(model, cpu(), file=file) == (2, 4)
+
+
+def test_a_crash_while_writing_leaves_the_old_store(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "measured.json"
+    write_measured(model, cpu(), MEASURED, file=file)
+    monkeypatch.setattr(json, "dump", lambda *args, **kwargs: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        write_measured(model, cpu(), MEASURED[:3], file=file)
+    assert read_threads(model, cpu(), file=file) == (2, 4)
+    assert [entry.name for entry in tmp_path.glob("*measured*")] == ["measured.json"]
