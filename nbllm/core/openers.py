@@ -13,6 +13,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TypeAlias
 
+from nbllm.core.fit_options import Fit
 from nbllm.core.measurements import Benchmark
 from nbllm.core.model_interface import ModelInterface
 from nbllm.core.placement import Placement
@@ -25,6 +26,7 @@ __all__ = [
     "Opener",
     "Planner",
     "describe_file",
+    "fit_model",
     "known_vendor_models",
     "measure_model",
     "open_model",
@@ -75,6 +77,15 @@ def plan_model(info: ModelInfo, resources: Resources) -> Placement | None:
         return None
     planner: Planner = import_module(_PLANS).plan_model
     return planner(info, resources)
+
+
+def fit_model(info: ModelInfo, resources: Resources) -> Fit:
+    """Every sensible way to load a local model on a machine with these resources.
+
+    Raises ``ModelFileError``.
+    """
+    fit: Fit = import_module(_PLANS).fit_model(info, resources)
+    return fit
 
 
 def describe_file(path: Path) -> ModelInfo:

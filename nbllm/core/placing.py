@@ -156,15 +156,18 @@ class Plan:
                 yield replace(way, context_length=longest)
 
     def partly(self, gpus: Sequence[str], base: Loading) -> Iterator[Loading]:
-        """With as many layers on GPUs as fit there and leave the rest room on the CPU."""
+        """Like ``base``, with as many layers on these GPUs as fit there."""
+
+        def way(layers: int) -> Loading:
+            on = self.on(gpus, layers)
+            return replace(base, gpus=on.gpus, split=on.split, gpu_layers=layers)
+
         fitting = _greatest(
             self.shape_layers,
-            lambda layers: self.room.holds_on(
-                gpus, self.measure(self.shape, replace(self.on(gpus, layers)))
-            ),
+            lambda layers: self.room.holds_on(gpus, self.measure(self.shape, way(layers))),
         )
         if fitting:
-            yield self.on(gpus, fitting)
+            yield way(fitting)
 
     def longest_context(self, way: Loading) -> int:
         """The most tokens, at most those of ``way``, for which it fits; 0 where none do."""

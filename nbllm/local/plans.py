@@ -8,10 +8,12 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TypeAlias
 
-from nbllm.core.errors import ModelFileError
-from nbllm.core.memory_estimate import Loading
+from nbllm.core.errors import DoesNotFitError, ModelFileError
+from nbllm.core.fit_options import Fit, fits_of
 from nbllm.core.measurements import read_threads
+from nbllm.core.memory_estimate import Loading
 from nbllm.core.model_shape import ModelShape
+from nbllm.core.options import LoadOptions
 from nbllm.core.placement import MemoryParts, Placement
 from nbllm.core.placing import DEFAULT_CONTEXT, Measure, Plan
 from nbllm.core.resources import Resources
@@ -19,7 +21,7 @@ from nbllm.core.types import ModelInfo
 from nbllm.local.dry_runs import engine_devices, exact_placement
 from nbllm.local.gguf import read_shape
 
-__all__ = ["cached_shape", "make_plan", "plan_model", "settled"]
+__all__ = ["cached_shape", "fit_model", "make_plan", "plan_model", "settled"]
 
 Memory: TypeAlias = Mapping[str, MemoryParts]
 _CORRECTIONS = 3
@@ -28,6 +30,16 @@ _CORRECTIONS = 3
 def plan_model(info: ModelInfo, resources: Resources) -> Placement:
     """Where the model goes, from its header; see ``nbllm.core.openers.plan_model``."""
     return make_plan(info, resources).placement()
+
+
+def fit_model(info: ModelInfo, resources: Resources) -> Fit:
+    """Ways to load the model; see ``nbllm.core.openers.fit_model``."""
+    plan = make_plan(replace(info, load=LoadOptions()), resources)
+    try:
+        chosen = plan.placement()
+    except DoesNotFitError:
+        chosen = None
+    return fits_of(plan, chosen)
 
 
 def make_plan(info: ModelInfo, resources: Resources) -> Plan:

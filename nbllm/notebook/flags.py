@@ -14,12 +14,18 @@ from nbllm.notebook.arguments import unescaped, variable_name
 __all__ = [
     "ASK",
     "BENCH",
+    "DASHBOARD",
     "DEVICES",
+    "FIT",
     "JOBS",
     "LOAD",
     "MODELS",
     "OPTIONS",
+    "PLOT",
+    "STATS",
     "UNLOAD",
+    "Help",
+    "flag",
     "parser_of",
     "with_help",
 ]
@@ -27,7 +33,8 @@ __all__ = [
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 
-def _flag(*names: str, **settings: Any) -> tuple[tuple[str, ...], dict[str, Any]]:
+def flag(*names: str, **settings: Any) -> tuple[tuple[str, ...], dict[str, Any]]:
+    """One argument, by what ``ArgumentParser.add_argument`` takes."""
     return names, settings
 
 
@@ -60,14 +67,14 @@ def parser_of(magics: object, name: str) -> ArgumentParser:
 
 
 _GENERATION = (
-    _flag("--max-tokens", metavar="N", type=int, help="The longest answer, in tokens."),
-    _flag("--temperature", metavar="X", type=float, help="0 always takes the likeliest token."),
-    _flag("--top-p", metavar="X", type=float, help="Only tokens that make up this probability."),
-    _flag("--top-k", metavar="N", type=int, help="Only the N likeliest tokens; 0 is off."),
-    _flag("--min-p", metavar="X", type=float, help="Only tokens this likely beside the first."),
-    _flag("--repeat-penalty", metavar="X", type=float, help="Above 1 the model repeats less."),
-    _flag("--seed", metavar="N", type=int, help="The same seed gives the same answer."),
-    _flag(
+    flag("--max-tokens", metavar="N", type=int, help="The longest answer, in tokens."),
+    flag("--temperature", metavar="X", type=float, help="0 always takes the likeliest token."),
+    flag("--top-p", metavar="X", type=float, help="Only tokens that make up this probability."),
+    flag("--top-k", metavar="N", type=int, help="Only the N likeliest tokens; 0 is off."),
+    flag("--min-p", metavar="X", type=float, help="Only tokens this likely beside the first."),
+    flag("--repeat-penalty", metavar="X", type=float, help="Above 1 the model repeats less."),
+    flag("--seed", metavar="N", type=int, help="The same seed gives the same answer."),
+    flag(
         "--stop",
         metavar="TEXT",
         type=unescaped,
@@ -90,27 +97,56 @@ ASK = Help(
     summary = %llm --temperature 0 Sum up the plot of Hamlet.
     print(_llm.text, _llm.tokens_per_second)
 
+    %%llm --chat trip --as table -o cities
+    Describe {df} and the plot {figure}; what does {file:notes.txt} add?
+
     %%llm --bg -o job                goes on while other cells run
     Write a long story.
     job.result()                     waits for it, as "await job" does
 """,
     (
-        _flag(
+        flag(
             "name",
             nargs="?",
             help="The model to ask, for %%%%llm only; it is loaded if need be. Without a name the "
             "one used last answers, or the bundled one.",
         ),
-        _flag("-m", "--model", help="The model to ask, for %%llm too."),
-        _flag(
+        flag("-m", "--model", help="The model to ask, for %%llm too."),
+        flag(
             "-o",
             "--output",
             metavar="VAR",
             type=variable_name,
             help="A variable for the result, besides _llm; with --bg for the job.",
         ),
-        _flag("--bg", action="store_true", help="Answer in the background; see %%llm_jobs."),
-        _flag("--system", metavar="TEXT", help="Instructions that stand before the prompt."),
+        flag("--bg", action="store_true", help="Answer in the background; see %%llm_jobs."),
+        flag("--system", metavar="TEXT", help="Instructions that stand before the prompt."),
+        flag(
+            "--chat",
+            metavar="NAME",
+            help="Go on with this conversation; a cell that runs again replaces its turn.",
+        ),
+        flag(
+            "--overflow",
+            choices=("error", "drop-oldest", "summarise"),
+            help="What becomes of turns that the context has no room for: an error (the default), "
+            "leave the oldest out, or have the model sum them up.",
+        ),
+        flag(
+            "--as",
+            dest="form",
+            choices=("markdown", "text", "code", "json", "dataframe", "table", "math", "diff"),
+            help="The form of the answer. -o then takes the value: code goes into a new cell too, "
+            "json is parsed, dataframe and table become DataFrames.",
+        ),
+        flag(
+            "--schema",
+            metavar="VAR",
+            type=variable_name,
+            help="Answer with JSON of this schema: a dict, a pydantic model or a dataclass.",
+        ),
+        flag("--raw", action="store_true", help="Send braces as they are, {name} too."),
+        flag("--show-prompt", action="store_true", help="Show what would be sent, and its tokens."),
         *_GENERATION,
     ),
 )
@@ -124,27 +160,36 @@ LOAD = Help(
     await model.generate("Hello")
 """,
     (
-        _flag("name", help="A model that %%llm_models lists, a .gguf file, or a cloud model."),
-        _flag("--as", metavar="ALIAS", dest="alias", help="The name to load it under."),
-        _flag("--ctx", metavar="N", type=int, help="The context's length, in tokens."),
-        _flag("--device", metavar="DEVICE", help="CPU, GPU, GPU0, GPU0+GPU1 and so on."),
-        _flag(
+        flag("name", help="A model that %%llm_models lists, a .gguf file, or a cloud model."),
+        flag("--as", metavar="ALIAS", dest="alias", help="The name to load it under."),
+        flag("--ctx", metavar="N", type=int, help="The context's length, in tokens."),
+        flag("--device", metavar="DEVICE", help="CPU, GPU, GPU0, GPU0+GPU1 and so on."),
+        flag(
             "--kv",
             choices=("f16", "q8_0", "q4_0"),
             help="How keys and values are stored; q8_0 takes half of f16, q4_0 a quarter.",
         ),
-        _flag(
+        flag(
             "--no-flash-attention",
             dest="flash_attention",
             action="store_false",
             default=None,
             help="Compute attention the old way, which takes more memory.",
         ),
-        _flag("--threads", metavar="N", type=int, help="CPU threads that the model may use."),
-        _flag("--gpu-layers", metavar="N", type=int, help="Layers on GPUs; -1 is all of them."),
-        _flag("--parallel", metavar="N", type=int, help="Requests answered at the same time."),
-        _flag("--config", metavar="FILE", help="A JSON config; its entries are added first."),
+        flag("--threads", metavar="N", type=int, help="CPU threads that the model may use."),
+        flag("--gpu-layers", metavar="N", type=int, help="Layers on GPUs; -1 is all of them."),
+        flag("--parallel", metavar="N", type=int, help="Requests answered at the same time."),
+        flag("--config", metavar="FILE", help="A JSON config; its entries are added first."),
     ),
+)
+
+FIT = Help(
+    """
+    %llm_fit                              the bundled model
+    fit = %llm_fit qwen3
+    fit[fit["fits"] & (fit["context (tokens)"] >= 32768)]
+""",
+    (flag("name", nargs="?", help="A local model; without a name, the bundled one."),),
 )
 
 UNLOAD = Help(
@@ -153,8 +198,8 @@ UNLOAD = Help(
     %llm_unload --all
 """,
     (
-        _flag("name", nargs="?", help="The model; not needed where only one is loaded."),
-        _flag("--all", action="store_true", help="All models."),
+        flag("name", nargs="?", help="The model; not needed where only one is loaded."),
+        flag("--all", action="store_true", help="All models."),
     ),
 )
 
@@ -170,6 +215,52 @@ DEVICES = Help("""
     devices["free (MiB)"].max()
 """)
 
+STATS = Help(
+    """
+    %llm_stats                       every generation, the oldest first
+    %llm_stats --summary             one row for each model and device
+    %llm_stats --save stats.csv
+    stats = %llm_stats
+    stats.groupby("model")["speed (tokens/s)"].median()
+""",
+    (
+        flag("--summary", action="store_true", help="Counts, medians and totals by model."),
+        flag("--save", metavar="FILE", help="Write the table to a .csv or .json file."),
+        flag("--clear", action="store_true", help="Forget all generations afterwards."),
+    ),
+)
+
+PLOT = Help(
+    """
+    %llm_plot                        four figures in one
+    %llm_plot throughput             tokens/s of each device over time
+    figure = %llm_plot memory --theme dark --save memory.svg
+""",
+    (
+        flag(
+            "what",
+            nargs="?",
+            default="all",
+            choices=("all", "throughput", "distribution", "first-token", "memory"),
+            help="throughput (tokens/s over time by device), distribution (decoding speeds by "
+            "model), first-token (waits by model), memory (by device), or all.",
+        ),
+        flag(
+            "--theme",
+            default="auto",
+            choices=("auto", "light", "dark"),
+            help="Colours for a light or a dark page; auto suits both.",
+        ),
+        flag("--save", metavar="FILE", help="Write the figure to a .png, .svg or .pdf file."),
+    ),
+)
+
+DASHBOARD = Help("""
+    %llm_dashboard                   models, devices, running requests and a playground, live
+    board = %llm_dashboard
+    board.close()
+""")
+
 BENCH = Help(
     """
     %llm_bench                            the bundled model
@@ -177,9 +268,9 @@ BENCH = Help(
     speeds = %llm_bench ~/models/mistral-7b.Q4_K_M.gguf
 """,
     (
-        _flag("name", nargs="?", help="A local model; without it the bundled one."),
-        _flag("--quick", action="store_true", help="A few seconds, and less exact."),
-        _flag("--plot", action="store_true", help="Show a figure too."),
+        flag("name", nargs="?", help="A local model; without it the bundled one."),
+        flag("--quick", action="store_true", help="A few seconds, and less exact."),
+        flag("--plot", action="store_true", help="Show a figure too."),
     ),
 )
 
@@ -192,13 +283,13 @@ JOBS = Help(
     %llm_jobs stop                        stop all
 """,
     (
-        _flag(
+        flag(
             "action",
             nargs="?",
             choices=("list", "wait", "stop"),
             default="list",
             help="What to do; without it the jobs are listed.",
         ),
-        _flag("number", nargs="?", type=int, help="The job; without it all that still run."),
+        flag("number", nargs="?", type=int, help="The job; without it all that still run."),
     ),
 )

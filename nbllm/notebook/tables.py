@@ -16,13 +16,14 @@ __all__ = ["Table", "make_table", "mib", "models_table", "unloaded_table"]
 _MIB = 2**20
 _ABSENT = "\N{EN DASH}"
 _NOTES = "notes"
+_LAST_ROWS = "last_rows"
 
 
 class Table(pd.DataFrame):
     """A DataFrame whose notebook view groups digits and leaves what is not known out.
 
-    ``attrs["notes"]`` holds sentences that are shown below it. What is computed from it is an
-    ordinary DataFrame.
+    ``attrs["notes"]`` holds sentences that are shown below it, ``attrs["last_rows"]`` how many of
+    its rows are shown. What is computed from it is an ordinary DataFrame.
     """
 
     def _repr_html_(self) -> str:
@@ -46,7 +47,8 @@ class Table(pd.DataFrame):
     def _view(self) -> pd.DataFrame:
         """The texts to show; columns in which nothing is known are left out."""
         known = [column for column in self.columns if self.empty or self[column].notna().any()]
-        texts = {column: [_view(column, value) for value in self[column]] for column in known}
+        shown = self.tail(self.attrs.get(_LAST_ROWS, len(self)))
+        texts = {column: [_view(column, value) for value in shown[column]] for column in known}
         return pd.DataFrame(texts, columns=known)
 
 
@@ -79,6 +81,7 @@ _MODEL_COLUMNS = {
     "context (tokens)": "Int64",
     "size (MiB)": "Float64",
     "memory (MiB)": "Float64",
+    "predicted (MiB)": "Float64",
     "source": "string",
 }
 
@@ -93,18 +96,28 @@ def _model_row(info: ModelInfo, *, loaded_on: str | None) -> dict[str, Any]:
         "context (tokens)": info.context_length,
         "size (MiB)": mib(info.size_bytes),
         "memory (MiB)": mib(info.memory_bytes),
+        "predicted (MiB)": mib(info.placement.buffer_bytes if info.placement else None),
         "source": info.source,
     }
 
 
 def make_table(
-    rows: list[dict[str, Any]], columns: Mapping[str, str], notes: Iterable[str] = ()
+    rows: list[dict[str, Any]],
+    columns: Mapping[str, str],
+    notes: Iterable[str] = (),
+    *,
+    last_rows: int | None = None,
 ) -> Table:
-    """A table with these columns, each of the pandas type named with it, and sentences below."""
+    """A table with these columns, each of the pandas type named with it, and sentences below.
+
+    Where there are many rows, only the ``last_rows`` are shown.
+    """
     frame = pd.DataFrame(rows, columns=list(columns), dtype=object)
     table = Table(frame.astype(dict(columns)))
     if sentences := tuple(notes):
         table.attrs[_NOTES] = sentences
+    if last_rows is not None:
+        table.attrs[_LAST_ROWS] = last_rows
     return table
 
 
@@ -118,7 +131,11 @@ def _view(column: str, value: Any) -> str:
         return _ABSENT
     if isinstance(value, str):
         return value
-    is_whole = "MiB" in column or value == int(value)
+    if pd.api.types.is_bool(value):
+        return "yes" if value else "no"
+    if isinstance(value, pd.Timestamp):
+        return value.strftime("%d %b %H:%M:%S")
+    is_whole = "MiB" in column or value == int(value) or abs(value) >= 1000
     return f"{value:,.0f}" if is_whole else f"{value:.3g}"
 
 
