@@ -1,0 +1,105 @@
+"""What was generated, as tables and files."""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+from IPython.core.error import UsageError
+from IPython.core.interactiveshell import InteractiveShell
+
+from nbllm.core.history import GenerationRecord
+from nbllm.core.model_manager import ModelManager
+from nbllm.core.types import FinishReason, Timings, Usage
+from nbllm.notebook.magics import load
+from nbllm.notebook.stats_table import stats_summary, stats_table
+from nbllm.testing import FakeOpener, fake_info
+
+BEGAN = datetime(2030, 1, 1, 12, tzinfo=timezone(timedelta(hours=2)))
+
+
+def record(number: int = 0, **fields: Any) -> GenerationRecord:
+    values: dict[str, Any] = {
+        "started": BEGAN + timedelta(seconds=number),
+        "model": "m",
+        "device": "CPU",
+        "finish_reason": FinishReason.STOP,
+        "usage": Usage(prompt_tokens=10, cached_tokens=5, completion_tokens=100, cost_usd=0.5),
+        "timings": Timings(first_token_seconds=0.2, decode_seconds=2.0, total_seconds=2.2),
+        "tokens_per_second": 50.0,
+    }
+    return GenerationRecord(**{**values, **fields})
+
+
+def test_each_generation_is_a_row_with_units_in_the_columns() -> None:
+    table = stats_table([record(), record(1, error="EngineError", tokens_per_second=None)])
+    assert list(table["answer (tokens)"]) == [100, 100]
+    assert table["first token (s)"].sum() == pytest.approx(0.4)
+    assert table["started"].iloc[1] - table["started"].iloc[0] == pd.Timedelta(seconds=1)
+    assert pd.isna(table["speed (tokens/s)"].iloc[1])
+    assert table["error"].iloc[1] == "EngineError"
+    assert "12:00:01" in table._repr_html_(), "in the zone of the record"
+    assert "queue (s)" not in repr(table), "what nobody knows is not shown"
+
+
+def test_long_tables_show_their_end_and_say_so() -> None:
+    table = stats_table([record(n, model=f"model-{n:03}") for n in range(100)])
+    assert len(table) == 100
+    view = table._repr_html_()
+    assert "model-099" in view
+    assert "model-001" not in view
+    assert "of 100 rows" in view
+
+
+def test_empty_tables_say_what_to_do() -> None:
+    assert "%%llm" in repr(stats_table([]))
+    assert "%%llm" in stats_summary([])._repr_html_()
+
+
+def test_the_summary_has_medians_and_totals_by_model_and_device() -> None:
+    records = [
+        *(record(n, tokens_per_second=float(n)) for n in range(1, 102)),
+        record(model="other", device="GPU 0", finish_reason=FinishReason.CANCELLED),
+        record(model="other", device="GPU 0", finish_reason=FinishReason.FAILED),
+    ]
+    mine, other = stats_summary(records).to_dict("records")
+    assert (mine["generations"], mine["speed, median (tokens/s)"]) == (101, 51.0)
+    assert mine["speed, 95 % (tokens/s)"] == pytest.approx(96.0)
+    assert (mine["answer (tokens)"], mine["cached (%)"]) == (10_100, 50.0)
+    assert mine["cost (USD)"] == pytest.approx(50.5)
+    assert (other["device"], other["stopped"], other["failed"]) == ("GPU 0", 1, 1)
+
+
+@pytest.fixture
+def asked(shell: InteractiveShell) -> InteractiveShell:
+    """A shell in which one question was answered."""
+    manager = ModelManager([fake_info("tiny")], open_model=FakeOpener(text="a b c"))
+    load(shell, lambda: manager)
+    shell.run_line_magic("llm", "-m tiny Hello there.")
+    return shell
+
+
+def test_the_magic_tells_of_questions_asked_by_magics(asked: InteractiveShell) -> None:
+    stats = asked.run_line_magic("llm_stats", "")
+    assert list(stats["model"]) == ["tiny"]
+    assert list(stats["answer (tokens)"]) == [3]
+    assert "Hello" not in stats.to_csv()
+
+
+def test_saving_to_csv_and_json(asked: InteractiveShell, tmp_path: Path) -> None:
+    asked.run_line_magic("llm_stats", f"--save {tmp_path}/stats.csv")
+    assert pd.read_csv(tmp_path / "stats.csv")["model"].tolist() == ["tiny"]
+    asked.run_line_magic("llm_stats", f"--summary --save {tmp_path}/stats.json")
+    (row,) = json.loads((tmp_path / "stats.json").read_text())
+    assert row["generations"] == 1
+    with pytest.raises(UsageError, match=r"\.csv or \.json"):
+        asked.run_line_magic("llm_stats", "--save stats.txt")
+
+
+def test_clearing_forgets_after_showing(asked: InteractiveShell) -> None:
+    assert len(asked.run_line_magic("llm_stats", "--clear")) == 1
+    assert asked.run_line_magic("llm_stats", "").empty
