@@ -17,6 +17,8 @@
         ├── UnsupportedError        this model or vendor has no such ability; says what to use
         ├── ContextLengthError      the prompt does not fit; carries the counts
         ├── EngineError             the local engine refused a request or failed in it
+        │   ├── EngineBusyError     too many requests wait for this model already
+        │   ├── EngineStalledError  the worker process gave no sign of life and was ended
         │   └── EngineCrashedError  the worker process died; carries its last log lines
         └── ApiError                a vendor or server failed; see the classes below it
             ├── AuthenticationError
@@ -50,8 +52,10 @@ __all__ = [
     "ContextLengthError",
     "ConversationError",
     "DoesNotFitError",
+    "EngineBusyError",
     "EngineCrashedError",
     "EngineError",
+    "EngineStalledError",
     "InterruptedStreamError",
     "InvalidOptionError",
     "MissingDependencyError",
@@ -112,10 +116,10 @@ class ConversationError(NbllmError):
 
 
 class AnswerFormError(NbllmError, ValueError):
-    """An answer has not the form that was asked for, such as JSON; its text is in ``text``."""
+    """An answer has not the ``form`` that was asked for, such as JSON; ``text`` is the answer."""
 
     def __init__(self, form: str, problem: str, *, text: str) -> None:
-        self.form, self.text = form, text
+        self.form, self.problem, self.text = form, problem, text
         super().__init__(f"the answer is no {form}: {problem}")
 
 
@@ -227,6 +231,14 @@ class ContextLengthError(ModelError):
 
 class EngineError(ModelError):
     """The local engine refused the request, or failed in it and goes on."""
+
+
+class EngineBusyError(EngineError):
+    """Too many requests wait for this model already; those that wait are not affected."""
+
+
+class EngineStalledError(EngineError):
+    """The worker process of the model gave no sign of life for too long, and was ended."""
 
 
 class EngineCrashedError(EngineError):

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from argparse import Namespace
 
     from nbllm.notebook.jobs import Job
+    from nbllm.notebook.prompt_view import ShownPrompt
 
 __all__ = ["AskMagics"]
 
@@ -27,7 +28,7 @@ class AskMagics(SessionMagics):
     @no_var_expand
     @with_help(ASK)
     @line_cell_magic
-    def llm(self, line: str, cell: str | None = None) -> Job | None:
+    def llm(self, line: str, cell: str | None = None) -> Job | ShownPrompt | None:
         """Ask a model; the answer appears while it is written, and stays in ``_llm``.
 
         ``%%llm`` sends the cell, ``%llm`` the rest of its line. The variable ``_llm`` holds the
@@ -45,12 +46,16 @@ class AskMagics(SessionMagics):
         with brief_errors():
             return self._ask(prompt, args)
 
-    def _ask(self, prompt: str, args: Namespace) -> Job | None:
+    def _ask(self, prompt: str, args: Namespace) -> Job | ShownPrompt | None:
         from nbllm.notebook.asking import ask
         from nbllm.notebook.jobs import begin_job
         from nbllm.notebook.pipeline import prepared, question_from
 
         question = prepared(self.session, question_from(self.session, prompt, args))
+        if args.show_prompt:
+            from nbllm.notebook.prompt_view import shown_prompt
+
+            return shown_prompt(self.session, question)
         if not args.bg:
             ask(self.session, question, self.session.open_view("llm"))
             return None

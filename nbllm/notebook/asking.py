@@ -158,10 +158,13 @@ class Asking:
         self._keep_ready_line()
         settings = self._session.settings
         is_told = settings.show_status or problem or result.finish_reason in EARLY_ENDS
+        shown = self.question.render(result)
+        remarks = [remark(result) for remark in self.question.remarks]
         self._show_ending(
             Ending(
-                text=self.question.render(result),
-                status=status_words(result, problem) if is_told else "",
+                text=shown if isinstance(shown, str) else shown.data["text/plain"],
+                form=None if isinstance(shown, str) else shown,
+                status=status_words(result, problem, *remarks) if is_told else "",
                 reasoning=result.reasoning if settings.show_reasoning else "",
                 recipe=recipe_of(self._info, self.question.options, result) if self._info else {},
             )

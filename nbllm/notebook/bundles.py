@@ -38,19 +38,32 @@ class Ending:
     """How an answer is left in the cell.
 
     ``text`` is Markdown, ``status`` the line under it or "", ``reasoning`` what the model thought
-    where that is to be shown, and ``recipe`` what the answer was made of.
+    where that is to be shown, and ``recipe`` what the answer was made of. ``form`` is shown in
+    the place of the text where the answer was asked for in another form.
     """
 
     text: str
     status: str = ""
     reasoning: str = ""
     recipe: Mapping[str, Any] = field(default_factory=dict)
+    form: Bundle | None = None
+
+    @property
+    def answer(self) -> list[Bundle]:
+        """The output of the answer itself; none where there is no text."""
+        if self.form is not None:
+            return [Bundle(self.form.data, _metadata(self.recipe))]
+        return [markdown(self.text, self.recipe)] if self.text else []
 
 
 def markdown(text: str, recipe: Mapping[str, Any] | None = None) -> Bundle:
     """A model's text; ``recipe`` is saved with it under the key "nbllm"."""
     data = {"text/markdown": safe_markdown(text), "text/plain": text}
-    return Bundle(data, {"nbllm": dict(recipe)} if recipe else {})
+    return Bundle(data, _metadata(recipe))
+
+
+def _metadata(recipe: Mapping[str, Any] | None) -> dict[str, Any]:
+    return {"nbllm": dict(recipe)} if recipe else {}
 
 
 def note(words: str) -> Bundle:
@@ -64,7 +77,7 @@ def outputs(ending: Ending) -> list[Bundle]:
     folded = Bundle({"text/html": _folded(thought), "text/plain": f"{title}\n{thought}"})
     return [
         *([folded] if thought else []),
-        *([markdown(ending.text, ending.recipe)] if ending.text else []),
+        *ending.answer,
         *([note(ending.status)] if ending.status else []),
     ]
 
@@ -74,7 +87,7 @@ def two_outputs(ending: Ending) -> list[Bundle]:
     foot = note_html(ending.status) if ending.status else ""
     foot += _folded(ending.reasoning) if ending.reasoning else ""
     return [
-        *([markdown(ending.text, ending.recipe)] if ending.text else []),
+        *ending.answer,
         *([Bundle({"text/html": foot, "text/plain": ending.status})] if foot else []),
     ]
 

@@ -11,14 +11,14 @@ import ast
 import json
 import re
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 from nbllm.core.errors import AnswerFormError
 
-__all__ = ["FORMS", "Block", "Form", "blocks_of", "code_of", "diff_of", "json_of", "math_of"]
+__all__ = ["Block", "blocks_of", "code_of", "diff_of", "json_of", "math_of"]
 
 _FENCE = re.compile(
     r"^(?P<indent> {0,3})(?P<fence>`{3,}|~{3,})[ \t]*(?P<language>[^\s`]*)[^\n`]*\n"
@@ -142,14 +142,14 @@ def _decoded(text: str, start: int) -> tuple[Any, int, str | None]:
 
 
 def math_of(text: str) -> str:
-    """The LaTeX of an answer's formulas, without their delimiters, one a line."""
+    """The LaTeX of an answer's formulas, without their delimiters, with blank lines between."""
     for block in blocks_of(text):
         if block.language in {"latex", "tex", "math"}:
             return _undelimited(block.text.strip())
     for pattern in (_DISPLAY_MATH, _INLINE_MATH):
         formulas = ["".join(filter(None, match.groups())) for match in pattern.finditer(text)]
         if formulas:
-            return "\n".join(formula.strip() for formula in formulas)
+            return "\n\n".join(re.sub(r"\n\s*\n", "\n", formula.strip()) for formula in formulas)
     environment = _ENVIRONMENT.search(text)
     if environment:
         return environment.group()
@@ -175,38 +175,3 @@ def diff_of(text: str) -> str:
     body = lines[starts[0] :]
     end = next((n for n, line in enumerate(body) if not _DIFF_LINE.match(line)), len(body))
     return "\n".join(body[:end]).rstrip()
-
-
-# ---------------------------------------------------------------- what there is
-
-
-@dataclass(frozen=True, slots=True)
-class Form:
-    """What ``--as`` takes: the words that ask the model for it, and the parser of the answer."""
-
-    instruction: str
-    parse: Callable[[str], Any] = str
-
-
-def _tables() -> Callable[[str], Any]:
-    def parse(text: str) -> Any:
-        from nbllm.notebook.form_tables import dataframe_of
-
-        return dataframe_of(text)
-
-    return parse
-
-
-FORMS = {
-    "markdown": Form(""),
-    "text": Form("Answer in plain text, without Markdown."),
-    "code": Form("Answer with code only, in one fenced block.", code_of),
-    "json": Form("Answer with JSON only.", json_of),
-    "dataframe": Form(
-        "Answer with a JSON array of objects only, one a row, all with the same keys.", _tables()
-    ),
-    "table": Form("Answer with a Markdown table only.", _tables()),
-    "math": Form("Answer with LaTeX only, between $$ and $$.", math_of),
-    "diff": Form("Answer with a unified diff only, in one fenced block.", diff_of),
-}
-"""Every form by its name, in the order of the help."""

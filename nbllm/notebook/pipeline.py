@@ -17,7 +17,12 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from nbllm.core.model_interface import ModelInterface, options_from, to_messages
 from nbllm.core.types import GenerationOptions, GenerationResult, Message
+from nbllm.notebook.bundles import Bundle
+from nbllm.notebook.chat_steps import AskedTurn, deliver_chat, fit_chat, prepare_chat
 from nbllm.notebook.flags import OPTIONS
+from nbllm.notebook.form_steps import FormedAnswer, deliver_form, prepare_form
+from nbllm.notebook.interpolation import Left, Replaced
+from nbllm.notebook.prompt_steps import prepare_variables
 
 if TYPE_CHECKING:
     from nbllm.notebook.session import NotebookSession
@@ -30,7 +35,10 @@ class Question:
     """What one cell asks: its ``text`` as typed, its flags, and what is made of them.
 
     ``model`` is the wanted name, None for the one used last. ``messages`` are sent with
-    ``options``. ``render`` makes Markdown of a result, where that is not its text.
+    ``options``. ``render`` makes Markdown of a result, or an output of another kind, where that
+    is not its text. ``remarks`` tell more of a result in the status line. ``replaced`` and
+    ``left`` are the braces of the text, ``chat`` is its place in a conversation, ``formed`` the
+    form that is asked for.
     """
 
     text: str
@@ -38,20 +46,25 @@ class Question:
     model: str | None
     messages: tuple[Message, ...]
     options: GenerationOptions
-    render: Callable[[GenerationResult], str] = str
+    render: Callable[[GenerationResult], str | Bundle] = str
+    remarks: tuple[Callable[[GenerationResult], str], ...] = ()
+    replaced: tuple[Replaced, ...] = ()
+    left: tuple[Left, ...] = ()
+    chat: AskedTurn | None = None
+    formed: FormedAnswer | None = None
 
 
 Prepare: TypeAlias = "Callable[[NotebookSession, Question], Question]"
 Fit: TypeAlias = "Callable[[NotebookSession, Question, ModelInterface], Awaitable[Question]]"
 Deliver: TypeAlias = "Callable[[NotebookSession, Question, GenerationResult], None]"
 
-PREPARE: tuple[Prepare, ...] = ()
+PREPARE: tuple[Prepare, ...] = (prepare_variables, prepare_form, prepare_chat)
 """In the cell's thread, before anything is loaded: may read the user's variables."""
 
-FIT: tuple[Fit, ...] = ()
+FIT: tuple[Fit, ...] = (fit_chat,)
 """On the loop, once the model is there: may count its tokens and look at its context."""
 
-DELIVER: tuple[Deliver, ...] = ()
+DELIVER: tuple[Deliver, ...] = (deliver_chat, deliver_form)
 """Once the answer is shown and kept in ``_llm``, a partial one too (see ``finish_reason``): may
 record it, convert it, show more. A question that runs in the background is delivered from the
 loop's thread."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 from contextlib import ExitStack
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from IPython.core.magic import Magics
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
     from nbllm.core.model_manager import ModelManager
     from nbllm.core.types import GenerationResult, LoadOptions
+    from nbllm.notebook.chats import Chats
     from nbllm.notebook.display import View
     from nbllm.notebook.jobs import Job
     from nbllm.notebook.loop import LoopThread
@@ -45,6 +47,13 @@ class NotebookSession:
         self._bridge: LoopThread | None = None
         self._at_close = ExitStack()
         self.completions = Completions(self)
+
+    @cached_property
+    def chats(self) -> Chats:
+        """The conversations."""
+        from nbllm.notebook.chats import Chats
+
+        return Chats()
 
     @property
     def manager(self) -> ModelManager:
@@ -75,7 +84,9 @@ class NotebookSession:
         """How models are loaded where a flag does not say otherwise."""
         from nbllm.core.types import LoadOptions
 
-        return LoadOptions(context_length=self.settings.context or None)
+        return LoadOptions(
+            context_length=self.settings.context or None, device=self.settings.device or None
+        )
 
     def keep(self, result: GenerationResult, variable: str | None = None) -> None:
         """Put an answer into ``_llm``, and into ``variable``."""

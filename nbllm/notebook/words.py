@@ -38,8 +38,8 @@ def ready_words(info: ModelInfo, seconds: float | None = None) -> str:
     )
 
 
-def status_words(result: GenerationResult, problem: str = "") -> str:
-    """The line under an answer: how it ended early, model, device, tokens, speed, price."""
+def status_words(result: GenerationResult, *more: str) -> str:
+    """The line under an answer: how it ended, model, device, tokens, speed, price, and ``more``."""
     tokens, speed = result.usage.completion_tokens, result.tokens_per_second
     first, cost = result.timings.first_token_seconds, result.usage.cost_usd
     return _SEPARATOR.join(
@@ -55,6 +55,6 @@ def status_words(result: GenerationResult, problem: str = "") -> str:
             ),
             *([f"first token {first:.2f} s"] if first is not None else []),
             *([f"${cost:.4f}"] if cost else []),
-            *([problem] if problem else []),
+            *filter(None, more),
         ]
     )

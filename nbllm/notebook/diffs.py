@@ -1,0 +1,58 @@
+"""Differences between texts, in colour: HTML of nbllm's own, in which every text is escaped."""
+
+from __future__ import annotations
+
+import difflib
+import html
+
+__all__ = ["diff_bundle", "unified"]
+
+# Half transparent, so that the theme's own colours of text stay legible in light and dark.
+_BACKGROUNDS = {"+": "rgba(46, 160, 67, 0.25)", "-": "rgba(248, 81, 73, 0.25)"}
+_HUNK_STYLE = "color: var(--jp-ui-font-color2, GrayText)"
+_ANSI = {"+": "\x1b[32m", "-": "\x1b[31m", "@": "\x1b[36m"}
+_PLAIN = "\x1b[0m"
+_HEADS = ("--- ", "+++ ")
+
+
+def unified(before: str, after: str, *, name: str = "cell") -> str:
+    """The unified diff from ``before`` to ``after``; "" where they are the same."""
+    lines = difflib.unified_diff(
+        before.splitlines(),
+        after.splitlines(),
+        f"{name}, as it is",
+        f"{name}, proposed",
+        lineterm="",
+    )
+    return "\n".join(lines)
+
+
+def diff_bundle(diff: str) -> dict[str, str]:
+    """``diff`` for a notebook and as plain text; a terminal colours it itself."""
+    rows = "".join(map(_row, diff.splitlines()))
+    style = "line-height: 1.4; padding: 0.4em 0; overflow-x: auto; background: transparent"
+    return {
+        "text/html": f'<pre class="nbllm-diff" style="{style}">{rows}</pre>',
+        "text/plain": diff,
+    }
+
+
+def coloured(diff: str) -> str:
+    """``diff`` for a terminal; it must hold no control characters of its own."""
+    return "\n".join(_coloured(line) for line in diff.splitlines())
+
+
+def _row(line: str) -> str:
+    text = html.escape(line) or " "
+    style = _HUNK_STYLE
+    if not line.startswith(("@", *_HEADS)):
+        background = _BACKGROUNDS.get(line[:1])
+        style = f"background: {background}" if background else ""
+    attribute = f' style="{style}"' if style else ""
+    # A line of its own for each, so that the colour reaches from edge to edge.
+    return f"<div{attribute}>{text}</div>"
+
+
+def _coloured(line: str) -> str:
+    colour = "" if line.startswith(_HEADS) else _ANSI.get(line[:1], "")
+    return f"{colour}{line}{_PLAIN}" if colour else line
