@@ -13,7 +13,7 @@ from pathlib import Path
 
 from nbllm.core.drm import text_in
 
-__all__ = ["last_cache_bytes", "measured_bandwidth"]
+__all__ = ["buffer_bytes", "last_cache_bytes", "measured_bandwidth"]
 
 _MIB = 2**20
 _STEP = 4 * _MIB  # bytes between two looks at the clock
@@ -21,20 +21,28 @@ _SECONDS = 0.2
 _LEAST, _MOST = 64 * _MIB, 256 * _MIB
 
 
+def buffer_bytes(available_bytes: int, cache_bytes: int) -> int:
+    """How much to read in turn: four times the last cache, if the memory allows.
+
+    At most 256 MiB and an eighth of what is available. A power of two, so that the answer stays
+    the same while the available memory changes a little.
+    """
+    size = min(max(4 * cache_bytes, _LEAST), _MOST, max(available_bytes // 8, _STEP))
+    return int(1 << (size.bit_length() - 1))
+
+
 @functools.cache
-def measured_bandwidth(threads: int, available_bytes: int, cache_bytes: int) -> float:
+def measured_bandwidth(threads: int, size: int) -> float:
     """Bytes per second, read by ``threads`` at once; the answer is kept for this process.
 
-    Each thread runs through a part of its own of a buffer of up to 256 MiB, as large as four
-    times the last cache where an eighth of the available memory allows it, and combines its words
-    with "or", which costs next to nothing beside the reading and needs no lock of Python's. All
-    start together; the bytes read after 0.2 s count. Filling the buffer takes about as long
-    again. Where the cache is larger than the buffer, the result is the cache's speed in part, and
-    other processes' reading lowers it.
+    Each thread runs again and again through a part of its own of ``size`` bytes, and combines
+    their words with "or", which costs next to nothing beside the reading and needs no lock of
+    Python's. All start together; the bytes read within 0.2 s count. Filling the memory takes
+    about as long again. Where the last cache is larger than the memory read, the result is the
+    cache's speed in part, and other processes' reading lowers it.
     """
     import numpy as np
 
-    size = min(max(4 * cache_bytes, _LEAST), _MOST, max(available_bytes // 8, _STEP))
     barrier = threading.Barrier(threads + 1, timeout=10)
     spans: list[tuple[int, float, float]] = []
 

@@ -72,7 +72,11 @@ class _Group:
 
     def statistics(self, file: str) -> dict[str, int]:
         pairs = (line.split() for line in (self.text(file) or "").splitlines())
-        return {pair[0]: int(pair[1]) for pair in pairs if len(pair) == 2 and pair[1].isdecimal()}
+        return {
+            pair[0]: int(pair[1])
+            for pair in pairs
+            if len(pair) == 2 and re.fullmatch("[0-9]{1,20}", pair[1])
+        }
 
     def source(self, file: str) -> str:
         return f"{self.name.rstrip('/')}/{file}"

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TypeAlias, TypeVar
 
 from nbllm.core.apple_gpus import AppleSource
-from nbllm.core.bandwidth import last_cache_bytes, measured_bandwidth
+from nbllm.core.bandwidth import buffer_bytes, last_cache_bytes, measured_bandwidth
 from nbllm.core.drm_gpus import DrmSource
 from nbllm.core.gpu_source import GpuFindings, GpuSource, renumbered
 from nbllm.core.host import cpu_of, memory_of, unknown_cpu, unknown_memory
@@ -117,10 +117,9 @@ class ResourceDetector:
         ``nbllm.core.bandwidth`` for the method). None where that is not possible.
         """
         threads = max(1, int(self.cpu().usable_cores))
-        available, cache = self.memory().available_bytes, last_cache_bytes(self._machine.root)
-        return self._ask(
-            "bandwidth", lambda: measured_bandwidth(threads, available, cache), lambda: None
-        ).value
+        cache = last_cache_bytes(self._machine.root)
+        size = buffer_bytes(self.memory().available_bytes, cache)
+        return self._ask("bandwidth", lambda: measured_bandwidth(threads, size), lambda: None).value
 
     def close(self) -> None:
         """Give back what ``sample`` keeps open; the next one opens it again."""
