@@ -50,12 +50,6 @@ class Completions:
         for name, values in VALUES.items():
             self.words[name] = values.__iter__
 
-    def register(self) -> None:
-        """Have the shell's completer ask here, until the session is closed."""
-        matchers = self._session.shell.Completer.custom_matchers
-        matchers.append(self.match)
-        self._session.at_close(lambda: matchers.remove(self.match))
-
     @context_matcher(identifier="nbllm")  # type: ignore[untyped-decorator]
     def match(self, context: CompletionContext) -> dict[str, Any]:
         """Completions in the form that IPython asks of its matchers."""

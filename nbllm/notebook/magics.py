@@ -1,16 +1,21 @@
-"""The extension: which magics there are, and how they come into a shell and leave it."""
+"""The extension: which magics there are, and how it comes into a shell and leaves it."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from nbllm.notebook.ask_magics import AskMagics
 from nbllm.notebook.bench_magics import BenchMagics
+from nbllm.notebook.config_magics import ConfigMagics
+from nbllm.notebook.fit_magics import FitMagics
 from nbllm.notebook.job_magics import JobMagics
 from nbllm.notebook.model_magics import ModelMagics
 from nbllm.notebook.questions import keep_questions
+from nbllm.notebook.registration import Registration
 from nbllm.notebook.session import NotebookSession, SessionMagics
+from nbllm.notebook.stats_magics import StatsMagics
 
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
@@ -22,8 +27,11 @@ __all__ = ["load", "unload"]
 GROUPS: tuple[type[SessionMagics], ...] = (
     AskMagics,
     BenchMagics,
+    FitMagics,
+    ConfigMagics,
     JobMagics,
     ModelMagics,
+    StatsMagics,
 )
 """Every group of magics, each in a module that imports at load what IPython has loaded anyway."""
 
@@ -35,45 +43,58 @@ def load(shell: InteractiveShell, manager: Callable[[], ModelManager] | None = N
     """
     unload(shell)
     session = NotebookSession(shell, manager or _default_manager)
-    for group in GROUPS:
-        shell.register_magics(group(session))
-    _configurables(shell).append(session.settings)
-    session.completions.register()
-    shell.input_transformers_cleanup.append(keep_questions)
+    groups = [group(session) for group in GROUPS]  # each adds itself to the configurables
+    configurables: list[Any] = shell.configurables
+    _add(session, configurables, session.settings)
+    _add(session, shell.Completer.custom_matchers, session.completions.match)
+    _add(session, shell.input_transformers_cleanup, _question_keeper(session))
+    for group in groups:
+        session.at_close(partial(configurables.remove, group))
+    _register(session, Registration(shell, groups))
 
 
 def unload(shell: InteractiveShell) -> None:
     """Take back all that ``load`` registered. The models that are loaded stay so."""
     registry = shell.magics_manager.registry
     groups = [magics for magics in registry.values() if isinstance(magics, SessionMagics)]
-    for magics in groups:
-        _unregister(shell, magics)
     for session in {magics.session for magics in groups}:
-        _configurables(shell).remove(session.settings)
-        shell.input_transformers_cleanup.remove(keep_questions)
         session.close()
 
 
-def _unregister(shell: InteractiveShell, magics: SessionMagics) -> None:
-    manager = shell.magics_manager
-    del manager.registry[type(magics).__name__]
-    for table in manager.magics.values():
-        for name in [n for n, magic in table.items() if _owner(magic) is magics]:
-            del table[name]
-    _configurables(shell).remove(magics)
+def _register(session: NotebookSession, registration: Registration) -> None:
+    """Put the magics under the prefix that is set, and whenever it is set anew."""
+
+    def put() -> None:
+        taken = registration.put(session.settings.magic_prefix)
+        if taken:
+            session.open_view("load_ext").keep(_clash_words(taken))
+
+    session.settings.observe(lambda change: put(), "magic_prefix")
+    session.at_close(lambda: session.settings.unobserve_all())
+    session.at_close(registration.take_back)
+    put()
 
 
-def _configurables(shell: InteractiveShell) -> list[Any]:
-    """What ``%config`` knows; IPython types the list by its first member alone."""
-    known: list[Any] = shell.configurables
-    return known
+def _clash_words(taken: dict[str, str]) -> str:
+    others = ", ".join(sorted(set(taken.values())))
+    names = ", ".join(f"%{name}" for name in sorted(taken))
+    return (
+        f"nbllm's {names} took the place of that of {others}. To have both: "
+        "%llm_config magic_prefix=nbllm, and then %%nbllm asks nbllm."
+    )
+
+
+def _question_keeper(session: NotebookSession) -> Callable[[list[str]], list[str]]:
+    return lambda lines: keep_questions(lines, session.settings.magic_prefix)
+
+
+def _add(session: NotebookSession, registered: list[Any], item: object) -> None:
+    """Put ``item`` into one of the shell's lists until the session is closed."""
+    registered.append(item)
+    session.at_close(lambda: registered.remove(item))
 
 
 def _default_manager() -> ModelManager:
     from nbllm.core.model_manager import default_manager
 
     return default_manager()
-
-
-def _owner(function: object) -> object:
-    return getattr(function, "__self__", None)

@@ -35,6 +35,11 @@ class NbLLM(Configurable):
     ).tag(config=True)
     magic_prefix = Unicode("llm", help="What the names of the magics begin with.").tag(config=True)
 
+    nest_asyncio = Bool(
+        default_value=False,
+        help="Apply nest_asyncio2, for cells that call asyncio.run; it cannot be taken back.",
+    ).tag(config=True)
+
     @validate("magic_prefix")
     def _check_prefix(self, proposal: Any) -> str:
         prefix: str = proposal["value"]
@@ -53,3 +58,15 @@ class NbLLM(Configurable):
         except InvalidOptionError as error:
             raise TraitError(str(error)) from None
         return options
+
+    @validate("nest_asyncio")
+    def _apply_nest_asyncio(self, proposal: Any) -> bool:
+        if proposal["value"]:
+            try:
+                import nest_asyncio2
+            except ImportError:
+                raise TraitError(
+                    "nest_asyncio needs a package: pip install nest_asyncio2"
+                ) from None
+            nest_asyncio2.apply()
+        return bool(proposal["value"])

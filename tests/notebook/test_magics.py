@@ -13,7 +13,7 @@ from nbllm.core.types import FinishReason, GenerationOptions, LoadOptions
 from nbllm.notebook import magics
 from nbllm.testing import FakeOpener, fake_info
 
-MAGICS = {"llm", "llm_load", "llm_unload", "llm_models", "llm_devices", "llm_jobs"}
+MAGICS = {name for group in magics.GROUPS for table in group.magics.values() for name in table}
 
 
 class Bench:
@@ -55,6 +55,7 @@ def traces(shell: InteractiveShell) -> tuple[object, ...]:
         dict(shell.magics_manager.registry),
         list(shell.configurables),
         list(shell.input_transformers_cleanup),
+        list(shell.Completer.custom_matchers),
         dict(formatter.deferred_printers),
         {name: list(calls) for name, calls in shell.events.callbacks.items()},
         set(shell.user_ns),
@@ -90,7 +91,7 @@ def test_reload_ext_is_safe_and_keeps_models(bench: Bench) -> None:
     bench.run("%reload_ext nbllm")
     bench.run("%reload_ext nbllm")
     assert registered(bench.shell) == MAGICS
-    assert bench.shell.input_transformers_cleanup.count(magics.keep_questions) == 1
+    assert len(bench.shell.Completer.custom_matchers) == 1
     assert [info.name for info in bench.manager.list_loaded_models()] == ["tiny"]
 
 

@@ -1,0 +1,160 @@
+"""Settings through ``%llm_config``, ``%config`` and config files; names that others have too."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from IPython.core.interactiveshell import InteractiveShell
+from traitlets.config import Config
+
+from nbllm.core.model_manager import ModelManager
+from nbllm.core.types import GenerationOptions
+from nbllm.notebook import magics
+from nbllm.testing import FakeOpener, fake_info
+
+
+@pytest.fixture
+def opener() -> FakeOpener:
+    return FakeOpener(text="Hello **you**.")
+
+
+@pytest.fixture
+def run(shell: InteractiveShell, tmp_path: Path, opener: FakeOpener):
+    infos = [fake_info("tiny"), fake_info("other")]
+    manager = ModelManager(infos, folder=tmp_path, open_model=opener)
+    magics.load(shell, lambda: manager)
+
+    def run(cell: str) -> object:
+        ran = shell.run_cell(cell)
+        ran.raise_error()
+        return ran.result
+
+    return run
+
+
+def test_all_settings_are_a_dataframe(run) -> None:
+    table = run("%llm_config").set_index("setting")
+    assert table.loc["magic_prefix", "value"] == "llm"
+    assert table.loc["show_status", "default"] == "true"
+    assert all(table["meaning"].str.endswith("."))
+
+
+def test_settings_are_the_defaults_of_every_question(run, opener: FakeOpener, capsys) -> None:
+    run("%llm_config model=other temperature=0.2 seed=3 system='Be brief.' show_status=False")
+    run("%%llm --temperature 0\nHi")
+    model = opener.opened[0]
+    assert model.name == "other"
+    (request,) = model.requests
+    assert request.messages[0].text == "Be brief."
+    assert request.options == GenerationOptions(temperature=0, seed=3)
+    assert capsys.readouterr().out.endswith("Hello **you**.\n\n")
+    run("%llm_config --reset")
+    assert (run("%llm_config")["value"] == run("%llm_config")["default"]).all()
+
+
+def test_an_empty_value_is_the_default(run) -> None:
+    run("%llm_config temperature=0.2 seed=3 model=tiny")
+    run("%llm_config temperature= model=")
+    assert run("%config NbLLM.options") == {"seed": 3}
+    assert run("%config NbLLM.model") == ""
+
+
+def test_how_models_are_loaded(run) -> None:
+    run("%llm_config context=2048")
+    assert run("%llm_load tiny").info.load.context_length == 2048
+    assert run("%llm_load other --ctx 512").info.load.context_length == 512
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("modle=phi", "there is no setting 'modle'. Did you mean 'model'?"),
+        ("temperatur=1", "Did you mean 'temperature'?"),
+        ("temperature=hot", "temperature: 'hot' is not a number"),
+        ("show_status=perhaps", "show_status"),
+        ("magic_prefix=9", "magic_prefix"),
+        ("model", "write model=VALUE"),
+        ("--load nowhere.json", "nowhere.json"),
+    ],
+)
+def test_a_wrong_setting_fails_with_one_line(
+    run, shell: InteractiveShell, capsys, line: str, message: str
+) -> None:
+    assert not shell.run_cell(f"%llm_config {line}").success
+    shown = capsys.readouterr().out.strip()
+    assert message in shown
+    assert len(shown.splitlines()) == 1
+
+
+def test_settings_are_saved_and_loaded(run, tmp_path: Path) -> None:
+    file = tmp_path / "nbllm.json"
+    run(f"%llm_config model=tiny temperature=0.2 --save '{file}'")
+    assert json.loads(file.read_text()) == {"model": "tiny", "options": {"temperature": 0.2}}
+    run("%llm_config --reset")
+    run(f"%llm_config --load '{file}'")
+    assert run("%config NbLLM.model") == "tiny"
+
+
+def test_a_wrong_file_changes_nothing(run, shell: InteractiveShell, tmp_path: Path, capsys) -> None:
+    file = tmp_path / "nbllm.json"
+    file.write_text('{"model": "tiny", "contxt": 5}')
+    run("%llm_config model=other")
+    assert not shell.run_cell(f"%llm_config --load '{file}'").success
+    shown = capsys.readouterr().out
+    assert "nbllm.json" in shown
+    assert "Did you mean 'context'?" in shown
+    assert run("%config NbLLM.model") == "other"
+
+
+def test_a_config_file_of_ipython_sets_them(shell: InteractiveShell) -> None:
+    shell.config.merge(Config({"NbLLM": {"model": "phi", "magic_prefix": "ask"}}))
+    shell.run_line_magic("load_ext", "nbllm")
+    assert shell.run_line_magic("config", "NbLLM.model") == "phi"
+    assert "ask_load" in shell.magics_manager.magics["line"]
+    assert "llm_load" not in shell.magics_manager.magics["line"]
+
+
+def test_another_prefix_renames_every_magic(run, shell: InteractiveShell, opener) -> None:
+    run("%llm_config magic_prefix=ai")
+    run("%ai_load tiny")
+    run("%ai Who? Me?")
+    run("answer = %ai Is it?")
+    assert [request.messages[0].text for request in opener.opened[0].requests] == [
+        "Who? Me?",
+        "Is it?",
+    ]
+    assert not [name for name in shell.magics_manager.magics["cell"] if name.startswith("llm")]
+    run("%ai_config magic_prefix=llm")
+    run("%%llm\nHi")
+    assert "ai" not in shell.magics_manager.magics["cell"]
+
+
+def test_a_clash_is_told_and_both_can_be_had(run, shell: InteractiveShell, capsys) -> None:
+    run("%unload_ext nbllm")
+
+    def theirs(line: str, cell: str = "") -> str:
+        return "theirs"
+
+    theirs.__module__ = "cellmage.magic"
+    shell.register_magic_function(theirs, magic_kind="line_cell", magic_name="llm")
+    capsys.readouterr()
+    shell.run_line_magic("load_ext", "nbllm")
+    told = capsys.readouterr().out
+    assert "nbllm's %llm took the place of that of cellmage" in told
+    assert "%llm_config magic_prefix=nbllm" in told
+    shell.run_line_magic("llm_config", "magic_prefix=nbllm")
+    assert capsys.readouterr().out == ""
+    assert shell.run_line_magic("llm", "") == "theirs"
+    assert "nbllm" in shell.magics_manager.magics["cell"]
+    shell.run_line_magic("unload_ext", "nbllm")
+    assert shell.run_line_magic("llm", "") == "theirs"
+
+
+def test_a_clash_is_settled_by_unloading(run, shell: InteractiveShell) -> None:
+    run("%unload_ext nbllm")
+    shell.register_magic_function(lambda line: "theirs", magic_name="llm")
+    shell.run_line_magic("load_ext", "nbllm")
+    shell.run_line_magic("unload_ext", "nbllm")
+    assert shell.run_line_magic("llm", "") == "theirs"
