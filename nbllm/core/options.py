@@ -6,7 +6,7 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
-from typing import Any
+from typing import Any, Literal, get_args
 
 from nbllm.core.errors import InvalidOptionError
 from nbllm.core.placement import KV_TYPES, KvType
@@ -32,6 +32,9 @@ ENGINE_OPTIONS = (
     "ignore_eos",
 )
 """Options of llama.cpp, by its server's names; servers like it take them, vendors do not."""
+
+Priority = Literal["interactive", "background"]
+OnFull = Literal["stop", "shift"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,9 +76,17 @@ class GenerationOptions:
     ``ignore_eos`` forbids the tokens that end an answer. Generation also ends at any of
     ``stop_tokens``, each an id or the text of one token.
 
-    The last four are for models behind HTTP and are never sent: how many seconds connecting, the
-    first token and each pause after it may take, and for how many seconds after a request began
-    a failure is answered by another attempt (0: never).
+    The next three are of the scheduling of local models. While there are requests of ``priority``
+    "interactive", the default, those of "background" are served with what is left. ``on_full`` says
+    what happens where the context is full: "stop" ends the answer, "shift" drops the older half of
+    all that is behind the system message, and goes on. ``prompt_lookup`` False never guesses words
+    by what followed their like before; otherwise that is done as long as it saves time, and
+    changes no answer.
+
+    The last four are about time, and are never sent: how many seconds connecting, the first token
+    and each pause after it may take, and for how many seconds after a request began a failure is
+    answered by another attempt (0: never). Of these, local models know ``stall_timeout``: how long
+    their process may give no sign of life, 60 s if nothing is said.
     """
 
     max_tokens: int | None = None
@@ -112,6 +123,9 @@ class GenerationOptions:
     grammar: str | None = None
     ignore_eos: bool | None = None
     stop_tokens: tuple[int | str, ...] | None = None
+    priority: Priority | None = None
+    on_full: OnFull | None = None
+    prompt_lookup: bool | None = None
     connect_timeout: float | None = None
     first_token_timeout: float | None = None
     stall_timeout: float | None = None
@@ -131,6 +145,13 @@ class GenerationOptions:
             _check_texts(name, getattr(self, name) or ())
         if not all(map(_is_token, self.stop_tokens or ())):
             raise InvalidOptionError("stop_tokens", "give the ids of tokens, or their texts")
+        for name, choices in _CHOICES.items():
+            value = getattr(self, name)
+            if value is not None and value not in choices:
+                raise InvalidOptionError(name, f"{value!r} is none of {', '.join(choices)}")
+        if not isinstance(self.prompt_lookup, bool | None):
+            problem = f"{self.prompt_lookup!r} is neither true nor false"
+            raise InvalidOptionError("prompt_lookup", problem)
         if self.response_schema is not None and self.grammar is not None:
             raise InvalidOptionError("grammar", "an answer follows it or response_schema; drop one")
 
@@ -143,6 +164,10 @@ class GenerationOptions:
         return {f.name: value for f in fields(self) if (value := getattr(self, f.name)) is not None}
 
 
+_CHOICES: dict[str, tuple[str, ...]] = {
+    "priority": get_args(Priority),
+    "on_full": get_args(OnFull),
+}
 _OPTION_RANGES: dict[str, tuple[float, float]] = {
     "max_tokens": (1, math.inf),
     "temperature": (0, math.inf),
@@ -186,7 +211,9 @@ class LoadOptions:
     the number of CPU threads; without it as many are used as other processes leave cores.
     ``parallel`` bounds the requests that are answered at the same time. After ``keep_alive``
     seconds without a request the model is unloaded, cloud models too; without it, it stays until
-    it is unloaded or its memory is needed for another.
+    it is unloaded or its memory is needed for another. ``prefix_cache_mib`` is how much memory, in
+    MiB, may keep prompts that had to leave the context, so that they are not read again (0, as
+    without it: none).
     """
 
     device: str | None = None
@@ -197,6 +224,7 @@ class LoadOptions:
     threads: int | None = None
     parallel: int | None = None
     keep_alive: float | None = None
+    prefix_cache_mib: int | None = None
 
     def __post_init__(self) -> None:
         _check_number("keep_alive", self.keep_alive, 0, _MAX_KEEP_ALIVE_SECONDS)
@@ -232,6 +260,7 @@ _LOAD_RANGES: dict[str, tuple[float, float]] = {
     "gpu_layers": (-1, 2**31 - 1),
     "threads": (1, 1024),
     "parallel": (1, 256),
+    "prefix_cache_mib": (0, 2**24),
 }
 _DEVICE = re.compile(r"cpu|gpu|gpu ?\d{1,3}(?: ?[+,] ?gpu ?\d{1,3})*", re.ASCII)
 

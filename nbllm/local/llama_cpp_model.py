@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
-import queue
-import threading
 import time
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import replace
@@ -14,8 +11,10 @@ from typing import Any
 
 from nbllm.core.errors import (
     ContextLengthError,
+    EngineBusyError,
     EngineCrashedError,
     EngineError,
+    EngineStalledError,
     InvalidOptionError,
     MissingDependencyError,
     ModelClosedError,
@@ -48,16 +47,15 @@ from nbllm.core.types import (
     Usage,
     VendorPart,
 )
+from nbllm.local.channel import Channel
 from nbllm.local.dry_runs import load_frame
 from nbllm.local.gguf import model_info_from_gguf
-from nbllm.local.mailbox import Mailbox
 from nbllm.local.plans import make_plan, settled
 from nbllm.local.protocol import Frame
-from nbllm.local.worker_process import WorkerProcess, describe_exit
+from nbllm.local.worker_process import describe_exit
 
 __all__ = ["LlamaCppModel", "open_model"]
 
-_POLL_SECONDS = 0.05
 _OPTIONS = {
     "max_tokens",
     "temperature",
@@ -73,6 +71,9 @@ _OPTIONS = {
     "response_schema",
     "logit_bias",
     "logprobs",
+    "priority",
+    "on_full",
+    "prompt_lookup",
     *ENGINE_OPTIONS,
 }
 _UNDERSTOOD = (TextPart, ReasoningPart, VendorPart)  # what is not text in them is left out
@@ -88,14 +89,10 @@ class LlamaCppModel(ModelInterface):
 
     def __init__(self, info: ModelInfo) -> None:
         super().__init__(info)
-        self._numbers = itertools.count()
-        self._mailboxes: dict[int, Mailbox[Frame]] = {}
-        self._lock = threading.Lock()
-        self._first: queue.SimpleQueue[Frame] = queue.SimpleQueue()
-        self._exit_status: int | None = None
         self._closing = False
         self._can_write, self._is_reranker = True, False
-        self._worker = WorkerProcess(self._on_frame, self._on_exit)
+        self._channel = Channel()
+        self._worker = self._channel.worker
 
     # ------------------------------------------------------------ loading
 
@@ -105,22 +102,19 @@ class LlamaCppModel(ModelInterface):
             {
                 "op": "load",
                 "steady": self.info.load.threads is None,
+                "kept_bytes": (self.info.load.prefix_cache_mib or 0) * 2**20,
                 **load_frame(self.info, placement),
             }
         )
+        stall_seconds = self.info.options.stall_timeout
         while True:
-            try:
-                frame = self._first.get(timeout=_POLL_SECONDS)
-            except queue.Empty:
-                if control.cancelled.is_set():
-                    raise ModelLoadError(self.name, "the load was given up") from None
-                continue
+            frame = self._channel.first_frame(control.cancelled, stall_seconds)
+            if frame is None:
+                raise ModelLoadError(self.name, "the load was given up")
             if frame["op"] == "ready":
                 break
             if frame["op"] != "loading":
-                raise ModelLoadError(
-                    self.name, frame["problem"], log=self._worker.log_tail()
-                ) from None
+                raise ModelLoadError(self.name, frame["problem"], log=self._worker.log_tail())
             control.progress(frame["fraction"])
         self._can_write, self._is_reranker = frame["can_write"], frame["is_reranker"]
         self.info = replace(
@@ -137,7 +131,7 @@ class LlamaCppModel(ModelInterface):
     @property
     def usable(self) -> bool:
         """Whether the worker runs."""
-        return self._exit_status is None and not self._closing and self._worker.alive
+        return self._channel.exit_status is None and not self._closing and self._worker.alive
 
     @property
     def pid(self) -> int:
@@ -153,28 +147,24 @@ class LlamaCppModel(ModelInterface):
         first_text: float | None = None
         text: list[str] = []
         body = {"messages": self._turns(request.messages), "options": self._options(request)}
-        number, mailbox = self._open_mailbox()
-        finished = False
-        try:
+        stall_seconds = request.options.stall_timeout
+        with self._channel.mailbox() as (number, mailbox):
             await asyncio.to_thread(self._worker.send, {"op": "generate", "id": number, **body})
-            while not finished:
-                for frame in await mailbox.take():
+            while True:
+                for frame in await self._channel.take(mailbox, stall_seconds):
                     if frame["op"] == "progress":
                         yield PromptProgress(frame["processed"], frame["total"], frame["cached"])
                         continue
                     if frame["op"] in ("failed", "exit"):
-                        finished = True
                         raise self._error(frame, "".join(text))
                     if frame["text"]:
                         first_text = first_text or time.perf_counter()
                         text.append(frame["text"])
                         yield TextDelta(frame["text"], frame["tokens"])
                     if frame["op"] == "done":
-                        finished = True
                         clock = (started, first_text, time.perf_counter())
                         yield Completed(self._result(frame, "".join(text), clock))
-        finally:
-            self._close_mailbox(number, cancel=not finished)
+                        return
 
     async def tokenize(self, text: str) -> list[int]:
         """The tokens of ``text`` alone; special tokens written out in it are recognised."""
@@ -290,12 +280,25 @@ class LlamaCppModel(ModelInterface):
                 prompt_tokens=tokens,
                 context_length=limit,
             )
+        if frame["kind"] == "busy":
+            return EngineBusyError(
+                self.name,
+                f"{frame['waiting']:,} requests wait for it already. Send the next ones when some "
+                "are answered, or fewer at a time.",
+            )
         return EngineError(self.name, frame["problem"], partial_text=partial_text)
 
     def _exit_error(self, status: int, partial_text: str) -> ModelError:
         if self._closing:
             return ModelClosedError(
                 self.name, "it was unloaded; load it again to use it", partial_text=partial_text
+            )
+        if self._channel.stalled:
+            return EngineStalledError(
+                self.name,
+                "its worker process gave no sign of life for longer than stall_timeout allows, and "
+                "was ended. Load the model again to go on.",
+                partial_text=partial_text,
             )
         return EngineCrashedError(
             self.name,
@@ -310,57 +313,12 @@ class LlamaCppModel(ModelInterface):
 
     async def _ask(self, frame: Frame) -> Frame:
         """Send a question and wait for its one answer."""
-        with self.uses:
-            number, mailbox = self._open_mailbox()
-            answered = False
-            try:
-                await asyncio.to_thread(self._worker.send, {**frame, "id": number})
-                reply = (await mailbox.take())[0]
-                answered = True
-            finally:
-                self._close_mailbox(number, cancel=not answered)
+        with self.uses, self._channel.mailbox() as (number, mailbox):
+            await asyncio.to_thread(self._worker.send, {**frame, "id": number})
+            reply = (await self._channel.take(mailbox, self.info.options.stall_timeout))[0]
         if reply["op"] != "reply":
             raise self._error(reply, "")
         return reply
-
-    def _open_mailbox(self) -> tuple[int, Mailbox[Frame]]:
-        mailbox: Mailbox[Frame] = Mailbox()
-        with self._lock:
-            if self._exit_status is not None:
-                raise self._exit_error(self._exit_status, "")
-            number = next(self._numbers)
-            self._mailboxes[number] = mailbox
-        return number, mailbox
-
-    def _close_mailbox(self, number: int, *, cancel: bool) -> None:
-        with self._lock:
-            self._mailboxes.pop(number, None)
-        if cancel:
-            self._worker.send({"op": "cancel", "id": number})
-
-    def _on_frame(self, frame: Frame) -> None:
-        if frame["op"] == "step":
-            for number, text, tokens in frame["texts"]:
-                self._deliver(number, {"op": "text", "text": text, "tokens": tokens})
-        elif "id" in frame:
-            self._deliver(frame["id"], frame)
-        else:
-            self._first.put(frame)
-
-    def _deliver(self, number: int, frame: Frame) -> None:
-        with self._lock:
-            mailbox = self._mailboxes.get(number)
-        if mailbox is not None:
-            mailbox.put(frame)
-
-    def _on_exit(self, status: int) -> None:
-        problem = f"its worker process {describe_exit(status)} while loading"
-        self._first.put({"op": "exit", "status": status, "problem": problem})
-        with self._lock:
-            self._exit_status = status
-            mailboxes = list(self._mailboxes.values())
-        for mailbox in mailboxes:
-            mailbox.put({"op": "exit", "status": status})
 
 
 def _logprob(record: Sequence[Any]) -> TokenLogprob:

@@ -7,7 +7,8 @@ the worker to a pipe that was its standard output. ``op`` names the message.
 to worker
 ========== =====================================================================================
 load       the fields of ``loading.Settings``, and ``steady``: whether fewer threads are used
-           while others need the cores; the first message
+           while others need the cores, and ``kept_bytes`` for prompts outside the context; the
+           first message
 generate   ``id, messages, options``; answered by progress, steps, and done or failed
 cancel     ``id``
 tokenize   ``id, text``; answered by reply ``tokens``
@@ -21,6 +22,7 @@ close      leave at once
 ========== =====================================================================================
 to parent
 ========== =====================================================================================
+beat       every second, whatever else the worker does: a sign of life
 loading    ``fraction``
 ready      ``context_length, parallel, threads, memory_bytes, mapped_bytes``, and
            ``can_write, is_reranker``: what the model is good for

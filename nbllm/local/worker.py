@@ -22,12 +22,15 @@ from typing import TYPE_CHECKING, Any, BinaryIO, NoReturn
 from nbllm.local import protocol
 from nbllm.local.chat import ChatTemplate, TemplateRefusalError
 from nbllm.local.embedder import Embedder, Job, rerank_tokens
-from nbllm.local.engine import Engine, Task
+from nbllm.local.engine import QUEUE_LIMIT, Engine
 from nbllm.local.loading import Settings
+from nbllm.local.lookup import Lookup
 from nbllm.local.native import NativeModel, NotLoadableError
 from nbllm.local.pace import Pace, Peers, cores_in_use, machine_busy_seconds
+from nbllm.local.prefixes import shared_length
 from nbllm.local.protocol import Frame
 from nbllm.local.sampling import Sampler
+from nbllm.local.tasks import Task
 from nbllm.local.text import TextAssembler
 
 if TYPE_CHECKING:
@@ -36,7 +39,8 @@ if TYPE_CHECKING:
 
 __all__ = ["main"]
 
-_ORPHAN_CHECK_SECONDS = 1.0
+_FIRST_TOKENS = 4
+_BEAT_SECONDS = 1.0
 
 
 class Outbox:
@@ -91,21 +95,47 @@ class Intake:
         return self._model.vocabulary.tokenize(text, add_special=add_special, parse_special=True)
 
     def _generate(self, frame: Frame) -> None:
-        tokens, options = self._prompt_tokens(frame), frame["options"]
-        limit = self._model.context_length
+        tokens, limit = self._prompt_tokens(frame), self._model.context_length
         if not tokens:
             self._refuse(frame, "engine", "the prompt is empty")
         elif len(tokens) >= limit:
             self._refuse(frame, "context", "", prompt_tokens=len(tokens), context_length=limit)
         else:
-            sampler = Sampler(options, self._model, tokens)
-            stop = tuple(options.get("stop", ()))
-            most = options.get("max_tokens", limit)
-            if not self._engine.submit(
-                Task(frame["id"], tokens, most, sampler, TextAssembler(stop))
-            ):
-                sampler.close()
-                self._refuse(frame, "engine", "too many requests are waiting; try again later")
+            task = self._task(frame, tokens)
+            if not self._engine.submit(task):
+                task.sampler.close()
+                self._refuse(frame, "busy", "", waiting=QUEUE_LIMIT)
+
+    def _task(self, frame: Frame, tokens: list[int]) -> Task:
+        options = frame["options"]
+        shifts = options.get("on_full") == "shift"
+        if shifts and not self._model.can_shift:
+            raise ValueError("this model cannot drop tokens from its context; leave out on_full")
+        looks_up = options.get("prompt_lookup", True) and self._model.can_copy_prefix
+        return Task(
+            frame["id"],
+            tokens,
+            options.get("max_tokens") or (sys.maxsize if shifts else self._model.context_length),
+            Sampler(options, self._model, tokens),
+            TextAssembler(tuple(options.get("stop", ()))),
+            background=options.get("priority") == "background",
+            shifts=shifts,
+            keep=self._kept_length(frame["messages"], tokens) if shifts else 0,
+            lookup=Lookup() if looks_up else None,
+        )
+
+    def _kept_length(self, messages: list[Frame], tokens: list[int]) -> int:
+        """How many tokens a shift leaves at the beginning: the system message, and a few always.
+
+        Attention leans on the first tokens (https://arxiv.org/abs/2309.17453).
+        """
+        system = [message for message in messages[:1] if message["role"] == "system"]
+        if not system:
+            return _FIRST_TOKENS
+        with suppress(TemplateRefusalError):
+            begin = self._prompt_tokens({"messages": system})
+            return max(_FIRST_TOKENS, shared_length(begin, tokens))
+        return _FIRST_TOKENS
 
     def _cancel(self, frame: Frame) -> None:
         self._engine.cancel(frame["id"])
@@ -135,6 +165,8 @@ class Intake:
             vocabulary.tokenize(text, add_special=True, parse_special=False)
             for text in frame["texts"]
         ]
+        if not all(texts):
+            raise ValueError("a text of no token has no embedding")
         tokens = sum(map(len, texts))
         self._pool(frame, texts, lambda rows: {"vectors": rows.tolist(), "tokens": tokens})
 
@@ -162,11 +194,13 @@ class Intake:
 def main() -> None:
     """Load the model that the first frame names, then serve until the input ends."""
     faulthandler.enable()
+    threading.excepthook = _end_with
     inbox, outbox = sys.stdin.buffer, Outbox(_take_standard_output())
-    threading.Thread(target=_leave_when_orphaned, args=(os.getppid(),), daemon=True).start()
+    threading.Thread(target=_beat, args=(outbox, os.getppid()), daemon=True).start()
     first = protocol.decode(inbox.readline() or b"{}")
     model = _load(first, outbox)
-    engine = Engine(model, outbox.send, _pace(model) if first["steady"] else None)
+    pace = _pace(model) if first["steady"] else None
+    engine = Engine(model, outbox.send, pace, kept_bytes=first["kept_bytes"])
     try:
         intake = Intake(model, engine, outbox)
     except TemplateRefusalError as error:
@@ -185,6 +219,12 @@ def main() -> None:
         }
     )
     engine.run()
+
+
+def _end_with(failure: threading.ExceptHookArgs) -> None:
+    """A thread that failed takes the process along, so that nobody waits for it in vain."""
+    sys.__excepthook__(failure.exc_type, failure.exc_value, failure.exc_traceback)  # type: ignore[arg-type]
+    os._exit(1)
 
 
 def _pace(model: NativeModel) -> Pace:
@@ -239,9 +279,11 @@ def _read(inbox: BinaryIO, intake: Intake) -> None:
     os._exit(0)
 
 
-def _leave_when_orphaned(parent: int) -> None:
+def _beat(outbox: Outbox, parent: int) -> None:
+    """Give signs of life as long as the parent lives; then leave."""
     while os.getppid() == parent:
-        time.sleep(_ORPHAN_CHECK_SECONDS)
+        outbox.send({"op": "beat"})
+        time.sleep(_BEAT_SECONDS)
     os._exit(0)
 
 

@@ -89,8 +89,12 @@ class WorkerProcess:
 
     def kill(self) -> None:
         """End the worker at once."""
-        self._process.kill()
+        self.end()
         self.close()
+
+    def end(self) -> None:
+        """Have the system end the worker, without waiting for it."""
+        self._process.kill()
 
     def _read_log(self, pipe: IO[bytes]) -> None:
         with pipe:
