@@ -65,8 +65,9 @@ def bench_figure(model: str, measured: Sequence[Measurement]) -> Figure:
     by_threads.set_xlabel("CPU threads")
     by_threads.legend(frameon=False)
     by_answers.set_xlabel("answers at the same time")
+    by_threads.set_ylabel("tokens/s")
+    by_answers.set_ylabel("tokens/s, all together")
     for axes in (by_threads, by_answers):
-        axes.set_ylabel("tokens/s, all together")
         axes.set_ylim(bottom=0)
         axes.spines[["top", "right"]].set_visible(False)
         axes.grid(axis="y", alpha=0.3)
