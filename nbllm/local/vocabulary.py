@@ -64,11 +64,12 @@ class Vocabulary:
     def tokenize(self, text: str, *, add_special: bool, parse_special: bool) -> list[int]:
         """The tokens of ``text``; may be called from any thread."""
         data = text.encode(errors="replace")
-        room = len(data) + 8
-        tokens = (lib.llama_token * room)()
-        count = lib.llama_tokenize(
-            self.raw, data, len(data), tokens, room, add_special, parse_special
-        )
+        count = -len(data) - 8
+        while count < 0:  # llama.cpp tells the room that it needs: a space may be three tokens
+            tokens = (lib.llama_token * -count)()
+            count = lib.llama_tokenize(
+                self.raw, data, len(data), tokens, len(tokens), add_special, parse_special
+            )
         return tokens[:count]
 
     def detokenize(self, tokens: Sequence[int]) -> bytes:
