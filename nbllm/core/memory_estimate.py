@@ -103,16 +103,22 @@ def _memory_of(layer: LayerShape, cells: int, loading: Loading) -> int:
 
 
 def _compute(shape: ModelShape, loading: Loading, cells: int) -> int:
-    """The buffer that ggml's allocator makes for a batch: its inputs and its widest moment."""
+    """The buffer that ggml's allocator makes for a batch: its inputs and its widest moment.
+
+    After the last layer the masks are not needed any more and make room for the logits, but for
+    what has come into their place meanwhile.
+    """
     tokens = min(loading.batch_tokens, cells)
     rows = min(output_rows(loading.parallel, tokens), tokens)
-    moments = (
+    masks = _masks(shape, loading, cells)
+    layers = _F32 * max(
         tokens * _feed_forward(shape),
         _attention(shape, loading, cells, tokens),
         _recurrent(shape, loading, tokens),
-        rows * ((shape.vocabulary_size or 0) + 4 * (shape.embedding_length or 0)),
     )
-    return _masks(shape, loading, cells) + max(moments) * _F32 + 24 * tokens
+    states = _F32 * rows * 4 * (shape.embedding_length or 0)
+    logits = _F32 * rows * (shape.vocabulary_size or 0)
+    return max(masks + layers, min(masks, states) + states + logits) + 24 * tokens
 
 
 def _masks(shape: ModelShape, loading: Loading, cells: int) -> int:
@@ -129,15 +135,17 @@ def _inputs(shape: ModelShape, loading: Loading, cells: int) -> int:
 
 
 def _feed_forward(shape: ModelShape) -> int:
-    """Numbers for each token between two matrices: gate, up and their product, and the rest."""
+    """Numbers for each token between the matrices: gate, up, their product, and the rest."""
     width, wide = shape.embedding_length or 0, shape.feed_forward_length or 0
     if any("_exps." in tensor.name for tensor in shape.tensors):
         length = shape.metadata.get(f"{shape.architecture}.expert_feed_forward_length")
         each = length if isinstance(length, int) else wide
-        wide = max(wide, each * max(shape.expert_used_count, 1))
-    factors = {"gated": (4, 3), "fused": (3, 3), "plain": (2, 2)}
-    of_width, of_wide = factors[shape.feed_forward_kind]
-    return of_width * width + of_wide * wide
+        return 4 * width + 3 * max(wide, each * max(shape.expert_used_count, 1))
+    if shape.feed_forward_kind == "plain":
+        return 5 * width + wide
+    if shape.feed_forward_kind == "fused":
+        return 3 * (width + wide)
+    return min(4 * width + 3 * wide, width + 4 * wide)
 
 
 def _attention(shape: ModelShape, loading: Loading, cells: int, tokens: int) -> int:
@@ -146,12 +154,16 @@ def _attention(shape: ModelShape, loading: Loading, cells: int, tokens: int) -> 
     if not layers:
         return 0
     heads, width = shape.head_count or 0, shape.embedding_length or 0
-    keys = max(layer.key + layer.value for layer in layers)
-    queries = heads * (shape.key_length or 0)
+    length = shape.key_length or 0
+    rotated = shape.metadata.get(f"{shape.architecture}.rope.dimension_count")
+    in_part = isinstance(rotated, int) and rotated < length and not shape.kv_lora_rank
+    queries = heads * length
+    numbers = (2 + in_part) * queries + max(layer.key + layer.value for layer in layers)
+    kind = shape.feed_forward_kind
     if loading.flash_attention:
-        return tokens * (2 * width + 2 * queries + keys)
-    widths = {"gated": 3, "fused": 1, "plain": 5}[shape.feed_forward_kind]
-    return tokens * (cells * heads + widths * width + 2 * queries + keys)
+        return tokens * ((4 if kind == "plain" else 2) * width + numbers)
+    widths = {"gated": 3, "fused": 1, "plain": 5}[kind]
+    return tokens * (cells * heads + widths * width + numbers)
 
 
 def _recurrent(shape: ModelShape, loading: Loading, tokens: int) -> int:
