@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from nbllm.core.types import TextDelta as TextDelta
     from nbllm.core.types import Timings as Timings
     from nbllm.core.types import Usage as Usage
+    from nbllm.notebook.door import run as run
 
 _HOMES = {
     "nbllm.core.errors": ("NbllmError",),
@@ -55,6 +56,7 @@ _HOMES = {
         "Timings",
         "Usage",
     ),
+    "nbllm.notebook.door": ("run",),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 

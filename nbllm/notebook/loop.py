@@ -76,10 +76,16 @@ class LoopThread:
         which could not wait for it.
         """
         running = self._ensure_running()
-        if threading.current_thread() is running.thread:
+        if self.is_here:
             work.close()
             raise RuntimeError("run() was called on the loop that would have to do the work")
         return LoopJob(running.loop, work, wake or threading.Event())
+
+    @property
+    def is_here(self) -> bool:
+        """Whether the caller is on the loop."""
+        running = self._running
+        return running is not None and running.thread is threading.current_thread()
 
     def close(self) -> None:
         """Cancel what still runs and end the thread. The next ``run`` starts another."""
