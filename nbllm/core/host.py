@@ -15,9 +15,10 @@ __all__ = ["cpu_of", "memory_of", "unknown_cpu", "unknown_memory", "usable_proce
 def cpu_of(machine: Machine) -> CpuInfo:
     """The processors, and how many of them this process may use."""
     processors, logical = machine.processors(), machine.logical_cores()
-    usable, limit = _usable_cores(machine, logical)
-    chosen = usable_processors(machine)
+    affinity, cpuset = machine.affinity(), cgroups.cpuset(machine.root)
+    chosen = _both(affinity, cpuset)
     physical = machine.physical_cores()
+    usable, limit = _usable_cores(machine, logical, cpuset, chosen)
     return CpuInfo(
         model=processors.model,
         architecture=machine.architecture(),
@@ -34,23 +35,30 @@ def cpu_of(machine: Machine) -> CpuInfo:
 
 def usable_processors(machine: Machine) -> frozenset[int] | None:
     """The processors that affinity and cpuset leave; None where neither is told."""
-    affinity, cpuset = machine.affinity(), cgroups.cpuset(machine.root)
+    return _both(machine.affinity(), cgroups.cpuset(machine.root))
+
+
+def _both(affinity: frozenset[int] | None, cpuset: frozenset[int] | None) -> frozenset[int] | None:
     if affinity and cpuset and affinity & cpuset:
         return affinity & cpuset
     return affinity or cpuset
 
 
-def _usable_cores(machine: Machine, logical: int) -> tuple[float, str | None]:
+def _usable_cores(
+    machine: Machine,
+    logical: int,
+    cpuset: frozenset[int] | None,
+    chosen: frozenset[int] | None,
+) -> tuple[float, str | None]:
     """The least of what affinity, cpuset and quotas allow, and which of them it is."""
     limits: list[tuple[float, str]] = [
         (quota.cores, f"limited to {quota.cores:.3g} cores by {quota.source}")
         for quota in cgroups.cpu_quotas(machine.root)
     ]
-    cpuset = cgroups.cpuset(machine.root)
     if cpuset:
         limits.append((len(cpuset), f"limited to {len(cpuset)} cores by its cpuset"))
-    if usable := usable_processors(machine):
-        limits.append((len(usable), f"limited to {len(usable)} cores by its affinity"))
+    if chosen:
+        limits.append((len(chosen), f"limited to {len(chosen)} cores by its affinity"))
     cores, reason = min(limits, default=(logical, ""), key=lambda limit: limit[0])
     return (cores, reason) if cores < logical else (logical, None)
 

@@ -47,7 +47,7 @@ def _cpu_row(cpu: CpuInfo) -> dict[str, Any]:
         "type": "processor",
         "name": cpu.model or cpu.architecture,
         "usable cores": cpu.usable_cores,
-        "good for": "all models, at the speed of the memory",
+        "good for": "any model that fits the RAM",
         "details": _joined(
             [
                 f"{cpu.sockets} sockets" if cpu.sockets and cpu.sockets > 1 else None,
@@ -75,7 +75,7 @@ def _memory_row(memory: MemoryInfo) -> dict[str, Any]:
         "type": "main memory",
         "memory (MiB)": mib(memory.total_bytes),
         "free (MiB)": mib(memory.available_bytes),
-        "good for": f"models on the CPU, up to {size_words(memory.available_bytes)}",
+        "good for": f"models up to {size_words(memory.available_bytes)}",
         "details": _joined(
             [
                 memory.limit
@@ -105,21 +105,22 @@ def _gpu_row(gpu: GpuInfo, resources: Resources) -> dict[str, Any]:
 
 def _type(gpu: GpuInfo) -> str:
     if gpu.mig_index is not None:
-        return "part of a GPU (MIG)"
-    return "GPU in the main memory" if gpu.unified_memory else "GPU"
+        return "MIG instance"
+    return "GPU, unified memory" if gpu.unified_memory else "GPU"
 
 
 def _use(gpu: GpuInfo, resources: Resources) -> str:
     if gpu.hidden:
-        return f"nothing: {gpu.hidden}"
+        return "nothing in this process"
     if resources.engine is not None and not resources.engine.names:
-        return "nothing: the installed llama.cpp cannot use it"
+        return "nothing with this llama.cpp"
     free = resources.gpu_free_bytes(gpu)
     return "models" if free is None else f"models up to {size_words(free)}"
 
 
 def _gpu_details(gpu: GpuInfo) -> Iterable[str | None]:
     capability = gpu.compute_capability
+    yield gpu.hidden
     yield gpu.note
     if gpu.gtt_total_bytes is not None:
         yield f"{size_words(gpu.gtt_total_bytes)} of main memory lent (GTT)"

@@ -71,9 +71,9 @@ def test_there_is_a_row_for_each_device(table: pd.DataFrame) -> None:
         "processor",
         "main memory",
         "GPU",
-        "GPU in the main memory",
+        "GPU, unified memory",
         "GPU",
-        "part of a GPU (MIG)",
+        "MIG instance",
     ]
 
 
@@ -104,16 +104,17 @@ def test_limits_and_neighbours_are_told(table: pd.DataFrame) -> None:
 
 def test_what_a_device_is_good_for(table: pd.DataFrame) -> None:
     use = table["good for"]
-    assert use["RAM"] == "models on the CPU, up to 1.0 GiB"
+    assert use["RAM"] == "models up to 1.0 GiB"
     assert use["GPU 0"] == "models up to 20.0 GiB"
     assert use["GPU 2"] == "models"
-    assert use["GPU 3 MIG 1"] == "nothing: hidden by X"
+    assert use["GPU 3 MIG 1"] == "nothing in this process"
+    assert table["details"]["GPU 3 MIG 1"] == "hidden by X"
 
 
 def test_a_build_without_gpus_is_told_with_the_remedy() -> None:
     engine = EngineDevices((), supports_gpu=False, build="llama-cpp-python 0.3.36")
     table = devices_table(replace(MACHINE, engine=engine))
-    assert "cannot use it" in table["good for"][2]
+    assert table["good for"][2] == "nothing with this llama.cpp"
     for view in (repr(table), table._repr_html_()):
         assert "-DGGML_CUDA=on" in view
         assert "A problem." in view
