@@ -165,7 +165,8 @@ class FakeOpener:
 
     It is a machine with ``total_bytes`` of memory too, of which each open model takes its entry's
     ``size_bytes``: with ``plan_model=opener.plan_model, resources=opener.resources`` a manager
-    evicts models and refuses what does not fit, as it does with real ones.
+    evicts models and refuses what does not fit, as it does with real ones. ``most_used_bytes`` is
+    the most that was ever in use at once.
     """
 
     def __init__(
@@ -178,6 +179,7 @@ class FakeOpener:
         **model_arguments: Any,
     ) -> None:
         self.total_bytes = total_bytes
+        self.most_used_bytes = 0
         self._load_seconds, self._load_error, self._device = load_seconds, load_error, device
         self._model_arguments = model_arguments
         self.opened: list[FakeModel] = []
@@ -196,11 +198,16 @@ class FakeOpener:
             **self._model_arguments,
         )
         self.opened.append(model)
+        self.most_used_bytes = max(self.most_used_bytes, self.used_bytes)
         return model
+
+    @property
+    def used_bytes(self) -> int:
+        """What the open models take together."""
+        return sum(model.info.size_bytes or 0 for model in self.opened if model.usable)
 
     def resources(self) -> Resources:
         """The machine as it is now."""
-        used = sum(model.info.size_bytes or 0 for model in self.opened if model.usable)
         return Resources(
             cpu=CpuInfo(
                 model="Fake CPU",
@@ -212,7 +219,7 @@ class FakeOpener:
             ),
             memory=MemoryInfo(
                 total_bytes=self.total_bytes,
-                available_bytes=self.total_bytes - used,
+                available_bytes=self.total_bytes - self.used_bytes,
                 machine_bytes=self.total_bytes,
             ),
         )

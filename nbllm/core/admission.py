@@ -45,10 +45,12 @@ class Wait:
     """It will fit, as ``placement`` says, when others have ended; ``words`` say which.
 
     ``busy`` names the models whose requests are in the way; empty where it waits for loads.
+    ``claim`` is what nobody may take meanwhile, in bytes by device.
     """
 
     placement: Placement | None
     words: str
+    claim: Mapping[str, int]
     busy: tuple[str, ...] = ()
 
 
@@ -65,7 +67,7 @@ Plan: TypeAlias = Callable[[Resources], Placement | None]
 """Where the model in question goes on a machine. Raises ``DoesNotFitError``."""
 
 Claims: TypeAlias = Mapping[str, Mapping[str, int]]
-"""What the loads that wait longer will take: bytes by device, by the name of the model."""
+"""What is kept for the loads that wait longer: bytes by device, by the name of the model."""
 
 
 def decide(
@@ -131,33 +133,43 @@ def _behind(
         if isinstance(verdict, Refuse):
             return verdict
         best = verdict.placement
-    claimed = memory_of_all(claims.values())
-    movable = memory_of_all(each.memory for each in residents if not each.pinned)
-    # What waits gets all that it claims when everything has ended; the rest may be taken now.
-    kept = {device: max(0, size - movable.get(device, 0)) for device, size in claimed.items()}
+    kept = memory_of_all(claims.values())
     now = planner.with_more({device: -size for device, size in kept.items()})
     if not isinstance(now, DoesNotFitError) and _is_as_good(now, best):
         return Admit(now)
-    return Wait(best, f"{name} waits for its turn behind {_and(claims)}.")
+    words = f"{name} waits for its turn behind {_and(claims)}."
+    return Wait(best, words, device_bytes(best))
 
 
 def _in_the_way(name: str, planner: _Planner, residents: Sequence[Resident]) -> Wait | Refuse:
     """What to wait for where unloading the idle models is not enough, or why not to wait."""
     movable = [each for each in residents if not each.pinned]
-    loads = [each.name for each in movable if each.loading]
-    later = planner.after([each for each in movable if each.loading or not each.busy])
+    soon = [f"{each.name} is {each.becoming}" for each in movable if each.becoming]
+    for_those = f"{name} waits for memory until {_and(soon)}." if soon else ""
+    later = planner.after([each for each in movable if each.becoming or not each.busy])
     if not isinstance(later, DoesNotFitError):
-        return Wait(later, f"{name} waits for memory until {_and(loads)} is loaded.")
-    busy = tuple(each.name for each in movable if each.busy and not each.loading)
+        return Wait(later, for_those, device_bytes(later))
+    busy = tuple(each.name for each in movable if each.busy and not each.becoming)
     later = planner.after(movable)
     if not isinstance(later, DoesNotFitError):
-        return Wait(later, f"{name} waits for memory: {_and(busy)} {_is(busy)} busy.", busy)
+        words = f"{name} waits for memory: {_and(busy)} {_is(busy)} busy."
+        return Wait(later, words, _beyond(later, movable), busy)
     at_most = planner.after(residents)
     if not isinstance(at_most, DoesNotFitError):
         return Refuse(_pinned_error(name, at_most, residents))
-    if loads:  # a part of their memory counts twice until they are loaded
-        return Wait(None, f"{name} waits for memory until {_and(loads)} is loaded.")
+    if soon:  # as long as it moves, a part of their memory may count as neither free nor theirs
+        return Wait(None, for_those, {})
     return Refuse(at_most)
+
+
+def _beyond(placement: Placement | None, movable: Sequence[Resident]) -> dict[str, int]:
+    """What a placement takes beyond the memory of the models that are going to be evicted for it.
+
+    The rest others may have until those models have ended their work.
+    """
+    given = memory_of_all(each.memory for each in movable if not each.becoming)
+    needed = device_bytes(placement)
+    return {device: max(0, size - given.get(device, 0)) for device, size in needed.items()}
 
 
 def _pinned_error(

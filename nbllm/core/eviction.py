@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from typing import Literal
 
 __all__ = ["Resident", "choose_victims", "memory_of_all"]
 
@@ -14,21 +15,21 @@ class Resident:
 
     ``memory`` is what comes back when it is unloaded, in bytes by device. ``idle_seconds`` is the
     time since its last request, ``reload_seconds`` how long its load took. It is ``busy`` while
-    requests are under way, and ``loading`` until its load has ended.
+    requests are under way. ``becoming`` is what it is going to be in a moment by itself.
     """
 
     name: str
     memory: Mapping[str, int]
     idle_seconds: float = 0.0
-    reload_seconds: float = field(default=1.0)
+    reload_seconds: float = 1.0
     busy: bool = False
     pinned: bool = False
-    loading: bool = False
+    becoming: Literal["loaded", "unloaded"] | None = None
 
     @property
     def evictable(self) -> bool:
         """Whether it may be unloaded now without being asked."""
-        return not (self.busy or self.pinned or self.loading)
+        return not (self.busy or self.pinned or self.becoming)
 
     @property
     def cost(self) -> float:

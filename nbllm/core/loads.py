@@ -20,6 +20,8 @@ __all__ = ["Load", "Loaded", "ModelStatus", "Progress", "State"]
 Progress: TypeAlias = Callable[[float], None]
 """Takes the loaded fraction, 0 to 1, from any thread."""
 
+_SHORTEST_RELOAD_SECONDS = 0.1  # what loads faster differs by chance
+
 State: TypeAlias = Literal["waiting", "loading", "loaded", "crashed"]
 
 
@@ -67,7 +69,7 @@ class Loaded:
             name=self.asked.name,
             memory=self.memory,
             idle_seconds=max(0.0, now - self.model.uses.last_used),
-            reload_seconds=self.load_seconds,
+            reload_seconds=max(self.load_seconds, _SHORTEST_RELOAD_SECONDS),
             busy=self.model.uses.busy,
             pinned=pinned,
         )
@@ -77,8 +79,9 @@ class Loaded:
 class Load:
     """A load under way. ``waiting`` counts those who wait for it; at 0 it is given up.
 
-    ``wish`` is the place that it waits for; ``placement`` the one that it was given, whose memory
-    is reserved from then on.
+    ``wish`` is the place that it waits for, and ``claim`` what is kept for it meanwhile, in bytes
+    by device; None before it was looked at. ``placement`` is the one that it was given, whose
+    ``memory`` is reserved from then on.
     """
 
     asked: ModelInfo
@@ -89,7 +92,7 @@ class Load:
     future: Future[ModelInterface] = field(default_factory=Future)
     report: Progress = lambda fraction: None
     control: LoadControl = field(init=False)
-    has_decided: bool = False
+    claim: Mapping[str, int] | None = None
     wish: Placement | None = None
     placement: Placement | None = None
     memory: Mapping[str, int] | None = None
@@ -109,7 +112,7 @@ class Load:
     def as_resident(self, *, pinned: bool) -> Resident:
         """How eviction sees it while its memory is reserved."""
         memory = self.memory or {}
-        return Resident(name=self.asked.name, memory=memory, pinned=pinned, loading=True)
+        return Resident(name=self.asked.name, memory=memory, pinned=pinned, becoming="loaded")
 
     @property
     def given_up(self) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from nbllm.core.admission import (
     Admit,
@@ -96,16 +96,18 @@ class MemoryQueue:
 
     def _verdict(self, load: Load) -> Verdict | None:
         """What to do with the load now; None while memory that was given back does not show."""
-        resources = self._residents.survey()
+        # First who has what, then what is free: a load that ends in between counts twice, and
+        # not never.
         with self._residents.changed:
             self._admitted = [each for each in self._admitted if each.memory is not None]
             hidden = self._residents.hidden_bytes(self._admitted)
             present = self._residents.view(self._admitted)
             ahead = self._waiting[: self._waiting.index(load)]
-            undecided = [each.asked.name for each in ahead if not each.has_decided]
-            claims = {each.asked.name: device_bytes(each.wish) for each in ahead}
-        if undecided:
-            return Wait(None, f"{load.asked.name} waits for its turn behind {undecided[-1]}.")
+            unknown = [each.asked.name for each in ahead if each.claim is None]
+            claims = {each.asked.name: each.claim for each in ahead if each.claim is not None}
+        if unknown:
+            return Wait(None, f"{load.asked.name} waits for its turn behind {unknown[-1]}.", {})
+        resources = self._residents.survey()
         verdict = decide(
             load.asked.name,
             lambda machine: self._plan(load.asked, machine),
@@ -121,10 +123,11 @@ class MemoryQueue:
             load.placement = verdict.placement
             load.memory = device_bytes(verdict.placement)
             self._admitted.append(load)
+            self._residents.settled()
 
     def _evict(self, load: Load, verdict: Evict) -> None:
         """Unload the victims where they are idle still; blocks until their engines have ended."""
-        self._claim(load, verdict.placement)
+        self._claim(load, verdict.placement, device_bytes(verdict.placement))
         name = load.asked.name
         idle = {victim.name: victim.idle_seconds for victim in verdict.victims}
         reason = f"it was unloaded to make room for {name}; load it again to use it"
@@ -147,16 +150,17 @@ class MemoryQueue:
                 f"work{'s' * (len(busy) == 1)}; it waited {duration_words(blocked)}. "
                 "Load it again later, or unload one of them.",
             )
-        self._claim(load, verdict.placement)
+        self._claim(load, verdict.placement, verdict.claim)
         if load.words != verdict.words:
             load.words = verdict.words
             self._tell(ManagerEvent(kind="waiting", model=name, words=verdict.words))
         hand_over = self._residents.next_hand_over() or LOOK_AGAIN_SECONDS
         return min(left, hand_over, LOOK_AGAIN_SECONDS)
 
-    def _claim(self, load: Load, wish: Placement | None) -> None:
-        """Let those behind know what it waits for."""
+    def _claim(self, load: Load, wish: Placement | None, claim: Mapping[str, int]) -> None:
+        """Let those behind know what is kept for it."""
         with self._residents.changed:
-            if not load.has_decided or device_bytes(load.wish) != device_bytes(wish):
-                load.has_decided, load.wish = True, wish
+            load.wish = wish
+            if load.claim != claim:
+                load.claim = claim
                 self._residents.wake()

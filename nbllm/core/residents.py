@@ -114,6 +114,10 @@ class Residents:
         return [
             *(e.as_resident(now, pinned=name in self.pinned) for name, e in usable.items()),
             *(load.as_resident(pinned=load.asked.name in self.pinned) for load in reserved),
+            *(
+                Resident(name=entry.asked.name, memory=entry.memory, becoming="unloaded")
+                for entry in self._closing
+            ),
         ]
 
     def hidden_bytes(self, reserved: Iterable[Load]) -> dict[str, int]:
@@ -136,6 +140,10 @@ class Residents:
             if time.monotonic() >= self._settles_until:
                 return True
             return all(free.get(name, size) >= size for name, size in self._expected_free.items())
+
+    def settled(self) -> None:
+        """What was given back has shown, or is taken again; called under ``changed``."""
+        self._settles_until = 0.0
 
     def next_hand_over(self) -> float | None:
         """In how many seconds the first model that was handed out would count as idle."""
