@@ -12,12 +12,13 @@ from typing import Any
 from urllib.parse import quote
 
 from nbllm.cloud.adapter import HttpRequest, StreamParser
-from nbllm.cloud.answer import AnswerParser, Segment
+from nbllm.cloud.answer import AnswerParser
 from nbllm.cloud.api_errors import parse_error
 from nbllm.cloud.gemini_request import CALL_PREFIX, VENDOR, content_body, count_body, model_path
 from nbllm.cloud.sse import ServerSentEvent
 from nbllm.cloud.vectors import embeddings_of, reading
 from nbllm.cloud.wire import MalformedError, count, load_json, mapping, sequence, text
+from nbllm.core.answer import Segment
 from nbllm.core.errors import ModelError
 from nbllm.core.types import (
     Embeddings,

@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from nbllm.cloud.answer import AnswerParser, Segment
+from nbllm.cloud.answer import AnswerParser
 from nbllm.cloud.error_bodies import is_failure
 from nbllm.cloud.sse import ServerSentEvent
 from nbllm.cloud.wire import MalformedError, count, load_json, mapping, sequence, text
+from nbllm.core.answer import Segment
 from nbllm.core.types import (
     Event,
     FinishReason,

@@ -10,10 +10,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from nbllm.cloud.answer import AnswerParser, Segment
+from nbllm.cloud.answer import AnswerParser
 from nbllm.cloud.openai_responses_request import sealed
 from nbllm.cloud.sse import ServerSentEvent
 from nbllm.cloud.wire import MalformedError, count, load_json, mapping, sequence, text
+from nbllm.core.answer import Segment
 from nbllm.core.types import Event, FinishReason, GenerationRequest, ModelInfo, Usage
 
 __all__ = ["ResponsesParser"]

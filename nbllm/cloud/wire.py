@@ -29,7 +29,6 @@ __all__ = [
     "sequence",
     "text",
     "vendor_value",
-    "without_surrogates",
 ]
 
 ID_END = "|"
@@ -102,13 +101,6 @@ def count(value: object) -> int:
 
 def _wrong(value: object, name: str, wanted: str) -> MalformedError:
     return MalformedError(f"{name} is {repr(value)[:_SHOWN]}, not {wanted}")
-
-
-def without_surrogates(pieces: str) -> str:
-    """Text that can be encoded: pairs of surrogates joined, lone ones replaced by U+FFFD."""
-    if pieces.isascii():
-        return pieces
-    return pieces.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
 
 
 def merge(body: Mapping[str, Any], extra: Mapping[str, Any] | None) -> dict[str, Any]:
