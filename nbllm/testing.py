@@ -31,6 +31,7 @@ from nbllm.core.types import (
     ModelInfo,
     PromptLike,
     PromptProgress,
+    ReasoningDelta,
     TextDelta,
     Timings,
     TokenCount,
@@ -55,7 +56,8 @@ class FakeModel(ModelInterface):
     """Answers every prompt with ``text``, word by word; a word counts as a token.
 
     ``prompt_seconds`` pass, with ``PromptProgress``, before the first word, ``token_seconds``
-    between words. ``error`` is raised after ``fail_after`` words, with the partial text in it.
+    between words, and ``reasoning`` comes before them all. ``error`` is raised after
+    ``fail_after`` words, with the partial text in it.
     ``requests`` holds what was asked, ``cancelled`` counts the answers that were not read to
     their end.
     """
@@ -67,12 +69,14 @@ class FakeModel(ModelInterface):
         text: str = "A scripted answer.",
         token_seconds: float = 0.0,
         prompt_seconds: float = 0.0,
+        reasoning: str = "",
         error: Exception | None = None,
         fail_after: int = 0,
     ) -> None:
         super().__init__(info or fake_info())
         self._words = _TOKEN.findall(text)
         self._token_seconds, self._prompt_seconds = token_seconds, prompt_seconds
+        self._reasoning = reasoning
         self._error, self._fail_after = error, fail_after
         self._is_open = True
         self.requests: list[GenerationRequest] = []
@@ -90,6 +94,8 @@ class FakeModel(ModelInterface):
         try:
             async for step in self._read_prompt(_count(request.messages)):
                 yield step
+            if self._reasoning:
+                yield ReasoningDelta(self._reasoning)
             first = None
             for number, word in enumerate(self._words[:limit]):
                 self._fail_where_told(number, done)
@@ -109,6 +115,7 @@ class FakeModel(ModelInterface):
         is_cut = limit < len(self._words)
         return GenerationResult(
             text=text,
+            reasoning=self._reasoning,
             model=self.name,
             finish_reason=FinishReason.LENGTH if is_cut else FinishReason.STOP,
             usage=Usage(

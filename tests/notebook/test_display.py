@@ -4,10 +4,9 @@ import pytest
 from IPython.core.displaypub import CapturingDisplayPublisher
 from IPython.core.interactiveshell import InteractiveShell
 
-from nbllm.notebook import bundles
 from nbllm.notebook.bundles import Bundle, Ending
 from nbllm.notebook.display import open_view
-from nbllm.notebook.markdown_view import MarkdownView
+from nbllm.notebook.markdown_view import BackgroundView, MarkdownView
 from nbllm.notebook.plain_views import FinalView, TerminalView
 
 PARAGRAPH = "Some words of an answer that goes on and on, with a **bold** one in it. " * 6
@@ -245,3 +244,81 @@ def test_the_shell_decides_what_is_shown(shell: InteractiveShell) -> None:
     assert isinstance(open_view(shell, "llm"), TerminalView)
     shell.display_pub = CapturingDisplayPublisher()
     assert isinstance(open_view(shell, "llm"), FinalView)
+
+
+# ------------------------------------------------------------ what stands beside the answer
+
+
+def test_reasoning_is_folded_above_the_answer_and_fully_escaped(front_end, view) -> None:
+    view.add("Text")
+    evil = "</pre><script>alert(1)</script> & **bold** $x$"
+    view.finish(Ending("Text", "status", reasoning=evil))
+    folded, answer, status = (data for _, data in front_end.outputs)
+    assert folded["text/html"].startswith("<details")
+    assert "&lt;script&gt;" in folded["text/html"]
+    assert "<script" not in folded["text/html"]
+    assert folded["text/html"].count("</pre>") == 1
+    assert evil in folded["text/plain"]
+    assert answer["text/markdown"] == "Text"
+    assert status["text/plain"] == "status"
+
+
+def test_without_a_place_above_the_reasoning_is_folded_beside_the_status(front_end, clock) -> None:
+    view = MarkdownView(front_end, is_alone=False, clock=clock)
+    view.finish(Ending("Text", "status", reasoning="hm"))
+    assert len(front_end.outputs) == 2
+    assert "<details" in front_end.outputs[1][1]["text/html"]
+
+
+def test_without_a_status_line_there_is_one_output(front_end, view) -> None:
+    view.finish(Ending("Text"))
+    assert front_end.shown == ["Text"]
+
+
+BUTTON = Bundle({"text/plain": "[Stop]"})
+
+
+@pytest.mark.parametrize("is_alone", [True, False])
+def test_a_control_stays_below_the_text_and_gives_way_to_the_status(
+    front_end, clock, is_alone: bool
+) -> None:
+    view = MarkdownView(front_end, is_alone=is_alone, clock=clock)
+    view.add("First. ")
+    view.control(BUTTON)
+    stream(view, clock, f"{PARAGRAPH}\n\n" * 12, characters_per_second=500)
+    assert front_end.shown.index("[Stop]") == len(front_end.shown) - 1
+    assert front_end.shown.count("[Stop]") == 1
+    view.finish(Ending("whole", "status"))
+    assert front_end.shown == ["whole", "status"]
+
+
+def test_a_control_before_any_text(front_end, view, clock) -> None:
+    view.note("Loading")
+    view.control(BUTTON)
+    view.keep("tiny ready")
+    view.add("Text")
+    assert front_end.shown == ["tiny ready", "Text", "[Stop]"]
+    view.finish(Ending("Text.", "status"))
+    assert front_end.shown == ["tiny ready", "Text.", "status"]
+
+
+def test_a_dropped_load_takes_its_control_along(front_end, view) -> None:
+    view.note("Loading")
+    view.control(BUTTON)
+    view.drop_note("")
+    front_end.publish({"text/plain": "error"}, {})
+    assert front_end.shown == ["error"]
+
+
+def test_a_background_view_only_updates_what_it_put_at_first(front_end) -> None:
+    view = BackgroundView(front_end)
+    view.note("Job 1 has begun.")
+    view.control(BUTTON)
+    places = [place for place, _ in front_end.outputs]
+    view.keep("tiny ready")
+    view.add("Text")
+    view.finish(Ending("Text.", "status", reasoning="hm"))
+    assert [place for place, _ in front_end.outputs] == places
+    assert front_end.shown == ["Text.", "status"]
+    view.republish()
+    assert front_end.shown == ["Text.", "status"] * 2
