@@ -57,6 +57,11 @@ class Turn:
         )
 
     @property
+    def is_whole(self) -> bool:
+        """Whether the model ended its answer by itself."""
+        return self.finish_reason in (FinishReason.STOP, FinishReason.TOOL_CALLS)
+
+    @property
     def messages(self) -> tuple[Message, ...]:
         """What a later turn sends of this one: nothing where there is no answer."""
         return () if self.answer is None else (self.question, self.answer)

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from nbllm.notebook.ask_magics import AskMagics
 from nbllm.notebook.bench_magics import BenchMagics
+from nbllm.notebook.chat_magics import ChatMagics
 from nbllm.notebook.config_magics import ConfigMagics
+from nbllm.notebook.error_magics import ErrorMagics
 from nbllm.notebook.fit_magics import FitMagics
 from nbllm.notebook.job_magics import JobMagics
 from nbllm.notebook.model_magics import ModelMagics
@@ -27,8 +29,10 @@ __all__ = ["load", "unload"]
 GROUPS: tuple[type[SessionMagics], ...] = (
     AskMagics,
     BenchMagics,
+    ChatMagics,
     FitMagics,
     ConfigMagics,
+    ErrorMagics,
     JobMagics,
     ModelMagics,
     StatsMagics,

@@ -9,12 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 from nbllm.core.types import GenerationResult, Message
 from nbllm.notebook.interpolation import Interpolated, Left, Replaced, interpolate
-from nbllm.notebook.tracebacks import error_report, last_error
+from nbllm.notebook.tracebacks import error_report
 from nbllm.notebook.values import read_file, rendered
 
 if TYPE_CHECKING:
-    from IPython.core.interactiveshell import InteractiveShell
-
     from nbllm.notebook.pipeline import Question
     from nbllm.notebook.session import NotebookSession
 
@@ -47,12 +45,13 @@ def prepare_variables(session: NotebookSession, question: Question) -> Question:
 
 
 def _with_values(session: NotebookSession, message: Message) -> Interpolated:
-    variables = _variables(session.shell, message.text)
+    variables = _variables(session, message.text)
     return interpolate(message.text, variables, render=rendered, read=read_file)
 
 
-def _variables(shell: InteractiveShell, text: str) -> Mapping[str, Any]:
+def _variables(session: NotebookSession, text: str) -> Mapping[str, Any]:
     """The user's variables, without those that IPython puts beside them, but with its history."""
+    shell = session.shell
     hidden: Mapping[str, Any] = shell.user_ns_hidden
     variables = {
         name: value
@@ -63,9 +62,9 @@ def _variables(shell: InteractiveShell, text: str) -> Mapping[str, Any]:
         or _NUMBERED.fullmatch(name)
     }
     if f"{{{_ERROR}" in text and _ERROR not in variables:
-        error = last_error()
+        error = session.last_error
         if error is not None:
-            variables[_ERROR] = error_report(error, shell.user_ns)
+            variables[_ERROR] = error_report(error, session.shell.user_ns)
     return variables
 
 

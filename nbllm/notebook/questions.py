@@ -36,7 +36,7 @@ def _as_call(line: str, magic: str) -> str:
     indent, target, text = match["indent"], match["target"], match["text"]
     if target is None and not text.endswith("?"):
         return line
-    call = f"get_ipython().run_line_magic({magic!r}, {text!r})"
+    call = f"get_ipython().run_line_magic({match['magic']!r}, {text!r})"
     return f"{indent}{target}{call} or _llm\n" if target else f"{indent}{call}\n"
 
 
@@ -44,6 +44,6 @@ def _as_call(line: str, magic: str) -> str:
 def _pattern(magic: str) -> re.Pattern[str]:
     return re.compile(
         r"(?P<indent>\s*)(?P<target>[A-Za-z_][^=%#'\"]*=\s*)?"
-        rf"%{magic}[ \t]+(?P<text>\S.*?)\s*$",
+        rf"%(?P<magic>{magic}(?:_explain|_fix)?)[ \t]+(?P<text>\S.*?)\s*$",
         re.DOTALL,
     )

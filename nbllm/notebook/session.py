@@ -35,13 +35,14 @@ class NotebookSession:
     ``get_manager`` gives the models; it is called when they are first needed, since loading the
     extension must cost nothing. ``results`` holds the last answers, the newest at its end,
     ``jobs`` the answers in the background by their numbers. ``completions`` completes what is
-    typed behind the magics.
+    typed behind the magics. ``last_error`` is that of the reader's own code.
     """
 
     def __init__(self, shell: InteractiveShell, get_manager: Callable[[], ModelManager]) -> None:
         self.shell = shell
         self.settings = NbLLM(parent=shell)
         self.jobs: dict[int, Job] = {}
+        self.last_error: BaseException | None = None
         self.results: deque[GenerationResult] = deque(maxlen=RESULTS_KEPT)
         self._get_manager = get_manager
         self._bridge: LoopThread | None = None

@@ -9,7 +9,6 @@ from __future__ import annotations
 import linecache
 import platform
 import re
-import sys
 import sysconfig
 import traceback
 from collections.abc import Iterator, Mapping
@@ -20,18 +19,13 @@ from typing import Any
 
 from nbllm.core.config_secrets import looks_like_key
 
-__all__ = ["error_report", "failed_source", "last_error", "versions"]
+__all__ = ["error_report", "failed_source", "versions"]
 
 CONTEXT_LINES = 4
 LIBRARY_FRAMES = 4
 REPORT_CHARACTERS = 8_000
 _HIDDEN_PACKAGES = ("IPython", "ipykernel", "nbllm", "asyncio", "concurrent")
 _WORD = re.compile(r"[^\s'\"=,;()<>\[\]{}]+")
-
-
-def last_error() -> BaseException | None:
-    """The error that the shell showed last."""
-    return getattr(sys, "last_value", None)
 
 
 def error_report(error: BaseException, namespace: Mapping[str, Any]) -> str:

@@ -190,10 +190,10 @@ PROMPTS = ['{"a": {x}} {undefined} {{}} $x $HOME \\frac{1}{2}', "What's 5 % of 3
 
 
 @pytest.mark.parametrize("prompt", PROMPTS)
-def test_a_prompt_is_sent_as_typed(bench: Bench, prompt: str) -> None:
+def test_a_raw_prompt_is_sent_as_typed(bench: Bench, prompt: str) -> None:
     bench.run("x = 5")
-    bench.run(f"%%llm tiny\n{prompt}\n")
-    bench.run(f"%llm {prompt}")
+    bench.run(f"%%llm tiny --raw\n{prompt}\n")
+    bench.run(f"%llm --raw {prompt}")
     cell, line = (request.messages[0].text for request in bench.opener.opened[0].requests)
     assert cell == f"{prompt}\n"
     assert line == prompt
