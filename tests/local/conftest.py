@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tiny_models import TINY, small_llama, write, write_tiny
 
 from nbllm.core.openers import LoadControl
 from nbllm.core.types import LoadOptions, ModelInfo
@@ -39,3 +40,16 @@ def load(bundled_gguf: Path) -> Iterator[Load]:
 def model(load: Load) -> LlamaCppModel:
     """The bundled model, shared by the tests that leave it as it is."""
     return load(context_length=4096)
+
+
+@pytest.fixture
+def tiny(tmp_path: Path) -> Path:
+    """A GGUF with a header and a few weights, for the test alone."""
+    return write(tmp_path / "tiny.gguf", small_llama)
+
+
+@pytest.fixture(scope="session")
+def tiny_models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Models of many architectures, of some MiB each, which llama.cpp can run."""
+    folder = tmp_path_factory.mktemp("tiny-models")
+    return {name: write_tiny(name, folder) for name in TINY}

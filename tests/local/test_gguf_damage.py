@@ -11,13 +11,13 @@ import tracemalloc
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import gguf
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from tiny_models import write
 
 from nbllm.core.errors import ModelFileError
 from nbllm.core.model_shape import ModelShape
@@ -25,7 +25,6 @@ from nbllm.local.gguf import model_info_from_gguf, read_shape
 from nbllm.local.gguf_header import read_header
 from nbllm.local.gguf_types import TENSOR_TYPES
 
-Fill = Callable[[gguf.GGUFWriter], None]
 FUZZ_CASES = int(os.environ.get("NBLLM_FUZZ_CASES", "300"))
 U8, I8, U16, I16, U32, I32, F32, BOOL, TEXT, ARRAY, U64, I64, F64 = range(13)
 
@@ -44,36 +43,6 @@ def failure_or_empty(path: Path) -> str:
     except ModelFileError as error:
         return str(error)
     return ""
-
-
-def write(path: Path, fill: Fill, architecture: str = "llama", **options: Any) -> Path:
-    writer = gguf.GGUFWriter(path, architecture, **options)
-    fill(writer)
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
-    return path
-
-
-def small_llama(writer: gguf.GGUFWriter) -> None:
-    writer.add_name("Tiny")
-    writer.add_context_length(4096)
-    writer.add_block_count(2)
-    writer.add_embedding_length(64)
-    writer.add_head_count(4)
-    writer.add_head_count_kv(2)
-    writer.add_token_list([f"token {number}" for number in range(100)])
-    writer.add_token_scores([0.5] * 100)
-    writer.add_chat_template("{{ messages }}")
-    writer.add_tensor("token_embd.weight", np.zeros((100, 64), np.float32))
-    writer.add_tensor("blk.0.attn_q.weight", np.zeros((64, 64), np.float16))
-    writer.add_tensor("output_norm.weight", np.zeros(64, np.float32))
-
-
-@pytest.fixture
-def tiny(tmp_path: Path) -> Path:
-    return write(tmp_path / "tiny.gguf", small_llama)
 
 
 # ---------------------------------------------------------------- what is no GGUF at all

@@ -1,10 +1,11 @@
-"""Tiny models of many architectures, with random weights, that llama.cpp loads and runs."""
+"""GGUF files for tests: tiny models of many architectures that llama.cpp loads and runs."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import gguf
 import numpy as np
@@ -12,7 +13,7 @@ import numpy as np
 WIDTH, FEED_FORWARD, LAYERS, HEADS, HEADS_KV, VOCABULARY = 128, 384, 4, 4, 2, 512
 HEAD = WIDTH // HEADS
 EXPERTS, EXPERTS_USED = 4, 2
-INNER, STATE, KERNEL, TIME_STEPS = 256, 16, 4, 8
+INNER, STATE, KERNEL, TIME_STEPS = 2 * WIDTH, 16, 4, 8
 LORA, ROPE = 64, 32
 
 Shapes = dict[str, tuple[int, ...]]
@@ -170,7 +171,7 @@ TINY: Mapping[str, Tiny] = {
 }
 
 
-def write(path: Path, fill: Fill, architecture: str = "llama", **options: object) -> Path:
+def write(path: Path, fill: Fill, architecture: str = "llama", **options: Any) -> Path:
     """A GGUF with what ``fill`` puts in."""
     writer = gguf.GGUFWriter(path, architecture, **options)
     fill(writer)
@@ -179,6 +180,22 @@ def write(path: Path, fill: Fill, architecture: str = "llama", **options: object
     writer.write_tensors_to_file()
     writer.close()
     return path
+
+
+def small_llama(writer: gguf.GGUFWriter) -> None:
+    """A header with something of everything, and three tensors."""
+    writer.add_name("Tiny")
+    writer.add_context_length(4096)
+    writer.add_block_count(2)
+    writer.add_embedding_length(64)
+    writer.add_head_count(4)
+    writer.add_head_count_kv(2)
+    writer.add_token_list([f"token {number}" for number in range(100)])
+    writer.add_token_scores([0.5] * 100)
+    writer.add_chat_template("{{ messages }}")
+    writer.add_tensor("token_embd.weight", np.zeros((100, 64), np.float32))
+    writer.add_tensor("blk.0.attn_q.weight", np.zeros((64, 64), np.float16))
+    writer.add_tensor("output_norm.weight", np.zeros(64, np.float32))
 
 
 def write_tiny(name: str, folder: Path) -> Path:
