@@ -61,7 +61,7 @@ class Room:
 
     def share(self, gpu: str) -> float:
         """Its share of a model that is spread by what is free."""
-        return max(self.free[gpu], 0) / 2**30
+        return max(self.free[gpu], _MIB) / 2**30
 
     def why_cpu(self, wish: LoadOptions) -> str:
         """Why a model runs on the CPU, as the beginning of a sentence."""
