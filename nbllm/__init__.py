@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from nbllm.core.types import TextDelta as TextDelta
     from nbllm.core.types import Timings as Timings
     from nbllm.core.types import Usage as Usage
+    from nbllm.notebook.dashboard.board import dashboard as dashboard
     from nbllm.notebook.door import run as run
 
 _HOMES = {
@@ -41,6 +42,7 @@ _HOMES = {
     "nbllm.core.model_interface": ("ModelInterface",),
     "nbllm.core.model_manager": ("ModelManager", "default_manager"),
     "nbllm.core.resource_detector": ("ResourceDetector",),
+    "nbllm.notebook.dashboard.board": ("dashboard",),
     "nbllm.core.types": (
         "Completed",
         "Embeddings",

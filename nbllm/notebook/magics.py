@@ -10,6 +10,7 @@ from nbllm.notebook.ask_magics import AskMagics
 from nbllm.notebook.bench_magics import BenchMagics
 from nbllm.notebook.chat_magics import ChatMagics
 from nbllm.notebook.config_magics import ConfigMagics
+from nbllm.notebook.dashboard_magics import DashboardMagics
 from nbllm.notebook.error_magics import ErrorMagics
 from nbllm.notebook.fit_magics import FitMagics
 from nbllm.notebook.job_magics import JobMagics
@@ -33,6 +34,7 @@ GROUPS: tuple[type[SessionMagics], ...] = (
     FitMagics,
     ConfigMagics,
     ErrorMagics,
+    DashboardMagics,
     JobMagics,
     ModelMagics,
     StatsMagics,

@@ -1,0 +1,123 @@
+"""The devices with their live use and its history, and the throughput of each."""
+
+from __future__ import annotations
+
+import html
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+
+from nbllm.core.resource_sample import GpuSample, ResourceSample
+from nbllm.core.words import size_words
+from nbllm.notebook.dashboard.charts import line_chart, meter, nice_top
+from nbllm.notebook.dashboard.widgets import card, text
+
+__all__ = ["DevicePanel", "ThroughputPanel"]
+
+POINTS = 121
+"""Two minutes, at a point a second."""
+SMOOTHING = 3
+"""Answers come in pieces; a rate is that of so many seconds."""
+
+
+class DevicePanel:
+    """Meters for processors and memories, and a chart of how busy they were."""
+
+    def __init__(self) -> None:
+        self._meters, self._chart = text(), text()
+        self._busy: dict[str, deque[float]] = {}
+        self.widget = card("Devices", self._meters, self._chart)
+
+    def update(self, sample: ResourceSample, cpu_name: str) -> None:
+        """Show a sample; ``cpu_name`` is that of the processor."""
+        rows = [_cpu(sample, cpu_name), *map(_gpu, sample.gpus)]
+        self._meters.value = "".join(rows)
+        self._note("CPU", sample.cpu_fraction)
+        for gpu in sample.gpus:
+            self._note(gpu.label, gpu.utilization)
+        self._chart.value = line_chart(
+            {name: list(values) for name, values in self._busy.items()},
+            points=POINTS,
+            top=100.0,
+            span="2 min ago",
+            unit="busy, %",
+        )
+
+    def _note(self, name: str, fraction: float | None) -> None:
+        if fraction is not None:
+            self._busy.setdefault(name, deque(maxlen=POINTS)).append(round(100 * fraction))
+
+
+class ThroughputPanel:
+    """Tokens a second of each device that has written any, from counters that only grow."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._chart = text()
+        self._counts: deque[tuple[float, Mapping[str, int]]] = deque(maxlen=SMOOTHING + 1)
+        self._rates: dict[str, deque[float]] = {"CPU": deque(maxlen=POINTS)}
+        self.widget = card("Throughput", self._chart)
+
+    def update(self, tokens: Mapping[str, int]) -> None:
+        """Show what ``tokens`` (by device, in total) have grown by."""
+        self._counts.append((self._clock(), dict(tokens)))
+        (then, before), (now, after) = self._counts[0], self._counts[-1]
+        seconds = max(now - then, 1e-3)
+        for device in after:
+            self._rates.setdefault(device, deque(maxlen=POINTS))
+        for device, rates in self._rates.items():
+            grown = after.get(device, 0) - before.get(device, 0)
+            rates.append(round(max(0.0, grown / seconds)))
+        top = nice_top(max((max(rates) for rates in self._rates.values()), default=0.0))
+        self._chart.value = line_chart(
+            {device: list(rates) for device, rates in self._rates.items()},
+            points=POINTS,
+            top=top,
+            span="2 min ago",
+            unit="tokens/s",
+        )
+
+
+def _cpu(sample: ResourceSample, name: str) -> str:
+    used, total = sample.memory_used_bytes, sample.memory_total_bytes
+    busy = sample.cpu_fraction
+    return _device(
+        name,
+        meter("CPU", busy, _percent(busy)),
+        meter("Memory", used / total if total else None, _of(used, total)),
+    )
+
+
+def _gpu(gpu: GpuSample) -> str:
+    used, total = gpu.vram_used_bytes, gpu.vram_total_bytes
+    known = used is not None and total is not None
+    details = [
+        *([f"{gpu.temperature_celsius:.0f} °C"] if gpu.temperature_celsius is not None else []),
+        *([f"{gpu.power_watts:.0f} W"] if gpu.power_watts is not None else []),
+    ]
+    return _device(
+        f"{gpu.label}: {gpu.name}",
+        meter("GPU", gpu.utilization, " · ".join([_percent(gpu.utilization), *details])),
+        meter(
+            "Memory",
+            used / total if used is not None and total else None,
+            _of(used or 0, total or 0) if known else "not told",
+        ),
+    )
+
+
+def _device(name: str, *meters: str) -> str:
+    title = html.escape(name)
+    rows = "".join(meters)
+    return (
+        f'<div class="nbllm-device"><div class="nbllm-name" title="{title}">{title}</div>'
+        f"{rows}</div>"
+    )
+
+
+def _percent(fraction: float | None) -> str:
+    return "not told" if fraction is None else f"{fraction:.0%}"
+
+
+def _of(used: int, total: int) -> str:
+    return f"{used / 2**30:,.1f} of {size_words(total)}"

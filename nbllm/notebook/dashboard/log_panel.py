@@ -1,0 +1,56 @@
+"""What happened: loads, unloads, failures and finished generations."""
+
+from __future__ import annotations
+
+import html
+import threading
+from collections import deque
+from datetime import datetime
+
+from nbllm.core.history import GenerationRecord
+from nbllm.core.manager_events import ManagerEvent
+from nbllm.core.types import FinishReason
+from nbllm.notebook.dashboard.widgets import card, text
+
+__all__ = ["LogPanel"]
+
+SHOWN_LINES = 8
+_EMPTY = '<span class="nbllm-soft">Loads, answers and failures will be told here.</span>'
+
+
+class LogPanel:
+    """The last lines, the newest first. Any thread may add; ``update`` shows what was added."""
+
+    def __init__(self) -> None:
+        self._lines: deque[tuple[datetime, str]] = deque(maxlen=SHOWN_LINES)
+        self._lock = threading.Lock()
+        self._text = text(_EMPTY)
+        self.widget = card("Log", self._text)
+
+    def add(self, words: str) -> None:
+        """Add a line."""
+        with self._lock:
+            self._lines.append((datetime.now().astimezone(), words))
+
+    def add_event(self, event: ManagerEvent) -> None:
+        """Add what a manager tells of, but for its progress."""
+        if event.kind != "progress":
+            self.add(event.words)
+
+    def add_record(self, record: GenerationRecord) -> None:
+        """Add a generation that has ended."""
+        tokens, speed = record.usage.completion_tokens, record.tokens_per_second
+        failed = record.finish_reason is FinishReason.FAILED
+        end = f"failed ({record.error})" if failed else str(record.finish_reason)
+        rate = f" at {speed:,.0f} tokens/s" if speed else ""
+        self.add(f"{record.model} wrote {tokens:,} tokens{rate}; ended by: {end}")
+
+    def update(self) -> None:
+        """Show the lines."""
+        with self._lock:
+            lines = [*reversed(self._lines)]
+        if lines:
+            rows = (
+                f"<time>{at:%H:%M:%S}</time><div>{html.escape(words)}</div>" for at, words in lines
+            )
+            self._text.value = f'<div class="nbllm-log">{"".join(rows)}</div>'

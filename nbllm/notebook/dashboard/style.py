@@ -1,0 +1,103 @@
+"""The look of the dashboard: one accent, JupyterLab's own colours with fallbacks, two columns."""
+
+from __future__ import annotations
+
+__all__ = ["STYLE"]
+
+STYLE = """<style>
+.nbllm-board {
+  --nbllm-text: var(--jp-ui-font-color1, CanvasText);
+  --nbllm-soft: var(--jp-ui-font-color2, GrayText);
+  --nbllm-line: var(--jp-border-color2, #8884);
+  --nbllm-card: var(--jp-layout-color1, Canvas);
+  --nbllm-fill: var(--jp-layout-color2, #8882);
+  --nbllm-accent: var(--jp-brand-color1, #1f83c4);
+  color: var(--nbllm-text); font-family: var(--jp-ui-font-family, system-ui, sans-serif);
+  font-size: 13px; width: 100%; container-type: inline-size; overflow: visible; padding: 4px 2px;
+}
+.nbllm-board .widget-html, .nbllm-board .widget-html-content { height: auto; min-height: 0;
+  line-height: 1.45; margin: 0; width: 100%; min-width: 0; overflow: visible; font-size: 13px; }
+.nbllm-board .widget-box { overflow: visible; margin: 0; }
+.nbllm-board b { font-weight: 600; font-variant-numeric: tabular-nums; }
+.nbllm-board .nbllm-soft { color: var(--nbllm-soft); }
+.nbllm-columns { display: grid !important; gap: 12px;
+  grid-template-columns: minmax(0, 1fr) minmax(0, 1fr); align-items: start; }
+@container (max-width: 720px) { .nbllm-columns { grid-template-columns: minmax(0, 1fr); } }
+.nbllm-column { display: grid !important; gap: 12px; min-width: 0; }
+.nbllm-card { background: var(--nbllm-card); border: 1px solid var(--nbllm-line);
+  border-radius: 8px; padding: 12px 14px !important; min-width: 0; gap: 8px; }
+.nbllm-title { font-weight: 600; font-size: 13px; display: flex; justify-content: space-between;
+  gap: 12px; }
+.nbllm-title span { color: var(--nbllm-soft); font-weight: 400; }
+.nbllm-head { display: flex !important; align-items: center; gap: 12px; padding: 0 2px 10px; }
+.nbllm-head .widget-html { flex: 1 1 auto; }
+.nbllm-brand { display: flex; align-items: baseline; gap: 10px; flex-wrap: wrap; }
+.nbllm-brand strong { font-size: 17px; letter-spacing: -0.01em; }
+.nbllm-dot { display: inline-block; width: 8px; height: 8px; border-radius: 50%;
+  background: var(--nbllm-soft); margin-right: 6px; }
+.nbllm-dot.on { background: var(--nbllm-accent); }
+.nbllm-meter { display: grid; grid-template-columns: 64px minmax(40px, 1fr) 124px; gap: 10px;
+  align-items: center; padding: 2px 0; }
+.nbllm-meter > span { color: var(--nbllm-soft); }
+.nbllm-meter > b { text-align: right; font-weight: 400; white-space: nowrap; }
+.nbllm-bar { height: 6px; border-radius: 3px; background: var(--nbllm-fill); overflow: hidden; }
+.nbllm-bar i { display: block; height: 100%; background: var(--nbllm-accent); border-radius: 3px; }
+.nbllm-device + .nbllm-device { margin-top: 10px; }
+.nbllm-name { font-weight: 600; overflow: hidden; text-overflow: ellipsis; white-space: nowrap; }
+.nbllm-chart svg { display: block; width: 100%; height: 84px; overflow: visible; }
+.nbllm-plot { display: grid; grid-template-columns: auto minmax(0, 1fr); gap: 8px; }
+.nbllm-scale { display: flex; flex-direction: column; justify-content: space-between;
+  font-size: 11px; line-height: 1; margin: -5px 0; color: var(--nbllm-soft); min-width: 26px;
+  text-align: right; font-variant-numeric: tabular-nums; }
+.nbllm-times { display: flex; justify-content: space-between; font-size: 11px;
+  color: var(--nbllm-soft); margin: 6px 0 0 34px; }
+.nbllm-legend { display: flex; flex-wrap: wrap; gap: 2px 16px; min-height: 19px;
+  margin-bottom: 8px; }
+.nbllm-key { display: inline-block; width: 14px; height: 3px; border-radius: 2px;
+  vertical-align: middle; margin-right: 6px; background: currentColor; }
+.nbllm-grid { stroke: var(--nbllm-line); stroke-width: 1; vector-effect: non-scaling-stroke; }
+.nbllm-line { fill: none; stroke: currentColor; stroke-width: 1.8; stroke-linejoin: round;
+  vector-effect: non-scaling-stroke; }
+.nbllm-area { fill: currentColor; opacity: 0.12; }
+.nbllm-s0 { color: var(--nbllm-accent); } .nbllm-s1 { color: #d55e00; }
+.nbllm-s2 { color: #009e73; } .nbllm-s3 { color: #b5659a; }
+.nbllm-s4 { color: #b07a00; } .nbllm-s5 { color: #7a7a7a; }
+.nbllm-row { display: flex !important; align-items: center; gap: 8px; padding: 6px 0 !important;
+  border-top: 1px solid var(--nbllm-line); }
+.nbllm-row .widget-html { flex: 1 1 auto; }
+.nbllm-cells { display: grid; grid-template-columns: minmax(0, 1.2fr) minmax(0, 1fr); gap: 2px 12px;
+  align-items: center; }
+.nbllm-cells > div { min-width: 0; overflow: hidden; text-overflow: ellipsis;
+  white-space: nowrap; font-variant-numeric: tabular-nums; }
+.nbllm-cells .nbllm-bar { margin-top: 4px; }
+.nbllm-board button.jupyter-button { height: 26px; line-height: 24px; padding: 0 10px; width: auto;
+  margin: 0; border-radius: 5px; font-size: 12px; flex: 0 0 auto; box-shadow: none;
+  background: transparent; border: 1px solid var(--nbllm-line); color: var(--nbllm-text); }
+.nbllm-board button.jupyter-button:hover:enabled { border-color: var(--nbllm-accent);
+  color: var(--nbllm-accent); box-shadow: none; }
+.nbllm-board button.jupyter-button.mod-primary { background: var(--nbllm-accent); color: #fff;
+  border-color: var(--nbllm-accent); }
+.nbllm-board button.jupyter-button.mod-primary:hover:enabled { color: #fff;
+  filter: brightness(1.1); }
+.nbllm-board button.jupyter-button.nbllm-on { color: var(--nbllm-accent);
+  border-color: var(--nbllm-accent); }
+.nbllm-fields { display: grid !important; gap: 8px 10px;
+  grid-template-columns: minmax(0, 2fr) minmax(0, 1fr) minmax(0, 1fr) minmax(0, 1fr); }
+.nbllm-board .nbllm-field { width: 100%; margin: 0; display: flex; flex-direction: column;
+  align-items: stretch; height: auto; }
+.nbllm-board .nbllm-field .widget-label { width: auto; text-align: left; color: var(--nbllm-soft);
+  font-size: 11px; height: 18px; line-height: 18px; margin: 0; }
+.nbllm-board .nbllm-field input, .nbllm-board .nbllm-field select,
+.nbllm-board .nbllm-field textarea { border-radius: 5px; width: 100%; font-size: 13px;
+  flex: 0 0 auto; }
+.nbllm-actions { display: flex !important; gap: 8px; align-items: center; }
+.nbllm-actions .widget-html { flex: 1 1 auto; }
+.nbllm-answer { border-left: 3px solid var(--nbllm-accent); padding-left: 12px !important; }
+.nbllm-answer:empty { display: none; }
+.nbllm-answer .jp-OutputArea-output { padding: 0; }
+.nbllm-answer .jp-OutputPrompt { display: none; }
+.nbllm-log { display: grid; grid-template-columns: auto minmax(0, 1fr); gap: 2px 12px; }
+.nbllm-log time { color: var(--nbllm-soft); font-variant-numeric: tabular-nums; }
+.nbllm-log div { overflow-wrap: anywhere; }
+.nbllm-hidden { display: none !important; }
+</style>"""

@@ -1,0 +1,76 @@
+"""The dashboard in a real JupyterLab: every control, in both widths and themes."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+
+pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(300)]
+Open = Callable[[str], Awaitable[Any]]
+
+LOAD = "%load_ext nbllm\nimport ipywidgets, time"
+SHOW = "board = %llm_dashboard\nboard"
+LONG = "%%llm --bg --max-tokens 4000 --temperature 0 --repeat-penalty 1.2\nTell a very long story."
+WAIT = "time.sleep(6)"
+ASK = "print(board.ticking, len(ipywidgets.widgets.widget._instances))"
+MODEL = "SmolLM2-135M-Instruct.Q4_1"
+
+
+async def press(notebook: Any, words: str, index: int = 0) -> None:
+    await notebook.page.locator(f'.nbllm-board button:text-is("{words}")').nth(index).click()
+
+
+async def see(notebook: Any, text: str, *, seconds: float = 20) -> None:
+    board = notebook.page.locator(".nbllm-board").first
+    await board.get_by_text(text).first.wait_for(timeout=seconds * 1000)
+
+
+async def test_every_control_works(lab_server: Any, open_notebook: Open) -> None:
+    lab_server.add_notebook("dashboard.ipynb", [LOAD, SHOW, LONG, WAIT, SHOW, ASK])
+    notebook = await open_notebook("dashboard.ipynb")
+    page = notebook.page
+    await notebook.command("application:toggle-left-area")
+    await notebook.run(0)
+    await notebook.run(1)
+    await see(notebook, "fits CPU")
+    await press(notebook, "Load")
+    await see(notebook, "on CPU")
+    await press(notebook, "Pin")
+    await page.locator('.nbllm-board button:text-is("Unpin")').wait_for()
+    await page.get_by_label("Prompt", exact=True).fill("Give three tips for learning a language.")
+    await page.get_by_label("Max tokens").fill("90")
+    await page.get_by_label("Temperature").fill("0")
+    await press(notebook, "Send")
+    await see(notebook, "90 tokens", seconds=30)
+    assert await page.locator(".nbllm-answer .jp-RenderedMarkdown li").count() >= 1
+    await notebook.run(2)
+    await see(notebook, "writing")
+    await page.wait_for_timeout(3_000)
+    await pictures(notebook)
+    await press(notebook, "Stop")
+    await see(notebook, "Nothing runs")
+    await see(notebook, "ended by: cancelled")
+    await press(notebook, "Unpin")
+    await press(notebook, "Unload")
+    await see(notebook, "fits CPU")
+
+
+async def pictures(notebook: Any) -> None:
+    """At both widths and in both themes; nothing is wider than its place."""
+    for width in (1280, 800):
+        await notebook.page.set_viewport_size({"width": width, "height": 1000})
+        for theme in ("JupyterLab Light", "JupyterLab Dark"):
+            await notebook.use_theme(theme)
+            await notebook.scroll_to(1)
+            await notebook.picture(f"dashboard-{width}-{theme.split()[-1].lower()}")
+        wide = await notebook.page.evaluate(
+            """() => [...document.querySelectorAll('.nbllm-board, .nbllm-board *')]
+                .filter(e => ['auto', 'scroll'].includes(getComputedStyle(e).overflowX)
+                    && (e.scrollWidth > e.clientWidth + 1))
+                .map(e => e.className)"""
+        )
+        assert wide == [], f"scroll bars at {width} px"
+    await notebook.page.set_viewport_size({"width": 1280, "height": 1000})
