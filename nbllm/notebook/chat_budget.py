@@ -15,6 +15,8 @@ __all__ = ["OVERFLOWS", "Fitted", "fitted"]
 OVERFLOWS = ("error", "drop-oldest", "summarise")
 ANSWER_TOKENS, SUMMARY_TOKENS = 256, 200
 """What is kept free for an answer and a summary; in a short context a part of it."""
+SUMMARY_FRAME_TOKENS = 16
+"""What stands around a summary when it is sent."""
 _ASK_SUMMARY = (
     "Summarise this conversation in at most 120 words. Keep names, numbers, decisions and open "
     "questions. Write the summary only.\n\n"
@@ -51,7 +53,8 @@ async def fitted(
         return whole
     if overflow == "error":
         raise await _too_long(model, whole, limit, room)
-    spare = min(SUMMARY_TOKENS, limit // 8) if overflow == "summarise" else 0
+    length = min(SUMMARY_TOKENS, limit // 8)
+    spare = length + SUMMARY_FRAME_TOKENS if overflow == "summarise" else 0
 
     async def fits(drop: int) -> bool:
         messages = _without(conversation, drop).messages(question)
@@ -63,7 +66,7 @@ async def fitted(
     if overflow == "drop-oldest":
         shorter = _without(conversation, drop).messages(question)
         return Fitted(conversation, shorter, f"{_oldest(drop)} left out")
-    summarised = await _summarised(model, conversation, drop, room, spare)
+    summarised = await _summarised(model, conversation, drop, room, length)
     return Fitted(summarised, summarised.messages(question), f"{_oldest(drop)} summarised")
 
 
