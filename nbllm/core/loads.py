@@ -59,7 +59,7 @@ class Loaded:
     def expires(self) -> float | None:
         """When its keep-alive is over, by ``time.monotonic``; None: never, or not while busy."""
         keep_alive, uses = self.asked.load.keep_alive, self.model.uses
-        if keep_alive is None or uses.count:
+        if keep_alive is None or uses.in_use:
             return None
         return max(uses.held_until, uses.last_used + keep_alive)
 
@@ -137,7 +137,8 @@ class ModelStatus:
 
     ``info`` is what was asked for, and once it is loaded what is known of it; its ``placement``
     has the predicted bytes and its ``memory_bytes`` the actual ones. ``state`` is "waiting" (for
-    memory), "loading", "loaded" or "crashed". ``requests`` counts those under way.
+    memory), "loading", "loaded" or "crashed". ``requests`` counts those under way; ``keep_alive``
+    is for how many seconds it stays without one, None: for ever while memory is not needed.
     ``idle_seconds`` is the time since the last one, ``load_seconds`` how long the load took.
     ``fraction`` is how much is loaded, 0 to 1.
     """
@@ -145,6 +146,7 @@ class ModelStatus:
     info: ModelInfo
     state: State
     pinned: bool = False
+    keep_alive: float | None = None
     requests: int = 0
     idle_seconds: float | None = None
     load_seconds: float | None = None
@@ -158,6 +160,7 @@ class ModelStatus:
             info=entry.model.info,
             state="loaded" if entry.model.usable else "crashed",
             pinned=pinned,
+            keep_alive=entry.asked.load.keep_alive,
             requests=uses.count,
             idle_seconds=max(0.0, time.monotonic() - uses.last_used),
             load_seconds=entry.load_seconds,
@@ -168,4 +171,10 @@ class ModelStatus:
         """A model that is being loaded."""
         info = replace(load.asked, placement=load.placement or load.wish)
         state: State = "waiting" if load.memory is None and load.words else "loading"
-        return cls(info=info, state=state, pinned=pinned, fraction=load.fraction)
+        return cls(
+            info=info,
+            state=state,
+            pinned=pinned,
+            keep_alive=info.load.keep_alive,
+            fraction=load.fraction,
+        )

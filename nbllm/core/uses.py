@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 
 from nbllm.core.errors import ModelClosedError
 
@@ -28,26 +29,43 @@ class Uses:
 
     def __init__(self, model: str) -> None:
         self._model = model
-        self._count = 0
+        self._count = self._holds = 0
         self._last = time.monotonic()
         self._held_until = 0.0
         self._reason: str | None = None
         self._on_idle: Callable[[], None] = lambda: None
 
     def __enter__(self) -> None:
+        self._enter(count=1)
+
+    def __exit__(self, *_: object) -> None:
+        self._leave(count=1)
+
+    def _enter(self, *, count: int = 0, holds: int = 0) -> None:
         with _LOCK:
             if self._reason is not None:
                 raise ModelClosedError(self._model, self._reason)
-            self._count += 1
+            self._count += count
+            self._holds += holds
             self._held_until = 0.0
 
-    def __exit__(self, *_: object) -> None:
+    def _leave(self, *, count: int = 0, holds: int = 0) -> None:
         with _LOCK:
-            self._count -= 1
+            self._count -= count
+            self._holds -= holds
             self._last = time.monotonic()
-            is_idle = self._count == 0
+            is_idle = not self.in_use
         if is_idle:
             self._on_idle()
+
+    @contextmanager
+    def hold(self) -> Iterator[None]:
+        """Keep it from being retired between requests, without being one."""
+        self._enter(holds=1)
+        try:
+            yield
+        finally:
+            self._leave(holds=1)
 
     def when_idle(self, call: Callable[[], None]) -> None:
         """From now on call ``call`` whenever the last request ends, in the thread of its end."""
@@ -57,7 +75,7 @@ class Uses:
         """Somebody got the model and is about to use it."""
         with _LOCK:
             self._last = time.monotonic()
-            if self._count == 0:
+            if not self.in_use:
                 self._held_until = self._last + HAND_OVER_SECONDS
 
     @property
@@ -66,8 +84,13 @@ class Uses:
         return self._count
 
     @property
+    def in_use(self) -> bool:
+        """Whether requests are under way, or somebody holds it."""
+        return self._count + self._holds > 0
+
+    @property
     def busy(self) -> bool:
-        """Whether requests are under way, or are expected because it was just handed out."""
+        """Whether it is in use, or is expected to be because it was just handed out."""
         with _LOCK:
             return self._is_busy(time.monotonic())
 
@@ -82,7 +105,7 @@ class Uses:
         return self._held_until
 
     def _is_busy(self, now: float) -> bool:
-        return self._count > 0 or now < self._held_until
+        return self.in_use or now < self._held_until
 
     def _retire(self, reason: str) -> None:
         self._reason = reason

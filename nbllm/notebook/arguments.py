@@ -12,7 +12,7 @@ from IPython.core.error import UsageError
 
 from nbllm.core.suggest import did_you_mean
 
-__all__ = ["parse", "parse_flags", "unescaped", "variable_name"]
+__all__ = ["parse", "parse_flags", "seconds", "unescaped", "variable_name"]
 
 _FLAG = re.compile(r"--?[A-Za-z]")
 _ESCAPES = {r"\n": "\n", r"\t": "\t", r"\\": "\\"}
@@ -48,6 +48,14 @@ def variable_name(word: str) -> str:
     if not word.isidentifier() or keyword.iskeyword(word):
         raise UsageError(f"{word!r} cannot be the name of a variable")
     return word
+
+
+def seconds(word: str) -> float:
+    """A time such as "90", "90s", "1.5m" or "2h", in seconds; for ``argument(type=…)``."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smhd]?)", word.strip().lower())
+    if match is None:
+        raise UsageError(f"{word!r} is not a time such as 90, 90s, 10m or 2h")
+    return float(match[1]) * {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}[match[2]]
 
 
 def unescaped(word: str) -> str:

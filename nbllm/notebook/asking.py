@@ -9,44 +9,20 @@ from typing import Literal
 
 from nbllm.core.errors import ModelNotFoundError
 from nbllm.core.model_interface import ModelInterface
+from nbllm.core.model_manager import WAIT_SECONDS
 from nbllm.core.types import FinishReason, GenerationResult, LoadOptions, ModelInfo
 from nbllm.notebook.answer import Answer
 from nbllm.notebook.bundles import Ending
 from nbllm.notebook.display import TICK_SECONDS, View
 from nbllm.notebook.failures import Stopped
+from nbllm.notebook.loading import NOTE_AFTER_SECONDS, Loading
 from nbllm.notebook.pipeline import DELIVER, FIT, Question
 from nbllm.notebook.recipe import recipe_of
 from nbllm.notebook.session import NotebookSession
 from nbllm.notebook.stop_button import StopButton
-from nbllm.notebook.words import EARLY_ENDS, loading_words, ready_words, status_words
+from nbllm.notebook.words import EARLY_ENDS, ready_words, status_words
 
 __all__ = ["Asking", "ask", "load_model"]
-
-NOTE_AFTER_SECONDS = 0.3
-"""What is done sooner shows no progress: it would only flicker."""
-
-
-class Loading:
-    """One load on its way, and what there is to see of it."""
-
-    def __init__(self, name: str) -> None:
-        self.name, self._fraction = name, 0.0
-        self._began = time.monotonic()
-
-    def report(self, fraction: float) -> None:
-        """Takes the progress, from any thread."""
-        self._fraction = fraction
-
-    @property
-    def seconds(self) -> float:
-        """Since the load began."""
-        return time.monotonic() - self._began
-
-    @property
-    def words(self) -> str:
-        """How far it is; "" as long as it is not worth telling."""
-        told = self.seconds >= NOTE_AFTER_SECONDS
-        return loading_words(self.name, self._fraction) if told else ""
 
 
 def load_model(
@@ -56,21 +32,29 @@ def load_model(
     *,
     alias: str | None = None,
     options: LoadOptions | None = None,
+    wait: float = WAIT_SECONDS,
 ) -> tuple[ModelInterface, float]:
-    """The loaded model, and the seconds that it took. Raises what the manager raises."""
-    loading = Loading(alias or str(name))
+    """The loaded model, and the seconds that it took; what was unloaded for it is told.
 
-    def look() -> None:
-        if loading.words:
-            view.note(loading.words)
+    ``wait`` is for how many seconds it waits for busy models. Raises what the manager raises.
+    """
+    with Loading(session.manager, alias or str(name)) as loading:
 
-    work = session.manager.load_model(name, alias=alias, options=options, progress=loading.report)
-    try:
-        model, _ = session.loop.run(work, on_tick=look, tick_seconds=TICK_SECONDS)
-    except KeyboardInterrupt:
-        view.drop_note("")
-        raise Stopped(f"Loading {alias or name} was stopped.") from None
-    return model, loading.seconds
+        def look() -> None:
+            if loading.words:
+                view.note(loading.words)
+
+        work = session.manager.load_model(
+            name, alias=alias, options=options, progress=loading.report, wait=wait
+        )
+        try:
+            model, _ = session.loop.run(work, on_tick=look, tick_seconds=TICK_SECONDS)
+        except KeyboardInterrupt:
+            view.drop_note("")
+            raise Stopped(f"Loading {alias or name} was stopped.") from None
+        for words in loading.evictions(model.name):
+            view.keep(words)
+        return model, loading.seconds
 
 
 class Asking:
@@ -88,18 +72,19 @@ class Asking:
         self._session, self._variable = session, variable
         self._info: ModelInfo | None = None
         self._loading: Loading | None = None
-        self._ready = ""
+        self._ready: list[str] = []
         self._began = time.monotonic()
 
     async def work(self) -> GenerationResult:
         """Load the model where that is still to be done, and ask it."""
         model = await self._model()
         self._info = model.info
-        for fit in FIT:
-            self.question = await fit(self._session, self.question, model)
-        self._began = time.monotonic()
-        events = model.stream(self.question.messages, options=self.question.options)
-        return await self.answer.follow(events, model.name)
+        with model.uses.hold():  # what comes before the question may take a while
+            for fit in FIT:
+                self.question = await fit(self._session, self.question, model)
+            self._began = time.monotonic()
+            events = model.stream(self.question.messages, options=self.question.options)
+            return await self.answer.follow(events, model.name)
 
     async def _model(self) -> ModelInterface:
         """The model of the wanted name, or the one used last, or else the bundled one."""
@@ -108,11 +93,14 @@ class Asking:
             return manager.get_model(name)
         except ModelNotFoundError:
             wanted = name or manager.bundled_model().name
-        self._loading = loading = Loading(wanted)
-        options = self._session.load_options()
-        model, info = await manager.load_model(wanted, options=options, progress=loading.report)
-        why = "" if name else "No model was loaded, so this is the bundled one: "
-        self._ready, self._loading = why + ready_words(info, loading.seconds), None
+        with Loading(manager, wanted) as loading:
+            self._loading = loading
+            options = self._session.load_options()
+            model, info = await manager.load_model(wanted, options=options, progress=loading.report)
+            why = "" if name else "No model was loaded, so this is the bundled one: "
+            ready = why + ready_words(info, loading.seconds)
+            self._ready = [*loading.evictions(info.name), ready]
+            self._loading = None
         return model
 
     @property
@@ -131,15 +119,15 @@ class Asking:
 
     def look(self) -> None:
         """Show what is new; called in turn with all else that uses the view."""
-        self._keep_ready_line()
+        self._keep_ready_lines()
         text = self.answer.take_new_text()
         if not text and self.activity:
             self.view.note(self.activity)
         self.view.add(text)
 
-    def _keep_ready_line(self) -> None:
-        words, self._ready = self._ready, ""
-        if words:
+    def _keep_ready_lines(self) -> None:
+        lines, self._ready = self._ready, []
+        for words in lines:
             self.view.keep(words)
 
     @property
@@ -155,7 +143,7 @@ class Asking:
         ``problem`` is what the status line tells besides.
         """
         self._session.keep(result, self._variable)
-        self._keep_ready_line()
+        self._keep_ready_lines()
         settings = self._session.settings
         is_told = settings.show_status or problem or result.finish_reason in EARLY_ENDS
         shown = self.question.render(result)

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from IPython.core.magic_arguments import argument, kwds, magic_arguments
 
-from nbllm.notebook.arguments import unescaped, variable_name
+from nbllm.notebook.arguments import seconds, unescaped, variable_name
 
 __all__ = [
     "ASK",
@@ -156,6 +156,8 @@ LOAD = Help(
     %llm_load smollm2                     a name, or an unambiguous beginning of one
     %llm_load ~/models/phi-3.gguf --as phi --ctx 8192
     %llm_load qwen3 --device GPU0 --kv q8_0
+    %llm_load phi --pin                   never unloaded to make room for another
+    %llm_load qwen3 --keep-alive 10m
     model = %llm_load gpt-4o --config model_config.json
     await model.generate("Hello")
 """,
@@ -179,6 +181,21 @@ LOAD = Help(
         flag("--threads", metavar="N", type=int, help="CPU threads that the model may use."),
         flag("--gpu-layers", metavar="N", type=int, help="Layers on GPUs; -1 is all of them."),
         flag("--parallel", metavar="N", type=int, help="Requests answered at the same time."),
+        flag(
+            "--keep-alive",
+            metavar="TIME",
+            type=seconds,
+            help="Unload it after so long without a request: 90, 90s, 10m, 2h. Otherwise it stays "
+            "until its memory is needed for another.",
+        ),
+        flag("--pin", action="store_true", default=None, help="Never unload it for another."),
+        flag("--no-pin", dest="pin", action="store_false", default=None, help="Take that back."),
+        flag(
+            "--wait",
+            metavar="TIME",
+            type=seconds,
+            help="How long to wait for its memory while models that use it work; 60 seconds.",
+        ),
         flag("--config", metavar="FILE", help="A JSON config; its entries are added first."),
     ),
 )

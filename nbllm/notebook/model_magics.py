@@ -66,7 +66,7 @@ class ModelMagics(SessionMagics):
         from nbllm.notebook.tables import models_table
 
         manager = self.session.manager
-        return models_table(manager.list_loaded_models(), manager.list_available_models())
+        return models_table(manager.list_statuses(), manager.list_available_models())
 
     @no_var_expand
     @with_help(DEVICES)
@@ -83,6 +83,7 @@ class ModelMagics(SessionMagics):
         return devices_table(replace(found, engine=engine_devices()) if found.gpus else found)
 
     def _load(self, args: Namespace) -> ModelInterface:
+        from nbllm.core.model_manager import WAIT_SECONDS
         from nbllm.core.types import LoadOptions
         from nbllm.notebook.asking import load_model
 
@@ -94,14 +95,23 @@ class ModelMagics(SessionMagics):
             threads=args.threads,
             gpu_layers=args.gpu_layers,
             parallel=args.parallel,
+            keep_alive=args.keep_alive,
         )
         if args.config:
             self.session.manager.add_config(Path(args.config).expanduser())
         view = self.session.open_view("llm_load")
         options = self.session.load_options().merged(flags)
         model, seconds = load_model(
-            self.session, args.name, view, alias=args.alias, options=options
+            self.session,
+            args.name,
+            view,
+            alias=args.alias,
+            options=options,
+            wait=WAIT_SECONDS if args.wait is None else args.wait,
         )
+        if args.pin is not None:
+            pin = self.session.manager.pin_model if args.pin else self.session.manager.unpin_model
+            pin(model.name)
         view.drop_note(f"Loaded {model.name}.")
         self._load_seconds.setdefault(model, seconds)
         return model

@@ -8,6 +8,7 @@ from typing import Any
 
 import pandas as pd
 
+from nbllm.core.loads import ModelStatus
 from nbllm.core.types import ModelInfo
 from nbllm.notebook.bundles import note_html
 
@@ -52,15 +53,21 @@ class Table(pd.DataFrame):
         return pd.DataFrame(texts, columns=known)
 
 
-def models_table(loaded: Iterable[ModelInfo], available: Iterable[ModelInfo]) -> Table:
-    """The loaded models first, under the names they were loaded by, then what can be loaded."""
-    running = list(loaded)
-    names = {info.name for info in running}
+def models_table(statuses: Iterable[ModelStatus], available: Iterable[ModelInfo]) -> Table:
+    """The loaded models and those on their way, as they are called there, then what can be loaded.
+
+    Below it, why each is where it is.
+    """
+    running = list(statuses)
+    names = {status.info.name for status in running}
     rows = [
-        *(_model_row(info, loaded_on=info.device or "cloud") for info in running),
-        *(_model_row(info, loaded_on=None) for info in available if info.name not in names),
+        *({**_model_row(status.info), **_status_row(status)} for status in running),
+        *(_model_row(info) for info in available if info.name not in names),
     ]
-    return make_table(rows, _MODEL_COLUMNS)
+    reasons = [(s.info.name, s.info.placement.reason) for s in running if s.info.placement]
+    return make_table(
+        rows, _MODEL_COLUMNS, [f"{name}: {reason}" for name, reason in reasons if reason]
+    )
 
 
 def unloaded_table(infos: Iterable[ModelInfo]) -> Table:
@@ -74,6 +81,7 @@ def unloaded_table(infos: Iterable[ModelInfo]) -> Table:
 
 _MODEL_COLUMNS = {
     "name": "string",
+    "state": "string",
     "type": "string",
     "loaded on": "string",
     "quantization": "string",
@@ -82,22 +90,39 @@ _MODEL_COLUMNS = {
     "size (MiB)": "Float64",
     "memory (MiB)": "Float64",
     "predicted (MiB)": "Float64",
+    "requests": "Int64",
+    "last used (s ago)": "Float64",
+    "keep-alive (s)": "Float64",
+    "pinned": "boolean",
     "source": "string",
 }
 
 
-def _model_row(info: ModelInfo, *, loaded_on: str | None) -> dict[str, Any]:
+def _model_row(info: ModelInfo) -> dict[str, Any]:
     return {
         "name": info.name,
         "type": info.model_type,
-        "loaded on": loaded_on,
         "quantization": info.quantization,
         "parameters (billions)": info.parameters,
         "context (tokens)": info.context_length,
         "size (MiB)": mib(info.size_bytes),
-        "memory (MiB)": mib(info.memory_bytes),
-        "predicted (MiB)": mib(info.placement.buffer_bytes if info.placement else None),
         "source": info.source,
+    }
+
+
+def _status_row(status: ModelStatus) -> dict[str, Any]:
+    info, is_loaded = status.info, status.state == "loaded"
+    placement = info.placement
+    local = info.device or (placement.device if placement else None)
+    return {
+        "state": status.state,
+        "loaded on": local if info.local else "cloud",
+        "memory (MiB)": mib(info.memory_bytes) if is_loaded else None,
+        "predicted (MiB)": mib(placement.buffer_bytes) if placement else None,
+        "requests": status.requests if is_loaded else None,
+        "last used (s ago)": status.idle_seconds if is_loaded and not status.requests else None,
+        "keep-alive (s)": status.keep_alive,
+        "pinned": status.pinned,
     }
 
 

@@ -1,5 +1,9 @@
+from dataclasses import replace
+
 import pandas as pd
 
+from nbllm.core.loads import ModelStatus
+from nbllm.core.placement import MemoryParts, Placement
 from nbllm.notebook.tables import make_table, models_table, unloaded_table
 from nbllm.testing import fake_info
 
@@ -8,18 +12,46 @@ MIB = 2**20
 
 def test_loaded_models_come_first_under_their_aliases() -> None:
     tiny = fake_info("tiny", size_bytes=92 * MIB, quantization="q4_1", parameters=0.135)
-    loaded = [
-        fake_info("small", device="GPU 0", memory_bytes=300 * MIB),
-        fake_info("gpt-4o", local=False),
-        tiny,
+    placement = Placement(
+        device="GPU 0",
+        memory={"GPU 0": MemoryParts(weights=200 * MIB, kv=90 * MIB, overhead=50 * MIB)},
+        context_length=4096,
+        parallel=1,
+        threads=2,
+        batch_threads=2,
+        reason="It fits whole.",
+    )
+    small = fake_info("small", device="GPU 0", memory_bytes=300 * MIB, placement=placement)
+    statuses = [
+        ModelStatus(
+            info=small,
+            state="loaded",
+            pinned=True,
+            keep_alive=600,
+            requests=0,
+            idle_seconds=12.5,
+        ),
+        ModelStatus(info=fake_info("gpt-4o", local=False), state="loaded", requests=2),
+        ModelStatus(info=replace(tiny, placement=placement), state="loading", fraction=0.5),
     ]
-    table = models_table(loaded, [tiny, fake_info("other")])
+    table = models_table(statuses, [tiny, fake_info("other")])
     assert list(table["name"]) == ["small", "gpt-4o", "tiny", "other"]
-    assert list(table["loaded on"][:2]) == ["GPU 0", "cloud"]
+    assert list(table["state"][:3]) == ["loaded", "loaded", "loading"]
+    assert list(table["loaded on"][:3]) == ["GPU 0", "cloud", "GPU 0"]
+    assert pd.isna(table["state"][3])
     assert pd.isna(table["loaded on"][3])
     assert table["size (MiB)"][2] == 92
     assert table["memory (MiB)"][0] == 300
+    assert table["predicted (MiB)"][0] == 290, "what the engine will report, no process around it"
     assert table["parameters (billions)"][2] == 0.135
+    assert list(table["requests"][:2]) == [0, 2]
+    assert table["last used (s ago)"][0] == 12.5
+    assert pd.isna(table["last used (s ago)"][1]), "it is in use"
+    assert table["keep-alive (s)"][0] == 600
+    assert list(table["pinned"][:2]) == [True, False]
+    for view in (repr(table), table._repr_html_()):
+        assert "small: It fits whole." in view
+        assert "yes" in view
 
 
 def test_the_notebook_view_is_readable_and_escaped() -> None:

@@ -1,0 +1,69 @@
+"""What there is to see of a load: what it waits for, how far it is, and what made room for it."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from types import TracebackType
+
+from nbllm.core.manager_events import ManagerEvent
+from nbllm.core.model_manager import ModelManager
+from nbllm.notebook.words import loading_words
+
+__all__ = ["NOTE_AFTER_SECONDS", "Loading"]
+
+NOTE_AFTER_SECONDS = 0.3
+"""What is done sooner shows no progress: it would only flicker."""
+
+
+class Loading:
+    """A load on its way, as the context in which it runs. ``name`` is what the user called it."""
+
+    def __init__(self, manager: ModelManager, name: str) -> None:
+        self.name, self._manager = name, manager
+        self._fraction, self._waits_for = 0.0, ""
+        self._evictions: list[ManagerEvent] = []
+        self._began = time.monotonic()
+
+    def __enter__(self) -> Loading:
+        self._unsubscribe = self._manager.subscribe(self._take)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._unsubscribe()
+
+    def report(self, fraction: float) -> None:
+        """Takes the progress, from any thread."""
+        self._fraction = fraction
+
+    @property
+    def seconds(self) -> float:
+        """Since the load began."""
+        return time.monotonic() - self._began
+
+    @property
+    def words(self) -> str:
+        """What it waits for, or how far it is; "" as long as it is not worth telling."""
+        told = self.seconds >= NOTE_AFTER_SECONDS
+        return (self._waits_for or loading_words(self.name, self._fraction)) if told else ""
+
+    def evictions(self, model: str) -> list[str]:
+        """Sentences on what was unloaded for ``model``, which is what the manager calls it."""
+        return [event.words for event in self._evictions if event.cause == model]
+
+    def _take(self, event: ManagerEvent) -> None:
+        if event.kind == "evicted":
+            self._evictions.append(event)
+        elif _is_meant(self.name, event.model):
+            self._waits_for = event.words if event.kind == "waiting" else ""
+
+
+def _is_meant(name: str, model: str) -> bool:
+    """Whether the user's ``name`` can mean the model; a name may be begun, or be a path."""
+    wanted = Path(name).stem if name.endswith(".gguf") else name
+    return model.casefold().startswith(wanted.casefold())
