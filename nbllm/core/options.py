@@ -262,17 +262,24 @@ _LOAD_RANGES: dict[str, tuple[float, float]] = {
     "parallel": (1, 256),
     "prefix_cache_mib": (0, 2**24),
 }
-_DEVICE = re.compile(r"cpu|gpu|gpu ?\d{1,3}(?: ?[+,] ?gpu ?\d{1,3})*", re.ASCII)
+_ONE_GPU = r"gpu ?(\d{1,3})(?: ?mig ?(\d{1,3}))?"
+_DEVICE = re.compile(rf"cpu|gpu|{_ONE_GPU}(?: ?[+,] ?{_ONE_GPU})*", re.ASCII)
 
 
 def _device_name(value: object) -> str:
-    """A device as placements call it: "gpu0,gpu1" becomes "GPU 0 + GPU 1"."""
+    """A device as placements call it: "gpu0,gpu1" becomes "GPU 0 + GPU 1".
+
+    An instance of a divided GPU is "GPU 0 MIG 1".
+    """
     if not isinstance(value, str) or not _DEVICE.fullmatch(value.strip().lower()):
         raise InvalidOptionError(
             "device", f'{value!r} is none of "CPU", "GPU", "GPU 0" and "GPU 0 + GPU 1"'
         )
-    indexes = dict.fromkeys(map(int, re.findall(r"\d+", value)))
-    return " + ".join(f"GPU {index}" for index in indexes) or value.strip().upper()
+    labels = dict.fromkeys(
+        f"GPU {int(index)}" + (f" MIG {int(part)}" if part else "")
+        for index, part in re.findall(_ONE_GPU, value.lower())
+    )
+    return " + ".join(labels) or value.strip().upper()
 
 
 _WHOLE = (

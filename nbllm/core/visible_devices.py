@@ -55,10 +55,10 @@ def choose_cuda_devices(devices: Sequence[CudaDevice], environ: Mapping[str, str
     value = environ.get("CUDA_VISIBLE_DEVICES")
     numbered = _as_cuda_numbers(devices)
     named: list[int] = numbered
-    problems: tuple[str, ...] = ()
+    problems = _doubt_about_order(devices, environ)
     if value is not None:
-        named, problems = _named_by(value, devices, numbered)
-        problems += _doubt_about_order(value, devices, environ)
+        named, ending = _named_by(value, devices, numbered)
+        problems += ending
     chosen = _instance_or_whole(devices, named)
     hidden = {
         position: _why_hidden(device, value, named=position in named or value is None)
@@ -144,16 +144,26 @@ def _ending(value: str, entry: str) -> tuple[str, ...]:
 
 
 def _doubt_about_order(
-    value: str, devices: Sequence[CudaDevice], environ: Mapping[str, str]
+    devices: Sequence[CudaDevice], environ: Mapping[str, str]
 ) -> tuple[str, ...]:
-    """Numbers are ambiguous where GPUs differ: the driver's order is that of the PCI bus."""
-    names = {device.name for device in devices if not device.is_instance}
-    by_bus = environ.get("CUDA_DEVICE_ORDER") == "PCI_BUS_ID"
-    if by_bus or len(names) < 2 or not re.match(r"\+?[0-9]", value.strip()):
+    """Numbers are ambiguous where GPUs differ: the driver's order is that of the PCI bus.
+
+    nbllm asks CUDA for that order too, unless the user wants another one.
+    """
+    if len({device.name for device in devices if not device.is_instance}) < 2:
+        return ()
+    order = environ.get("CUDA_DEVICE_ORDER", "PCI_BUS_ID")
+    if order != "PCI_BUS_ID":
+        return (
+            f"CUDA_DEVICE_ORDER={order}: the GPUs are numbered in the order of the PCI bus here, "
+            "and CUDA may count them in another. Set it to PCI_BUS_ID to be sure.",
+        )
+    value = environ.get("CUDA_VISIBLE_DEVICES", "")
+    if "CUDA_DEVICE_ORDER" in environ or not re.match(r"\+?[0-9]", value.strip()):
         return ()
     return (
-        f"CUDA_VISIBLE_DEVICES={value} was read in the order of the PCI bus, but CUDA counts the "
-        "fastest GPU first. Set CUDA_DEVICE_ORDER=PCI_BUS_ID, or name GPUs by their UUIDs.",
+        f"CUDA_VISIBLE_DEVICES={value} is read in the order of the PCI bus, as nvidia-smi numbers "
+        "GPUs. Other programs count the fastest first, unless CUDA_DEVICE_ORDER=PCI_BUS_ID is set.",
     )
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import sys
 from collections import deque
 from collections.abc import Callable
@@ -18,6 +17,7 @@ from nbllm.core.placement import Placement
 from nbllm.core.resources import CpuInfo, Resources
 from nbllm.core.types import ModelInfo
 from nbllm.local.dry_runs import load_frame
+from nbllm.local.environment import engine_environment
 from nbllm.local.plans import plan_model
 from nbllm.local.worker_process import describe_exit
 
@@ -102,7 +102,7 @@ async def _run(
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
         cwd=Path(nbllm.__file__).parent.parent,
-        env={"GGML_NO_BACKTRACE": "1"} | os.environ,
+        env=engine_environment(),
         start_new_session=True,
     )
     assert process.stdin is not None  # noqa: S101 - for the type checker: all three are pipes

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -18,6 +17,7 @@ from nbllm.core.memory_estimate import CPU
 from nbllm.core.placement import MemoryParts, Placement
 from nbllm.core.resources import EngineDevices
 from nbllm.core.types import ModelInfo
+from nbllm.local.environment import engine_environment
 from nbllm.local.protocol import Frame
 
 __all__ = ["engine_devices", "exact_placement", "load_frame"]
@@ -104,7 +104,7 @@ def _ask(question: Frame) -> Mapping[str, Any] | None:
             input=json.dumps(question).encode(),
             capture_output=True,
             cwd=Path(nbllm.__file__).parent.parent,
-            env={"GGML_NO_BACKTRACE": "1"} | os.environ,
+            env=engine_environment(),
             timeout=_SECONDS,
             check=True,
             start_new_session=True,

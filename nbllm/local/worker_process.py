@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 import sys
@@ -15,19 +14,13 @@ from typing import IO
 
 import nbllm
 from nbllm.local import protocol
+from nbllm.local.environment import engine_environment
 from nbllm.local.protocol import Frame
 
 __all__ = ["WorkerProcess"]
 
 _LOG_LINES = 200
 _LEAVE_SECONDS = 2.0
-_ENVIRONMENT = {
-    "GGML_NO_BACKTRACE": "1",  # it would start a debugger on each failed check
-    # How often a thread that waits for the others looks again before it sleeps. It then keeps
-    # its core for microseconds, not OpenMP's usual milliseconds, from a thread that is waited
-    # for; on a quiet machine there is no difference to measure.
-    "GOMP_SPINCOUNT": "50000",
-}
 
 
 class WorkerProcess:
@@ -48,7 +41,7 @@ class WorkerProcess:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             cwd=Path(nbllm.__file__).parent.parent,
-            env=_ENVIRONMENT | os.environ,
+            env=engine_environment(),
             start_new_session=True,
         )
         logger = _start("log", self._read_log, _pipe(self._process.stderr))

@@ -185,7 +185,7 @@ def _devices(resources: Resources) -> list[tuple[str, int, int]]:
     """Name, used and total bytes of each device with memory of its own."""
     memory = resources.memory
     gpus = [
-        (f"GPU {gpu.index}", gpu.vram_used_bytes or 0, gpu.vram_total_bytes)
+        (gpu.label, gpu.vram_used_bytes or 0, gpu.vram_total_bytes)
         for gpu in resources.gpus
         if gpu.vram_total_bytes and not gpu.unified_memory
     ]

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from nbllm.core.errors import InvalidOptionError
-from nbllm.core.options import GenerationOptions
+from nbllm.core.options import GenerationOptions, LoadOptions
 
 
 def test_biases_are_pairs_however_they_are_given() -> None:
@@ -45,3 +45,24 @@ def test_what_no_sampler_takes_is_refused(name: str, value: Any, problem: str) -
 def test_an_answer_follows_one_grammar() -> None:
     with pytest.raises(InvalidOptionError, match="response_schema"):
         GenerationOptions(grammar='root ::= "a"', response_schema={"type": "object"})
+
+
+@pytest.mark.parametrize(
+    ("wish", "device"),
+    [
+        ("cpu", "CPU"),
+        ("gpu", "GPU"),
+        ("gpu1", "GPU 1"),
+        ("GPU 0 + GPU 1", "GPU 0 + GPU 1"),
+        ("gpu0,gpu2,gpu0", "GPU 0 + GPU 2"),
+        ("gpu0 mig1", "GPU 0 MIG 1"),
+    ],
+)
+def test_devices_are_named_as_in_the_table(wish: str, device: str) -> None:
+    assert LoadOptions(device=wish).device == device
+
+
+@pytest.mark.parametrize("wish", ["", "gpu0+", "mig1", "gpu0 mig", "cuda:0", "gpu\u0661"])
+def test_other_devices_are_refused(wish: str) -> None:
+    with pytest.raises(InvalidOptionError, match="GPU 0"):
+        LoadOptions(device=wish)

@@ -115,6 +115,10 @@ def test_numbers_are_doubtful_where_gpus_differ() -> None:
     assert not choose_cuda_devices(devices, by_bus).problems
     assert not choose_cuda_devices(devices, {"CUDA_VISIBLE_DEVICES": "GPU-1"}).problems
     assert not choose_cuda_devices(FOUR, {"CUDA_VISIBLE_DEVICES": "1"}).problems
+    assert not choose_cuda_devices(devices, {}).problems
+    (problem,) = choose_cuda_devices(devices, {"CUDA_DEVICE_ORDER": "FASTEST_FIRST"}).problems
+    assert "another" in problem
+    assert not choose_cuda_devices(FOUR, {"CUDA_DEVICE_ORDER": "FASTEST_FIRST"}).problems
 
 
 ENTRIES = st.one_of(
