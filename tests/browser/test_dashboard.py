@@ -11,12 +11,11 @@ import pytest
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(300)]
 Open = Callable[[str], Awaitable[Any]]
 
-LOAD = "%load_ext nbllm\nimport ipywidgets, time"
+LOAD = "%load_ext nbllm\nimport time"
 SHOW = "board = %llm_dashboard\nboard"
 LONG = "%%llm --bg --max-tokens 4000 --temperature 0 --repeat-penalty 1.2\nTell a very long story."
-WAIT = "time.sleep(6)"
-ASK = "print(board.ticking, len(ipywidgets.widgets.widget._instances))"
-MODEL = "SmolLM2-135M-Instruct.Q4_1"
+WAIT = "time.sleep(30)"
+ASK = "for _ in range(50):\n    time.sleep(0.1 * board.ticking)\nprint(board.ticking)"
 
 
 async def press(notebook: Any, words: str, index: int = 0) -> None:
@@ -53,9 +52,43 @@ async def test_every_control_works(lab_server: Any, open_notebook: Open) -> None
     await press(notebook, "Stop")
     await see(notebook, "Nothing runs")
     await see(notebook, "ended by: cancelled")
+    await notebook.run(2)
+    await see(notebook, "writing")
+    waiting = await notebook.start(3)
+    await notebook.wait_for_kernel("busy")
+    await press(notebook, "Stop")
+    await see(notebook, "Nothing runs", seconds=15)
+    assert not waiting.done(), "the Stop button works while a cell runs"
+    await notebook.press_stop()
+    await asyncio.wait([waiting])
     await press(notebook, "Unpin")
     await press(notebook, "Unload")
     await see(notebook, "fits CPU")
+
+
+async def test_it_rests_when_its_views_are_gone(lab_server: Any, open_notebook: Open) -> None:
+    lab_server.add_notebook("views.ipynb", [LOAD, SHOW, SHOW, ASK])
+    notebook = await open_notebook("views.ipynb")
+    for index in (0, 1, 2):
+        await notebook.run(index)
+    boards = notebook.page.locator(".nbllm-board")
+    await boards.get_by_text("fits CPU").nth(1).wait_for()
+    assert await ticks(notebook) == "True"
+    await notebook.select(1)
+    await notebook.command("notebook:clear-cell-output")
+    assert await ticks(notebook) == "True", "the other view is still there"
+    await notebook.select(2)
+    await notebook.command("notebook:clear-cell-output")
+    assert await ticks(notebook) == "False"
+    await notebook.run(1)
+    await boards.get_by_text("live").first.wait_for()
+    assert await ticks(notebook) == "True"
+
+
+async def ticks(notebook: Any) -> str:
+    """Whether the dashboard is kept up to date, once that has settled."""
+    await notebook.run(3)
+    return str(await notebook.output(3).inner_text()).strip()
 
 
 async def pictures(notebook: Any) -> None:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Coroutine
-from contextlib import ExitStack
+from collections.abc import Callable, Coroutine
+from contextlib import ExitStack, suppress
 from typing import Any
 
 import ipywidgets
 from IPython.core.getipython import get_ipython
 
 from nbllm.core.errors import DoesNotFitError, NbllmError
+from nbllm.core.history import GenerationRecord
 from nbllm.core.manager_events import ManagerEvent
 from nbllm.core.model_manager import ModelManager, default_manager
 from nbllm.core.openers import plan_model
@@ -33,6 +34,8 @@ from nbllm.notebook.subshells import answer_where_asked
 __all__ = ["Dashboard", "dashboard"]
 
 TICK_SECONDS = 1.0
+NUDGE_SECONDS = 0.1
+"""What happens in between is shown this late at most, and no more often."""
 _SCANS_AGAIN = {"loaded", "unloaded", "evicted", "failed"}
 
 
@@ -41,11 +44,16 @@ class Dashboard:
 
     It is shown by being the value of a cell, and may be shown in several places at once. While
     nobody looks at it, it rests. ``close`` takes it away for good; the models stay loaded.
+    Devices and rates are measured every ``tick_seconds``.
     """
 
-    def __init__(self, manager: ModelManager | None = None) -> None:
+    def __init__(
+        self, manager: ModelManager | None = None, *, tick_seconds: float = TICK_SECONDS
+    ) -> None:
         self.manager = manager or default_manager()
+        self._tick_seconds = tick_seconds
         self._detector = ResourceDetector()
+        self._nudge: Callable[[], object] = lambda: None
         self._cpu_name = ""
         self._available: list[ModelInfo] = []
         self._fits: dict[str, str] = {}
@@ -58,7 +66,7 @@ class Dashboard:
         self._at_close = ExitStack()
         for leave in (
             self.manager.subscribe(self._on_event),
-            self.manager.history.subscribe(self._log.add_record),
+            self.manager.history.subscribe(self._on_record),
             follow_cells(get_ipython(), self._presence),
         ):
             self._at_close.callback(leave)
@@ -77,7 +85,7 @@ class Dashboard:
         self._pulse = answer_where_asked(ipywidgets.Play(value=0, max=1, interval=1000))
         self._pulse.add_class("nbllm-hidden")
         self._pulse.observe(self._on_pulse, "value")
-        refresh = button("Refresh", "Look for models again", self._needs_scan.set)
+        refresh = button("Refresh", "Look for models again", self._scan_soon)
         left = [self._devices.widget, self._throughput.widget, self._log.widget]
         right = [self._models.widget, self._requests.widget, self._playground.widget]
         columns = [box(side, "nbllm-column") for side in (left, right)]
@@ -145,6 +153,15 @@ class Dashboard:
         self._log.add_event(event)
         if event.kind in _SCANS_AGAIN:
             self._needs_scan.set()
+        self._nudge()
+
+    def _on_record(self, record: GenerationRecord) -> None:
+        self._log.add_record(record)
+        self._nudge()
+
+    def _scan_soon(self) -> None:
+        self._needs_scan.set()
+        self._nudge()
 
     # ------------------------------------------------------------ ticks
 
@@ -157,15 +174,27 @@ class Dashboard:
         self._loop.submit(self._tick())
 
     async def _tick(self) -> None:
+        loop, nudged = asyncio.get_running_loop(), asyncio.Event()
+
+        def nudge() -> None:
+            with suppress(RuntimeError):  # the loop was closed meanwhile
+                loop.call_soon_threadsafe(nudged.set)
+
+        self._nudge = nudge
+        next_sample = 0.0
         try:
             while not self._is_closed and self._presence.check():
                 if self._needs_scan.is_set():
                     self._needs_scan.clear()
                     await asyncio.to_thread(self._scan)
-                self._update()
-                await asyncio.sleep(TICK_SECONDS)
+                if loop.time() >= next_sample:
+                    next_sample = loop.time() + self._tick_seconds
+                    self._update_charts()
+                self._update_rows()
+                await _pause(nudged, next_sample - loop.time())
         finally:
             self._is_ticking = False
+        self._wake()  # a view may have been opened while this one ended
 
     def _scan(self) -> None:
         """What takes longer: look for files, read their headers, and see what fits now."""
@@ -174,13 +203,16 @@ class Dashboard:
         self._available = self.manager.list_available_models()
         self._fits = {info.name: _fit_words(info, resources) for info in self._available}
 
-    def _update(self) -> None:
+    def _update_charts(self) -> None:
+        """Measure, and show it."""
+        self._devices.update(self._detector.sample(), self._cpu_name)
+        self._throughput.update(self.manager.activity.tokens_by_device())
+
+    def _update_rows(self) -> None:
         """Show what is now; a widget whose value is the same sends nothing."""
         statuses = self.manager.list_statuses()
         loaded = [status.info.name for status in statuses if status.state == "loaded"]
         others = [info.name for info in self._available if info.name not in loaded]
-        self._devices.update(self._detector.sample(), self._cpu_name)
-        self._throughput.update(self.manager.activity.tokens_by_device())
         self._requests.update(self.manager.activity.running())
         self._models.update(statuses, self._available, self._fits)
         self._playground.offer([*loaded, *others])
@@ -197,6 +229,7 @@ class Dashboard:
             await work
         except NbllmError as error:
             self._log.add(f"✗ {str(error).splitlines()[0]}")
+        self._nudge()
 
     async def _load(self, name: str) -> None:
         await self.manager.load_model(name)
@@ -211,6 +244,14 @@ def dashboard(manager: ModelManager | None = None) -> Dashboard:
     It needs a notebook. ``close()`` takes it away again.
     """
     return Dashboard(manager)
+
+
+async def _pause(nudged: asyncio.Event, seconds: float) -> None:
+    """Wait, but not for all of it once ``nudged`` is set."""
+    await asyncio.sleep(min(NUDGE_SECONDS, max(seconds, 0.0)))
+    with suppress(asyncio.TimeoutError):
+        await asyncio.wait_for(nudged.wait(), max(seconds - NUDGE_SECONDS, 0.0))
+    nudged.clear()
 
 
 def _fit_words(info: ModelInfo, resources: Resources) -> str:

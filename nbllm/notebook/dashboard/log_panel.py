@@ -26,6 +26,7 @@ class LogPanel:
         self._lock = threading.Lock()
         self._text = text(_EMPTY)
         self.widget = card("Log", self._text)
+        self.widget.add_class("nbllm-last")  # where there is one column only
 
     def add(self, words: str) -> None:
         """Add a line."""

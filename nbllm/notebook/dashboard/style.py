@@ -22,14 +22,20 @@ STYLE = """<style>
 .nbllm-board .nbllm-soft { color: var(--nbllm-soft); }
 .nbllm-columns { display: grid !important; gap: 12px;
   grid-template-columns: minmax(0, 1fr) minmax(0, 1fr); align-items: start; }
-@container (max-width: 720px) { .nbllm-columns { grid-template-columns: minmax(0, 1fr); } }
+@container (max-width: 720px) {
+  .nbllm-columns { grid-template-columns: minmax(0, 1fr); }
+  .nbllm-columns > .nbllm-column { display: contents !important; }
+  .nbllm-last { order: 1; }
+}
 .nbllm-column { display: grid !important; gap: 12px; min-width: 0; }
 .nbllm-card { background: var(--nbllm-card); border: 1px solid var(--nbllm-line);
   border-radius: 8px; padding: 12px 14px !important; min-width: 0; gap: 8px; }
 .nbllm-title { font-weight: 600; font-size: 13px; display: flex; justify-content: space-between;
   gap: 12px; }
 .nbllm-title span { color: var(--nbllm-soft); font-weight: 400; }
-.nbllm-head { display: flex !important; align-items: center; gap: 12px; padding: 0 2px 10px; }
+.nbllm-head, .nbllm-row, .nbllm-actions { flex-direction: row !important;
+  align-items: center !important; }
+.nbllm-head { gap: 12px; padding: 0 2px 10px !important; }
 .nbllm-head .widget-html { flex: 1 1 auto; }
 .nbllm-brand { display: flex; align-items: baseline; gap: 10px; flex-wrap: wrap; }
 .nbllm-brand strong { font-size: 17px; letter-spacing: -0.01em; }
@@ -62,8 +68,7 @@ STYLE = """<style>
 .nbllm-s0 { color: var(--nbllm-accent); } .nbllm-s1 { color: #d55e00; }
 .nbllm-s2 { color: #009e73; } .nbllm-s3 { color: #b5659a; }
 .nbllm-s4 { color: #b07a00; } .nbllm-s5 { color: #7a7a7a; }
-.nbllm-row { display: flex !important; align-items: center; gap: 8px; padding: 6px 0 !important;
-  border-top: 1px solid var(--nbllm-line); }
+.nbllm-row { gap: 8px; padding: 7px 0 !important; border-top: 1px solid var(--nbllm-line); }
 .nbllm-row .widget-html { flex: 1 1 auto; }
 .nbllm-cells { display: grid; grid-template-columns: minmax(0, 1.2fr) minmax(0, 1fr); gap: 2px 12px;
   align-items: center; }
@@ -90,7 +95,8 @@ STYLE = """<style>
 .nbllm-board .nbllm-field input, .nbllm-board .nbllm-field select,
 .nbllm-board .nbllm-field textarea { border-radius: 5px; width: 100%; font-size: 13px;
   flex: 0 0 auto; }
-.nbllm-actions { display: flex !important; gap: 8px; align-items: center; }
+.nbllm-board .nbllm-field select { height: 28px; padding: 0 24px 0 8px; line-height: 26px; }
+.nbllm-actions { gap: 8px; }
 .nbllm-actions .widget-html { flex: 1 1 auto; }
 .nbllm-answer { border-left: 3px solid var(--nbllm-accent); padding-left: 12px !important; }
 .nbllm-answer:empty { display: none; }

@@ -1,0 +1,256 @@
+"""The dashboard without a browser: what it shows, what its buttons do, what it leaves behind."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import threading
+import time
+import weakref
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import ipywidgets
+import pytest
+from IPython.core.interactiveshell import InteractiveShell
+
+from nbllm.core.errors import EngineError
+from nbllm.core.model_manager import ModelManager
+from nbllm.notebook.dashboard.board import Dashboard
+from nbllm.notebook.dashboard.playground import AnswerArea
+from nbllm.notebook.dashboard.widgets import close_tree
+from nbllm.notebook.magics import load, unload
+from nbllm.testing import FakeOpener, fake_info
+
+INSTANCES = ipywidgets.widgets.widget._instances
+
+
+def until(condition: Callable[[], object], seconds: float = 10) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.01)
+
+
+class Page:
+    """A dashboard and who looks at it; what a page would send is done by hand."""
+
+    def __init__(self, **fake: Any) -> None:
+        self.opener = FakeOpener(**fake)
+        self.manager = ModelManager(
+            [fake_info("tiny"), fake_info("<b>evil</b>")], open_model=self.opener
+        )
+        self.board = Dashboard(self.manager, tick_seconds=0.2)
+
+    def look(self) -> None:
+        self.board._repr_mimebundle_()
+        self.board.widget._view_count = 1
+        until(lambda: "tiny" in self.text)
+
+    @property
+    def text(self) -> str:
+        """All that is shown of the board."""
+        return "\n".join(widget.value for widget in walk(self.board.widget, ipywidgets.HTML)[1:])
+
+    def buttons(self, words: str) -> list[Any]:
+        return [
+            button
+            for button in walk(self.board.widget, ipywidgets.Button)
+            if button.description == words and "nbllm-hidden" not in button._dom_classes
+        ]
+
+    def press(self, words: str, index: int = 0) -> None:
+        until(lambda: len(self.buttons(words)) > index)
+        self.buttons(words)[index].click()
+
+    def input(self, name: str) -> Any:
+        return self.board._playground.inputs[name]
+
+    @property
+    def answer(self) -> str:
+        outputs = walk(self.board._playground.answer.widget, ipywidgets.Output)
+        return "".join(o.outputs[0]["data"]["text/plain"] for o in outputs if o.outputs)
+
+    def close(self) -> None:
+        self.board.close()
+        asyncio.run(self.manager.aclose())
+
+
+def walk(widget: Any, kind: type) -> list[Any]:
+    found = [widget] if isinstance(widget, kind) else []
+    for child in getattr(widget, "children", ()):
+        found += walk(child, kind)
+    return found
+
+
+@pytest.fixture
+def open_page() -> Iterator[Callable[..., Page]]:
+    pages: list[Page] = []
+
+    def open_one(**fake: Any) -> Page:
+        pages.append(Page(**fake))
+        pages[-1].look()
+        return pages[-1]
+
+    yield open_one
+    for page in pages:
+        page.close()
+
+
+def test_models_are_loaded_pinned_and_unloaded_by_their_buttons(open_page) -> None:
+    page = open_page(load_seconds=0.2)
+    page.press("Load")
+    until(lambda: page.manager.list_loaded_models())
+    page.press("Pin")
+    until(lambda: page.manager.list_statuses()[0].pinned)
+    page.press("Unpin")
+    until(lambda: not page.manager.list_statuses()[0].pinned)
+    page.press("Unload")
+    until(lambda: not page.manager.list_loaded_models())
+    assert "Loaded" in page.text
+
+
+def test_names_are_escaped_everywhere(open_page) -> None:
+    page = open_page(text="Hello.")
+    assert "&lt;b&gt;evil&lt;/b&gt;" in page.text
+    page.input("model").value = "<b>evil</b>"
+    page.input("prompt").value = "Hi"
+    page.press("Send")
+    until(lambda: "wrote" in page.text)
+    assert "<b>evil" not in page.text
+
+
+def test_the_playground_streams_and_says_how_it_was(open_page) -> None:
+    page = open_page(text="one two three")
+    page.input("model").value = "tiny"
+    page.input("prompt").value = "Count."
+    page.input("system").value = "Be brief."
+    page.input("max_tokens").value = "2"
+    page.press("Send")
+    until(lambda: "2 tokens" in page.text)
+    assert page.answer == "one two"
+    (request,) = page.opener.opened[0].requests
+    assert [message.text for message in request.messages] == ["Be brief.", "Count."]
+    assert not page.board._playground._send.disabled
+
+
+@pytest.mark.parametrize("button", [0, 1], ids=["request", "playground"])
+def test_both_stop_buttons_keep_what_has_come(open_page, button: int) -> None:
+    page = open_page(text="word " * 5000, token_seconds=0.005)
+    page.input("model").value = "tiny"
+    page.input("prompt").value = "Go on."
+    page.input("max_tokens").value = ""
+    page.press("Send")
+    until(lambda: page.answer and len(page.buttons("Stop")) == 2)
+    page.press("Stop", button)
+    until(lambda: "stopped" in page.text)
+    assert page.answer.startswith("word")
+    assert [record.stopped for record in page.manager.history] == [True]
+    until(lambda: "Nothing runs" in page.text)
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "told"),
+    [
+        ("max_tokens", "many", "max_tokens"),
+        ("temperature", "-1", "at least 0"),
+        ("prompt", " ", "write"),
+    ],
+)
+def test_what_cannot_be_sent_is_told(open_page, field: str, value: str, told: str) -> None:
+    page = open_page()
+    page.input("prompt").value = "Hi"
+    page.input(field).value = value
+    page.press("Send")
+    until(lambda: told in page.text)
+
+
+def test_failures_are_told_and_the_partial_answer_stays(open_page) -> None:
+    page = open_page(text="one two three", error=EngineError("tiny", "it <broke>"), fail_after=2)
+    page.input("model").value = "tiny"
+    page.input("prompt").value = "Hi"
+    page.press("Send")
+    until(lambda: "it &lt;broke&gt;" in page.text)
+    assert page.answer == "one two"
+
+
+def test_it_rests_while_nobody_looks_and_wakes_again(open_page) -> None:
+    page = open_page()
+    page.board.widget._view_count = 0
+    until(lambda: not page.board.ticking)
+    page.board.widget._view_count = 1
+    assert page.board.ticking
+
+
+def test_a_view_that_does_not_change_sends_nothing(open_page) -> None:
+    page = open_page()
+    until(lambda: "2 min ago" in page.text)
+    changes: list[Any] = []
+    for widget in walk(page.board._models.widget, ipywidgets.HTML):
+        widget.observe(changes.append, "value")
+    time.sleep(1)
+    assert changes == []
+
+
+def test_a_hundred_dashboards_leave_nothing_behind() -> None:
+    manager = ModelManager([fake_info("tiny")], open_model=FakeOpener())
+    Dashboard(manager).close()
+    gc.collect()
+    widgets, threads = len(INSTANCES), threading.active_count()
+    boards = []
+    for _ in range(100):
+        board = Dashboard(manager)
+        board._repr_mimebundle_()
+        assert len(INSTANCES) > widgets + 50
+        board.close()
+        boards.append(weakref.ref(board))
+    del board
+    gc.collect()
+    assert len(INSTANCES) == widgets
+    assert threading.active_count() == threads
+    assert not any(each() for each in boards)
+
+
+def test_the_magic_shows_one_dashboard_until_it_is_closed(shell: InteractiveShell) -> None:
+    manager = ModelManager([fake_info("tiny")], open_model=FakeOpener())
+    load(shell, lambda: manager)
+    board = shell.run_line_magic("llm_dashboard", "")
+    assert shell.run_line_magic("llm_dashboard", "") is board
+    data, _ = shell.display_formatter.format(board)
+    assert "application/vnd.jupyter.widget-view+json" in data
+    board.close()
+    board.close()
+    assert shell.display_formatter.format(board)[0] == {"text/plain": "<Dashboard, closed>"}
+    again = shell.run_line_magic("llm_dashboard", "")
+    unload(shell)
+    assert again.closed
+
+
+def test_long_answers_are_sent_at_linear_cost() -> None:
+    now = [0.0]
+    area = AnswerArea(clock=lambda: now[0])
+    sent: list[int] = []
+    paragraph = "A paragraph of some words.\n\n"
+    whole = ""
+    seen: set[str] = set()
+    for _ in range(2_000):
+        now[0] += 0.1
+        area.add(paragraph)
+        whole += paragraph
+        last = area.widget.children[-1]
+        if last.model_id not in seen:
+            seen.add(last.model_id)
+            last.observe(lambda change: sent.append(len(str(change["new"]))), "outputs")
+    area.finish(whole)
+    shown = [child.outputs[0]["data"]["text/plain"] for child in area.widget.children]
+    assert shown == [whole]
+    assert sum(sent) < 60 * len(whole)
+    close_tree(area.widget)
+
+
+def test_markup_of_models_is_made_safe() -> None:
+    area = AnswerArea()
+    area.finish("<script>alert(1)</script>")
+    (child,) = area.widget.children
+    assert "<script>" not in child.outputs[0]["data"]["text/markdown"]
+    close_tree(area.widget)
