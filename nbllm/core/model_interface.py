@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, get_args
 
 from nbllm.core.errors import InvalidOptionError, NbllmError, UnsupportedError
@@ -30,6 +32,8 @@ if TYPE_CHECKING:
     from nbllm.core.activity import Activity
 
 __all__ = ["ModelInterface", "to_messages"]
+
+_SEEDS = 2**63
 
 
 class ModelInterface(ABC):
@@ -108,6 +112,39 @@ class ModelInterface(ABC):
                 if isinstance(event, Completed):
                     return event.result
         raise NbllmError(f"{self.name}: the stream ended without a result; this is a bug of nbllm")
+
+    async def generate_many(
+        self,
+        prompt: PromptLike,
+        n: int,
+        *,
+        system: str | None = None,
+        options: GenerationOptions | None = None,
+        **overrides: Any,
+    ) -> list[GenerationResult]:
+        """``n`` answers to one prompt, which a local model reads only once.
+
+        With a ``seed`` the answers draw with it and the numbers that follow it. Takes and raises
+        the same as ``stream``; the first failure ends the others.
+        """
+        if not isinstance(n, int) or n < 1:
+            raise InvalidOptionError("n", f"{n!r} is not a number of answers")
+        asked = (options or GenerationOptions()).merged(options_from(overrides))
+        seed = self.info.options.merged(asked).seed
+        one_each = [
+            asked if seed is None else replace(asked, seed=(seed + number) % _SEEDS)
+            for number in range(n)
+        ]
+        tasks = [
+            asyncio.ensure_future(self.generate(prompt, system=system, options=options))
+            for options in one_each
+        ]
+        try:
+            return await asyncio.gather(*tasks)
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
 
     async def tokenize(self, text: str) -> list[int]:
         """The tokens of ``text`` alone, without a chat template."""

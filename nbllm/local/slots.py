@@ -65,7 +65,7 @@ class Slots:
         shared = shared_length(donor.tokens, task.tokens)
         stays = donor.task is None and 2 * shared >= donor.prompt_length
         slot = donor if stays else min(free, key=lambda slot: (len(slot.tokens) > 0, slot.used))
-        if slot is not donor:
+        if not stays:
             self._keep(slot)
         if self._restore(task, slot, shared) or slot is donor or not self._model.can_copy_prefix:
             self.cut(slot, self._usable(slot, task))
