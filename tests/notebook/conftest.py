@@ -101,10 +101,15 @@ class Kernel:
         self._client.start_channels()
         self._client.wait_for_ready(timeout=60)
 
-    def run(self, code: str, *, interrupt_when_shown: str | None = None) -> Ran:
-        """Run a cell, and interrupt it as soon as it has shown the given text."""
+    def run(
+        self, code: str, *, interrupt_when_shown: str | None = None, cell: str | None = None
+    ) -> Ran:
+        """Run a cell, and interrupt it as soon as it has shown the given text.
+
+        ``cell`` is its id, as JupyterLab tells it to the kernel.
+        """
         began = time.monotonic()
-        request = self._client.execute(code)
+        request = self._send(code, cell)
         messages: list[tuple[float, dict[str, Any]]] = []
         interrupted: float | None = None
         while True:
@@ -123,8 +128,22 @@ class Kernel:
         reply = self._client.get_shell_msg(timeout=10)["content"]
         return Ran(reply, messages, now - interrupted if interrupted else None)
 
-    def ok(self, code: str) -> Ran:
-        ran = self.run(code)
+    def _send(self, code: str, cell: str | None) -> str:
+        content = {
+            "code": code,
+            "silent": False,
+            "store_history": True,
+            "user_expressions": {},
+            "allow_stdin": False,
+            "stop_on_error": True,
+        }
+        metadata = {"cellId": cell} if cell else {}
+        message = self._client.session.msg("execute_request", content, metadata=metadata)
+        self._client.shell_channel.send(message)
+        return str(message["header"]["msg_id"])
+
+    def ok(self, code: str, *, cell: str | None = None) -> Ran:
+        ran = self.run(code, cell=cell)
         assert ran.reply["status"] == "ok", ran.contents("error", "stream")
         return ran
 
