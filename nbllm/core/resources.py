@@ -175,8 +175,12 @@ class EngineDevices:
     build: str
 
     def advice(self, gpus: Iterable[GpuInfo]) -> str | None:
-        """What to do so that it uses these GPUs; None where it does, or there are none."""
-        idle = next(iter(gpus), None)
+        """What to do so that it uses these GPUs; None where it does, or there are none.
+
+        Intel's graphics on the processor are not worth it: they read the memory no faster.
+        """
+        worthy = (gpu for gpu in gpus if not (gpu.vendor == "intel" and gpu.unified_memory))
+        idle = next(worthy, None)
         if idle is None or self.names:
             return None
         if self.supports_gpu:

@@ -559,6 +559,7 @@ def test_a_build_that_cannot_use_the_gpu_is_said_so(vendor: str, option: str) ->
     assert "finds none that it can use" in (blind or "")
     assert EngineDevices(("CUDA0",), supports_gpu=True, build="x").advice([here]) is None
     assert for_cpus.advice([]) is None
+    assert for_cpus.advice([replace(here, vendor="intel", unified_memory=True)]) is None
 
 
 def test_what_a_person_reads() -> None:
