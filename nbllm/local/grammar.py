@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import llama_cpp.llama_cpp as lib
@@ -12,10 +12,12 @@ import numpy as np
 from llama_cpp.llama_grammar import BuiltinRule, SchemaConverter
 from numpy.typing import NDArray
 
+from nbllm.local.output_format import OutputFormat
 from nbllm.local.vocabulary import Vocabulary
 
 __all__ = ["Candidates", "Grammar", "grammar_text"]
 
+_NO_FORM = OutputFormat()
 _ROW = np.dtype([("id", np.int32), ("logit", np.float32), ("p", np.float32)])
 
 
@@ -96,20 +98,75 @@ class _Converter(SchemaConverter):
         return added
 
 
-def grammar_text(options: Mapping[str, Any]) -> str | None:
+def grammar_text(options: Mapping[str, Any], form: OutputFormat = _NO_FORM) -> str | None:
     """The GBNF that an answer must follow, None where it is free.
 
-    Of a schema, the limits of numbers and the patterns of property names are left to the model.
-    Raises ``ValueError``.
+    It may reason first, as far as ``form`` knows reasoning. Of a schema, the limits of numbers
+    and the patterns of property names are left to the model. Raises ``ValueError``.
     """
-    text: str | None = options.get("grammar")
+    tools, choice = options.get("tools") or (), options.get("tool_choice") or "auto"
     schema = options.get("response_schema")
+    if tools and choice != "none" and (choice != "auto" or form.style == "generic"):
+        if schema is not None or options.get("grammar") is not None:
+            raise ValueError("an answer cannot follow both a schema and its tools; leave one out")
+        begin, end = _CALL_ENDS.get(form.style or "", ("", ""))
+        return _schema_grammar(_calls_schema(tools, choice, form), form, begin, end)
     if schema is None:
-        return text
+        return options.get("grammar")
+    return _schema_grammar(schema, form, "", "")
+
+
+_CALL_ENDS = {"tags": ("<tool_call>\n", "\n</tool_call>"), "mistral": ("[TOOL_CALLS][", "]")}
+
+
+def _schema_grammar(schema: Any, form: OutputFormat, begin: str, end: str) -> str:
     converter = _Converter(prop_order={}, allow_fetch=False, dotall=False, raw_pattern=False)  # type: ignore[no-untyped-call]
     try:
-        converter.visit(converter.resolve_refs(schema, "schema"), "")  # type: ignore[no-untyped-call]
+        answer: str = converter.visit(converter.resolve_refs(schema, "schema"), "answer")  # type: ignore[no-untyped-call]
     except (KeyError, TypeError, AttributeError, RecursionError, AssertionError) as error:
         raise ValueError(f"no grammar can be made of this response_schema: {error}") from None
-    grammar: str = converter.format_grammar()  # type: ignore[no-untyped-call]
-    return grammar
+    rules: str = converter.format_grammar()  # type: ignore[no-untyped-call]
+    parts = [_thought(form), _literal(begin), answer, _literal(end)]
+    return f"{rules}\nroot ::= {' '.join(filter(None, parts))}\n"
+
+
+def _thought(form: OutputFormat) -> str:
+    """Reasoning up to its mark: to be finished where it is open already, else as it likes."""
+    block = form.thinking or next((b for b in form.blocks if b.kind == "reasoning"), None)
+    if block is None:
+        return ""
+    first, second = block.close[0], block.close[1]
+    body = f"([^{first}] | {_literal(first)} [^{second}])* {_literal(block.close)} [\\n]*"
+    return f"({body})" if form.thinking else f"({_literal(block.open)} {body})?"
+
+
+def _literal(text: str) -> str:
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
+    return f'"{escaped}"' if text else ""
+
+
+def _calls_schema(tools: Sequence[Any], choice: str, form: OutputFormat) -> dict[str, Any]:
+    """A schema of one call, or of a response where a call is not asked for."""
+    offered = [tool["function"] for tool in tools]
+    wanted = [tool for tool in offered if choice in ("auto", "required", tool["name"])]
+    if not wanted:
+        raise ValueError(f"tool_choice: there is no tool {choice!r}")
+    key = "parameters" if form.style == "llama" else "arguments"
+    calls = [_record(name={"const": tool["name"]}, **{key: tool["parameters"]}) for tool in wanted]
+    call: dict[str, Any] = {"anyOf": calls}
+    if form.style != "generic":
+        return call
+    wrapped = _record(tool_call=call)
+    return wrapped if choice != "auto" else {"anyOf": [wrapped, _record(response=_TEXT)]}
+
+
+_TEXT = {"type": "string"}
+
+
+def _record(**properties: Any) -> dict[str, Any]:
+    return {
+        "type": "object",
+        "properties": properties,
+        "required": list(properties),
+        "additionalProperties": False,
+    }

@@ -9,6 +9,7 @@ from dataclasses import replace
 from importlib.util import find_spec
 from typing import Any
 
+from nbllm.core.answer import Answer
 from nbllm.core.errors import (
     ContextLengthError,
     EngineBusyError,
@@ -34,24 +35,22 @@ from nbllm.core.types import (
     FinishReason,
     GenerationRequest,
     GenerationResult,
-    Message,
     ModelInfo,
     PromptLike,
     PromptProgress,
-    ReasoningPart,
     TextDelta,
-    TextPart,
     Timings,
     TokenCount,
     TokenLogprob,
     Usage,
-    VendorPart,
 )
 from nbllm.local.channel import Channel
 from nbllm.local.dry_runs import load_frame
 from nbllm.local.gguf import model_info_from_gguf
+from nbllm.local.output_format import OutputFormat, OutputParser
 from nbllm.local.plans import make_plan, settled
 from nbllm.local.protocol import Frame
+from nbllm.local.turns import tool_frames, turn_frames
 from nbllm.local.worker_process import describe_exit
 
 __all__ = ["LlamaCppModel", "open_model"]
@@ -71,12 +70,14 @@ _OPTIONS = {
     "response_schema",
     "logit_bias",
     "logprobs",
+    "tools",
+    "tool_choice",
+    "reasoning_effort",
     "priority",
     "on_full",
     "prompt_lookup",
     *ENGINE_OPTIONS,
 }
-_UNDERSTOOD = (TextPart, ReasoningPart, VendorPart)  # what is not text in them is left out
 _HTTP_OPTIONS = ("connect_timeout", "first_token_timeout", "stall_timeout", "max_retry_seconds")
 
 
@@ -145,8 +146,10 @@ class LlamaCppModel(ModelInterface):
             raise UnsupportedError(self.name, f"it cannot write text: it is {kind}{use}")
         started = time.perf_counter()
         first_text: float | None = None
-        text: list[str] = []
-        body = {"messages": self._turns(request.messages), "options": self._options(request)}
+        answer, unsaid = Answer(), 0
+        parser = OutputParser(OutputFormat(), answer)
+        turns = turn_frames(self.name, request.messages)
+        body = {"messages": turns, "options": self._options(request)}
         stall_seconds = request.options.stall_timeout
         with self._channel.mailbox() as (number, mailbox):
             await asyncio.to_thread(self._worker.send, {"op": "generate", "id": number, **body})
@@ -155,15 +158,22 @@ class LlamaCppModel(ModelInterface):
                     if frame["op"] == "progress":
                         yield PromptProgress(frame["processed"], frame["total"], frame["cached"])
                         continue
+                    if frame["op"] == "prompt":
+                        parser = OutputParser(OutputFormat.from_frame(frame), answer)
+                        continue
                     if frame["op"] in ("failed", "exit"):
-                        raise self._error(frame, "".join(text))
+                        raise self._error(frame, answer.joined("text"))
                     if frame["text"]:
                         first_text = first_text or time.perf_counter()
-                        text.append(frame["text"])
-                        yield TextDelta(frame["text"], frame["tokens"])
-                    if frame["op"] == "done":
+                    unsaid += frame["tokens"]
+                    done = frame["op"] == "done"
+                    for event in parser.take(frame["text"], final=done):
+                        if isinstance(event, TextDelta):
+                            event, unsaid = replace(event, tokens=unsaid), 0
+                        yield event
+                    if done:
                         clock = (started, first_text, time.perf_counter())
-                        yield Completed(self._result(frame, "".join(text), clock))
+                        yield Completed(self._result(frame, answer, clock))
                         return
 
     async def tokenize(self, text: str) -> list[int]:
@@ -178,7 +188,7 @@ class LlamaCppModel(ModelInterface):
 
     async def count_tokens(self, prompt: PromptLike, *, system: str | None = None) -> TokenCount:
         """The tokens of ``prompt`` in the model's chat template."""
-        turns = self._turns(to_messages(prompt, system=system))
+        turns = turn_frames(self.name, to_messages(prompt, system=system))
         return TokenCount((await self._ask({"op": "count", "messages": turns}))["tokens"])
 
     async def _embed(self, texts: list[str]) -> Embeddings:
@@ -216,30 +226,22 @@ class LlamaCppModel(ModelInterface):
 
     # ------------------------------------------------------------ requests
 
-    def _turns(self, messages: Sequence[Message]) -> list[dict[str, str]]:
-        for message in messages:
-            if not all(isinstance(part, _UNDERSTOOD) for part in message.parts):
-                raise UnsupportedError(
-                    self.name, "local models take text only; use a cloud model for anything else"
-                )
-        return [{"role": message.role, "content": message.text} for message in messages]
-
     def _options(self, request: GenerationRequest) -> dict[str, Any]:
         values = request.options.set_values()
         for name in _HTTP_OPTIONS:
             values.pop(name, None)
+        values["tools"] = tool_frames(values.get("tools", ()))
         for name in values.keys() - _OPTIONS:
             raise UnsupportedError(self.name, f"local models have no option {name}; leave it out")
         return values
 
     def _result(
-        self, frame: Frame, text: str, clock: tuple[float, float | None, float]
+        self, frame: Frame, answer: Answer, clock: tuple[float, float | None, float]
     ) -> GenerationResult:
         started, first, ended = clock
-        return GenerationResult(
-            text=text,
-            model=self.name,
-            finish_reason=FinishReason(frame["reason"]),
+        answer.ended(FinishReason(frame["reason"]), frame["stop"] or frame["reason"])
+        return replace(
+            answer.result(self.info, frame["seed"]),
             usage=Usage(
                 prompt_tokens=frame["prompt_tokens"],
                 completion_tokens=frame["completion_tokens"],
@@ -253,8 +255,6 @@ class LlamaCppModel(ModelInterface):
                 decode_seconds=frame["decode_seconds"],
                 total_seconds=ended - started,
             ),
-            seed=frame["seed"],
-            raw_finish_reason=frame["stop"] or frame["reason"],
             device=self.info.device,
             logprobs=tuple(map(_logprob, frame["logprobs"] or ())),
         )

@@ -63,6 +63,22 @@ class OutputFormat:
     style: CallStyle | None = None
     thinking: Block | None = None
 
+    @classmethod
+    def from_frame(cls, frame: Mapping[str, Any]) -> OutputFormat:
+        """The format in a frame of the protocol."""
+        thinking = frame["thinking"]
+        blocks = tuple(BLOCKS[place] for place in frame["blocks"])
+        return cls(blocks, frame["style"], None if thinking is None else BLOCKS[thinking])
+
+    def to_frame(self) -> dict[str, Any]:
+        """What ``from_frame`` reads: blocks by their places in ``BLOCKS``."""
+        thinking = self.thinking and BLOCKS.index(self.thinking)
+        return {
+            "blocks": [BLOCKS.index(block) for block in self.blocks],
+            "style": self.style,
+            "thinking": thinking,
+        }
+
     @property
     def marks(self) -> set[str]:
         """The texts that may be special tokens, which must be written out for the parser."""
@@ -73,8 +89,11 @@ class OutputFormat:
         return {mark for text in texts for mark in _SPECIAL.findall(text)}
 
 
-def format_of(template: str, prompt: str, *, tools: bool) -> OutputFormat:
-    """The marks that ``template`` knows; ``prompt`` is what it made."""
+def format_of(template: str, prompt: str, *, tools: bool, knows_tools: bool = True) -> OutputFormat:
+    """The marks that ``template`` knows; ``prompt`` is what it made.
+
+    ``tools`` says that there are some, ``knows_tools`` that the template wrote them.
+    """
     known = [
         block
         for block in BLOCKS
@@ -82,7 +101,8 @@ def format_of(template: str, prompt: str, *, tools: bool) -> OutputFormat:
     ]
     end = prompt.rstrip()
     thinking = next((b for b in known if b.kind == "reasoning" and end.endswith(b.open)), None)
-    return OutputFormat(tuple(known), _style(template) if tools else None, thinking)
+    style = _style(template) if knows_tools else "generic"
+    return OutputFormat(tuple(known), style if tools else None, thinking)
 
 
 def _knows(template: str, block: Block) -> bool:
@@ -107,6 +127,12 @@ class OutputParser:
         self._block = form.thinking
         self._held = ""
         self._may_be_json = form.style in ("generic", "llama")  # as long as it has said nothing
+
+    def take(self, text: str, *, final: bool) -> Iterator[Event]:
+        """The events of another piece of text, and of the answer's end behind the last."""
+        yield from self.feed(text)
+        if final:
+            yield from self.finish()
 
     def feed(self, text: str) -> Iterator[Event]:
         """The events of another piece of text."""

@@ -27,6 +27,7 @@ loading    ``fraction``
 ready      ``context_length, parallel, threads, memory_bytes, mapped_bytes``, and
            ``can_write, is_reranker``: what the model is good for
 unloadable ``problem``; the worker leaves
+prompt     ``id, blocks, style, thinking``: what to look for in the answer (``output_format.py``)
 progress   ``id, processed, total, cached``
 step       ``texts``: id, new text, and the tokens that it took, of each answer
 done       ``id, text, tokens``: the last of a text, ``reason, stop, seed``, all the counts

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from nbllm.local.grammar import Candidates, Grammar, grammar_text
 from nbllm.local.logprobs import Logprobs
+from nbllm.local.output_format import OutputFormat
 from nbllm.local.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
@@ -60,13 +61,18 @@ _LIKELIEST = 512
 class Sampler:
     """Chooses the tokens of one answer; ``seed`` is the one it draws with.
 
+    ``form`` is that of the answer, whose reasoning no schema binds.
     ``logprobs`` records the log-probabilities where they are asked for; ``stop_tokens`` end the
     answer besides those of the vocabulary. Raises ``ValueError`` for options that no sampler
     can follow.
     """
 
     def __init__(
-        self, options: Mapping[str, Any], model: NativeModel, prompt: Sequence[int]
+        self,
+        options: Mapping[str, Any],
+        model: NativeModel,
+        prompt: Sequence[int],
+        form: OutputFormat = OutputFormat(),  # noqa: B008 - a value
     ) -> None:
         vocabulary = model.vocabulary
         self._model = model
@@ -75,7 +81,7 @@ class Sampler:
         self.stop_tokens = frozenset(_stop_tokens(options.get("stop_tokens", ()), vocabulary))
         top = options.get("logprobs")
         self.logprobs = None if top is None else Logprobs(vocabulary, top)
-        text = grammar_text(options)
+        text = grammar_text(options, form)
         if text is not None and (options.get("ignore_eos") or not vocabulary.ends):
             raise ValueError("an answer by a grammar ends with a token that ignore_eos forbids")
         biases = _biases(options, vocabulary)

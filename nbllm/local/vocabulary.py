@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -19,6 +19,7 @@ class Vocabulary:
         self.raw = lib.llama_model_get_vocab(model)
         self.size = int(lib.llama_vocab_n_tokens(self.raw))
         self._pieces: dict[int, bytes | None] = {}
+        self._written: set[int] = set()
 
     def __contains__(self, token: int) -> bool:
         return 0 <= token < self.size
@@ -76,11 +77,18 @@ class Vocabulary:
         """The bytes of ``tokens``, special ones included."""
         return b"".join(map(self.text, tokens))
 
+    def write_out(self, marks: Iterable[str]) -> None:
+        """Have ``piece`` give the text of these marks where they are special tokens."""
+        for mark in marks:
+            tokens = self.tokenize(mark, add_special=False, parse_special=True)
+            if len(tokens) == 1:
+                self._written.add(tokens[0])
+
     def piece(self, token: int) -> bytes | None:
         """The bytes that a generated token adds to the text; None for one that ends it."""
         if token not in self._pieces:
-            ends = lib.llama_vocab_is_eog(self.raw, token)
-            self._pieces[token] = None if ends else self._read(token, special=False)
+            ends, special = lib.llama_vocab_is_eog(self.raw, token), token in self._written
+            self._pieces[token] = None if ends else self._read(token, special=special)
         return self._pieces[token]
 
     def text(self, token: int) -> bytes:

@@ -20,12 +20,13 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, BinaryIO, NoReturn
 
 from nbllm.local import protocol
-from nbllm.local.chat import ChatTemplate, TemplateRefusalError
+from nbllm.local.chat import ChatTemplate, Prompt, TemplateRefusalError
 from nbllm.local.embedder import Embedder, Job, rerank_tokens
 from nbllm.local.engine import QUEUE_LIMIT, Engine
 from nbllm.local.loading import Settings
 from nbllm.local.lookup import Lookup
 from nbllm.local.native import NativeModel, NotLoadableError
+from nbllm.local.output_format import OutputFormat
 from nbllm.local.pace import Pace, Peers, cores_in_use, machine_busy_seconds
 from nbllm.local.prefixes import shared_length
 from nbllm.local.protocol import Frame
@@ -70,6 +71,7 @@ class Intake:
     def __init__(self, model: NativeModel, engine: Engine, outbox: Outbox) -> None:
         bos, eos = model.vocabulary.special_texts()
         self._template = ChatTemplate(model.chat_template, bos=bos, eos=eos)
+        model.vocabulary.write_out(self._template.all_marks)
         self._model, self._engine, self._outbox = model, engine, outbox
         self._embedder = Embedder(model, outbox.send)
 
@@ -90,23 +92,29 @@ class Intake:
             {"op": "failed", "id": frame["id"], "kind": kind, "problem": problem, **details}
         )
 
-    def _prompt_tokens(self, frame: Frame) -> list[int]:
-        text, add_special = self._template.render(frame["messages"])
-        return self._model.vocabulary.tokenize(text, add_special=add_special, parse_special=True)
+    def _tokens(self, prompt: Prompt) -> list[int]:
+        return self._model.vocabulary.tokenize(
+            prompt.text, add_special=prompt.add_special, parse_special=True
+        )
 
     def _generate(self, frame: Frame) -> None:
-        tokens, limit = self._prompt_tokens(frame), self._model.context_length
+        options = frame["options"]
+        tools = options.get("tools", ()) if options.get("tool_choice") != "none" else ()
+        effort = options.get("reasoning_effort")
+        prompt = self._template.render(frame["messages"], tools=tools, effort=effort)
+        tokens, limit = self._tokens(prompt), self._model.context_length
         if not tokens:
             self._refuse(frame, "engine", "the prompt is empty")
         elif len(tokens) >= limit:
             self._refuse(frame, "context", "", prompt_tokens=len(tokens), context_length=limit)
         else:
-            task = self._task(frame, tokens)
+            task = self._task(frame, tokens, prompt.form)
+            self._outbox.send({"op": "prompt", "id": frame["id"], **prompt.form.to_frame()})
             if not self._engine.submit(task):
                 task.sampler.close()
                 self._refuse(frame, "busy", "", waiting=QUEUE_LIMIT)
 
-    def _task(self, frame: Frame, tokens: list[int]) -> Task:
+    def _task(self, frame: Frame, tokens: list[int], form: OutputFormat) -> Task:
         options = frame["options"]
         shifts = options.get("on_full") == "shift"
         if shifts and not self._model.can_shift:
@@ -116,7 +124,7 @@ class Intake:
             frame["id"],
             tokens,
             options.get("max_tokens") or (sys.maxsize if shifts else self._model.context_length),
-            Sampler(options, self._model, tokens),
+            Sampler(options, self._model, tokens, form),
             TextAssembler(tuple(options.get("stop", ()))),
             background=options.get("priority") == "background",
             shifts=shifts,
@@ -133,7 +141,7 @@ class Intake:
         if not system:
             return _FIRST_TOKENS
         with suppress(TemplateRefusalError):
-            begin = self._prompt_tokens({"messages": system})
+            begin = self._tokens(self._template.render(system))
             return max(_FIRST_TOKENS, shared_length(begin, tokens))
         return _FIRST_TOKENS
 
@@ -142,7 +150,7 @@ class Intake:
         self._embedder.cancel(frame["id"])
 
     def _count(self, frame: Frame) -> Frame:
-        return {"tokens": len(self._prompt_tokens(frame))}
+        return {"tokens": len(self._tokens(self._template.render(frame["messages"])))}
 
     def _tokenize(self, frame: Frame) -> Frame:
         tokens = self._model.vocabulary.tokenize(

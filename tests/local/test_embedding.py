@@ -44,7 +44,9 @@ def write_reader(path: Path, pooling: gguf.PoolingType, **keys: bool) -> Path:
     writer.add_add_eos_token(True)
 
     def tensor(name: str, *shape: int) -> None:
-        writer.add_tensor(name, random.normal(0, 1 if "norm.weight" in name else 0.3, shape).astype(np.float32))
+        writer.add_tensor(
+            name, random.normal(0, 1 if "norm.weight" in name else 0.3, shape).astype(np.float32)
+        )
 
     tensor("token_embd.weight", TOKENS, WIDTH)
     tensor("token_types.weight", 2, WIDTH)

@@ -289,8 +289,8 @@ async def test_another_models_reasoning_is_left_out(model: LlamaCppModel) -> Non
 async def test_what_a_local_model_cannot_do_is_said(model: LlamaCppModel) -> None:
     with pytest.raises(UnsupportedError, match="text only"):
         await model.generate(Message("user", (ImagePart(data=b"x"),)))
-    with pytest.raises(UnsupportedError, match="reasoning_effort"):
-        await model.generate("Hi", reasoning_effort="high")
+    with pytest.raises(UnsupportedError, match="extra"):
+        await model.generate("Hi", extra={"a": 1})
     with pytest.raises(InvalidOptionError, match="temperature"):
         await model.generate("Hi", temprature=1)
     with pytest.raises(EngineError, match="empty text"):

@@ -21,6 +21,7 @@ from nbllm.local.loading import Settings
 from nbllm.local.native import NativeModel
 from nbllm.local.sampling import Sampler
 
+
 def settings_for(path: Path) -> Settings:
     return Settings(
         path=str(path),
