@@ -166,18 +166,25 @@ _ENDS = {
 }
 
 
-def to_markdown(conversation: Conversation) -> str:
-    """The conversation for reading; a model's HTML is shown as text, images as their size."""
-    head = [f"# {conversation.name}"]
+def to_markdown(conversation: Conversation, *, level: int = 1) -> str:
+    """The conversation for reading; a model's HTML is shown as text, images as their size.
+
+    ``level`` is that of its heading.
+    """
+    head = [f"{'#' * level} {conversation.name}"]
     if conversation.system:
         head += ["**System**", safe_markdown(conversation.system)]
     if conversation.summary:
         head += ["**Summary of the oldest turns**", safe_markdown(conversation.summary.text)]
-    turns = (_turn_to_markdown(n, turn) for n, turn in enumerate(conversation.turns, 1))
+    marks = "#" * (level + 1)
+    turns = (
+        f"{marks} {number}. You\n\n{_turn_to_markdown(turn)}"
+        for number, turn in enumerate(conversation.turns, 1)
+    )
     return "\n\n".join([*head, *turns]) + "\n"
 
 
-def _turn_to_markdown(number: int, turn: Turn) -> str:
+def _turn_to_markdown(turn: Turn) -> str:
     notes = [turn.model, _ENDS.get(turn.finish_reason, "")]
     if turn.is_stale:
         notes.append("answered before an earlier turn was changed")
@@ -185,7 +192,6 @@ def _turn_to_markdown(number: int, turn: Turn) -> str:
     answer = [_message_to_markdown(turn.answer)] if turn.answer else []
     return "\n\n".join(
         [
-            f"## {number}. You",
             _message_to_markdown(turn.question),
             f"**Answer**{f' ({told})' if told else ''}",
             *answer,

@@ -39,7 +39,7 @@ class Transcript:
         return to_markdown(self.conversation)
 
     def _repr_markdown_(self) -> str:
-        return to_markdown(self.conversation)
+        return to_markdown(self.conversation, level=3)
 
 
 def chats_table(chats: Chats, notes: Iterable[str] = ()) -> Table:

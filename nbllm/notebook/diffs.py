@@ -9,9 +9,11 @@ __all__ = ["diff_bundle", "unified"]
 
 # Half transparent, so that the theme's own colours of text stay legible in light and dark.
 _BACKGROUNDS = {"+": "rgba(46, 160, 67, 0.25)", "-": "rgba(248, 81, 73, 0.25)"}
+_BLOCK_STYLE = (
+    "margin: 0.3em 0 0.6em 0; padding: 0; overflow-x: auto; background: transparent; "
+    "font-size: var(--jp-code-font-size, 0.9em); line-height: 1.4"
+)
 _HUNK_STYLE = "color: var(--jp-ui-font-color2, GrayText)"
-_ANSI = {"+": "\x1b[32m", "-": "\x1b[31m", "@": "\x1b[36m"}
-_PLAIN = "\x1b[0m"
 _HEADS = ("--- ", "+++ ")
 
 
@@ -28,18 +30,12 @@ def unified(before: str, after: str, *, name: str = "cell") -> str:
 
 
 def diff_bundle(diff: str) -> dict[str, str]:
-    """``diff`` for a notebook and as plain text; a terminal colours it itself."""
+    """``diff`` for a notebook, and as plain text."""
     rows = "".join(map(_row, diff.splitlines()))
-    style = "line-height: 1.4; padding: 0.4em 0; overflow-x: auto; background: transparent"
     return {
-        "text/html": f'<pre class="nbllm-diff" style="{style}">{rows}</pre>',
+        "text/html": f'<pre class="nbllm-diff" style="{_BLOCK_STYLE}">{rows}</pre>',
         "text/plain": diff,
     }
-
-
-def coloured(diff: str) -> str:
-    """``diff`` for a terminal; it must hold no control characters of its own."""
-    return "\n".join(_coloured(line) for line in diff.splitlines())
 
 
 def _row(line: str) -> str:
@@ -51,8 +47,3 @@ def _row(line: str) -> str:
     attribute = f' style="{style}"' if style else ""
     # A line of its own for each, so that the colour reaches from edge to edge.
     return f"<div{attribute}>{text}</div>"
-
-
-def _coloured(line: str) -> str:
-    colour = "" if line.startswith(_HEADS) else _ANSI.get(line[:1], "")
-    return f"{colour}{line}{_PLAIN}" if colour else line

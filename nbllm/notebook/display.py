@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Protocol
 from IPython.core.displaypub import CapturingDisplayPublisher, DisplayPublisher
 
 from nbllm.notebook.bundles import Bundle, Ending
+from nbllm.notebook.cells import cell_source
 from nbllm.notebook.markdown_view import BackgroundView, MarkdownView
 from nbllm.notebook.plain_views import FinalView, SilentView, TerminalView
 
@@ -55,7 +56,7 @@ def open_view(shell: InteractiveShell, magic: str) -> View:
         return FinalView(publisher)
     if type(publisher) is DisplayPublisher:
         return TerminalView(sys.stdout)
-    return MarkdownView(publisher, is_alone=_is_alone(_cell_source(shell), magic))
+    return MarkdownView(publisher, is_alone=_is_alone(cell_source(shell), magic))
 
 
 def open_background_view(shell: InteractiveShell) -> View:
@@ -64,14 +65,6 @@ def open_background_view(shell: InteractiveShell) -> View:
     if isinstance(publisher, CapturingDisplayPublisher) or type(publisher) is DisplayPublisher:
         return SilentView()
     return BackgroundView(publisher)
-
-
-def _cell_source(shell: InteractiveShell) -> str:
-    """The source of the cell that the front end runs now; "" where the kernel does not tell."""
-    get_parent = getattr(shell, "get_parent", None)
-    request = get_parent() if get_parent is not None else None
-    content = request.get("content") if isinstance(request, dict) else None
-    return str(content.get("code", "")) if isinstance(content, dict) else ""
 
 
 def _is_alone(source: str, magic: str) -> bool:
