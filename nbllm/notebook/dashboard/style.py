@@ -17,6 +17,7 @@ STYLE = """<style>
 }
 .nbllm-board .widget-html, .nbllm-board .widget-html-content { height: auto; min-height: 0;
   line-height: 1.45; margin: 0; width: 100%; min-width: 0; overflow: visible; font-size: 13px; }
+.nbllm-board .widget-html:has(> .widget-html-content:empty) { display: none; }
 .nbllm-board .widget-box { overflow: visible; margin: 0; }
 .nbllm-board b { font-weight: 600; font-variant-numeric: tabular-nums; }
 .nbllm-board .nbllm-soft { color: var(--nbllm-soft); }
@@ -70,7 +71,7 @@ STYLE = """<style>
 .nbllm-s4 { color: #b07a00; } .nbllm-s5 { color: #7a7a7a; }
 .nbllm-row { gap: 8px; padding: 7px 0 !important; border-top: 1px solid var(--nbllm-line); }
 .nbllm-row .widget-html { flex: 1 1 auto; }
-.nbllm-cells { display: grid; grid-template-columns: minmax(0, 1.2fr) minmax(0, 1fr); gap: 2px 12px;
+.nbllm-cells { display: grid; grid-template-columns: minmax(0, 1.7fr) minmax(0, 1fr); gap: 2px 12px;
   align-items: center; }
 .nbllm-cells > div { min-width: 0; overflow: hidden; text-overflow: ellipsis;
   white-space: nowrap; font-variant-numeric: tabular-nums; }
