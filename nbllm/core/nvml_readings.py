@@ -108,9 +108,9 @@ def reading(
     def ask(question: Callable[[Any], _Value]) -> _Value | None:
         return value_or_none(pynvml, lambda: question(device.whole))
 
-    limit = ask(pynvml.nvmlDeviceGetEnforcedPowerLimit)
-    bus = ask(pynvml.nvmlDeviceGetPciInfo)
     identity = device.identity
+    limit = None if identity.is_instance else ask(pynvml.nvmlDeviceGetEnforcedPowerLimit)
+    bus = ask(pynvml.nvmlDeviceGetPciInfo)
     return GpuInfo(
         index=identity.index,
         mig_index=identity.mig_index,

@@ -34,6 +34,7 @@ __all__ = [
     "Resources",
 ]
 
+_LIVE_SECONDS = 1.0  # a view that stands still for longer looks broken
 _Value = TypeVar("_Value")
 _Found: TypeAlias = tuple[GpuSource, Answer[GpuFindings]]
 
@@ -82,7 +83,7 @@ class ResourceDetector:
         )
 
     def sample(self) -> ResourceSample:
-        """The state of this moment, for views that follow it: some milliseconds, no more.
+        """The state of this moment, for views that follow it: at most 5 ms (on a Mac some 30).
 
         What the drivers need stays open between samples, until the detector is closed or gone.
         """
@@ -92,7 +93,7 @@ class ResourceDetector:
         gpus = [
             gpu
             for source, first in self._followed
-            for gpu in renumbered(self._ask(source.what, source.live, lambda: ()).value, first)
+            for gpu in renumbered(self._follow(source), first)
         ]
         return ResourceSample(
             time=time.monotonic(),
@@ -133,6 +134,10 @@ class ResourceDetector:
             doors = self._side_doors
             found += [(one, self._ask(one.what, one.find, GpuFindings)) for one in doors]
         return found
+
+    def _follow(self, source: GpuSource) -> tuple[GpuInfo, ...]:
+        limit = min(self._time_limit_seconds, _LIVE_SECONDS)
+        return answer_within(limit, source.what, source.live, lambda: ()).value
 
     def _ask(
         self, what: str, question: Callable[[], _Value], otherwise: Callable[[], _Value]

@@ -31,11 +31,14 @@ def devices_table(resources: Resources) -> Table:
 
     ``attrs["notes"]`` holds those sentences.
     """
-    gpus = (*resources.gpus, *resources.hidden_gpus)
     rows = [
         _cpu_row(resources.cpu),
         _memory_row(resources.memory),
-        *(_gpu_row(gpu, resources) for gpu in gpus),
+        *(
+            _gpu_row(gpu, resources, _use(gpu, place, resources))
+            for place, gpu in enumerate(resources.gpus)
+        ),
+        *(_gpu_row(gpu, resources, "nothing in this process") for gpu in resources.hidden_gpus),
     ]
     advice = resources.engine.advice(resources.gpus) if resources.engine else None
     return make_table(rows, _COLUMNS, notes=(*([advice] if advice else []), *resources.absences))
@@ -88,7 +91,7 @@ def _memory_row(memory: MemoryInfo) -> dict[str, Any]:
     }
 
 
-def _gpu_row(gpu: GpuInfo, resources: Resources) -> dict[str, Any]:
+def _gpu_row(gpu: GpuInfo, resources: Resources, use: str) -> dict[str, Any]:
     return {
         "device": gpu.label,
         "type": _type(gpu),
@@ -98,7 +101,7 @@ def _gpu_row(gpu: GpuInfo, resources: Resources) -> dict[str, Any]:
         "load (%)": None if gpu.utilization is None else gpu.utilization * 100,
         "temperature (°C)": gpu.temperature_celsius,
         "power (W)": gpu.power_watts,
-        "good for": _use(gpu, resources),
+        "good for": use,
         "details": _joined(_gpu_details(gpu)),
     }
 
@@ -109,10 +112,9 @@ def _type(gpu: GpuInfo) -> str:
     return "GPU, unified memory" if gpu.unified_memory else "GPU"
 
 
-def _use(gpu: GpuInfo, resources: Resources) -> str:
-    if gpu.hidden:
-        return "nothing in this process"
-    if resources.engine is not None and not resources.engine.names:
+def _use(gpu: GpuInfo, place: int, resources: Resources) -> str:
+    """llama.cpp numbers the GPUs that it can use in the same order."""
+    if resources.engine is not None and place >= len(resources.engine.names):
         return "nothing with this llama.cpp"
     free = resources.gpu_free_bytes(gpu)
     return "models" if free is None else f"models up to {size_words(free)}"

@@ -203,7 +203,7 @@ def test_cudas_variable_is_obeyed(detect: Detect, value: str, visible: list[int]
 SAMPLE = """
 import os, pathlib, time
 from nbllm.core.resource_detector import ResourceDetector
-detector = ResourceDetector(time_limit_seconds=float(os.environ.get("LIMIT", "10")))
+detector = ResourceDetector(time_limit_seconds=20)
 lost = pathlib.Path(os.environ["FAKE_NVML_LOST"])
 stuck = pathlib.Path(os.environ["FAKE_NVML_STUCK"])
 def names():
@@ -279,10 +279,10 @@ assert names() == []
 began = time.monotonic()
 for _ in range(5):
     assert names() == []
-assert time.monotonic() - began < 1, "nobody waits behind the question that hangs"
+assert time.monotonic() - began < 3, "nobody waits behind the question that hangs"
 detector.close()
 """
-    assert follow("two", script, LIMIT="0.5").count("init") == 2
+    assert follow("two", script).count("init") == 2
 
 
 def test_a_gpu_that_shares_the_main_memory_has_no_memory_of_its_own(detect: Detect) -> None:

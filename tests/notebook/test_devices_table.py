@@ -119,7 +119,9 @@ def test_a_build_without_gpus_is_told_with_the_remedy() -> None:
         assert "-DGGML_CUDA=on" in view
         assert "A problem." in view
     able = EngineDevices(("CUDA0",), supports_gpu=True, build="llama-cpp-python 0.3.36")
-    assert devices_table(replace(MACHINE, engine=able))["good for"][2].startswith("models up to")
+    use = devices_table(replace(MACHINE, engine=able))["good for"]
+    assert use[2] == "models up to 20.0 GiB"
+    assert use[3] == "nothing with this llama.cpp", "a build for CUDA does not see AMD's"
 
 
 def test_without_gpus_their_columns_are_not_shown() -> None:
