@@ -215,10 +215,10 @@ def names():
 def follow(run: Callable[..., str], tmp_path: Path) -> Callable[..., list[str]]:
     """Run a script with a detector; what the library has noted."""
 
-    def follow_on(kind: str, script: str, **variables: str) -> list[str]:
+    def follow_on(kind: str, script: str) -> list[str]:
         log = tmp_path / "log"
         files = {f"FAKE_NVML_{name}": str(tmp_path / name.lower()) for name in ("LOST", "STUCK")}
-        run(SAMPLE + script, FAKE_NVML=kind, FAKE_NVML_LOG=str(log), **files, **variables)
+        run(SAMPLE + script, FAKE_NVML=kind, FAKE_NVML_LOG=str(log), **files)
         return log.read_text().split()
 
     return follow_on
