@@ -40,15 +40,14 @@ class DrmSource:
         if sys.platform != "linux":
             return GpuFindings(absence="AMD's and Intel's GPUs are looked for on Linux only.")
         cards = list(cards_of(self._root))
-        shown, hidden = self._amd([card for card in cards if card.vendor_id == _AMD])
+        amd = [card for card in cards if card.vendor_id == _AMD]
         intel = [card for card in cards if card.vendor_id == _INTEL]
-        first = len(shown) + len(hidden)
-        shown += [_intel_gpu(self._root, first + place, card) for place, card in enumerate(intel)]
+        gpus = [*self._amd(amd), *self._intel(intel, first=len(amd))]
         return GpuFindings(
-            gpus=tuple(shown),
-            hidden=tuple(hidden),
+            gpus=tuple(gpu for gpu in gpus if not gpu.hidden),
+            hidden=tuple(gpu for gpu in gpus if gpu.hidden),
             problems=tuple(_problems(self._root, cards)),
-            absence=None if shown or hidden else "No AMD or Intel GPU: the kernel lists none.",
+            absence=None if gpus else "No AMD or Intel GPU: the kernel lists none.",
         )
 
     def live(self) -> tuple[GpuInfo, ...]:
@@ -61,7 +60,8 @@ class DrmSource:
     def close(self) -> None:
         """Nothing is open."""
 
-    def _amd(self, cards: list[DrmCard]) -> tuple[list[GpuInfo], list[GpuInfo]]:
+    def _amd(self, cards: list[DrmCard]) -> list[GpuInfo]:
+        """In the order in which HIP offers those that it may; the others at the end."""
         nodes = {node.pci_bus_id: node for node in _rocm_nodes(self._root)}
         order = list(nodes)
         cards.sort(key=lambda card: _place(card, order))
@@ -69,9 +69,16 @@ class DrmSource:
             _amd_gpu(self._root, place, card, nodes.get(card.pci_bus_id))
             for place, card in enumerate(cards)
         ]
-        choice = choose_rocm_devices([gpu.uuid for gpu in gpus], self._environ)
-        hidden = [replace(gpus[place], hidden=why) for place, why in choice.hidden.items()]
-        return [gpus[place] for place in choice.positions], hidden
+        within_reach = [gpu for gpu in gpus if not gpu.hidden]
+        choice = choose_rocm_devices([gpu.uuid for gpu in within_reach], self._environ)
+        return [
+            *(within_reach[place] for place in choice.positions),
+            *(replace(within_reach[place], hidden=why) for place, why in choice.hidden.items()),
+            *(gpu for gpu in gpus if gpu.hidden),
+        ]
+
+    def _intel(self, cards: list[DrmCard], first: int) -> list[GpuInfo]:
+        return [_intel_gpu(self._root, first + place, card) for place, card in enumerate(cards)]
 
 
 def _place(card: DrmCard, order: list[str]) -> int:
@@ -92,6 +99,28 @@ def _problems(root: Path, cards: list[DrmCard]) -> Iterator[str]:
             "ROCm cannot be used by this user, who may not open /dev/kfd. Join the group that "
             "may (often: sudo usermod -aG render,video $USER), and log in again."
         )
+
+
+def _obstacle(root: Path, card: DrmCard) -> str | None:
+    """Why this process cannot compute on a card that the kernel lists.
+
+    A container sees every card of the machine under ``/sys``, but has only the devices in
+    ``/dev/dri`` that it was given.
+    """
+    if card.driver == "radeon":
+        return "its driver, radeon, cannot compute"
+    node = next(iter(sorted(card.device.glob("drm/renderD*"))), None)
+    if node is None:
+        return None
+    if not (root / "dev/dri" / node.name).exists():
+        more = " --device /dev/kfd" if card.vendor_id == _AMD else ""
+        return f"/dev/dri/{node.name} is not here; a container gets it with --device /dev/dri{more}"
+    if not os.access(root / "dev/dri" / node.name, os.R_OK | os.W_OK):
+        return (
+            f"this user may not open /dev/dri/{node.name}; join the group that may (often: sudo "
+            "usermod -aG render $USER)"
+        )
+    return None
 
 
 # ---------------------------------------------------------------- AMD
@@ -134,6 +163,7 @@ def _amd_gpu(root: Path, index: int, card: DrmCard, node: _RocmNode | None) -> G
         power_limit_watts=card.power_limit_watts,
         pci_bus_id=card.pci_bus_id,
         architecture=node.architecture if node else None,
+        hidden=_obstacle(root, card),
         note="integrated: its VRAM is a part of the main memory" if is_integrated else None,
         **_moment(card),
     )
@@ -184,6 +214,7 @@ def _intel_gpu(root: Path, index: int, card: DrmCard) -> GpuInfo:
         vram_total_bytes=size,
         unified_memory=card.pci_bus_id.startswith("0000:00:"),  # on the processor itself
         pci_bus_id=card.pci_bus_id,
+        hidden=_obstacle(root, card),
         note=_INTEL_NOTE,
         **_moment(card),
     )

@@ -194,9 +194,34 @@ def test_without_permission_for_rocm_the_remedy_is_named(
 ) -> None:
     source = machine(RADEON)
     write(tmp_path, "dev/kfd", "")
-    assert source.find().problems == ()
+    write(tmp_path, "sys/class/drm/card0/device/drm/renderD128/dev", "226:128")
+    write(tmp_path, "dev/dri/renderD128", "")
+    found = source.find()
+    assert (len(found.gpus), found.problems) == (1, ())
     monkeypatch.setattr(os, "access", lambda *arguments: False)  # root may open everything
-    assert "usermod" in source.find().problems[0]
+    found = source.find()
+    assert "usermod" in found.problems[0]
+    assert "may not open /dev/dri/renderD128" in (found.hidden[0].hidden or "")
+
+
+def test_a_container_without_the_device_cannot_use_the_card(machine: Cards, tmp_path: Path) -> None:
+    source = machine(RADEON, INSTINCT, ARC, HIP_VISIBLE_DEVICES="0")
+    for number in (0, 2):
+        node_folder = f"sys/class/drm/card{number}/device/drm/renderD{128 + number}"
+        write(tmp_path, f"{node_folder}/dev", "")
+    found = source.find()
+    assert [gpu.name for gpu in found.gpus] == ["AMD Instinct MI210"], "ROCm counts what it may use"
+    assert [gpu.index for gpu in found.hidden] == [0, 2]
+    radeon, arc = (gpu.hidden or "" for gpu in found.hidden)
+    assert "--device /dev/dri --device /dev/kfd" in radeon
+    assert arc.endswith("--device /dev/dri")
+
+
+def test_an_old_driver_cannot_compute(machine: Cards) -> None:
+    old = {"uevent": "DRIVER=radeon\nPCI_ID=1002:6798\nPCI_SLOT_NAME=0000:01:00.0\n"}
+    found = machine(old).find()
+    assert found.gpus == ()
+    assert "radeon" in (found.hidden[0].hidden or "")
 
 
 def test_samples_read_what_changes(machine: Cards, tmp_path: Path) -> None:
