@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -61,13 +61,15 @@ class _Entry:
         if read["local"] and read.get("path", Path()).suffix == ".gguf":
             read.setdefault("model_type", UNREAD_TYPE)
         self._check_together(read)
+        folder = Path.cwd() if self.file is None else self.file.absolute().parent
         if "path" in read:
-            folder = Path.cwd() if self.file is None else self.file.absolute().parent
             read["path"] = folder / read["path"]
         if "options" in read:
             read["options"] = self._options("options", read["options"], GenerationOptions)
         if "load" in read:
-            read["load"] = self._options("load", read["load"], LoadOptions)
+            load = self._options("load", read["load"], LoadOptions)
+            paths = tuple((str(folder / path), scale) for path, scale in load.adapters or ())
+            read["load"] = replace(load, adapters=paths) if paths else load
         return ModelInfo(**read, config_file=self.file)
 
     def _check_json(self) -> None:
@@ -139,7 +141,10 @@ def entry_of(info: ModelInfo, folder: Path) -> dict[str, Any]:
     options = info.options.set_values()
     if "tools" in options:
         options["tools"] = [asdict(tool) for tool in options["tools"]]
-    for key, values in (("options", options), ("load", info.load.set_values())):
+    load = info.load.set_values()
+    if "adapters" in load:
+        load["adapters"] = {_written(Path(p), folder): scale for p, scale in load["adapters"]}
+    for key, values in (("options", options), ("load", load)):
         entry[key] = values
         if not values:
             del entry[key]

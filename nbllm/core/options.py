@@ -6,6 +6,7 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
+from pathlib import Path, PurePath
 from typing import Any, Literal, get_args
 
 from nbllm.core.errors import InvalidOptionError
@@ -213,7 +214,8 @@ class LoadOptions:
     seconds without a request the model is unloaded, cloud models too; without it, it stays until
     it is unloaded or its memory is needed for another. ``prefix_cache_mib`` is how much memory, in
     MiB, may keep prompts that had to leave the context, so that they are not read again (0, as
-    without it: none).
+    without it: none). ``adapters`` are LoRA files for this model with their scales, as pairs or as
+    a mapping; a path alone has the scale 1. They stay as long as the model is loaded.
     """
 
     device: str | None = None
@@ -225,8 +227,10 @@ class LoadOptions:
     parallel: int | None = None
     keep_alive: float | None = None
     prefix_cache_mib: int | None = None
+    adapters: tuple[tuple[str, float], ...] | None = None
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "adapters", _adapters(self.adapters))
         _check_number("keep_alive", self.keep_alive, 0, _MAX_KEEP_ALIVE_SECONDS)
         for name, (low, high) in _LOAD_RANGES.items():
             value = getattr(self, name)
@@ -252,6 +256,23 @@ class LoadOptions:
     def set_values(self) -> dict[str, Any]:
         """The options that are set, by name."""
         return {f.name: value for f in fields(self) if (value := getattr(self, f.name)) is not None}
+
+
+def _adapters(value: Any) -> tuple[tuple[str, float], ...] | None:
+    """Pairs of path and scale, from a mapping, pairs, or paths alone."""
+    if value is None:
+        return None
+    if isinstance(value, Mapping):
+        value = tuple(value.items())
+    listed = (value,) if isinstance(value, str | PurePath) else value
+    if not isinstance(listed, list | tuple):
+        raise InvalidOptionError("adapters", "give paths, or pairs of a path and a scale")
+    pairs = [(item, 1.0) if isinstance(item, str | PurePath) else tuple(item) for item in listed]
+    for pair in pairs:
+        if len(pair) != 2 or not isinstance(pair[0], str | PurePath) or not str(pair[0]):
+            raise InvalidOptionError("adapters", f"{pair!r} is not a path with a scale")
+        _check_number("adapters", pair[1], -100, 100)
+    return tuple((str(Path(path).expanduser()), float(scale)) for path, scale in pairs)
 
 
 _MAX_KEEP_ALIVE_SECONDS = 1e9

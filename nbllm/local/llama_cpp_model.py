@@ -103,6 +103,7 @@ class LlamaCppModel(ModelInterface):
             {
                 "op": "load",
                 "steady": self.info.load.threads is None,
+                "adapters": self.info.load.adapters or (),
                 "kept_bytes": (self.info.load.prefix_cache_mib or 0) * 2**20,
                 **load_frame(self.info, placement),
             }

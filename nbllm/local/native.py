@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import ctypes
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import llama_cpp.llama_cpp as lib
@@ -37,6 +37,8 @@ class NativeModel:
     def __init__(self, settings: Settings, on_progress: Callable[[float], None]) -> None:
         self._buffers = BufferSizes()
         self._callbacks: list[Any] = []
+        self._adapters: list[Any] = []
+        self._scales: list[float] = []
         self._abort_flag = ctypes.create_string_buffer(2)
         self._route_log()
         lib.llama_backend_init()
@@ -179,6 +181,28 @@ class NativeModel:
         room = (ctypes.c_uint8 * len(state)).from_buffer_copy(state)
         return bool(lib.llama_state_seq_set_data(self._context, room, len(state), sequence))
 
+    def use_adapters(self, adapters: Sequence[tuple[str, float]]) -> None:
+        """Lay LoRA adapters, each with its scale, over the weights. Raises ``NotLoadableError``."""
+        self._scales = [scale for _, scale in adapters]
+        for path, _ in adapters:
+            adapter = lib.llama_adapter_lora_init(self._model, path.encode())
+            if not adapter:
+                raise NotLoadableError(
+                    f"the adapter {path} cannot be used: it is no LoRA in a GGUF, or was made for "
+                    "another model than this"
+                )
+            self._adapters.append(adapter)
+        self._apply_adapters(self._context)
+
+    def _apply_adapters(self, context: Any) -> None:
+        count = len(self._adapters)
+        if count:
+            adapters = (lib.llama_adapter_lora_p_ctypes * count)()
+            for place, adapter in enumerate(self._adapters):
+                adapters[place] = ctypes.cast(adapter, lib.llama_adapter_lora_p_ctypes)
+            scales = (ctypes.c_float * count)(*self._scales)
+            lib.llama_set_adapters_lora(context, adapters, count, scales)
+
     # ------------------------------------------------------------ pooling
 
     @property
@@ -226,7 +250,9 @@ class NativeModel:
         params.abort_callback = lib.ggml_abort_callback()
         if self._pooling == lib.LLAMA_POOLING_TYPE_NONE:
             params.pooling_type = lib.LLAMA_POOLING_TYPE_MEAN
-        return self._make_context(params)
+        context = self._make_context(params)
+        self._apply_adapters(context)
+        return context
 
 
 def _nonempty_string_test(prototype: Any) -> Any:

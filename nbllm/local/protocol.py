@@ -7,8 +7,8 @@ the worker to a pipe that was its standard output. ``op`` names the message.
 to worker
 ========== =====================================================================================
 load       the fields of ``loading.Settings``, and ``steady``: whether fewer threads are used
-           while others need the cores, and ``kept_bytes`` for prompts outside the context; the
-           first message
+           while others need the cores, ``kept_bytes`` for prompts outside the context, and
+           ``adapters``, each a path and a scale; the first message
 generate   ``id, messages, options``; answered by progress, steps, and done or failed
 cancel     ``id``
 tokenize   ``id, text``; answered by reply ``tokens``

@@ -266,7 +266,9 @@ def _load(frame: Frame, outbox: Outbox) -> NativeModel:
             outbox.send({"op": "loading", "fraction": fraction})
 
     try:
-        return NativeModel(settings, report)
+        model = NativeModel(settings, report)
+        model.use_adapters(frame["adapters"])
+        return model
     except NotLoadableError as error:
         _leave(outbox, str(error))
 

@@ -369,3 +369,26 @@ def test_a_file_that_is_no_model_is_refused_before_the_engine_starts(
         load(page)
     with pytest.raises(ModelFileError):
         load(tmp_path / "absent.gguf")
+
+
+async def test_log_probabilities_come_with_the_tokens_they_belong_to(model: LlamaCppModel) -> None:
+    prompt = "Say: ééé, ééé, ééé 🦊"
+    result = await model.generate(prompt, temperature=0, max_tokens=24, logprobs=2)
+    assert len(result.logprobs) == result.usage.completion_tokens
+    written = b"".join(token.data or b"" for token in result.logprobs)
+    assert written.decode().startswith(result.text)
+    assert all(token.logprob == token.top[0].logprob for token in result.logprobs)
+    assert all(len(token.top) == 2 for token in result.logprobs)
+    assert (await model.generate("Hi", max_tokens=2)).logprobs == ()
+
+
+async def test_stop_tokens_and_the_end_that_is_ignored(model: LlamaCppModel) -> None:
+    greedy: dict[str, Any] = {"temperature": 0, "max_tokens": 40}
+    plain = await model.generate("What is 1+1?", **greedy)
+    assert plain.finish_reason is FinishReason.STOP
+    more = await model.generate("What is 1+1?", ignore_eos=True, **greedy)
+    assert more.finish_reason is FinishReason.LENGTH
+    assert more.text.startswith(plain.text)
+    short = await model.generate("What is 1+1?", stop_tokens=[" mathematics"], **greedy)
+    assert short.text == plain.text.partition(" mathematics")[0]
+    assert short.finish_reason is FinishReason.STOP

@@ -1,0 +1,73 @@
+"""LoRA adapters with random weights on the real model."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import gguf
+import numpy as np
+import pytest
+
+from nbllm.core.errors import InvalidOptionError, ModelLoadError
+from nbllm.core.model_config import load_config, save_config
+from nbllm.core.options import LoadOptions
+
+WIDTH, RANK = 576, 4
+GREEDY: dict[str, Any] = {"temperature": 0, "max_tokens": 12}
+
+
+def write_lora(path: Path, width: int = WIDTH) -> Path:
+    random = np.random.default_rng(5)
+    writer = gguf.GGUFWriter(path, "llama")
+    writer.add_type("adapter")
+    writer.add_string("adapter.type", "lora")
+    writer.add_float32("adapter.lora.alpha", float(RANK))
+    for layer in range(30):
+        name = f"blk.{layer}.attn_q.weight"
+        down, up = random.normal(0, 0.2, (2, RANK, width)).astype(np.float32)
+        writer.add_tensor(f"{name}.lora_a", down)
+        writer.add_tensor(f"{name}.lora_b", np.ascontiguousarray(up.T))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return path
+
+
+async def test_an_adapter_changes_answers_and_vectors_by_its_scale(
+    load: Any, model: Any, tmp_path: Path
+) -> None:
+    path = write_lora(tmp_path / "lora.gguf")
+    plain = await model.generate("Tell me a story.", **GREEDY)
+    off = load(adapters={path: 0.0})
+    assert (await off.generate("Tell me a story.", **GREEDY)).text == plain.text
+    full = load(adapters=str(path))
+    assert (await full.generate("Tell me a story.", **GREEDY)).text != plain.text
+    far = (await full.embed("A cat.")).vectors - (await off.embed("A cat.")).vectors
+    assert abs(far).max() > 0.01
+
+
+def test_an_adapter_for_another_model_is_refused(load: Any, tmp_path: Path) -> None:
+    other = write_lora(tmp_path / "other.gguf", width=64)
+    with pytest.raises(ModelLoadError, match=r"other\.gguf cannot be used.* another model"):
+        load(adapters=[other])
+
+
+def test_adapters_are_paths_with_scales_however_they_are_given(tmp_path: Path) -> None:
+    assert LoadOptions(adapters="a.gguf").adapters == (("a.gguf", 1.0),)  # type: ignore[arg-type]
+    assert LoadOptions(adapters={"a.gguf": 0.5}).adapters == (("a.gguf", 0.5),)  # type: ignore[arg-type]
+    with pytest.raises(InvalidOptionError, match="path with a scale"):
+        LoadOptions(adapters=[("a.gguf", 1, 2)])  # type: ignore[list-item]
+    with pytest.raises(InvalidOptionError, match="paths"):
+        LoadOptions(adapters=5)  # type: ignore[arg-type]
+    with pytest.raises(InvalidOptionError, match="not a number"):
+        LoadOptions(adapters={"a.gguf": "much"})  # type: ignore[arg-type]
+    entry = {"name": "m", "path": "m.gguf", "load": {"adapters": {"sub/a.gguf": 0.5}}}
+    file = tmp_path / "config.json"
+    file.write_text(json.dumps(entry), "utf-8")
+    (info,) = load_config(file)
+    assert info.load.adapters == ((str(tmp_path / "sub/a.gguf"), 0.5),)
+    save_config(file, [info])
+    assert json.loads(file.read_text("utf-8"))[0]["load"] == {"adapters": {"sub/a.gguf": 0.5}}
