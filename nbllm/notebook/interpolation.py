@@ -9,7 +9,8 @@ braces stay as they are, those of JSON, code and LaTeX. In particular these are 
 - texts, numbers, sets and dicts: ``{"a": 1}``, ``{1, 2}``
 - Python's own functions alone: ``{id}``, ``{type}``
 
-It is one pass: a value that contains braces is put in as it is.
+It is one pass: a value that contains braces is put in as it is. A value that seems to hold an
+API key is not put in.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
+from nbllm.core.config_secrets import looks_like_key
 from nbllm.core.types import ImagePart, TextPart
 from nbllm.notebook.expressions import Refused, evaluate, names_in, parsed
 
@@ -156,11 +158,14 @@ def _piece(
         value = evaluate(expression, variables)
         if conversion:
             value = _CONVERSIONS[conversion](value)
-        return format(value, spec) if conversion or spec else render(value)
+        piece = format(value, spec) if conversion or spec else render(value)
     except Refused as refused:
         raise _KeepBraces(str(refused)) from None
     except Exception as error:  # noqa: BLE001 - the user's objects may raise whatever they like
         raise _KeepBraces(f"{type(error).__name__}: {error}") from None
+    if isinstance(piece, str) and looks_like_key(piece):
+        raise _KeepBraces("there is what looks like an API key in its value")
+    return piece
 
 
 def _taken_apart(inside: str) -> tuple[ast.expr, str, str]:

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any, TypeAlias
 
+from nbllm.core.config_secrets import looks_like_key
 from nbllm.core.errors import InvalidOptionError
 from nbllm.core.images import image
 from nbllm.core.types import ImagePart
@@ -22,6 +23,7 @@ TABLE_BYTES = 4_000
 FILE_BYTES = 1 << 20
 _HEADS = (10, 5, 3, 1)
 _CELL_CHARACTERS = 60
+_PRIVATE_KEY = "PRIVATE KEY-----"
 _IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".gif", ".webp"}
 _MIN_PIXELS = 8
 
@@ -137,7 +139,10 @@ def read_file(path: str) -> Piece:
         raise InvalidOptionError(
             option, "a PDF is not read; put its text into a variable, with pypdf for example"
         )
-    return _decoded(data, option)
+    text = _decoded(data, option)
+    if _PRIVATE_KEY in text or (file.name.startswith(".env") and looks_like_key(text)):
+        raise InvalidOptionError(option, "the file holds a key, which is not sent to a model")
+    return text
 
 
 def _decoded(data: bytes, option: str) -> str:

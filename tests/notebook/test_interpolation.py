@@ -152,6 +152,14 @@ def test_a_pasted_text_cannot_do_harm(text: str) -> None:
     assert told.left or "open" in text or "eval" in text
 
 
+@pytest.mark.parametrize("text", ["{environment}", "{environment['KEY']}", "{environment!s:.40}"])
+def test_a_key_is_not_put_in(text: str) -> None:
+    told = interpolate(text, {"environment": {"KEY": "sk-abcdefghijklmnop"}})
+    assert told.text == text
+    assert "API key" in told.left[0].reason
+    assert "sk-" not in told.left[0].reason
+
+
 def test_functions_of_the_notebook_may_be_called() -> None:
     notebook = types.ModuleType("__main__")
     exec("def twice(n):\n    return 2 * n", notebook.__dict__)  # as a cell does

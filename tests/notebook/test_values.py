@@ -122,6 +122,8 @@ def test_files_are_read(tmp_path: Path) -> None:
         ("big.txt", b"x" * (2**20 + 1), "the file has 1.0 MiB, and a prompt takes 1 MiB at most"),
         ("fake.png", b"text", "neither PNG, JPEG, GIF nor WebP"),
         ("", None, "Is a directory"),
+        ("id_rsa", b"-----BEGIN RSA PRIVATE KEY-----", "holds a key, which is not sent"),
+        (".env", b"OPENAI_API_KEY=sk-abcdefghijkl", "holds a key, which is not sent"),
     ],
 )
 def test_a_file_that_cannot_be_taken_says_why(
