@@ -10,15 +10,28 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
 
 from nbllm import ModelManager
-from nbllm.core.errors import EngineCrashedError, ModelLoadError
+from nbllm.core.errors import (
+    EngineCrashedError,
+    EngineError,
+    EngineStalledError,
+    ModelLoadError,
+)
 from nbllm.core.openers import LoadControl
-from nbllm.core.types import LoadOptions, ModelInfo, TextDelta
+from nbllm.core.types import (
+    GenerationOptions,
+    LoadOptions,
+    ModelInfo,
+    PromptProgress,
+    TextDelta,
+)
 from nbllm.local.llama_cpp_model import LlamaCppModel, open_model
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="kills processes by POSIX signals")
@@ -201,3 +214,133 @@ async def test_fifty_loads_leak_no_descriptor_no_thread_and_no_memory(info: Mode
     assert own_threads() <= before[1]
     assert me.memory_info().rss - before[2] < 8 * 2**20
     assert len(workers()) == before[3]
+
+
+# -------------------------------------------------------------------------------- every phase
+
+LONG = "The quick brown fox jumps over the lazy dog. " * 60
+
+
+async def first_event(model: LlamaCppModel, kind: type, prompt: str, **options: Any) -> None:
+    async for event in model.stream(prompt, **options):
+        if isinstance(event, kind):
+            os.kill(model.pid, signal.SIGKILL)
+
+
+async def killed_in(phase: str, model: LlamaCppModel) -> None:
+    """Ask for something, and have the worker killed while it is at it."""
+    if phase == "prefill":
+        await first_event(model, PromptProgress, LONG)
+    elif phase == "decode":
+        await first_event(model, TextDelta, STORY)
+    elif phase == "embed":
+        asyncio.get_running_loop().call_later(0.3, os.kill, model.pid, signal.SIGKILL)
+        await model.embed([LONG] * 50)
+    else:
+        os.kill(model.pid, signal.SIGKILL)
+        await asyncio.to_thread(wait_until, lambda: not model.usable)
+        await model.generate("Hi")
+
+
+@pytest.mark.parametrize("phase", ["prefill", "decode", "embed", "idle"])
+async def test_a_worker_killed_in_any_phase_is_told_and_loads_again(
+    info: ModelInfo, phase: str
+) -> None:
+    info = replace(info, load=LoadOptions(context_length=1024))
+    async with ModelManager([info]) as manager:
+        model, _ = await manager.load_model("smollm2")
+        assert isinstance(model, LlamaCppModel)
+        with pytest.raises(EngineCrashedError, match="SIGKILL"):
+            await killed_in(phase, model)
+        again, _ = await manager.load_model("smollm2")
+        assert (await again.generate("Hi", max_tokens=1)).usage.completion_tokens == 1
+
+
+async def test_a_stopped_worker_is_ended_and_the_text_kept(info: ModelInfo) -> None:
+    texts: list[str] = []
+    async with ModelManager([info]) as manager:
+        model, _ = await manager.load_model("smollm2")
+        assert isinstance(model, LlamaCppModel)
+
+        async def read_and_stop() -> None:
+            async for event in model.stream(STORY, temperature=0, stall_timeout=3):
+                if isinstance(event, TextDelta):
+                    texts.append(event.text)
+                if len(texts) == 2:
+                    os.kill(model.pid, signal.SIGSTOP)
+
+        beside = asyncio.create_task(model.generate(f"{STORY} Another one."))
+        with pytest.raises(EngineStalledError, match="no sign of life") as caught:
+            await asyncio.wait_for(read_and_stop(), 60)
+        assert caught.value.partial_text == "".join(texts) != ""
+        with pytest.raises(EngineStalledError):
+            await asyncio.wait_for(beside, 10)
+        again, _ = await manager.load_model("smollm2")
+        assert (await again.generate("Hi", max_tokens=1)).usage.completion_tokens == 1
+
+
+async def test_a_worker_stopped_while_loading_fails_the_load(info: ModelInfo) -> None:
+    others = {worker.pid for worker in workers()}
+
+    def stop(fraction: float) -> None:
+        for worker in workers():
+            if worker.pid not in others:
+                worker.suspend()
+
+    info = replace(info, options=GenerationOptions(stall_timeout=3))
+    async with ModelManager([info]) as manager:
+        with pytest.raises(ModelLoadError, match="no sign of life"):
+            await asyncio.wait_for(manager.load_model("smollm2", progress=stop), 60)
+        model, _ = await manager.load_model("smollm2")
+        assert model.usable
+
+
+# -------------------------------------------------------------------------------- memory
+
+linux_only = pytest.mark.skipif(
+    sys.platform != "linux", reason="another process's address space is limited on Linux only"
+)
+
+
+def limit_memory(worker: psutil.Process, spare_mebibytes: int) -> None:
+    """Leave a running worker so much address space beyond what it has."""
+    most = worker.memory_info().vms + spare_mebibytes * 2**20
+    worker.rlimit(psutil.RLIMIT_AS, (most, most))
+
+
+@linux_only
+async def test_a_load_that_meets_the_limit_of_memory_fails_and_the_next_succeeds(
+    info: ModelInfo,
+) -> None:
+    others = {worker.pid for worker in workers()}
+
+    def limit(fraction: float) -> None:
+        for worker in workers():
+            if worker.pid not in others:
+                limit_memory(worker, 0)
+
+    large = replace(info, load=LoadOptions(context_length=8192))
+    async with ModelManager([large]) as manager:
+        with pytest.raises(ModelLoadError):
+            await manager.load_model("smollm2", progress=limit)
+        model, _ = await manager.load_model("smollm2")
+        assert model.usable
+
+
+@linux_only
+async def test_answers_that_meet_the_limit_of_memory_end_in_an_error_or_whole(
+    info: ModelInfo,
+) -> None:
+    async with ModelManager([info]) as manager:
+        model, _ = await manager.load_model("smollm2")
+        assert isinstance(model, LlamaCppModel)
+        limit_memory(psutil.Process(model.pid), 0)
+        asked = [model.generate(f"{STORY} {n}", max_tokens=5) for n in range(16)]
+        asked.append(model.embed([LONG] * 30))  # needs a context of its own
+        results = await asyncio.wait_for(asyncio.gather(*asked, return_exceptions=True), 60)
+        failures = [result for result in results if isinstance(result, BaseException)]
+        assert failures
+        assert all(isinstance(failure, EngineError) for failure in failures), failures
+        again, _ = await manager.load_model("smollm2")
+        if again is not model:
+            assert (await again.generate("Hi", max_tokens=1)).usage.completion_tokens == 1

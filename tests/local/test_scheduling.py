@@ -1,0 +1,220 @@
+"""Many requests on the real engine: what they share, who goes first, and where a context ends."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import aclosing
+from typing import Any
+
+import pytest
+
+from nbllm.core.errors import EngineBusyError, InvalidOptionError
+from nbllm.core.types import FinishReason, GenerationResult, TextDelta
+from nbllm.local.engine import QUEUE_LIMIT
+from nbllm.local.llama_cpp_model import LlamaCppModel
+
+Load = Callable[..., LlamaCppModel]
+
+STORY = "Tell me a long story about a fox."
+RULES = "You answer in the style of a ship's log. " + "Each entry has its date and place. " * 20
+NOTES = [
+    f"Note {n}: the {animal} ate {n * 7} apples.\n"
+    for n, animal in enumerate(["fox", "owl", "bear", "hare", "wolf"])
+]
+COPY = "Repeat these notes exactly:\n" + "".join(NOTES)
+
+
+def new_tokens(results: list[GenerationResult]) -> int:
+    """Tokens of prompts that had to be read."""
+    return sum(result.usage.prompt_tokens - result.usage.cached_tokens for result in results)
+
+
+async def until_first_text(model: LlamaCppModel, prompt: str, **options: Any) -> AsyncIterator[str]:
+    """A stream that is being written."""
+    async with aclosing(model.stream(prompt, **options)) as events:
+        async for event in events:
+            if isinstance(event, TextDelta):
+                yield event.text
+
+
+# -------------------------------------------------------------------------------- sharing prompts
+
+
+async def test_a_prompt_found_in_the_context_gives_the_numbers_of_one_read_afresh(
+    load: Load,
+) -> None:
+    model, options = load(), {"temperature": 0, "max_tokens": 12, "logprobs": 5}
+    fresh = await model.generate(STORY, system=RULES, **options)
+    again = await model.generate(STORY, system=RULES, **options)
+    assert (fresh.usage.cached_tokens, again.usage.cached_tokens > 100) == (0, True)
+    assert again.logprobs == fresh.logprobs
+
+
+async def test_another_question_under_the_same_rules_gives_the_numbers_of_one_read_afresh(
+    load: Load,
+) -> None:
+    options = {"system": RULES, "temperature": 0, "max_tokens": 1, "logprobs": 20}
+    fresh = await load().generate("Where are we?", **options)
+    warm = load()
+    await warm.generate(STORY, **options)
+    shared = await warm.generate("Where are we?", **options)
+    assert shared.usage.cached_tokens > 150 > fresh.usage.cached_tokens
+    # The pieces in which the prompt is read differ, and with them the last bits.
+    ours, theirs = ({t.data: t.logprob for t in r.logprobs[0].top} for r in (shared, fresh))
+    common = ours.keys() & theirs.keys()
+    assert len(common) >= 15
+    assert max(abs(ours[token] - theirs[token]) for token in common) < 0.5
+
+
+async def test_several_answers_to_a_prompt_read_it_once(load: Load) -> None:
+    model = load()
+    results = await model.generate_many(STORY, 4, system=RULES, seed=11, max_tokens=20)
+    assert len({result.text for result in results}) == 4
+    assert [result.seed for result in results] == [11, 12, 13, 14]
+    assert new_tokens(results) < 1.3 * results[0].usage.prompt_tokens
+    alone = await model.generate(STORY, system=RULES, seed=13, max_tokens=20)
+    assert alone.text[:20] == results[2].text[:20]
+    with pytest.raises(InvalidOptionError, match="number of answers"):
+        await model.generate_many(STORY, 0)
+
+
+async def test_questions_that_come_at_once_read_their_common_rules_once(load: Load) -> None:
+    questions = [f"What happened on day {day}?" for day in range(8)]
+    model = load()
+    asked = (model.generate(q, system=RULES, max_tokens=3) for q in questions)
+    results = list(await asyncio.gather(*asked))
+    assert new_tokens(results) < 2 * results[0].usage.prompt_tokens
+
+
+async def test_a_reader_that_others_wait_for_may_leave(load: Load) -> None:
+    model = load()
+    tasks = [asyncio.create_task(model.generate(COPY * 2, max_tokens=3)) for _ in range(4)]
+    await asyncio.sleep(0.05)
+    tasks[0].cancel()
+    results = await asyncio.gather(*tasks[1:])
+    assert all(result.usage.completion_tokens > 0 for result in results)
+
+
+async def test_prompts_that_left_the_context_are_kept_if_there_is_memory_for_them(
+    load: Load,
+) -> None:
+    model = load(parallel=1, prefix_cache_mib=64)
+    first = await model.generate(STORY, system=RULES, temperature=0, max_tokens=8, logprobs=0)
+    other = await model.generate(COPY, temperature=0, max_tokens=8)
+    again = await model.generate(STORY, system=RULES, temperature=0, max_tokens=8, logprobs=0)
+    assert other.usage.cached_tokens < 20
+    assert again.usage.cached_tokens == again.usage.prompt_tokens - 1
+    assert again.logprobs == first.logprobs
+
+
+async def test_without_memory_for_them_they_are_read_again(load: Load) -> None:
+    model = load(parallel=1)
+    await model.generate(STORY, system=RULES, max_tokens=2)
+    await model.generate(COPY, max_tokens=2)
+    again = await model.generate(STORY, system=RULES, max_tokens=2)
+    assert again.usage.cached_tokens < 20
+
+
+# -------------------------------------------------------------------------------- guessing
+
+
+async def test_guessing_changes_no_greedy_answer(load: Load) -> None:
+    model = load(context_length=512)
+    options = {"temperature": 0, "max_tokens": 90}
+    plain = await model.generate(COPY, prompt_lookup=False, **options)
+    guessed = await model.generate(COPY, **options)
+    assert guessed.text == plain.text
+    assert guessed.usage.completion_tokens == plain.usage.completion_tokens
+
+
+@pytest.mark.parametrize("options", [{}, {"repeat_penalty": 1.1}, {"stop": "Note 3"}])
+async def test_guessing_changes_no_answer_that_is_drawn(
+    model: LlamaCppModel, options: dict[str, Any]
+) -> None:
+    options |= {"seed": 3, "temperature": 0.5, "max_tokens": 40, "logprobs": 1}
+    plain = await model.generate(COPY, prompt_lookup=False, **options)
+    guessed = await model.generate(COPY, **options)
+    assert guessed.text == plain.text
+    assert len(guessed.logprobs) == guessed.usage.completion_tokens
+    assert guessed.raw_finish_reason == plain.raw_finish_reason
+
+
+# -------------------------------------------------------------------------------- order
+
+
+async def test_an_interactive_question_does_not_wait_for_background_ones(load: Load) -> None:
+    model = load(parallel=2)
+    background = [
+        asyncio.create_task(
+            model.generate(f"{STORY} {n}", priority="background", max_tokens=30, temperature=0)
+        )
+        for n in range(6)
+    ]
+    await asyncio.sleep(0.3)
+    asked = await model.generate("Hi", max_tokens=5)
+    unfinished = sum(not task.done() for task in background)
+    assert asked.text
+    assert unfinished >= 4, "one place is kept free for interactive questions"
+    results = await asyncio.gather(*background)
+    assert all(result.usage.completion_tokens == 30 for result in results)
+
+
+async def test_background_answers_go_on_beside_interactive_ones(load: Load) -> None:
+    model = load(parallel=3)
+    background = asyncio.create_task(
+        model.generate(STORY, priority="background", max_tokens=15, temperature=0)
+    )
+    stream = until_first_text(model, "Count to a thousand.", max_tokens=700, ignore_eos=True)
+    async with aclosing(stream) as texts:  # type: ignore[type-var]
+        async for _ in texts:
+            if background.done():
+                break
+        assert background.done(), "it was starved"
+
+
+async def test_a_short_prompt_does_not_wait_for_a_long_one(load: Load) -> None:
+    model = load(context_length=2048)
+    long = asyncio.create_task(model.generate(COPY * 10, max_tokens=1))
+    short = asyncio.create_task(model.generate("Hi", max_tokens=1))
+    await asyncio.wait((long, short), return_when=asyncio.FIRST_COMPLETED)
+    assert short.done()
+    assert not long.done()
+    long.cancel()
+
+
+async def test_too_many_waiting_requests_are_refused_and_the_others_served(load: Load) -> None:
+    model = load(parallel=1)
+    waiting = [
+        asyncio.ensure_future(model.generate("Hi", max_tokens=200, temperature=0))
+        for _ in range(QUEUE_LIMIT + 20)
+    ]
+    done, _ = await asyncio.wait(waiting, return_when=asyncio.FIRST_EXCEPTION, timeout=30)
+    failures = [error for task in done if (error := task.exception())]
+    for task in waiting:
+        task.cancel()
+    await asyncio.gather(*waiting, return_exceptions=True)
+    assert isinstance(failures[0], EngineBusyError)
+    assert "wait for it already" in str(failures[0])
+    assert (await model.generate("Hi", max_tokens=2)).text
+
+
+def test_an_unknown_priority_is_told_the_known_ones(model: LlamaCppModel) -> None:
+    with pytest.raises(InvalidOptionError, match="interactive, background"):
+        model.stream("Hi", priority="urgent")
+
+
+# -------------------------------------------------------------------------------- the context's end
+
+
+async def test_an_answer_may_go_on_past_the_contexts_end(load: Load) -> None:
+    model = load(context_length=96)
+    options = {"temperature": 0, "max_tokens": 120, "ignore_eos": True}
+    stopped = await model.generate(STORY, **options)
+    assert stopped.usage.total_tokens <= 96
+    assert stopped.finish_reason is FinishReason.LENGTH
+    shifted = await model.generate(STORY, on_full="shift", **options)
+    assert shifted.usage.completion_tokens == 120
+    assert shifted.text.startswith(stopped.text[:100])
+    after = await model.generate(STORY, **options)
+    assert after.text[:40] == stopped.text[:40], "what was dropped harms no other answer"
