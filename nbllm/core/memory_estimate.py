@@ -22,8 +22,8 @@ _CELLS = 256
 _BITS = {"f16": 16.0, "q8_0": 8.5, "q4_0": 4.5}
 # A worker with Python, numpy and llama.cpp, before and for each token of the vocabulary; and
 # what CUDA takes on a GPU for its context and libraries.
-_PROCESS_BYTES = 64 * 2**20
-_BYTES_PER_TOKEN = 240
+_PROCESS_BYTES = 44 * 2**20
+_BYTES_PER_TOKEN = 400
 _GPU_CONTEXT_BYTES = 400 * 2**20
 
 

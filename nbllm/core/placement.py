@@ -8,7 +8,9 @@ from typing import Literal, NamedTuple, TypeAlias, get_args
 
 __all__ = ["KV_TYPES", "KvType", "MemoryParts", "Placement", "ThreadCounts", "output_rows"]
 
-_OUTPUTS = 32  # tokens of one request in a batch whose logits are asked for: 31 are guesses
+# How many tokens of a batch, and of one request in it, have their logits asked for: guesses of
+# the next tokens are checked this way, and more of them in one step have never been worthwhile.
+_OUTPUTS, _OUTPUTS_OF_ONE = 64, 32
 
 KvType: TypeAlias = Literal["f16", "q8_0", "q4_0"]
 """How keys and values are stored; a quantized one needs flash attention."""
@@ -38,8 +40,8 @@ class MemoryParts:
 
 
 def output_rows(parallel: int, batch_tokens: int) -> int:
-    """See ``Placement.max_outputs``."""
-    return min(batch_tokens, _OUTPUTS * parallel)
+    """See ``Placement.max_outputs``; llama.cpp wants one for each request at least."""
+    return max(parallel, min(batch_tokens, _OUTPUTS, _OUTPUTS_OF_ONE * parallel))
 
 
 class ThreadCounts(NamedTuple):

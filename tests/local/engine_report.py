@@ -15,10 +15,11 @@ from typing import Any
 
 import llama_cpp.llama_cpp as lib
 
+from nbllm.core.placement import output_rows
+
 KINDS = {"model": "weights", "KV": "kv", "RS": "kv", "compute": "compute", "output": "compute"}
 LINE = re.compile(r"(model|KV|RS|compute|output) buffer size =\s+([\d.]+) MiB")
 TYPES = {"f16": 1, "q4_0": 2, "q8_0": 8}
-OUTPUTS = 32  # for each sequence, as nbllm asks for
 
 
 def report(path: str, jobs: list[Any], sizes: Counter[str]) -> None:
@@ -35,7 +36,7 @@ def report(path: str, jobs: list[Any], sizes: Counter[str]) -> None:
         params = lib.llama_context_default_params()
         params.n_ctx, params.n_seq_max = context_length, sequences
         params.n_batch = params.n_ubatch = min(512, context_length)
-        params.n_outputs_max = min(params.n_batch, OUTPUTS * sequences)
+        params.n_outputs_max = output_rows(sequences, params.n_batch)
         params.kv_unified = True
         params.type_k = params.type_v = TYPES[kv_type]
         params.flash_attn_type = int(flash)
