@@ -61,7 +61,7 @@ class Completions:
         word, words = found
         fitting = [each for each in words if each.casefold().startswith(word.casefold())]
         return {
-            "completions": [SimpleCompletion(each, type="magic") for each in fitting],
+            "completions": [SimpleCompletion(each, type=_kind(each)) for each in fitting],
             "matched_fragment": word,
             "suppress": bool(fitting),
             "ordered": True,
@@ -118,6 +118,10 @@ class Completions:
 
     def _job_numbers(self) -> list[str]:
         return [str(number) for number in self._session.jobs]
+
+
+def _kind(word: str) -> str:
+    return "flag" if word.startswith("-") else "value"
 
 
 def _places(words: list[str], flags: Mapping[str, Action]) -> int:

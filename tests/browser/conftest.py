@@ -139,6 +139,7 @@ class OpenNotebook:
         await self.page.wait_for_selector(
             f'body[data-jp-theme-name="{name}"]', state="attached", timeout=10_000
         )
+        await self.page.wait_for_selector("#jupyterlab-splash", state="detached", timeout=10_000)
 
     async def picture(self, name: str) -> Path:
         """A screenshot of the window."""
