@@ -73,16 +73,17 @@ class Asking:
         self._info: ModelInfo | None = None
         self._loading: Loading | None = None
         self._ready: list[str] = []
-        self._began = time.monotonic()
+        self._began, self._is_fitting = time.monotonic(), False
 
     async def work(self) -> GenerationResult:
         """Load the model where that is still to be done, and ask it."""
         model = await self._model()
         self._info = model.info
         with model.uses.hold():  # what comes before the question may take a while
+            self._began, self._is_fitting = time.monotonic(), True
             for fit in FIT:
                 self.question = await fit(self._session, self.question, model)
-            self._began = time.monotonic()
+            self._began, self._is_fitting = time.monotonic(), False
             events = model.stream(self.question.messages, options=self.question.options)
             return await self.answer.follow(events, model.name)
 
@@ -114,8 +115,9 @@ class Asking:
         """What goes on as long as there is no text, in words; "" where it is not worth telling."""
         if self._loading is not None:
             return self._loading.words
-        is_slow = time.monotonic() - self._began >= NOTE_AFTER_SECONDS
-        return self.answer.activity if is_slow else ""
+        if time.monotonic() - self._began < NOTE_AFTER_SECONDS:
+            return ""
+        return "fitting it into the context" if self._is_fitting else self.answer.activity
 
     def look(self) -> None:
         """Show what is new; called in turn with all else that uses the view."""
@@ -160,13 +162,20 @@ class Asking:
         for deliver in DELIVER:
             deliver(self._session, self.question, result)
 
-    def stop(self) -> bool:
-        """Finish what had come when the reader stopped it; False where nothing had been asked."""
+    @property
+    def stop_words(self) -> str:
+        """What a stop does now."""
+        if self._loading is not None:
+            return f"Loading {self.model} was stopped."
+        has_begun = self.answer.has_begun
+        return f"Stopped{'. What had arrived is in _llm' if has_begun else ' before it was asked'}."
+
+    def stop(self) -> None:
+        """Finish what had come when the reader stopped it."""
         if self.answer.has_begun:
             self.finish(self.answer.partial_result(FinishReason.CANCELLED, "interrupt"))
         else:
             self.view.drop_note("")
-        return self.answer.has_begun
 
     def fail(self, error: Exception, problem: str = "") -> None:
         """Finish what had come when ``error`` broke it, and tell the ``problem`` if there is one.
@@ -203,10 +212,9 @@ def ask(session: NotebookSession, question: Question, view: View) -> None:
         try:
             result = job.wait(on_tick=look, tick_seconds=TICK_SECONDS)
         except (KeyboardInterrupt, CancelledError):
-            what = "Stopped. What had arrived is in _llm."
-            raise Stopped(
-                what if asking.stop() else f"Loading {asking.model} was stopped."
-            ) from None
+            what = asking.stop_words
+            asking.stop()
+            raise Stopped(what) from None
         except Exception as error:
             asking.fail(error)
             raise

@@ -101,6 +101,19 @@ def test_what_does_not_fit_is_the_readers_choice(fake_kernel) -> None:
     assert len(value(fake_kernel, "sent()")) == 3
 
 
+def test_a_summary_that_takes_long_is_told_and_can_be_stopped(fake_kernel) -> None:
+    fake_kernel.ok("use(60, text='Short.')\n%llm_load tiny")
+    for n in range(2):
+        fake_kernel.ok("%%llm --chat c\n" + f"q{n} " * 18, cell=str(n))
+    fake_kernel.ok("opener.opened[0]._prompt_seconds = 0.5")
+    question = "%%llm --chat c --overflow summarise\n" + "more " * 10
+    stopped = fake_kernel.run(question, cell="x", interrupt_when_shown="fitting it")
+    assert stopped.contents("error")[0]["evalue"] == "Stopped before it was asked."
+    ran = fake_kernel.ok(question, cell="x")
+    assert "the 2 oldest turns were summarised" in status(ran)
+    assert "Short." in value(fake_kernel, "sent()")[0]
+
+
 def test_nbclient_tells_no_ids_and_the_same_source_is_the_same_cell(tmp_path: Path) -> None:
     cells = [
         SETUP,
