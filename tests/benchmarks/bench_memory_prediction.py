@@ -1,0 +1,124 @@
+"""Predicted against actual memory: ``python tests/benchmarks/bench_memory_prediction.py [MODEL…]``.
+
+The arithmetic from the header and llama.cpp's dry run against llama.cpp's own report of a real
+load, for the tiny models of the tests and the given files, over contexts, KV types, sequences
+and flash attention; then a worker's resident memory, its context filled, against the prediction.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from nbllm.core.catalogue import bundled_models
+from nbllm.core.memory_estimate import CPU, Loading, estimate
+from nbllm.core.openers import LoadControl
+from nbllm.core.placement import Placement
+from nbllm.core.types import LoadOptions, ModelInfo
+from nbllm.local.dry_runs import exact_placement
+from nbllm.local.gguf import read_shape
+from nbllm.local.llama_cpp_model import open_model
+
+TESTS = Path(__file__).parents[1] / "local"
+GRID = [
+    (context, sequences, kv_type, flash)
+    for context in (512, 2048, 8192, 32_768)
+    for sequences in (1, 8)
+    for kv_type, flash in (("f16", True), ("f16", False), ("q8_0", True), ("q4_0", True))
+]
+FILLED = ((2048, "f16"), (8192, "f16"), (8192, "q8_0"))
+MIB = 2**20
+
+
+def reports(paths: list[Path]) -> dict[Path, list[dict[str, int]]]:
+    done = subprocess.run(
+        [sys.executable, TESTS / "engine_report.py"],
+        input=json.dumps({str(path): GRID for path in paths}),
+        capture_output=True,
+        text=True,
+        check=True,
+        env={"GGML_NO_BACKTRACE": "1"} | os.environ,
+    )
+    lines = [json.loads(line) for line in done.stdout.splitlines()]
+    return {path: lines[i * len(GRID) :][: len(GRID)] for i, path in enumerate(paths)}
+
+
+def errors(path: Path, actual: list[dict[str, int]]) -> tuple[float, float]:
+    """The greatest error of the arithmetic and of the dry run."""
+    shape, computed, measured = read_shape(path), [], []
+    for job, report in zip(GRID, actual, strict=True):
+        context, sequences, kv_type, flash = job
+        loading: Any = Loading(
+            context_length=context, parallel=sequences, kv_type=kv_type, flash_attention=flash
+        )
+        placement = Placement(
+            device=CPU,
+            memory=estimate(shape, loading),
+            context_length=context,
+            parallel=sequences,
+            threads=1,
+            batch_threads=1,
+            kv_type=kv_type,
+            flash_attention=flash,
+        )
+        info = ModelInfo(
+            name=path.stem,
+            model_type="",
+            local=True,
+            path=path,
+            load=LoadOptions(flash_attention=flash),
+        )
+        exact = exact_placement(info, placement)
+        assert exact is not None, (path, job)
+        total = sum(report.values())
+        computed.append(abs(placement.buffer_bytes / total - 1))
+        measured.append(abs(exact.buffer_bytes / total - 1))
+    return max(computed), max(measured)
+
+
+async def resident(path: Path, context: int, kv_type: str) -> tuple[int, int]:
+    """The predicted and the actual bytes of a worker whose context is full."""
+    options: Any = LoadOptions(context_length=context, kv_type=kv_type, device=CPU)
+    info = ModelInfo(name="m", model_type="", local=True, path=path, load=options)
+    model = open_model(info, LoadControl())
+    try:
+        tokens = await model.tokenize("many words, " * context)
+        text = await model.detokenize(tokens[: context - 128])
+        await model.generate(text, max_tokens=8)
+        placement = model.info.placement
+        assert placement is not None
+        return placement.total_bytes, psutil.Process(model.pid).memory_info().rss
+    finally:
+        await model.aclose()
+
+
+def main(given: list[str]) -> None:
+    sys.path.insert(0, str(TESTS))
+    from tiny_models import TINY, write_tiny
+
+    bundled = [info.path for info in bundled_models() if info.path is not None]
+    with tempfile.TemporaryDirectory() as folder:
+        paths = [*map(Path, given), *bundled, *(write_tiny(name, Path(folder)) for name in TINY)]
+        print(f"{len(GRID)} loads of each model; greatest error of")
+        for path, actual in reports(paths).items():
+            arithmetic, dry_run = errors(path, actual)
+            print(f"{path.stem:40} arithmetic {arithmetic:6.2%}   dry run {dry_run:6.2%}")
+    for path in [*map(Path, given), *bundled]:
+        for context, kv_type in FILLED:
+            predicted, actual_bytes = asyncio.run(resident(path, context, kv_type))
+            print(
+                f"{path.stem:30} {context:6,} {kv_type:5} predicted {predicted / MIB:6.0f} MiB   "
+                f"resident {actual_bytes / MIB:6.0f} MiB   {predicted / actual_bytes - 1:+.1%}"
+            )
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
