@@ -65,6 +65,19 @@ class ModelInterface(ABC):
         """Whether requests can succeed: False once it was closed or its engine died."""
         return True
 
+    def used_memory_bytes(self) -> int | None:
+        """What the system counts at present as taken of the main memory; None: all it takes.
+
+        It may be less than the model is going to take: buffers are filled when they are first
+        used, and a mapped file counts as memory that can be had.
+        """
+        return None
+
+    @property
+    def can_fill(self) -> bool:
+        """Whether ``fill`` works: the model has tokens for the text before and behind a gap."""
+        return False
+
     @abstractmethod
     def _events(self, request: GenerationRequest) -> AsyncGenerator[Event, None]:
         """The events of one answer. Closing the generator stops the work at once."""
@@ -87,7 +100,10 @@ class ModelInterface(ABC):
         Raises ``InvalidOptionError`` at once, and from the iteration whatever the model raises,
         with the partial text in ``partial_text``.
         """
-        events = self._counted(self._request(prompt, system, options, overrides))
+        return self._followed(self._request(prompt, system, options, overrides))
+
+    def _followed(self, request: GenerationRequest) -> AsyncGenerator[Event, None]:
+        events = self._counted(request)
         return events if self._activity is None else self._activity.follow(self, events)
 
     async def _counted(self, request: GenerationRequest) -> AsyncGenerator[Event, None]:
@@ -105,9 +121,10 @@ class ModelInterface(ABC):
         **overrides: Any,
     ) -> GenerationResult:
         """The whole answer; takes and raises the same as ``stream``."""
-        async with aclosing(
-            self.stream(prompt, system=system, options=options, **overrides)
-        ) as events:
+        return await self._whole(self.stream(prompt, system=system, options=options, **overrides))
+
+    async def _whole(self, stream: AsyncGenerator[Event, None]) -> GenerationResult:
+        async with aclosing(stream) as events:
             async for event in events:
                 if isinstance(event, Completed):
                     return event.result
@@ -145,6 +162,27 @@ class ModelInterface(ABC):
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def fill(
+        self,
+        prefix: str,
+        suffix: str,
+        *,
+        options: GenerationOptions | None = None,
+        **overrides: Any,
+    ) -> GenerationResult:
+        """What belongs between two texts, mostly of code; takes the same options as ``generate``.
+
+        Raises ``UnsupportedError`` where the model was not trained to fill in the middle.
+        """
+        if not self.can_fill:
+            raise UnsupportedError(
+                self.name,
+                "it was not trained to fill in the middle; load a GGUF of a code model, such as "
+                "Qwen2.5-Coder",
+            )
+        request = self._request(prefix, None, options, overrides)
+        return await self._whole(self._followed(replace(request, suffix=suffix)))
 
     async def tokenize(self, text: str) -> list[int]:
         """The tokens of ``text`` alone, without a chat template."""

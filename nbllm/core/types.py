@@ -169,8 +169,7 @@ class ModelInfo:
     ``options`` and ``load`` are this model's defaults. ``source`` says where the entry is from.
     ``placement`` (where it was put, and the bytes that were predicted), ``device`` and
     ``memory_bytes`` (weights, caches and buffers, as the engine reports them) are known of loaded
-    local models only; ``mapped_bytes`` of them are the file itself, which the system counts as
-    memory that can be had.
+    local models only.
     """
 
     name: str
@@ -188,7 +187,6 @@ class ModelInfo:
     load: LoadOptions = LoadOptions()
     size_bytes: int | None = field(default=None, compare=False)
     memory_bytes: int | None = field(default=None, compare=False)
-    mapped_bytes: int | None = field(default=None, compare=False, repr=False)
     device: str | None = field(default=None, compare=False)
     placement: Placement | None = field(default=None, compare=False, repr=False)
     source: Literal["config", "bundled", "found", "vendor"] = field(default="config", compare=False)
@@ -415,7 +413,11 @@ Event: TypeAlias = (
 
 @dataclass(frozen=True, slots=True)
 class GenerationRequest:
-    """A prompt as messages, with the options that apply to it after all defaults."""
+    """A prompt as messages, with the options that apply to it after all defaults.
+
+    Where there is a ``suffix``, the answer is what belongs between the message's text and it.
+    """
 
     messages: tuple[Message, ...]
     options: GenerationOptions = GenerationOptions()
+    suffix: str | None = None

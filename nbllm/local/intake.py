@@ -65,8 +65,13 @@ class Intake:
         options = frame["options"]
         tools = options.get("tools", ()) if options.get("tool_choice") != "none" else ()
         effort = options.get("reasoning_effort")
-        prompt = self._template.render(frame["messages"], tools=tools, effort=effort)
-        tokens, limit = self._tokens(prompt), self._model.context_length
+        if frame.get("suffix") is not None:
+            prompt = Prompt(frame["messages"][0]["content"], add_special=False)
+            tokens = self._model.vocabulary.gap_between(prompt.text, frame["suffix"])
+        else:
+            prompt = self._template.render(frame["messages"], tools=tools, effort=effort)
+            tokens = self._tokens(prompt)
+        limit = self._model.context_length
         if not tokens:
             self._refuse(frame, "engine", "the prompt is empty")
         elif len(tokens) >= limit:

@@ -91,7 +91,7 @@ class LlamaCppModel(ModelInterface):
     def __init__(self, info: ModelInfo) -> None:
         super().__init__(info)
         self._closing = False
-        self._can_write, self._is_reranker = True, False
+        self._can_write, self._can_fill, self._is_reranker = True, False, False
         self._channel = Channel()
         self._worker = self._channel.worker
 
@@ -118,14 +118,14 @@ class LlamaCppModel(ModelInterface):
             if frame["op"] != "loading":
                 raise ModelLoadError(self.name, frame["problem"], log=self._worker.log_tail())
             control.progress(frame["fraction"])
-        self._can_write, self._is_reranker = frame["can_write"], frame["is_reranker"]
+        self._can_write, self._can_fill = frame["can_write"], frame["can_fill"]
+        self._is_reranker = frame["is_reranker"]
         self.info = replace(
             self.info,
             context_length=frame["context_length"],
             device=placement.device,
             placement=placement,
             memory_bytes=frame["memory_bytes"],
-            mapped_bytes=frame["mapped_bytes"],
         )
 
     # ------------------------------------------------------------ ModelInterface
@@ -140,6 +140,15 @@ class LlamaCppModel(ModelInterface):
         """The worker's process id."""
         return self._worker.pid
 
+    def used_memory_bytes(self) -> int | None:
+        """The worker's resident memory, less the mapped files where the system tells them apart."""
+        return self._worker.used_memory_bytes()
+
+    @property
+    def can_fill(self) -> bool:
+        """Whether the vocabulary has the tokens for it."""
+        return self._can_fill
+
     async def _events(self, request: GenerationRequest) -> AsyncGenerator[Event, None]:
         if not self._can_write:
             kind = "a reranker; use model.rerank" if self._is_reranker else "an embedding model"
@@ -150,7 +159,7 @@ class LlamaCppModel(ModelInterface):
         answer, unsaid = Answer(), 0
         parser = OutputParser(OutputFormat(), answer)
         turns = turn_frames(self.name, request.messages)
-        body = {"messages": turns, "options": self._options(request)}
+        body = {"messages": turns, "options": self._options(request), "suffix": request.suffix}
         stall_seconds = request.options.stall_timeout
         with self._channel.mailbox() as (number, mailbox):
             await asyncio.to_thread(self._worker.send, {"op": "generate", "id": number, **body})

@@ -9,7 +9,7 @@ to worker
 load       the fields of ``loading.Settings``, and ``steady``: whether fewer threads are used
            while others need the cores, ``kept_bytes`` for prompts outside the context, and
            ``adapters``, each a path and a scale; the first message
-generate   ``id, messages, options``; answered by progress, steps, and done or failed
+generate   ``id, messages, options, suffix``; answered by progress, steps, and done or failed
 cancel     ``id``
 tokenize   ``id, text``; answered by reply ``tokens``
 detokenize ``id, tokens``; answered by reply ``text``
@@ -24,8 +24,8 @@ to parent
 ========== =====================================================================================
 beat       every second, whatever else the worker does: a sign of life
 loading    ``fraction``
-ready      ``context_length, parallel, threads, memory_bytes, mapped_bytes``, and
-           ``can_write, is_reranker``: what the model is good for
+ready      ``context_length, parallel, threads, memory_bytes``, and
+           ``can_write, can_fill, is_reranker``: what the model is good for
 unloadable ``problem``; the worker leaves
 prompt     ``id, blocks, style, thinking``: what to look for in the answer (``output_format.py``)
 progress   ``id, processed, total, cached``

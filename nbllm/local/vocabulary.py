@@ -62,6 +62,25 @@ class Vocabulary:
         adds = lib.llama_vocab_get_add_sep(self.raw)
         return [*self.end, *([lib.llama_vocab_sep(self.raw)] if adds else [])]
 
+    @property
+    def can_fill(self) -> bool:
+        """Whether there are tokens for what stands before and behind a gap, and for the gap."""
+        return min(self._fill_marks) >= 0
+
+    @property
+    def _fill_marks(self) -> tuple[int, int, int]:
+        marks = (lib.llama_vocab_fim_pre, lib.llama_vocab_fim_suf, lib.llama_vocab_fim_mid)
+        before, behind, gap = (int(mark(self.raw)) for mark in marks)
+        return before, behind, gap
+
+    def gap_between(self, prefix: str, suffix: str) -> list[int]:
+        """The prompt whose answer belongs between two texts, in the usual order of its parts."""
+        before, behind, gap = self._fill_marks
+        first, last = (
+            self.tokenize(text, add_special=False, parse_special=False) for text in (prefix, suffix)
+        )
+        return [*self.begin, before, *first, behind, *last, gap]
+
     def tokenize(self, text: str, *, add_special: bool, parse_special: bool) -> list[int]:
         """The tokens of ``text``; may be called from any thread."""
         data = text.encode(errors="replace")

@@ -72,8 +72,8 @@ def main() -> None:
             "parallel": model.settings.parallel,
             "threads": model.settings.threads,
             "memory_bytes": model.memory_bytes,
-            "mapped_bytes": model.mapped_bytes,
             "can_write": model.can_write,
+            "can_fill": model.vocabulary.can_fill,
             "is_reranker": model.is_reranker,
         }
     )
