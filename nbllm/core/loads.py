@@ -40,16 +40,12 @@ class Loaded:
     used: int = 0
     closed: Future[None] = field(default_factory=Future)
 
-    @property
-    def mapped_bytes(self) -> int:
-        """What it takes of the main memory without the system counting it as used."""
-        return min(self.model.info.mapped_bytes or 0, self.memory.get("CPU", 0))
-
-    @property
     def shown_bytes(self) -> dict[str, int]:
-        """What the system is going to show as free, by device, when it is unloaded."""
-        hidden = {"CPU": self.mapped_bytes}
-        return {device: size - hidden.get(device, 0) for device, size in self.memory.items()}
+        """How much of its memory the system counts as taken now, by device; asks the system."""
+        used = self.model.used_memory_bytes() if "CPU" in self.memory else None
+        if used is None:
+            return dict(self.memory)
+        return {**self.memory, "CPU": min(used, self.memory["CPU"])}
 
     @property
     def total_bytes(self) -> int:

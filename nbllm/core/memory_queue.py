@@ -100,13 +100,13 @@ class MemoryQueue:
         # not never.
         with self._residents.changed:
             self._admitted = [each for each in self._admitted if each.memory is not None]
-            hidden = self._residents.hidden_bytes(self._admitted)
             present = self._residents.view(self._admitted)
             ahead = self._waiting[: self._waiting.index(load)]
             unknown = [each.asked.name for each in ahead if each.claim is None]
             claims = {each.asked.name: each.claim for each in ahead if each.claim is not None}
         if unknown:
             return Wait(None, f"{load.asked.name} waits for its turn behind {unknown[-1]}.", {})
+        hidden = self._residents.hidden_bytes(self._admitted)
         resources = self._residents.survey()
         verdict = decide(
             load.asked.name,

@@ -70,7 +70,7 @@ class Residents:
             entry = Loaded(load.asked, model, memory, seconds)
             self.loaded[load.asked.name] = entry
             model.uses.when_idle(self._on_idle)
-            self.touch(entry)
+            self.touch(entry, times=load.waiting)
             self._drop(load)
         return True
 
@@ -90,10 +90,10 @@ class Residents:
         load.control.cancelled.set()
         self.wake()
 
-    def touch(self, entry: Loaded) -> None:
-        """Somebody asked for it and is about to use it; called under ``changed``."""
+    def touch(self, entry: Loaded, times: int = 1) -> None:
+        """Somebody asked for it, or several did, to use it at once; called under ``changed``."""
         entry.used = next(self._ticks)
-        entry.model.uses.hand_out()
+        entry.model.uses.hand_out(times)
         self._set_alarm()
 
     # ------------------------------------------------------------ what there is
@@ -121,13 +121,17 @@ class Residents:
         ]
 
     def hidden_bytes(self, reserved: Iterable[Load]) -> dict[str, int]:
-        """What is taken and the system does not show, by device; called under ``changed``.
+        """What is going to be taken and the system does not show yet, by device.
 
-        Loads that have just begun take nothing yet. And the system counts a mapped file as memory
-        that can be had; taking it would slow its model down to the speed of the disk.
+        Loads that have just begun take nothing yet, and loaded models not all: see
+        ``ModelInterface.used_memory_bytes``.
         """
-        mapped = [{"CPU": entry.mapped_bytes} for entry in self.loaded.values()]
-        return memory_of_all([*mapped, *(load.memory or {} for load in reserved)])
+        with self.changed:
+            loaded = [entry for entry in self.loaded.values() if entry.model.usable]
+            taken = [load.memory or {} for load in reserved]
+        shown = memory_of_all(entry.shown_bytes() for entry in loaded)
+        whole = memory_of_all([*taken, *(entry.memory for entry in loaded)])
+        return {device: size - shown.get(device, 0) for device, size in whole.items()}
 
     def survey(self) -> Resources:
         """What the system says is free."""
@@ -205,8 +209,7 @@ class Residents:
         Raises what closing raises, after all were closed.
         """
         if any(entry.memory for entry in entries):
-            free = free_bytes(await asyncio.to_thread(self._survey))
-            self._expect(free, memory_of_all(entry.shown_bytes for entry in entries))
+            await asyncio.to_thread(self._expect, entries)
         results = await asyncio.gather(*map(self._close, entries), return_exceptions=True)
         for entry in entries:
             self._tell(event_of(entry))
@@ -224,7 +227,10 @@ class Residents:
                 self.wake()
             entry.closed.set_result(None)
 
-    def _expect(self, free: dict[str, int], more: dict[str, int]) -> None:
+    def _expect(self, entries: Sequence[Loaded]) -> None:
+        """Note what is going to be free once these have ended; see ``has_settled``."""
+        free = free_bytes(self._survey())
+        more = memory_of_all(entry.shown_bytes() for entry in entries)
         with self.changed:
             self._expected_free = {
                 device: free[device] + round(_SHOWN_SHARE * size)

@@ -31,7 +31,7 @@ class Uses:
         self._model = model
         self._count = self._holds = 0
         self._last = time.monotonic()
-        self._held_until = 0.0
+        self._expected, self._held_until = 0, 0.0
         self._reason: str | None = None
         self._on_idle: Callable[[], None] = lambda: None
 
@@ -47,7 +47,7 @@ class Uses:
                 raise ModelClosedError(self._model, self._reason)
             self._count += count
             self._holds += holds
-            self._held_until = 0.0
+            self._expected = max(0, self._expected - count)
 
     def _leave(self, *, count: int = 0, holds: int = 0) -> None:
         with _LOCK:
@@ -71,12 +71,14 @@ class Uses:
         """From now on call ``call`` whenever the last request ends, in the thread of its end."""
         self._on_idle = call
 
-    def hand_out(self) -> None:
-        """Somebody got the model and is about to use it."""
+    def hand_out(self, times: int = 1) -> None:
+        """Somebody got the model, or several did, and each is about to use it."""
         with _LOCK:
             self._last = time.monotonic()
-            if not self.in_use:
-                self._held_until = self._last + HAND_OVER_SECONDS
+            if self._last >= self._held_until:
+                self._expected = 0
+            self._expected += times
+            self._held_until = self._last + HAND_OVER_SECONDS
 
     @property
     def count(self) -> int:
@@ -101,11 +103,11 @@ class Uses:
 
     @property
     def held_until(self) -> float:
-        """The end of the time in which its first use is expected; by ``time.monotonic``."""
-        return self._held_until
+        """Until when first uses are expected, by ``time.monotonic``; long ago where none are."""
+        return self._held_until if self._expected else 0.0
 
     def _is_busy(self, now: float) -> bool:
-        return self.in_use or now < self._held_until
+        return self.in_use or now < self.held_until
 
     def _retire(self, reason: str) -> None:
         self._reason = reason

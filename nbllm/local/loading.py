@@ -120,17 +120,9 @@ class BufferSizes:
     @property
     def total(self) -> int:
         """All of them. Weights that were repacked are not counted where they were mapped too."""
+        twice = self._sizes.get((_REPACKED, "model"), 0)
         mapped = self._sizes.get((_MAPPED, "model"), 0)
-        return sum(self._sizes.values()) - (mapped - self.mapped)
-
-    @property
-    def mapped(self) -> int:
-        """Weights that are read from the mapped file, so that the system can drop and reread them.
-
-        Those that were repacked are not needed there any more.
-        """
-        repacked = self._sizes.get((_REPACKED, "model"), 0)
-        return max(0, self._sizes.get((_MAPPED, "model"), 0) - repacked)
+        return sum(self._sizes.values()) - min(twice, mapped)
 
 
 def _repacks_for_amx() -> bool:

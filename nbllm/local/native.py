@@ -110,11 +110,6 @@ class NativeModel:
         return self._buffers.total
 
     @property
-    def mapped_bytes(self) -> int:
-        """Those of ``memory_bytes`` that are the mapped file."""
-        return self._buffers.mapped
-
-    @property
     def chat_template(self) -> str | None:
         """The template of the file, in Jinja."""
         template = lib.llama_model_chat_template(self._model, None)

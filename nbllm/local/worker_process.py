@@ -58,6 +58,16 @@ class WorkerProcess:
         """Whether it runs."""
         return self._process.poll() is None
 
+    def used_memory_bytes(self) -> int | None:
+        """Its resident memory that the system cannot take back; None where it does not run."""
+        import psutil
+
+        try:
+            memory = psutil.Process(self.pid).memory_info()
+        except psutil.Error:
+            return None
+        return int(memory.rss - getattr(memory, "shared", 0))  # "shared" is Linux's: mapped files
+
     def log_tail(self, lines: int = 12) -> tuple[str, ...]:
         """The last lines that llama.cpp and the worker wrote, oldest first."""
         return tuple(self._log)[-lines:]
