@@ -1,4 +1,4 @@
-"""The quickstart runs from top to bottom on the bundled model, as a person runs it headless."""
+"""The notebooks run from top to bottom on the bundled model, as a person runs them headless."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -14,27 +15,43 @@ import nbformat
 import pytest
 
 NOTEBOOKS = Path(__file__).parent.parent / "notebooks"
+NAMES = ("quickstart", "throughput", "dashboard")
 MACHINE_PATH = re.compile(r"/(root|home|tmp|Users|opt|mnt)/|[A-Z]:\\\\")
 
 
 @pytest.fixture(scope="module")
-def executed(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """The quickstart after the README's headless command."""
-    folder = tmp_path_factory.mktemp("notebooks")
-    shutil.copy(NOTEBOOKS / "quickstart.ipynb", folder)
-    shutil.copy(NOTEBOOKS / "models.json", folder)
-    command = [sys.executable, "-m", "jupyter", "execute", "--inplace", "quickstart.ipynb"]
+def executed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """All notebooks after the README's headless command, each in a folder of its own."""
+    folders = {name: tmp_path_factory.mktemp(name) for name in NAMES}
+    with ThreadPoolExecutor() as pool:
+        return dict(zip(NAMES, pool.map(execute, NAMES, folders.values()), strict=True))
+
+
+def execute(name: str, folder: Path) -> Any:
+    """A copy of the notebook in ``folder``, after it has run."""
+    for file in (f"{name}.ipynb", "models.json"):
+        shutil.copy(NOTEBOOKS / file, folder)
+    command = [sys.executable, "-m", "jupyter", "execute", "--inplace", f"{name}.ipynb"]
     run = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
-    assert run.returncode == 0, run.stderr[-3000:]
-    return nbformat.read(folder / "quickstart.ipynb", as_version=4)
+    assert run.returncode == 0, f"{name}: {run.stderr[-3000:]}"
+    return nbformat.read(folder / f"{name}.ipynb", as_version=4)
 
 
-@pytest.fixture(params=["executed", "committed"])
-def quickstart(request: pytest.FixtureRequest) -> Any:
-    """The quickstart as it has just run, and as it is in the repository."""
-    if request.param == "executed":
-        return request.getfixturevalue("executed")
-    return nbformat.read(NOTEBOOKS / "quickstart.ipynb", as_version=4)
+def each_way(name: str) -> Any:
+    """A fixture: the notebook as it has just run, and as it is in the repository."""
+
+    @pytest.fixture(params=["executed", "committed"])
+    def notebook(request: pytest.FixtureRequest) -> Any:
+        if request.param == "executed":
+            return request.getfixturevalue("executed")[name]
+        return nbformat.read(NOTEBOOKS / f"{name}.ipynb", as_version=4)
+
+    return notebook
+
+
+quickstart = each_way("quickstart")
+throughput = each_way("throughput")
+dashboard = each_way("dashboard")
 
 
 def code_cells(notebook: Any) -> list[Any]:
@@ -52,8 +69,14 @@ def shown_text(outputs: list[Any]) -> str:
     return "\n".join(o.get("text") or o.get("data", {}).get("text/plain", "") for o in outputs)
 
 
-def test_every_cell_ran_once_in_order_and_none_failed(quickstart: Any) -> None:
-    cells = code_cells(quickstart)
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("way", ["executed", "committed"])
+def test_every_cell_ran_once_in_order_and_none_failed(
+    request: pytest.FixtureRequest, name: str, way: str
+) -> None:
+    committed = nbformat.read(NOTEBOOKS / f"{name}.ipynb", as_version=4)
+    notebook = request.getfixturevalue("executed")[name] if way == "executed" else committed
+    cells = code_cells(notebook)
     assert [cell.execution_count for cell in cells] == list(range(1, len(cells) + 1))
     assert "error" not in {output.output_type for cell in cells for output in cell.outputs}
 
@@ -87,8 +110,31 @@ def test_the_configured_model_answers(quickstart: Any) -> None:
     assert any("text/markdown" in output.get("data", {}) for output in outputs)
 
 
-def test_nothing_of_the_authors_machine_is_in_the_repository() -> None:
-    text = (NOTEBOOKS / "quickstart.ipynb").read_text()
+def test_throughput_compares_the_models_that_it_measured(throughput: Any) -> None:
+    (stats,) = outputs_of(throughput, "stats = %llm_stats")
+    shown = stats.data["text/plain"]
+    assert "one-thread" in shown
+    assert "all-threads" in shown
+    ratio = shown_text(outputs_of(throughput, "slow, fast"))
+    assert re.search(r"together decode \d+\.\d times", ratio)
+    together = shown_text(outputs_of(throughput, "import asyncio"))
+    assert len(re.findall(r"at once: +\d+ tokens/s", together)) == 3
+    for figure in ("%llm_plot", "figure = %llm_plot"):
+        (output,) = outputs_of(throughput, figure)
+        assert output.data["image/png"]
+
+
+def test_the_dashboard_is_shown_and_stops_one_of_four(dashboard: Any) -> None:
+    (shown,) = outputs_of(dashboard, "%llm_dashboard")
+    assert "application/vnd.jupyter.widget-view+json" in shown.data
+    ends = shown_text(outputs_of(dashboard, "for generation in"))
+    assert ends.count("cancelled") == 1
+    assert len(ends.splitlines()) == 4
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_nothing_of_the_authors_machine_is_in_the_repository(name: str) -> None:
+    text = (NOTEBOOKS / f"{name}.ipynb").read_text()
     assert not MACHINE_PATH.search(text)
 
 

@@ -59,7 +59,7 @@ def plot(
 
 def draw_throughput(figure: LlmFigure, axes: Axes, source: Source) -> None:
     """Tokens/s of each device over time; what ran at the same time is added up."""
-    figure.style(axes, "Throughput over time", y="tokens/s")
+    figure.style(axes, "Throughput over time", x="time of day", y="tokens/s")
     if not any(sum(each.token_counts) for each in source.records):
         figure.say(axes, _NO_RECORDS)
         return
