@@ -88,6 +88,12 @@ async def test_it_rests_when_its_views_are_gone(lab_server: Any, open_notebook: 
     await notebook.run(1)
     await boards.get_by_text("live").first.wait_for()
     assert await ticks(notebook) == "True"
+    await notebook.command("docmanager:save")
+    await notebook.page.reload()
+    await boards.get_by_text("live").first.wait_for(timeout=60_000)
+    await boards.get_by_text("fits CPU").first.wait_for()
+    await notebook.wait_for_kernel("idle")
+    assert await ticks(notebook) == "True", "a page that was reloaded shows it again"
 
 
 async def ticks(notebook: Any) -> str:
