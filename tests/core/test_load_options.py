@@ -1,0 +1,67 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from nbllm.core.errors import ConfigError, InvalidOptionError
+from nbllm.core.model_config import load_config, save_config
+from nbllm.core.types import LoadOptions
+
+
+@pytest.mark.parametrize(
+    ("given", "device"),
+    [
+        ("cpu", "CPU"),
+        (" GPU ", "GPU"),
+        ("gpu0", "GPU 0"),
+        ("GPU 12", "GPU 12"),
+        ("gpu0,gpu1", "GPU 0 + GPU 1"),
+        ("GPU 1 + GPU 0", "GPU 1 + GPU 0"),
+        ("gpu2+gpu2", "GPU 2"),
+    ],
+)
+def test_devices_are_written_as_placements_write_them(given: str, device: str) -> None:
+    assert LoadOptions(device=given).device == device
+    assert LoadOptions(device=device).device == device
+
+
+@pytest.mark.parametrize(
+    ("option", "values"),
+    [
+        ("device", {"device": "cuda"}),
+        ("device", {"device": "GPU -1"}),
+        ("device", {"device": ""}),
+        ("device", {"device": 0}),
+        ("kv_type", {"kv_type": "f32"}),
+        ("kv_type", {"kv_type": 8}),
+        ("flash_attention", {"flash_attention": "yes"}),
+        ("kv_type", {"kv_type": "q8_0", "flash_attention": False}),
+    ],
+)
+def test_what_cannot_work_is_refused_by_name(option: str, values: dict[str, Any]) -> None:
+    with pytest.raises(InvalidOptionError) as caught:
+        LoadOptions(**values)
+    assert caught.value.option == option
+
+
+def test_a_config_keeps_them(tmp_path: Path) -> None:
+    entry = {
+        "name": "m",
+        "model_type": "llama",
+        "local": True,
+        "path": "m.gguf",
+        "load": {"device": "gpu0", "kv_type": "q8_0", "flash_attention": True},
+    }
+    file = tmp_path / "models.json"
+    file.write_text(json.dumps([entry]))
+    infos = load_config(file)
+    assert infos[0].load == LoadOptions(device="GPU 0", kv_type="q8_0", flash_attention=True)
+    save_config(file, infos)
+    assert load_config(file) == infos
+    entry["load"] = {"kv_type": "f32"}
+    file.write_text(json.dumps([entry]))
+    with pytest.raises(ConfigError, match=r"load\.kv_type"):
+        load_config(file)
