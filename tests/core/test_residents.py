@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -430,3 +431,39 @@ async def test_unloading_waits_for_what_is_being_closed_already() -> None:
     assert not ending.done()
     may_close.set()
     await asyncio.gather(unloading, ending)
+
+
+async def test_a_config_can_say_how_long_a_model_stays(tmp_path: Path) -> None:
+    config = tmp_path / "models.json"
+    config.write_text(
+        '{"name": "m", "model_type": "fake", "local": true, "path": "m.gguf", '
+        '"load": {"keep_alive": 90}}'
+    )
+    models = ModelManager.from_config(config, open_model=FakeOpener())
+    await models.load_model("m")
+    assert models.list_statuses()[0].keep_alive == 90
+    models.save_config(tmp_path / "saved.json")
+    (saved,) = ModelManager.from_config(tmp_path / "saved.json")._configured.values()
+    assert saved.load.keep_alive == 90
+    await models.aclose()
+
+
+async def test_memory_that_a_model_has_not_filled_yet_is_not_given_away() -> None:
+    """As with llama.cpp, whose buffers and mapped files the system shows late or never."""
+
+    class Lazy(FakeModel):
+        def used_memory_bytes(self) -> int:
+            return 0
+
+    machine = Machine()
+    lazy = ModelManager(
+        [fake_info(name, size_bytes=size * GIB) for name, size in (("x", 5), ("y", 3), ("z", 3))],
+        open_model=lambda info, _: Lazy(info),
+        plan_model=machine.opener.plan_model,
+        resources=machine.opener.resources,  # where nothing is ever taken
+    )
+    for name in ("x", "y", "z"):
+        model, _ = await lazy.load_model(name)
+        await model.generate("Hi")
+    assert [info.name for info in lazy.list_loaded_models()] == ["y", "z"]
+    await lazy.aclose()
