@@ -32,6 +32,11 @@ if TYPE_CHECKING:
     from nbllm.core.types import ReasoningDelta as ReasoningDelta
     from nbllm.core.types import TextDelta as TextDelta
     from nbllm.core.types import Timings as Timings
+    from nbllm.core.types import TokenLogprob as TokenLogprob
+    from nbllm.core.types import Tool as Tool
+    from nbllm.core.types import ToolCall as ToolCall
+    from nbllm.core.types import ToolCallDelta as ToolCallDelta
+    from nbllm.core.types import ToolResult as ToolResult
     from nbllm.core.types import Usage as Usage
     from nbllm.notebook.dashboard.board import dashboard as dashboard
     from nbllm.notebook.door import run as run
@@ -56,6 +61,11 @@ _HOMES = {
         "ReasoningDelta",
         "TextDelta",
         "Timings",
+        "TokenLogprob",
+        "Tool",
+        "ToolCall",
+        "ToolCallDelta",
+        "ToolResult",
         "Usage",
     ),
     "nbllm.notebook.door": ("run",),

@@ -73,6 +73,16 @@ _GENERATION = (
     flag("--top-k", metavar="N", type=int, help="Only the N likeliest tokens; 0 is off."),
     flag("--min-p", metavar="X", type=float, help="Only tokens this likely beside the first."),
     flag("--repeat-penalty", metavar="X", type=float, help="Above 1 the model repeats less."),
+    flag("--presence-penalty", metavar="X", type=float, help="Above 0: fewer words again."),
+    flag("--frequency-penalty", metavar="X", type=float, help="The same, for each time they came."),
+    flag("--dry-multiplier", metavar="X", type=float, help="Above 0: no repeated passages; local."),
+    flag("--mirostat", metavar="N", type=int, help="1 or 2: steady surprise, local models only."),
+    flag(
+        "--logprobs", metavar="N", type=int, help="Each token's probability, and the N likeliest."
+    ),
+    flag(
+        "--reasoning-effort", metavar="WORD", help="low, medium, high, none: as the model knows it."
+    ),
     flag("--seed", metavar="N", type=int, help="The same seed gives the same answer."),
     flag(
         "--stop",
@@ -158,6 +168,7 @@ LOAD = Help(
     %llm_load qwen3 --device GPU0 --kv q8_0
     %llm_load phi --pin                   never unloaded to make room for another
     %llm_load qwen3 --keep-alive 10m
+    %llm_load qwen3 --adapter style.gguf
     model = %llm_load gpt-4o --config model_config.json
     await model.generate("Hello")
 """,
@@ -181,6 +192,12 @@ LOAD = Help(
         flag("--threads", metavar="N", type=int, help="CPU threads that the model may use."),
         flag("--gpu-layers", metavar="N", type=int, help="Layers on GPUs; -1 is all of them."),
         flag("--parallel", metavar="N", type=int, help="Requests answered at the same time."),
+        flag(
+            "--adapter",
+            metavar="FILE",
+            action="append",
+            help="A LoRA adapter for the model, a GGUF. May be given several times.",
+        ),
         flag(
             "--keep-alive",
             metavar="TIME",

@@ -96,6 +96,7 @@ class ModelMagics(SessionMagics):
             gpu_layers=args.gpu_layers,
             parallel=args.parallel,
             keep_alive=args.keep_alive,
+            adapters=args.adapter,
         )
         if args.config:
             self.session.manager.add_config(Path(args.config).expanduser())
