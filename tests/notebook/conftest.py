@@ -135,7 +135,7 @@ class Kernel:
             "store_history": True,
             "user_expressions": {},
             "allow_stdin": False,
-            "stop_on_error": True,
+            "stop_on_error": False,  # else a cell sent soon after one that failed is given up
         }
         metadata = {"cellId": cell} if cell else {}
         message = self._client.session.msg("execute_request", content, metadata=metadata)
@@ -150,6 +150,12 @@ class Kernel:
     def close(self) -> None:
         self._client.stop_channels()
         self._manager.shutdown_kernel()
+
+
+@pytest.fixture(scope="session")
+def new_kernel() -> type[Kernel]:
+    """Call it for a kernel, which the caller closes."""
+    return Kernel
 
 
 @pytest.fixture(scope="module")

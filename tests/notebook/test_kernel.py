@@ -8,6 +8,7 @@ import nbformat
 import pytest
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
+from nbconvert import HTMLExporter
 
 SETUP = """
 %load_ext nbllm
@@ -168,6 +169,23 @@ def test_a_saved_notebook_holds_the_answer_once() -> None:
     assert status.data["text/plain"].startswith("tiny · CPU · ")
     assert "size (MiB)" in notebook.cells[2].outputs[0].data["text/html"]
     nbformat.validate(notebook)
+
+
+def test_a_saved_notebook_holds_the_recipe_and_folds_the_reasoning() -> None:
+    notebook, error = run_all(
+        f"{SETUP}use(text='Hello you.', reasoning='First <b>I</b> think.')\n%llm_load tiny",
+        "%%llm --seed 3 --temperature 0\nHi",
+    )
+    assert error is None
+    reasoning, answer, _ = notebook.cells[1].outputs
+    assert "<details" in reasoning.data["text/html"]
+    recipe = answer.metadata["nbllm"]
+    assert recipe["options"] == {"seed": 3, "temperature": 0.0}
+    assert recipe["usage"]["completion_tokens"] == 2
+    assert "widgets" not in notebook.metadata
+    page, _ = HTMLExporter().from_notebook_node(notebook)
+    assert "<p>Hello you.</p>" in page
+    assert "First &lt;b&gt;I&lt;/b&gt; think." in page
 
 
 def test_a_failure_stops_run_all_and_is_saved_with_the_text() -> None:
