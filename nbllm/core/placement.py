@@ -61,7 +61,8 @@ class Placement:
     ``tensor_split`` the share of each (empty: one GPU or none).
     ``context_length`` is in tokens, shared by ``parallel`` requests. ``exact`` says that the
     bytes are llama.cpp's own, else they are computed from the header. ``reason`` is a sentence
-    or two for the reader.
+    or two for the reader, and ``is_compromise`` says that it tells of something given up: a GPU
+    for some or all layers, or length of the context.
     """
 
     device: str
@@ -78,6 +79,7 @@ class Placement:
     batch_tokens: int = 512
     exact: bool = False
     reason: str = field(default="", compare=False)
+    is_compromise: bool = field(default=False, compare=False)
 
     @property
     def max_outputs(self) -> int:

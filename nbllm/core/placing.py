@@ -204,7 +204,14 @@ class Plan:
             flash_attention=loading.flash_attention,
             batch_tokens=min(loading.batch_tokens, loading.context_length),
             reason=self.reason(loading, memory),
+            is_compromise=self.is_compromise(loading),
         )
+
+    def is_compromise(self, loading: Loading) -> bool:
+        """Whether a GPU or some of the context was given up that nobody had asked to give up."""
+        wished = self.wish.device == CPU or self.wish.gpu_layers is not None
+        without = bool(self.resources.gpus) and loading.gpu_layers <= self.shape_layers
+        return loading.context_length < self.base.context_length or (without and not wished)
 
     def reason(self, loading: Loading, memory: dict[str, MemoryParts]) -> str:
         """Why here, and what was given up for it, in a sentence or two."""

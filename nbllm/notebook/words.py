@@ -25,17 +25,22 @@ def loading_words(model: str, fraction: float) -> str:
 
 
 def ready_words(info: ModelInfo, seconds: float | None = None) -> str:
-    """That a model is loaded: where, in how many ``seconds``, with what context and memory."""
+    """That a model is loaded: where, in how many ``seconds``, with what context and memory.
+
+    Where its placement gave something up, a second line says what.
+    """
     place = f" on {info.device}" if info.device else ""
     time = f" in {seconds:.1f} s" if seconds is not None else ""
     size = info.memory_bytes or info.size_bytes
-    return _SEPARATOR.join(
+    line = _SEPARATOR.join(
         [
             f"{info.name} ready{place}{time}",
             *([f"context {info.context_length:,}"] if info.context_length else []),
             *([size_words(size)] if size and info.local else []),
         ]
     )
+    placement = info.placement
+    return f"{line}\n{placement.reason}" if placement and placement.is_compromise else line
 
 
 def status_words(result: GenerationResult, *more: str) -> str:

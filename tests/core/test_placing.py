@@ -121,6 +121,8 @@ def test_a_shorter_context_before_a_gpu_is_given_up() -> None:
     assert placement.device == "GPU 0"
     assert 4096 <= placement.context_length < 8192
     assert "instead of 8,192" in placement.reason
+    assert placement.is_compromise
+    assert not placed(machine(32, 24)).is_compromise
 
 
 def test_partly_on_a_small_gpu() -> None:
@@ -129,6 +131,9 @@ def test_partly_on_a_small_gpu() -> None:
     assert 0 < placement.gpu_layers < 33
     assert f"{placement.gpu_layers} of 33 layers" in placement.reason
     assert placement.threads == 8
+    assert placement.is_compromise
+    assert not placed(machine(32, 4), device="CPU").is_compromise
+    assert not placed(machine(32)).is_compromise
 
 
 def test_on_the_cpu_where_there_is_no_gpu_or_a_tiny_one() -> None:
@@ -143,6 +148,7 @@ def test_a_build_for_the_cpu_is_told_with_the_line_that_helps() -> None:
     placement = placed(machine(32, 24, engine=engine))
     assert placement.device == "CPU"
     assert "pip install" in placement.reason
+    assert placement.is_compromise
     with pytest.raises(InvalidOptionError, match="pip install"):
         placed(machine(32, 24, engine=engine), device="GPU")
     with pytest.raises(InvalidOptionError, match="pip install"):

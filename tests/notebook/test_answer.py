@@ -4,6 +4,7 @@ from collections.abc import AsyncGenerator
 import pytest
 
 from nbllm.core.errors import NbllmError
+from nbllm.core.placement import Placement
 from nbllm.core.types import (
     Completed,
     Event,
@@ -134,3 +135,19 @@ def test_the_ready_line() -> None:
     assert ready_words(local, 0.94) == "tiny ready on GPU 0 in 0.9 s · context 8,192 · 92 MiB"
     cloud = fake_info("gpt-4o", local=False, context_length=None)
     assert ready_words(cloud) == "gpt-4o ready"
+
+
+def test_what_a_placement_gave_up_is_told_below_the_ready_line() -> None:
+    placement = Placement(
+        device="CPU",
+        memory={},
+        context_length=4096,
+        parallel=1,
+        threads=1,
+        batch_threads=1,
+        reason="The context is 4,096 tokens instead of 8,192, for which there is no room.",
+    )
+    info = fake_info("tiny", device="CPU", context_length=4096, placement=placement)
+    assert ready_words(info) == "tiny ready on CPU · context 4,096"
+    told = ready_words(replace(info, placement=replace(placement, is_compromise=True)))
+    assert told == f"tiny ready on CPU · context 4,096\n{placement.reason}"
