@@ -33,6 +33,7 @@ class Loading:
 
     ``gpus`` are names of devices, ``split`` the share of each (empty: equal ones), and
     ``gpu_layers`` the layers on them, of which the output is the first, then the last layers.
+    ``kept_bytes`` is what the worker may put aside of the keys and values of earlier prompts.
     """
 
     context_length: int
@@ -43,6 +44,7 @@ class Loading:
     gpus: tuple[str, ...] = ()
     split: tuple[float, ...] = ()
     gpu_layers: int = 0
+    kept_bytes: int = 0
 
 
 def cells_of(context_length: int) -> int:
@@ -76,12 +78,14 @@ def estimate(shape: ModelShape, loading: Loading) -> dict[str, MemoryParts]:
     if devices[-1] != CPU and shape.shares_embeddings:
         weights[devices[-1]] += shape.input_bytes  # a copy, for the GPU computes with it too
     logits = loading.parallel * (shape.vocabulary_size or 0) * _F32
-    tables = _PROCESS_BYTES + _BYTES_PER_TOKEN * (shape.vocabulary_size or 0)
+    process = _PROCESS_BYTES + _BYTES_PER_TOKEN * (shape.vocabulary_size or 0) + loading.kept_bytes
     compute = _compute(shape, loading, cells)
     carried = 0 if CPU not in devices or not used else _largest_tensor(shape)
     on_cpu = compute if not used else _inputs(shape, loading, cells)
     parts = {
-        CPU: MemoryParts(weights=weights[CPU], kv=kv[CPU], compute=on_cpu + logits, overhead=tables)
+        CPU: MemoryParts(
+            weights=weights[CPU], kv=kv[CPU], compute=on_cpu + logits, overhead=process
+        )
     }
     copies = 3 * _masks(shape, loading, cells) if len(used) > 1 and CPU not in devices else 0
     for gpu in used:

@@ -91,6 +91,7 @@ class Plan:
             kv_type=self.wish.kv_type or "f16",
             flash_attention=self.wish.flash_attention is not False,
             batch_tokens=min(_BATCH_TOKENS, context),
+            kept_bytes=(self.wish.prefix_cache_mib or 0) * 2**20,
         )
 
     def placement(self) -> Placement:

@@ -215,6 +215,12 @@ def test_a_refusal_names_a_smaller_quantization_with_its_size() -> None:
         place("m", model(bits=16), machine(6), LoadOptions(context_length=2048))
 
 
+def test_what_the_worker_may_put_aside_counts() -> None:
+    without, with_it = placed(machine(32)), placed(machine(32), prefix_cache_mib=1024)
+    assert with_it.total_bytes - without.total_bytes == GIB
+    assert with_it.buffer_bytes == without.buffer_bytes
+
+
 # ---------------------------------------------------------------- threads
 
 
