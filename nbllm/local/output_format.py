@@ -6,7 +6,6 @@ whatever pieces it comes and gives the same whichever they are.
 
 from __future__ import annotations
 
-import json
 import re
 import secrets
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,6 +14,7 @@ from typing import Any, Literal
 
 from nbllm.core.answer import Answer, Segment
 from nbllm.core.types import Event
+from nbllm.local.tool_calls import read_calls, read_response
 
 __all__ = ["BLOCKS", "Block", "CallStyle", "OutputFormat", "OutputParser", "format_of"]
 
@@ -52,7 +52,7 @@ _HEADERS = (  # of gpt-oss, before and behind what is for the reader
 )
 _NOISE = re.compile("|".join(map(re.escape, _HEADERS)))
 _HARMONY = "<|channel|>"
-_SPECIAL = re.compile(r"<\|?[\w:]+\|?>|</\w+>|\[/?[A-Z_]+\]")
+_SPECIAL = re.compile(r"<\|?[\w:]+\|?>|</[\w:]+>|\[/?[A-Z_]+\]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,11 +241,11 @@ class OutputParser:
     def _call_block(self, body: str, raw: str) -> Iterator[Event]:
         """The calls in a block; what is none is text, so that nothing is lost."""
         try:
-            calls = list(_calls(body))
+            calls = list(read_calls(body))
         except (ValueError, KeyError, TypeError, AttributeError):
             calls = []
         if not calls:
-            yield from self._answer.text(_response(body) or raw)
+            yield from self._answer.text(read_response(body) or raw)
         for name, arguments in calls:
             # Mistral's templates take ids of nine letters or digits only.
             segment = self._answer.add(Segment("call", id=secrets.token_hex(5)[:9], name=name))
@@ -259,59 +259,3 @@ def _open_end(text: str, marks: Sequence[str]) -> int:
         if any(mark.startswith(text[-length:]) for mark in marks):
             return length
     return 0
-
-
-def _calls(body: str) -> Iterator[tuple[str, str]]:
-    """Names with their arguments as JSON text. Raises what a broken body makes it raise."""
-    body = body.strip()
-    if body.startswith("<function="):
-        yield from map(_xml_call, re.findall(r"<function=(.*?)</function>", body, re.DOTALL))
-    elif named := re.fullmatch(
-        r"([\w.-]+)\s*(?:<\|constrain\|>\w+)?<\|message\|>(.*)", body, re.DOTALL
-    ):
-        yield named[1], _compact(json.loads(named[2]))
-    elif "[ARGS]" in body:
-        for part in body.split("[TOOL_CALLS]"):
-            name, arguments = part.split("[ARGS]")
-            yield name.split("[CALL_ID]")[0].strip(), _compact(json.loads(arguments))
-    else:
-        value = json.loads(body)
-        for call in value if isinstance(value, list) else [value]:
-            yield _json_call(call.get("tool_call", call))
-
-
-def _json_call(call: Mapping[str, Any]) -> tuple[str, str]:
-    call = call.get("function", call) if isinstance(call.get("function"), dict) else call
-    name = call["name"]
-    arguments = call["arguments"] if "arguments" in call else call["parameters"]
-    if not isinstance(name, str):
-        raise TypeError("a tool's name is a text")
-    return name, arguments if isinstance(arguments, str) else _compact(arguments)
-
-
-def _xml_call(body: str) -> tuple[str, str]:
-    """Qwen3-Coder's way: ``NAME><parameter=KEY>VALUE</parameter>…``."""
-    name, _, rest = body.partition(">")
-    values = re.findall(r"<parameter=(.*?)>\n?(.*?)\n?</parameter>", rest, re.DOTALL)
-    return name.strip(), _compact({key: _value(text) for key, text in values})
-
-
-def _value(text: str) -> Any:
-    try:
-        return json.loads(text)
-    except ValueError:
-        return text
-
-
-def _compact(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False)
-
-
-def _response(body: str) -> str | None:
-    """The answer in the JSON of models whose template knows nothing of tools."""
-    try:
-        value = json.loads(body)
-    except ValueError:
-        return None
-    response = value.get("response") if isinstance(value, dict) else None
-    return response if isinstance(response, str) else None

@@ -5,33 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import gguf
 import pytest
-from tiny_models import write, write_tiny
+from tiny_models import copy_model, write_tiny
 
 from nbllm.core.errors import UnsupportedError
 from nbllm.local.llama_cpp_model import LlamaCppModel
 
 GREEDY: dict[str, Any] = {"temperature": 0, "max_tokens": 8}
-
-
-def copied(source: Path, target: Path, marks: dict[str, int], **options: Any) -> Path:
-    """A copy of a GGUF with these tokens for filling in the middle."""
-    reader = gguf.GGUFReader(source)
-
-    def fill(writer: gguf.GGUFWriter) -> None:
-        for key, field in reader.fields.items():
-            if key.startswith("GGUF.") or key == "general.architecture":
-                continue
-            kind = field.types[0]
-            part = field.types[-1] if kind == gguf.GGUFValueType.ARRAY else None
-            writer.add_key_value(key, field.contents(), kind, part)
-        for key, token in marks.items():
-            writer.add_uint32(key, token)
-        for tensor in reader.tensors:
-            writer.add_tensor(tensor.name, tensor.data, raw_dtype=tensor.tensor_type)
-
-    return write(target, fill, **options)
 
 
 MARKS = {f"tokenizer.ggml.fim_{n}_token_id": 3 + i for i, n in enumerate(("pre", "suf", "mid"))}
@@ -44,12 +24,12 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def filler(load: Any, tiny: Path) -> Any:
-    return load(copied(tiny, tiny.with_name("fill.gguf"), MARKS))
+    return load(copy_model(tiny, tiny.with_name("fill.gguf"), MARKS))
 
 
 @pytest.fixture(scope="module")
 def parts(tiny: Path) -> list[Path]:
-    copied(tiny, tiny.with_name("parts.gguf"), {}, split_max_tensors=10)
+    copy_model(tiny, tiny.with_name("parts.gguf"), {}, split_max_tensors=10)
     return sorted(tiny.parent.glob("parts-*.gguf"))
 
 

@@ -19,6 +19,7 @@ from nbllm.local import sampling
 from nbllm.local.grammar import Candidates, Grammar, grammar_text
 from nbllm.local.loading import Settings
 from nbllm.local.native import NativeModel
+from nbllm.local.output_format import format_of
 from nbllm.local.sampling import Sampler
 
 
@@ -241,6 +242,34 @@ def test_what_contradicts_a_grammar_is_refused(model: NativeModel) -> None:
         Sampler({"grammar": DIGITS, "ignore_eos": True}, model, [])
     with pytest.raises(ValueError, match="response_schema"):
         Sampler({"response_schema": {"$ref": "#/nowhere"}}, model, [])
+
+
+@pytest.mark.parametrize(
+    ("prompt", "answer", "fits"),
+    [
+        ("<think>\n", 'hm < b, "a"</think>\n\n"a"', True),
+        ("<think>\n", '"a"', False),
+        ("", '<think>hm</think>"a"', True),
+        ("", '"a"', True),
+        ("", '"b"', False),
+    ],
+)
+def test_a_schema_binds_what_stands_behind_the_reasoning(
+    model: NativeModel, prompt: str, answer: str, fits: bool
+) -> None:
+    form = format_of("<think></think>", prompt, tools=False)
+    text = grammar_text({"response_schema": {"enum": ["a"]}}, form)
+    assert text is not None
+    grammar = Grammar(text, model.vocabulary)
+    tokens = model.vocabulary.tokenize(answer, add_special=False, parse_special=False)
+    for token in [*tokens, model.vocabulary.ends[0]]:
+        if not grammar.allows(token):
+            assert not fits
+            break
+        grammar.accept(token)
+    else:
+        assert fits
+    grammar.close()
 
 
 LEAVES: list[dict[str, Any]] = [

@@ -5,9 +5,20 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from tiny_models import copy_model, write_tiny
 
 from nbllm.core.errors import EngineError
-from nbllm.core.types import FinishReason, Message, TextPart, Tool, ToolCallDelta, ToolResult
+from nbllm.core.types import (
+    FinishReason,
+    Message,
+    ReasoningDelta,
+    ReasoningPart,
+    TextDelta,
+    TextPart,
+    Tool,
+    ToolCallDelta,
+    ToolResult,
+)
 from nbllm.local.grammar import grammar_text
 from nbllm.local.llama_cpp_model import LlamaCppModel
 from nbllm.local.output_format import format_of
@@ -84,3 +95,34 @@ def test_a_schema_binds_the_answer_and_not_the_reasoning(
     assert text is not None
     root = next(line for line in text.splitlines() if line.startswith("root ::="))
     assert root.removeprefix("root ::= ").startswith(begin)
+
+
+THINKS = (
+    "{% for m in messages %}<{{ m.role }}>{{ m.content }}{% endfor %}"
+    "{% if enable_thinking is defined and not enable_thinking %}<think></think>"
+    "{% else %}<think>{% endif %}"
+)
+
+
+@pytest.fixture(scope="module")
+def thinker(load: Any, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    tiny = write_tiny("mistral", tmp_path_factory.mktemp("thinker"))
+    keys = {"tokenizer.chat_template": THINKS}
+    return load(copy_model(tiny, tiny.with_name("thinker.gguf"), keys))
+
+
+async def test_reasoning_is_apart_from_the_answer(thinker: LlamaCppModel) -> None:
+    events = [e async for e in thinker.stream("Hi", grammar='root ::= "hm <b</think>\\n\\nok"')]
+    result: Any = getattr(events[-1], "result", None)
+    assert (result.reasoning, result.text) == ("hm <b", "ok")
+    assert result.parts == (ReasoningPart("hm <b"), TextPart("ok"))
+    assert "".join(e.text for e in events if isinstance(e, ReasoningDelta)) == "hm <b"
+    said = [e for e in events if isinstance(e, TextDelta)]
+    assert "".join(e.text for e in said) == "ok"
+    assert sum(e.tokens or 0 for e in said) == result.usage.completion_tokens
+
+
+async def test_reasoning_can_be_turned_off(thinker: LlamaCppModel) -> None:
+    asked = {"grammar": 'root ::= "ok"', "max_tokens": 8}
+    result = await thinker.generate("Hi", reasoning_effort="none", **asked)
+    assert (result.reasoning, result.text) == ("", "ok")

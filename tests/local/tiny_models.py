@@ -216,6 +216,28 @@ def write_tiny(name: str, folder: Path) -> Path:
     return write(folder / f"tiny-{name}.gguf", fill, tiny.architecture)
 
 
+def copy_model(
+    source: Path, target: Path, keys: Mapping[str, int | str], **options: object
+) -> Path:
+    """A copy of a GGUF with these keys besides its own."""
+    reader = gguf.GGUFReader(source)
+
+    def fill(writer: gguf.GGUFWriter) -> None:
+        for key, field in reader.fields.items():
+            if not key.startswith("GGUF.") and key != "general.architecture":
+                kind = field.types[0]
+                part = field.types[-1] if kind == gguf.GGUFValueType.ARRAY else None
+                writer.add_key_value(key, field.contents(), kind, part)
+        for key, value in keys.items():
+            writer.add_string(key, value) if isinstance(value, str) else writer.add_uint32(
+                key, value
+            )
+        for tensor in reader.tensors:
+            writer.add_tensor(tensor.name, tensor.data, raw_dtype=tensor.tensor_type)
+
+    return write(target, fill, **options)
+
+
 def _add_keys(writer: gguf.GGUFWriter, tiny: Tiny) -> None:
     keys: dict[str, int | float | str | list[int]] = {
         "context_length": 32_768,
