@@ -88,6 +88,8 @@ class Completions:
 
     def _parser(self, name: str) -> ArgumentParser | None:
         """The parser of one of nbllm's magics; None for all else."""
+        if not name.startswith(self._session.settings.magic_prefix):
+            return None
         magic = self._session.shell.magics_manager.magics["line"].get(name)
         is_ours = getattr(getattr(magic, "__self__", None), "session", None) is self._session
         return getattr(magic, "parser", None) if is_ours else None

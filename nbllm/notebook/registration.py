@@ -46,9 +46,12 @@ class Registration:
         manager = self._shell.magics_manager
         for group in self._groups:
             manager.registry.pop(type(group).__name__, None)
-            for table in manager.magics.values():
-                for name in [n for n, magic in table.items() if _owner(magic) is group]:
-                    del table[name]
+            for kind, row in group.magics.items():
+                # Only under our names: looking at others would load IPython's lazy magics.
+                for name in [
+                    name for name in row if _owner(manager.magics[kind].get(name)) is group
+                ]:
+                    del manager.magics[kind][name]
         for (kind, name), magic in self._displaced.items():
             manager.magics[kind].setdefault(name, magic)
         self._displaced.clear()
