@@ -1,0 +1,70 @@
+"""Prompt lookup on tasks that copy much and on one that copies nothing, beside writing without it.
+
+Run it with ``python tests/benchmarks/bench_lookup.py [ROUNDS [TOKENS]]`` on a machine that does
+nothing else. Answers are greedy; both ways take turns, on prompts that are read already. The texts
+are to be the same; on the copying tasks at least 1.5 times the tokens a second, on the other one
+nothing may be lost.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import statistics
+import sys
+
+from nbllm import ModelInterface, ModelManager
+
+RECORDS = "\n".join(
+    f'{{"id": {100 + n}, "city": "{city}", "people": {n * 1237 + 511}, "open": true}}'
+    for n, city in enumerate(["Lisbon", "Oslo", "Quito", "Hanoi", "Accra", "Perth"])
+)
+CODE = '''def mean(values):
+    """The arithmetic mean of values."""
+    total = 0
+    for value in values:
+        total = total + value
+    return total / len(values)
+
+
+def variance(values):
+    """The mean squared distance from the mean."""
+    center = mean(values)
+    total = 0
+    for value in values:
+        total = total + (value - center) ** 2
+    return total / len(values)
+'''
+TASKS = {
+    "records": f"Repeat these lines exactly as they are, nothing else:\n{RECORDS}",
+    "code": f"Repeat this Python code exactly as it is:\n```python\n{CODE}```",
+    "story": "Write a story about a lighthouse keeper and a whale.",
+}
+
+
+async def speed(model: ModelInterface, prompt: str, tokens: int, look: bool) -> tuple[float, str]:
+    result = await model.generate(
+        prompt, temperature=0, max_tokens=tokens, prompt_lookup=None if look else False
+    )
+    return result.tokens_per_second or 0.0, result.text
+
+
+async def main() -> None:
+    rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 5
+    tokens = int(sys.argv[2]) if len(sys.argv) > 2 else 200
+    async with ModelManager() as manager:
+        model, _ = await manager.load_model(manager.bundled_model().name)
+        for name, prompt in TASKS.items():
+            speeds: dict[bool, list[float]] = {False: [], True: []}
+            texts: dict[bool, str] = {}
+            for _ in range(rounds + 1):
+                for look in speeds:
+                    value, texts[look] = await speed(model, prompt, tokens, look)
+                    speeds[look].append(value)
+            plain, looked = (statistics.median(values[1:]) for values in speeds.values())
+            same = "same text" if texts[False] == texts[True] else "ANOTHER TEXT"
+            print(f"{name:8} without {plain:6.1f}  with {looked:6.1f} tokens/s", end="  ")
+            print(f"{looked / plain:.2f} times, {same}")
+
+
+if __name__ == "__main__":
+    asyncio.run(main())
