@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
+from nbllm.core.load_options import LoadOptions
 from nbllm.core.memory_estimate import CPU, Loading
-from nbllm.core.options import LoadOptions
 from nbllm.core.placement import KV_TYPES, KvType, MemoryParts, Placement
 from nbllm.core.placing import Plan
 

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from nbllm.core.errors import InvalidOptionError
+from nbllm.core.load_options import LoadOptions
 from nbllm.core.memory_estimate import CPU
-from nbllm.core.options import LoadOptions
 from nbllm.core.placement import MemoryParts
 from nbllm.core.resources import Resources
 

@@ -8,10 +8,10 @@ from functools import cached_property
 from typing import TypeAlias
 
 from nbllm.core.errors import InvalidOptionError
+from nbllm.core.load_options import LoadOptions
 from nbllm.core.machine_room import Room, room_of
 from nbllm.core.memory_estimate import CPU, Loading, estimate
 from nbllm.core.model_shape import ModelShape
-from nbllm.core.options import LoadOptions
 from nbllm.core.placement import MemoryParts, Placement, ThreadCounts
 from nbllm.core.refusal import refusal
 from nbllm.core.resources import CpuInfo, Resources

@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
 from nbllm.core.errors import InvalidOptionError
+from nbllm.core.load_options import LoadOptions
 from nbllm.core.markdown import safe_markdown
-from nbllm.core.options import GenerationOptions, LoadOptions, Tool
+from nbllm.core.options import GenerationOptions, Tool
 
 if TYPE_CHECKING:
     import numpy as np

@@ -10,10 +10,10 @@ from typing import TypeAlias
 
 from nbllm.core.errors import DoesNotFitError, ModelFileError
 from nbllm.core.fit_options import Fit, fits_of
+from nbllm.core.load_options import LoadOptions
 from nbllm.core.measurements import read_threads
 from nbllm.core.memory_estimate import Loading
 from nbllm.core.model_shape import ModelShape
-from nbllm.core.options import LoadOptions
 from nbllm.core.placement import MemoryParts, Placement
 from nbllm.core.placing import DEFAULT_CONTEXT, Measure, Plan
 from nbllm.core.resources import Resources
@@ -111,5 +111,6 @@ def _read(path: Path, mtime_ns: int, size: int) -> ModelShape:
 
 def _usual_context(info: ModelInfo, shape: ModelShape) -> int:
     """What a config says; else what the model was trained for, within reason."""
-    trained = info.context_length or shape.context_length or DEFAULT_CONTEXT
-    return trained if info.source == "config" else min(trained, DEFAULT_CONTEXT)
+    if info.source == "config" and info.context_length:
+        return info.context_length
+    return min(info.context_length or shape.context_length or DEFAULT_CONTEXT, DEFAULT_CONTEXT)

@@ -5,7 +5,8 @@ from typing import Any
 import pytest
 
 from nbllm.core.errors import InvalidOptionError
-from nbllm.core.options import GenerationOptions, LoadOptions
+from nbllm.core.load_options import LoadOptions
+from nbllm.core.options import GenerationOptions
 
 
 def test_biases_are_pairs_however_they_are_given() -> None:

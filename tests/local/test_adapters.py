@@ -12,7 +12,7 @@ import pytest
 
 from nbllm.core.errors import InvalidOptionError, ModelLoadError
 from nbllm.core.model_config import load_config, save_config
-from nbllm.core.options import LoadOptions
+from nbllm.core.types import LoadOptions
 
 WIDTH, RANK = 576, 4
 GREEDY: dict[str, Any] = {"temperature": 0, "max_tokens": 12}

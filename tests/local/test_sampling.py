@@ -299,7 +299,7 @@ def nested(inner: Any) -> Any:
     return objects | lists | st.builds(lambda a, b: {"anyOf": [a, b]}, inner, inner)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(schema=st.recursive(st.sampled_from(LEAVES), nested, max_leaves=4), seed=st.integers(0, 99))
 def test_whatever_a_model_wants_to_say_the_answer_follows_the_schema(
     model: NativeModel, schema: dict[str, Any], seed: int
@@ -320,7 +320,7 @@ def test_whatever_a_model_wants_to_say_the_answer_follows_the_schema(
     source: Any = SimpleNamespace(vocabulary=vocabulary, logits=logits)
     sampler = Sampler({"response_schema": schema, "seed": seed}, source, [])
     written = b""
-    for _ in range(60):
+    for _ in range(40):
         token = sampler.choose(-1)
         if token in vocabulary.ends:
             jsonschema.validate(json.loads(written), schema)

@@ -223,11 +223,11 @@ def copy_model(
     reader = gguf.GGUFReader(source)
 
     def fill(writer: gguf.GGUFWriter) -> None:
-        for key, field in reader.fields.items():
+        for key, known in reader.fields.items():
             if not key.startswith("GGUF.") and key != "general.architecture":
-                kind = field.types[0]
-                part = field.types[-1] if kind == gguf.GGUFValueType.ARRAY else None
-                writer.add_key_value(key, field.contents(), kind, part)
+                kind = known.types[0]
+                part = known.types[-1] if kind == gguf.GGUFValueType.ARRAY else None
+                writer.add_key_value(key, known.contents(), kind, part)
         for key, value in keys.items():
             writer.add_string(key, value) if isinstance(value, str) else writer.add_uint32(
                 key, value
