@@ -88,9 +88,9 @@ class ChatMagics(SessionMagics):
         args = parse(parser_of(self, "llm_chat"), line)
         least, most, words = _WORDS[args.action]
         if not least <= len(args.words) <= most:
-            raise UsageError(f"it is: %llm_chat {args.action} {words}".rstrip())
+            raise UsageError(f"it is: {self._name} {args.action} {words}".rstrip())
         if args.at is not None and args.action != "branch":
-            raise UsageError("--at belongs to: %llm_chat branch OLD NEW --at N")
+            raise UsageError(f"--at belongs to: {self._name} branch OLD NEW --at N")
         from nbllm.notebook.chat_table import Transcript, chats_table
 
         with brief_errors():
@@ -98,6 +98,10 @@ class ChatMagics(SessionMagics):
                 return Transcript(self.session.chats.get(args.words[0]))
             done = getattr(self, f"_{args.action}")(args)
         return chats_table(self.session.chats, [done] if done else [])
+
+    @property
+    def _name(self) -> str:
+        return f"%{self.session.magic_name('llm_chat')}"
 
     def _list(self, args: Namespace) -> str:
         return ""

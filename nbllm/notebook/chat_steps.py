@@ -72,7 +72,7 @@ async def fit_chat(session: NotebookSession, question: Question, model: ModelInt
     def put(chat: Conversation) -> Conversation:
         fresh = _without_leftovers(chat, asked.place)
         kept = fresh.put(turn, after=asked.place.previous)
-        system = question.args.system if question.args.system is not None else chat.system
+        system = before.system if question.args.system is not None else chat.system
         summary = fit.conversation.summary or kept.summary
         return replace(kept, system=system, summary=summary)
 

@@ -121,7 +121,7 @@ class ErrorMagics(SessionMagics):
 
     def _accept(self) -> None:
         if self.proposal is None:
-            raise UsageError("nothing is proposed yet; %llm_fix proposes a corrected cell")
+            raise UsageError(f"nothing is proposed yet; {self._fix} proposes a corrected cell")
         self.session.shell.set_next_input(self.proposal, replace=False)
         self.proposal = None
 
@@ -148,8 +148,11 @@ class ErrorMagics(SessionMagics):
         return Form("Answer with the whole corrected cell in one fenced block.", parse, show)
 
     def _offer(self, result: GenerationResult) -> str:
-        accept = f"%{self.session.magic_name('llm_fix')} --accept"
-        return f"{accept} puts it into a new cell below" if self.proposal else ""
+        return f"{self._fix} --accept puts it into a new cell below" if self.proposal else ""
+
+    @property
+    def _fix(self) -> str:
+        return f"%{self.session.magic_name('llm_fix')}"
 
     def _error(self) -> BaseException:
         if self.session.last_error is None:

@@ -6,6 +6,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from IPython.core.completer import provisionalcompleter
 from IPython.core.interactiveshell import InteractiveShell
 
 from nbllm.core.model_manager import ModelManager
@@ -41,6 +42,28 @@ def test_the_list_says_what_there_is(run) -> None:
     assert row["model"] == "tiny"
     assert row["last question"] == "Two?"
     assert row["context used (tokens)"] == 4
+
+
+def test_the_system_prompt_is_the_conversations_with_its_variables(run) -> None:
+    run("name = 'Ada'")
+    run('%llm --chat trip --system "Speak to {name}." Three?')
+    run("name = 'Bob'")
+    run("prompt = %llm --chat trip --show-prompt Four?")
+    assert run("prompt.messages[0].text") == "Speak to Ada."
+    run('%llm --chat trip --system "" Four?')
+    run("prompt = %llm --chat trip --show-prompt Five?")
+    assert run("prompt.messages[0].role") == "user"
+
+
+def test_names_and_actions_complete(shell: InteractiveShell, run) -> None:
+    def completed(text: str) -> set[str]:
+        with provisionalcompleter():
+            return {each.text for each in shell.Completer.completions(text, len(text))}
+
+    assert "trip" in completed("%llm --chat tr")
+    assert "trip" in completed("%llm_chat show tr")
+    assert "branch" in completed("%llm_chat br")
+    assert "summarise" in completed("%llm --overflow su")
 
 
 def test_branching_leaves_the_old_one_alone(run) -> None:
