@@ -13,6 +13,7 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from nbllm.notebook.bundles import Bundle
+from nbllm.notebook.subshells import answer_where_asked
 
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
@@ -78,13 +79,8 @@ class StopButton:
             layout={"width": "auto", "height": "24px", "margin": "2px 0"},
             style={"font_size": "12px"},
         )
-        comm = button.comm
-        if hasattr(comm, "_reply_subshell_for"):
-            # ipykernel 7.4 answers a comm in the thread that used it last, which here is the busy
-            # one; there is no public way to say otherwise.
-            comm._reply_subshell_for = lambda data, default: default  # noqa: SLF001
         button.on_click(self._pressed)
-        return button
+        return answer_where_asked(button)
 
     def _pressed(self, button: Any) -> None:
         button.disabled, button.description = True, "Stopping"

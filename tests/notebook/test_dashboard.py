@@ -16,7 +16,9 @@ from IPython.core.interactiveshell import InteractiveShell
 
 from nbllm.core.errors import EngineError
 from nbllm.core.model_manager import ModelManager
+from nbllm.core.resource_sample import GpuSample, ResourceSample
 from nbllm.notebook.dashboard.board import Dashboard
+from nbllm.notebook.dashboard.device_panel import DevicePanel
 from nbllm.notebook.dashboard.playground import AnswerArea
 from nbllm.notebook.dashboard.widgets import close_tree
 from nbllm.notebook.magics import load, unload
@@ -180,6 +182,43 @@ def test_it_rests_while_nobody_looks_and_wakes_again(open_page) -> None:
     until(lambda: not page.board.ticking)
     page.board.widget._view_count = 1
     assert page.board.ticking
+
+
+def test_a_failure_of_its_own_is_told_and_refresh_starts_it_again(open_page, monkeypatch) -> None:
+    page = open_page()
+    monkeypatch.setattr(page.manager, "list_statuses", lambda: 1 / 0)
+    until(lambda: "ZeroDivisionError" in page.text)
+    assert not page.board.ticking
+    monkeypatch.undo()
+    page.press("Refresh")
+    until(lambda: "live" in page.text)
+
+
+def test_gpus_have_meters_and_what_drivers_do_not_tell_is_said() -> None:
+    known = GpuSample(
+        index=0,
+        label="GPU 0",
+        name="RTX <4090>",
+        utilization=0.5,
+        vram_used_bytes=6 * 2**30,
+        vram_total_bytes=24 * 2**30,
+        temperature_celsius=61.0,
+        power_watts=250.4,
+    )
+    panel, memory = DevicePanel(), {"memory_used_bytes": 2**30, "memory_total_bytes": 2**33}
+    panel.update(
+        ResourceSample(
+            time=0.0,
+            cpu_fraction=None,
+            gpus=(known, GpuSample(index=1, label="GPU 1", name="other")),
+            **memory,
+        ),
+        "cpu",
+    )
+    shown = "".join(widget.value for widget in walk(panel.widget, ipywidgets.HTML))
+    for words in ("RTX &lt;4090&gt;", "50% · 61 °C · 250 W", "6.0 of 24.0 GiB", "not told"):
+        assert words in shown
+    close_tree(panel.widget)
 
 
 def test_a_view_that_does_not_change_sends_nothing(open_page) -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import html
 import threading
 from collections.abc import Callable, Coroutine
+from concurrent.futures import Future
 from contextlib import ExitStack, suppress
 from typing import Any
 
@@ -36,6 +38,7 @@ __all__ = ["Dashboard", "dashboard"]
 TICK_SECONDS = 1.0
 NUDGE_SECONDS = 0.1
 """What happens in between is shown this late at most, and no more often."""
+_BUTTONS_WAIT = "a cell is running: buttons answer when it ends"
 _SCANS_AGAIN = {"loaded", "unloaded", "evicted", "failed"}
 
 
@@ -162,6 +165,7 @@ class Dashboard:
     def _scan_soon(self) -> None:
         self._needs_scan.set()
         self._nudge()
+        self._wake()
 
     # ------------------------------------------------------------ ticks
 
@@ -171,7 +175,13 @@ class Dashboard:
                 return
             self._is_ticking = True
             self._needs_scan.set()
-        self._loop.submit(self._tick())
+        self._loop.submit(self._tick()).result.add_done_callback(self._on_tick_end)
+
+    def _on_tick_end(self, result: Future[None]) -> None:
+        error = None if result.cancelled() else result.exception()
+        if error is not None and not self._is_closed:
+            words = f"stopped by {type(error).__name__}: {error}. Refresh starts it again."
+            self._head.value = _head(words, is_on=False)
 
     async def _tick(self) -> None:
         loop, nudged = asyncio.get_running_loop(), asyncio.Event()
@@ -217,7 +227,8 @@ class Dashboard:
         self._models.update(statuses, self._available, self._fits)
         self._playground.offer([*loaded, *others])
         self._log.update()
-        self._head.value = _head(buttons_wait=self._presence.buttons_wait)
+        waits = self._presence.buttons_wait
+        self._head.value = _head(_BUTTONS_WAIT if waits else "live", is_on=not waits)
 
     # ------------------------------------------------------------ what buttons do
 
@@ -267,10 +278,9 @@ def _fit_words(info: ModelInfo, resources: Resources) -> str:
     return f"fits {placement.device} · {size_words(placement.total_bytes)}"
 
 
-def _head(*, buttons_wait: bool) -> str:
-    words = "a cell is running: buttons answer when it ends" if buttons_wait else "live"
+def _head(words: str, *, is_on: bool) -> str:
     return (
         '<div class="nbllm-brand"><strong>nbllm</strong>'
-        f'<span class="nbllm-soft"><i class="nbllm-dot{"" if buttons_wait else " on"}"></i>{words}'
-        "</span></div>"
+        f'<span class="nbllm-soft"><i class="nbllm-dot{" on" if is_on else ""}"></i>'
+        f"{html.escape(words)}</span></div>"
     )
