@@ -71,8 +71,8 @@ STYLE = """<style>
 .nbllm-s4 { color: #b07a00; } .nbllm-s5 { color: #7a7a7a; }
 .nbllm-row { gap: 8px; padding: 7px 0 !important; border-top: 1px solid var(--nbllm-line); }
 .nbllm-row .widget-html { flex: 1 1 auto; }
-.nbllm-cells { display: grid; gap: 2px 12px; grid-template-columns: minmax(0, 2fr) minmax(114px, 1fr);
-  align-items: center; }
+.nbllm-cells { display: grid; gap: 2px 12px; align-items: center;
+  grid-template-columns: minmax(0, 2fr) minmax(114px, 1fr); }
 .nbllm-cells > div { min-width: 0; overflow: hidden; text-overflow: ellipsis;
   white-space: nowrap; font-variant-numeric: tabular-nums; }
 .nbllm-cells .nbllm-bar { margin-top: 4px; }
