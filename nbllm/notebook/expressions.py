@@ -74,12 +74,18 @@ _NUMBER_METHODS = "is_integer bit_length date time isoformat strftime timestamp 
 _TABLE_METHODS = (
     "head tail describe sample nlargest nsmallest sort_values sort_index value_counts unique "
     "nunique isna notna dropna fillna round abs sum mean median mode std var min max quantile "
-    "corr cov cumsum diff idxmin idxmax argmin argmax groupby agg reset_index set_index "
-    "to_string to_dict to_list tolist to_markdown transpose reshape ravel flatten astype "
+    "corr cov cumsum diff idxmin idxmax argmin argmax groupby reset_index set_index "
+    "to_dict to_list tolist transpose reshape ravel flatten astype "
     "all any item"
 )
 _METHODS = f"{_TEXT_METHODS} {_CONTAINER_METHODS} {_NUMBER_METHODS} {_TABLE_METHODS}"
 _PURE_METHODS = frozenset(_METHODS.split())
+_WRITES = frozenset({"inplace", "out", "buf"})
+"""Arguments of tables' and arrays' methods that make them write."""
+
+_SHAPES = frozenset({"reshape", "transpose"})
+"""The methods of arrays of which no positional argument is one to write to."""
+
 _DATA_PACKAGES = frozenset({"builtins", "collections", "datetime", "decimal", "fractions"})
 _TABLE_PACKAGES = frozenset({"numpy", "pandas", "polars"})
 _FRAME_PARTS = ("gi_", "cr_", "ag_", "f_")
@@ -184,6 +190,12 @@ class _Evaluation:
         if any(isinstance(each, ast.Starred) for each in arguments):
             raise Refused("* is not evaluated within a prompt")
         named = {each.arg: self.value(each.value) for each in keywords if each.arg is not None}
+        if (
+            len(named) < len(keywords)
+            or _WRITES.intersection(named)
+            or _may_write(called, arguments)
+        ):
+            raise Refused(f"{ast.unparse(function)} could change something, called like this")
         return called(*map(self.value, arguments), **named)
 
 
@@ -215,6 +227,13 @@ def _is_allowed(called: Any) -> bool:
             and _module(type(owner)).partition(".")[0] in _DATA_PACKAGES | _TABLE_PACKAGES
         )
     return _module(called) == "__main__"
+
+
+def _may_write(called: Any, arguments: list[ast.expr]) -> bool:
+    """Whether a method of an array could be given the array to write to by its position."""
+    owner = type(getattr(called, "__self__", None))
+    is_array = _module(owner).startswith("numpy")
+    return is_array and len(arguments) > 1 and called.__name__ not in _SHAPES
 
 
 def _is_pure_function(called: Any) -> bool:

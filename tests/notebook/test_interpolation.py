@@ -7,6 +7,8 @@ import math
 import sys
 import types
 
+import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -158,6 +160,37 @@ def test_a_key_is_not_put_in(text: str) -> None:
     assert told.text == text
     assert "API key" in told.left[0].reason
     assert "sk-" not in told.left[0].reason
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        "to_csv('gone')",
+        "to_string('gone')",
+        "agg('to_csv', path_or_buf='gone')",
+        "sort_values('a', inplace=True)",
+        "fillna(0, inplace=True)",
+        "pop('a')",
+        "eval('a = 3', inplace=True)",
+        "head(**{})",
+    ],
+)
+def test_a_table_cannot_be_changed_or_written(call: str) -> None:
+    frame = pd.DataFrame({"a": [2.0, 1.0]})
+    text = f"{{frame.{call}}}"
+    assert interpolate(text, {"frame": frame}).text == text
+    assert frame["a"].tolist() == [2.0, 1.0]
+
+
+def test_an_array_cannot_be_written_to() -> None:
+    variables = {"a": np.ones(3), "b": np.zeros(3)}
+    for text in ("{a.cumsum(0, None, b)}", "{a.cumsum(out=b)}"):
+        assert interpolate(text, variables).text == text
+    assert variables["b"].tolist() == [0, 0, 0]
+    assert (
+        plain("{m.reshape(2, 2).tolist()} {m.sum(0)}", m=np.ones(4))
+        == "[[1.0, 1.0], [1.0, 1.0]] 4.0"
+    )
 
 
 def test_functions_of_the_notebook_may_be_called() -> None:

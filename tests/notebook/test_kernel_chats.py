@@ -78,6 +78,13 @@ def test_a_stopped_answer_is_recorded_as_such(fake_kernel) -> None:
     assert "\nword" in turn
 
 
+def test_a_failed_answer_is_recorded_with_what_had_come(fake_kernel) -> None:
+    fake_kernel.ok("use(text='One two', fail_after=1, error=RuntimeError('broke'))")
+    assert fake_kernel.run("%%llm tiny --chat c\nGo", cell="a").reply["status"] == "error"
+    turn = fake_kernel.ok("t = %llm_chat show c\nprint(t)").contents("stream")[0]["text"]
+    assert turn.endswith("**Answer** (tiny, failed)\n\nOne\n\n")
+
+
 def test_a_saved_conversation_survives_a_restart(fake_kernel) -> None:
     fake_kernel.ok("use(text='Yes.')\n%llm_load tiny")
     fake_kernel.ok("%%llm --chat kept\nOne?", cell="a")
