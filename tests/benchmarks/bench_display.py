@@ -40,6 +40,15 @@ def delta(text=None, reason=None):
     data = b"data: " + json.dumps({**base, "choices": [choice]}).encode() + b"\\n\\n"
     return b"%x\\r\\n%b\\r\\n" % (len(data), data)
 
+def whole(text):
+    message = {"role": "assistant", "content": text}
+    choice = {"index": 0, "finish_reason": "stop", "message": message}
+    usage = {"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2}
+    base = {"id": "c", "object": "chat.completion", "created": 1, "model": "m", "usage": usage}
+    data = json.dumps({**base, "choices": [choice]}).encode()
+    head = b"HTTP/1.1 200 OK\\r\\ncontent-type: application/json\\r\\ncontent-length: %d"
+    return head % len(data) + b"\\r\\n\\r\\n" + data
+
 WORDS = ["word"] + [" word"] * 11 + [".\\n\\n"]
 TEXTS = [WORDS[n % len(WORDS)] for n in range(8_000)]
 HEAD = (b"HTTP/1.1 200 OK\\r\\ncontent-type: text/event-stream\\r\\n"
@@ -54,6 +63,11 @@ async def serve(reader, writer):
             body = await reader.readexactly(length)
             print(json.dumps({"first": time.time()}), flush=True)
             count, pace = (8_000, 400) if b"paced" in body else (2_000, 0)
+            if not json.loads(body).get("stream"):
+                await asyncio.sleep(count / pace if pace else 0)
+                writer.write(whole("".join(TEXTS[:count])))
+                await writer.drain()
+                continue
             writer.write(HEAD)
             if pace:
                 began = time.monotonic()
@@ -116,7 +130,7 @@ PEERS = (
         "(llm.user_dir() / 'extra-openai-models.yaml').write_text('- model_id: bench\\n"
         "  model_name: m\\n  api_base: {url}\\n')\n"
         "%load_ext llm_jupyter",
-        "%%llm -m bench\n{prompt}",
+        "%llm -p -m bench {prompt}",
     ),
 )
 
