@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import replace
 from importlib.util import find_spec
 from typing import Any
 
-from nbllm.core.answer import Answer
 from nbllm.core.errors import (
-    ContextLengthError,
-    EngineBusyError,
     EngineCrashedError,
     EngineError,
     EngineStalledError,
@@ -29,25 +25,18 @@ from nbllm.core.options import ENGINE_OPTIONS
 from nbllm.core.placement import Placement
 from nbllm.core.resource_detector import ResourceDetector
 from nbllm.core.types import (
-    Completed,
     Embeddings,
     Event,
-    FinishReason,
     GenerationRequest,
-    GenerationResult,
     ModelInfo,
     PromptLike,
-    PromptProgress,
-    TextDelta,
-    Timings,
     TokenCount,
-    TokenLogprob,
     Usage,
 )
+from nbllm.local.answer_reader import AnswerReader, refusal
 from nbllm.local.channel import Channel
 from nbllm.local.dry_runs import load_frame
 from nbllm.local.gguf import model_info_from_gguf
-from nbllm.local.output_format import OutputFormat, OutputParser
 from nbllm.local.plans import make_plan, settled
 from nbllm.local.protocol import Frame
 from nbllm.local.turns import tool_frames, turn_frames
@@ -154,10 +143,7 @@ class LlamaCppModel(ModelInterface):
             kind = "a reranker; use model.rerank" if self._is_reranker else "an embedding model"
             use = "" if self._is_reranker else "; use model.embed"
             raise UnsupportedError(self.name, f"it cannot write text: it is {kind}{use}")
-        started = time.perf_counter()
-        first_text: float | None = None
-        answer, unsaid = Answer(), 0
-        parser = OutputParser(OutputFormat(), answer)
+        reader = AnswerReader(self.info)
         turns = turn_frames(self.name, request.messages)
         body = {"messages": turns, "options": self._options(request), "suffix": request.suffix}
         stall_seconds = request.options.stall_timeout
@@ -165,25 +151,11 @@ class LlamaCppModel(ModelInterface):
             await asyncio.to_thread(self._worker.send, {"op": "generate", "id": number, **body})
             while True:
                 for frame in await self._channel.take(mailbox, stall_seconds):
-                    if frame["op"] == "progress":
-                        yield PromptProgress(frame["processed"], frame["total"], frame["cached"])
-                        continue
-                    if frame["op"] == "prompt":
-                        parser = OutputParser(OutputFormat.from_frame(frame), answer)
-                        continue
                     if frame["op"] in ("failed", "exit"):
-                        raise self._error(frame, answer.joined("text"))
-                    if frame["text"]:
-                        first_text = first_text or time.perf_counter()
-                    unsaid += frame["tokens"]
-                    done = frame["op"] == "done"
-                    for event in parser.take(frame["text"], final=done):
-                        if isinstance(event, TextDelta):
-                            event, unsaid = replace(event, tokens=unsaid), 0
+                        raise self._error(frame, reader.text)
+                    for event in reader.read(frame):
                         yield event
-                    if done:
-                        clock = (started, first_text, time.perf_counter())
-                        yield Completed(self._result(frame, answer, clock))
+                    if frame["op"] == "done":
                         return
 
     async def tokenize(self, text: str) -> list[int]:
@@ -245,58 +217,10 @@ class LlamaCppModel(ModelInterface):
             raise UnsupportedError(self.name, f"local models have no option {name}; leave it out")
         return values
 
-    def _result(
-        self, frame: Frame, answer: Answer, clock: tuple[float, float | None, float]
-    ) -> GenerationResult:
-        started, first, ended = clock
-        answer.ended(FinishReason(frame["reason"]), frame["stop"] or frame["reason"])
-        return replace(
-            answer.result(self.info, frame["seed"]),
-            usage=Usage(
-                prompt_tokens=frame["prompt_tokens"],
-                completion_tokens=frame["completion_tokens"],
-                cached_tokens=frame["cached_tokens"],
-                cost_usd=0.0,
-            ),
-            timings=Timings(
-                queue_seconds=frame["queue_seconds"],
-                prompt_seconds=frame["prompt_seconds"],
-                first_token_seconds=(first or ended) - started,
-                decode_seconds=frame["decode_seconds"],
-                total_seconds=ended - started,
-            ),
-            device=self.info.device,
-            logprobs=tuple(map(_logprob, frame["logprobs"] or ())),
-        )
-
     def _error(self, frame: Frame, partial_text: str) -> ModelError:
         if frame["op"] == "exit":
             return self._exit_error(frame["status"], partial_text)
-        if frame["kind"] == "context":
-            prompt, limit = frame["prompt_tokens"], frame["context_length"]
-            return ContextLengthError(
-                self.name,
-                f"the prompt has {prompt:,} tokens, and the context holds {limit:,} with the "
-                "answer. Shorten the prompt, or load the model with a longer context.",
-                prompt_tokens=prompt,
-                context_length=limit,
-            )
-        if frame["kind"] == "long_text":
-            tokens, limit = frame["tokens"], frame["limit"]
-            return ContextLengthError(
-                self.name,
-                f"text {frame['number']} has {tokens:,} tokens, and the model reads at most "
-                f"{limit:,} at a time. Split it into shorter ones.",
-                prompt_tokens=tokens,
-                context_length=limit,
-            )
-        if frame["kind"] == "busy":
-            return EngineBusyError(
-                self.name,
-                f"{frame['waiting']:,} requests wait for it already. Send the next ones when some "
-                "are answered, or fewer at a time.",
-            )
-        return EngineError(self.name, frame["problem"], partial_text=partial_text)
+        return refusal(self.name, frame, partial_text)
 
     def _exit_error(self, status: int, partial_text: str) -> ModelError:
         if self._closing:
@@ -329,13 +253,6 @@ class LlamaCppModel(ModelInterface):
         if reply["op"] != "reply":
             raise self._error(reply, "")
         return reply
-
-
-def _logprob(record: Sequence[Any]) -> TokenLogprob:
-    characters, logprob, *top = record
-    data = characters.encode("latin-1")
-    best = tuple(map(_logprob, top[0])) if top else ()
-    return TokenLogprob(data.decode(errors="replace"), logprob, data, best)
 
 
 def open_model(info: ModelInfo, control: LoadControl) -> LlamaCppModel:
