@@ -102,6 +102,21 @@ def test_a_plan_is_made_from_the_header(bundled_gguf: Path, tmp_path: Path) -> N
         plan_model(entry(tmp_path / "none.gguf"), machine(2**30))
 
 
+def test_the_usual_context_is_a_config_s_or_what_was_trained_within_reason(
+    tiny_models: dict[str, Path],
+) -> None:
+    found = entry(tiny_models["mistral"])  # trained for 32,768 tokens
+    configured = replace(found, source="config", context_length=16_384)
+    for info, usual in (
+        (found, 8192),
+        (replace(found, source="config"), 8192),
+        (configured, 16_384),
+    ):
+        placement = plan_model(info, machine(8 * 2**30))
+        assert placement is not None
+        assert placement.context_length == usual
+
+
 def test_the_context_is_shortened_where_nobody_asked_for_it(bundled_gguf: Path) -> None:
     placement = plan_model(entry(bundled_gguf), machine(400 * MIB))
     assert placement is not None
