@@ -124,15 +124,13 @@ class Conversation:
         """All turns but those of these places."""
         return self._with_turns(tuple(turn for turn in self.turns if turn.place not in places))
 
-    def messages(self, question: Message, *, drop: int = 0) -> tuple[Message, ...]:
-        """What to send for ``question`` at the end, without the ``drop`` oldest turns."""
-        kept = self.turns[drop:]
+    def messages(self, question: Message) -> tuple[Message, ...]:
+        """What to send for ``question`` at the end."""
         parts = [self.system] if self.system else []
         if self.summary is not None:
-            kept = tuple(turn for turn in kept if turn.place not in self.summary.places)
             parts.append(f"{_SUMMARY}{self.summary.text}")
         system = (Message("system", "\n\n".join(parts)),) if parts else ()
-        earlier = (message for turn in kept for message in turn.messages)
+        earlier = (message for turn in self.unsummarised for message in turn.messages)
         return (*system, *earlier, question)
 
     @property

@@ -66,7 +66,7 @@ class Left:
 
 @dataclass(frozen=True, slots=True)
 class Interpolated:
-    """A text after its braces were looked at, as it stands between ``parts`` that are images."""
+    """A text whose braces were looked at: its ``parts``, and what became of the braces."""
 
     parts: tuple[TextPart | ImagePart, ...]
     replaced: tuple[Replaced, ...] = ()

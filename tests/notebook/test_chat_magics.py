@@ -10,8 +10,10 @@ from IPython.core.completer import provisionalcompleter
 from IPython.core.interactiveshell import InteractiveShell
 
 from nbllm.core.model_manager import ModelManager
-from nbllm.notebook import magics
+from nbllm.notebook import form_steps, magics
 from nbllm.notebook.cells import running_cell
+from nbllm.notebook.chat_budget import OVERFLOWS
+from nbllm.notebook.flags import ASK
 from nbllm.testing import FakeOpener, fake_info
 
 
@@ -64,6 +66,12 @@ def test_names_and_actions_complete(shell: InteractiveShell, run) -> None:
     assert "trip" in completed("%llm_chat show tr")
     assert "branch" in completed("%llm_chat br")
     assert "summarise" in completed("%llm --overflow su")
+
+
+def test_the_flags_offer_what_there_is() -> None:
+    choices = {names[-1]: settings.get("choices") for names, settings in ASK.arguments}
+    assert set(choices["--as"]) == {"markdown", *form_steps._FORMS}
+    assert choices["--overflow"] == OVERFLOWS
 
 
 def test_branching_leaves_the_old_one_alone(run) -> None:

@@ -179,6 +179,10 @@ async def fit(chat: Conversation, model: FakeModel, overflow: str = "error", **o
 LONG = chat_of(*(turn(str(n), words=10) for n in range(4)))  # 80 tokens, and 5 of the question
 
 
+def without_oldest(count: int) -> tuple[Message, ...]:
+    return replace(LONG, turns=LONG.turns[count:]).messages(QUESTION)
+
+
 async def test_what_fits_is_sent_whole() -> None:
     told = await fit(LONG, model(200))
     assert told.messages == LONG.messages(QUESTION)
@@ -198,7 +202,7 @@ async def test_too_many_turns_are_an_error_with_the_remedy() -> None:
 @pytest.mark.parametrize(("max_tokens", "dropped"), [(20, 1), (25, 1), (15, 0)])
 async def test_no_more_turns_are_dropped_than_needed(max_tokens: int, dropped: int) -> None:
     told = await fit(LONG, model(100), "drop-oldest", max_tokens=max_tokens)
-    assert told.messages == LONG.messages(QUESTION, drop=dropped)
+    assert told.messages == without_oldest(dropped)
     assert told.words == ("the oldest turn was left out" if dropped else "")
     assert told.conversation == LONG, "nothing is forgotten, only not sent"
 
@@ -216,7 +220,7 @@ async def test_a_summary_by_the_model_takes_the_place_of_the_oldest() -> None:
     assert told.conversation.summary.places == ("0", "1")
     assert "All of it in short." in told.messages[0].text
     assert [message.text for message in told.messages[1:]] == [
-        message.text for message in LONG.messages(QUESTION, drop=2)
+        message.text for message in without_oldest(2)
     ]
     asked = fake.requests[0].messages[0].text
     assert asked.count("user: ") == 2
