@@ -1,4 +1,4 @@
-"""What a streamed answer costs in a real kernel: its time, its messages, its bytes.
+r"""What a streamed answer costs in a real kernel: its time, its messages, its bytes.
 
 Run it with ``python tests/benchmarks/bench_display.py [--rounds N] [--peer-python PATH ...]`` on
 a machine that does nothing else. A process of its own serves Chat Completions on the loopback; a
@@ -9,7 +9,12 @@ cloud model with that address is asked by ``%%llm`` in a kernel, which is read a
 - stop: the same, interrupted; the time until the kernel is idle
 
 The kernel's time is the CPU time of its process, less that of an empty cell. Each interpreter that
-``--peer-python`` names is asked which of the peers it has installed; those run beside.
+``--peer-python`` names is asked which of the peers it has installed; those run beside. Two virtual
+environments hold all of them, since they want different versions of the same packages::
+
+    pip install ipykernel ipywidgets llm==0.36 llm-jupyter==0.2.0 cellmage==0.9.7 \
+        langchain langchain-openai    # the last two are what Cellmage needs and does not say
+    pip install ipykernel langchain-openai jupyter-ai-magics==2.31.7
 """
 
 from __future__ import annotations
@@ -129,7 +134,7 @@ PEERS = (
         "import pathlib, llm\n"
         "(llm.user_dir() / 'extra-openai-models.yaml').write_text('- model_id: bench\\n"
         "  model_name: m\\n  api_base: {url}\\n')\n"
-        "%load_ext llm_jupyter",
+        "%load_ext llm_jupyter.magic",
         "%llm -p -m bench {prompt}",
     ),
 )
