@@ -174,8 +174,8 @@ async def test_background_answers_go_on_beside_interactive_ones(load: Load) -> N
 
 
 async def test_a_short_prompt_does_not_wait_for_a_long_one(load: Load) -> None:
-    model = load(context_length=2048)
-    long = asyncio.create_task(model.generate(COPY * 10, max_tokens=1))
+    model = load(context_length=4096)
+    long = asyncio.create_task(model.generate(COPY * 30, max_tokens=1))
     short = asyncio.create_task(model.generate("Hi", max_tokens=1))
     await asyncio.wait((long, short), return_when=asyncio.FIRST_COMPLETED)
     assert short.done()
@@ -204,17 +204,45 @@ def test_an_unknown_priority_is_told_the_known_ones(model: LlamaCppModel) -> Non
         model.stream("Hi", priority="urgent")
 
 
+def parting(one: GenerationResult, alone: GenerationResult) -> float:
+    """How much likelier than the other's token the one alone was, at the place where they part."""
+    for mine, theirs in zip(one.logprobs, alone.logprobs, strict=False):
+        if mine.data != theirs.data:
+            likely = {token.data: token.logprob for token in theirs.top}
+            return theirs.logprob - likely.get(mine.data, -99.0)
+    return 0.0
+
+
+async def test_many_mixed_requests_with_cancels_answer_as_they_do_alone(load: Load) -> None:
+    """Where two tokens are nearly as likely, either may win: the last bits of llama.cpp's results
+    depend on how many tokens are computed at once."""
+    model = load(context_length=1024)
+    filler = ["", "Some words to read first. ", "Some words to read first. " * 9]
+    options: dict[str, Any] = {"temperature": 0, "max_tokens": 6, "logprobs": 10}
+    asked = [f"{filler[n % 3]}Tell me about {n % 11} {STORY[-5:]}" for n in range(28)]
+    tasks = [asyncio.create_task(model.generate(prompt, **options)) for prompt in asked]
+    for number in range(3, len(tasks), 5):
+        await asyncio.sleep(0.02)
+        tasks[number].cancel()
+    results = await asyncio.gather(*tasks, return_exceptions=True)
+    whole = {p: r for p, r in zip(asked, results, strict=True) if isinstance(r, GenerationResult)}
+    assert len(whole) >= 15
+    for prompt in [*whole][:6]:
+        alone = await model.generate(prompt, **options)
+        assert parting(whole[prompt], alone) < 0.5
+
+
 # -------------------------------------------------------------------------------- the context's end
 
 
 async def test_an_answer_may_go_on_past_the_contexts_end(load: Load) -> None:
-    model = load(context_length=96)
-    options = {"temperature": 0, "max_tokens": 120, "ignore_eos": True}
+    model = load(context_length=256)
+    options = {"system": RULES, "temperature": 0, "max_tokens": 120, "ignore_eos": True}
     stopped = await model.generate(STORY, **options)
-    assert stopped.usage.total_tokens <= 96
+    assert stopped.usage.total_tokens <= 256 < stopped.usage.prompt_tokens + 120
     assert stopped.finish_reason is FinishReason.LENGTH
     shifted = await model.generate(STORY, on_full="shift", **options)
     assert shifted.usage.completion_tokens == 120
-    assert shifted.text.startswith(stopped.text[:100])
+    assert shifted.text.startswith(stopped.text[:40])
     after = await model.generate(STORY, **options)
     assert after.text[:40] == stopped.text[:40], "what was dropped harms no other answer"
