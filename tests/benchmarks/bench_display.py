@@ -79,6 +79,7 @@ async def serve(reader, writer):
                 for n, text in enumerate(TEXTS[:count]):
                     await asyncio.sleep(max(began + n / pace - time.monotonic(), 0))
                     writer.write(delta(text))
+                    await writer.drain()
             else:
                 writer.write(b"".join(map(delta, TEXTS[:count])))
             writer.write(END)
