@@ -40,6 +40,10 @@ class Loaded:
     used: int = 0
     closed: Future[None] = field(default_factory=Future)
 
+    def __post_init__(self) -> None:
+        # Who waits for it and is cancelled does not cancel it for the others.
+        self.closed.set_running_or_notify_cancel()
+
     def shown_bytes(self) -> dict[str, int]:
         """How much of its memory the system counts as taken now, by device; asks the system."""
         used = self.model.used_memory_bytes() if "CPU" in self.memory else None
@@ -77,7 +81,7 @@ class Load:
 
     ``wish`` is the place that it waits for, and ``claim`` what is kept for it meanwhile, in bytes
     by device; None before it was looked at. ``placement`` is the one that it was given, whose
-    ``memory`` is reserved from then on.
+    ``memory`` is reserved from then on. ``looked_at`` is when somebody saw last whether it fits.
     """
 
     asked: ModelInfo
@@ -93,6 +97,7 @@ class Load:
     placement: Placement | None = None
     memory: Mapping[str, int] | None = None
     words: str = ""
+    looked_at: float = 0.0
     blocked_since: float | None = None
     fraction: float = 0.0
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections.abc import Callable, Mapping
 
 from nbllm.core.admission import (
@@ -99,6 +100,7 @@ class MemoryQueue:
         # First who has what, then what is free: a load that ends in between counts twice, and
         # not never.
         with self._residents.changed:
+            load.looked_at = time.monotonic()
             self._admitted = [each for each in self._admitted if each.memory is not None]
             present = self._residents.view(self._admitted)
             ahead = self._waiting[: self._waiting.index(load)]
@@ -154,8 +156,8 @@ class MemoryQueue:
         if load.words != verdict.words:
             load.words = verdict.words
             self._tell(ManagerEvent(kind="waiting", model=name, words=verdict.words))
-        hand_over = self._residents.next_hand_over() or LOOK_AGAIN_SECONDS
-        return min(left, hand_over, LOOK_AGAIN_SECONDS)
+        hand_over = self._residents.next_hand_over(load.looked_at)
+        return min(left, LOOK_AGAIN_SECONDS, LOOK_AGAIN_SECONDS if hand_over is None else hand_over)
 
     def _claim(self, load: Load, wish: Placement | None, claim: Mapping[str, int]) -> None:
         """Let those behind know what is kept for it."""

@@ -149,12 +149,14 @@ class Residents:
         """What was given back has shown, or is taken again; called under ``changed``."""
         self._settles_until = 0.0
 
-    def next_hand_over(self) -> float | None:
-        """In how many seconds the first model that was handed out would count as idle."""
-        now = time.monotonic()
+    def next_hand_over(self, looked_at: float) -> float | None:
+        """In how many seconds the first of the models counts as idle that, when somebody looked,
+        were busy only because they had been handed out.
+        """
         with self.changed:
             ends = [entry.model.uses.held_until for entry in self.loaded.values()]
-        return min((end - now for end in ends if end > now), default=None)
+        now = time.monotonic()
+        return min((max(0.0, end - now) for end in ends if end > looked_at), default=None)
 
     # ------------------------------------------------------------ leaving
 
@@ -206,11 +208,17 @@ class Residents:
     ) -> None:
         """Close what was taken out, and tell of it. When this returns, the engines have ended.
 
-        Raises what closing raises, after all were closed.
+        Raises what closing raises, after all were closed. Where this is cancelled, the engines
+        end all the same, a little later.
         """
-        if any(entry.memory for entry in entries):
-            await asyncio.to_thread(self._expect, entries)
-        results = await asyncio.gather(*map(self._close, entries), return_exceptions=True)
+        try:
+            if any(entry.memory for entry in entries):
+                await asyncio.to_thread(self._expect, entries)
+            results = await asyncio.gather(*map(self._close, entries), return_exceptions=True)
+        finally:
+            for entry in entries:
+                if not entry.closed.done():  # its turn did not come
+                    threading.Thread(target=asyncio.run, args=(self._close(entry),)).start()
         for entry in entries:
             self._tell(event_of(entry))
         for result in results:

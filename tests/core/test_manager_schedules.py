@@ -34,7 +34,7 @@ LIMIT = 7
 SECONDS = 20
 NAMES = st.sampled_from(sorted(SIZES))
 LOOPS = st.integers(0, 2)
-SCHEDULES = int(os.environ.get("NBLLM_SCHEDULES", "30"))
+SCHEDULES = int(os.environ.get("NBLLM_SCHEDULES", "20"))
 
 
 class Engine(FakeOpener):
