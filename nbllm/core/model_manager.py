@@ -250,7 +250,11 @@ class ModelManager:
         given_up = (asyncio.wrap_future(load.future) for load in loads)
         others = (asyncio.wrap_future(entry.closed) for entry in closing)
         ends = asyncio.gather(*given_up, *others, return_exceptions=True)
-        await asyncio.gather(self._residents.close(entries, unloaded), ends)
+        try:
+            # Not as a task: one that is cancelled before its first step would close nothing.
+            await self._residents.close(entries, unloaded)
+        finally:
+            await ends
 
     def pin_model(self, name: str) -> None:
         """Keep a model in memory, whoever else needs it, until it is unpinned or unloaded.
