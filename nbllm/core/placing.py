@@ -223,11 +223,11 @@ class Plan:
             if device != CPU or loading.gpu_layers < whole
         )
         if not loading.gpu_layers:
-            text = f"{self.room.why_cpu(self.wish)}, taking {takes}."
+            text = f"{self.room.why_cpu(self.wish)}. It takes {takes}."
         elif loading.gpu_layers < whole:
-            text = f"{loading.gpu_layers} of {whole} layers are on GPUs, taking {takes}."
+            text = f"{loading.gpu_layers} of {whole} layers are on GPUs. It takes {takes}."
         else:
-            text = f"It fits whole, taking {takes}."
+            text = f"It fits whole and takes {takes}."
         if loading.context_length < self.base.context_length:
             text += (
                 f" The context is {loading.context_length:,} tokens instead of "

@@ -42,7 +42,6 @@ def refusal(plan: Plan) -> DoesNotFitError:
     way = _wanted(plan)
     memory = plan.measure(plan.shape, way)
     whole = _sum(memory)
-    short = _missing(plan, memory)
     available = sum(max(plan.room.free[device], 0) for device in memory)
     room = " and ".join(f"{size_words(max(plan.room.free[d], 0))} on {d}" for d in memory)
     problem = (
@@ -51,12 +50,13 @@ def refusal(plan: Plan) -> DoesNotFitError:
         f"and values {size_words(whole.kv)}, computation {size_words(whole.compute)}), and there "
         f"is room for {room}. What would make it fit:"
     )
-    remedies = (
-        *_remedies(plan, way),
-        f"more free memory: {short} (unload a model, or end a program that uses much)",
-    )
+    remedies = (*_remedies(plan, way), *_more_memory(plan, memory))
     return DoesNotFitError(
-        plan.name, problem, needed_bytes=whole.total, available_bytes=available, remedies=remedies
+        plan.name,
+        problem,
+        needed_bytes=whole.total,
+        available_bytes=available,
+        remedies=remedies or ("a smaller model, or a machine with more memory",),
     )
 
 
@@ -82,7 +82,7 @@ def _sum(memory: dict[str, MemoryParts]) -> MemoryParts:
 
 
 def _remedies(plan: Plan, way: Loading) -> Iterator[str]:
-    longest = plan.longest_context(way)
+    longest = min(plan.longest_context(way), plan.shape.context_length or way.context_length)
     if longest >= _SHORTEST:
         yield f"a context of at most {longest:,} tokens (context_length, --ctx)"
     if way.flash_attention and way.kv_type == "f16":
@@ -129,9 +129,12 @@ def _elsewhere(plan: Plan) -> Iterator[str]:
     yield f"another device: without device and gpu_layers it goes on {other.device}"
 
 
-def _missing(plan: Plan, memory: dict[str, MemoryParts]) -> str:
-    missing = {d: parts.total - plan.room.free[d] for d, parts in memory.items()}
-    short = {device: size for device, size in missing.items() if size > 0} or {
-        CPU: sum(parts.total for parts in memory.values()) - plan.room.free[CPU]
-    }
-    return " and ".join(f"{size_words(size)} more on {device}" for device, size in short.items())
+def _more_memory(plan: Plan, memory: dict[str, MemoryParts]) -> Iterator[str]:
+    """What must become free, where the machine has so much at all."""
+    totals = {gpu.label: plan.resources.gpu_total_bytes(gpu) or 0 for gpu in plan.resources.gpus}
+    totals[CPU] = plan.resources.memory.total_bytes
+    missing = {device: parts.total - plan.room.free[device] for device, parts in memory.items()}
+    short = {device: size for device, size in missing.items() if size > 0}
+    if short and all(memory[device].total < totals[device] for device in short):
+        listed = " and ".join(f"{size_words(size)} on {device}" for device, size in short.items())
+        yield f"more free memory: {listed} (unload a model, or end a program that uses much)"
