@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import llama_cpp
+from llama_peer import load_llama
 
 from nbllm import ModelManager, TextDelta
 from nbllm.core.catalogue import bundled_models
@@ -92,7 +92,7 @@ async def main() -> None:
     tokens = int(sys.argv[2]) if len(sys.argv) > 2 else 512
     figures: Figures = {}
     info = bundled_models()[0]
-    llama = llama_cpp.Llama(str(info.path), n_ctx=2048, verbose=False)
+    llama = load_llama(str(info.path), 2048)
     async with ModelManager() as manager:
         model, _ = await manager.load_model(info.name)
         for _ in range(rounds):

@@ -15,7 +15,7 @@ import sys
 import time
 from typing import Any
 
-import llama_cpp
+from llama_peer import load_llama
 
 from nbllm import ModelManager, TextDelta
 from nbllm.core.catalogue import bundled_models
@@ -77,7 +77,7 @@ async def main() -> None:
     tokens = int(sys.argv[2]) if len(sys.argv) > 2 else 2000
     figures: Figures = {}
     info = bundled_models()[0]
-    llama = llama_cpp.Llama(str(info.path), n_ctx=CONTEXT, verbose=False)
+    llama = load_llama(str(info.path), CONTEXT)
     async with ModelManager() as manager:
         model, _ = await manager.load_model(info.name)
         for _ in range(rounds):
