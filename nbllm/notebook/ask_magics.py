@@ -1,20 +1,21 @@
-"""``%llm`` and ``%%llm``: ask a model."""
+"""``%llm`` and ``%%llm``: ask a model; ``%llm_last``: its answer once more."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 from IPython.core.error import UsageError
-from IPython.core.magic import line_cell_magic, magics_class, no_var_expand
+from IPython.core.magic import line_cell_magic, line_magic, magics_class, no_var_expand
 
 from nbllm.notebook.arguments import parse, parse_flags
 from nbllm.notebook.failures import brief_errors
-from nbllm.notebook.flags import ASK, parser_of, with_help
+from nbllm.notebook.flags import ASK, LAST, parser_of, with_help
 from nbllm.notebook.session import SessionMagics
 
 if TYPE_CHECKING:
     from argparse import Namespace
 
+    from nbllm.core.types import GenerationResult
     from nbllm.notebook.jobs import Job
     from nbllm.notebook.prompt_view import ShownPrompt
 
@@ -63,3 +64,17 @@ class AskMagics(SessionMagics):
         if args.output:
             self.session.shell.user_ns[args.output] = job
         return job
+
+    @no_var_expand
+    @with_help(LAST)
+    @line_magic
+    def llm_last(self, line: str) -> GenerationResult:
+        """An answer of this kernel once more, after a reload of the page or a cleared output.
+
+        It is the whole result, as in ``_llm``; the last fifty are kept.
+        """
+        number = parse(parser_of(self, "llm_last"), line).number
+        results = self.session.results
+        if not 1 <= number <= len(results):
+            raise UsageError(f"there is no answer {number}; this kernel has kept {len(results)}")
+        return results[-number]

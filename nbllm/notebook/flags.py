@@ -18,6 +18,7 @@ __all__ = [
     "DEVICES",
     "FIT",
     "JOBS",
+    "LAST",
     "LOAD",
     "MODELS",
     "OPTIONS",
@@ -159,6 +160,14 @@ ASK = Help(
         flag("--show-prompt", action="store_true", help="Show what would be sent, and its tokens."),
         *_GENERATION,
     ),
+)
+
+LAST = Help(
+    """
+    %llm_last                        the newest answer
+    earlier = %llm_last 2            the one before it
+""",
+    (flag("number", nargs="?", type=int, default=1, help="1 is the newest, the default."),),
 )
 
 LOAD = Help(

@@ -206,6 +206,15 @@ def test_the_line_form_may_be_assigned(bench: Bench) -> None:
     assert bench["answer"].text == "Hello"
 
 
+def test_earlier_answers_can_be_had_again(bench: Bench, capsys: pytest.CaptureFixture[str]) -> None:
+    bench.run("%%llm tiny --max-tokens 1\nHi")
+    bench.run("%%llm tiny\nHi")
+    assert bench.run("%llm_last") is bench["_llm"]
+    assert bench.run("%llm_last 2").text == "Hello"
+    assert not bench.shell.run_cell("%llm_last 3").success
+    assert "there is no answer 3; this kernel has kept 2" in capsys.readouterr().err
+
+
 def test_the_model_used_last_answers(bench: Bench) -> None:
     bench.run("%llm_load tiny")
     bench.run("%llm_load other")
