@@ -45,7 +45,7 @@ class _Row:
         generation = self._generation
         name, device = html.escape(generation.model), html.escape(generation.device)
         self._cells.value = (
-            f'<div class="nbllm-cells"><div title="{name}"><b>{name}</b></div>'
+            f'<div class="nbllm-cells nbllm-request"><div title="{name}"><b>{name}</b></div>'
             f"<div>{_speed(generation)}</div>"
             f'<div class="nbllm-soft">{device} · {duration_words(generation.seconds)}</div>'
             f'<div class="nbllm-soft">{_state(generation)}</div></div>'

@@ -73,6 +73,7 @@ STYLE = """<style>
 .nbllm-row .widget-html { flex: 1 1 auto; }
 .nbllm-cells { display: grid; gap: 2px 12px; align-items: center;
   grid-template-columns: minmax(0, 2fr) minmax(114px, 1fr); }
+.nbllm-cells.nbllm-request { grid-template-columns: minmax(0, 1fr) minmax(164px, auto); }
 .nbllm-cells > div { min-width: 0; overflow: hidden; text-overflow: ellipsis;
   white-space: nowrap; font-variant-numeric: tabular-nums; }
 .nbllm-cells .nbllm-bar { margin-top: 4px; }
