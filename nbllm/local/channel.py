@@ -12,7 +12,7 @@ from nbllm.local.mailbox import Mailbox
 from nbllm.local.protocol import Frame
 from nbllm.local.worker_process import WorkerProcess, describe_exit
 
-__all__ = ["STALL_SECONDS", "Channel"]
+__all__ = ["STALL_SECONDS", "Channel", "merged"]
 
 STALL_SECONDS = 60.0
 """A worker that gives no sign of life for so long is ended. It gives one every second, in the
@@ -46,7 +46,7 @@ class Channel:
 
         The mailbox of a worker that has ended holds its exit already.
         """
-        mailbox: Mailbox[Frame] = Mailbox(_merged)
+        mailbox: Mailbox[Frame] = Mailbox(merged)
         with self._lock:
             number = next(self._numbers)
             self._mailboxes[number] = mailbox
@@ -128,7 +128,7 @@ def _limit(stall_seconds: float | None) -> float:
     return max(_LEAST_STALL_SECONDS, stall_seconds or STALL_SECONDS)
 
 
-def _merged(frame: Frame, newer: Frame) -> Frame | None:
+def merged(frame: Frame, newer: Frame) -> Frame | None:
     """Two frames as one, where a slow reader misses nothing by it; None where they stay two.
 
     So what waits for a reader is bounded by the length of its answer, however slow it is.

@@ -25,7 +25,7 @@ from nbllm.local.step_times import StepTimes
 from nbllm.local.steps import Limits, Row, fill
 from nbllm.local.tasks import Slot, Task
 
-__all__ = ["QUEUE_LIMIT", "Engine", "Task"]
+__all__ = ["QUEUE_LIMIT", "Engine"]
 
 QUEUE_LIMIT = 1024
 """Requests that may wait for a slot."""

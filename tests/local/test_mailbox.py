@@ -5,7 +5,9 @@ import threading
 
 import pytest
 
+from nbllm.local.channel import merged
 from nbllm.local.mailbox import Mailbox
+from nbllm.local.protocol import Frame
 
 
 async def test_values_come_in_order_and_none_is_lost_between_threads() -> None:
@@ -42,3 +44,24 @@ def test_a_writer_does_not_mind_that_the_readers_loop_is_closed() -> None:
         loop.run_until_complete(task)
     loop.close()
     mailbox.put("nobody reads this")
+
+
+async def test_a_mailbox_may_be_asked_for_a_while_only() -> None:
+    mailbox: Mailbox[str] = Mailbox()
+    assert await mailbox.take(0.01) == []
+    mailbox.put("late")
+    assert await mailbox.take(0.01) == ["late"]
+
+
+async def test_what_a_slow_reader_has_not_taken_is_one_frame_however_much_came() -> None:
+    mailbox: Mailbox[Frame] = Mailbox(merged)
+    for number in range(1000):
+        mailbox.put({"op": "progress", "processed": number})
+    for number in range(1000):
+        mailbox.put({"op": "text", "text": f"{number} ", "tokens": 2})
+    mailbox.put({"op": "done", "text": ".", "tokens": 1})
+    progress, text, done = await mailbox.take()
+    assert progress["processed"] == 999
+    assert text["text"].split() == [str(number) for number in range(1000)]
+    assert text["tokens"] == 2000
+    assert done["op"] == "done"
