@@ -8,8 +8,9 @@ from IPython.core.error import UsageError
 from IPython.core.magic import line_cell_magic, line_magic, magics_class, no_var_expand
 
 from nbllm.notebook.arguments import parse, parse_flags
+from nbllm.notebook.ask_flags import ASK, LAST
 from nbllm.notebook.failures import brief_errors
-from nbllm.notebook.flags import ASK, LAST, parser_of, with_help
+from nbllm.notebook.flags import parser_of, with_help
 from nbllm.notebook.session import SessionMagics
 
 if TYPE_CHECKING:

@@ -10,8 +10,9 @@ from IPython.core.error import UsageError
 from IPython.core.magic import line_magic, magics_class, no_var_expand
 
 from nbllm.notebook.arguments import parse_flags
+from nbllm.notebook.ask_flags import ASK
 from nbllm.notebook.failures import brief_errors
-from nbllm.notebook.flags import ASK, Help, flag, parser_of, with_help
+from nbllm.notebook.flags import Help, flag, parser_of, with_help
 from nbllm.notebook.session import NotebookSession, SessionMagics
 
 if TYPE_CHECKING:

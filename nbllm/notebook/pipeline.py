@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from nbllm.core.model_interface import ModelInterface, options_from, to_messages
 from nbllm.core.types import GenerationOptions, GenerationResult, Message
+from nbllm.notebook.ask_flags import OPTIONS
 from nbllm.notebook.bundles import Bundle
 from nbllm.notebook.chat_steps import AskedTurn, deliver_chat, fit_chat, prepare_chat
-from nbllm.notebook.flags import OPTIONS
 from nbllm.notebook.form_steps import FormedAnswer, deliver_form, prepare_form
 from nbllm.notebook.interpolation import Left, Replaced
 from nbllm.notebook.prompt_steps import prepare_variables

@@ -11,9 +11,9 @@ from IPython.core.interactiveshell import InteractiveShell
 
 from nbllm.core.model_manager import ModelManager
 from nbllm.notebook import form_steps, magics
+from nbllm.notebook.ask_flags import ASK
 from nbllm.notebook.cells import running_cell
 from nbllm.notebook.chat_budget import OVERFLOWS
-from nbllm.notebook.flags import ASK
 from nbllm.testing import FakeOpener, fake_info
 
 
