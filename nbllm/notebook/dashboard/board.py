@@ -24,7 +24,7 @@ from nbllm.core.types import ModelInfo
 from nbllm.core.words import size_words
 from nbllm.notebook.dashboard.device_panel import DevicePanel, ThroughputPanel
 from nbllm.notebook.dashboard.log_panel import LogPanel
-from nbllm.notebook.dashboard.model_panel import ModelActions, ModelPanel
+from nbllm.notebook.dashboard.model_panel import SHOWN_MODELS, ModelActions, ModelPanel
 from nbllm.notebook.dashboard.playground import Playground
 from nbllm.notebook.dashboard.presence import Presence, follow_cells
 from nbllm.notebook.dashboard.request_panel import RequestPanel
@@ -211,7 +211,8 @@ class Dashboard:
         resources = self._detector.detect()
         self._cpu_name = resources.cpu.model or resources.cpu.architecture
         self._available = self.manager.list_available_models()
-        self._fits = {info.name: _fit_words(info, resources) for info in self._available}
+        shown = self._available[: SHOWN_MODELS + len(self.manager.list_statuses())]
+        self._fits = {info.name: _fit_words(info, resources) for info in shown}
 
     def _update_charts(self) -> None:
         """Measure, and show it."""

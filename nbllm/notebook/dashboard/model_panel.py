@@ -12,7 +12,7 @@ from nbllm.core.types import ModelInfo
 from nbllm.core.words import duration_words, size_words
 from nbllm.notebook.dashboard.widgets import box, button, card, set_children, text
 
-__all__ = ["ModelActions", "ModelPanel"]
+__all__ = ["SHOWN_MODELS", "ModelActions", "ModelPanel"]
 
 SHOWN_MODELS = 12
 _EMPTY = (
