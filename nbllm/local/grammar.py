@@ -9,7 +9,7 @@ from typing import Any
 
 import llama_cpp.llama_cpp as lib
 import numpy as np
-from llama_cpp.llama_grammar import BuiltinRule, SchemaConverter
+from llama_cpp.llama_grammar import PRIMITIVE_RULES, BuiltinRule, SchemaConverter
 from numpy.typing import NDArray
 
 from nbllm.local.output_format import OutputFormat
@@ -79,11 +79,21 @@ class Grammar:
         lib.llama_sampler_accept(self._raw, token)
 
 
+_ANYTHING = {"description": "anything"}  # not empty, which the converter would misread
+
+
 class _Converter(SchemaConverter):
     """The bindings' converter of JSON schemas, whose texts would not always be JSON.
 
-    It takes control characters in strings, and its literals lose their backslashes.
+    It takes control characters in strings, its literals lose their backslashes, and where a schema
+    allows anything, it takes objects only.
     """
+
+    def visit(self, schema: Any, name: str) -> str:
+        if schema in ({}, True, _ANYTHING):
+            return self._add_primitive("value", PRIMITIVE_RULES["value"])
+        rule: str = super().visit(schema, name)  # type: ignore[no-untyped-call]
+        return rule
 
     def _format_literal(self, literal: str) -> str:
         text = json.dumps(json.loads(literal), ensure_ascii=False)
@@ -101,8 +111,9 @@ class _Converter(SchemaConverter):
 def grammar_text(options: Mapping[str, Any], form: OutputFormat = _NO_FORM) -> str | None:
     """The GBNF that an answer must follow, None where it is free.
 
-    It may reason first, as far as ``form`` knows reasoning. Of a schema, the limits of numbers
-    and the patterns of property names are left to the model. Raises ``ValueError``.
+    It may reason first, as far as ``form`` knows reasoning. Of a schema, the limits of numbers,
+    the patterns of property names and lengths above 500 are left to the model.
+    Raises ``ValueError``.
     """
     tools, choice = options.get("tools") or (), options.get("tool_choice") or "auto"
     schema = options.get("response_schema")
@@ -122,12 +133,29 @@ _CALL_ENDS = {"tags": ("<tool_call>\n", "\n</tool_call>"), "mistral": ("[TOOL_CA
 def _schema_grammar(schema: Any, form: OutputFormat, begin: str, end: str) -> str:
     converter = _Converter(prop_order={}, allow_fetch=False, dotall=False, raw_pattern=False)  # type: ignore[no-untyped-call]
     try:
-        answer: str = converter.visit(converter.resolve_refs(schema, "schema"), "answer")  # type: ignore[no-untyped-call]
+        resolved = converter.resolve_refs(_prepared(schema), "schema")
+        answer = converter.visit(resolved, "answer")
     except (KeyError, TypeError, AttributeError, RecursionError, AssertionError) as error:
         raise ValueError(f"no grammar can be made of this response_schema: {error}") from None
     rules: str = converter.format_grammar()  # type: ignore[no-untyped-call]
     parts = [_thought(form), _literal(begin), answer, _literal(end)]
     return f"{rules}\nroot ::= {' '.join(filter(None, parts))}\n"
+
+
+_LONGEST = 500  # llama.cpp reads no grammar of a few thousand brackets in one another
+
+
+def _prepared(schema: Any) -> Any:
+    """A copy without limits of lengths that no grammar can hold, and with no empty ``items``."""
+    if isinstance(schema, list):
+        return [_prepared(part) for part in schema]
+    if not isinstance(schema, Mapping):
+        return schema
+    return {
+        key: _ANYTHING if key == "items" and part in ({}, True) else _prepared(part)
+        for key, part in schema.items()
+        if key not in ("maxLength", "maxItems") or not isinstance(part, int) or part <= _LONGEST
+    }
 
 
 def _thought(form: OutputFormat) -> str:

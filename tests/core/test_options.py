@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from nbllm.core.errors import InvalidOptionError
 from nbllm.core.load_options import LoadOptions
+from nbllm.core.model_config import load_config, parse_entry, save_config
 from nbllm.core.options import GenerationOptions
 
 
@@ -41,6 +43,23 @@ def test_what_no_sampler_takes_is_refused(name: str, value: Any, problem: str) -
     with pytest.raises(InvalidOptionError, match=problem) as caught:
         GenerationOptions(**{name: value})
     assert caught.value.option == name
+
+
+def test_options_of_a_config_are_those_of_python(tmp_path: Path) -> None:
+    given = {
+        "logit_bias": {" Paris": 2.0},
+        "stop_tokens": [2, "<|end|>"],
+        "dry_sequence_breakers": ["\n"],
+        "grammar": 'root ::= "a"',
+        "ignore_eos": False,
+        "logprobs": 0,
+        "mirostat": 2,
+    }
+    entry = {"name": "m", "path": "m.gguf", "options": given}
+    info = parse_entry(entry)
+    assert info.options == GenerationOptions(**given)  # type: ignore[arg-type]
+    save_config(tmp_path / "config.json", [info])
+    assert load_config(tmp_path / "config.json")[0].options == info.options
 
 
 def test_an_answer_follows_one_grammar() -> None:

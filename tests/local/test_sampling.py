@@ -244,6 +244,19 @@ def test_what_contradicts_a_grammar_is_refused(model: NativeModel) -> None:
         Sampler({"response_schema": {"$ref": "#/nowhere"}}, model, [])
 
 
+@pytest.mark.parametrize("limit", [500, 501, 100_000])
+@pytest.mark.parametrize(
+    "kind", [{"type": "string", "maxLength": 0}, {"type": "array", "items": {}, "maxItems": 0}]
+)
+def test_long_limits_make_no_grammar_that_llama_cpp_cannot_read(
+    model: NativeModel, kind: dict[str, Any], limit: int
+) -> None:
+    schema = {key: value if value != 0 else limit for key, value in kind.items()}
+    text = grammar_text({"response_schema": {"type": "array", "items": schema}})
+    assert text is not None
+    Grammar(text, model.vocabulary).close()
+
+
 @pytest.mark.parametrize(
     ("prompt", "answer", "fits"),
     [
