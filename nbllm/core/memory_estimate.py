@@ -67,7 +67,7 @@ def layer_devices(blocks: int, loading: Loading) -> list[str]:
 def estimate(shape: ModelShape, loading: Loading) -> dict[str, MemoryParts]:
     """The bytes on each device by part; the CPU's come first and are always there."""
     devices = layer_devices(len(shape.layers), loading)
-    used = [gpu for gpu in loading.gpus if gpu in devices]
+    used = loading.gpus if loading.gpu_layers else ()
     cells = cells_of(loading.context_length)
     weights, kv = dict.fromkeys([CPU, *used], 0), dict.fromkeys([CPU, *used], 0)
     for layer, device in zip(shape.layers, devices, strict=False):
@@ -80,8 +80,8 @@ def estimate(shape: ModelShape, loading: Loading) -> dict[str, MemoryParts]:
     logits = loading.parallel * (shape.vocabulary_size or 0) * _F32
     process = _PROCESS_BYTES + _BYTES_PER_TOKEN * (shape.vocabulary_size or 0) + loading.kept_bytes
     compute = _compute(shape, loading, cells)
-    carried = 0 if CPU not in devices or not used else _largest_tensor(shape)
-    on_cpu = compute if not used else _inputs(shape, loading, cells)
+    carried = _largest_tensor(shape) if used and CPU in devices else 0
+    on_cpu = compute if CPU in devices else _inputs(shape, loading, cells)
     parts = {
         CPU: MemoryParts(
             weights=weights[CPU], kv=kv[CPU], compute=on_cpu + logits, overhead=process

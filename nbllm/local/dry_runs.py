@@ -80,7 +80,7 @@ def _corrected(placement: Placement, answer: Mapping[str, Any]) -> dict[str, Mem
     """The bytes by llama.cpp: what it names for each device, and its sum of the KV cache."""
     devices = [name for name, _ in answer["devices"]]
     gpus = [device for device in placement.memory if device != CPU]
-    names = {gpu: devices[i] for gpu, i in zip(gpus, placement.gpus, strict=False)} | {CPU: CPU}
+    names = {gpu: devices[i] for gpu, i in zip(gpus, placement.gpus, strict=True)} | {CPU: CPU}
     cache = sum(parts.kv for parts in placement.memory.values())
     factor = answer["kv"] / cache if cache and answer["kv"] else 1.0
     return {
