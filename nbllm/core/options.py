@@ -79,8 +79,8 @@ class GenerationOptions:
     "interactive", the default, those of "background" are served with what is left. ``on_full`` says
     what happens where the context is full: "stop" ends the answer, "shift" drops the older half of
     all that is behind the system message, and goes on. ``prompt_lookup`` False never guesses words
-    by what followed their like before; otherwise that is done as long as it saves time, and
-    changes no answer.
+    by what followed their like before; otherwise that is done as long as it saves time. Each guess
+    is checked against the model's own choice.
 
     The last four are about time, and are never sent: how many seconds connecting, the first token
     and each pause after it may take, and for how many seconds after a request began a failure is

@@ -97,7 +97,11 @@ class Engine:
 
     def _admit(self) -> None:
         """Give waiting requests their slots: interactive ones first, then as they came."""
-        while (task := self._next_waiting()) is not None and self._slots.has_place(task):
+        while (
+            self._slots.has_free
+            and (task := self._next_waiting()) is not None
+            and self._slots.has_place(task)
+        ):
             with self._lock:
                 self._queue.remove(task)
             self._slots.place(task)

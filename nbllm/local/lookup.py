@@ -4,6 +4,11 @@ A step can check several guessed tokens at once: the model's choice after each o
 ever, by the same sampler, and guesses are kept as long as they are what was chosen. So the answer
 is the one that would have been written without guessing, sampled ones included; only the number
 of steps differs (prompt lookup decoding, https://github.com/apoorvumang/prompt-lookup-decoding).
+
+That holds to the last bit where llama.cpp computes a token alike alone and among others. On CPUs
+with flash attention it does as long as fewer than 512 cells of the context are in use; from there
+on it deals a token that is alone out to its threads by cells, and rounds otherwise. Then two tokens
+of nearly one probability may change places, as they do when other answers are written beside.
 """
 
 from __future__ import annotations

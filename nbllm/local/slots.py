@@ -34,6 +34,11 @@ class Slots:
 
     # ------------------------------------------------------------ admission
 
+    @property
+    def has_free(self) -> bool:
+        """Whether any slot is at rest."""
+        return any(slot.task is None for slot in self._slots)
+
     def has_place(self, task: Task) -> bool:
         """Whether a slot is free, and cells for this request with some growth for all.
 
