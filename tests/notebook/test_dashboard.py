@@ -58,7 +58,7 @@ class Page:
         return [
             button
             for button in walk(self.board.widget, ipywidgets.Button)
-            if button.description == words and "nbllm-hidden" not in button._dom_classes
+            if button.description == words and "nbllm-void" not in button._dom_classes
         ]
 
     def press(self, words: str, index: int = 0) -> None:

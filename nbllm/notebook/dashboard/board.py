@@ -273,7 +273,7 @@ def _fit_words(info: ModelInfo, resources: Resources) -> str:
         needed, there = size_words(error.needed_bytes), size_words(error.available_bytes)
         return f"needs {needed}, {there} free"
     except NbllmError as error:
-        return str(error).splitlines()[0]
+        return str(error).splitlines()[0].removeprefix(f"{info.name}: ")
     if placement is None:
         return "cloud"
     return f"fits {placement.device} · {size_words(placement.total_bytes)}"

@@ -70,6 +70,8 @@ class _Row:
         self._cells = text()
         self._pin = button("Pin", "Keep it loaded, whoever else needs the memory", self._press_pin)
         self._load = button("Load", "Load this model", self._press_load)
+        self._pin.add_class("nbllm-pin")
+        self._load.add_class("nbllm-load")
         self.widget: Any = box([self._cells, self._pin, self._load], "nbllm-row")
 
     def update(self, info: ModelInfo, status: ModelStatus | None, fit: str) -> None:
@@ -85,8 +87,8 @@ class _Row:
         self._load.description = _LOAD_WORDS.get(status.state if status else "", "Load")
         self._pin.description = "Unpin" if status and status.pinned else "Pin"
         (self._pin.add_class if status and status.pinned else self._pin.remove_class)("nbllm-on")
-        hidden = status is None or not info.local
-        (self._pin.add_class if hidden else self._pin.remove_class)("nbllm-hidden")
+        no_pin = status is None or not info.local
+        (self._pin.add_class if no_pin else self._pin.remove_class)("nbllm-void")
 
     def _press_load(self) -> None:
         (self._actions.unload if self._status else self._actions.load)(self._name)

@@ -43,7 +43,7 @@ STYLE = """<style>
 .nbllm-dot { display: inline-block; width: 8px; height: 8px; border-radius: 50%;
   background: var(--nbllm-soft); margin-right: 6px; }
 .nbllm-dot.on { background: var(--nbllm-accent); }
-.nbllm-meter { display: grid; grid-template-columns: 64px minmax(40px, 1fr) 124px; gap: 10px;
+.nbllm-meter { display: grid; grid-template-columns: 64px minmax(40px, 1fr) 136px; gap: 10px;
   align-items: center; padding: 2px 0; }
 .nbllm-meter > span { color: var(--nbllm-soft); }
 .nbllm-meter > b { text-align: right; font-weight: 400; white-space: nowrap; }
@@ -108,4 +108,7 @@ STYLE = """<style>
 .nbllm-log time { color: var(--nbllm-soft); font-variant-numeric: tabular-nums; }
 .nbllm-log div { overflow-wrap: anywhere; }
 .nbllm-hidden { display: none !important; }
+.nbllm-void { visibility: hidden; }
+.nbllm-board button.jupyter-button.nbllm-pin { width: 56px; padding: 0; }
+.nbllm-board button.jupyter-button.nbllm-load { width: 66px; padding: 0; }
 </style>"""
