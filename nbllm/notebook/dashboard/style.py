@@ -97,7 +97,11 @@ STYLE = """<style>
 .nbllm-board .nbllm-field input, .nbllm-board .nbllm-field select,
 .nbllm-board .nbllm-field textarea { border-radius: 5px; width: 100%; font-size: 13px;
   flex: 0 0 auto; }
-.nbllm-board .nbllm-field select { height: 28px; padding: 0 24px 0 8px; line-height: 26px; }
+.nbllm-board .nbllm-field select { height: 28px; padding: 0 24px 0 8px; line-height: 26px;
+  appearance: none; background-repeat: no-repeat !important; background-size: 5px 5px !important;
+  background-position: calc(100% - 13px) 11px, calc(100% - 8px) 11px !important;
+  background-image: linear-gradient(45deg, transparent 50%, var(--nbllm-soft) 50%),
+    linear-gradient(135deg, var(--nbllm-soft) 50%, transparent 50%) !important; }
 .nbllm-actions { gap: 8px; }
 .nbllm-actions .widget-html { flex: 1 1 auto; }
 .nbllm-answer { border-left: 3px solid var(--nbllm-accent); padding-left: 12px !important; }
