@@ -96,12 +96,12 @@ def decide(
         return _behind(name, planner, residents, claims, best)
     if not isinstance(best, DoesNotFitError):
         now = planner.after(())
-        if not isinstance(now, DoesNotFitError) and _is_as_good(now, best):
+        if best is None:
+            return Admit(None)
+        if isinstance(now, Placement) and _is_as_good(now, best):
             return Admit(now)
         victims = choose_victims(idle, lambda gone: _is_as_good(planner.after(gone), best))
-        if best is not None and victims is not None:
-            return Evict(best, victims)
-        return Admit(best)
+        return Evict(best, victims or tuple(idle))
     return _in_the_way(name, planner, residents)
 
 

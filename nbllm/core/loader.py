@@ -11,12 +11,12 @@ from dataclasses import replace
 
 from nbllm.core.activity import Activity
 from nbllm.core.errors import ModelLoadError
-from nbllm.core.loads import Load, Loaded, Progress
+from nbllm.core.loads import Load, Loaded, Progress, unloaded
 from nbllm.core.manager_events import ManagerEvent
 from nbllm.core.memory_queue import MemoryQueue
 from nbllm.core.model_interface import ModelInterface
 from nbllm.core.openers import Opener
-from nbllm.core.residents import Residents, unloaded
+from nbllm.core.residents import Residents
 from nbllm.core.types import LoadOptions, ModelInfo
 from nbllm.core.words import duration_words, size_words
 

@@ -1,4 +1,4 @@
-"""A model that is loaded, and one on its way there."""
+"""A model that is loaded, one on its way there, and what is told when one leaves."""
 
 from __future__ import annotations
 
@@ -10,12 +10,14 @@ from typing import Literal, TypeAlias
 
 from nbllm.core.errors import ModelLoadError
 from nbllm.core.eviction import Resident
+from nbllm.core.manager_events import ManagerEvent
 from nbllm.core.model_interface import ModelInterface
 from nbllm.core.openers import LoadControl
 from nbllm.core.placement import Placement
 from nbllm.core.types import ModelInfo
+from nbllm.core.words import duration_words, size_words
 
-__all__ = ["Load", "Loaded", "ModelStatus", "Progress", "State"]
+__all__ = ["Load", "Loaded", "ModelStatus", "Progress", "State", "evicted", "expired", "unloaded"]
 
 Progress: TypeAlias = Callable[[float], None]
 """Takes the loaded fraction, 0 to 1, from any thread."""
@@ -179,3 +181,28 @@ class ModelStatus:
             keep_alive=info.load.keep_alive,
             fraction=load.fraction,
         )
+
+
+def unloaded(entry: Loaded) -> ManagerEvent:
+    """That a model was unloaded because somebody asked for it."""
+    name = entry.asked.name
+    return ManagerEvent(kind="unloaded", model=name, words=f"Unloaded {name}{_size(entry)}.")
+
+
+def evicted(entry: Loaded, cause: str, idle_seconds: float) -> ManagerEvent:
+    """That it was unloaded to make room for the model ``cause``."""
+    name, idle = entry.asked.name, f"unused for {duration_words(idle_seconds)}"
+    held = f"{size_words(entry.total_bytes)}, {idle}"
+    words = f"Unloaded {name} ({held}) to make room for {cause}."
+    return ManagerEvent(kind="evicted", model=name, words=words, cause=cause)
+
+
+def expired(entry: Loaded, idle: str) -> ManagerEvent:
+    """That it was unloaded because nobody had used it for as long as ``idle`` says."""
+    name = entry.asked.name
+    words = f"Unloaded {name}{_size(entry)}: unused for {idle}, which ends its keep-alive."
+    return ManagerEvent(kind="unloaded", model=name, words=words)
+
+
+def _size(entry: Loaded) -> str:
+    return f" ({size_words(entry.total_bytes)})" if entry.total_bytes else ""

@@ -18,11 +18,11 @@ from nbllm.core.admission import (
     with_free,
 )
 from nbllm.core.errors import ModelLoadError
-from nbllm.core.loads import Load
+from nbllm.core.loads import Load, evicted
 from nbllm.core.manager_events import ManagerEvent
 from nbllm.core.openers import Planner
 from nbllm.core.placement import Placement
-from nbllm.core.residents import Residents, evicted
+from nbllm.core.residents import Residents
 from nbllm.core.words import duration_words
 
 __all__ = ["MemoryQueue"]

@@ -13,14 +13,14 @@ from typing import TypeAlias
 from nbllm.core.admission import device_bytes, free_bytes
 from nbllm.core.alarm import Alarm
 from nbllm.core.eviction import Resident, memory_of_all
-from nbllm.core.loads import Load, Loaded, ModelStatus
+from nbllm.core.loads import Load, Loaded, ModelStatus, expired
 from nbllm.core.manager_events import ManagerEvent
 from nbllm.core.model_interface import ModelInterface
 from nbllm.core.resources import Resources
 from nbllm.core.uses import retire_idle
-from nbllm.core.words import duration_words, size_words
+from nbllm.core.words import duration_words
 
-__all__ = ["Residents", "Survey", "evicted", "unloaded"]
+__all__ = ["Residents", "Survey"]
 
 Survey: TypeAlias = Callable[[], Resources]
 """Finds out what this process may use now; may take a while."""
@@ -35,8 +35,8 @@ class Residents:
     """What is in memory and what is about to be, for any thread.
 
     ``loaded``, ``loading`` and ``pinned`` are by name; they are read and written under
-    ``changed``, and ``wake`` tells those who wait on it. ``survey`` finds out what is free,
-    ``tell`` takes what happens.
+    ``changed``, and ``wake`` tells those who wait on it. ``survey`` finds out what the system
+    says is free, ``tell`` takes what happens.
     """
 
     def __init__(self, survey: Survey, tell: Callable[[ManagerEvent], None]) -> None:
@@ -45,7 +45,7 @@ class Residents:
         self.pinned: set[str] = set()
         self.changed = threading.Condition(threading.Lock())
         self.version = 0
-        self._survey, self._tell = survey, tell
+        self.survey, self._tell = survey, tell
         self._closing: list[Loaded] = []
         self._expected_free: dict[str, int] = {}
         self._settles_until = 0.0
@@ -132,10 +132,6 @@ class Residents:
         shown = memory_of_all(entry.shown_bytes() for entry in loaded)
         whole = memory_of_all([*taken, *(entry.memory for entry in loaded)])
         return {device: size - shown.get(device, 0) for device, size in whole.items()}
-
-    def survey(self) -> Resources:
-        """What the system says is free."""
-        return self._survey()
 
     def has_settled(self, resources: Resources) -> bool:
         """Whether the system shows the memory that was given back last, or has had its time."""
@@ -237,7 +233,7 @@ class Residents:
 
     def _expect(self, entries: Sequence[Loaded]) -> None:
         """Note what is going to be free once these have ended; see ``has_settled``."""
-        free = free_bytes(self._survey())
+        free = free_bytes(self.survey())
         more = memory_of_all(entry.shown_bytes() for entry in entries)
         with self.changed:
             self._expected_free = {
@@ -273,39 +269,15 @@ class Residents:
         """Unload what its keep-alive has ended for; runs in the alarm's thread."""
         now = time.monotonic()
         with self.changed:
-            expired = [
+            due = [
                 (name, entry.model.uses.last_used)
                 for name, entry in self.loaded.items()
                 if (end := entry.expires()) is not None and end <= now
             ]
-        for name, last_used in expired:
+        for name, last_used in due:
             idle = duration_words(now - last_used)
             entries = self.take_idle([name], f"it was unloaded after {idle} without a request")
             if entries:
-                asyncio.run(self.close(entries, partial(_expired, idle=idle)))
+                asyncio.run(self.close(entries, partial(expired, idle=idle)))
         with self.changed:
             self._set_alarm()
-
-
-def unloaded(entry: Loaded) -> ManagerEvent:
-    """That a model was unloaded because somebody asked for it."""
-    name = entry.asked.name
-    return ManagerEvent(kind="unloaded", model=name, words=f"Unloaded {name}{_size(entry)}.")
-
-
-def evicted(entry: Loaded, cause: str, idle_seconds: float) -> ManagerEvent:
-    """That it was unloaded to make room for the model ``cause``."""
-    name, idle = entry.asked.name, f"unused for {duration_words(idle_seconds)}"
-    held = f"{size_words(entry.total_bytes)}, {idle}"
-    words = f"Unloaded {name} ({held}) to make room for {cause}."
-    return ManagerEvent(kind="evicted", model=name, words=words, cause=cause)
-
-
-def _expired(entry: Loaded, idle: str) -> ManagerEvent:
-    name = entry.asked.name
-    words = f"Unloaded {name}{_size(entry)}: unused for {idle}, which ends its keep-alive."
-    return ManagerEvent(kind="unloaded", model=name, words=words)
-
-
-def _size(entry: Loaded) -> str:
-    return f" ({size_words(entry.total_bytes)})" if entry.total_bytes else ""
