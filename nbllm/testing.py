@@ -17,10 +17,10 @@ from dataclasses import replace
 from typing import Any
 
 from nbllm.core.errors import DoesNotFitError, ModelClosedError, ModelError
+from nbllm.core.hardware.resources import CpuInfo, MemoryInfo, Resources
 from nbllm.core.model_interface import ModelInterface, to_messages
 from nbllm.core.openers import LoadControl
 from nbllm.core.placement import MemoryParts, Placement
-from nbllm.core.resources import CpuInfo, MemoryInfo, Resources
 from nbllm.core.types import (
     Completed,
     Embeddings,

@@ -66,7 +66,10 @@ async def test_tokens_counts_and_vectors() -> None:
     model = FakeModel()
     assert await model.detokenize(await model.tokenize("Größe")) == "Größe"
     assert (await model.count_tokens("one two", system="three")).tokens == 3
-    assert (await model.embed(["a b", "abc"], normalize=False)).vectors.tolist() == [[3.0, 2.0], [3.0, 1.0]]
+    assert (await model.embed(["a b", "abc"], normalize=False)).vectors.tolist() == [
+        [3.0, 2.0],
+        [3.0, 1.0],
+    ]
 
 
 async def test_the_opener_loads_reports_and_remembers() -> None:

@@ -14,8 +14,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from nbllm.core.hardware.resources import CpuInfo
 from nbllm.core.placement import ThreadCounts
-from nbllm.core.resources import CpuInfo
 
 __all__ = [
     "Benchmark",

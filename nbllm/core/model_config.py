@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from nbllm.core.config_entry import entry_of, parse_entry
-from nbllm.core.config_file import decode, encode, read_text, replace_text
+from nbllm.core.configs.entry import entry_of, parse_entry
+from nbllm.core.configs.file import decode, encode, read_text, replace_text
 from nbllm.core.errors import ConfigError
 from nbllm.core.types import ModelInfo
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, get_args
 
 from nbllm.core.errors import InvalidOptionError, NbllmError, UnsupportedError
 from nbllm.core.images import image
+from nbllm.core.loading.uses import Uses
 from nbllm.core.suggest import did_you_mean
 from nbllm.core.types import (
     Completed,
@@ -26,7 +27,6 @@ from nbllm.core.types import (
     TextPart,
     TokenCount,
 )
-from nbllm.core.uses import Uses
 
 if TYPE_CHECKING:
     from nbllm.core.activity import Activity

@@ -19,18 +19,18 @@ from nbllm.core.errors import (
     ModelClosedError,
     ModelNotFoundError,
 )
+from nbllm.core.hardware.resources import Resources
 from nbllm.core.history import GenerationLog
-from nbllm.core.loader import Loader
-from nbllm.core.loads import Load, Loaded, ModelStatus, Progress, unloaded
+from nbllm.core.loading.loader import Loader
+from nbllm.core.loading.loads import Load, Loaded, ModelStatus, Progress, unloaded
+from nbllm.core.loading.memory_queue import MemoryQueue
+from nbllm.core.loading.residents import Residents, Survey
 from nbllm.core.manager_events import Listener, Listeners
-from nbllm.core.memory_queue import MemoryQueue
 from nbllm.core.model_config import load_config, save_config
 from nbllm.core.model_interface import ModelInterface
 from nbllm.core.model_names import find_entry, matching, not_loaded
 from nbllm.core.placement import Placement
-from nbllm.core.residents import Residents, Survey
 from nbllm.core.resource_detector import ResourceDetector
-from nbllm.core.resources import Resources
 from nbllm.core.suggest import did_you_mean
 from nbllm.core.types import LoadOptions, ModelInfo
 

@@ -13,11 +13,11 @@ from importlib import import_module
 from pathlib import Path
 from typing import TypeAlias
 
-from nbllm.core.fit_options import Fit
+from nbllm.core.fitting.fit_options import Fit
+from nbllm.core.hardware.resources import EngineDevices, Resources
 from nbllm.core.measurements import Benchmark
 from nbllm.core.model_interface import ModelInterface
 from nbllm.core.placement import Placement
-from nbllm.core.resources import EngineDevices, Resources
 from nbllm.core.types import ModelInfo
 from nbllm.core.vendors import VENDORS
 
@@ -53,8 +53,9 @@ Planner: TypeAlias = Callable[[ModelInfo, Resources], Placement | None]
 """Says where a model would go on a machine, as ``plan_model`` does."""
 
 _LOCAL, _CLOUD = "nbllm.local.llama_cpp_model", "nbllm.cloud.cloud_model"
-_ENGINE = "nbllm.local.dry_runs"
-_FILES, _PLANS, _BENCH = "nbllm.local.gguf", "nbllm.local.plans", "nbllm.local.bench"
+_ENGINE = "nbllm.local.measuring.dry_runs"
+_FILES, _PLANS = "nbllm.local.gguf.shape", "nbllm.local.plans"
+_BENCH = "nbllm.local.measuring.bench"
 _PRICES = "nbllm.cloud.prices"
 
 
@@ -101,7 +102,7 @@ async def measure_model(
     quick: bool = False,
     progress: Callable[[float], None] = lambda fraction: None,
 ) -> Benchmark:
-    """How fast a local model is on this machine; see ``nbllm.local.bench``."""
+    """How fast a local model is on this machine; see ``nbllm.local.measuring.bench``."""
     measure = import_module(_BENCH).measure_model
     found: Benchmark = await measure(info, resources, quick=quick, progress=progress)
     return found

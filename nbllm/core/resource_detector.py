@@ -12,17 +12,17 @@ import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TypeAlias, TypeVar
 
-from nbllm.core.apple_gpus import AppleSource
-from nbllm.core.bandwidth import buffer_bytes, last_cache_bytes, measured_bandwidth
-from nbllm.core.drm_gpus import DrmSource
-from nbllm.core.gpu_source import GpuFindings, GpuSource, renumbered
-from nbllm.core.host import cpu_of, memory_of, unknown_cpu, unknown_memory
-from nbllm.core.machine import Machine
-from nbllm.core.nvml import NvidiaSource
-from nbllm.core.other_gpus import TegraSource, TorchSource
-from nbllm.core.resource_sample import CpuLoad, GpuSample, ResourceSample
-from nbllm.core.resources import CpuInfo, GpuInfo, MemoryInfo, Resources
-from nbllm.core.time_limit import Answer, answer_within
+from nbllm.core.hardware.apple_gpus import AppleSource
+from nbllm.core.hardware.bandwidth import buffer_bytes, last_cache_bytes, measured_bandwidth
+from nbllm.core.hardware.drm_gpus import DrmSource
+from nbllm.core.hardware.gpu_source import GpuFindings, GpuSource, renumbered
+from nbllm.core.hardware.host import cpu_of, memory_of, unknown_cpu, unknown_memory
+from nbllm.core.hardware.machine import Machine
+from nbllm.core.hardware.nvml import NvidiaSource
+from nbllm.core.hardware.other_gpus import TegraSource, TorchSource
+from nbllm.core.hardware.resource_sample import CpuLoad, GpuSample, ResourceSample
+from nbllm.core.hardware.resources import CpuInfo, GpuInfo, MemoryInfo, Resources
+from nbllm.core.hardware.time_limit import Answer, answer_within
 
 __all__ = [
     "CpuInfo",
@@ -115,7 +115,7 @@ class ResourceDetector:
         """Bytes per second that the usable cores read from memory together.
 
         Measured in about 0.4 s when first asked, then kept for as long as this process lives (see
-        ``nbllm.core.bandwidth`` for the method). None where that is not possible.
+        ``nbllm.core.hardware.bandwidth`` for the method). None where that is not possible.
         """
         threads = max(1, int(self.cpu().usable_cores))
         cache = last_cache_bytes(self._machine.root)

@@ -16,14 +16,14 @@ import time
 from collections.abc import Callable
 from threading import Condition, Lock
 
-from nbllm.local.native import NativeModel
-from nbllm.local.pace import Pace
+from nbllm.local.llama.native import NativeModel
 from nbllm.local.protocol import Frame
-from nbllm.local.reports import Reports
-from nbllm.local.slots import Slots
-from nbllm.local.step_times import StepTimes
-from nbllm.local.steps import Limits, Row, fill
-from nbllm.local.tasks import Slot, Task
+from nbllm.local.scheduling.pace import Pace
+from nbllm.local.scheduling.reports import Reports
+from nbllm.local.scheduling.slots import Slots
+from nbllm.local.scheduling.step_times import StepTimes
+from nbllm.local.scheduling.steps import Limits, Row, fill
+from nbllm.local.scheduling.tasks import Slot, Task
 
 __all__ = ["QUEUE_LIMIT", "Engine"]
 

@@ -7,16 +7,16 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from nbllm.local.chat import ChatTemplate, Prompt, TemplateRefusalError
-from nbllm.local.embedder import Embedder, Job, rerank_tokens
 from nbllm.local.engine import QUEUE_LIMIT, Engine
-from nbllm.local.lookup import Lookup
-from nbllm.local.native import NativeModel
-from nbllm.local.output_format import OutputFormat
-from nbllm.local.prefixes import shared_length
+from nbllm.local.llama.chat import ChatTemplate, Prompt, TemplateRefusalError
+from nbllm.local.llama.embedder import Embedder, Job, rerank_tokens
+from nbllm.local.llama.native import NativeModel
+from nbllm.local.llama.sampling import Sampler
 from nbllm.local.protocol import Frame
-from nbllm.local.sampling import Sampler
-from nbllm.local.tasks import Task
+from nbllm.local.reading.output_format import OutputFormat
+from nbllm.local.scheduling.lookup import Lookup
+from nbllm.local.scheduling.prefixes import shared_length
+from nbllm.local.scheduling.tasks import Task
 from nbllm.local.text import TextAssembler
 
 if TYPE_CHECKING:

@@ -33,12 +33,12 @@ from nbllm.core.types import (
     TokenCount,
     Usage,
 )
-from nbllm.local.answer_reader import AnswerReader, refusal
 from nbllm.local.channel import Channel
-from nbllm.local.dry_runs import load_frame
-from nbllm.local.gguf import model_info_from_gguf
+from nbllm.local.gguf.shape import model_info_from_gguf
+from nbllm.local.measuring.dry_runs import load_frame
 from nbllm.local.plans import make_plan, settled
 from nbllm.local.protocol import Frame
+from nbllm.local.reading.answer_reader import AnswerReader, refusal
 from nbllm.local.turns import tool_frames, turn_frames
 from nbllm.local.worker_process import describe_exit
 

@@ -9,17 +9,17 @@ from pathlib import Path
 from typing import TypeAlias
 
 from nbllm.core.errors import DoesNotFitError, ModelFileError
-from nbllm.core.fit_options import Fit, fits_of
+from nbllm.core.fitting.fit_options import Fit, fits_of
+from nbllm.core.fitting.memory_estimate import Loading
+from nbllm.core.fitting.model_shape import ModelShape
+from nbllm.core.fitting.placing import DEFAULT_CONTEXT, Measure, Plan
+from nbllm.core.hardware.resources import Resources
 from nbllm.core.load_options import LoadOptions
 from nbllm.core.measurements import read_threads
-from nbllm.core.memory_estimate import Loading
-from nbllm.core.model_shape import ModelShape
 from nbllm.core.placement import MemoryParts, Placement
-from nbllm.core.placing import DEFAULT_CONTEXT, Measure, Plan
-from nbllm.core.resources import Resources
 from nbllm.core.types import ModelInfo
-from nbllm.local.dry_runs import engine_devices, exact_placement
-from nbllm.local.gguf import read_shape
+from nbllm.local.gguf.shape import read_shape
+from nbllm.local.measuring.dry_runs import engine_devices, exact_placement
 
 __all__ = ["cached_shape", "fit_model", "make_plan", "plan_model", "settled"]
 

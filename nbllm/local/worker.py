@@ -19,13 +19,13 @@ from functools import partial
 from typing import BinaryIO, NoReturn
 
 from nbllm.local import protocol
-from nbllm.local.chat import TemplateRefusalError
 from nbllm.local.engine import Engine
 from nbllm.local.intake import Intake
-from nbllm.local.loading import Settings
-from nbllm.local.native import NativeModel, NotLoadableError
-from nbllm.local.pace import Pace, Peers, cores_in_use, machine_busy_seconds
+from nbllm.local.llama.chat import TemplateRefusalError
+from nbllm.local.llama.loading import Settings
+from nbllm.local.llama.native import NativeModel, NotLoadableError
 from nbllm.local.protocol import Frame
+from nbllm.local.scheduling.pace import Pace, Peers, cores_in_use, machine_busy_seconds
 
 __all__ = ["main"]
 

@@ -6,19 +6,19 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from nbllm.notebook.ask_magics import AskMagics
-from nbllm.notebook.bench_magics import BenchMagics
-from nbllm.notebook.chat_magics import ChatMagics
-from nbllm.notebook.config_magics import ConfigMagics
+from nbllm.notebook.asking.magics import AskMagics
+from nbllm.notebook.chat.magics import ChatMagics
 from nbllm.notebook.dashboard_magics import DashboardMagics
-from nbllm.notebook.error_magics import ErrorMagics
-from nbllm.notebook.fit_magics import FitMagics
-from nbllm.notebook.job_magics import JobMagics
-from nbllm.notebook.model_magics import ModelMagics
+from nbllm.notebook.jobs.magics import JobMagics
+from nbllm.notebook.models.bench_magics import BenchMagics
+from nbllm.notebook.models.fit_magics import FitMagics
+from nbllm.notebook.models.magics import ModelMagics
+from nbllm.notebook.prompts.error_magics import ErrorMagics
 from nbllm.notebook.questions import keep_questions
 from nbllm.notebook.registration import Registration
 from nbllm.notebook.session import NotebookSession, SessionMagics
-from nbllm.notebook.stats_magics import StatsMagics
+from nbllm.notebook.settings.magics import ConfigMagics
+from nbllm.notebook.stats.magics import StatsMagics
 
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell

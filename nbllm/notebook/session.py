@@ -11,17 +11,17 @@ from typing import TYPE_CHECKING
 from IPython.core.magic import Magics
 
 from nbllm.notebook.completion import Completions
-from nbllm.notebook.settings import NbLLM
+from nbllm.notebook.settings.settings import NbLLM
 
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
 
     from nbllm.core.model_manager import ModelManager
     from nbllm.core.types import GenerationResult, LoadOptions
-    from nbllm.notebook.chats import Chats
-    from nbllm.notebook.display import View
-    from nbllm.notebook.jobs import Job
+    from nbllm.notebook.chat.chats import Chats
+    from nbllm.notebook.jobs.jobs import Job
     from nbllm.notebook.loop import LoopThread
+    from nbllm.notebook.views.display import View
 
 __all__ = ["RESULT_VARIABLE", "NotebookSession", "SessionMagics"]
 
@@ -52,7 +52,7 @@ class NotebookSession:
     @cached_property
     def chats(self) -> Chats:
         """The conversations."""
-        from nbllm.notebook.chats import Chats
+        from nbllm.notebook.chat.chats import Chats
 
         return Chats()
 
@@ -77,7 +77,7 @@ class NotebookSession:
 
     def open_view(self, name: str) -> View:
         """The place where the magic ``name`` shows its progress and its answer."""
-        from nbllm.notebook.display import open_view
+        from nbllm.notebook.views.display import open_view
 
         return open_view(self.shell, self.magic_name(name))
 

@@ -8,9 +8,9 @@ from typing import Any
 
 import pandas as pd
 
-from nbllm.core.loads import ModelStatus
+from nbllm.core.loading.loads import ModelStatus
 from nbllm.core.types import ModelInfo
-from nbllm.notebook.bundles import note_html
+from nbllm.notebook.views.bundles import note_html
 
 __all__ = ["Table", "make_table", "mib", "models_table", "unloaded_table"]
 

@@ -23,9 +23,9 @@ import psutil
 
 from nbllm import ModelManager, ResourceDetector
 from nbllm.core.catalogue import bundled_models
+from nbllm.core.hardware.resources import Resources
 from nbllm.core.manager_events import ManagerEvent
 from nbllm.core.openers import LoadControl, open_model, plan_model
-from nbllm.core.resources import Resources
 from nbllm.core.types import LoadOptions, ModelInfo
 
 NAMES = ("north", "east", "south", "west")

@@ -19,13 +19,13 @@ from typing import Any
 import psutil
 
 from nbllm.core.catalogue import bundled_models
-from nbllm.core.memory_estimate import CPU, Loading, estimate
+from nbllm.core.fitting.memory_estimate import CPU, Loading, estimate
 from nbllm.core.openers import LoadControl
 from nbllm.core.placement import Placement
 from nbllm.core.types import LoadOptions, ModelInfo
-from nbllm.local.dry_runs import exact_placement
-from nbllm.local.gguf import read_shape
+from nbllm.local.gguf.shape import read_shape
 from nbllm.local.llama_cpp_model import open_model
+from nbllm.local.measuring.dry_runs import exact_placement
 
 TESTS = Path(__file__).parents[1] / "local"
 GRID = [

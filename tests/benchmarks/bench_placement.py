@@ -20,11 +20,11 @@ import gguf
 
 from nbllm.core.catalogue import bundled_models
 from nbllm.core.errors import DoesNotFitError
+from nbllm.core.fitting.placing import thread_counts
 from nbllm.core.openers import LoadControl, fit_model, plan_model
-from nbllm.core.placing import thread_counts
 from nbllm.core.resource_detector import ResourceDetector
 from nbllm.core.types import LoadOptions, ModelInfo
-from nbllm.local.gguf import read_shape
+from nbllm.local.gguf.shape import read_shape
 from nbllm.local.llama_cpp_model import open_model
 
 TOKENS, MERGES = 128_256, 280_147

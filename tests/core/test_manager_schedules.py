@@ -22,8 +22,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 
 from nbllm import ModelManager
-from nbllm.core import memory_queue, residents, uses
 from nbllm.core.errors import EngineCrashedError, ModelError, ModelLoadError
+from nbllm.core.loading import memory_queue, residents, uses
 from nbllm.core.manager_events import ManagerEvent
 from nbllm.core.openers import LoadControl
 from nbllm.core.types import Event, GenerationRequest, ModelInfo

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from nbllm.core.hardware.resources import CpuInfo
 from nbllm.core.measurements import (
     Kind,
     Measurement,
@@ -14,7 +15,6 @@ from nbllm.core.measurements import (
     read_threads,
     write_measured,
 )
-from nbllm.core.resources import CpuInfo
 
 
 def speed(kind: Kind, threads: int, tokens_per_second: float, sequences: int = 1) -> Measurement:

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
+from nbllm.core.hardware.resources import GpuInfo
 from nbllm.core.resource_detector import ResourceDetector
-from nbllm.core.resources import GpuInfo
 
 MIB = 2**20
 FIELDS = ["index", "name", "uuid", "memory.total", "driver_version", "compute_cap", "pci.bus_id"]

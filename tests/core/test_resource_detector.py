@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 
-from nbllm.core import machine as machines
-from nbllm.core.gpu_source import GpuFindings
-from nbllm.core.machine import Machine, Processors, mac_processors, output_of, sysctl_facts
+from nbllm.core.hardware import machine as machines
+from nbllm.core.hardware.gpu_source import GpuFindings
+from nbllm.core.hardware.machine import Machine, Processors, mac_processors, output_of, sysctl_facts
+from nbllm.core.hardware.resources import CpuInfo, EngineDevices, GpuInfo, MemoryInfo, Resources
 from nbllm.core.resource_detector import ResourceDetector
-from nbllm.core.resources import CpuInfo, EngineDevices, GpuInfo, MemoryInfo, Resources
 
 GIB = 2**30
 MEMINFO = """\

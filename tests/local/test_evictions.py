@@ -13,9 +13,9 @@ import pytest
 
 from nbllm import ModelManager, ResourceDetector
 from nbllm.core.errors import DoesNotFitError, ModelClosedError
+from nbllm.core.hardware.resources import Resources
 from nbllm.core.manager_events import ManagerEvent
 from nbllm.core.openers import plan_model
-from nbllm.core.resources import Resources
 from nbllm.core.types import LoadOptions, ModelInfo
 
 HEADROOM = 128 * 2**20

@@ -11,12 +11,12 @@ from typing import Any
 
 import pytest
 
-from nbllm.core.memory_estimate import CPU, Loading, estimate
-from nbllm.core.model_shape import LayerShape
+from nbllm.core.fitting.memory_estimate import CPU, Loading, estimate
+from nbllm.core.fitting.model_shape import LayerShape
 from nbllm.core.placement import Placement
 from nbllm.core.types import LoadOptions, ModelInfo
-from nbllm.local.dry_runs import engine_devices, exact_placement
-from nbllm.local.gguf import read_shape
+from nbllm.local.gguf.shape import read_shape
+from nbllm.local.measuring.dry_runs import engine_devices, exact_placement
 
 JOBS = (
     (512, 1, "f16", True),

@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 
 from nbllm.core.errors import DoesNotFitError, InvalidOptionError, ModelFileError
-from nbllm.core.memory_estimate import estimate
+from nbllm.core.fitting.memory_estimate import estimate
+from nbllm.core.hardware.resources import Resources
 from nbllm.core.openers import LoadControl, fit_model, plan_model
 from nbllm.core.resource_detector import ResourceDetector
-from nbllm.core.resources import Resources
 from nbllm.core.types import LoadOptions, ModelInfo
 from nbllm.local.llama_cpp_model import LlamaCppModel, open_model
 from nbllm.local.plans import make_plan, settled

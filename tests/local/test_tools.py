@@ -19,9 +19,9 @@ from nbllm.core.types import (
     ToolCallDelta,
     ToolResult,
 )
-from nbllm.local.grammar import grammar_text
+from nbllm.local.llama.grammar import grammar_text
 from nbllm.local.llama_cpp_model import LlamaCppModel
-from nbllm.local.output_format import format_of
+from nbllm.local.reading.output_format import format_of
 
 WEATHER = Tool(
     "get_weather",

@@ -15,8 +15,8 @@ import pytest
 from IPython.core.interactiveshell import InteractiveShell
 
 from nbllm.core.errors import EngineError
+from nbllm.core.hardware.resource_sample import GpuSample, ResourceSample
 from nbllm.core.model_manager import ModelManager
-from nbllm.core.resource_sample import GpuSample, ResourceSample
 from nbllm.notebook.dashboard.board import Dashboard
 from nbllm.notebook.dashboard.device_panel import DevicePanel
 from nbllm.notebook.dashboard.playground import AnswerArea

@@ -12,7 +12,7 @@ from IPython.core.interactiveshell import InteractiveShell
 from nbllm.core.model_manager import ModelManager
 from nbllm.notebook import magics
 from nbllm.notebook.arguments import seconds
-from nbllm.notebook.loading import NOTE_AFTER_SECONDS, Loading
+from nbllm.notebook.asking.loading import NOTE_AFTER_SECONDS, Loading
 from nbllm.testing import FakeOpener, fake_info
 
 GIB = 2**30

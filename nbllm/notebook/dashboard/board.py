@@ -14,12 +14,12 @@ import ipywidgets
 from IPython.core.getipython import get_ipython
 
 from nbllm.core.errors import DoesNotFitError, NbllmError
+from nbllm.core.hardware.resources import Resources
 from nbllm.core.history import GenerationRecord
 from nbllm.core.manager_events import ManagerEvent
 from nbllm.core.model_manager import ModelManager, default_manager
 from nbllm.core.openers import plan_model
 from nbllm.core.resource_detector import ResourceDetector
-from nbllm.core.resources import Resources
 from nbllm.core.types import ModelInfo
 from nbllm.core.words import size_words
 from nbllm.notebook.dashboard.device_panel import DevicePanel, ThroughputPanel

@@ -7,7 +7,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping
 
-from nbllm.core.resource_sample import GpuSample, ResourceSample
+from nbllm.core.hardware.resource_sample import GpuSample, ResourceSample
 from nbllm.core.words import size_words
 from nbllm.notebook.dashboard.charts import line_chart, meter, nice_top
 from nbllm.notebook.dashboard.widgets import card, text

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from nbllm.core.loads import ModelStatus
+from nbllm.core.loading.loads import ModelStatus
 from nbllm.core.types import ModelInfo
 from nbllm.core.words import duration_words, size_words
 from nbllm.notebook.dashboard.widgets import box, button, card, set_children, text

@@ -15,9 +15,9 @@ from nbllm.core.markdown import safe_markdown
 from nbllm.core.model_interface import options_from
 from nbllm.core.model_manager import ModelManager
 from nbllm.core.types import Completed, GenerationOptions, ReasoningDelta, TextDelta
-from nbllm.notebook.blocks import cut_finished
 from nbllm.notebook.dashboard.widgets import box, button, card, field, set_children, text
 from nbllm.notebook.loop import LoopJob, LoopThread
+from nbllm.notebook.views.blocks import cut_finished
 from nbllm.notebook.words import status_words
 
 __all__ = ["AnswerArea", "Playground"]

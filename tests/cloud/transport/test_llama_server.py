@@ -21,7 +21,7 @@ from nbllm.core.errors import InterruptedStreamError
 from nbllm.core.openers import LoadControl
 from nbllm.core.types import Completed, FinishReason, ModelInfo, TextDelta
 
-# llama.cpp's kernels for Intel's AMX crash (see nbllm.local.native); the server has no option
+# llama.cpp's kernels for Intel's AMX crash (see nbllm.local.llama.native); the server has no option
 # that passes them by.
 LAUNCH = """
 import runpy, llama_cpp.llama_cpp as lib

@@ -1,0 +1,160 @@
+"""One model of a config: from a JSON object to ``ModelInfo`` and back."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+from nbllm.core.configs.file import JsonObject
+from nbllm.core.configs.secrets import walk, where_is_key
+from nbllm.core.configs.values import MODEL_KEYS, OPTION_KEYS, kind_of
+from nbllm.core.errors import ConfigError, InvalidOptionError
+from nbllm.core.suggest import did_you_mean
+from nbllm.core.types import GenerationOptions, LoadOptions, ModelInfo
+
+__all__ = ["UNREAD_TYPE", "entry_of", "parse_entry"]
+
+UNREAD_TYPE = "gguf"
+"""The ``model_type`` of a GGUF that nobody has looked into: its header tells when it is opened."""
+
+_CLOUD_ONLY = ("api_key_env", "base_url", "model", "api")
+_KEY_REFUSED = (
+    "this looks like an API key, which is not shown here and may not stand in a config. Put the "
+    "key into an environment variable and the name of that variable into the config, as in "
+    '"api_key_env": "OPENAI_API_KEY"'
+)
+
+
+def parse_entry(entry: object, *, file: Path | None = None, index: int | None = None) -> ModelInfo:
+    """The model that a JSON object describes.
+
+    ``file`` is the config that it is from, whose folder relative paths start at (without it,
+    the current folder); ``index`` is its place in the file's list. Raises ``ConfigError``.
+    """
+    place = where_is_key(entry)
+    if place is not None:  # before anything else, so that no other message can show it
+        raise ConfigError(_KEY_REFUSED, file=file, entry=index, key=place or None)
+    if not isinstance(entry, dict):
+        problem = f"{kind_of(entry)} stands where an object belongs"
+        raise ConfigError(problem, file=file, entry=index)
+    name = entry.get("name")
+    named = isinstance(name, str) and name.strip()
+    return _Entry(entry, file, name if named else index).model()
+
+
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    """An entry with what its errors must name."""
+
+    values: Mapping[str, Any]
+    file: Path | None
+    label: str | int | None
+
+    def model(self) -> ModelInfo:
+        self._check_json()
+        self._check_names(self.values, MODEL_KEYS)
+        read = {key: self._read(key) for key, value in self.values.items() if value is not None}
+        read.setdefault("local", "path" in read)
+        if read["local"] and read.get("path", Path()).suffix == ".gguf":
+            read.setdefault("model_type", UNREAD_TYPE)
+        self._check_together(read)
+        folder = Path.cwd() if self.file is None else self.file.absolute().parent
+        if "path" in read:
+            read["path"] = folder / read["path"]
+        if "options" in read:
+            read["options"] = self._options("options", read["options"], GenerationOptions)
+        if "load" in read:
+            load = self._options("load", read["load"], LoadOptions)
+            paths = tuple((str(folder / path), scale) for path, scale in load.adapters or ())
+            read["load"] = replace(load, adapters=paths) if paths else load
+        return ModelInfo(**read, config_file=self.file)
+
+    def _check_json(self) -> None:
+        """Refuse what JSON's grammar lets through and no model can mean."""
+        for place, _, value in walk(self.values):
+            if isinstance(value, JsonObject) and value.repeated is not None:
+                inside = f"{place}.{value.repeated}" if place else value.repeated
+                raise self._error(inside, "this key stands here twice")
+            if isinstance(value, float) and not math.isfinite(value):
+                raise self._error(place, f"{value} is no number to work with")
+            if isinstance(value, int) and abs(value) >= 2**63:
+                raise self._error(place, "the number is too large")
+
+    def _check_names(self, given: Iterable[str], known: Iterable[str], within: str = "") -> None:
+        for name in given:
+            if name not in known:
+                problem = f"there is no such key.{did_you_mean(name, known)}"
+                raise self._error(within + name, problem)
+
+    def _read(self, key: str) -> Any:
+        try:
+            return MODEL_KEYS[key](self.values[key])
+        except ValueError as error:
+            raise self._error(key, str(error)) from None
+
+    def _check_together(self, read: Mapping[str, Any]) -> None:
+        """That what is required is there, and that the keys go together."""
+        for key in ("name", "model_type"):
+            if key not in read:
+                raise self._error(key, "this key is required")
+        if not read["local"] and "path" in read:
+            raise self._error("path", 'a model with "local": false has no path')
+        if read["local"] and "path" not in read:
+            raise self._error("path", 'a model with "local": true needs the path of its file')
+        for key in _CLOUD_ONLY if read["local"] else ():
+            if key in read:
+                raise self._error(key, "only models behind an API have this, and this one is local")
+
+    def _options(self, key: str, given: Mapping[str, Any], make: type[Any]) -> Any:
+        """The options under ``key``, of the dataclass ``make``."""
+        self._check_names(given, [field.name for field in fields(make)], f"{key}.")
+        read = {}
+        for name, value in given.items():
+            if name in OPTION_KEYS and value is not None:
+                try:
+                    value = OPTION_KEYS[name](value)
+                except ValueError as error:
+                    raise self._error(f"{key}.{name}", str(error)) from None
+            read[name] = value
+        try:
+            return make(**read)
+        except InvalidOptionError as error:
+            problem = str(error).removeprefix(f"{error.option}: ")
+            raise self._error(f"{key}.{error.option}", problem) from None
+
+    def _error(self, key: str, problem: str) -> ConfigError:
+        return ConfigError(problem, file=self.file, entry=self.label, key=key)
+
+
+def entry_of(info: ModelInfo, folder: Path) -> dict[str, Any]:
+    """The JSON object of a model in a config in ``folder``: what is set, and no defaults."""
+    entry: dict[str, Any] = {
+        key: value for key in MODEL_KEYS if (value := getattr(info, key)) is not None
+    }
+    if info.path is not None:
+        entry["path"] = _written(info.path, folder)
+        if info.model_type == UNREAD_TYPE and info.path.suffix == ".gguf":
+            del entry["model_type"]
+    options = info.options.set_values()
+    if "tools" in options:
+        options["tools"] = [asdict(tool) for tool in options["tools"]]
+    load = info.load.set_values()
+    if "adapters" in load:
+        load["adapters"] = {_written(Path(p), folder): scale for p, scale in load["adapters"]}
+    for key, values in (("options", options), ("load", load)):
+        entry[key] = values
+        if not values:
+            del entry[key]
+    return entry
+
+
+def _written(path: Path, folder: Path) -> str:
+    """Relative to the folder for what is in it, and never taken for a path from ``~``."""
+    path = path.absolute()
+    if not path.is_relative_to(folder) or path == folder:
+        return str(path)
+    text = path.relative_to(folder).as_posix()
+    return f"./{text}" if text.startswith("~") else text

@@ -1,0 +1,1 @@
+"""Whether and where a model fits: pure functions of its shape and of the machine."""

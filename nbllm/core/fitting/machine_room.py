@@ -1,0 +1,130 @@
+"""What is free for a model on each device, headroom for everything else left out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from nbllm.core.errors import InvalidOptionError
+from nbllm.core.fitting.memory_estimate import CPU
+from nbllm.core.hardware.resources import Resources
+from nbllm.core.load_options import LoadOptions
+from nbllm.core.placement import MemoryParts
+
+__all__ = ["Room", "room_of"]
+
+_MIB = 2**20
+_TIGHT = 0.75
+# Left to the desktop and to other processes: a share of the memory between two bounds.
+_RAM_SHARE, _RAM_LEAST, _RAM_MOST = 0.05, 128 * _MIB, 4096 * _MIB
+_GPU_SHARE, _GPU_LEAST, _GPU_MOST = 0.03, 256 * _MIB, 2048 * _MIB
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Room:
+    """The devices that may be used.
+
+    ``free`` has the bytes of each, headroom left out, ``gpus`` the GPUs with the most free
+    first. ``positions`` are their places in llama.cpp's list of devices, ``unified`` those
+    that compute in the main memory. ``no_gpu`` says why there is none, where there is none.
+    """
+
+    free: Mapping[str, int]
+    gpus: tuple[str, ...]
+    positions: Mapping[str, int]
+    unified: frozenset[str]
+    no_gpu: str
+
+    def holds(self, memory: Mapping[str, MemoryParts]) -> bool:
+        """Whether there is room for all of it."""
+        return self.holds_on([*memory], memory)
+
+    def holds_on(self, devices: Sequence[str], memory: Mapping[str, MemoryParts]) -> bool:
+        """Whether there is room for what is on these devices."""
+        parts = {device: memory[device].total for device in devices if device in memory}
+        if any(size > self.free[device] for device, size in parts.items()):
+            return False
+        shared = sum(memory[device].total for device in memory if device in {CPU, *self.unified})
+        return shared <= self.free[CPU] if self.unified & parts.keys() else True
+
+    def is_tight(self, memory: Mapping[str, MemoryParts]) -> bool:
+        """Whether a small error of the arithmetic could matter, or a GPU's may be a large one."""
+        return len(memory) > 1 or any(
+            parts.total > _TIGHT * self.free[device] for device, parts in memory.items()
+        )
+
+    def groups(self) -> list[tuple[str, ...]]:
+        """The GPUs to try: the one with the most room, the two with the most, and so on."""
+        order = self.positions
+        counts = range(1, len(self.gpus) + 1)
+        return [tuple(sorted(self.gpus[:n], key=order.__getitem__)) for n in counts]
+
+    def share(self, gpu: str) -> float:
+        """Its share of a model that is spread by what is free."""
+        return max(self.free[gpu], _MIB) / 2**30
+
+    def why_cpu(self, wish: LoadOptions) -> str:
+        """Why a model runs on the CPU, as the beginning of a sentence."""
+        if wish.device == CPU or wish.gpu_layers == 0:
+            return "It runs on the CPU, as was asked for"
+        if not self.gpus:
+            return f"It runs on the CPU: {self.no_gpu}"
+        return "It runs on the CPU, for not even a part fits on a GPU"
+
+
+def room_of(resources: Resources, device: str | None) -> Room:
+    """The room that a wish for ``device`` leaves; see ``LoadOptions``.
+
+    Raises ``InvalidOptionError`` where it names a GPU that is not there or cannot be used.
+    """
+    memory = resources.memory
+    usable, no_gpu = _usable_gpus(resources)
+    free = {
+        CPU: memory.available_bytes
+        - _headroom(memory.total_bytes, _RAM_SHARE, _RAM_LEAST, _RAM_MOST)
+    }
+    for position in usable:
+        gpu = resources.gpus[position]
+        total = resources.gpu_total_bytes(gpu) or 0
+        headroom = _headroom(total, _GPU_SHARE, _GPU_LEAST, _GPU_MOST)
+        free[gpu.label] = (resources.gpu_free_bytes(gpu) or 0) - headroom
+    names = _wanted(device, [resources.gpus[position].label for position in usable], no_gpu)
+    return Room(
+        free=free,
+        gpus=tuple(sorted(names, key=lambda name: -free[name])),
+        positions={resources.gpus[position].label: position for position in usable},
+        unified=frozenset(gpu.label for gpu in resources.gpus if gpu.unified_memory),
+        no_gpu=no_gpu,
+    )
+
+
+def _headroom(total: int, share: float, least: int, most: int) -> int:
+    return int(min(max(total * share, least), most))
+
+
+def _usable_gpus(resources: Resources) -> tuple[list[int], str]:
+    """The places of the GPUs that a model can go on, and why there is none."""
+    engine = resources.engine
+    known = [i for i, gpu in enumerate(resources.gpus) if resources.gpu_free_bytes(gpu) is not None]
+    if not resources.gpus:
+        return [], "there is no GPU"
+    if engine is not None and not engine.names:
+        return [], (engine.advice(resources.gpus) or "llama.cpp finds no GPU").rstrip(".")
+    if engine is not None:
+        known = [position for position in known if position < len(engine.names)]
+    return known, "" if known else "how much memory is free on the GPU is not known"
+
+
+def _wanted(device: str | None, usable: list[str], no_gpu: str) -> list[str]:
+    if device == CPU:
+        return []
+    if device is None:
+        return usable
+    if not usable:
+        raise InvalidOptionError("device", f"{device} cannot be used: {no_gpu}")
+    names = usable if device == "GPU" else device.split(" + ")
+    for name in names:
+        if name not in usable:
+            known = " and ".join(usable)
+            raise InvalidOptionError("device", f"there is no {name} to use, only {known}")
+    return names

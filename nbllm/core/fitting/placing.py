@@ -1,0 +1,248 @@
+"""Where a model goes: a pure function of its shape, the machine, and what the user wants."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import TypeAlias
+
+from nbllm.core.errors import InvalidOptionError
+from nbllm.core.fitting.machine_room import Room, room_of
+from nbllm.core.fitting.memory_estimate import CPU, Loading, estimate
+from nbllm.core.fitting.model_shape import ModelShape
+from nbllm.core.fitting.refusal import refusal
+from nbllm.core.hardware.resources import CpuInfo, Resources
+from nbllm.core.load_options import LoadOptions
+from nbllm.core.placement import MemoryParts, Placement, ThreadCounts
+from nbllm.core.words import size_words
+
+__all__ = ["DEFAULT_CONTEXT", "DEFAULT_PARALLEL", "Plan", "place", "thread_counts"]
+
+DEFAULT_CONTEXT = 8192
+DEFAULT_PARALLEL = 8
+_BATCH_TOKENS = 512
+_STEP = 256
+# A context that nobody asked for is shortened to these before a GPU is given up, or the model.
+_SHORTEST_ON_GPU = 4096
+_SHORTEST = 1024
+
+Measure: TypeAlias = Callable[[ModelShape, Loading], dict[str, MemoryParts]]
+"""Gives the bytes on each device: the header's arithmetic, or llama.cpp's own answer."""
+
+
+def place(
+    name: str,
+    shape: ModelShape,
+    resources: Resources,
+    wish: LoadOptions = LoadOptions(),
+    *,
+    usual_context: int = DEFAULT_CONTEXT,
+    threads: ThreadCounts | None = None,
+) -> Placement:
+    """The best place for the model ``name`` on this machine, with the bytes that it takes.
+
+    Preferred in this order: whole on one GPU, over several, with a shorter context there,
+    partly on GPUs, on the CPU. What ``wish`` sets is kept; without a wish the context has
+    ``usual_context`` tokens, and fewer where no more fit, which ``reason`` says. ``threads``
+    are counts that were measured on this machine, else they follow from its cores.
+
+    Raises ``DoesNotFitError`` with what would make the model fit, and ``InvalidOptionError``
+    where the wish names a GPU or layers on GPUs that there are none of.
+    """
+    return Plan(name, shape, resources, wish, usual_context, threads).placement()
+
+
+def thread_counts(cpu: CpuInfo) -> ThreadCounts:
+    """As many threads as there are whole fast cores that this process may use.
+
+    A second thread on a core shares its units, a slow core holds the fast ones up at every
+    barrier, and under a quota more threads only wait for their turn.
+    """
+    physical = cpu.usable_physical_cores or cpu.physical_cores or cpu.logical_cores
+    cores = min(int(cpu.usable_cores), physical, cpu.performance_cores or physical)
+    return ThreadCounts(max(1, cores), max(1, cores))
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A search for a place. ``measure`` tells the bytes of a way to load."""
+
+    name: str
+    shape: ModelShape
+    resources: Resources
+    wish: LoadOptions
+    usual_context: int = DEFAULT_CONTEXT
+    threads: ThreadCounts | None = None
+    measure: Measure = field(default=estimate)
+
+    @cached_property
+    def room(self) -> Room:
+        """The devices that the wish leaves, and what is free on them."""
+        return room_of(self.resources, self.wish.device)
+
+    @cached_property
+    def base(self) -> Loading:
+        """What is wished, and the usual of what is not; on the CPU."""
+        context = self.wish.context_length or self.usual_context
+        return Loading(
+            context_length=context,
+            parallel=self.wish.parallel or DEFAULT_PARALLEL,
+            kv_type=self.wish.kv_type or "f16",
+            flash_attention=self.wish.flash_attention is not False,
+            batch_tokens=min(_BATCH_TOKENS, context),
+            kept_bytes=(self.wish.prefix_cache_mib or 0) * 2**20,
+        )
+
+    def placement(self) -> Placement:
+        """The first way of loading that fits. Raises ``DoesNotFitError``."""
+        self.check_wish()
+        for loading in self.ways():
+            memory = self.measure(self.shape, loading)
+            if self.room.holds(memory):
+                return self.placed(loading, memory)
+        raise refusal(self)
+
+    def check_wish(self) -> None:
+        """Raise ``InvalidOptionError`` for layers on GPUs where there is none to use."""
+        if self.wish.gpu_layers and not self.room.gpus:
+            why = "the device is to be the CPU" if self.wish.device == CPU else self.room.no_gpu
+            raise InvalidOptionError("gpu_layers", f"no layer can go on a GPU: {why}")
+
+    # ------------------------------------------------------------ the ways of loading
+
+    def ways(self) -> Iterator[Loading]:
+        """Ways to load in the order of preference; none is asked for what it takes yet."""
+        whole = self.shape_layers + 1
+        if self.wish.gpu_layers is not None:
+            layers = whole if self.wish.gpu_layers < 0 else min(self.wish.gpu_layers, whole)
+            yield from self.with_layers(layers)
+            return
+        groups = self.room.groups()
+        yield from (self.on(group, whole) for group in groups)
+        yield from self.shortened([self.on(group, whole) for group in groups], _SHORTEST_ON_GPU)
+        partly = self.wish.device is None and bool(groups)
+        if partly:
+            yield from self.partly(groups[-1], self.base)
+        if self.wish.device in (None, CPU):
+            yield self.base
+            yield from self.shortened([self.base], _SHORTEST)
+        if self.wish.device not in (None, CPU):
+            yield from self.shortened([self.on(group, whole) for group in groups], _SHORTEST)
+
+    @property
+    def shape_layers(self) -> int:
+        """The model's layers, the output not counted."""
+        return len(self.shape.layers)
+
+    def on(self, gpus: Sequence[str], layers: int) -> Loading:
+        """On these GPUs, each with its share of what is free."""
+        split = tuple(self.room.share(gpu) for gpu in gpus) if len(gpus) > 1 else ()
+        return replace(self.base, gpus=tuple(gpus), gpu_layers=layers, split=split)
+
+    def with_layers(self, layers: int) -> Iterator[Loading]:
+        """With exactly so many layers on GPUs."""
+        groups = self.room.groups() if layers else [()]
+        wanted = [self.on(group, layers) if layers else self.base for group in groups]
+        yield from wanted
+        yield from self.shortened(wanted, _SHORTEST)
+
+    def shortened(self, ways: Sequence[Loading], shortest: int) -> Iterator[Loading]:
+        """The same with the longest context that fits, where none was asked for."""
+        if self.wish.context_length is not None:
+            return
+        for way in ways:
+            longest = self.longest_context(way)
+            if shortest <= longest < way.context_length:
+                yield replace(way, context_length=longest)
+
+    def partly(self, gpus: Sequence[str], base: Loading) -> Iterator[Loading]:
+        """Like ``base``, with as many layers on these GPUs as fit there."""
+
+        def way(layers: int) -> Loading:
+            on = self.on(gpus, layers)
+            return replace(base, gpus=on.gpus, split=on.split, gpu_layers=layers)
+
+        fitting = _greatest(
+            self.shape_layers,
+            lambda layers: self.room.holds_on(gpus, self.measure(self.shape, way(layers))),
+        )
+        if fitting:
+            yield way(fitting)
+
+    def longest_context(self, way: Loading) -> int:
+        """The most tokens, at most those of ``way``, for which it fits; 0 where none do."""
+        steps = -(-way.context_length // _STEP)
+
+        def fits(step: int) -> bool:
+            shorter = replace(way, context_length=step * _STEP)
+            return self.room.holds(self.measure(self.shape, shorter))
+
+        return min(_greatest(steps, fits) * _STEP, way.context_length)
+
+    # ------------------------------------------------------------ the result
+
+    def placed(self, loading: Loading, memory: dict[str, MemoryParts]) -> Placement:
+        """The placement of a way that fits."""
+        counts = self.threads or thread_counts(self.resources.cpu)
+        if self.wish.threads is not None:
+            counts = ThreadCounts(self.wish.threads, self.wish.threads)
+        elif loading.gpu_layers > self.shape_layers:
+            counts = ThreadCounts(min(2, counts.decode), min(2, counts.batch))
+        on_cpu = loading.gpu_layers <= self.shape_layers
+        used = [gpu for gpu in loading.gpus if gpu in memory]
+        return Placement(
+            device=" + ".join([*used, *([CPU] if on_cpu or not used else [])]),
+            memory=memory,
+            context_length=loading.context_length,
+            parallel=loading.parallel,
+            threads=counts.decode,
+            batch_threads=counts.batch,
+            gpus=tuple(self.room.positions[gpu] for gpu in loading.gpus),
+            gpu_layers=loading.gpu_layers if used else 0,
+            tensor_split=loading.split,
+            kv_type=loading.kv_type,
+            flash_attention=loading.flash_attention,
+            batch_tokens=min(loading.batch_tokens, loading.context_length),
+            reason=self.reason(loading, memory),
+            is_compromise=self.is_compromise(loading),
+        )
+
+    def is_compromise(self, loading: Loading) -> bool:
+        """Whether a GPU or some of the context was given up that nobody had asked to give up."""
+        wished = self.wish.device == CPU or self.wish.gpu_layers is not None
+        without = bool(self.resources.gpus) and loading.gpu_layers <= self.shape_layers
+        return loading.context_length < self.base.context_length or (without and not wished)
+
+    def reason(self, loading: Loading, memory: dict[str, MemoryParts]) -> str:
+        """Why here, and what was given up for it, in a sentence or two."""
+        whole = self.shape_layers + 1
+        takes = "; ".join(
+            f"{size_words(parts.total)} of {size_words(self.room.free[device])} on {device}"
+            for device, parts in memory.items()
+            if device != CPU or loading.gpu_layers < whole
+        )
+        if not loading.gpu_layers:
+            text = f"{self.room.why_cpu(self.wish)}. It takes {takes}."
+        elif loading.gpu_layers < whole:
+            text = f"{loading.gpu_layers} of {whole} layers are on GPUs. It takes {takes}."
+        else:
+            text = f"It fits whole and takes {takes}."
+        if loading.context_length < self.base.context_length:
+            text += (
+                f" The context is {loading.context_length:,} tokens instead of "
+                f"{self.base.context_length:,}, for which there is no room."
+            )
+        return text
+
+
+def _greatest(most: int, test: Callable[[int], bool]) -> int:
+    """The greatest number from 1 to ``most`` that passes, 0 where none does.
+
+    What passes must do so for all smaller numbers too.
+    """
+    low, high = 0, most
+    while low < high:
+        middle = (low + high + 1) // 2
+        low, high = (middle, high) if test(middle) else (low, middle - 1)
+    return low

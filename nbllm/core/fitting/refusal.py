@@ -1,0 +1,140 @@
+"""Why a model does not fit, in numbers, and what would make it fit."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import TYPE_CHECKING, NamedTuple
+
+from nbllm.core.errors import DoesNotFitError
+from nbllm.core.fitting.memory_estimate import CPU, Loading
+from nbllm.core.fitting.model_shape import ModelShape
+from nbllm.core.placement import MemoryParts
+from nbllm.core.words import size_words
+
+if TYPE_CHECKING:
+    from nbllm.core.fitting.placing import Plan
+
+__all__ = ["refusal"]
+
+_SHORTEST = 512
+
+
+class _Quantization(NamedTuple):
+    """A common quantization and its bits for each weight, by llama.cpp's own table."""
+
+    label: str
+    bits: float
+
+
+_QUANTIZATIONS = (
+    _Quantization("Q8_0", 8.5),
+    _Quantization("Q6_K", 6.56),
+    _Quantization("Q5_K_M", 5.7),
+    _Quantization("Q4_K_M", 4.89),
+    _Quantization("Q3_K_M", 4.0),
+    _Quantization("Q2_K", 3.16),
+)
+
+
+def refusal(plan: Plan) -> DoesNotFitError:
+    """The error for a plan of which no way fits."""
+    way = _wanted(plan)
+    memory = plan.measure(plan.shape, way)
+    whole = _sum(memory)
+    available = sum(max(plan.room.free[device], 0) for device in memory)
+    room = " and ".join(f"{size_words(max(plan.room.free[d], 0))} on {d}" for d in memory)
+    problem = (
+        f"it does not fit, and nothing was loaded: with a context of {way.context_length:,} "
+        f"tokens it takes {size_words(whole.total)} (weights {size_words(whole.weights)}, keys "
+        f"and values {size_words(whole.kv)}, computation {size_words(whole.compute)}), and there "
+        f"is room for {room}. What would make it fit:"
+    )
+    remedies = (*_remedies(plan, way), *_more_memory(plan, memory))
+    return DoesNotFitError(
+        plan.name,
+        problem,
+        needed_bytes=whole.total,
+        available_bytes=available,
+        remedies=remedies or ("a smaller model, or a machine with more memory",),
+    )
+
+
+def _wanted(plan: Plan) -> Loading:
+    """The way that the wish means most: on the GPUs it names, else where most is free."""
+    layers = plan.wish.gpu_layers
+    whole = plan.shape_layers + 1
+    groups = plan.room.groups()
+    if layers:
+        return plan.on(groups[-1], whole if layers < 0 else min(layers, whole))
+    if layers is None and plan.wish.device not in (None, CPU) and groups:
+        return plan.on(groups[-1], whole)
+    return plan.base
+
+
+def _sum(memory: dict[str, MemoryParts]) -> MemoryParts:
+    return MemoryParts(
+        weights=sum(parts.weights for parts in memory.values()),
+        kv=sum(parts.kv for parts in memory.values()),
+        compute=sum(parts.compute for parts in memory.values()),
+        overhead=sum(parts.overhead for parts in memory.values()),
+    )
+
+
+def _remedies(plan: Plan, way: Loading) -> Iterator[str]:
+    longest = min(plan.longest_context(way), plan.shape.context_length or way.context_length)
+    if longest >= _SHORTEST:
+        yield f"a context of at most {longest:,} tokens (context_length, --ctx)"
+    if way.flash_attention and way.kv_type == "f16":
+        for kv_type in ("q8_0", "q4_0"):
+            smaller = plan.measure(plan.shape, replace(way, kv_type=kv_type))
+            if plan.room.holds(smaller):
+                size, bits = size_words(_sum(smaller).kv), kv_type[1]
+                how = f"kv_type={kv_type!r}, --kv {kv_type}"
+                yield f"keys and values of {bits} bits: {size} ({how})"
+                break
+    yield from _quantized(plan, way)
+    if plan.wish.device is not None or plan.wish.gpu_layers is not None:
+        yield from _elsewhere(plan)
+
+
+def _quantized(plan: Plan, way: Loading) -> Iterator[str]:
+    now = plan.shape.bits_per_weight
+    for label, bits in _QUANTIZATIONS:
+        if now is None or bits > 0.95 * now:
+            continue
+        shape = _scaled(plan.shape, bits / now)
+        if plan.room.holds(plan.measure(shape, way)):
+            yield f"a quantization such as {label}, of about {size_words(shape.tensor_bytes)}"
+            return
+
+
+def _scaled(shape: ModelShape, factor: float) -> ModelShape:
+    """The model with smaller weights."""
+    return replace(
+        shape,
+        tensor_bytes=int(shape.tensor_bytes * factor),
+        input_bytes=int(shape.input_bytes * factor),
+        output_bytes=int(shape.output_bytes * factor),
+        layers=tuple(replace(layer, weights=int(layer.weights * factor)) for layer in shape.layers),
+    )
+
+
+def _elsewhere(plan: Plan) -> Iterator[str]:
+    anywhere = replace(plan, wish=replace(plan.wish, device=None, gpu_layers=None))
+    try:
+        other = anywhere.placement()
+    except DoesNotFitError:
+        return
+    yield f"another device: without device and gpu_layers it goes on {other.device}"
+
+
+def _more_memory(plan: Plan, memory: dict[str, MemoryParts]) -> Iterator[str]:
+    """What must become free, where the machine has so much at all."""
+    totals = {gpu.label: plan.resources.gpu_total_bytes(gpu) or 0 for gpu in plan.resources.gpus}
+    totals[CPU] = plan.resources.memory.total_bytes
+    missing = {device: parts.total - plan.room.free[device] for device, parts in memory.items()}
+    short = {device: size for device, size in missing.items() if size > 0}
+    if short and all(memory[device].total < totals[device] for device in short):
+        listed = " and ".join(f"{size_words(size)} on {device}" for device, size in short.items())
+        yield f"more free memory: {listed} (unload a model, or end a program that uses much)"

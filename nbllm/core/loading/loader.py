@@ -1,0 +1,141 @@
+"""``Loader``: one load for all who ask for the same model, in a thread of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import replace
+
+from nbllm.core.activity import Activity
+from nbllm.core.errors import ModelLoadError
+from nbllm.core.loading.loads import Load, Loaded, Progress, unloaded
+from nbllm.core.loading.memory_queue import MemoryQueue
+from nbllm.core.loading.residents import Residents
+from nbllm.core.manager_events import ManagerEvent
+from nbllm.core.model_interface import ModelInterface
+from nbllm.core.openers import Opener
+from nbllm.core.types import LoadOptions, ModelInfo
+from nbllm.core.words import duration_words, size_words
+
+__all__ = ["Loader"]
+
+
+class Loader:
+    """Starts loads and shares them. ``open_model`` opens, once ``queue`` has given the memory."""
+
+    def __init__(
+        self,
+        residents: Residents,
+        queue: MemoryQueue,
+        open_model: Opener,
+        activity: Activity,
+        tell: Callable[[ManagerEvent], None],
+    ) -> None:
+        self._residents, self._queue = residents, queue
+        self._open_model, self._activity, self._tell = open_model, activity, tell
+        self._numbers = itertools.count()
+
+    def join(
+        self, asked: ModelInfo, wish: LoadOptions, progress: Progress | None, wait_seconds: float
+    ) -> Loaded | Load:
+        """The loaded model of this name, or the load of it, which may begin now.
+
+        Whoever gets a load leaves it again by ``leave``. Raises ``ModelLoadError`` where another
+        model has the name, or the same one with other options than the ``wish``.
+        """
+        with self._residents.changed:
+            entry = self._residents.loaded.get(asked.name)
+            if entry is not None and entry.model.usable:
+                entry.asked = _same(entry.asked, asked, wish)
+                self._residents.touch(entry)
+                return entry
+            load = self._load(asked, wish)
+            load.wait_seconds = max(load.wait_seconds, wait_seconds)
+            load.waiting += 1
+            if progress is not None:
+                load.listeners.append(progress)
+            return load
+
+    def _load(self, asked: ModelInfo, wish: LoadOptions) -> Load:
+        under_way = self._residents.loading.get(asked.name)
+        if under_way is not None and not under_way.given_up:
+            under_way.asked = _same(under_way.asked, asked, wish)
+            return under_way
+        load = Load(asked, next(self._numbers), report=lambda fraction: self._progress(load))
+        self._residents.loading[asked.name] = load
+        threading.Thread(
+            target=self._run, args=(load, under_way), name=f"nbllm-load-{asked.name}", daemon=True
+        ).start()
+        return load
+
+    def leave(self, load: Load, progress: Progress | None) -> None:
+        """Do not wait for it any more; the last one who leaves gives it up."""
+        with self._residents.changed:
+            load.waiting -= 1
+            if progress is not None:
+                load.listeners.remove(progress)
+            if load.waiting == 0 and not load.future.done():
+                self._residents.give_up(load)
+
+    # ------------------------------------------------------------ the load's thread
+
+    def _run(self, load: Load, after: Load | None) -> None:
+        """Load the model, once the load before it, which was given up, has ended."""
+        if after is not None:
+            after.future.exception()
+        try:
+            model = self._open(load)
+        except BaseException as error:  # noqa: BLE001 - whatever it is, the waiting ones get it
+            self._residents.drop(load)
+            self._tell(ManagerEvent(kind="failed", model=load.asked.name, words=str(error)))
+            load.future.set_exception(error)
+        else:
+            load.future.set_result(model)
+
+    def _open(self, load: Load) -> ModelInterface:
+        name = load.asked.name
+        stale = self._residents.take_unusable(name)
+        if stale:
+            asyncio.run(self._residents.close(stale, unloaded))
+        if load.asked.local:
+            self._queue.admit(load)
+        load.check_wanted()
+        self._tell(ManagerEvent(kind="loading", model=name, words=_loading_words(load)))
+        began = time.monotonic()
+        model = self._open_model(replace(load.asked, placement=load.placement), load.control)
+        model.report_to(self._activity)
+        seconds = time.monotonic() - began
+        if not self._residents.keep(load, model, seconds):
+            asyncio.run(model.aclose())
+            load.check_wanted()
+        words = f"Loaded {name} on {model.device} in {duration_words(seconds)}."
+        self._tell(ManagerEvent(kind="loaded", model=name, words=words, seconds=seconds))
+        return model
+
+    def _progress(self, load: Load) -> None:
+        name, fraction = load.asked.name, load.fraction
+        words = f"Loading {name}: {fraction:.0%}."
+        self._tell(ManagerEvent(kind="progress", model=name, words=words, fraction=fraction))
+
+
+def _same(known: ModelInfo, asked: ModelInfo, wish: LoadOptions) -> ModelInfo:
+    """What is known, with the keep-alive of the wish. Raises where they are two things."""
+    keep_alive = known.load.keep_alive if wish.keep_alive is None else wish.keep_alive
+    kept = replace(known, load=replace(known.load, keep_alive=keep_alive))
+    if replace(asked, load=kept.load) != kept or kept.load.merged(wish) != kept.load:
+        raise ModelLoadError(
+            asked.name,
+            "a model of this name is loaded already, from another source or with other "
+            "options. Unload it first, or load this one under an alias.",
+        )
+    return kept
+
+
+def _loading_words(load: Load) -> str:
+    if load.placement is None:
+        return f"Loading {load.asked.name}."
+    size = size_words(load.placement.total_bytes)
+    return f"Loading {load.asked.name} on {load.placement.device} ({size})."

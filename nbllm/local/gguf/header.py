@@ -1,0 +1,261 @@
+"""The header of a GGUF file, read from an untrusted file in bounded time and memory.
+
+The format is that of ``docs/gguf.md`` of ggml and of its reference reader, ``gguf.cpp``:
+magic, version, counts, key-value pairs, tensor descriptions, padding, weights. The weights
+are never read. What the reference reader refuses is refused here too, with a reason.
+"""
+
+from __future__ import annotations
+
+import stat
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import pairwise
+from math import prod
+from pathlib import Path
+from types import MappingProxyType
+from typing import Literal, NamedTuple
+
+from nbllm.core.errors import ModelFileError
+from nbllm.core.fitting.model_shape import TensorInfo, Value
+from nbllm.local.gguf.cursor import Cursor
+from nbllm.local.gguf.foreign import foreign_format
+from nbllm.local.gguf.types import TENSOR_TYPES, tensor_type_label
+
+__all__ = ["Header", "read_header"]
+
+# Far above any real model (some thousand tensors, some hundred keys), and low enough to bound the
+# work that a hostile file can cause.
+_MAX_KEYS = 2**16
+_MAX_TENSORS = 2**17
+_MAX_NAME_BYTES = 2**16
+_MAX_KEPT_TEXT_BYTES = 2**20
+_MAX_KEPT_ARRAY = 4096
+_MAX_KEPT_BYTES = 16 * 2**20
+_MAX_DIMENSIONS = 4
+_DEFAULT_ALIGNMENT = 32
+_NEWEST_TYPE = 255
+
+_TEXT, _ARRAY = 8, 9
+_NUMBERS = {
+    0: "B",
+    1: "b",
+    2: "H",
+    3: "h",
+    4: "I",
+    5: "i",
+    6: "f",
+    7: "?",
+    10: "Q",
+    11: "q",
+    12: "d",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """What stands before the weights. ``array_lengths`` counts the elements of every array."""
+
+    version: int
+    byte_order: Literal["little", "big"]
+    metadata: Mapping[str, Value]
+    array_lengths: Mapping[str, int]
+    tensors: tuple[TensorInfo, ...]
+    data_offset: int
+    file_size_bytes: int
+
+
+def read_header(path: Path) -> Header:
+    """Read the header of the GGUF at ``path``.
+
+    Raises ``ModelFileError`` where the file is absent, unreadable, no GGUF, truncated or damaged.
+    """
+    try:
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):  # opening a pipe would wait for ever
+            kind = "a folder" if stat.S_ISDIR(status.st_mode) else "no regular file"
+            raise ModelFileError(str(path), f"is {kind}, not a GGUF")
+        with path.open("rb", buffering=0) as file:
+            return _read(Cursor(file, status.st_size, str(path)))
+    except OSError as error:
+        problem = error.strerror or type(error).__name__
+        raise ModelFileError(str(path), f"cannot be read: {problem}") from error
+
+
+def _read(cursor: Cursor) -> Header:
+    version = _read_version(cursor)
+    tensor_count, key_count = map(int, cursor.numbers("QQ"))
+    if tensor_count > _MAX_TENSORS or key_count > _MAX_KEYS:
+        raise cursor.damaged(f"it announces {tensor_count} tensors and {key_count} keys")
+    metadata, array_lengths = _read_metadata(cursor, key_count)
+    alignment = metadata.get("general.alignment", _DEFAULT_ALIGNMENT)
+    if isinstance(alignment, bool) or not isinstance(alignment, int):
+        raise cursor.damaged(f"general.alignment is {alignment!r}, not a whole number")
+    if alignment <= 0 or alignment & (alignment - 1):
+        raise cursor.damaged(f"general.alignment is {alignment}, not a power of two")
+    tensors, data_offset = _read_tensors(cursor, tensor_count, alignment)
+    return Header(
+        version=version,
+        byte_order="little" if cursor.order == "<" else "big",
+        metadata=MappingProxyType(metadata),
+        array_lengths=MappingProxyType(array_lengths),
+        tensors=tensors,
+        data_offset=data_offset,
+        file_size_bytes=cursor.size,
+    )
+
+
+def _read_version(cursor: Cursor) -> int:
+    """Check magic and version, and learn the byte order from the latter."""
+    start = cursor.take(min(cursor.size, 512))
+    if start[:4] != b"GGUF":
+        raise ModelFileError(cursor.model, f"is not a GGUF: it {foreign_format(start)}")
+    cursor.move_to(4)
+    version = cursor.whole("I")
+    if version & 0xFFFF == 0:
+        cursor.order = ">"
+        cursor.move_to(4)
+        version = cursor.whole("I")
+    if version not in (2, 3):
+        hint = "convert the model again" if version == 1 else "nbllm reads versions 2 and 3"
+        raise ModelFileError(cursor.model, f"is GGUF version {version}; {hint}")
+    return version
+
+
+# ---------------------------------------------------------------- metadata
+
+
+def _read_metadata(cursor: Cursor, count: int) -> tuple[dict[str, Value], dict[str, int]]:
+    metadata: dict[str, Value] = {}
+    array_lengths: dict[str, int] = {}
+    seen: set[str] = set()
+    kept_bytes = 0
+    for number in range(count):
+        cursor.reading = f"key number {number + 1} of {count}"
+        key = cursor.text(_MAX_NAME_BYTES)
+        cursor.reading = f"key {_short(key)}"
+        if not key or key in seen:
+            raise cursor.damaged("the key is there twice" if key else "the key is empty")
+        seen.add(key)
+        value, length = _read_value(cursor)
+        if length is not None:
+            array_lengths[key] = length
+        if value is not None and kept_bytes < _MAX_KEPT_BYTES:
+            kept_bytes += len(key) + (len(value) * 8 if isinstance(value, str | tuple) else 8)
+            metadata[key] = value
+    return metadata, array_lengths
+
+
+def _read_value(cursor: Cursor) -> tuple[Value | None, int | None]:
+    """The next value, None where it is passed over; and its length where it is an array."""
+    kind = cursor.whole("I")
+    if kind in _NUMBERS:
+        return cursor.numbers(_NUMBERS[kind])[0], None
+    if kind == _TEXT:
+        return _read_text(cursor), None
+    if kind == _ARRAY:
+        return _read_array(cursor)
+    raise cursor.damaged(f"there is no value type {kind}")
+
+
+def _read_text(cursor: Cursor) -> str | None:
+    count = cursor.whole("Q")
+    if count > _MAX_KEPT_TEXT_BYTES:
+        cursor.move_to(cursor.offset + count)
+        return None
+    return cursor.take(count).decode("utf-8", "replace")
+
+
+def _read_array(cursor: Cursor) -> tuple[Value | None, int]:
+    kind, count = map(int, cursor.numbers("IQ"))
+    if kind == _TEXT:
+        cursor.skip_texts(count)
+        return None, count
+    if kind not in _NUMBERS:
+        problem = "arrays of arrays are not allowed" if kind == _ARRAY else f"no value type {kind}"
+        raise cursor.damaged(problem)
+    if count <= _MAX_KEPT_ARRAY:
+        return cursor.numbers(f"{count}{_NUMBERS[kind]}"), count
+    cursor.move_to(cursor.offset + count * struct.calcsize("=" + _NUMBERS[kind]))
+    return None, count
+
+
+# ---------------------------------------------------------------- tensors
+
+
+class _Placed(NamedTuple):
+    """A tensor and where its weights begin, in bytes from the beginning of all weights."""
+
+    name: str
+    shape: tuple[int, ...]
+    type_number: int
+    offset: int
+
+
+def _read_tensors(cursor: Cursor, count: int, alignment: int) -> tuple[tuple[TensorInfo, ...], int]:
+    """The tensors, and where in the file the weights of the first begin."""
+    placed = [_read_tensor(cursor, number, count) for number in range(1, count + 1)]
+    if len({tensor.name for tensor in placed}) < count:
+        raise cursor.damaged("two tensors have the same name")
+    data_offset = _padded(cursor.offset, alignment)
+    ends = [following.offset for _, following in pairwise(placed)]
+    ends.append(cursor.size - data_offset)
+    tensors, expected = [], 0
+    for tensor, end in zip(placed, ends, strict=False):
+        cursor.reading = f"tensor {_short(tensor.name)}"
+        if tensor.offset != expected:
+            raise cursor.damaged(
+                f"its weights begin at {tensor.offset}, those before them end at {expected}"
+            )
+        tensors.append(_measured(cursor, tensor, end))
+        expected += _padded(tensors[-1].size_bytes, alignment)
+    if placed:
+        _check_end(cursor, data_offset + placed[-1].offset + tensors[-1].size_bytes)
+    return tuple(tensors), data_offset
+
+
+def _read_tensor(cursor: Cursor, number: int, count: int) -> _Placed:
+    cursor.reading = f"tensor number {number} of {count}"
+    name = cursor.text(_MAX_NAME_BYTES)
+    dimensions = cursor.whole("I")
+    if dimensions > _MAX_DIMENSIONS:
+        raise cursor.damaged(f"{dimensions} dimensions where at most {_MAX_DIMENSIONS} can be")
+    *shape, type_number, offset = map(int, cursor.numbers(f"{dimensions}QIQ"))
+    return _Placed(name, tuple(shape), type_number, offset)
+
+
+def _measured(cursor: Cursor, tensor: _Placed, end: int) -> TensorInfo:
+    """The tensor with its size; one of a type that is new to nbllm reaches to ``end``."""
+    elements = prod(tensor.shape)
+    if not 0 < elements < 2**63:
+        raise cursor.damaged(f"its shape {tensor.shape} has {elements} elements")
+    known = TENSOR_TYPES.get(tensor.type_number)
+    if known is None:
+        if tensor.type_number > _NEWEST_TYPE or end < tensor.offset:
+            raise cursor.damaged(f"there is no tensor type {tensor.type_number}")
+        size = end - tensor.offset
+    else:
+        if prod(tensor.shape[:1]) % known.block_elements:
+            raise cursor.damaged(f"rows of {tensor.shape[0]} cannot be stored as {known.label}")
+        size = elements // known.block_elements * known.block_bytes
+    label = tensor_type_label(tensor.type_number)
+    return TensorInfo(tensor.name, tensor.shape, tensor.type_number, label, elements, size)
+
+
+def _check_end(cursor: Cursor, end: int) -> None:
+    if end > cursor.size:
+        raise ModelFileError(
+            cursor.model,
+            f"is truncated: its weights end at byte {end}, the file at {cursor.size} "
+            f"({cursor.size / end:.0%} of it is there). Download it again.",
+        )
+
+
+def _padded(size: int, alignment: int) -> int:
+    return -(-size // alignment) * alignment
+
+
+def _short(name: str) -> str:
+    """A name for a message; in a damaged file it can be anything."""
+    return repr(name if len(name) <= 80 else f"{name[:80]}…")

@@ -1,0 +1,205 @@
+"""What a GGUF file tells of its model, from its header alone: milliseconds, no weights read."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+from typing import Literal
+
+from nbllm.core.errors import ModelFileError
+from nbllm.core.fitting.model_shape import ModelShape, SplitInfo, TensorInfo
+from nbllm.core.types import ModelInfo
+from nbllm.local.gguf.header import Header, read_header
+from nbllm.local.gguf.keys import Keys
+from nbllm.local.gguf.layers import layer_shapes, sliding_window
+from nbllm.local.gguf.types import file_type_label, tensor_type_label
+
+__all__ = ["model_info_from_gguf", "read_shape"]
+
+_SPLIT_NAME = re.compile(r"(?P<stem>.+)-(?P<part>\d{5})-of-(?P<parts>\d{5})")
+_MAX_BLOCKS = 4096
+_BEFORE_LAYERS = frozenset(
+    {"token_embd", "token_embd_norm", "token_types", "position_embd", "per_layer_token_embd"}
+)
+
+
+def read_shape(path: str | os.PathLike[str]) -> ModelShape:
+    """The shape of the model in the GGUF at ``path``; of a split model, give the first part.
+
+    Raises ``ModelFileError``, which says what is wrong with the file and what to do.
+    """
+    file = Path(path)
+    first = read_header(file)
+    split = _split(Keys(file, first.metadata))
+    parts = [first, *_other_parts(file, split)]
+    return _shape(file, first, parts, split)
+
+
+def model_info_from_gguf(
+    path: str | os.PathLike[str],
+    *,
+    name: str | None = None,
+    source: Literal["config", "bundled", "found", "vendor"] = "found",
+) -> ModelInfo:
+    """The model in the GGUF at ``path``, named after the file unless ``name`` is given.
+
+    Its type is its architecture; of a file that holds no model of its own, such as an adapter,
+    it is the kind of file. Raises ``ModelFileError``, which says what is wrong with the file and
+    what to do.
+    """
+    file = Path(path).absolute()
+    shape = read_shape(file)
+    split_name = _SPLIT_NAME.fullmatch(file.stem)
+    return ModelInfo(
+        name=name or (split_name["stem"] if split_name else file.stem),
+        model_type=shape.architecture if shape.kind == "model" else shape.kind,
+        local=True,
+        path=file,
+        context_length=shape.context_length,
+        quantization=shape.quantization and shape.quantization.lower(),
+        parameters=float(f"{shape.parameter_count / 1e9:.4g}") or None,
+        size_bytes=shape.file_size_bytes,
+        source=source,
+    )
+
+
+# ---------------------------------------------------------------- from keys to a shape
+
+
+def _shape(file: Path, first: Header, parts: list[Header], split: SplitInfo | None) -> ModelShape:
+    keys = Keys(file, first.metadata)
+    architecture = keys.architecture
+    if not architecture:
+        raise ModelFileError(str(file), "is no model: its header names no architecture")
+    tensors = tuple(tensor for part in parts for tensor in part.tensors)
+    announced = keys.whole("split.tensors.count")
+    if split is not None and announced not in (None, len(tensors)):
+        problem = f"its parts have {len(tensors)} tensors together, not the {announced} announced"
+        raise ModelFileError(str(file), f"is damaged: {problem}")
+    blocks = keys.whole(".block_count")
+    if blocks is not None and blocks > _MAX_BLOCKS:
+        raise ModelFileError(str(file), f"is damaged: it cannot have {blocks} layers")
+    heads, width = keys.whole(".attention.head_count"), keys.whole(".embedding_length")
+    head_length = width // heads if width and heads else None
+    heads_kv = _heads_kv(keys, blocks or 0)
+    weights, input_bytes, output_bytes = _weights(tensors, blocks or 0)
+    return ModelShape(
+        architecture=architecture,
+        kind=keys.text("general.type") or "model",
+        name=keys.text("general.name"),
+        file_size_bytes=sum(part.file_size_bytes for part in parts),
+        context_length=keys.whole(".context_length"),
+        block_count=blocks,
+        embedding_length=width,
+        feed_forward_length=keys.whole(".feed_forward_length"),
+        head_count=heads,
+        head_counts_kv=heads_kv,
+        key_length=keys.whole(".attention.key_length") or head_length,
+        value_length=keys.whole(".attention.value_length") or head_length,
+        kv_lora_rank=keys.whole(".attention.kv_lora_rank") or 0,
+        sliding_window=sliding_window(keys),
+        layers=tuple(
+            replace(layer, weights=size)
+            for layer, size in zip(layer_shapes(keys, heads_kv, blocks or 0), weights, strict=True)
+        ),
+        expert_count=keys.whole(".expert_count") or 0,
+        expert_used_count=keys.whole(".expert_used_count") or 0,
+        vocabulary_size=_vocabulary_size(first, keys),
+        parameter_count=sum(tensor.elements for tensor in tensors),
+        quantization=_quantization(keys, tensors),
+        tensor_bytes=sum(tensor.size_bytes for tensor in tensors),
+        input_bytes=input_bytes,
+        output_bytes=output_bytes,
+        shares_embeddings=all(tensor.name != "output.weight" for tensor in tensors),
+        chat_template=keys.text("tokenizer.chat_template"),
+        split=split,
+        byte_order=first.byte_order,
+        tensors=tensors,
+        metadata=first.metadata,
+    )
+
+
+def _weights(tensors: tuple[TensorInfo, ...], blocks: int) -> tuple[list[int], int, int]:
+    """The bytes of each layer, of what stands before all of them, and of what follows them."""
+    layers, before, after = [0] * blocks, 0, 0
+    for tensor in tensors:
+        prefix, _, rest = tensor.name.partition(".")
+        number = rest.partition(".")[0]
+        if prefix == "blk" and number.isdecimal() and int(number) < blocks:
+            layers[int(number)] += tensor.size_bytes
+        elif prefix in _BEFORE_LAYERS:
+            before += tensor.size_bytes
+        else:
+            after += tensor.size_bytes
+    return layers, before, after
+
+
+def _heads_kv(keys: Keys, blocks: int) -> tuple[int, ...]:
+    """Key-value heads of each layer; as many as there are heads where nothing else is said."""
+    for key in ("head_count_kv", "head_count"):
+        counts = keys.wholes(f".attention.{key}")
+        if counts is not None:
+            return counts * blocks if len(counts) == 1 else counts
+    return ()
+
+
+def _vocabulary_size(header: Header, keys: Keys) -> int | None:
+    tokens = header.array_lengths.get("tokenizer.ggml.tokens")
+    return tokens if tokens is not None else keys.whole(".vocab_size")
+
+
+def _quantization(keys: Keys, tensors: tuple[TensorInfo, ...]) -> str | None:
+    """The header's word, or else the type that most of the weights have."""
+    number = keys.whole("general.file_type")
+    label = None if number is None else file_type_label(number)
+    if label is not None or not tensors:
+        return label
+    weights: Counter[int] = Counter()
+    for tensor in tensors:
+        weights[tensor.type_number] += tensor.elements
+    return tensor_type_label(weights.most_common(1)[0][0])
+
+
+# ---------------------------------------------------------------- split models
+
+
+def _split(keys: Keys) -> SplitInfo | None:
+    index, count = keys.whole("split.no") or 0, keys.whole("split.count") or 0
+    return SplitInfo(index, count) if count > 1 else None
+
+
+def _other_parts(file: Path, split: SplitInfo | None) -> list[Header]:
+    """The headers of the parts after the first, found by llama.cpp's way of naming them."""
+    if split is None:
+        return []
+    name = _SPLIT_NAME.fullmatch(file.stem)
+    if name is None or int(name["part"]) != split.index + 1 or int(name["parts"]) != split.count:
+        raise ModelFileError(
+            str(file),
+            f"is part {split.index + 1} of {split.count} of a split model and must be named "
+            + _part_name("…", split.index, split.count),
+        )
+    others = [
+        file.with_name(_part_name(name["stem"], index, split.count)) for index in range(split.count)
+    ]
+    if split.index != 0:
+        problem = f"is part {split.index + 1} of a split model; open {others[0].name}"
+        raise ModelFileError(str(file), problem)
+    return [_part(file, others[index], index) for index in range(1, split.count)]
+
+
+def _part_name(stem: str, index: int, count: int) -> str:
+    """As ``llama-gguf-split`` names its files."""
+    return f"{stem}-{index + 1:05}-of-{count:05}.gguf"
+
+
+def _part(first: Path, other: Path, index: int) -> Header:
+    if not other.exists():
+        raise ModelFileError(str(first), f"is split, and its part {other.name} is missing")
+    header = read_header(other)
+    if header.metadata.get("split.no") != index:
+        raise ModelFileError(str(other), f"is not part {index + 1} of the model, as its name says")
+    return header

@@ -1,0 +1,1 @@
+"""llama.cpp's own things, in the processes that run it; llama_cpp is imported nowhere else."""

@@ -1,0 +1,151 @@
+"""Vectors of texts and scores of documents, on a thread and in a context of their own.
+
+So neither a text of many tokens nor a thousand short ones hold up the answers that are being
+written, or a cancel. llama.cpp's contexts share nothing but the weights, which nobody changes.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import llama_cpp.llama_cpp as lib
+import numpy as np
+from numpy.typing import NDArray
+
+from nbllm.local.llama.batch import TokenBatch
+from nbllm.local.llama.native import NativeModel, NotLoadableError
+from nbllm.local.protocol import Frame
+
+__all__ = ["Embedder", "Job", "rerank_tokens"]
+
+_CELLS = 512  # a text must fit into one batch whole, so a longer one needs a larger context
+_SEQUENCES = 16
+
+
+@dataclass(slots=True, eq=False)
+class Job:
+    """Texts as tokens, none empty nor longer than ``Embedder.longest``, all from one request.
+
+    ``answer`` makes the reply from one row a text.
+    """
+
+    id: int
+    texts: Sequence[Sequence[int]]
+    answer: Callable[[NDArray[np.float32]], Frame]
+    cancelled: bool = False
+
+
+class Embedder:
+    """Answers embedding and reranking requests in the order in which they come.
+
+    Texts are pooled as the model's file says, else by the mean over their tokens, several of them
+    in one batch. ``send`` takes the frames of ``protocol.py``; all methods may be called from any
+    thread.
+    """
+
+    def __init__(self, model: NativeModel, send: Callable[[Frame], None]) -> None:
+        self._model = model
+        self._send = send
+        self._jobs: deque[Job] = deque()
+        self._wake = threading.Condition()
+        self._context: object = None
+        self._cells = 0
+        self._thread: threading.Thread | None = None
+
+    @property
+    def longest(self) -> int:
+        """The longest text, in tokens."""
+        return min(self._model.context_length, self._model.trained_length)
+
+    def submit(self, job: Job) -> None:
+        """Queue a request; its reply, or why there is none, is sent."""
+        with self._wake:
+            self._jobs.append(job)
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, daemon=True)
+                self._thread.start()
+            self._wake.notify()
+
+    def cancel(self, id: int) -> None:  # noqa: A002 - the protocol's word
+        """Give a request up behind the batch that is being computed."""
+        with self._wake:
+            for job in self._jobs:
+                job.cancelled |= job.id == id
+
+    def _run(self) -> None:
+        while True:
+            with self._wake:
+                while not self._jobs:
+                    self._wake.wait()
+                job = self._jobs[0]
+            frame = self._answered(job)
+            with self._wake:
+                self._jobs.popleft()
+            if frame is not None:
+                self._send(frame)
+
+    def _answered(self, job: Job) -> Frame | None:
+        try:
+            rows: list[NDArray[np.float32]] = []
+            self._make_room(max(map(len, job.texts)))
+            for batch in _batches(job.texts, self._cells):
+                if job.cancelled:
+                    return None
+                rows += self._computed(batch)
+        except NotLoadableError as error:
+            return {"op": "failed", "id": job.id, "kind": "engine", "problem": str(error)}
+        return {"op": "reply", "id": job.id, **job.answer(np.stack(rows))}
+
+    def _make_room(self, length: int) -> None:
+        """Have a context that takes a text of so many tokens; it grows by doubling."""
+        if length <= self._cells:
+            return
+        if self._context is not None:
+            lib.llama_free(self._context)
+            self._context, self._cells = None, 0
+        cells = max(_CELLS, 1 << (length - 1).bit_length())
+        self._context = self._model.pooling_context(cells, _SEQUENCES)
+        self._cells = cells
+
+    def _computed(self, texts: Sequence[Sequence[int]]) -> Iterator[NDArray[np.float32]]:
+        batch = TokenBatch(sum(map(len, texts)))
+        for sequence, tokens in enumerate(texts):
+            batch.add(tokens, 0, sequence, logits=True)
+        batch.want_all()
+        memory = lib.llama_get_memory(self._context)
+        if memory:
+            lib.llama_memory_clear(memory, False)  # noqa: FBT003 - positional in C
+        process = lib.llama_decode if memory else lib.llama_encode
+        if process(self._context, batch.raw) != 0:
+            raise NotLoadableError("llama.cpp could not process the texts")
+        for sequence in range(len(texts)):
+            vector = lib.llama_get_embeddings_seq(self._context, sequence)
+            yield np.ctypeslib.as_array(vector, (self._model.vector_size,)).copy()
+
+
+def rerank_tokens(model: NativeModel, query: str, document: str) -> list[int]:
+    """A query with a document, as llama.cpp's server writes them for a reranker."""
+    vocabulary = model.vocabulary
+    if template := model.rerank_template:
+        text = template.replace("{query}", query).replace("{document}", document)
+        return vocabulary.tokenize(text, add_special=False, parse_special=True)
+    first, second = (
+        vocabulary.tokenize(text, add_special=False, parse_special=False)
+        for text in (query, document)
+    )
+    return [*vocabulary.begin, *first, *vocabulary.between, *second, *vocabulary.end]
+
+
+def _batches(texts: Sequence[Sequence[int]], cells: int) -> Iterator[list[Sequence[int]]]:
+    """Neighbours together, as many as fit."""
+    batch: list[Sequence[int]] = []
+    for tokens in texts:
+        if batch and (len(batch) == _SEQUENCES or sum(map(len, batch)) + len(tokens) > cells):
+            yield batch
+            batch = []
+        batch.append(tokens)
+    if batch:
+        yield batch

@@ -1,0 +1,135 @@
+"""How a model is loaded, in llama.cpp's own terms: the same for a load and for a dry run of it."""
+
+from __future__ import annotations
+
+import ctypes
+import re
+from dataclasses import dataclass, fields
+from typing import Any
+
+import llama_cpp.llama_cpp as lib
+
+from nbllm.core.placement import KvType
+from nbllm.local.llama.gpu_devices import device_array
+from nbllm.local.protocol import Frame
+
+__all__ = ["BufferSizes", "Settings", "context_params", "model_params"]
+
+_KV_TYPES = {"f16": lib.GGML_TYPE_F16, "q8_0": lib.GGML_TYPE_Q8_0, "q4_0": lib.GGML_TYPE_Q4_0}
+_BUFFER = re.compile(r"(\S+)\s+(model|KV|RS|compute|output) buffer size =\s+([\d.]+) MiB")
+# The CPU's memory has many names: mapped, repacked, pinned for a GPU.
+_HOST = re.compile(r"CPU|AMX$|BLAS$|.*_Host$|.*_Mapped$")
+_MAPPED, _REPACKED = "CPU_Mapped", "CPU_REPACK"
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What a model is loaded with.
+
+    ``gpus`` are places in llama.cpp's list of GPUs and ``tensor_split`` the share of each,
+    ``gpu_layers`` the layers on them, of which the output is the first. ``flash_attention`` None
+    uses it wherever the device can. ``max_outputs`` bounds the tokens of one batch whose logits
+    are asked for: llama.cpp ends the process that asks for more.
+    """
+
+    path: str
+    context_length: int
+    parallel: int
+    threads: int
+    batch_threads: int
+    gpus: tuple[int, ...]
+    gpu_layers: int
+    tensor_split: tuple[float, ...]
+    kv_type: KvType
+    flash_attention: bool | None
+    batch_tokens: int
+    max_outputs: int
+
+    @classmethod
+    def from_frame(cls, frame: Frame) -> Settings:
+        """The settings in a frame of the protocol."""
+        values = {field.name: frame[field.name] for field in fields(cls)}
+        values["gpus"], values["tensor_split"] = (
+            tuple(values["gpus"]),
+            tuple(values["tensor_split"]),
+        )
+        return cls(**values)
+
+
+def model_params(settings: Settings) -> tuple[Any, list[object]]:
+    """llama.cpp's parameters of the model, and what must live as long as they are used.
+
+    Raises ``ValueError`` for a GPU that llama.cpp does not list.
+    """
+    params = lib.llama_model_default_params()
+    devices = device_array(settings.gpus)
+    params.devices = ctypes.cast(devices, ctypes.c_void_p)
+    params.n_gpu_layers = settings.gpu_layers
+    params.use_extra_bufts = not _repacks_for_amx()
+    shares = settings.tensor_split or (0.0,)
+    split = (ctypes.c_float * max(int(lib.llama_max_devices()), len(shares)))(*shares)
+    if settings.tensor_split:
+        params.tensor_split = split
+    return params, [devices, split]
+
+
+def context_params(settings: Settings) -> Any:
+    """llama.cpp's parameters of the context that answers requests."""
+    params = lib.llama_context_default_params()
+    params.n_ctx = settings.context_length
+    params.n_batch = params.n_ubatch = settings.batch_tokens
+    params.n_seq_max = settings.parallel
+    params.n_outputs_max = settings.max_outputs
+    params.n_threads, params.n_threads_batch = settings.threads, settings.batch_threads
+    params.type_k = params.type_v = _KV_TYPES[settings.kv_type]
+    if settings.flash_attention is not None:
+        params.flash_attn_type = int(settings.flash_attention)
+    elif settings.kv_type != "f16":  # it is needed, so there must be no falling back
+        params.flash_attn_type = lib.LLAMA_FLASH_ATTN_TYPE_ENABLED
+    params.kv_unified = True
+    params.no_perf = True
+    return params
+
+
+class BufferSizes:
+    """The sizes of buffers that llama.cpp reports in its log, in bytes by device and kind."""
+
+    def __init__(self) -> None:
+        self._sizes: dict[tuple[str, str], int] = {}
+
+    def read(self, line: str) -> None:
+        """Note the sizes in a line of the log."""
+        for device, kind, mebibytes in _BUFFER.findall(line):
+            key = (device, kind)
+            self._sizes[key] = self._sizes.get(key, 0) + round(float(mebibytes) * 2**20)
+
+    @property
+    def gpus(self) -> list[str]:
+        """The GPUs that have a buffer, by llama.cpp's names."""
+        names = dict.fromkeys(device for device, _ in self._sizes if not _HOST.match(device))
+        return [*names]
+
+    def on(self, device: str) -> dict[str, int]:
+        """The bytes on a GPU, or on the "CPU" under all its names, by llama.cpp's kinds."""
+        sizes: dict[str, int] = {}
+        for (name, kind), size in self._sizes.items():
+            if name == device or (device == "CPU" and _HOST.match(name)):
+                sizes[kind] = sizes.get(kind, 0) + size
+        return sizes
+
+    @property
+    def total(self) -> int:
+        """All of them. Weights that were repacked are not counted where they were mapped too."""
+        twice = self._sizes.get((_REPACKED, "model"), 0)
+        mapped = self._sizes.get((_MAPPED, "model"), 0)
+        return sum(self._sizes.values()) - min(twice, mapped)
+
+
+def _repacks_for_amx() -> bool:
+    """Whether llama.cpp would repack weights for Intel's AMX, whose kernels crash.
+
+    Seen here at batches of two tokens and more, and by others on Sapphire Rapids since March
+    2026 (https://github.com/ggml-org/llama.cpp/issues/20824). The kernels for AVX-512 are used
+    instead; llama.cpp has one switch for all repacking.
+    """
+    return b"AMX_INT8 = 1" in lib.llama_print_system_info()

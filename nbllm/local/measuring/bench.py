@@ -1,0 +1,142 @@
+"""Measuring a GGUF on this machine, in a process of its own that can be stopped at any time."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from collections import deque
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import nbllm
+from nbllm.core.errors import ModelFileError, ModelLoadError
+from nbllm.core.hardware.resources import CpuInfo, Resources
+from nbllm.core.measurements import Benchmark, Measurement, write_measured
+from nbllm.core.placement import Placement
+from nbllm.core.types import ModelInfo
+from nbllm.local.environment import engine_environment
+from nbllm.local.measuring.dry_runs import load_frame
+from nbllm.local.plans import plan_model
+from nbllm.local.worker_process import describe_exit
+
+__all__ = ["BenchPlan", "measure_model", "plan_of"]
+
+_LOG_LINES = 12
+_QUIET_CORES = 0.25  # of other processes' use; beside more, fewer threads seem to be faster
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BenchPlan:
+    """What is measured: each of ``threads`` alone, then the rest with the fastest of them.
+
+    ``prompt_tokens`` and ``answer_tokens`` bound one run, ``seconds`` does too on a slow model;
+    ``batches`` are numbers of prompt tokens processed at a time, ``sequences`` of answers.
+    """
+
+    threads: tuple[int, ...]
+    batches: tuple[int, ...]
+    sequences: tuple[int, ...]
+    prompt_tokens: int
+    answer_tokens: int
+    rounds: int
+    seconds: float
+
+
+_WHOLE = {"prompt_tokens": 512, "answer_tokens": 64, "rounds": 5, "seconds": 10.0}
+_QUICK = {"prompt_tokens": 128, "answer_tokens": 16, "rounds": 3, "seconds": 2.0}
+
+
+def plan_of(cpu: CpuInfo, *, parallel: int, quick: bool) -> BenchPlan:
+    """What is worth measuring on these processors: every doubling of threads, and all cores.
+
+    More threads than cores that may be used are never faster, so they are left out.
+    """
+    most = max(1, int(cpu.usable_cores))
+    counts = {2**power for power in range(most.bit_length())} | {most}
+    if cpu.physical_cores:
+        counts.add(cpu.physical_cores)
+    return BenchPlan(
+        threads=tuple(sorted(count for count in counts if count <= most)),
+        batches=(32, 128),
+        sequences=tuple(count for count in (2, 4, 8, 16) if count <= parallel),
+        **(_QUICK if quick else _WHOLE),  # type: ignore[arg-type]
+    )
+
+
+async def measure_model(
+    info: ModelInfo,
+    resources: Resources,
+    *,
+    quick: bool = False,
+    plan: BenchPlan | None = None,
+    progress: Callable[[float], None] = lambda fraction: None,
+) -> Benchmark:
+    """The speeds of a local model on this machine, which later loads of it go by.
+
+    Takes tens of seconds, a ``quick`` one less and less exactly; ``plan`` says otherwise what is
+    measured. ``progress`` gets the finished fraction, 0 to 1. Nothing is kept of what was
+    measured while other processes kept the cores busy. Cancelling it ends it at once and keeps
+    nothing. Raises ``DoesNotFitError``, ``ModelFileError`` and ``ModelLoadError``.
+    """
+    if info.path is None:
+        raise ModelFileError(info.name, "its entry names no file; give it a path")
+    placement = await asyncio.to_thread(plan_model, info, resources)
+    plan = plan or plan_of(resources.cpu, parallel=placement.parallel, quick=quick)
+    found = await _run(info, placement, plan, progress)
+    if found.kept:
+        await asyncio.to_thread(write_measured, info.path, resources.cpu, found.measured)
+    return found
+
+
+async def _run(
+    info: ModelInfo,
+    placement: Placement,
+    plan: BenchPlan,
+    progress: Callable[[float], None],
+) -> Benchmark:
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "nbllm.local.measuring.bench_process"),
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+        cwd=Path(nbllm.__file__).parent.parent,
+        env=engine_environment(),
+        start_new_session=True,
+    )
+    assert process.stdin is not None  # noqa: S101 - for the type checker: all three are pipes
+    assert process.stdout is not None  # noqa: S101
+    assert process.stderr is not None  # noqa: S101
+    log: deque[str] = deque(maxlen=_LOG_LINES)
+    logging = asyncio.create_task(_keep_log(process.stderr, log))
+    frame = load_frame(info, placement)
+    problem, measured, others = None, [], 0.0
+    try:
+        process.stdin.write(json.dumps({"load": frame, "plan": asdict(plan)}).encode() + b"\n")
+        async for line in process.stdout:
+            match json.loads(line):
+                case {"fraction": fraction}:
+                    progress(fraction)
+                case {"measured": values}:
+                    measured.append(Measurement(**values))
+                case {"other_cores": others}:
+                    pass
+                case {"problem": problem}:
+                    pass
+        status = await process.wait()
+        await logging
+    finally:
+        logging.cancel()
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+    if status != 0:
+        problem = problem or f"its benchmark {describe_exit(status)}"
+        raise ModelLoadError(info.name, problem, log=tuple(log))
+    return Benchmark(measured=tuple(measured), other_cores=others, kept=others <= _QUIET_CORES)
+
+
+async def _keep_log(pipe: asyncio.StreamReader, log: deque[str]) -> None:
+    async for line in pipe:
+        log.append(line.decode(errors="replace").rstrip())

@@ -1,0 +1,1 @@
+"""What the engine decides in each step: pure but for the model that it is given."""

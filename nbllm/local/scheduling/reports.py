@@ -1,0 +1,78 @@
+"""What the engine tells the parent of its requests, as frames of ``protocol.py``."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+
+from nbllm.local.protocol import Frame
+from nbllm.local.scheduling.tasks import Task
+
+__all__ = ["Reports"]
+
+_PROGRESS_SECONDS = 0.2
+_FLUSH_SECONDS = 0.1
+
+
+class Reports:
+    """Makes the frames and passes them to ``send``, not more often than a reader can see."""
+
+    def __init__(self, send: Callable[[Frame], None]) -> None:
+        self._send = send
+        self._flushed = 0.0
+
+    def begins(self) -> None:
+        """An answer has its first token, which is shown at once."""
+        self._flushed = 0.0
+
+    def flush(self, tasks: Iterable[Task]) -> None:
+        """Pass on new text, at most every 100 ms: each message costs the reader a wake-up."""
+        now = time.perf_counter()
+        if now - self._flushed < _FLUSH_SECONDS:
+            return
+        texts = [task.take_unsent() for task in tasks if task.unsent]
+        if texts:
+            self._flushed = now
+            self._send({"op": "step", "texts": texts})
+
+    def progress(self, task: Task, processed: int) -> None:
+        """Tell how far a prompt is read, five times a second."""
+        now = time.perf_counter()
+        if now - task.told_progress < _PROGRESS_SECONDS:
+            return
+        task.told_progress = now
+        self._send(
+            {
+                "op": "progress",
+                "id": task.id,
+                "processed": processed,
+                "total": task.prompt_length,
+                "cached": task.cached,
+            }
+        )
+
+    def done(self, task: Task, reason: str) -> None:
+        """Tell that an answer is whole, with all that is known of it."""
+        _, text, tokens = task.take_unsent()
+        self._send(
+            {
+                "op": "done",
+                "id": task.id,
+                "text": text,
+                "tokens": tokens,
+                "reason": "stop" if task.text.stopped is not None else reason,
+                "stop": task.text.stopped,
+                "prompt_tokens": task.prompt_length,
+                "cached_tokens": task.cached,
+                "completion_tokens": task.written,
+                "seed": task.sampler.seed,
+                "logprobs": task.sampler.logprobs and task.sampler.logprobs.records,
+                "queue_seconds": task.started - task.arrived,
+                "prompt_seconds": task.first_token - task.started,
+                "decode_seconds": task.last_token - task.first_token,
+            }
+        )
+
+    def failed(self, task: Task, problem: str) -> None:
+        """Tell that a request cannot be served."""
+        self._send({"op": "failed", "id": task.id, "kind": "engine", "problem": problem})

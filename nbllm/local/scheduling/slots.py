@@ -1,0 +1,177 @@
+"""The sequences of a context: which request has which, and what of a prompt they hold already.
+
+A slot keeps its tokens after its request ended; the next request that begins alike goes on there,
+or copies the beginning that it shares. When the memory is full, slots at rest are emptied, the
+longest unused first; what they held may be kept in the machine's memory, if that is allowed.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+
+from nbllm.local.llama.native import NativeModel
+from nbllm.local.scheduling.prefixes import PrefixStore, shared_length
+from nbllm.local.scheduling.tasks import Slot, Task
+
+__all__ = ["Slots"]
+
+_GROWTH = 32  # cells kept free for each running answer before one more is admitted
+_WORTH_WAITING = 32  # tokens that another request is about to read for both
+
+
+class Slots:
+    """The slots of ``model``. ``kept_bytes`` bounds what is kept of emptied ones."""
+
+    def __init__(self, model: NativeModel, kept_bytes: int = 0) -> None:
+        self._model = model
+        self._slots = [Slot(number) for number in range(model.settings.parallel)]
+        self._store = PrefixStore(kept_bytes)
+
+    def running(self) -> Iterator[tuple[Task, Slot]]:
+        """The requests that have a slot, with it."""
+        return ((task, slot) for slot in self._slots if (task := slot.task) is not None)
+
+    # ------------------------------------------------------------ admission
+
+    @property
+    def has_free(self) -> bool:
+        """Whether any slot is at rest."""
+        return any(slot.task is None for slot in self._slots)
+
+    def has_place(self, task: Task) -> bool:
+        """Whether a slot is free, and cells for this request with some growth for all.
+
+        Background requests leave one slot free for the others, and wait while the cells are few.
+        """
+        running = [other for other, _ in self.running()]
+        free = len(self._slots) - len(running)
+        if free == 0 or (task.background and free == 1 and len(self._slots) > 1):
+            return False
+        cells, before = 0, list[Task]()
+        for other in [*running, task]:
+            cells += len(other.tokens) - self._longest_shared(other, before) + _GROWTH
+            before.append(other)
+        return not running or cells <= self._model.context_length
+
+    def _longest_shared(self, task: Task, others: list[Task]) -> int:
+        if not self._model.can_copy_prefix:
+            return 0
+        return max((shared_length(other.tokens, task.tokens) for other in others), default=0)
+
+    def place(self, task: Task) -> None:
+        """Take a free slot, with as much of the prompt in it as is known already.
+
+        A slot whose prompt is asked again or carried on is used itself; one that only begins
+        alike, as under a shared system prompt, keeps its cells and shares the beginning.
+        """
+        free = [slot for slot in self._slots if slot.task is None]
+        donor = max(self._slots, key=lambda slot: shared_length(slot.tokens, task.tokens))
+        shared = shared_length(donor.tokens, task.tokens)
+        stays = donor.task is None and 2 * shared >= donor.prompt_length
+        slot = donor if stays else min(free, key=lambda slot: (len(slot.tokens) > 0, slot.used))
+        if not stays:
+            self._keep(slot)
+        if self._restore(task, slot, shared) or slot is donor or not self._model.can_copy_prefix:
+            self.cut(slot, self._usable(slot, task))
+        else:
+            self._copy(donor, slot, task)
+        task.slot, slot.task, slot.prompt_length = slot, task, task.prompt_length
+        self._follow(task, slot)
+
+    def _usable(self, slot: Slot, task: Task) -> int:
+        """How much of a slot serves a request, whose last token is always decoded."""
+        return min(shared_length(slot.tokens, task.tokens), len(task.tokens) - 1)
+
+    def _copy(self, donor: Slot, slot: Slot, task: Task) -> None:
+        shared = self._usable(donor, task)
+        self.empty(slot)
+        if shared:
+            self._model.copy_prefix(donor.id, slot.id, shared)
+            slot.tokens = task.tokens[:shared]
+
+    # ------------------------------------------------------------ reading together
+
+    def _follow(self, task: Task, slot: Slot) -> None:
+        """Let another request read what both begin with, if it is at it."""
+        task.leader = None
+        if not self._model.can_copy_prefix:
+            return
+        for other, place in self.running():
+            if other is task or other.leader is not None or other.background > task.background:
+                continue
+            length = min(shared_length(other.tokens, task.tokens), len(task.tokens) - 1)
+            length = min(length, len(other.tokens) - 1)
+            if length - max(len(slot.tokens), len(place.tokens)) >= _WORTH_WAITING:
+                task.leader, task.leader_length = other, length
+                return
+
+    def catch_up(self, task: Task, slot: Slot) -> None:
+        """Take what the request that read ahead has read, or what there is of it."""
+        task.leader = None
+        donor = max(self._slots, key=lambda other: self._usable(other, task))
+        if donor is not slot and self._usable(donor, task) > len(slot.tokens):
+            task.cached += self._usable(donor, task) - len(slot.tokens)
+            self._copy(donor, slot, task)
+
+    # ------------------------------------------------------------ cells
+
+    def cut(self, slot: Slot, length: int) -> None:
+        """Keep the first ``length`` tokens of a slot, or none where that is not possible."""
+        if self._model.forget(slot.id, length):
+            del slot.tokens[length:]
+        else:
+            self.empty(slot)
+
+    def empty(self, slot: Slot) -> None:
+        """Drop all cells of a slot."""
+        self._model.forget(slot.id, 0)
+        slot.tokens, slot.prompt_length = [], 0
+
+    def release(self, task: Task) -> None:
+        """A request is done with its slot, which rests from now on with its cells."""
+        if task.slot is not None:
+            task.slot.task, task.slot.used = None, time.perf_counter()
+            task.slot = None
+
+    def empty_coldest(self) -> bool:
+        """Empty the slot at rest that was unused longest; False where none holds anything."""
+        resting = [slot for slot in self._slots if slot.task is None and slot.tokens]
+        if resting:
+            coldest = min(resting, key=lambda slot: slot.used)
+            self._keep(coldest)
+            self.empty(coldest)
+        return bool(resting)
+
+    def shift(self, task: Task, slot: Slot) -> None:
+        """Drop the older half of a full request's tokens, but for those that it keeps."""
+        kept = min(task.keep, len(slot.tokens) // 2)
+        dropped = max(1, (len(slot.tokens) - kept) // 2)
+        self._model.drop(slot.id, kept, kept + dropped)
+        del slot.tokens[kept : kept + dropped]
+        del task.tokens[kept : kept + dropped]
+        if task.lookup is not None:
+            task.lookup.restart()
+
+    # ------------------------------------------------------------ emptied slots
+
+    def _keep(self, slot: Slot) -> None:
+        """Save a slot's state, if there is room for it."""
+        if not slot.tokens or not self._store.limit_bytes:
+            return
+        if self._store.wants(slot.tokens, self._model.state_size(slot.id)):
+            self._store.put(slot.tokens, self._model.save_state(slot.id))
+
+    def _restore(self, task: Task, slot: Slot, shared: int) -> bool:
+        """Bring back a saved state that shares more with a request than any slot does."""
+        found = self._store.find(task.tokens[:-1], whole=not self._model.can_copy_prefix)
+        if found is None:
+            return False
+        tokens, state = found
+        if shared_length(tokens, tuple(task.tokens)) <= shared:
+            return False
+        self.empty(slot)
+        if not self._model.load_state(slot.id, state):
+            return False
+        slot.tokens = list(tokens)
+        return True

@@ -1,0 +1,158 @@
+"""What goes into a step: answers that are written, guesses to check, and pieces of prompts.
+
+Answers come first. Beside them prompts are read in pieces as long as the answers' steps stay
+within two and a half times their quiet length. While anybody asks interactively, background
+requests live on what that leaves.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from nbllm.local.llama.batch import TokenBatch
+from nbllm.local.scheduling.lookup import best_length
+from nbllm.local.scheduling.step_times import StepTimes
+from nbllm.local.scheduling.tasks import Slot, Task
+
+__all__ = ["Limits", "Row", "fill"]
+
+_MOST_GUESSED_ROWS = 63
+_BACKGROUND_SHARE = 4  # of what fits beside interactive answers, one in so many at least
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """What a batch holds of one request.
+
+    ``index`` is the row with the logits behind the newest token, None in a prompt; the last
+    ``guesses`` of the ``tokens`` are guesses, each with its logits in the row behind.
+    """
+
+    task: Task
+    slot: Slot
+    tokens: Sequence[int]
+    index: int | None = None
+    guesses: int = 0
+
+
+Running = list[tuple[Task, Slot]]
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Of a context: its cells, and how many rows of a batch may have logits.
+
+    Guesses keep below 64 rows: from there on llama.cpp's attention on CPUs uses other kernels,
+    whose results differ in their last bits.
+    """
+
+    cells: int
+    outputs: int
+
+
+def fill(batch: TokenBatch, running: Running, times: StepTimes, limits: Limits) -> list[Row]:
+    """Fill the batch for the next step. Its prompts never include their last token."""
+    batch.clear()
+    now = time.perf_counter()
+    running = sorted(running, key=lambda pair: pair[0].rank(now))
+    writing = [pair for pair in running if pair[0].pending(pair[1]) == 1]
+    reading = [
+        pair for pair in running if pair[0].pending(pair[1]) > 1 and not pair[0].waits_for_leader
+    ]
+    first, later = _by_urgency(writing, running)
+    rows = _write(batch, first, times, limits, guess=not reading and not later)
+    if not reading and not later:
+        return rows
+    room = batch.capacity - batch.size
+    if rows:
+        room = times.prompt_room(len(rows), room)
+    rows += _write_some(batch, later, max(1, room // _BACKGROUND_SHARE) if rows else room)
+    return rows + _read(batch, reading, room - len(rows) + len(first))
+
+
+def _by_urgency(writing: Running, running: Running) -> tuple[Running, Running]:
+    """The answers of every step, and those that yield to interactive ones."""
+    if all(task.background for task, _ in running):
+        return writing, []
+    first = [pair for pair in writing if not pair[0].background]
+    return first, [pair for pair in writing if pair[0].background]
+
+
+def _write(
+    batch: TokenBatch, writing: Running, times: StepTimes, limits: Limits, *, guess: bool
+) -> list[Row]:
+    rows = []
+    count = len(writing)
+    for task, slot in writing:
+        guesses = _guesses(task, times, count, limits) if guess else ()
+        tokens = [task.tokens[-1], *guesses]
+        last = batch.add(tokens, len(slot.tokens), slot.id, logits=len(tokens))
+        rows.append(Row(task, slot, tokens, last - len(guesses), len(guesses)))
+        count += len(guesses)
+    return rows
+
+
+def _guesses(task: Task, times: StepTimes, rows: int, limits: Limits) -> Sequence[int]:
+    """The guessed tokens that are worth checking in this step."""
+    if task.lookup is None:
+        return ()
+    guess = task.lookup.guess(task.tokens)
+    most = min(
+        len(guess),
+        task.max_tokens - task.written - 1,
+        limits.cells - len(task.tokens) - 1,
+        min(limits.outputs, _MOST_GUESSED_ROWS) - rows,
+    )
+    if most <= 0:
+        return ()
+    return guess[: best_length(task.lookup.rate, most, rows=rows, seconds=times.seconds)]
+
+
+def _write_some(batch: TokenBatch, writing: Running, most: int) -> list[Row]:
+    """Background answers, those that waited longest first."""
+    waiting = sorted(writing, key=lambda pair: pair[0].last_token)[:most]
+    return [
+        Row(
+            task,
+            slot,
+            task.tokens[-1:],
+            batch.add(task.tokens[-1:], len(slot.tokens), slot.id, logits=1),
+        )
+        for task, slot in waiting
+    ]
+
+
+def _read(batch: TokenBatch, reading: Running, room: int) -> list[Row]:
+    """Pieces of prompts; background ones get what the others leave."""
+    rows = []
+    urgent = [pair for pair in reading if not pair[0].background]
+    for group in (urgent, [pair for pair in reading if pair[0].background]):
+        for task, slot, length in _pieces(group, room):
+            piece = task.tokens[len(slot.tokens) : len(slot.tokens) + length]
+            batch.add(piece, len(slot.tokens), slot.id, logits=0)
+            rows.append(Row(task, slot, piece))
+            room -= length
+    return rows
+
+
+def _pieces(reading: Running, room: int) -> list[tuple[Task, Slot, int]]:
+    """How ``room`` is dealt out: half to who came first, the rest to who needs least.
+
+    So a short prompt is never stuck behind a long one, nor a long one behind many short ones,
+    and prompts of one length are read one after the other, which serves each the soonest.
+    """
+    lengths = [0] * len(reading)
+    needs = [task.pending(slot) - 1 for task, slot in reading]
+    by_need = sorted(range(len(reading)), key=lambda number: needs[number])
+    portions = [(0, -(-room // 2)), *((number, room) for number in by_need)]
+    for number, portion in portions if reading else ():
+        extra = min(portion, room, needs[number] - lengths[number])
+        lengths[number] += extra
+        room -= extra
+    return [
+        (task, slot, length)
+        for (task, slot), length in zip(reading, lengths, strict=True)
+        if length
+    ]

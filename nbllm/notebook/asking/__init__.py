@@ -1,0 +1,1 @@
+"""``%%llm`` from the typed cell to the kept answer."""

@@ -1,0 +1,221 @@
+"""Loading and asking from a cell: waits, shows, and keeps what has come whatever happens."""
+
+from __future__ import annotations
+
+import time
+from concurrent.futures import CancelledError
+from pathlib import Path
+from typing import Literal
+
+from nbllm.core.errors import ModelNotFoundError
+from nbllm.core.model_interface import ModelInterface
+from nbllm.core.model_manager import WAIT_SECONDS
+from nbllm.core.types import FinishReason, GenerationResult, LoadOptions, ModelInfo
+from nbllm.notebook.asking.answer import Answer
+from nbllm.notebook.asking.loading import NOTE_AFTER_SECONDS, Loading
+from nbllm.notebook.asking.pipeline import DELIVER, FIT, Question
+from nbllm.notebook.asking.recipe import recipe_of
+from nbllm.notebook.asking.stop_button import StopButton
+from nbllm.notebook.failures import Stopped
+from nbllm.notebook.session import NotebookSession
+from nbllm.notebook.views.bundles import Ending
+from nbllm.notebook.views.display import TICK_SECONDS, View
+from nbllm.notebook.words import EARLY_ENDS, ready_words, status_words
+
+__all__ = ["Asking", "ask", "load_model"]
+
+
+def load_model(
+    session: NotebookSession,
+    name: str | Path,
+    view: View,
+    *,
+    alias: str | None = None,
+    options: LoadOptions | None = None,
+    wait: float = WAIT_SECONDS,
+) -> tuple[ModelInterface, float]:
+    """The loaded model, and the seconds that it took; what was unloaded for it is told.
+
+    ``wait`` is for how many seconds it waits for busy models. Raises what the manager raises.
+    """
+    with Loading(session.manager, alias or str(name)) as loading:
+
+        def look() -> None:
+            if loading.words:
+                view.note(loading.words)
+
+        work = session.manager.load_model(
+            name, alias=alias, options=options, progress=loading.report, wait=wait
+        )
+        try:
+            model, _ = session.loop.run(work, on_tick=look, tick_seconds=TICK_SECONDS)
+        except KeyboardInterrupt:
+            view.drop_note("")
+            raise Stopped(f"Loading {alias or name} was stopped.") from None
+        for words in loading.evictions(model.name):
+            view.keep(words)
+        return model, loading.seconds
+
+
+class Asking:
+    """One question on its way: the work, which runs on a loop, and what there is to see of it.
+
+    The result goes into ``_llm``, and into ``variable``. ``ending`` is what is shown at the end.
+    """
+
+    def __init__(
+        self, session: NotebookSession, question: Question, view: View, variable: str | None = None
+    ) -> None:
+        self.question, self.view = question, view
+        self.answer = Answer(question.model or "")
+        self.ending = Ending("")
+        self._session, self._variable = session, variable
+        self._info: ModelInfo | None = None
+        self._loading: Loading | None = None
+        self._ready: list[str] = []
+        self._began, self._is_fitting = time.monotonic(), False
+
+    async def work(self) -> GenerationResult:
+        """Load the model where that is still to be done, and ask it."""
+        model = await self._model()
+        self._info = model.info
+        with model.uses.hold():  # what comes before the question may take a while
+            self._began, self._is_fitting = time.monotonic(), True
+            for fit in FIT:
+                self.question = await fit(self._session, self.question, model)
+            self._began, self._is_fitting = time.monotonic(), False
+            events = model.stream(self.question.messages, options=self.question.options)
+            return await self.answer.follow(events, model.name)
+
+    async def _model(self) -> ModelInterface:
+        """The model of the wanted name, or the one used last, or else the bundled one."""
+        name, manager = self.question.model, self._session.manager
+        try:
+            return manager.get_model(name)
+        except ModelNotFoundError:
+            wanted = name or manager.bundled_model().name
+        with Loading(manager, wanted) as loading:
+            self._loading = loading
+            options = self._session.load_options()
+            model, info = await manager.load_model(wanted, options=options, progress=loading.report)
+            why = "" if name else "No model was loaded, so this is the bundled one: "
+            ready = why + ready_words(info, loading.seconds)
+            self._ready = [*loading.evictions(info.name), ready]
+            self._loading = None
+        return model
+
+    @property
+    def model(self) -> str:
+        """The name of the model that answers, as far as it is known."""
+        loading = self._loading.name if self._loading else self.question.model or ""
+        return self._info.name if self._info else loading
+
+    @property
+    def activity(self) -> str:
+        """What goes on as long as there is no text, in words; "" where it is not worth telling."""
+        if self._loading is not None:
+            return self._loading.words
+        if time.monotonic() - self._began < NOTE_AFTER_SECONDS:
+            return ""
+        return "fitting it into the context" if self._is_fitting else self.answer.activity
+
+    def look(self) -> None:
+        """Show what is new; called in turn with all else that uses the view."""
+        self._keep_ready_lines()
+        text = self.answer.take_new_text()
+        if not text and self.activity:
+            self.view.note(self.activity)
+        self.view.add(text)
+
+    def _keep_ready_lines(self) -> None:
+        lines, self._ready = self._ready, []
+        for words in lines:
+            self.view.keep(words)
+
+    @property
+    def stage(self) -> Literal["loading", "waiting", "writing"]:
+        """How far the work is."""
+        if self._loading is not None:
+            return "loading"
+        return "writing" if self.answer.text else "waiting"
+
+    def finish(self, result: GenerationResult, problem: str = "") -> None:
+        """Keep and show the answer, a partial one too, and hand it to those who want more.
+
+        ``problem`` is what the status line tells besides.
+        """
+        self._session.keep(result, self._variable)
+        self._keep_ready_lines()
+        settings = self._session.settings
+        is_told = settings.show_status or problem or result.finish_reason in EARLY_ENDS
+        shown = self.question.render(result)
+        remarks = [remark(result) for remark in self.question.remarks]
+        self._show_ending(
+            Ending(
+                text=shown if isinstance(shown, str) else shown.data["text/plain"],
+                form=None if isinstance(shown, str) else shown,
+                status=status_words(result, problem, *remarks) if is_told else "",
+                reasoning=result.reasoning if settings.show_reasoning else "",
+                recipe=recipe_of(self._info, self.question.options, result) if self._info else {},
+            )
+        )
+        for deliver in DELIVER:
+            deliver(self._session, self.question, result)
+
+    @property
+    def stop_words(self) -> str:
+        """What a stop does now."""
+        if self._loading is not None:
+            return f"Loading {self.model} was stopped."
+        has_begun = self.answer.has_begun
+        return f"Stopped{'. What had arrived is in _llm' if has_begun else ' before it was asked'}."
+
+    def stop(self) -> None:
+        """Finish what had come when the reader stopped it."""
+        if self.answer.has_begun:
+            self.finish(self.answer.partial_result(FinishReason.CANCELLED, "interrupt"))
+        else:
+            self.view.drop_note("")
+
+    def fail(self, error: Exception, problem: str = "") -> None:
+        """Finish what had come when ``error`` broke it, and tell the ``problem`` if there is one.
+
+        Where the error itself is shown below the answer, none is needed.
+        """
+        if self.answer.has_begun:
+            partial = self.answer.partial_result(FinishReason.FAILED, type(error).__name__)
+            self.finish(partial, problem)
+        elif problem:
+            self._show_ending(Ending("", f"✗ failed · {problem}"))
+        else:
+            self.view.drop_note("")
+
+    def _show_ending(self, ending: Ending) -> None:
+        self.ending = ending
+        self.view.finish(ending)
+
+
+def ask(session: NotebookSession, question: Question, view: View) -> None:
+    """Show the answer while it comes, and keep it.
+
+    Raises ``Stopped`` on an interrupt and when its button is pressed, and what loading and asking
+    raise.
+    """
+    asking = Asking(session, question, view, question.args.output)
+    job = session.loop.submit(asking.work(), wake=asking.answer.wake)
+    with StopButton(session, job.stop) as button:
+
+        def look() -> None:
+            asking.look()
+            button.offer(view)
+
+        try:
+            result = job.wait(on_tick=look, tick_seconds=TICK_SECONDS)
+        except (KeyboardInterrupt, CancelledError):
+            what = asking.stop_words
+            asking.stop()
+            raise Stopped(what) from None
+        except Exception as error:
+            asking.fail(error)
+            raise
+        asking.finish(result)

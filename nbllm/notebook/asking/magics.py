@@ -1,0 +1,81 @@
+"""``%llm`` and ``%%llm``: ask a model; ``%llm_last``: its answer once more."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from IPython.core.error import UsageError
+from IPython.core.magic import line_cell_magic, line_magic, magics_class, no_var_expand
+
+from nbllm.notebook.arguments import parse, parse_flags
+from nbllm.notebook.asking.flags import ASK, LAST
+from nbllm.notebook.failures import brief_errors
+from nbllm.notebook.flags import parser_of, with_help
+from nbllm.notebook.session import SessionMagics
+
+if TYPE_CHECKING:
+    from argparse import Namespace
+
+    from nbllm.core.types import GenerationResult
+    from nbllm.notebook.jobs.jobs import Job
+    from nbllm.notebook.prompts.view import ShownPrompt
+
+__all__ = ["AskMagics"]
+
+
+@magics_class
+class AskMagics(SessionMagics):
+    """The magics that ask."""
+
+    @no_var_expand
+    @with_help(ASK)
+    @line_cell_magic
+    def llm(self, line: str, cell: str | None = None) -> Job | ShownPrompt | None:
+        """Ask a model; the answer appears while it is written, and stays in ``_llm``.
+
+        ``%%llm`` sends the cell, ``%llm`` the rest of its line. The variable ``_llm`` holds the
+        whole result: text, model, device, usage, timings, and how it ended. An interrupt stops
+        the answer and keeps what has come. With ``--bg`` the cell ends at once with a job.
+        """
+        if cell is None:
+            args, prompt = parse_flags(parser_of(self, "llm"), line)
+        else:
+            args, prompt = parse(parser_of(self, "llm"), line), cell
+        if args.name and args.model:
+            raise UsageError(f"two models are named: {args.name} and {args.model}")
+        if not prompt.strip():
+            raise UsageError("there is nothing to ask: write the prompt behind %llm or below %%llm")
+        with brief_errors():
+            return self._ask(prompt, args)
+
+    def _ask(self, prompt: str, args: Namespace) -> Job | ShownPrompt | None:
+        from nbllm.notebook.asking.asking import ask
+        from nbllm.notebook.asking.pipeline import prepared, question_from
+        from nbllm.notebook.jobs.jobs import begin_job
+
+        question = prepared(self.session, question_from(self.session, prompt, args))
+        if args.show_prompt:
+            from nbllm.notebook.prompts.view import shown_prompt
+
+            return shown_prompt(self.session, question)
+        if not args.bg:
+            ask(self.session, question, self.session.open_view("llm"))
+            return None
+        job = begin_job(self.session, question)
+        if args.output:
+            self.session.shell.user_ns[args.output] = job
+        return job
+
+    @no_var_expand
+    @with_help(LAST)
+    @line_magic
+    def llm_last(self, line: str) -> GenerationResult:
+        """An answer of this kernel once more, after a reload of the page or a cleared output.
+
+        It is the whole result, as in ``_llm``; the last fifty are kept.
+        """
+        number = parse(parser_of(self, "llm_last"), line).number
+        results = self.session.results
+        if not 1 <= number <= len(results):
+            raise UsageError(f"there is no answer {number}; this kernel has kept {len(results)}")
+        return results[-number]

@@ -1,0 +1,1 @@
+"""``%%llm --chat`` and ``%llm_chat``."""

@@ -1,0 +1,160 @@
+"""``%llm_chat``: the conversations that ``%%llm --chat NAME`` leads."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from IPython.core.error import UsageError
+from IPython.core.magic import line_magic, magics_class, no_var_expand
+
+from nbllm.notebook.arguments import parse
+from nbllm.notebook.failures import brief_errors
+from nbllm.notebook.flags import Help, flag, parser_of, with_help
+from nbllm.notebook.session import NotebookSession, SessionMagics
+
+if TYPE_CHECKING:
+    from nbllm.notebook.chat.table import Transcript
+    from nbllm.notebook.tables import Table
+
+__all__ = ["ChatMagics"]
+
+_WORDS = {
+    "list": (0, 0, ""),
+    "show": (1, 1, "NAME"),
+    "branch": (2, 2, "OLD NEW"),
+    "rename": (2, 2, "OLD NEW"),
+    "system": (1, 10_000, "NAME [TEXT]"),
+    "reset": (1, 1, "NAME"),
+    "delete": (1, 1, "NAME"),
+    "save": (1, 2, "NAME [FILE]"),
+    "export": (2, 2, "NAME FILE"),
+    "import": (1, 2, "FILE [NAME]"),
+}
+"""For each action how many words it takes at least and at most, and what they are."""
+
+CHAT = Help(
+    """
+    %%llm --chat trip                     begins a conversation, or goes on with it
+    Where should we go in May?
+
+    %llm_chat                             all conversations, as a DataFrame
+    %llm_chat show trip
+    %llm_chat branch trip other --at 2    a new one, with the first two turns
+    %llm_chat rename other plan-b
+    %llm_chat system trip "Answer as a travel agent."
+    %llm_chat save trip                   to trip.chat.json, now and after every change
+    %llm_chat export trip trip.md         or .json, which holds everything
+    %llm_chat import trip.json again
+    %llm_chat reset trip                  takes the turns away
+    %llm_chat delete trip                 its file too
+""",
+    (
+        flag(
+            "action",
+            nargs="?",
+            choices=tuple(_WORDS),
+            default="list",
+            help="What to do; else list.",
+        ),
+        flag(
+            "words", nargs="*", help="The conversation's name, and what the action takes besides."
+        ),
+        flag("--at", metavar="N", type=int, help="For branch: how many turns; without it all."),
+    ),
+)
+
+
+@magics_class
+class ChatMagics(SessionMagics):
+    """The magic for conversations."""
+
+    def __init__(self, session: NotebookSession) -> None:
+        super().__init__(session)
+        session.completions.words["chat"] = lambda: session.chats.names()
+        session.completions.words["llm_chat.words"] = lambda: session.chats.names()
+
+    @no_var_expand
+    @with_help(CHAT)
+    @line_magic
+    def llm_chat(self, line: str) -> Table | Transcript:
+        """List, show and change conversations; returns a DataFrame of all.
+
+        A conversation that was saved is found again by its name after the kernel was restarted,
+        in the file NAME.chat.json in the current folder.
+        """
+        args = parse(parser_of(self, "llm_chat"), line)
+        least, most, words = _WORDS[args.action]
+        if not least <= len(args.words) <= most:
+            raise UsageError(f"it is: {self._name} {args.action} {words}".rstrip())
+        if args.at is not None and args.action != "branch":
+            raise UsageError(f"--at belongs to: {self._name} branch OLD NEW --at N")
+        from nbllm.notebook.chat.table import Transcript, chats_table
+
+        with brief_errors():
+            if args.action == "show":
+                return Transcript(self.session.chats.get(args.words[0]))
+            done = getattr(self, f"_{args.action}")(args)
+        return chats_table(self.session.chats, [done] if done else [])
+
+    @property
+    def _name(self) -> str:
+        return f"%{self.session.magic_name('llm_chat')}"
+
+    def _list(self, args: Namespace) -> str:
+        return ""
+
+    def _branch(self, args: Namespace) -> str:
+        old, new = args.words
+        chat = self.session.chats.get(old)
+        if args.at is not None and not 0 <= args.at <= len(chat.turns):
+            raise UsageError(f"--at {args.at}: {old} has {len(chat.turns)} turns")
+        self.session.chats.add(replace(chat.until(args.at), name=new))
+        return f"{new} begins with {_turns(len(self.session.chats.get(new).turns))} of {old}."
+
+    def _rename(self, args: Namespace) -> str:
+        old, new = args.words
+        self.session.chats.rename(old, new)
+        return f"{old} is called {new} now."
+
+    def _system(self, args: Namespace) -> str:
+        name, *words = args.words
+        self.session.chats.begin(name)
+        system = " ".join(words) or None
+        self.session.chats.update(name, lambda chat: replace(chat, system=system))
+        return f"{name} has {'this' if system else 'no'} system prompt now, from the next turn on."
+
+    def _reset(self, args: Namespace) -> str:
+        (name,) = args.words
+        taken = len(self.session.chats.get(name).turns)
+        self.session.chats.update(name, lambda chat: chat.until(0))
+        return f"{_turns(taken)} of {name} taken away."
+
+    def _delete(self, args: Namespace) -> str:
+        (name,) = args.words
+        file = self.session.chats.delete(name)
+        return f"{name} is gone{f', and {file} with it' if file else ''}."
+
+    def _save(self, args: Namespace) -> str:
+        name, *files = args.words
+        file = self.session.chats.save(name, *map(Path, files))
+        return f"{name} is saved to {file}, now and after every change."
+
+    def _export(self, args: Namespace) -> str:
+        name, file = args.words
+        return f"{name} was written to {self.session.chats.export(name, Path(file))}."
+
+    def _import(self, args: Namespace) -> str:
+        from nbllm.notebook.chat.chats import read_conversation
+
+        file, *names = args.words
+        chat = read_conversation(Path(file).expanduser())
+        chat = replace(chat, name=names[0]) if names else chat
+        self.session.chats.add(chat)
+        return f"{chat.name} was read from {file}, with {_turns(len(chat.turns))}."
+
+
+def _turns(count: int) -> str:
+    return f"{count} turn{'s' * (count != 1)}"

@@ -1,0 +1,128 @@
+"""``--chat``: sends the turns before, records the new one, and tells how full the context is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from datetime import datetime, timezone
+from typing import TYPE_CHECKING
+
+from nbllm.core.conversations.conversation import Conversation, Turn, check_name
+from nbllm.core.errors import InvalidOptionError
+from nbllm.core.model_interface import ModelInterface
+from nbllm.core.types import GenerationResult
+from nbllm.notebook.chat.budget import fitted
+from nbllm.notebook.chat.cells import running_cell
+from nbllm.notebook.chat.chats import Place
+
+if TYPE_CHECKING:
+    from nbllm.notebook.asking.pipeline import Question
+    from nbllm.notebook.session import NotebookSession
+
+__all__ = ["AskedTurn", "deliver_chat", "fit_chat", "prepare_chat", "whole_conversation"]
+
+
+@dataclass(frozen=True, slots=True)
+class AskedTurn:
+    """Where a question stands in which conversation; ``turn`` is there once it is asked."""
+
+    name: str
+    place: Place
+    turn: Turn | None = None
+
+
+def prepare_chat(session: NotebookSession, question: Question) -> Question:
+    """Find the conversation, and the place of this cell in it."""
+    args = question.args
+    if not args.chat:
+        if args.overflow is not None:
+            raise InvalidOptionError("overflow", "it is about conversations; give --chat NAME too")
+        return question
+    name = check_name(args.chat)
+    session.chats.find(name)  # a file that cannot be read is told before a model is loaded
+    place = session.chats.place(name, running_cell(session.shell))
+    return replace(question, chat=AskedTurn(name, place))
+
+
+def whole_conversation(session: NotebookSession, question: Question) -> Conversation:
+    """What stands before the question: the turns above its place, and the system prompt."""
+    asked = question.chat
+    if asked is None:
+        raise ValueError("the question belongs to no conversation")
+    chat = session.chats.find(asked.name) or Conversation(name=asked.name)
+    fresh = _without_leftovers(chat, asked.place)
+    index = fresh.index(asked.place.key)
+    previous = asked.place.previous
+    if index is None and previous is not None:
+        before = fresh.index(previous)
+        index = None if before is None else before + 1
+    return replace(fresh.until(index), system=_system(question, chat))
+
+
+async def fit_chat(session: NotebookSession, question: Question, model: ModelInterface) -> Question:
+    """Put the turns before the question, as far as they fit, and note that it was asked."""
+    asked = question.chat
+    if asked is None:
+        return question
+    message = question.messages[-1]
+    before = whole_conversation(session, question)
+    fit = await fitted(model, before, message, question.options, question.args.overflow or "error")
+    now = datetime.now(timezone.utc).isoformat(timespec="seconds")
+    turn = Turn(place=asked.place.key, question=message, asked_at=now)
+
+    def put(chat: Conversation) -> Conversation:
+        fresh = _without_leftovers(chat, asked.place)
+        kept = fresh.put(turn, after=asked.place.previous)
+        system = before.system if question.args.system is not None else chat.system
+        summary = fit.conversation.summary or kept.summary
+        return replace(kept, system=system, summary=summary)
+
+    known = session.chats.begin(asked.name).index(turn.place) is not None
+    session.chats.update(asked.name, put)
+
+    def tell(result: GenerationResult) -> str:
+        chat = session.chats.find(asked.name) or before
+        words = [_place_words(chat, turn.place, is_again=known), fit.words]
+        words.append(_budget_words(result, model.info.context_length))
+        return " · ".join(filter(None, words))
+
+    return replace(
+        question,
+        messages=fit.messages,
+        chat=replace(asked, turn=turn),
+        remarks=(*question.remarks, tell),
+    )
+
+
+def deliver_chat(session: NotebookSession, question: Question, result: GenerationResult) -> None:
+    """Record the answer, a partial one too."""
+    if question.chat is not None and question.chat.turn is not None:
+        session.chats.settle(question.chat.name, question.chat.turn.answered(result))
+
+
+def _without_leftovers(chat: Conversation, place: Place) -> Conversation:
+    return chat.without({t.place for t in chat.turns if place.is_leftover(t.place)})
+
+
+def _system(question: Question, chat: Conversation) -> str | None:
+    """That of the flag, else the conversation's, else the one in the settings."""
+    first, *more = question.messages
+    told = first.text if more and first.role == "system" else None
+    return told if question.args.system is not None or chat.system is None else chat.system
+
+
+def _place_words(chat: Conversation, place: str, *, is_again: bool) -> str:
+    index = chat.index(place)
+    if index is None:
+        return f"chat {chat.name}"
+    later = len(chat.turns) - index - 1
+    words = f"chat {chat.name}, turn {index + 1}"
+    if is_again:
+        words += " asked again"
+    if later:
+        words += f" (the {later} after it {'was' if later == 1 else 'were'} answered before)"
+    return words
+
+
+def _budget_words(result: GenerationResult, limit: int | None) -> str:
+    used = result.usage.total_tokens
+    return f"{used:,} of {limit:,} tokens of context" if used and limit else ""

@@ -1,0 +1,1 @@
+"""``--as`` and ``--schema``: answers as values."""

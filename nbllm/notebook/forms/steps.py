@@ -1,0 +1,198 @@
+"""``--as`` and ``--schema``: asks for a form, shows the answer in it, and hands over its value."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+from nbllm.core.errors import AnswerFormError, InvalidOptionError
+from nbllm.core.types import FinishReason, GenerationResult, Message, TextPart
+from nbllm.notebook.forms.diffs import diff_bundle
+from nbllm.notebook.forms.forms import code_of, diff_of, json_of, math_of
+from nbllm.notebook.forms.schemas import schema_from
+from nbllm.notebook.views.bundles import Bundle
+
+if TYPE_CHECKING:
+    from nbllm.notebook.asking.pipeline import Question
+    from nbllm.notebook.session import NotebookSession
+
+__all__ = ["Form", "FormedAnswer", "deliver_form", "prepare_form", "with_form"]
+
+_UNFINISHED = (FinishReason.CANCELLED, FinishReason.FAILED)
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """A form of answers: the words that ask for it, its parser, and how a value is shown.
+
+    ``is_code`` says that the value goes into a new cell.
+    """
+
+    instruction: str
+    parse: Callable[[str], Any]
+    show: Callable[[Any], str | Bundle]
+    is_code: bool = False
+
+
+@dataclass(slots=True)
+class FormedAnswer:
+    """One answer that is to have a form, and what it came to."""
+
+    form: Form
+    value: Any = None
+    problem: AnswerFormError | None = field(default=None)
+
+    def render(self, result: GenerationResult) -> str | Bundle:
+        """Read the answer; what has not the form is shown as it is."""
+        self.problem = None
+        if result.finish_reason in _UNFINISHED:
+            return result.text
+        try:
+            self.value = self.form.parse(result.text)
+        except AnswerFormError as error:
+            self.problem = error
+            return result.text
+        return self.form.show(self.value)
+
+
+def prepare_form(session: NotebookSession, question: Question) -> Question:
+    """Ask for the form that ``--as`` or ``--schema`` names."""
+    args = question.args
+    if args.schema:
+        return _with_schema(session, question, args.schema, args.form or "json")
+    if args.form in (None, "markdown"):
+        return question
+    return with_form(question, _FORMS[args.form], f"--as {args.form}")
+
+
+def with_form(question: Question, form: Form, flag: str) -> Question:
+    """The question, which asks for ``form`` because of ``flag``."""
+    if question.args.bg and form is not _FORMS["text"]:
+        raise InvalidOptionError(
+            flag, "the value is there when the cell ends, so that it does not go with --bg"
+        )
+    formed = FormedAnswer(form)
+    *earlier, message = question.messages
+    asked = Message(message.role, _with_words(message, form.instruction))
+    return replace(question, messages=(*earlier, asked), render=formed.render, formed=formed)
+
+
+def deliver_form(session: NotebookSession, question: Question, result: GenerationResult) -> None:
+    """Put the value into the ``-o`` variable, and code into a new cell.
+
+    Raises ``AnswerFormError`` where there is none; then the variable is taken away, so that no
+    later cell goes on with the value of an earlier run.
+    """
+    formed, variable = question.formed, question.args.output
+    if formed is None or question.args.bg:
+        return
+    if formed.problem is not None or result.finish_reason in _UNFINISHED:
+        session.shell.user_ns.pop(variable, None)
+    elif variable:
+        session.shell.user_ns[variable] = formed.value
+    if formed.problem is not None:
+        raise _told(formed.problem, result)
+    if formed.form.is_code and result.finish_reason not in _UNFINISHED:
+        session.shell.set_next_input(formed.value, replace=False)
+
+
+def _told(problem: AnswerFormError, result: GenerationResult) -> AnswerFormError:
+    cut = result.finish_reason is FinishReason.LENGTH
+    hint = "; it was cut off at the token limit, so raise --max-tokens" if cut else ""
+    words = f"{problem.problem}{hint}. The whole text is shown above and in _llm.text"
+    return AnswerFormError(problem.form, words, text=problem.text)
+
+
+def _with_words(message: Message, words: str) -> Any:
+    if isinstance(message.content, str):
+        return f"{message.content.rstrip()}\n\n{words}"
+    return (*message.content, TextPart(f"\n\n{words}"))
+
+
+def _with_schema(session: NotebookSession, question: Question, name: str, form: str) -> Question:
+    if form not in ("json", "dataframe"):
+        raise InvalidOptionError("schema", f"it asks for JSON, so that --as {form} cannot be had")
+    try:
+        schema = schema_from(name, session.shell.user_ns[name])
+    except KeyError:
+        raise InvalidOptionError("schema", f"there is no variable {name}") from None
+    written = json.dumps(schema.json_schema, ensure_ascii=False, default=str)
+    words = f"Answer with JSON only, following this JSON schema:\n{written}"
+    made = Form(words, schema.parse, _show_json)
+    if form == "dataframe":
+        made = Form(words, lambda text: _frame(schema.parse(text) and json_of(text)), _show_frame)
+    options = replace(question.options, response_schema=schema.json_schema)
+    return with_form(replace(question, options=options), made, "--schema")
+
+
+# ---------------------------------------------------------------- how values are shown
+
+
+def _show_json(value: Any) -> str:
+    return f"```json\n{json.dumps(value, indent=2, ensure_ascii=False, default=_plain)}\n```"
+
+
+def _plain(value: Any) -> Any:
+    """Instances of pydantic models and dataclasses as JSON."""
+    from pydantic import TypeAdapter
+
+    return TypeAdapter(type(value)).dump_python(value, mode="json")
+
+
+def _show_code(code: str) -> str:
+    return f"```{'' if code.startswith('%%') else 'python'}\n{code}\n```"
+
+
+def _show_text(text: str) -> Bundle:
+    return Bundle({"text/plain": text})
+
+
+def _show_math(latex: str) -> str:
+    return "\n\n".join(f"$$\n{formula}\n$$" for formula in latex.split("\n\n"))
+
+
+def _show_diff(diff: str) -> Bundle:
+    return Bundle(diff_bundle(diff))
+
+
+def _show_frame(frame: Any) -> Bundle:
+    return Bundle({"text/html": frame._repr_html_(), "text/plain": repr(frame)})
+
+
+def _show_table(frame: Any) -> Bundle:
+    from nbllm.notebook.tables import Table
+
+    return _show_frame(Table(frame.map(lambda cell: cell if _is_scalar(cell) else str(cell))))
+
+
+def _is_scalar(value: Any) -> bool:
+    return value is None or isinstance(value, str | int | float)
+
+
+def _read_table(text: str) -> Any:
+    from nbllm.notebook.forms.tables import dataframe_of
+
+    return dataframe_of(text)
+
+
+def _frame(value: Any) -> Any:
+    from nbllm.notebook.forms.tables import dataframe_from
+
+    return dataframe_from(value)
+
+
+_FORMS = {
+    "text": Form("Answer in plain text, without Markdown.", str, _show_text),
+    "code": Form("Answer with code only, in one fenced block.", code_of, _show_code, is_code=True),
+    "json": Form("Answer with JSON only.", json_of, _show_json),
+    "dataframe": Form(
+        "Answer with a JSON array of objects only, one a row, all with the same keys.",
+        _read_table,
+        _show_frame,
+    ),
+    "table": Form("Answer with a Markdown table only.", _read_table, _show_table),
+    "math": Form("Answer with LaTeX only, between $$ and $$.", math_of, _show_math),
+    "diff": Form("Answer with a unified diff only, in one fenced block.", diff_of, _show_diff),
+}

@@ -1,0 +1,192 @@
+"""Answers that are written in the background, while other cells run."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Generator
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as FutureTimeoutError
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+
+from nbllm.core.types import FinishReason, GenerationResult
+from nbllm.notebook.asking.asking import Asking
+from nbllm.notebook.asking.stop_button import StopButton
+from nbllm.notebook.loop import LoopJob, interruptible
+from nbllm.notebook.views.bundles import note
+from nbllm.notebook.views.display import TICK_SECONDS, open_background_view
+from nbllm.notebook.views.markdown_view import BackgroundView
+
+if TYPE_CHECKING:
+    from nbllm.notebook.asking.pipeline import Question
+    from nbllm.notebook.session import NotebookSession
+
+__all__ = ["Job", "JobState", "begin_job"]
+
+JobState: TypeAlias = Literal["loading", "waiting", "writing", "done", "stopped", "failed"]
+
+JOBS_KEPT = 100
+"""So many stay listed; of those that have ended the oldest go first."""
+
+
+def begin_job(session: NotebookSession, question: Question) -> Job:
+    """Ask in the background, and show the answer in the cell that runs now."""
+    job = Job(max(session.jobs, default=0) + 1, session, question)
+    session.jobs[job.number] = job
+    ended = [number for number, known in session.jobs.items() if known.done]
+    for number in ended[: max(len(session.jobs) - JOBS_KEPT, 0)]:
+        del session.jobs[number]
+    return job
+
+
+class Job:
+    """One answer in the background; ``await job`` or ``job.result()`` gives it.
+
+    Any thread may use it, and any event loop may await it.
+    """
+
+    def __init__(self, number: int, session: NotebookSession, question: Question) -> None:
+        self.number, self.question = number, question
+        self._session = session
+        self._cell = session.shell.execution_count
+        self._view = open_background_view(session.shell)
+        self._asking = Asking(session, question, self._view)
+        self._future: Future[GenerationResult] = Future()
+        self._showing = threading.Lock()  # the loop's thread and a cell's may both show it
+        self._began, self._ended = time.monotonic(), 0.0
+        self._button = StopButton(session, self.stop)
+        self._open()
+        self._work: LoopJob[None] = session.loop.submit(self._run())
+
+    @property
+    def model(self) -> str:
+        """The name of the model that answers; "" as long as it is not known."""
+        return self._asking.model
+
+    @property
+    def done(self) -> bool:
+        """Whether it has ended, in whatever way."""
+        return self._future.done()
+
+    @property
+    def state(self) -> JobState:
+        """How far it is."""
+        if not self._future.done():
+            return self._asking.stage
+        if self._future.exception() is not None:
+            return "failed"
+        stopped = self._future.result().finish_reason is FinishReason.CANCELLED
+        return "stopped" if stopped else "done"
+
+    @property
+    def text(self) -> str:
+        """The text so far."""
+        return self._asking.answer.text
+
+    @property
+    def tokens(self) -> int:
+        """The tokens so far; 0 where the model does not count them while it writes."""
+        return self._asking.answer.tokens
+
+    @property
+    def seconds(self) -> float:
+        """How long it has run, or ran."""
+        return (self._ended or time.monotonic()) - self._began
+
+    def result(self, timeout: float | None = None) -> GenerationResult:
+        """The answer, once it is there; the partial one of a job that was stopped.
+
+        Raises what the job failed with, and ``TimeoutError`` after ``timeout`` seconds. An
+        interrupt ends the wait; the job goes on.
+        """
+        with interruptible():
+            try:
+                return self._future.result(timeout)
+            except FutureTimeoutError:  # a type of its own before Python 3.11
+                if self._future.done():
+                    raise
+                raise TimeoutError(f"job {self.number} still runs after {timeout} s") from None
+
+    def __await__(self) -> Generator[Any, None, GenerationResult]:
+        return asyncio.shield(asyncio.wrap_future(self._future)).__await__()
+
+    def stop(self) -> None:
+        """Stop it and keep what has come, from any thread; after its end this is harmless."""
+        self._work.stop()
+
+    def show(self) -> None:
+        """Show its answer in the cell that runs now too, where it goes on."""
+        with self._showing:
+            if isinstance(self._view, BackgroundView):
+                self._view.republish()
+            elif self.done:
+                self._session.open_view("llm_jobs").finish(self._asking.ending)
+
+    def wait(self) -> GenerationResult:
+        """Show it, and return or raise what ``result`` does."""
+        was_done = self.done
+        self.show()
+        try:
+            return self.result()
+        finally:
+            if self.done and not was_done:
+                self._show_end()
+
+    def _show_end(self) -> None:
+        if isinstance(self._view, BackgroundView):
+            # Who follows this cell alone, as nbclient does, has missed updates of the loop's.
+            self._view.republish(update=True)
+        else:
+            self.show()
+
+    def __repr__(self) -> str:
+        model = f", {self.model}" if self.model else ""
+        return f"<Job {self.number}{model}: {self.state}, {self.seconds:.1f} s>"
+
+    def _ipython_display_(self) -> None:
+        """As the value of a cell it shows its answer; where it began, that is there already."""
+        if self._session.shell.execution_count != self._cell:
+            self.show()
+
+    def _open(self) -> None:
+        """Put all places that it will fill: later ones could land in another cell."""
+        self._view.note(f"Job {self.number} has begun.")
+        bundle = self._button.bundle() if self._button.is_wanted else note("")
+        self._view.control(bundle)
+
+    # ------------------------------------------------------------ on the loop
+
+    async def _run(self) -> None:
+        looks = asyncio.create_task(self._look())
+        outcome: GenerationResult | Exception
+        try:
+            outcome = await self._asking.work()
+        except asyncio.CancelledError:
+            outcome = self._asking.answer.partial_result(FinishReason.CANCELLED, "stopped")
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is raised where one waits
+            outcome = error
+        looks.cancel()
+        self._end(outcome)
+
+    async def _look(self) -> None:
+        while True:
+            await asyncio.sleep(TICK_SECONDS)
+            with self._showing:
+                self._asking.look()
+
+    def _end(self, outcome: GenerationResult | Exception) -> None:
+        self._ended = time.monotonic()
+        try:
+            with self._showing:
+                if isinstance(outcome, Exception):
+                    self._asking.fail(outcome, f"{type(outcome).__name__}: {outcome}")
+                else:
+                    self._asking.finish(outcome)
+        except Exception as error:  # noqa: BLE001 - a step after the answer failed
+            outcome = error
+        self._button.close()
+        if isinstance(outcome, Exception):
+            self._future.set_exception(outcome)
+        else:
+            self._future.set_result(outcome)

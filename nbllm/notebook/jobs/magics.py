@@ -1,0 +1,62 @@
+"""``%llm_jobs``: the answers in the background."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from IPython.core.error import UsageError
+from IPython.core.magic import line_magic, magics_class, no_var_expand
+
+from nbllm.notebook.arguments import parse
+from nbllm.notebook.failures import Stopped, brief_errors
+from nbllm.notebook.flags import JOBS, parser_of, with_help
+from nbllm.notebook.session import SessionMagics
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from nbllm.notebook.jobs.jobs import Job
+
+__all__ = ["JobMagics"]
+
+
+@magics_class
+class JobMagics(SessionMagics):
+    """The magic for what ``%%llm --bg`` began."""
+
+    @no_var_expand
+    @with_help(JOBS)
+    @line_magic
+    def llm_jobs(self, line: str) -> pd.DataFrame | None:
+        """List the answers in the background as a DataFrame, wait for them, or stop them.
+
+        An interrupt while waiting ends the wait; the job goes on.
+        """
+        args = parse(parser_of(self, "llm_jobs"), line)
+        if args.action == "wait":
+            with brief_errors():
+                for job in self._chosen(args.number):
+                    self._wait(job)
+            return None
+        if args.action == "stop":
+            for job in self._chosen(args.number):
+                job.stop()
+        from nbllm.notebook.jobs.table import jobs_table
+
+        return jobs_table(self.session.jobs.values())
+
+    def _chosen(self, number: int | None) -> list[Job]:
+        jobs = self.session.jobs
+        if number is None:
+            return [job for job in jobs.values() if not job.done]
+        if number not in jobs:
+            known = ", ".join(map(str, jobs)) or "none; %%llm --bg begins one"
+            raise UsageError(f"there is no job {number}; there are: {known}")
+        return [jobs[number]]
+
+    def _wait(self, job: Job) -> None:
+        try:
+            job.wait()
+        except KeyboardInterrupt:
+            stop = f"%{self.session.magic_name('llm_jobs')} stop {job.number}"
+            raise Stopped(f"Job {job.number} goes on; {stop} ends it.") from None

@@ -1,0 +1,1 @@
+"""``%llm_load`` and its kin: models and devices."""

@@ -1,0 +1,105 @@
+"""``%llm_bench``: how fast a model is on this machine, and with how many threads."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from IPython.core.error import UsageError
+from IPython.core.magic import line_magic, magics_class, no_var_expand
+from IPython.display import display
+
+from nbllm.notebook.arguments import parse
+from nbllm.notebook.failures import Stopped, brief_errors
+from nbllm.notebook.flags import BENCH, parser_of, with_help
+from nbllm.notebook.session import SessionMagics
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from nbllm.core.measurements import Benchmark, Measurement
+    from nbllm.core.types import ModelInfo
+    from nbllm.notebook.views.display import View
+
+__all__ = ["BenchMagics"]
+
+_BAR_CELLS = 24
+
+
+@magics_class
+class BenchMagics(SessionMagics):
+    """The magic that measures."""
+
+    @no_var_expand
+    @with_help(BENCH)
+    @line_magic
+    def llm_bench(self, line: str) -> pd.DataFrame:
+        """Measure a local model, and have later loads use the fastest settings.
+
+        Reading and writing are measured over numbers of threads, of tokens read at a time and of
+        answers at a time, in a process of its own. An interrupt stops it and keeps nothing.
+        Returns the speeds as a DataFrame.
+        """
+        args = parse(parser_of(self, "llm_bench"), line)
+        with brief_errors():
+            info = self._model(args.name)
+            view = self.session.open_view("llm_bench")
+            measured = self._measure(info, view, quick=args.quick)
+        from nbllm.notebook.models.bench_table import bench_figure, bench_table
+
+        if args.plot:
+            display(bench_figure(info.name, measured))  # type: ignore[no-untyped-call]
+        return bench_table(measured)
+
+    def _model(self, name: str | None) -> ModelInfo:
+        manager = self.session.manager
+        info = manager.find_model(name) if name else manager.bundled_model()
+        if not info.local:
+            raise UsageError(f"{info.name} is not on this machine; name a local model")
+        return info
+
+    def _measure(self, info: ModelInfo, view: View, *, quick: bool) -> tuple[Measurement, ...]:
+        from nbllm.core.openers import measure_model
+        from nbllm.core.resource_detector import ResourceDetector
+
+        fraction, began = 0.0, time.monotonic()
+
+        def report(now: float) -> None:
+            nonlocal fraction
+            fraction = now
+
+        def look() -> None:
+            view.note(_bar(info.name, fraction, time.monotonic() - began))
+
+        work = measure_model(info, ResourceDetector().detect(), quick=quick, progress=report)
+        try:
+            found = self.session.loop.run(work, on_tick=look)
+        except KeyboardInterrupt:
+            view.drop_note("")
+            raise Stopped(f"Measuring {info.name} was stopped; nothing was kept.") from None
+        view.keep(_outcome(info.name, found))
+        return found.measured
+
+
+def _outcome(model: str, found: Benchmark) -> str:
+    threads = found.threads
+    told = f"{model}: fastest with {_threads(threads.decode)} for writing and " + (
+        f"{_threads(threads.batch)} for reading."
+    )
+    if found.kept:
+        return f"{told} Later loads on this machine use them."
+    return (
+        f"{told} Other processes kept {found.other_cores:.1f} cores busy meanwhile, so this is "
+        "not kept; measure again when the machine is quiet."
+    )
+
+
+def _threads(count: int) -> str:
+    return f"{count} thread{'s' * (count != 1)}"
+
+
+def _bar(model: str, fraction: float, seconds: float) -> str:
+    done = round(fraction * _BAR_CELLS)
+    bar = "█" * done + "░" * (_BAR_CELLS - done)
+    left = f", {seconds / fraction - seconds:.0f} s left" if fraction > 0.1 else ""
+    return f"Measuring {model} {bar} {fraction:.0%}{left}"

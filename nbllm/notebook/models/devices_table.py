@@ -1,0 +1,139 @@
+"""What ``%llm_devices`` shows: processors, memory and GPUs, and what each is good for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from nbllm.core.hardware.resources import CpuInfo, GpuInfo, MemoryInfo, Resources
+from nbllm.core.words import size_words
+from nbllm.notebook.tables import Table, make_table, mib
+
+__all__ = ["devices_table"]
+
+_COLUMNS = {
+    "device": "string",
+    "type": "string",
+    "name": "string",
+    "usable cores": "Float64",
+    "memory (MiB)": "Float64",
+    "free (MiB)": "Float64",
+    "load (%)": "Float64",
+    "temperature (°C)": "Float64",
+    "power (W)": "Float64",
+    "good for": "string",
+    "details": "string",
+}
+
+
+def devices_table(resources: Resources) -> Table:
+    """The processors, the main memory, the GPUs; below it, what is absent and why.
+
+    ``attrs["notes"]`` holds those sentences.
+    """
+    rows = [
+        _cpu_row(resources.cpu),
+        _memory_row(resources.memory),
+        *(
+            _gpu_row(gpu, resources, _use(gpu, place, resources))
+            for place, gpu in enumerate(resources.gpus)
+        ),
+        *(_gpu_row(gpu, resources, "nothing in this process") for gpu in resources.hidden_gpus),
+    ]
+    advice = resources.engine.advice(resources.gpus) if resources.engine else None
+    return make_table(rows, _COLUMNS, notes=(*([advice] if advice else []), *resources.absences))
+
+
+def _cpu_row(cpu: CpuInfo) -> dict[str, Any]:
+    return {
+        "device": "CPU",
+        "type": "processor",
+        "name": cpu.model or cpu.architecture,
+        "usable cores": cpu.usable_cores,
+        "good for": "any model that fits the RAM",
+        "details": _joined(
+            [
+                f"{cpu.sockets} sockets" if cpu.sockets and cpu.sockets > 1 else None,
+                f"{cpu.logical_cores} logical cores",
+                cpu.limit,
+                _newest(cpu.features),
+            ]
+        ),
+    }
+
+
+def _newest(features: Iterable[str]) -> str | None:
+    """The widest instruction sets: the others come with them."""
+    names = set(features)
+    groups = (("amx_int8", "AMX"), ("avx512f", "AVX-512"), ("avx2", "AVX2"), ("avx", "AVX"))
+    arm = (("sme", "SME"), ("sve", "SVE"), ("i8mm", "I8MM"), ("dotprod", "DotProd"))
+    found = [name for feature, name in (*groups, *arm) if feature in names]
+    return " ".join(found[:2]) or None
+
+
+def _memory_row(memory: MemoryInfo) -> dict[str, Any]:
+    swap = memory.swap_total_bytes
+    return {
+        "device": "RAM",
+        "type": "main memory",
+        "memory (MiB)": mib(memory.total_bytes),
+        "free (MiB)": mib(memory.available_bytes),
+        "good for": f"models up to {size_words(memory.available_bytes)}",
+        "details": _joined(
+            [
+                memory.limit
+                and f"{memory.limit}; the machine has {size_words(memory.machine_bytes)}",
+                f"swap: {size_words(memory.swap_free_bytes)} of {size_words(swap)} free"
+                if swap
+                else None,
+            ]
+        ),
+    }
+
+
+def _gpu_row(gpu: GpuInfo, resources: Resources, use: str) -> dict[str, Any]:
+    return {
+        "device": gpu.label,
+        "type": _type(gpu),
+        "name": gpu.name,
+        "memory (MiB)": mib(resources.gpu_total_bytes(gpu)),
+        "free (MiB)": mib(resources.gpu_free_bytes(gpu)),
+        "load (%)": None if gpu.utilization is None else gpu.utilization * 100,
+        "temperature (°C)": gpu.temperature_celsius,
+        "power (W)": gpu.power_watts,
+        "good for": use,
+        "details": _joined(_gpu_details(gpu)),
+    }
+
+
+def _type(gpu: GpuInfo) -> str:
+    if gpu.mig_index is not None:
+        return "MIG instance"
+    return "GPU, unified memory" if gpu.unified_memory else "GPU"
+
+
+def _use(gpu: GpuInfo, place: int, resources: Resources) -> str:
+    """llama.cpp numbers the GPUs that it can use in the same order."""
+    if resources.engine is not None and place >= len(resources.engine.names):
+        return "nothing with this llama.cpp"
+    free = resources.gpu_free_bytes(gpu)
+    return "models" if free is None else f"models up to {size_words(free)}"
+
+
+def _gpu_details(gpu: GpuInfo) -> Iterable[str | None]:
+    capability = gpu.compute_capability
+    yield gpu.hidden
+    yield gpu.note
+    if gpu.gtt_total_bytes is not None:
+        yield f"{size_words(gpu.gtt_total_bytes)} of main memory lent (GTT)"
+    yield f"compute capability {capability[0]}.{capability[1]}" if capability else None
+    yield gpu.architecture
+    yield f"driver {gpu.driver_version}" if gpu.driver_version else None
+    yield f"at most {gpu.power_limit_watts:.0f} W" if gpu.power_limit_watts else None
+    if gpu.processes:
+        count = len(gpu.processes)
+        yield f"{count} processes on it" if count > 1 else f"process {gpu.processes[0].pid} on it"
+
+
+def _joined(parts: Iterable[str | None]) -> str | None:
+    return "; ".join(filter(None, parts)) or None

@@ -1,0 +1,44 @@
+"""``%llm_fit``: on which devices a model fits, with which context."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from IPython.core.error import UsageError
+from IPython.core.magic import line_magic, magics_class, no_var_expand
+
+from nbllm.notebook.arguments import parse
+from nbllm.notebook.failures import brief_errors
+from nbllm.notebook.flags import FIT, parser_of, with_help
+from nbllm.notebook.session import SessionMagics
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["FitMagics"]
+
+
+@magics_class
+class FitMagics(SessionMagics):
+    """The magic that tells what fits."""
+
+    @no_var_expand
+    @with_help(FIT)
+    @line_magic
+    def llm_fit(self, line: str) -> pd.DataFrame:
+        """Every sensible way to load a local model, with its memory and whether it fits.
+
+        Nothing is loaded: devices, lengths of the context and types of keys and values are
+        tried on paper, from the header of the file, against what is free now.
+        """
+        args = parse(parser_of(self, "llm_fit"), line)
+        with brief_errors():
+            from nbllm.core.openers import fit_model
+            from nbllm.core.resource_detector import ResourceDetector
+            from nbllm.notebook.models.fit_table import fit_table
+
+            manager = self.session.manager
+            info = manager.find_model(args.name) if args.name else manager.bundled_model()
+            if not info.local:
+                raise UsageError(f"{info.name} is not on this machine; name a local model")
+            return fit_table(fit_model(info, ResourceDetector().detect()))

@@ -1,0 +1,77 @@
+"""What is typed becomes what is sent: variables, files and the last error in place of braces."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from nbllm.core.types import GenerationResult, Message
+from nbllm.notebook.prompts.interpolation import Interpolated, Left, Replaced, interpolate
+from nbllm.notebook.prompts.tracebacks import error_report
+from nbllm.notebook.prompts.values import read_file, rendered
+
+if TYPE_CHECKING:
+    from nbllm.notebook.asking.pipeline import Question
+    from nbllm.notebook.session import NotebookSession
+
+__all__ = ["prepare_variables"]
+
+_ERROR = "Err"
+_HISTORY = {"In", "Out", "_", "__", "___", "_i", "_ii", "_iii"}
+_NUMBERED = re.compile(r"_i?\d+")
+_TOLD = 3
+
+
+def prepare_variables(session: NotebookSession, question: Question) -> Question:
+    """Put variables and files into prompt and system prompt, unless ``--raw`` is given."""
+    if question.args.raw:
+        return question
+    told = [_with_values(session, message) for message in question.messages]
+    messages = tuple(
+        Message(message.role, each.content)
+        for message, each in zip(question.messages, told, strict=True)
+    )
+    replaced = tuple(one for each in told for one in each.replaced)
+    left = tuple(one for each in told for one in each.left)
+    remark = _words(replaced, left)
+
+    def tell(_: GenerationResult) -> str:
+        return remark
+
+    remarks = (*question.remarks, tell) if remark else question.remarks
+    return replace(question, messages=messages, replaced=replaced, left=left, remarks=remarks)
+
+
+def _with_values(session: NotebookSession, message: Message) -> Interpolated:
+    variables = _variables(session, message.text)
+    return interpolate(message.text, variables, render=rendered, read=read_file)
+
+
+def _variables(session: NotebookSession, text: str) -> Mapping[str, Any]:
+    """The user's variables, without those that IPython puts beside them, but with its history."""
+    shell = session.shell
+    hidden: Mapping[str, Any] = shell.user_ns_hidden
+    variables = {
+        name: value
+        for name, value in shell.user_ns.items()
+        if name not in hidden
+        or hidden[name] is not value
+        or name in _HISTORY
+        or _NUMBERED.fullmatch(name)
+    }
+    if f"{{{_ERROR}" in text and _ERROR not in variables:
+        error = session.last_error
+        if error is not None:
+            variables[_ERROR] = error_report(error, session.shell.user_ns)
+    return variables
+
+
+def _words(replaced: tuple[Replaced, ...], left: tuple[Left, ...]) -> str:
+    """For the status line: what was put in, and what could not be."""
+    sources = [each.source for each in replaced]
+    more = f" and {len(sources) - _TOLD} more" if len(sources) > _TOLD else ""
+    with_words = [f"with {', '.join(sources[:_TOLD])}{more}"] if sources else []
+    left_words = [f"{each.source} left as it is: {each.reason}" for each in left[:_TOLD]]
+    return " · ".join([*with_words, *left_words])

@@ -1,0 +1,101 @@
+"""``--show-prompt``: what would be sent, without sending it."""
+
+from __future__ import annotations
+
+import html
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from nbllm.core.errors import ModelNotFoundError, NbllmError
+from nbllm.core.types import ImagePart, Message, TokenCount
+from nbllm.notebook.chat.steps import whole_conversation
+from nbllm.notebook.prompts.interpolation import Left, Replaced
+from nbllm.notebook.views.bundles import note_html
+
+if TYPE_CHECKING:
+    from nbllm.notebook.asking.pipeline import Question
+    from nbllm.notebook.session import NotebookSession
+
+__all__ = ["ShownPrompt", "shown_prompt"]
+
+_PRE = "white-space: pre-wrap; margin: 0.2em 0 0.8em 1.2em; background: transparent"
+_ROLE = "color: var(--jp-ui-font-color2, GrayText); font-weight: bold"
+
+
+@dataclass(frozen=True, slots=True)
+class ShownPrompt:
+    """The messages that would be sent, what was put into them, and how long they are.
+
+    ``tokens`` is None where the model that would be asked is not loaded.
+    """
+
+    messages: tuple[Message, ...]
+    model: str | None
+    tokens: TokenCount | None
+    context_length: int | None = None
+    replaced: tuple[Replaced, ...] = ()
+    left: tuple[Left, ...] = ()
+
+    @property
+    def notes(self) -> list[str]:
+        """The lines below the messages."""
+        return [
+            *(f"{each.source} became {_size(each)}" for each in self.replaced),
+            *(f"{each.source} stays as it is: {each.reason}" for each in self.left),
+            self._count(),
+        ]
+
+    def _count(self) -> str:
+        characters = sum(len(message.text) for message in self.messages)
+        if self.tokens is None:
+            return (
+                f"Not sent. {characters:,} characters; tokens are counted once the model is loaded"
+            )
+        of = f" of {self.context_length:,}" if self.context_length else ""
+        return f"Not sent. {characters:,} characters, {self.tokens}{of} tokens, for {self.model}"
+
+    def __repr__(self) -> str:
+        told = [f"{message.role}:\n{_content(message)}" for message in self.messages]
+        return "\n\n".join([*told, "\n".join(self.notes)])
+
+    def _repr_html_(self) -> str:
+        # Text is escaped and set in <pre>, where no front end reads Markdown or formulas.
+        told = (
+            f'<div style="{_ROLE}">{message.role}</div>'
+            f'<pre style="{_PRE}">{html.escape(_content(message))}</pre>'
+            for message in self.messages
+        )
+        return "".join([*told, *map(note_html, self.notes)])
+
+
+def shown_prompt(session: NotebookSession, question: Question) -> ShownPrompt:
+    """The prompt of a prepared question. Loads nothing."""
+    messages = question.messages
+    if question.chat is not None:
+        messages = whole_conversation(session, question).messages(messages[-1])
+    told = {"replaced": question.replaced, "left": question.left}
+    try:
+        model = session.manager.get_model(question.model)
+    except ModelNotFoundError:
+        return ShownPrompt(messages, question.model, None, None, **told)  # type: ignore[arg-type]
+    try:
+        tokens = session.loop.run(model.count_tokens(messages))
+    except NbllmError:  # a vendor that cannot be reached, or images that cannot be counted
+        tokens = None
+    limit = model.info.context_length
+    return ShownPrompt(messages, model.name, tokens, limit, **told)  # type: ignore[arg-type]
+
+
+def _content(message: Message) -> str:
+    return "".join(
+        f"[image: {part.url or f'{part.media_type}, {len(part.data or bytes()):,} bytes'}]"
+        if isinstance(part, ImagePart)
+        else getattr(part, "text", str(part))
+        for part in message.parts
+    )
+
+
+def _size(replaced: Replaced) -> str:
+    if replaced.bytes is not None:
+        return f"an image of {replaced.bytes:,} bytes"
+    return f"{replaced.characters:,} character{'s' * (replaced.characters != 1)}"

@@ -1,0 +1,75 @@
+"""``%llm_config``: show, set, save and load how the magics behave."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from IPython.core.magic import line_magic, magics_class, no_var_expand
+
+from nbllm.notebook.arguments import parse
+from nbllm.notebook.failures import brief_errors
+from nbllm.notebook.flags import Help, flag, parser_of, with_help
+from nbllm.notebook.session import SessionMagics
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["ConfigMagics"]
+
+CONFIG = Help(
+    """
+    %llm_config                                   every setting, as a DataFrame
+    %llm_config model=phi temperature=0.2         for this kernel
+    %llm_config system="Answer in French." show_status=False
+    %llm_config temperature=                      back to its default
+    %llm_config --save nbllm.json                 what differs from the defaults
+    %llm_config --load nbllm.json
+    %llm_config magic_prefix=nbllm                %%nbllm, where another extension has %%llm
+""",
+    (
+        flag(
+            "settings",
+            nargs="*",
+            metavar="NAME=VALUE",
+            help="Settings, and generation options by their names. An empty value is the default.",
+        ),
+        flag("--load", metavar="FILE", help="Read settings from a JSON file, before all else."),
+        flag("--save", metavar="FILE", help="Write them to a JSON file, after all else."),
+        flag("--reset", action="store_true", help="Set everything to its default first."),
+    ),
+)
+
+
+@magics_class
+class ConfigMagics(SessionMagics):
+    """The magic for the settings."""
+
+    @no_var_expand
+    @with_help(CONFIG)
+    @line_magic
+    def llm_config(self, line: str) -> pd.DataFrame | None:
+        """Show the settings of this kernel as a DataFrame, or change, save and load them.
+
+        ``%config NbLLM`` and ``c.NbLLM.…`` in ``ipython_config.py`` know them too. A file is read
+        only when it is asked for, so that the defaults of a notebook can lie beside it.
+        """
+        args = parse(parser_of(self, "llm_config"), line)
+        from nbllm.notebook.settings import values as values
+
+        settings = self.session.settings
+        with brief_errors():
+            wanted = [values.parse_setting(word) for word in args.settings]
+            if args.reset:
+                values.reset(settings)
+            if args.load:
+                values.load(settings, Path(args.load).expanduser())
+            for name, value in wanted:
+                values.change(settings, name, value)
+            if args.save:
+                values.save(settings, Path(args.save).expanduser())
+        if line.strip():
+            return None
+        from nbllm.notebook.settings.table import settings_table
+
+        return settings_table(settings)

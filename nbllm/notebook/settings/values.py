@@ -1,0 +1,92 @@
+"""Settings as names and values: typed by a person, written to a file, read from one."""
+
+from __future__ import annotations
+
+import ast
+import json
+from pathlib import Path
+from typing import Any
+
+from traitlets import TraitError
+
+from nbllm.core.errors import ConfigError
+from nbllm.core.suggest import did_you_mean
+from nbllm.core.types import GenerationOptions
+from nbllm.notebook.settings.settings import NbLLM
+
+__all__ = ["change", "changed", "load", "parse_setting", "reset", "save"]
+
+_OPTIONS = frozenset(GenerationOptions.__dataclass_fields__)
+
+
+def parse_setting(word: str) -> tuple[str, Any]:
+    """Name and value of "name=value"; no value is None, the default.
+
+    A value is a Python literal, else a text. Raises ``ConfigError``.
+    """
+    name, has_value, text = word.partition("=")
+    if not has_value:
+        raise ConfigError(f"{word!r} sets nothing; write {name}=VALUE")
+    try:
+        return name, ast.literal_eval(text) if text else None
+    except (ValueError, SyntaxError):
+        return name, text
+
+
+def change(settings: NbLLM, name: str, value: Any) -> None:
+    """Set one setting or generation option; None is its default. Raises ``ConfigError``."""
+    known = settings.trait_names(config=True)
+    try:
+        if name in _OPTIONS:
+            options = {**settings.options, name: value}
+            settings.options = {key: each for key, each in options.items() if each is not None}
+        elif name not in known:
+            hint = did_you_mean(name, [*known, *_OPTIONS])
+            raise ConfigError(f"there is no setting {name!r}.{hint}", key=name)
+        else:
+            setattr(settings, name, _default(settings, name) if value is None else value)
+    except TraitError as error:
+        raise ConfigError(str(error), key=name) from None
+
+
+def reset(settings: NbLLM) -> None:
+    """Set everything to its default."""
+    for name in changed(settings):
+        change(settings, name, None)
+
+
+def changed(settings: NbLLM) -> dict[str, Any]:
+    """The settings that differ from their defaults."""
+    values = {name: getattr(settings, name) for name in settings.trait_names(config=True)}
+    return {name: value for name, value in values.items() if value != _default(settings, name)}
+
+
+def save(settings: NbLLM, path: Path) -> None:
+    """Write what differs from the defaults to a JSON file. Raises ``ConfigError``."""
+    try:
+        path.write_text(json.dumps(changed(settings), indent=2) + "\n", encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(f"cannot be written: {error.strerror}", file=path) from None
+
+
+def load(settings: NbLLM, path: Path) -> None:
+    """Set what a JSON file says. Raises ``ConfigError`` that names the file and the key."""
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"cannot be read: {error}", file=path) from None
+    if not isinstance(values, dict):
+        raise ConfigError("this is not a JSON object of settings", file=path)
+    before = changed(settings)
+    try:
+        for name, value in values.items():
+            change(settings, name, value)
+    except ConfigError as error:
+        reset(settings)
+        for name, value in before.items():
+            change(settings, name, value)
+        raise ConfigError(str(error), file=path) from None
+
+
+def _default(settings: NbLLM, name: str) -> Any:
+    return settings.trait_defaults(name)

@@ -1,0 +1,1 @@
+"""``%llm_stats`` and ``%llm_plot``."""

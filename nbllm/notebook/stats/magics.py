@@ -1,0 +1,71 @@
+"""``%llm_stats`` and ``%llm_plot``: what was generated, as a table and as figures."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from IPython.core.error import UsageError
+from IPython.core.magic import line_magic, magics_class, no_var_expand
+
+from nbllm.notebook.arguments import parse
+from nbllm.notebook.flags import PLOT, STATS, parser_of, with_help
+from nbllm.notebook.session import SessionMagics
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from nbllm.notebook.stats.figure import LlmFigure
+
+__all__ = ["StatsMagics"]
+
+
+@magics_class
+class StatsMagics(SessionMagics):
+    """The magics that look back."""
+
+    @no_var_expand
+    @with_help(STATS)
+    @line_magic
+    def llm_stats(self, line: str) -> pd.DataFrame:
+        """Every generation with its tokens, times, speed and cost, as a DataFrame."""
+        args = parse(parser_of(self, "llm_stats"), line)
+        from nbllm.notebook.stats.table import (
+            SAVE_SUFFIXES,
+            save_stats,
+            stats_summary,
+            stats_table,
+        )
+
+        path = Path(args.save).expanduser() if args.save else None
+        if path is not None and path.suffix not in SAVE_SUFFIXES:
+            raise UsageError(f"--save {args.save}: the name must end in .csv or .json")
+        history = self.session.manager.history
+        notes = [f"Saved to {path}."] if path else []
+        table = (stats_summary if args.summary else stats_table)(history.records(), notes)
+        if path is not None:
+            save_stats(table, path)
+        if args.clear:
+            history.clear()
+        return table
+
+    @no_var_expand
+    @with_help(PLOT)
+    @line_magic
+    def llm_plot(self, line: str) -> LlmFigure:
+        """Figures of what was generated: speed over time and as distribution, waits, memory."""
+        args = parse(parser_of(self, "llm_plot"), line)
+        from nbllm.core.resource_detector import ResourceDetector
+        from nbllm.notebook.stats.plots import plot
+
+        manager = self.session.manager
+        figure = plot(
+            args.what,
+            manager.history.records(),
+            ResourceDetector().detect(),
+            manager.list_loaded_models(),
+            theme=args.theme,
+        )
+        if args.save:
+            figure.savefig(Path(args.save).expanduser())
+        return figure

@@ -1,0 +1,208 @@
+"""The figures of ``%llm_plot``: each a function that draws records into axes."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from statistics import median
+
+from matplotlib.axes import Axes
+from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
+
+from nbllm.core.hardware.resources import Resources
+from nbllm.core.history import GenerationRecord
+from nbllm.core.types import ModelInfo
+from nbllm.notebook.stats.figure import LINE_STYLES, THEMES, LlmFigure, Theme
+from nbllm.notebook.stats.throughput import throughput_by_device
+
+__all__ = ["PLOTS", "plot"]
+
+_GIB = 2**30
+_NO_RECORDS = "Nothing was generated yet.\nAsk a model with %%llm, then plot again."
+_NO_SPEEDS = "No answer was long enough to tell its speed.\nAsk for some with at least two tokens."
+_MAX_NAME = 28
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """What there is to draw."""
+
+    records: Sequence[GenerationRecord]
+    resources: Resources
+    loaded: Sequence[ModelInfo]
+
+
+Draw = Callable[[LlmFigure, Axes, Source], None]
+
+
+def plot(
+    what: str,
+    records: Sequence[GenerationRecord],
+    resources: Resources,
+    loaded: Sequence[ModelInfo],
+    *,
+    theme: Theme = "auto",
+) -> LlmFigure:
+    """One of ``PLOTS``, or all of them in one figure where ``what`` is "all"."""
+    source, palette = Source(records, resources, loaded), THEMES[theme]
+    if what != "all":
+        figure = LlmFigure(8.0, 3.8, palette)
+        PLOTS[what](figure, figure.subplots(), source)
+        return figure
+    figure = LlmFigure(9.6, 6.6, palette)
+    for axes, draw in zip(figure.subplots(2, 2).flat, PLOTS.values(), strict=True):
+        draw(figure, axes, source)
+    return figure
+
+
+def draw_throughput(figure: LlmFigure, axes: Axes, source: Source) -> None:
+    """Tokens/s of each device over time; what ran at the same time is added up."""
+    figure.style(axes, "Throughput over time", x="time of day", y="tokens/s")
+    if not any(sum(each.token_counts) for each in source.records):
+        figure.say(axes, _NO_RECORDS)
+        return
+    series = throughput_by_device(source.records)
+    zone = source.records[-1].started.tzinfo
+    count = len(next(iter(series.rates.values())))
+    times = [
+        datetime.fromtimestamp(series.began + (i + 0.5) * series.step_seconds, zone)
+        for i in range(count)
+    ]
+    for number, (device, rates) in enumerate(sorted(series.rates.items())):
+        colour = figure.palette.of(number)
+        style = LINE_STYLES[number % len(LINE_STYLES)]
+        axes.plot(times, rates, color=colour, linestyle=style, linewidth=1.8, label=device)  # type: ignore[arg-type]
+        axes.fill_between(times, rates, color=colour, alpha=0.12, linewidth=0)  # type: ignore[arg-type]
+    locator = AutoDateLocator(maxticks=7)  # type: ignore[no-untyped-call]
+    axes.xaxis.set_major_locator(locator)
+    formatter = ConciseDateFormatter(locator, tz=zone)  # type: ignore[no-untyped-call]
+    axes.xaxis.set_major_formatter(formatter)
+    axes.xaxis.get_offset_text().set_color(figure.palette.text)
+    axes.set_ylim(bottom=0)
+    figure.legend_of(axes, loc="lower right", bbox_to_anchor=(1.02, 0.98), ncols=3)
+
+
+def draw_distribution(figure: LlmFigure, axes: Axes, source: Source) -> None:
+    """Decoding speed of every generation, for each model and device, with box and median."""
+    figure.style(axes, "Decoding speed", x="tokens/s")
+    speeds = _by_model(source.records, lambda each: each.tokens_per_second)
+    _draw_boxes(figure, axes, speeds, "{:,.0f} tokens/s", empty=_NO_SPEEDS)
+
+
+def draw_first_token(figure: LlmFigure, axes: Axes, source: Source) -> None:
+    """Seconds from request to first token, for each model and device, with box and median."""
+    figure.style(axes, "Time to first token", x="seconds")
+    waits = _by_model(source.records, lambda each: each.timings.first_token_seconds)
+    _draw_boxes(figure, axes, waits, "{:.2f} s", empty=_NO_RECORDS)
+
+
+def draw_memory(figure: LlmFigure, axes: Axes, source: Source) -> None:
+    """GiB of each device: loaded models, what others use, and what is free."""
+    figure.style(axes, "Memory", x="GiB")
+    devices, models = _devices(source.resources), _model_bytes(source.loaded)
+    names = sorted({model for parts in models.values() for model in parts})
+    rows = range(len(devices))
+    left = [0.0] * len(devices)
+
+    def stack(label: str, sizes: list[float], colour: str, alpha: float = 1.0) -> None:
+        axes.barh(rows, sizes, left=left, height=0.55, color=colour, alpha=alpha, label=label)
+        left[:] = [a + b for a, b in zip(left, sizes, strict=True)]
+
+    for number, name in enumerate(names):
+        sizes = [models.get(device, {}).get(name, 0) / _GIB for device, _, _ in devices]
+        stack(_short(name), sizes, figure.palette.of(number))
+    others = [
+        max(0.0, used / _GIB - already) for (_, used, _), already in zip(devices, left, strict=True)
+    ]
+    stack("other use", others, figure.palette.muted, 0.8)
+    free = [
+        max(0.0, total / _GIB - already)
+        for (_, _, total), already in zip(devices, left, strict=True)
+    ]
+    stack("free", free, figure.palette.muted, 0.25)
+    axes.set_yticks(rows, [device for device, _, _ in devices])
+    axes.set_ylim(len(devices) - 0.4, -0.6)
+    axes.grid(visible=False, axis="y")
+    figure.legend_of(axes, loc="upper left", bbox_to_anchor=(-0.02, -0.2), ncols=2)
+
+
+PLOTS: Mapping[str, Draw] = {
+    "throughput": draw_throughput,
+    "distribution": draw_distribution,
+    "first-token": draw_first_token,
+    "memory": draw_memory,
+}
+"""The figures by the words for them."""
+
+
+def _by_model(
+    records: Sequence[GenerationRecord], value: Callable[[GenerationRecord], float | None]
+) -> dict[str, list[float]]:
+    groups: dict[str, list[float]] = defaultdict(list)
+    for record in records:
+        number = value(record)
+        if number is not None:
+            groups[f"{_short(record.model)}\n{record.device}"].append(number)
+    return dict(sorted(groups.items()))
+
+
+def _draw_boxes(
+    figure: LlmFigure, axes: Axes, groups: dict[str, list[float]], words: str, *, empty: str
+) -> None:
+    if not groups:
+        figure.say(axes, empty)
+        return
+    text = figure.palette.text
+    line = {"color": text, "linewidth": 1.0}
+    axes.boxplot(
+        list(groups.values()),
+        orientation="horizontal",
+        widths=0.5,
+        showfliers=False,
+        medianprops={"color": text, "linewidth": 2},
+        boxprops=line,
+        whiskerprops=line,
+        capprops=line,
+    )
+    for number, values in enumerate(groups.values()):
+        heights = [number + 1 + 0.18 * (i % 5 - 2) / 2 for i in range(len(values))]
+        colour = figure.palette.of(number)
+        axes.scatter(values, heights, s=18, color=colour, alpha=0.75, linewidths=0, zorder=3)
+        label = words.format(median(values))
+        place = (max(values), number + 1)
+        axes.annotate(
+            label, place, (8, 0), textcoords="offset points", va="center", color=text, fontsize=9
+        )
+    axes.set_yticks(range(1, len(groups) + 1), list(groups))
+    axes.set_ylim(len(groups) + 0.5, 0.5)
+    axes.set_xlim(0, 1.25 * max(max(values) for values in groups.values()) or 1.0)
+    axes.grid(visible=False, axis="y")
+
+
+def _devices(resources: Resources) -> list[tuple[str, int, int]]:
+    """Name, used and total bytes of each device with memory of its own."""
+    memory = resources.memory
+    gpus = [
+        (gpu.label, gpu.vram_used_bytes or 0, gpu.vram_total_bytes)
+        for gpu in resources.gpus
+        if gpu.vram_total_bytes and not gpu.unified_memory
+    ]
+    return [("CPU", memory.used_bytes, memory.total_bytes), *gpus]
+
+
+def _model_bytes(loaded: Sequence[ModelInfo]) -> dict[str, dict[str, int]]:
+    """Bytes by device and model; as the placement splits them, else all on the first device."""
+    sizes: dict[str, dict[str, int]] = defaultdict(dict)
+    for info in loaded:
+        if info.placement is not None:
+            for device, parts in info.placement.memory.items():
+                sizes[device][info.name] = parts.total
+        elif info.local and info.memory_bytes:
+            sizes[info.device or "CPU"][info.name] = info.memory_bytes
+    return sizes
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= _MAX_NAME else f"{name[: _MAX_NAME - 1]}…"

@@ -1,0 +1,1 @@
+"""How answers appear, in whatever shows them."""

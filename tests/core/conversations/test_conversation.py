@@ -1,0 +1,202 @@
+"""Conversations as values, and as JSON and Markdown."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nbllm.core.conversations.conversation import Conversation, Summary, Turn, check_name
+from nbllm.core.conversations.files import from_json, to_json, to_markdown
+from nbllm.core.errors import ConversationError
+from nbllm.core.types import (
+    FinishReason,
+    GenerationResult,
+    ImagePart,
+    Message,
+    ReasoningPart,
+    TextPart,
+    ToolCall,
+    ToolResult,
+    Usage,
+    VendorPart,
+)
+
+
+def turn(place: str, *, text: str | None = None, answer: str | None = "") -> Turn:
+    question = Message("user", text or f"asked in {place}")
+    if answer is None:
+        return Turn(place=place, question=question)
+    told = Message("assistant", answer or f"answered in {place}")
+    return Turn(place=place, question=question, answer=told, finish_reason=FinishReason.STOP)
+
+
+def conversation(*places: str, **fields: object) -> Conversation:
+    return Conversation(name="c", turns=tuple(map(turn, places)), **fields)
+
+
+def places(chat: Conversation) -> list[str]:
+    return [f"{each.place}{'*' * each.is_stale}" for each in chat.turns]
+
+
+def test_a_new_place_comes_last_and_an_old_one_is_replaced_where_it_is() -> None:
+    chat = conversation("a", "b").put(turn("c"))
+    assert places(chat) == ["a", "b", "c"]
+    again = chat.put(turn("b", text="other"))
+    assert places(again) == ["a", "b", "c*"]
+    assert again.turns[1].question.text == "other"
+    assert places(again.put(turn("c"))) == ["a", "b", "c"]
+
+
+def test_a_turn_can_be_put_behind_another() -> None:
+    chat = conversation("a", "b")
+    assert places(chat.put(turn("a#1"), after="a")) == ["a", "a#1", "b*"]
+    assert places(chat.put(turn("x"), after="unknown")) == ["a", "b", "x"]
+
+
+def test_what_is_sent_is_what_stood_before() -> None:
+    chat = replace(conversation("a", "b", "c"), system="Be brief.")
+    sent = chat.before("b").messages(Message("user", "now"))
+    assert [(message.role, message.text) for message in sent] == [
+        ("system", "Be brief."),
+        ("user", "asked in a"),
+        ("assistant", "answered in a"),
+        ("user", "now"),
+    ]
+    assert chat.before("new") == chat
+
+
+def test_a_turn_without_an_answer_is_not_sent() -> None:
+    chat = conversation("a").put(turn("b", answer=None))
+    assert len(chat.messages(Message("user", "now"))) == 3
+
+
+def test_an_answer_is_recorded_as_it_ended_and_only_where_its_turn_still_is() -> None:
+    partial = GenerationResult(
+        text="half",
+        model="tiny",
+        finish_reason=FinishReason.CANCELLED,
+        usage=Usage(prompt_tokens=3),
+    )
+    asked = turn("b", answer=None)
+    chat = conversation("a").put(asked)
+    told = chat.settled(asked.answered(partial)).turns[1]
+    assert (told.answer.text, told.model, told.is_whole) == ("half", "tiny", False)
+    assert told.usage.prompt_tokens == 3
+    assert chat.until(1).settled(asked.answered(partial)) == chat.until(1)
+    empty = replace(partial, text="", finish_reason=FinishReason.FAILED)
+    assert asked.answered(empty).messages == ()
+
+
+def test_a_summary_stands_for_its_turns_until_one_of_them_changes() -> None:
+    chat = replace(conversation("a", "b", "c"), summary=Summary("short", ("a", "b")))
+    sent = chat.messages(Message("user", "now"))
+    assert sent[0].role == "system"
+    assert "short" in sent[0].text
+    assert [message.text for message in sent[1:]] == ["asked in c", "answered in c", "now"]
+    assert chat.put(turn("c")).summary is not None
+    assert chat.put(turn("d")).summary is not None
+    assert chat.put(turn("a")).summary is None
+    assert chat.until(1).summary is None
+
+
+@pytest.mark.parametrize("name", ["", "-x", "a b", "a/b", "../a", "a" * 101, "x\n"])
+def test_a_name_must_fit_a_files_name(name: str) -> None:
+    with pytest.raises(ConversationError, match="a name is made of"):
+        check_name(name)
+
+
+def test_good_names_pass() -> None:
+    assert [check_name(name) for name in ("a", "Ä-1_b.c", "7")] == ["a", "Ä-1_b.c", "7"]
+
+
+# ------------------------------------------------------------ JSON and Markdown
+
+texts = st.text(alphabet=st.characters(blacklist_categories=["Cs"]))
+parts = st.one_of(
+    st.builds(TextPart, texts),
+    st.builds(ImagePart, st.just("image/png"), st.binary(max_size=40)),
+    st.builds(ImagePart, url=texts),
+    st.builds(ReasoningPart, texts, st.none() | texts),
+    st.builds(ToolCall, texts, texts, texts, st.none() | texts),
+    st.builds(ToolResult, texts, texts, texts, st.booleans()),
+    st.builds(VendorPart, texts, texts),
+)
+messages = st.builds(
+    Message, st.sampled_from(["user", "assistant"]), texts | st.lists(parts, max_size=3).map(tuple)
+)
+turns = st.builds(
+    Turn,
+    place=texts,
+    question=messages,
+    answer=st.none() | messages,
+    model=texts,
+    finish_reason=st.none() | st.sampled_from(FinishReason),
+    usage=st.builds(Usage, prompt_tokens=st.integers(0, 9), cost_usd=st.none() | st.just(0.5)),
+    asked_at=texts,
+    is_stale=st.booleans(),
+)
+conversations = st.builds(
+    Conversation,
+    name=texts,
+    system=st.none() | texts,
+    turns=st.lists(turns, max_size=3).map(tuple),
+    summary=st.none() | st.builds(Summary, texts, st.lists(texts, max_size=2).map(tuple)),
+)
+
+
+@given(conversations)
+def test_json_holds_everything(chat: Conversation) -> None:
+    assert from_json(to_json(chat), "file") == chat
+
+
+@given(conversations)
+def test_any_conversation_can_be_read_as_markdown(chat: Conversation) -> None:
+    assert to_markdown(chat).startswith("# ")
+
+
+def test_half_a_surrogate_pair_does_not_lose_a_conversation() -> None:
+    chat = Conversation(name="c", turns=(turn("a", text="half \ud83d"),))
+    assert from_json(to_json(chat), "file").turns[0].question.text == "half ?"
+
+
+WRITTEN = json.loads(to_json(conversation("a")))
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("{", "no JSON|is not JSON"),
+        ("[]", "no conversation that nbllm exported"),
+        (json.dumps({**WRITTEN, "version": 2}), "version 2, and this nbllm reads 1; update nbllm"),
+        (json.dumps({**WRITTEN, "turns": [{}]}), "damaged: KeyError: 'place'"),
+        (json.dumps({**WRITTEN, "name": 3}), "damaged: TypeError"),
+        (json.dumps({**WRITTEN, "turns": 3}), "damaged: TypeError"),
+    ],
+)
+def test_a_file_that_cannot_be_used_says_why(text: str, problem: str) -> None:
+    with pytest.raises(ConversationError, match=problem) as caught:
+        from_json(text, "some.chat.json")
+    assert "some.chat.json" in str(caught.value)
+
+
+def test_markdown_tells_how_answers_ended_and_defuses_html() -> None:
+    chat = Conversation(
+        name="trip",
+        system="Be brief.",
+        turns=(
+            replace(turn("a", answer="<script>x</script>"), model="tiny"),
+            replace(turn("b"), finish_reason=FinishReason.CANCELLED, is_stale=True),
+            turn("c", answer=None),
+            Turn(place="d", question=Message("user", (TextPart("see"), ImagePart(data=b"123")))),
+        ),
+    )
+    text = to_markdown(chat)
+    assert text.startswith("# trip\n\n**System**\n\nBe brief.\n\n## 1. You\n\nasked in a\n")
+    assert "**Answer** (tiny)\n\n&lt;script>" in text
+    assert "(stopped, answered before an earlier turn was changed)" in text
+    assert "**Answer** (not answered)" in text
+    assert "*[image: image/png, 3 bytes]*" in text

@@ -1,0 +1,347 @@
+"""Where models go, on machines that nobody here owns."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from nbllm.core.errors import DoesNotFitError, InvalidOptionError
+from nbllm.core.fitting.fit_options import fits_of
+from nbllm.core.fitting.machine_room import room_of
+from nbllm.core.fitting.memory_estimate import CPU
+from nbllm.core.fitting.model_shape import LayerShape, ModelShape
+from nbllm.core.fitting.placing import Plan, place, thread_counts
+from nbllm.core.hardware.resources import CpuInfo, EngineDevices, GpuInfo, MemoryInfo, Resources
+from nbllm.core.placement import Placement, ThreadCounts
+from nbllm.core.types import LoadOptions
+
+MIB, GIB = 2**20, 2**30
+
+
+def model(billions: float = 8.0, *, layers: int = 32, bits: float = 4.9) -> ModelShape:
+    """A model like Llama 3 8B, or one with other numbers."""
+    size = int(billions * 1e9 * bits / 8)
+    table = size // 20
+    each = (size - 2 * table) // layers
+    return ModelShape(
+        architecture="llama",
+        kind="model",
+        name="Invented",
+        file_size_bytes=size,
+        context_length=131_072,
+        block_count=layers,
+        embedding_length=4096,
+        feed_forward_length=14_336,
+        head_count=32,
+        head_counts_kv=(8,) * layers,
+        key_length=128,
+        value_length=128,
+        kv_lora_rank=0,
+        sliding_window=0,
+        layers=(LayerShape(key=1024, value=1024, weights=each),) * layers,
+        expert_count=0,
+        expert_used_count=0,
+        vocabulary_size=128_256,
+        parameter_count=int(billions * 1e9),
+        quantization="Q4_K_M",
+        tensor_bytes=2 * table + each * layers,
+        input_bytes=table,
+        output_bytes=table,
+        shares_embeddings=False,
+        chat_template=None,
+        split=None,
+        byte_order="little",
+        tensors=(),
+        metadata={},
+    )
+
+
+def machine(
+    ram_gib: float, *gpus_gib: float, free: float = 1.0, cores: float = 8, **fields: Any
+) -> Resources:
+    cpu = CpuInfo(
+        model="Invented",
+        architecture="x86_64",
+        sockets=1,
+        physical_cores=8,
+        logical_cores=16,
+        usable_cores=cores,
+    )
+    ram = int(ram_gib * GIB)
+    gpus = tuple(
+        GpuInfo(
+            index=index,
+            name="Invented RTX",
+            vendor="nvidia",
+            vram_total_bytes=int(size * GIB),
+            vram_free_bytes=int(size * GIB * free),
+        )
+        for index, size in enumerate(gpus_gib)
+    )
+    memory = MemoryInfo(total_bytes=ram, available_bytes=int(ram * free), machine_bytes=ram)
+    return Resources(cpu=cpu, memory=memory, gpus=gpus, **fields)
+
+
+def placed(resources: Resources, shape: ModelShape | None = None, **wish: Any) -> Placement:
+    return place("m", shape or model(), resources, LoadOptions(**wish))
+
+
+def refused(resources: Resources, **wish: Any) -> DoesNotFitError:
+    with pytest.raises(DoesNotFitError) as caught:
+        placed(resources, **wish)
+    return caught.value
+
+
+# ---------------------------------------------------------------- the order of preference
+
+
+def test_whole_on_the_gpu_with_the_most_room() -> None:
+    placement = placed(machine(32, 12, 24))
+    assert (placement.device, placement.gpus, placement.gpu_layers) == ("GPU 1", (1,), 33)
+    assert (placement.context_length, placement.kv_type) == (8192, "f16")
+    assert placement.tensor_split == ()
+    assert set(placement.memory) == {"CPU", "GPU 1"}
+    assert "fits whole" in placement.reason
+
+
+def test_over_two_gpus_by_what_is_free_on_each() -> None:
+    placement = placed(machine(32, 6, 4))
+    assert (placement.device, placement.gpus) == ("GPU 0 + GPU 1", (0, 1))
+    first, second = placement.tensor_split
+    assert first > second
+    assert placement.memory["GPU 0"].weights > placement.memory["GPU 1"].weights
+
+
+def test_a_shorter_context_before_a_gpu_is_given_up() -> None:
+    placement = placed(machine(32, 6))
+    assert placement.device == "GPU 0"
+    assert 4096 <= placement.context_length < 8192
+    assert "instead of 8,192" in placement.reason
+    assert placement.is_compromise
+    assert not placed(machine(32, 24)).is_compromise
+
+
+def test_partly_on_a_small_gpu() -> None:
+    placement = placed(machine(32, 4))
+    assert placement.device == "GPU 0 + CPU"
+    assert 0 < placement.gpu_layers < 33
+    assert f"{placement.gpu_layers} of 33 layers" in placement.reason
+    assert placement.threads == 8
+    assert placement.is_compromise
+    assert not placed(machine(32, 4), device="CPU").is_compromise
+    assert not placed(machine(32)).is_compromise
+
+
+def test_on_the_cpu_where_there_is_no_gpu_or_a_tiny_one() -> None:
+    for resources in (machine(32), machine(32, 0.6)):
+        placement = placed(resources)
+        assert (placement.device, placement.gpu_layers, placement.gpus) == ("CPU", 0, ())
+        assert placement.reason.startswith("It runs on the CPU")
+
+
+def test_a_build_for_the_cpu_is_told_with_the_line_that_helps() -> None:
+    engine = EngineDevices((), supports_gpu=False, build="llama-cpp-python 0.3.36")
+    placement = placed(machine(32, 24, engine=engine))
+    assert placement.device == "CPU"
+    assert "pip install" in placement.reason
+    assert placement.is_compromise
+    with pytest.raises(InvalidOptionError, match="pip install"):
+        placed(machine(32, 24, engine=engine), device="GPU")
+    with pytest.raises(InvalidOptionError, match="pip install"):
+        placed(machine(32, 24, engine=engine), gpu_layers=8)
+
+
+def test_memory_that_a_gpu_shares_is_counted_once() -> None:
+    gpu = GpuInfo(index=0, name="M3", vendor="apple", unified_memory=True)
+    shared = replace(machine(16), gpus=(gpu,))
+    placement = placed(shared)
+    assert placement.device == "GPU 0"
+    assert placement.total_bytes <= 16 * GIB
+    assert refused(replace(machine(6), gpus=(gpu,)), context_length=8192).needed_bytes > 5 * GIB
+
+
+# ---------------------------------------------------------------- wishes
+
+
+def test_wishes_are_kept() -> None:
+    everything = machine(64, 24, 24)
+    assert placed(everything, device="cpu").device == "CPU"
+    assert placed(everything, device="gpu1").device == "GPU 1"
+    assert placed(everything, device="GPU 0 + GPU 1").device in ("GPU 0", "GPU 0 + GPU 1")
+    assert placed(everything, context_length=32_768).context_length == 32_768
+    assert placed(everything, kv_type="q4_0").kv_type == "q4_0"
+    assert placed(everything, gpu_layers=7).gpu_layers == 7
+    assert placed(everything, gpu_layers=0).device == "CPU"
+    assert placed(everything, gpu_layers=-1).gpu_layers == 33
+    assert placed(everything, parallel=3).parallel == 3
+    assert placed(machine(64), threads=3).threads == 3
+    assert not placed(everything, flash_attention=False).flash_attention
+
+
+def test_what_cannot_be_wished_is_told() -> None:
+    with pytest.raises(InvalidOptionError, match="no GPU 2 to use, only GPU 0"):
+        placed(machine(32, 24), device="GPU 2")
+    with pytest.raises(InvalidOptionError, match="there is no GPU"):
+        placed(machine(32), device="GPU")
+    with pytest.raises(InvalidOptionError, match="there is no GPU"):
+        placed(machine(32), gpu_layers=1)
+
+
+def test_a_refusal_says_what_would_fit() -> None:
+    error = refused(machine(32, 8), device="GPU", context_length=32_768)
+    assert error.needed_bytes > error.available_bytes - 32 * GIB
+    text = str(error)
+    assert "a context of at most" in text
+    assert "without device and gpu_layers it goes on" in text
+    longest = int(text.split("at most ")[1].split(" ")[0].replace(",", ""))
+    assert placed(machine(32, 8), device="GPU", context_length=longest).device == "GPU 0"
+    with pytest.raises(DoesNotFitError):
+        placed(machine(32, 8), device="GPU", context_length=longest + 256)
+
+
+def test_a_refusal_names_an_eight_bit_cache_that_fits() -> None:
+    resources = machine(16, 8)
+    error = refused(resources, device="GPU", context_length=32_768)
+    assert any("--kv q8_0" in remedy for remedy in error.remedies)
+    assert placed(resources, device="GPU", context_length=32_768, kv_type="q8_0").exact is False
+
+
+def test_a_refusal_names_a_smaller_quantization_with_its_size() -> None:
+    with pytest.raises(DoesNotFitError, match=r"such as Q4_K_M, of about 4\.[0-9] GiB"):
+        place("m", model(bits=16), machine(6), LoadOptions(context_length=2048))
+
+
+def test_what_the_worker_may_put_aside_counts() -> None:
+    without, with_it = placed(machine(32)), placed(machine(32), prefix_cache_mib=1024)
+    assert with_it.total_bytes - without.total_bytes == GIB
+    assert with_it.buffer_bytes == without.buffer_bytes
+
+
+# ---------------------------------------------------------------- threads
+
+
+@pytest.mark.parametrize(
+    ("fields", "threads"),
+    [
+        ({"usable_cores": 16.0}, 8),
+        ({"usable_cores": 3.7}, 3),
+        ({"usable_cores": 0.5}, 1),
+        ({"usable_cores": 16.0, "performance_cores": 6}, 6),
+        ({"usable_cores": 8.0, "usable_physical_cores": 4}, 4),
+        ({"usable_cores": 16.0, "physical_cores": None}, 16),
+    ],
+)
+def test_a_thread_for_each_fast_core_that_may_be_used(fields: dict[str, Any], threads: int) -> None:
+    assert thread_counts(replace(machine(8).cpu, **fields)) == ThreadCounts(threads, threads)
+
+
+def test_measured_threads_are_used_and_a_wish_is_stronger() -> None:
+    measured = ThreadCounts(decode=3, batch=5)
+    placement = place("m", model(), machine(32), threads=measured)
+    assert (placement.threads, placement.batch_threads) == (3, 5)
+    placement = place("m", model(), machine(32), LoadOptions(threads=2), threads=measured)
+    assert (placement.threads, placement.batch_threads) == (2, 2)
+    on_gpu = place("m", model(), machine(32, 24), threads=measured)
+    assert (on_gpu.threads, on_gpu.batch_threads) == (2, 2)
+
+
+# ---------------------------------------------------------------- for any machine
+
+SIZES = st.floats(0.3, 96)
+MACHINES = st.builds(
+    lambda ram, gpus, free: machine(ram, *gpus, free=free),
+    SIZES,
+    st.lists(SIZES, max_size=4),
+    st.floats(0.1, 1),
+)
+SHAPES = st.builds(
+    lambda billions, layers, bits: model(billions, layers=layers, bits=bits),
+    st.floats(0.1, 120),
+    st.integers(1, 90),
+    st.sampled_from([4.5, 4.9, 8.5, 16]),
+)
+WISHES = st.builds(
+    LoadOptions,
+    context_length=st.none() | st.integers(512, 200_000),
+    kv_type=st.sampled_from([None, "f16", "q8_0", "q4_0"]),
+    device=st.sampled_from([None, "CPU", "GPU", "GPU 0", "GPU 0 + GPU 1"]),
+    gpu_layers=st.none() | st.integers(-1, 100),
+    parallel=st.none() | st.integers(1, 32),
+)
+
+
+def attempt(shape: ModelShape, resources: Resources, wish: LoadOptions) -> Placement | Exception:
+    try:
+        return place("m", shape, resources, wish)
+    except (DoesNotFitError, InvalidOptionError) as error:
+        return error
+
+
+@settings(deadline=None, max_examples=200)
+@given(SHAPES, MACHINES, WISHES)
+def test_a_placement_fits_and_keeps_the_wish(
+    shape: ModelShape, resources: Resources, wish: LoadOptions
+) -> None:
+    result = attempt(shape, resources, wish)
+    if isinstance(result, DoesNotFitError):
+        assert result.remedies
+        assert result.needed_bytes > 0
+    if not isinstance(result, Placement):
+        return
+    free = {CPU: resources.memory.available_bytes} | {
+        gpu.label: gpu.vram_free_bytes or 0 for gpu in resources.gpus
+    }
+    for device, parts in result.memory.items():
+        assert parts.total < free[device]
+    assert sum(parts.weights for parts in result.memory.values()) >= shape.tensor_bytes
+    assert wish.context_length in (None, result.context_length)
+    assert wish.kv_type in (None, result.kv_type)
+    assert wish.parallel in (None, result.parallel)
+    if wish.device == "CPU" or wish.gpu_layers == 0:
+        assert result.device == "CPU"
+    if wish.device == "GPU 0":
+        assert set(result.device.split(" + ")) <= {"GPU 0", "CPU"}
+    if wish.gpu_layers is not None and wish.gpu_layers > 0 and result.gpu_layers:
+        assert result.gpu_layers == min(wish.gpu_layers, len(shape.layers) + 1)
+    assert result.reason
+
+
+@settings(deadline=None, max_examples=100)
+@given(SHAPES, SIZES, st.floats(1, 4), st.booleans())
+def test_more_memory_never_makes_it_worse(
+    shape: ModelShape, size: float, factor: float, on_gpu: bool
+) -> None:
+    def on(gib: float) -> Placement | Exception:
+        resources = machine(256, gib) if on_gpu else machine(gib)
+        return attempt(shape, resources, LoadOptions())
+
+    small, large = on(size), on(size * factor)
+    if isinstance(small, Placement):
+        assert isinstance(large, Placement)
+        whole = small.gpu_layers == len(shape.layers) + 1
+        assert large.gpu_layers >= small.gpu_layers
+        assert large.context_length >= small.context_length or not whole
+
+
+@settings(deadline=None, max_examples=50)
+@given(SHAPES, MACHINES)
+def test_what_fits_on_paper_is_what_is_placed(shape: ModelShape, resources: Resources) -> None:
+    plan = Plan(name="m", shape=shape, resources=resources, wish=LoadOptions())
+    fit = fits_of(plan, None)
+    assert {option.device for option in fit.options} >= {"CPU"}
+    for option in fit.options[:6]:
+        if option.fits and option.device == CPU:
+            wish = LoadOptions(
+                device="CPU", context_length=option.context_length, kv_type=option.kv_type
+            )
+            assert place("m", shape, resources, wish).memory == option.memory
+
+
+def test_headroom_is_left_on_every_device() -> None:
+    room = room_of(machine(32, 24), None)
+    assert room.free[CPU] <= 31 * GIB
+    assert room.free["GPU 0"] <= 23.5 * GIB

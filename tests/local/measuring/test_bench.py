@@ -1,0 +1,107 @@
+"""Measuring the real model in its own process: what comes out, stopping, failures."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+from pathlib import Path
+
+import psutil
+import pytest
+
+from nbllm import ModelInfo, ModelManager
+from nbllm.core.errors import ModelLoadError
+from nbllm.core.hardware.resources import CpuInfo
+from nbllm.core.measurements import read_threads, store_file
+from nbllm.core.openers import plan_model
+from nbllm.core.resource_detector import ResourceDetector
+from nbllm.local.measuring.bench import BenchPlan, measure_model, plan_of
+
+PLAN = BenchPlan(
+    threads=(1, 2),
+    batches=(8,),
+    sequences=(2,),
+    prompt_tokens=16,
+    answer_tokens=4,
+    rounds=1,
+    seconds=5.0,
+)
+ENDLESS = replace(PLAN, answer_tokens=4096, rounds=1000, seconds=600.0)
+
+
+@pytest.fixture
+def bundled() -> ModelInfo:
+    return ModelManager().bundled_model()
+
+
+async def test_each_case_gets_a_speed_and_loads_go_by_the_fastest(bundled: ModelInfo) -> None:
+    resources, fractions = ResourceDetector().detect(), list[float]()
+    found = await measure_model(bundled, resources, plan=PLAN, progress=fractions.append)
+    cases = {(row.kind, row.threads, row.batch, row.sequences) for row in found.measured}
+    assert {("prefill", 1, 512, 1), ("prefill", 2, 512, 1)} <= cases
+    assert {("decode", 1, 1, 1), ("decode", 2, 1, 1)} <= cases
+    assert {("prefill", 8, 1), ("decode", 2, 2)} <= {(case[0], *case[2:]) for case in cases}
+    assert all(row.tokens_per_second > 0 for row in found.measured)
+    assert fractions == sorted(fractions)
+    assert fractions[-1] == 1.0
+    assert bundled.path is not None
+    kept = read_threads(bundled.path, resources.cpu)
+    assert kept == (found.threads if found.kept else None)
+    if kept is not None:
+        placement = plan_model(bundled, resources)
+        assert placement is not None
+        assert (placement.threads, placement.batch_threads) == kept
+    store_file().unlink(missing_ok=True)
+
+
+async def test_stopping_it_ends_its_process_and_keeps_nothing(bundled: ModelInfo) -> None:
+    begun = asyncio.Event()
+    work = asyncio.create_task(
+        measure_model(
+            bundled,
+            ResourceDetector().detect(),
+            plan=replace(ENDLESS, answer_tokens=4),
+            progress=lambda fraction: begun.set(),
+        )
+    )
+    await asyncio.wait_for(begun.wait(), 60)
+    (child,) = (
+        child
+        for child in psutil.Process().children(recursive=True)
+        if "nbllm.local.measuring.bench_process" in child.cmdline()
+    )
+    work.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await work
+    assert not child.is_running()
+    assert not store_file().exists()
+
+
+async def test_a_file_that_llama_cpp_refuses_is_named(tmp_path: Path, bundled: ModelInfo) -> None:
+    assert bundled.path is not None
+    short = tmp_path / "short.gguf"
+    short.write_bytes(bundled.path.read_bytes()[: 2**23])
+    with pytest.raises(ModelLoadError, match="short"):
+        await measure_model(
+            replace(bundled, name="short", path=short), ResourceDetector().detect(), plan=PLAN
+        )
+
+
+@pytest.mark.parametrize(
+    ("usable", "physical", "threads"),
+    [(1, 1, (1,)), (2, 2, (1, 2)), (1.5, 8, (1,)), (12, 6, (1, 2, 4, 6, 8, 12))],
+)
+def test_counts_of_threads_worth_measuring(
+    usable: float, physical: int, threads: tuple[int, ...]
+) -> None:
+    cpu = CpuInfo(
+        model=None,
+        architecture="x86_64",
+        sockets=1,
+        physical_cores=physical,
+        logical_cores=16,
+        usable_cores=usable,
+    )
+    plan = plan_of(cpu, parallel=8, quick=True)
+    assert plan.threads == threads
+    assert plan.sequences == (2, 4, 8)

@@ -1,0 +1,84 @@
+from __future__ import annotations
+
+import random
+
+from nbllm.local.scheduling.lookup import Lookup, best_length
+
+
+def test_what_followed_the_same_three_tokens_before_is_guessed() -> None:
+    lookup = Lookup()
+    assert list(lookup.guess([1, 2, 3, 4, 5, 6, 9, 2, 3, 4]))[:3] == [5, 6, 9]
+    assert not lookup.guess([1, 2, 3, 4, 5, 6, 9, 2, 3, 4, 7])
+
+
+def test_the_newest_place_counts() -> None:
+    tokens = [1, 2, 3, 4, 0, 1, 2, 3, 5, 0, 1, 2, 3]
+    assert list(Lookup().guess(tokens))[:2] == [5, 0]
+
+
+def test_a_text_that_goes_round_is_guessed_to_go_on_so() -> None:
+    guess = list(Lookup().guess([7, 8, 9, 7, 8, 9, 7, 8, 9]))
+    assert guess == ([7, 8, 9] * 11)[:31]
+
+
+def test_guessing_as_the_text_grows_is_guessing_at_once() -> None:
+    source = random.Random(3)
+    tokens = [source.randrange(4) for _ in range(300)]
+    growing = Lookup()
+    for length in range(len(tokens) + 1):
+        assert list(growing.guess(tokens[:length])) == list(Lookup().guess(tokens[:length]))
+
+
+def test_a_restart_forgets_places_that_were_dropped() -> None:
+    lookup = Lookup()
+    assert lookup.guess([1, 2, 3, 4, 1, 2, 3])
+    lookup.restart()
+    assert not lookup.guess([4, 1, 2, 3])
+
+
+def test_the_rate_follows_what_came_true_checked_or_not() -> None:
+    lookup, text = Lookup(), [1, 2, 3, 4, 5, 6] * 20
+    for length in range(12, 60):
+        lookup.guess(text[:length])
+        lookup.compare(text[length : length + 1])
+    assert lookup.rate > 0.95
+    for _ in range(20):
+        lookup.guess(text[:60])
+        lookup.compare([99])
+    assert lookup.rate < 0.1
+
+
+def test_only_the_first_wrong_guess_counts_against_the_rate() -> None:
+    right, wrong = Lookup(), Lookup()
+    for lookup, written in ((right, [4, 5, 6]), (wrong, [9, 5, 6])):
+        lookup.guess([1, 2, 3, 4, 5, 6, 1, 2, 3])
+        before = lookup.rate
+        lookup.compare(written)
+        assert (lookup.rate > before) == (lookup is right)
+
+
+def flat(rows: int) -> float:
+    """A machine that reads weights longer than it computes: more rows cost nearly nothing."""
+    return 1.0 + 0.02 * rows
+
+
+def steep(rows: int) -> float:
+    """A machine that computes longer: each row costs as much as the first."""
+    return float(rows)
+
+
+def test_guesses_are_checked_only_where_that_saves_time() -> None:
+    assert best_length(0.9, 31, rows=1, seconds=flat) >= 15
+    assert best_length(0.05, 31, rows=1, seconds=flat) <= 1
+    assert best_length(0.9, 31, rows=1, seconds=steep) == 0
+    assert best_length(1.0, 31, rows=1, seconds=flat) == 31
+    assert best_length(1.0, 6, rows=1, seconds=flat) == 5
+    assert best_length(0.9, 31, rows=1, seconds=lambda rows: None) == 0
+
+
+def test_fewer_guesses_are_checked_beside_many_answers() -> None:
+    def rising(rows: int) -> float:
+        return max(1.0, rows / 8)
+
+    alone = best_length(0.8, 31, rows=1, seconds=rising)
+    assert alone > best_length(0.8, 31, rows=8, seconds=rising) == 0

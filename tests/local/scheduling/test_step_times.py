@@ -1,0 +1,75 @@
+from __future__ import annotations
+
+import pytest
+
+from nbllm.local.scheduling.step_times import StepTimes
+
+
+def test_nothing_is_known_before_anything_was_measured() -> None:
+    times = StepTimes()
+    assert times.seconds(1) is None
+    assert times.prompt_room(1, 500) == 0, "the quiet step is measured first"
+
+
+def test_between_two_measured_numbers_of_rows_lies_a_line() -> None:
+    times = StepTimes()
+    times.record(1, 0, 0.010)
+    times.record(5, 0, 0.018)
+    assert times.seconds(1) == pytest.approx(0.010)
+    assert times.seconds(3) == pytest.approx(0.014)
+    assert times.seconds(5) == pytest.approx(0.018)
+
+
+def test_below_the_smallest_number_the_time_is_taken_for_its() -> None:
+    times = StepTimes()
+    times.record(4, 0, 0.020)
+    assert times.seconds(2) == pytest.approx(0.020)
+
+
+def test_beyond_the_largest_a_row_takes_what_a_token_of_a_prompt_does() -> None:
+    times = StepTimes()
+    times.record(0, 500, 1.0)
+    times.record(1, 0, 0.010)
+    assert times.seconds(11) == pytest.approx(0.010 + 10 * 0.002)
+
+
+def test_a_prompt_joins_answers_as_far_as_their_steps_stay_below_two_and_a_half_times() -> None:
+    times = StepTimes()
+    times.record(0, 500, 1.0)  # 2 ms a token
+    times.record(1, 0, 0.010)
+    assert times.prompt_room(1, 500) == 7
+    assert times.prompt_room(1, 3) == 3
+
+
+def test_the_room_for_prompts_learns_from_the_steps_that_it_made() -> None:
+    times = StepTimes()
+    times.record(0, 500, 1.0)
+    times.record(1, 0, 0.010)
+    for _ in range(60):  # beside an answer a token takes 5 ms in truth
+        room = times.prompt_room(1, 500)
+        times.record(1, room, 0.010 + 0.005 * room)
+    assert times.prompt_room(1, 500) == 3
+
+
+def test_the_slowest_machine_still_reads_a_token_a_step() -> None:
+    times = StepTimes()
+    times.record(1, 0, 0.010)
+    times.record(1, 1, 5.0)
+    assert times.prompt_room(1, 500) == 1
+
+
+def test_what_was_measured_long_ago_is_forgotten() -> None:
+    times = StepTimes()
+    times.record(8, 0, 1.0)
+    for _ in range(300):
+        times.record(1, 0, 0.010)
+    assert times.seconds(8) == pytest.approx(0.010 + 7 * 0.005)
+    times.record(8, 0, 0.030)
+    assert times.seconds(8) == pytest.approx(0.030)
+
+
+def test_a_slower_step_moves_the_average_a_little() -> None:
+    times = StepTimes()
+    times.record(1, 0, 0.010)
+    times.record(1, 0, 0.110)
+    assert times.seconds(1) == pytest.approx(0.030)

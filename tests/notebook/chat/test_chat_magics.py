@@ -1,0 +1,156 @@
+"""``%llm_chat`` and ``--chat`` in a shell within this process."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from IPython.core.completer import provisionalcompleter
+from IPython.core.interactiveshell import InteractiveShell
+
+from nbllm.core.model_manager import ModelManager
+from nbllm.notebook import magics
+from nbllm.notebook.asking.flags import ASK
+from nbllm.notebook.chat.budget import OVERFLOWS
+from nbllm.notebook.chat.cells import running_cell
+from nbllm.notebook.forms import steps as form_steps
+from nbllm.testing import FakeOpener, fake_info
+
+
+@pytest.fixture
+def run(shell: InteractiveShell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    manager = ModelManager([fake_info("tiny")], folder=tmp_path, open_model=FakeOpener(text="Yes."))
+    magics.load(shell, lambda: manager)
+
+    def run_cell(cell: str) -> object:
+        ran = shell.run_cell(cell)
+        ran.raise_error()
+        return ran.result
+
+    run_cell("%llm -m tiny --chat trip One?")
+    run_cell("%llm --chat trip Two?")
+    return run_cell
+
+
+def test_in_a_terminal_each_question_is_a_new_turn(run) -> None:
+    run("%llm --chat trip Two?")
+    assert run("%llm_chat")["turns"].tolist() == [3]
+
+
+def test_the_list_says_what_there_is(run) -> None:
+    (row,) = run("%llm_chat").to_dict("records")
+    assert row["chat"] == "trip"
+    assert row["model"] == "tiny"
+    assert row["last question"] == "Two?"
+    assert row["context used (tokens)"] == 4
+
+
+def test_the_system_prompt_is_the_conversations_with_its_variables(run) -> None:
+    run("name = 'Ada'")
+    run('%llm --chat trip --system "Speak to {name}." Three?')
+    run("name = 'Bob'")
+    run("prompt = %llm --chat trip --show-prompt Four?")
+    assert run("prompt.messages[0].text") == "Speak to Ada."
+    run('%llm --chat trip --system "" Four?')
+    run("prompt = %llm --chat trip --show-prompt Five?")
+    assert run("prompt.messages[0].role") == "user"
+
+
+def test_names_and_actions_complete(shell: InteractiveShell, run) -> None:
+    def completed(text: str) -> set[str]:
+        with provisionalcompleter():
+            return {each.text for each in shell.Completer.completions(text, len(text))}
+
+    assert "trip" in completed("%llm --chat tr")
+    assert "trip" in completed("%llm_chat show tr")
+    assert "branch" in completed("%llm_chat br")
+    assert "summarise" in completed("%llm --overflow su")
+
+
+def test_the_flags_offer_what_there_is() -> None:
+    choices = {names[-1]: settings.get("choices") for names, settings in ASK.arguments}
+    assert set(choices["--as"]) == {"markdown", *form_steps._FORMS}
+    assert choices["--overflow"] == OVERFLOWS
+
+
+def test_branching_leaves_the_old_one_alone(run) -> None:
+    run("%llm_chat branch trip other --at 1")
+    run("%llm --chat other Else?")
+    assert dict(run("%llm_chat").set_index("chat")["turns"]) == {"trip": 2, "other": 2}
+    assert "Else?" in repr(run("%llm_chat show other"))
+    assert "Two?" not in repr(run("%llm_chat show other"))
+
+
+def test_a_conversation_can_be_taken_along(run, tmp_path: Path) -> None:
+    run("%llm_chat system trip Be kind.")
+    run("%llm_chat export trip 'a b.json'")
+    run("%llm_chat delete trip")
+    assert run("%llm_chat").empty
+    table = run("%llm_chat import 'a b.json' again")
+    assert table["system"].tolist() == ["Be kind."]
+    assert table.attrs["notes"] == ["again was read from a b.json, with 2 turns."]
+    run("%llm_chat rename again back")
+    run("%llm_chat reset back")
+    assert run("%llm_chat")["turns"].tolist() == [0]
+
+
+def test_saving_is_told_and_goes_on(run, tmp_path: Path) -> None:
+    assert str(tmp_path / "trip.chat.json") in run("%llm_chat save trip").attrs["notes"][0]
+    run("%llm --chat trip Three?")
+    assert "Three?" in (tmp_path / "trip.chat.json").read_text()
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("%llm_chat branch trip", "it is: %llm_chat branch OLD NEW"),
+        ("%llm_chat show", "it is: %llm_chat show NAME"),
+        ("%llm_chat list x", "it is: %llm_chat list"),
+        ("%llm_chat show trip --at 1", "--at belongs to: %llm_chat branch"),
+        ("%llm_chat branch trip x --at 3", "--at 3: trip has 2 turns"),
+        ("%llm_chat show tripp", "Did you mean 'trip'?"),
+        ("%llm_chat import none.json", "No such file or directory"),
+        ("%llm --chat 'a b' Hi", "a name is made of"),
+        ("%llm --overflow summarise Hi", "it is about conversations; give --chat NAME too"),
+        ("%llm --as json --bg Hi", "does not go with --bg"),
+        ("%llm --schema nothing Hi", "there is no variable nothing"),
+        ("%llm_explain", "no cell has failed since"),
+    ],
+)
+def test_a_wrong_line_fails_with_one_line(
+    shell: InteractiveShell, run, capsys: pytest.CaptureFixture[str], line: str, words: str
+) -> None:
+    capsys.readouterr()
+    assert not shell.run_cell(line).success
+    out, error = capsys.readouterr()
+    assert words in out + error
+    assert len((out + error).strip().splitlines()) == 1
+
+
+def test_a_background_answer_is_recorded_in_its_conversation(run) -> None:
+    run("job = %llm --chat trip --bg Three?\njob.result(10)")
+    assert run("%llm_chat")["turns"].tolist() == [3]
+    assert run("%llm_chat")["not whole"].tolist() == [0]
+
+
+@pytest.mark.parametrize(
+    ("metadata", "expected"),
+    [
+        ({"cellId": "abc"}, "abc"),
+        ({"colab": {"cell_id": "xyz"}}, "xyz"),
+        ({"cellId": "vscode-notebook-cell:/a.ipynb#W0"}, "vscode-notebook-cell:/a.ipynb#W0"),
+    ],
+)
+def test_front_ends_tell_which_cell_runs(metadata: dict[str, object], expected: str) -> None:
+    request = {"header": {"msg_id": "1"}, "metadata": metadata, "content": {"code": "x"}}
+    assert running_cell(SimpleNamespace(get_parent=lambda: request)).id == expected
+
+
+def test_without_ids_the_source_tells(run) -> None:
+    def cell(code: str, message: str) -> str:
+        request = {"header": {"msg_id": message}, "metadata": {}, "content": {"code": code}}
+        return running_cell(SimpleNamespace(get_parent=lambda: request)).id
+
+    assert cell("a", "1") == cell("a", "2") != cell("b", "3")

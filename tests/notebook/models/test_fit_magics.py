@@ -1,0 +1,79 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from IPython.core.error import UsageError
+from IPython.core.interactiveshell import InteractiveShell
+
+from nbllm.core.errors import ModelFileError
+from nbllm.core.fitting.fit_options import Fit, FitOption
+from nbllm.core.fitting.memory_estimate import CPU
+from nbllm.core.model_manager import ModelManager
+from nbllm.core.placement import MemoryParts, Placement
+from nbllm.notebook import magics
+from nbllm.notebook.models.fit_table import fit_table
+from nbllm.testing import fake_info
+
+MIB = 2**20
+
+
+@pytest.fixture
+def fitting(shell: InteractiveShell, bundled_gguf: Path) -> InteractiveShell:
+    """The magics over the bundled model, a model of a cloud, and a file that is not there."""
+    infos = [
+        fake_info("small", path=bundled_gguf),
+        fake_info("cloud", local=False),
+        fake_info("gone", path=bundled_gguf / "none.gguf"),
+    ]
+    manager = ModelManager(infos)
+    magics.load(shell, lambda: manager)
+    return shell
+
+
+def test_every_way_to_load_with_its_memory_and_nothing_loaded(fitting: InteractiveShell) -> None:
+    table: Any = fitting.run_line_magic("llm_fit", "small")
+    assert {"CPU"} <= set(table["device"])
+    assert set(table["keys and values"]) == {"f16", "q8_0", "q4_0"}
+    on_cpu = table[(table["device"] == "CPU") & (table["keys and values"] == "f16")]
+    assert on_cpu["context (tokens)"].tolist() == [2048, 4096, 8192]
+    assert on_cpu["KV cache (MiB)"].tolist() == [45, 90, 180]
+    assert on_cpu["CPU (MiB)"].is_monotonic_increasing
+    parts = on_cpu[["weights (MiB)", "KV cache (MiB)", "computation (MiB)"]].sum(axis=1)
+    assert parts.tolist() == pytest.approx(on_cpu["CPU (MiB)"].tolist())
+    assert table.attrs["notes"][0].startswith("%llm_load would take")
+    assert ">yes<" in table._repr_html_()
+
+
+def test_only_local_models_whose_files_are_there(fitting: InteractiveShell) -> None:
+    with pytest.raises(UsageError, match="cloud is not on this machine"):
+        fitting.run_line_magic("llm_fit", "cloud")
+    with pytest.raises(ModelFileError):
+        fitting.run_line_magic("llm_fit", "gone")
+
+
+def test_devices_have_columns_of_their_own_and_what_does_not_fit_is_said() -> None:
+    memory = {
+        CPU: MemoryParts(weights=10 * MIB, compute=5 * MIB, overhead=MIB),
+        "GPU 0": MemoryParts(weights=90 * MIB, kv=40 * MIB, compute=4 * MIB),
+    }
+    free = {CPU: 500 * MIB, "GPU 0": 100 * MIB}
+    option = FitOption("GPU 0", 31, 8192, "q8_0", memory, free, fits=False)
+    table = fit_table(Fit((option,), None, 31))
+    row = table.iloc[0]
+    assert (row["CPU (MiB)"], row["GPU 0 (MiB)"], row["layers on GPUs"]) == (16, 134, 31)
+    assert not row["fits"]
+    assert "Nothing of this fits" in table.attrs["notes"][0]
+    assert "100 MiB on GPU 0" in table.attrs["notes"][1]
+    assert ">no<" in table._repr_html_()
+    chosen = Placement(
+        device=CPU,
+        memory={CPU: MemoryParts()},
+        context_length=1,
+        parallel=1,
+        threads=1,
+        batch_threads=1,
+        reason="Because.",
+    )
+    assert fit_table(Fit((option,), chosen, 31)).attrs["notes"][0].endswith("CPU: Because.")

@@ -1,0 +1,135 @@
+"""Figures: what they draw, in which colours, and what they say where there is nothing."""
+
+from __future__ import annotations
+
+import io
+import re
+from datetime import datetime, timedelta, timezone
+
+import pytest
+from IPython.core.interactiveshell import InteractiveShell
+from matplotlib.colors import to_rgb
+from PIL import Image
+
+from nbllm.core.hardware.resources import CpuInfo, GpuInfo, MemoryInfo, Resources
+from nbllm.core.history import GenerationRecord
+from nbllm.core.model_manager import ModelManager
+from nbllm.core.types import FinishReason, Timings, Usage
+from nbllm.notebook.magics import load
+from nbllm.notebook.stats.figure import THEMES
+from nbllm.notebook.stats.plots import PLOTS, plot
+from nbllm.notebook.stats.throughput import throughput_by_device
+from nbllm.testing import FakeOpener, fake_info
+
+GIB = 2**30
+BEGAN = datetime(2030, 1, 1, 12, tzinfo=timezone.utc)
+MACHINE = Resources(
+    cpu=CpuInfo(
+        model="cpu",
+        architecture="x86_64",
+        sockets=1,
+        physical_cores=2,
+        logical_cores=2,
+        usable_cores=2,
+    ),
+    memory=MemoryInfo(total_bytes=16 * GIB, available_bytes=10 * GIB, machine_bytes=16 * GIB),
+    gpus=(
+        GpuInfo(
+            index=0,
+            name="gpu",
+            vendor="NVIDIA",
+            vram_total_bytes=24 * GIB,
+            vram_used_bytes=8 * GIB,
+        ),
+    ),
+)
+
+
+def record(second: float, counts: tuple[int, ...], device: str = "CPU") -> GenerationRecord:
+    return GenerationRecord(
+        started=BEGAN + timedelta(seconds=second),
+        model="a <model> of $money$",
+        device=device,
+        finish_reason=FinishReason.STOP,
+        usage=Usage(completion_tokens=sum(counts)),
+        timings=Timings(first_token_seconds=0.0),
+        tokens_per_second=sum(counts) / (len(counts) * 0.25),
+        token_counts=counts,
+    )
+
+
+def test_throughput_adds_up_what_ran_at_the_same_time() -> None:
+    records = [record(0, (10,) * 8), record(1, (10,) * 8), record(0, (5,) * 4, "GPU 0")]
+    series = throughput_by_device(records, steps=3)
+    assert series.step_seconds == pytest.approx(1.0)
+    assert series.rates["CPU"] == pytest.approx([40, 80, 40])
+    assert series.rates["GPU 0"] == pytest.approx([20, 0, 0])
+
+
+def test_no_token_is_lost_in_steps_of_any_length() -> None:
+    series = throughput_by_device([record(0, (7, 0, 3, 1)), record(0.9, (4, 4))], steps=17)
+    assert sum(series.rates["CPU"]) * series.step_seconds == pytest.approx(19)
+
+
+@pytest.mark.parametrize("what", [*PLOTS, "all"])
+def test_every_figure_has_titles_and_units(what: str) -> None:
+    loaded = [fake_info("m", device="GPU 0", memory_bytes=6 * GIB)]
+    figure = plot(what, [record(0, (5, 5)), record(2, (9,), "GPU 0")], MACHINE, loaded)
+    assert len(figure.axes) == (4 if what == "all" else 1)
+    for axes in figure.axes:
+        assert axes.get_title(loc="left")
+        assert re.search("tokens/s|seconds|GiB", axes.get_xlabel() + axes.get_ylabel())
+    png, size = figure._repr_png_()
+    picture = Image.open(io.BytesIO(png))
+    assert picture.size == (2 * size["width"], 2 * size["height"])
+    assert size["width"] <= 960
+
+
+def test_memory_is_split_into_models_other_use_and_free() -> None:
+    loaded = [fake_info("m", device="GPU 0", memory_bytes=6 * GIB)]
+    (axes,) = plot("memory", [], MACHINE, loaded).axes
+    widths = {bar.get_label(): [patch.get_width() for patch in bar] for bar in axes.containers}
+    assert widths == {"m": [0, 6], "other use": [6, 2], "free": [10, 16]}
+
+
+@pytest.mark.parametrize("what", ["throughput", "distribution", "first-token"])
+def test_without_data_the_figure_says_what_to_do(what: str) -> None:
+    (axes,) = plot(what, [], MACHINE, []).axes
+    (words,) = axes.texts
+    assert "Ask" in words.get_text()
+
+
+def luminance(colour: str) -> float:
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in to_rgb(colour)]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+def contrast(one: str, other: str) -> float:
+    low, high = sorted((luminance(one), luminance(other)))
+    return (high + 0.05) / (low + 0.05)
+
+
+@pytest.mark.parametrize(
+    ("theme", "pages"),
+    [("auto", ("#ffffff", "#111111")), ("light", ("#ffffff",)), ("dark", ("#111111",))],
+)
+def test_colours_can_be_seen_on_the_pages_they_are_for(theme: str, pages: tuple[str, ...]) -> None:
+    palette = THEMES[theme]
+    for page in pages:
+        assert contrast(palette.text, page) >= 4
+        assert all(contrast(colour, page) >= 3 for colour in palette.series)
+
+
+def test_the_default_background_is_transparent() -> None:
+    png, _ = plot("memory", [], MACHINE, [])._repr_png_()
+    assert Image.open(io.BytesIO(png)).convert("RGBA").getpixel((1, 1))[3] == 0
+
+
+def test_the_magic_returns_a_figure_that_shows_itself(shell: InteractiveShell, tmp_path) -> None:
+    manager = ModelManager([fake_info("tiny")], open_model=FakeOpener(text="a b c"))
+    load(shell, lambda: manager)
+    shell.run_line_magic("llm", "-m tiny Hello.")
+    figure = shell.run_line_magic("llm_plot", f"first-token --save {tmp_path}/f.svg")
+    data, _ = shell.display_formatter.format(figure)
+    assert set(data) == {"image/png", "text/plain"}
+    assert "<svg" in (tmp_path / "f.svg").read_text()
