@@ -30,6 +30,8 @@ __all__ = ["QUEUE_LIMIT", "Engine"]
 QUEUE_LIMIT = 1024
 """Requests that may wait for a slot."""
 
+_LONG_PROMPT = 64  # tokens that are worth 30 ms of looking around before they are read
+
 
 class Engine:
     """Runs the requests of one model; ``run`` is the worker's main thread.
@@ -87,13 +89,22 @@ class Engine:
         """Serve requests for ever."""
         while True:
             with self._lock:
+                rested = not self._tasks
                 while not self._tasks:
                     self._wake.wait()
                 cancelled = [task for task in self._tasks.values() if task.cancelled]
             for task in cancelled:
                 self._end(task)
             self._admit()
+            if rested:
+                self._wake_up()
             self._step()
+
+    def _wake_up(self) -> None:
+        """After a rest, see what the machine does now, if there is much to read."""
+        pending = sum(task.pending(slot) for task, slot in self._slots.running())
+        if self._pace is not None and pending > _LONG_PROMPT and self._pace.look_afresh():
+            self._model.set_threads(self._pace.threads, self._pace.batch_threads)
 
     def _admit(self) -> None:
         """Give waiting requests their slots: interactive ones first, then as they came."""

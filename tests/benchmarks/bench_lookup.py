@@ -34,7 +34,14 @@ def variance(values):
         total = total + (value - center) ** 2
     return total / len(values)
 '''
+PROSE = (
+    "The harbour was quiet in the morning. Small boats lay side by side, and the gulls sat on the "
+    "roofs of the old houses. A man carried two baskets of fish along the wall, and a woman sold "
+    "bread from a window. Behind the town the hills were green, and a white road led over them to "
+    "the next valley, where the river came down from the mountains."
+)
 TASKS = {
+    "prose": f"Repeat this text word for word:\n\n{PROSE}\n\nAgain, word for word:",
     "records": f"Repeat these lines exactly as they are, nothing else:\n{RECORDS}",
     "code": f"Repeat this Python code exactly as it is:\n```python\n{CODE}```",
     "story": "Write a story about a lighthouse keeper and a whale.",

@@ -22,6 +22,8 @@ __all__ = ["Pace", "Peers", "cores_in_use", "machine_busy_seconds", "worker_seco
 
 _PERIOD_SECONDS = 0.25
 _STALE_SECONDS = 5.0
+_GLANCE_SECONDS = 0.03
+_GLANCE_ERROR = 0.4  # cores; the system counts in hundredths of a second
 _SPARED_CORES = 0.4  # of other processes' use; less than this costs less than a thread gives
 _WEIGHT = 0.6  # of the newest period in the moving average
 _PEERS_SECONDS = 2.0  # between two looks at all processes, which take milliseconds
@@ -47,25 +49,45 @@ class Pace:
         own_seconds: Callable[[], float] = time.process_time,
         peers: Callable[[], int] = lambda: 0,
         clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self._most, self._most_in_batch, self._cores = threads, batch_threads, cores
         self._busy, self._own, self._peers, self._clock = busy_seconds, own_seconds, peers, clock
+        self._sleep = sleep
         self._looked = (clock(), busy_seconds(), own_seconds())
         self._others = 0.0
         self.threads, self.batch_threads = threads, batch_threads
 
     def update(self) -> bool:
         """Look at the machine when it is time to; whether a number of threads has changed."""
-        now, (then, busy_then, own_then) = self._clock(), self._looked
-        elapsed = now - then
+        elapsed = self._clock() - self._looked[0]
         if elapsed < _PERIOD_SECONDS:
             return False
-        busy, own = self._busy(), self._own()
-        self._looked = (now, busy, own)
+        others = self._look()
         if elapsed > _STALE_SECONDS:
             return False
-        others = max(0.0, (busy - busy_then) - (own - own_then)) / elapsed
         self._others += _WEIGHT * (others - self._others)
+        return self._choose()
+
+    def look_afresh(self) -> bool:
+        """Forget what others did before a rest, and see for a moment what they do now.
+
+        A long prompt is read in one step, in which no number of threads can change: one that is
+        wrong costs half of the speed on two cores, and the moment 30 ms.
+        """
+        self._look()
+        self._sleep(_GLANCE_SECONDS)
+        others = self._look()
+        self._others = others if others > _GLANCE_ERROR else 0.0
+        return self._choose()
+
+    def _look(self) -> float:
+        """How many cores other processes have used since the last look."""
+        then, busy_then, own_then = self._looked
+        self._looked = now, busy, own = self._clock(), self._busy(), self._own()
+        return max(0.0, (busy - busy_then) - (own - own_then)) / max(now - then, 1e-3)
+
+    def _choose(self) -> bool:
         before = self.threads, self.batch_threads
         fitting = self._fitting()
         self.threads = min(self._most, fitting)

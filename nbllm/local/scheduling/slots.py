@@ -17,6 +17,8 @@ from nbllm.local.scheduling.tasks import Slot, Task
 __all__ = ["Slots"]
 
 _GROWTH = 32  # cells kept free for each running answer before one more is admitted
+_FEW_CELLS = 512
+_SHORT = 256  # tokens that are read again in less than a second
 _WORTH_WAITING = 32  # tokens that another request is about to read for both
 
 
@@ -77,7 +79,28 @@ class Slots:
         else:
             self._copy(donor, slot, task)
         task.slot, slot.task, slot.prompt_length = slot, task, task.prompt_length
+        self._tidy(task)
         self._follow(task, slot)
+
+    def _tidy(self, task: Task) -> None:
+        """Empty slots at rest that hold little, where a request then has few cells to attend to.
+
+        From 512 cells on llama.cpp's attention on CPUs takes another way, and a small model is a
+        fifth slower; cells at rest count. So short texts, which are soon read again, make room,
+        all but the newest of them: a conversation may go on there.
+        """
+        resting = [slot for slot in self._slots if slot.task is None and slot.tokens]
+        short = [slot for slot in resting if len(slot.tokens) <= _SHORT]
+        short.sort(key=lambda slot: slot.used)
+        cells = sum(len(slot.tokens) for slot in resting) + min(task.max_tokens, _SHORT)
+        cells += sum(len(other.tokens) for other, _ in self.running())
+        if cells - sum(len(slot.tokens) for slot in short[:-1]) > _FEW_CELLS:
+            return
+        for slot in short[:-1]:
+            if cells > _FEW_CELLS:
+                cells -= len(slot.tokens)
+                self._keep(slot)
+                self.empty(slot)
 
     def _usable(self, slot: Slot, task: Task) -> int:
         """How much of a slot serves a request, whose last token is always decoded."""

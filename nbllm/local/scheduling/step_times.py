@@ -7,6 +7,7 @@ and how many guessed tokens a step may check.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 __all__ = ["StepTimes"]
 
@@ -61,8 +62,8 @@ class StepTimes:
         """A step's expected time; None where nothing is known.
 
         Between two measured numbers of rows the time lies on the line between them; below the
-        smallest it is taken for the same; beyond the largest, each row takes what a token of a
-        prompt does.
+        smallest it is taken for the same; beyond the largest, each row takes the least that any
+        further row or token of a prompt took: a step with so many rows will tell.
         """
         known = sorted(
             (count, average.seconds)
@@ -75,10 +76,18 @@ class StepTimes:
             return above[0][1] if above else None
         count, time = below[-1]
         if not above:
-            return time + (rows - count) * self._per_row(*below[0])
+            return time + (rows - count) * self._least_per_row(known)
         next_count, next_time = above[0]
         slope = max(0.0, next_time - time) / (next_count - count)
         return time + (rows - count) * slope
+
+    def _least_per_row(self, known: list[tuple[int, float]]) -> float:
+        slopes = [
+            (time - time_before) / (count - count_before)
+            for (count_before, time_before), (count, time) in pairwise(known)
+            if time > time_before
+        ]
+        return min([self._per_row(*known[0]), _FAST_SHARE * known[0][1] / known[0][0], *slopes])
 
     def _per_row(self, count: int, time: float) -> float:
         return self._prompt_token or _FAST_SHARE * time / count

@@ -1,8 +1,8 @@
 """What goes into a step: answers that are written, guesses to check, and pieces of prompts.
 
 Answers come first. Beside them prompts are read in pieces as long as the answers' steps stay
-within two and a half times their quiet length. While anybody asks interactively, background
-requests live on what that leaves.
+within two and a half times their quiet length; short prompts that came along with the answers are
+read at once. While anybody asks interactively, background requests live on what that leaves.
 """
 
 from __future__ import annotations
@@ -19,6 +19,8 @@ from nbllm.local.scheduling.tasks import Slot, Task
 __all__ = ["Limits", "Row", "fill"]
 
 _MOST_GUESSED_ROWS = 63
+_BURST_SECONDS = 0.5
+_BURST_TOKENS = 512
 _BACKGROUND_SHARE = 4  # of what fits beside interactive answers, one in so many at least
 
 
@@ -66,10 +68,24 @@ def fill(batch: TokenBatch, running: Running, times: StepTimes, limits: Limits) 
     if not reading and not later:
         return rows
     room = batch.capacity - batch.size
-    if rows:
+    if rows and not _is_burst(first, reading):
         room = times.prompt_room(len(rows), room)
     rows += _write_some(batch, later, max(1, room // _BACKGROUND_SHARE) if rows else room)
     return rows + _read(batch, reading, room - len(rows) + len(first))
+
+
+def _is_burst(writing: Running, reading: Running) -> bool:
+    """Whether short prompts came together with the answers that are being written.
+
+    They are read at once then: no answer is far on its way yet, and all of them are sooner done.
+    """
+    began = min(task.arrived for task, _ in writing)
+    together = all(task.arrived - began < _BURST_SECONDS for task, _ in reading)
+    return (
+        bool(reading)
+        and together
+        and sum(task.pending(slot) for task, slot in reading) <= _BURST_TOKENS
+    )
 
 
 def _by_urgency(writing: Running, running: Running) -> tuple[Running, Running]:

@@ -82,3 +82,14 @@ def test_fewer_guesses_are_checked_beside_many_answers() -> None:
 
     alone = best_length(0.8, 31, rows=1, seconds=rising)
     assert alone > best_length(0.8, 31, rows=8, seconds=rising) == 0
+
+
+def test_guesses_are_trusted_after_a_streak_and_not_after_a_miss() -> None:
+    lookup = Lookup()
+    text = list(range(40))
+    lookup.guess([*text, *text[:3]])
+    lookup.compare(text[3:33])
+    trusted = lookup.rate
+    lookup.guess([*text, *text[:33]])
+    lookup.compare([99])
+    assert trusted > 0.8 > lookup.rate

@@ -28,7 +28,12 @@ class Machine:
             busy_seconds=lambda: self.busy,
             own_seconds=lambda: self.own,
             clock=lambda: self.now,
+            sleep=self._rest,
         )
+
+    def _rest(self, seconds: float) -> None:
+        self.now += seconds
+        self.busy += self.others * seconds
 
     def run(self, seconds: float, step: float = 0.05) -> int:
         for _ in range(round(seconds / step)):
@@ -51,6 +56,18 @@ def test_a_core_that_another_process_takes_is_left_to_it_within_a_second() -> No
     assert machine.run(0.8) == 1
     machine.others = 0.0
     assert machine.run(1.2) == 2
+
+
+def test_after_a_rest_only_what_others_do_now_counts() -> None:
+    machine = Machine()
+    machine.others = 1.0
+    assert machine.run(2) == 1
+    machine.others = 0.0
+    assert machine.pace.look_afresh()
+    assert (machine.pace.threads, machine.pace.batch_threads) == (2, 2)
+    machine.others = 1.0
+    assert machine.pace.look_afresh()
+    assert machine.pace.batch_threads == 1
 
 
 def test_a_little_use_by_others_costs_no_thread() -> None:

@@ -50,6 +50,17 @@ def test_a_prompt_beside_an_answer_gets_what_its_step_may_take_longer() -> None:
     assert lengths(fill(TokenBatch(512), pairs, measured(), LIMITS)) == {0: 1, 1: 7}
 
 
+def test_short_prompts_of_one_burst_are_read_at_once_and_later_ones_are_not() -> None:
+    writing, *reading = [request(0, 50, 49), *(request(n, 101, 0) for n in (1, 2, 3))]
+    assert (
+        sum(lengths(fill(TokenBatch(512), [writing, *reading], measured(), LIMITS)).values()) == 301
+    )
+    reading[0][0].arrived += 1
+    assert (
+        sum(lengths(fill(TokenBatch(512), [writing, *reading], measured(), LIMITS)).values()) == 8
+    )
+
+
 def test_before_an_answers_step_was_measured_it_goes_alone() -> None:
     pairs = [request(0, 50, 49), request(1, 2000, 0)]
     assert lengths(fill(TokenBatch(512), pairs, StepTimes(), LIMITS)) == {0: 1}
@@ -96,11 +107,9 @@ def test_a_prompt_that_another_request_reads_waits_for_it() -> None:
 
 def guessing(rate: float) -> Pair:
     """An answer that repeats itself, whose guesses came true at this rate."""
-    pair = request(0, 12, 11, lookup=Lookup())
+    pair = request(0, 12, 11, lookup=Lookup((rate, rate, rate)))
     pair[0].tokens[:] = [1, 2, 3, 4, 5, 6] * 2
     pair[1].tokens[:] = pair[0].tokens[:11]
-    assert pair[0].lookup is not None
-    pair[0].lookup.rate = rate
     return pair
 
 
