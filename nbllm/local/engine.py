@@ -66,7 +66,7 @@ class Engine:
     def submit(self, task: Task) -> bool:
         """Queue a request; False where too many wait already."""
         with self._lock:
-            if len(self._queue) >= QUEUE_LIMIT:
+            if sum(not waiting.cancelled for waiting in self._queue) >= QUEUE_LIMIT:
                 return False
             self._tasks[task.id] = task
             self._queue.append(task)

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from nbllm.core.errors import EngineBusyError, InvalidOptionError
-from nbllm.core.types import FinishReason, GenerationResult, TextDelta
+from nbllm.core.types import FinishReason, GenerationResult, Message, TextDelta
 from nbllm.local.engine import QUEUE_LIMIT
 from nbllm.local.llama_cpp_model import LlamaCppModel
 
@@ -246,3 +246,18 @@ async def test_an_answer_may_go_on_past_the_contexts_end(load: Load) -> None:
     assert shifted.text.startswith(stopped.text[:40])
     after = await model.generate(STORY, **options)
     assert after.text[:40] == stopped.text[:40], "what was dropped harms no other answer"
+
+
+async def test_short_texts_at_rest_make_room_and_change_no_answer(load: Load) -> None:
+    """Cells at rest are emptied and moved; a conversation that goes on is found all the same."""
+    model = load(context_length=4096)
+    chat = [Message("user", "Name a fruit that is yellow, and say why people like it.")]
+    options = {"temperature": 0, "max_tokens": 60, "logprobs": 2}
+    alone = await model.generate(chat, **options)
+    for number in range(8):
+        await model.generate(f"Tell me {number} things about the sea.", max_tokens=60)
+    again = await model.generate(chat, **options)
+    assert again.logprobs == alone.logprobs
+    turn = [*chat, again.message, Message("user", "And a red one?")]
+    follow_up = await model.generate(turn, temperature=0, max_tokens=20)
+    assert follow_up.usage.cached_tokens > again.usage.prompt_tokens
