@@ -97,7 +97,8 @@ async def test_models_take_turns_and_nothing_is_left(
             gc.collect()
             rss.append(psutil.Process().memory_info().rss)
     kinds = [event.kind for event in told]
-    assert kinds.count("evicted") == ROUNDS * len(infos) - 2
+    assert kinds.count("loaded") > 2
+    assert kinds.count("evicted") == kinds.count("loaded") - 2
     assert "failed" not in kinds
     assert rss[-1] - rss[0] < 8 * 2**20
 
