@@ -53,7 +53,7 @@ def test_the_first_text_does_not_wait_for_the_next_look(fake_kernel) -> None:
 
 
 def test_reading_the_prompt_shows_progress(fake_kernel) -> None:
-    fake_kernel.ok("use(prompt_seconds=0.8)\n%llm_load tiny")
+    fake_kernel.ok("use(prompt_seconds=1.6)\n%llm_load tiny")
     ran = fake_kernel.ok("%%llm\n" + "word " * 400)
     notes = [c["data"]["text/plain"] for c in ran.contents("display_data", "update_display_data")]
     assert "reading the prompt: 200 of 400 tokens (50%)" in notes
