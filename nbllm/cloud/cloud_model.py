@@ -35,6 +35,7 @@ from nbllm.core.errors import (
     ModelError,
     NotFoundError,
     ProtocolError,
+    UnsupportedError,
 )
 from nbllm.core.model_interface import ModelInterface, to_messages
 from nbllm.core.openers import LoadControl
@@ -138,6 +139,8 @@ class CloudModel(ModelInterface):
 
     async def _events(self, request: GenerationRequest) -> AsyncGenerator[Event, None]:
         """The events of one answer. Closing the generator closes the connection at once."""
+        if request.options.adapters is not None:
+            raise UnsupportedError(self.name, "adapters are of local models; leave them unset")
         watch, attempt = Stopwatch(), 1
         while True:
             failure, delivered = None, False

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
-from pathlib import Path, PurePath
 from typing import Any
 
 from nbllm.core.errors import InvalidOptionError
-from nbllm.core.option_checks import check_number
+from nbllm.core.option_checks import adapters_of, check_number
 from nbllm.core.placement import KV_TYPES, KvType
 
 __all__ = ["LoadOptions"]
@@ -30,7 +28,15 @@ class LoadOptions:
     it is unloaded or its memory is needed for another. ``prefix_cache_mib`` is how much memory, in
     MiB, may keep prompts that had to leave the context, so that they are not read again (0, as
     without it: none). ``adapters`` are LoRA files for this model with their scales, as pairs or as
-    a mapping; a path alone has the scale 1. They stay as long as the model is loaded.
+    a mapping; a path alone has the scale 1. They stay as long as the model is loaded; a request
+    may give them other scales (``GenerationOptions.adapters``).
+
+    ``batch_invariant`` keeps each answer from depending, even in its last bit, on what else is
+    computed at the same time, on what is in the context, and on the number of threads: the same
+    greedy or seeded request always gives the same text. It costs speed, a tenth with 500 tokens in
+    the context and a third with 2,000 of a small model, and memory for moving the context about.
+    It works on the CPU, for the quantizations whose kernels compute token by token (Q4_0, Q4_1 and
+    Q8_0 on processors with AVX); a model for which that does not hold is not loaded.
     """
 
     device: str | None = None
@@ -43,9 +49,10 @@ class LoadOptions:
     keep_alive: float | None = None
     prefix_cache_mib: int | None = None
     adapters: tuple[tuple[str, float], ...] | None = None
+    batch_invariant: bool | None = None
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "adapters", _adapters(self.adapters))
+        object.__setattr__(self, "adapters", adapters_of(self.adapters))
         check_number("keep_alive", self.keep_alive, 0, _MAX_KEEP_ALIVE_SECONDS)
         for name, (low, high) in _LOAD_RANGES.items():
             value = getattr(self, name)
@@ -57,12 +64,21 @@ class LoadOptions:
         if self.kv_type not in (None, *KV_TYPES):
             problem = f"{self.kv_type!r} is none of {', '.join(KV_TYPES)}"
             raise InvalidOptionError("kv_type", problem)
-        if not isinstance(self.flash_attention, bool | None):
-            problem = f"{self.flash_attention!r} is neither true nor false"
-            raise InvalidOptionError("flash_attention", problem)
+        for name in ("flash_attention", "batch_invariant"):
+            value = getattr(self, name)
+            if not isinstance(value, bool | None):
+                raise InvalidOptionError(name, f"{value!r} is neither true nor false")
         if self.flash_attention is False and self.kv_type not in (None, "f16"):
             problem = f"{self.kv_type} needs flash attention, which is turned off"
             raise InvalidOptionError("kv_type", problem)
+        if self.batch_invariant:
+            self._check_invariance()
+
+    def _check_invariance(self) -> None:
+        if self.flash_attention is False:
+            raise InvalidOptionError("batch_invariant", "it needs flash attention")
+        if self.gpu_layers or self.device not in (None, "CPU"):
+            raise InvalidOptionError("batch_invariant", "it works on the CPU only; name no GPU")
 
     def merged(self, over: LoadOptions) -> LoadOptions:
         """These options with every value that ``over`` sets in its place."""
@@ -71,23 +87,6 @@ class LoadOptions:
     def set_values(self) -> dict[str, Any]:
         """The options that are set, by name."""
         return {f.name: value for f in fields(self) if (value := getattr(self, f.name)) is not None}
-
-
-def _adapters(value: Any) -> tuple[tuple[str, float], ...] | None:
-    """Pairs of path and scale, from a mapping, pairs, or paths alone."""
-    if value is None:
-        return None
-    if isinstance(value, Mapping):
-        value = tuple(value.items())
-    listed = (value,) if isinstance(value, str | PurePath) else value
-    if not isinstance(listed, list | tuple):
-        raise InvalidOptionError("adapters", "give paths, or pairs of a path and a scale")
-    pairs = [(item, 1.0) if isinstance(item, str | PurePath) else tuple(item) for item in listed]
-    for pair in pairs:
-        if len(pair) != 2 or not isinstance(pair[0], str | PurePath) or not str(pair[0]):
-            raise InvalidOptionError("adapters", f"{pair!r} is not a path with a scale")
-        check_number("adapters", pair[1], -100, 100)
-    return tuple((str(Path(path).expanduser()), float(scale)) for path, scale in pairs)
 
 
 _MAX_KEEP_ALIVE_SECONDS = 1e9

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from pathlib import Path, PurePath
 from typing import Any
 
 from nbllm.core.errors import InvalidOptionError
 
-__all__ = ["biases_of", "check_number", "check_texts", "is_token", "listed"]
+__all__ = ["adapters_of", "biases_of", "check_number", "check_texts", "is_token", "listed"]
 
 
 def listed(value: Any) -> Any:
@@ -16,6 +17,26 @@ def listed(value: Any) -> Any:
     if value is None:
         return None
     return (value,) if isinstance(value, str | int) else tuple(value)
+
+
+def adapters_of(value: Any) -> tuple[tuple[str, float], ...] | None:
+    """LoRA adapters with their scales, from a mapping, pairs, or paths alone (scale 1).
+
+    Raises ``InvalidOptionError``.
+    """
+    if value is None:
+        return None
+    if isinstance(value, Mapping):
+        value = tuple(value.items())
+    listed = (value,) if isinstance(value, str | PurePath) else value
+    if not isinstance(listed, list | tuple):
+        raise InvalidOptionError("adapters", "give paths, or pairs of a path and a scale")
+    pairs = [(item, 1.0) if isinstance(item, str | PurePath) else tuple(item) for item in listed]
+    for pair in pairs:
+        if len(pair) != 2 or not isinstance(pair[0], str | PurePath) or not str(pair[0]):
+            raise InvalidOptionError("adapters", f"{pair!r} is not a path with a scale")
+        check_number("adapters", pair[1], -100, 100)
+    return tuple((str(Path(path).expanduser()), float(scale)) for path, scale in pairs)
 
 
 def biases_of(value: Any) -> tuple[tuple[int | str, float], ...] | None:

@@ -8,7 +8,14 @@ from dataclasses import dataclass, fields, replace
 from typing import Any, Literal, get_args
 
 from nbllm.core.errors import InvalidOptionError
-from nbllm.core.option_checks import biases_of, check_number, check_texts, is_token, listed
+from nbllm.core.option_checks import (
+    adapters_of,
+    biases_of,
+    check_number,
+    check_texts,
+    is_token,
+    listed,
+)
 
 __all__ = ["ENGINE_OPTIONS", "GenerationOptions", "Tool"]
 
@@ -82,6 +89,10 @@ class GenerationOptions:
     by what followed their like before; otherwise that is done as long as it saves time. Each guess
     is checked against the model's own choice.
 
+    ``adapters`` are scales for this answer of the LoRA adapters that a local model was loaded with,
+    each by its path or the name of its file; those not named are off. Without it they have the
+    scales of the load. Requests with the same scales are answered together, others take turns.
+
     The last four are about time, and are never sent: how many seconds connecting, the first token
     and each pause after it may take, and for how many seconds after a request began a failure is
     answered by another attempt (0: never). Of these, local models know ``stall_timeout``: how long
@@ -125,6 +136,7 @@ class GenerationOptions:
     priority: Priority | None = None
     on_full: OnFull | None = None
     prompt_lookup: bool | None = None
+    adapters: tuple[tuple[str, float], ...] | None = None
     connect_timeout: float | None = None
     first_token_timeout: float | None = None
     stall_timeout: float | None = None
@@ -134,6 +146,7 @@ class GenerationOptions:
         for name in ("stop", "dry_sequence_breakers", "stop_tokens"):
             object.__setattr__(self, name, listed(getattr(self, name)))
         object.__setattr__(self, "logit_bias", biases_of(self.logit_bias))
+        object.__setattr__(self, "adapters", adapters_of(self.adapters))
         for name, (low, high) in _OPTION_RANGES.items():
             check_number(name, getattr(self, name), low, high)
         for name in _WHOLE:

@@ -11,6 +11,7 @@ __all__ = ["KV_TYPES", "KvType", "MemoryParts", "Placement", "ThreadCounts", "ou
 # How many tokens of a batch, and of one request in it, have their logits asked for: guesses of
 # the next tokens are checked this way, and more of them in one step have never been worthwhile.
 _OUTPUTS, _OUTPUTS_OF_ONE = 64, 32
+_ORDER_SEQUENCES = 2  # what ``nbllm.local.llama.cells`` needs to keep cells in order
 
 KvType: TypeAlias = Literal["f16", "q8_0", "q4_0"]
 """How keys and values are stored; a quantized one needs flash attention."""
@@ -59,7 +60,8 @@ class Placement:
     offloaded, "GPU 0 + CPU". ``memory`` has the bytes of each device by its name. ``gpu_layers``
     counts the layers on GPUs, ``gpus`` are their places in llama.cpp's list of devices, and
     ``tensor_split`` the share of each (empty: one GPU or none).
-    ``context_length`` is in tokens, shared by ``parallel`` requests. ``exact`` says that the
+    ``context_length`` is in tokens, shared by ``parallel`` requests; ``batch_invariant`` says that
+    none of them changes another's answer. ``exact`` says that the
     bytes are llama.cpp's own, else they are computed from the header. ``reason`` is a sentence
     or two for the reader, and ``is_compromise`` says that it tells of something given up: a GPU
     for some or all layers, or length of the context.
@@ -77,9 +79,15 @@ class Placement:
     kv_type: KvType = "f16"
     flash_attention: bool = True
     batch_tokens: int = 512
+    batch_invariant: bool = False
     exact: bool = False
     reason: str = field(default="", compare=False)
     is_compromise: bool = field(default=False, compare=False)
+
+    @property
+    def sequences(self) -> int:
+        """The sequences of the context: those of the requests, and what keeping order needs."""
+        return self.parallel + (_ORDER_SEQUENCES if self.batch_invariant else 0)
 
     @property
     def max_outputs(self) -> int:
@@ -89,7 +97,7 @@ class Placement:
         llama.cpp reserves a row of the vocabulary's size for each: 256 MiB for all tokens of a
         batch of 512 with a vocabulary of 128,000.
         """
-        return output_rows(self.parallel, self.batch_tokens)
+        return output_rows(self.sequences, self.batch_tokens)
 
     @property
     def buffer_bytes(self) -> int:

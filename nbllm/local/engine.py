@@ -20,6 +20,7 @@ from nbllm.local.llama.native import NativeModel
 from nbllm.local.protocol import Frame
 from nbllm.local.scheduling.pace import Pace
 from nbllm.local.scheduling.reports import Reports
+from nbllm.local.scheduling.rotation import Rotation
 from nbllm.local.scheduling.slots import Slots
 from nbllm.local.scheduling.step_times import StepTimes
 from nbllm.local.scheduling.steps import Limits, Row, fill
@@ -53,6 +54,7 @@ class Engine:
         self._reports = Reports(send)
         self._pace = pace
         self._slots = Slots(model, kept_bytes)
+        self._rotation = Rotation()
         self._times = StepTimes()
         self._limits = Limits(model.context_length, model.settings.max_outputs)
         self._queue: list[Task] = []
@@ -135,10 +137,11 @@ class Engine:
         """Decode one batch and pass on what it brought."""
         for task, slot in self._slots.running():
             self._prepare(task, slot)
-        running = list(self._slots.running())
+        running = self._rotation.choose(list(self._slots.running()))
         rows = fill(self._model.batch, running, self._times, self._limits)
         if not rows:
             return
+        self._model.use_scales(running[0][0].scales)
         if self._pace is not None and self._pace.update():
             self._model.set_threads(self._pace.threads, self._pace.batch_threads)
         began = time.perf_counter()
@@ -149,6 +152,7 @@ class Engine:
             self._times.record(answers, prompts, time.perf_counter() - began)
             for row in rows:
                 self._advance(row)
+            self._slots.took(self._model.batch.size)
             self._reports.flush(task for task, _ in self._slots.running())
             return
         for row in rows:  # drop the cells that a failed or aborted batch may have left
@@ -176,8 +180,8 @@ class Engine:
         return outcome
 
     def _make_room(self) -> None:
-        """Empty a slot at rest, else send a request back: a background one, the last that came."""
-        if self._slots.empty_coldest():
+        """Free cells, else send a request back: a background one, the last that came."""
+        if self._slots.make_room():
             return
         running = list(self._slots.running())
         task, slot = max(running, key=lambda pair: (pair[0].background, pair[0].arrived))

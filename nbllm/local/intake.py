@@ -86,7 +86,7 @@ class Intake:
     def _task(self, frame: Frame, tokens: list[int], form: OutputFormat) -> Task:
         options = frame["options"]
         shifts = options.get("on_full") == "shift"
-        if shifts and not self._model.can_shift:
+        if shifts and not self._model.cells.can_shift:
             raise ValueError("this model cannot drop tokens from its context; leave out on_full")
         looks_up = options.get("prompt_lookup", True) and self._model.can_copy_prefix
         return Task(
@@ -95,6 +95,7 @@ class Intake:
             options.get("max_tokens") or (sys.maxsize if shifts else self._model.context_length),
             Sampler(options, self._model, tokens, form),
             TextAssembler(tuple(options.get("stop", ()))),
+            tuple(options.get("adapters", self._model.scales)),
             background=options.get("priority") == "background",
             shifts=shifts,
             keep=self._kept_length(frame["messages"], tokens) if shifts else 0,

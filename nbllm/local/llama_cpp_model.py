@@ -33,6 +33,7 @@ from nbllm.core.types import (
     TokenCount,
     Usage,
 )
+from nbllm.local.adapter_scales import scales_of
 from nbllm.local.channel import Channel
 from nbllm.local.gguf.shape import model_info_from_gguf
 from nbllm.local.measuring.dry_runs import load_frame
@@ -65,6 +66,7 @@ _OPTIONS = {
     "priority",
     "on_full",
     "prompt_lookup",
+    "adapters",
     *ENGINE_OPTIONS,
 }
 _HTTP_OPTIONS = ("connect_timeout", "first_token_timeout", "stall_timeout", "max_retry_seconds")
@@ -213,6 +215,8 @@ class LlamaCppModel(ModelInterface):
         for name in _HTTP_OPTIONS:
             values.pop(name, None)
         values["tools"] = tool_frames(values.get("tools", ()))
+        if "adapters" in values:
+            values["adapters"] = scales_of(self.info.load.adapters or (), values["adapters"])
         for name in values.keys() - _OPTIONS:
             raise UnsupportedError(self.name, f"local models have no option {name}; leave it out")
         return values

@@ -22,6 +22,7 @@ from nbllm.local import protocol
 from nbllm.local.engine import Engine
 from nbllm.local.intake import Intake
 from nbllm.local.llama.chat import TemplateRefusalError
+from nbllm.local.llama.invariance import check_invariance
 from nbllm.local.llama.loading import Settings
 from nbllm.local.llama.native import NativeModel, NotLoadableError
 from nbllm.local.protocol import Frame
@@ -119,6 +120,8 @@ def _load(frame: Frame, outbox: Outbox) -> NativeModel:
     try:
         model = NativeModel(settings, report)
         model.use_adapters(frame["adapters"])
+        if settings.batch_invariant:
+            check_invariance(model)
         return model
     except NotLoadableError as error:
         _leave(outbox, str(error))

@@ -58,6 +58,15 @@ def seconds(word: str) -> float:
     return float(match[1]) * {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}[match[2]]
 
 
+def scaled(word: str) -> tuple[str, float]:
+    """A name with a scale behind "=", 1 without one; for ``argument(type=…)``."""
+    name, _, scale = word.rpartition("=")
+    try:
+        return (name, float(scale)) if name else (word, 1.0)
+    except ValueError:
+        return word, 1.0
+
+
 def unescaped(word: str) -> str:
     r"""``word`` with ``\n``, ``\t`` and ``\\`` as the characters that they mean."""
     return re.sub(r"\\[nt\\]", lambda match: _ESCAPES[match.group()], word)

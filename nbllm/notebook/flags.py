@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from IPython.core.magic_arguments import argument, kwds, magic_arguments
 
-from nbllm.notebook.arguments import seconds
+from nbllm.notebook.arguments import scaled, seconds
 
 __all__ = [
     "BENCH",
@@ -97,9 +97,17 @@ LOAD = Help(
         flag("--parallel", metavar="N", type=int, help="Requests answered at the same time."),
         flag(
             "--adapter",
-            metavar="FILE",
+            metavar="FILE=SCALE",
+            type=scaled,
             action="append",
-            help="A LoRA adapter for the model, a GGUF. May be given several times.",
+            help="A LoRA adapter for the model, a GGUF; without a scale 1. May be given several "
+            "times.",
+        ),
+        flag(
+            "--batch-invariant",
+            action="store_true",
+            default=None,
+            help="Answers never depend on what is computed beside them, to the last bit; slower.",
         ),
         flag(
             "--keep-alive",

@@ -2,11 +2,12 @@
 
 Run it with ``python tests/benchmarks/bench_thousand.py [REQUESTS [AT_ONCE]]``. Every answer that
 was not given up is compared with the same question asked alone, greedily. The worker's memory is
-looked at after the first hundred requests and at the end: it is to be flat.
+looked at after each tenth of the requests: it is to be flat.
 
-Answers that differ from those given alone are shown by how far they agree, and by how likely both
-took the token at which they part: llama.cpp's results depend in their last bits on how many tokens
-are computed at once, so that two tokens of nearly one probability may change places.
+The requests are made twice. With ``batch_invariant`` all answers are to be equal. Without it
+llama.cpp's results depend in their last bits on how many tokens are computed at once, so that two
+tokens of nearly one probability may change places: shown are how far such answers agree, and how
+likely both took the token at which they part. The ratio of the times is what invariance costs.
 """
 
 from __future__ import annotations
@@ -63,14 +64,15 @@ def parting(one: GenerationResult, other: GenerationResult) -> str:
     return f"after {len(pairs)} tokens"
 
 
-async def main() -> None:
-    count = int(sys.argv[1]) if len(sys.argv) > 1 else 1000
-    at_once = int(sys.argv[2]) if len(sys.argv) > 2 else 24
+async def measure(count: int, at_once: int, *, batch_invariant: bool) -> float:
+    """Make the requests, print what came of them, and give the seconds that they took."""
     source, limit = random.Random(SEED), asyncio.Semaphore(at_once)
     asked, memory = questions(count), list[int]()
     async with ModelManager() as manager:
         name = manager.bundled_model().name
-        model, _ = await manager.load_model(name, context_length=CONTEXT)
+        model, _ = await manager.load_model(
+            name, context_length=CONTEXT, batch_invariant=batch_invariant
+        )
         worker, done = psutil.Process(model.pid), 0  # type: ignore[attr-defined]
 
         async def one(prompt: str, tokens: int, leave_after: int | None) -> Any:
@@ -102,6 +104,17 @@ async def main() -> None:
     print(f"{len(kept) - len(different)} of {len(kept)} answers equal those given alone")
     for line in different[:20]:
         print("  parts", line)
+    return seconds
+
+
+async def main() -> None:
+    count = int(sys.argv[1]) if len(sys.argv) > 1 else 1000
+    at_once = int(sys.argv[2]) if len(sys.argv) > 2 else 24
+    print("batch invariant")
+    invariant = await measure(count, at_once, batch_invariant=True)
+    print("\nas usual")
+    usual = await measure(count, at_once, batch_invariant=False)
+    print(f"\nbatch invariance takes {invariant / usual:.2f} times as long")
 
 
 if __name__ == "__main__":

@@ -39,6 +39,10 @@ def test_devices_are_written_as_placements_write_them(given: str, device: str) -
         ("kv_type", {"kv_type": 8}),
         ("flash_attention", {"flash_attention": "yes"}),
         ("kv_type", {"kv_type": "q8_0", "flash_attention": False}),
+        ("batch_invariant", {"batch_invariant": 1}),
+        ("batch_invariant", {"batch_invariant": True, "device": "GPU"}),
+        ("batch_invariant", {"batch_invariant": True, "gpu_layers": -1}),
+        ("batch_invariant", {"batch_invariant": True, "flash_attention": False}),
     ],
 )
 def test_what_cannot_work_is_refused_by_name(option: str, values: dict[str, Any]) -> None:

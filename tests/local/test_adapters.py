@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import pytest
 from nbllm.core.errors import InvalidOptionError, ModelLoadError
 from nbllm.core.model_config import load_config, save_config
 from nbllm.core.types import LoadOptions
+from nbllm.local.adapter_scales import scales_of
 
 WIDTH, RANK = 576, 4
 GREEDY: dict[str, Any] = {"temperature": 0, "max_tokens": 12}
@@ -47,6 +49,46 @@ async def test_an_adapter_changes_answers_and_vectors_by_its_scale(
     assert (await full.generate("Tell me a story.", **GREEDY)).text != plain.text
     far = (await full.embed("A cat.")).vectors - (await off.embed("A cat.")).vectors
     assert abs(far).max() > 0.01
+
+
+async def test_each_request_may_have_scales_of_its_own(load: Any, tmp_path: Path) -> None:
+    """Requests with other scales take turns, and none reads what another has computed."""
+    poet = write_lora(tmp_path / "poet.gguf")
+    model = load(adapters={poet: 1.0})
+    wishes: list[Any] = [None, {"poet.gguf": 0.0}, {str(poet): 0.5}]
+    asked = [{"prompt": "Tell me a story.", "adapters": wish, **GREEDY} for wish in wishes]
+    alone = [await model.generate(**each) for each in asked]
+    together = await asyncio.gather(*(model.generate(**each) for each in asked))
+    texts = [result.text for result in alone]
+    assert len(set(texts)) == 3
+    assert [result.text for result in together] == texts
+    assert all(result.usage.cached_tokens == 0 for result in alone)
+    assert all(result.usage.cached_tokens > 0 for result in together)
+    same = await model.generate(**asked[0] | {"adapters": {"poet": 1.0}})
+    assert same.text == texts[0]
+    assert (await load().generate("Tell me a story.", **GREEDY)).text == texts[1]
+
+
+@pytest.mark.parametrize(
+    ("loaded", "wanted", "problem"),
+    [
+        ([], "poet", "loaded without poet; load it with its adapters"),
+        (["a/poet.gguf"], "critic", "without critic, only with a/poet.gguf"),
+        (["a/poet.gguf", "b/poet.gguf"], "poet", "several of its adapters; give the path"),
+    ],
+)
+def test_scales_for_adapters_that_are_not_there_are_refused(
+    loaded: list[str], wanted: str, problem: str
+) -> None:
+    with pytest.raises(InvalidOptionError, match=problem):
+        scales_of([(path, 1.0) for path in loaded], [(wanted, 1.0)])
+
+
+def test_an_adapter_is_named_by_its_path_or_its_file() -> None:
+    loaded = [("a/poet.gguf", 1.0), ("b/poet.gguf", 1.0), ("c/critic.v2.gguf", 1.0)]
+    assert scales_of(loaded, [("b/poet.gguf", 0.5)]) == [0, 0.5, 0]
+    assert scales_of(loaded, [("critic.v2", 2.0), ("a/poet.gguf", 1.0)]) == [1, 0, 2]
+    assert scales_of(loaded, []) == [0, 0, 0]
 
 
 def test_an_adapter_for_another_model_is_refused(load: Any, tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ import pytest
 from IPython.core.error import UsageError
 from IPython.core.magic_arguments import MagicArgumentParser
 
-from nbllm.notebook.arguments import parse, parse_flags, unescaped, variable_name
+from nbllm.notebook.arguments import parse, parse_flags, scaled, unescaped, variable_name
 
 
 @pytest.fixture
@@ -90,3 +90,17 @@ def test_a_wrong_line_is_told_in_one_line(
 
 def test_escapes_in_a_stop_text() -> None:
     assert unescaped(r"a\nb\t\\n \x") == "a\nb\t\\n \\x"
+
+
+@pytest.mark.parametrize(
+    ("word", "pair"),
+    [
+        ("poet.gguf", ("poet.gguf", 1.0)),
+        ("poet.gguf=0.5", ("poet.gguf", 0.5)),
+        ("a=b.gguf", ("a=b.gguf", 1.0)),
+        ("a=b.gguf=-2", ("a=b.gguf", -2.0)),
+        ("=1", ("=1", 1.0)),
+    ],
+)
+def test_a_scale_stands_behind_the_last_equals_sign(word: str, pair: tuple[str, float]) -> None:
+    assert scaled(word) == pair

@@ -103,7 +103,7 @@ def _texts(value: Any) -> tuple[str, ...]:
     return (value,) if isinstance(value, str) else tuple(map(_any_text, _list(value)))
 
 
-def _biases(value: Any) -> Any:
+def _pairs(value: Any) -> Any:
     if isinstance(value, dict):
         return value
     return tuple(tuple(_list(pair)) for pair in _list(value))
@@ -152,7 +152,8 @@ OPTION_KEYS: Mapping[str, Callable[[Any], Any]] = {
     "tools": _tools,
     "tool_choice": _text,
     "extra": _object,
-    "logit_bias": _biases,
+    "logit_bias": _pairs,
+    "adapters": _pairs,
     "dry_sequence_breakers": _texts,
     "grammar": _text,
     "ignore_eos": _flag,

@@ -67,6 +67,8 @@ class Room:
         """Why a model runs on the CPU, as the beginning of a sentence."""
         if wish.device == CPU or wish.gpu_layers == 0:
             return "It runs on the CPU, as was asked for"
+        if wish.batch_invariant:
+            return "It runs on the CPU, the only place where an answer can be batch invariant"
         if not self.gpus:
             return f"It runs on the CPU: {self.no_gpu}"
         return "It runs on the CPU, for not even a part fits on a GPU"

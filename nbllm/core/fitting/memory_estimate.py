@@ -33,7 +33,8 @@ class Loading:
 
     ``gpus`` are names of devices, ``split`` the share of each (empty: equal ones), and
     ``gpu_layers`` the layers on them, of which the output is the first, then the last layers.
-    ``kept_bytes`` is what the worker may put aside of the keys and values of earlier prompts.
+    ``kept_bytes`` is what the worker may put aside of the keys and values of earlier prompts;
+    with ``batch_invariant`` it puts all of them aside now and then, to bring them into order.
     """
 
     context_length: int
@@ -45,6 +46,7 @@ class Loading:
     split: tuple[float, ...] = ()
     gpu_layers: int = 0
     kept_bytes: int = 0
+    batch_invariant: bool = False
 
 
 def cells_of(context_length: int) -> int:
@@ -79,6 +81,7 @@ def estimate(shape: ModelShape, loading: Loading) -> dict[str, MemoryParts]:
         weights[devices[-1]] += shape.input_bytes  # a copy, for the GPU computes with it too
     logits = loading.parallel * (shape.vocabulary_size or 0) * _F32
     process = _PROCESS_BYTES + _BYTES_PER_TOKEN * (shape.vocabulary_size or 0) + loading.kept_bytes
+    process += kv[CPU] if loading.batch_invariant else 0
     compute = _compute(shape, loading, cells)
     carried = _largest_tensor(shape) if used and CPU in devices else 0
     on_cpu = compute if CPU in devices else _inputs(shape, loading, cells)

@@ -79,7 +79,7 @@ class Plan:
     @cached_property
     def room(self) -> Room:
         """The devices that the wish leaves, and what is free on them."""
-        return room_of(self.resources, self.wish.device)
+        return room_of(self.resources, CPU if self.wish.batch_invariant else self.wish.device)
 
     @cached_property
     def base(self) -> Loading:
@@ -92,6 +92,7 @@ class Plan:
             flash_attention=self.wish.flash_attention is not False,
             batch_tokens=min(_BATCH_TOKENS, context),
             kept_bytes=(self.wish.prefix_cache_mib or 0) * 2**20,
+            batch_invariant=bool(self.wish.batch_invariant),
         )
 
     def placement(self) -> Placement:
@@ -204,6 +205,7 @@ class Plan:
             kv_type=loading.kv_type,
             flash_attention=loading.flash_attention,
             batch_tokens=min(loading.batch_tokens, loading.context_length),
+            batch_invariant=loading.batch_invariant,
             reason=self.reason(loading, memory),
             is_compromise=self.is_compromise(loading),
         )
@@ -211,6 +213,7 @@ class Plan:
     def is_compromise(self, loading: Loading) -> bool:
         """Whether a GPU or some of the context was given up that nobody had asked to give up."""
         wished = self.wish.device == CPU or self.wish.gpu_layers is not None
+        wished = wished or bool(self.wish.batch_invariant)
         without = bool(self.resources.gpus) and loading.gpu_layers <= self.shape_layers
         return loading.context_length < self.base.context_length or (without and not wished)
 

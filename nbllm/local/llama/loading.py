@@ -15,6 +15,7 @@ from nbllm.local.protocol import Frame
 
 __all__ = ["BufferSizes", "Settings", "context_params", "model_params"]
 
+_BF16 = 30  # of ggml.h, which the bindings leave out
 _KV_TYPES = {"f16": lib.GGML_TYPE_F16, "q8_0": lib.GGML_TYPE_Q8_0, "q4_0": lib.GGML_TYPE_Q4_0}
 _BUFFER = re.compile(r"(\S+)\s+(model|KV|RS|compute|output) buffer size =\s+([\d.]+) MiB")
 # The CPU's memory has many names: mapped, repacked, pinned for a GPU.
@@ -29,12 +30,14 @@ class Settings:
     ``gpus`` are places in llama.cpp's list of GPUs and ``tensor_split`` the share of each,
     ``gpu_layers`` the layers on them, of which the output is the first. ``flash_attention`` None
     uses it wherever the device can. ``max_outputs`` bounds the tokens of one batch whose logits
-    are asked for: llama.cpp ends the process that asks for more.
+    are asked for: llama.cpp ends the process that asks for more. ``sequences`` are those of the
+    context, of which requests use ``parallel``. ``batch_invariant``: see ``LoadOptions``.
     """
 
     path: str
     context_length: int
     parallel: int
+    sequences: int
     threads: int
     batch_threads: int
     gpus: tuple[int, ...]
@@ -44,6 +47,7 @@ class Settings:
     flash_attention: bool | None
     batch_tokens: int
     max_outputs: int
+    batch_invariant: bool
 
     @classmethod
     def from_frame(cls, frame: Frame) -> Settings:
@@ -74,18 +78,27 @@ def model_params(settings: Settings) -> tuple[Any, list[object]]:
 
 
 def context_params(settings: Settings) -> Any:
-    """llama.cpp's parameters of the context that answers requests."""
+    """llama.cpp's parameters of the context that answers requests.
+
+    Flash attention on the CPU has three ways to compute, which round differently: for one token
+    from 512 cells on, for 64 tokens and more, and for all else. The first two want keys and
+    values of one type, 16 or 32 bits wide; so with values in bfloat16 the third is always taken,
+    which computes each token by itself.
+    """
     params = lib.llama_context_default_params()
     params.n_ctx = settings.context_length
     params.n_batch = params.n_ubatch = settings.batch_tokens
-    params.n_seq_max = settings.parallel
+    params.n_seq_max = settings.sequences
     params.n_outputs_max = settings.max_outputs
     params.n_threads, params.n_threads_batch = settings.threads, settings.batch_threads
     params.type_k = params.type_v = _KV_TYPES[settings.kv_type]
     if settings.flash_attention is not None:
         params.flash_attn_type = int(settings.flash_attention)
-    elif settings.kv_type != "f16":  # it is needed, so there must be no falling back
+    elif settings.kv_type != "f16" or settings.batch_invariant:
+        # It is needed, so there must be no falling back.
         params.flash_attn_type = lib.LLAMA_FLASH_ATTN_TYPE_ENABLED
+    if settings.batch_invariant and settings.kv_type == "f16":
+        params.type_v = _BF16
     params.kv_unified = True
     params.no_perf = True
     return params

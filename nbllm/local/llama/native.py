@@ -14,7 +14,9 @@ import llama_cpp.llama_cpp as lib
 import numpy as np
 from numpy.typing import NDArray
 
+from nbllm.local.llama.adapters import Adapters
 from nbllm.local.llama.batch import TokenBatch
+from nbllm.local.llama.cells import Cells, OrderedCells
 from nbllm.local.llama.loading import BufferSizes, Settings, context_params, model_params
 from nbllm.local.llama.vocabulary import Vocabulary
 
@@ -37,8 +39,6 @@ class NativeModel:
     def __init__(self, settings: Settings, on_progress: Callable[[float], None]) -> None:
         self._buffers = BufferSizes()
         self._callbacks: list[Any] = []
-        self._adapters: list[Any] = []
-        self._scales: list[float] = []
         self._abort_flag = ctypes.create_string_buffer(2)
         self._route_log()
         lib.llama_backend_init()
@@ -46,12 +46,23 @@ class NativeModel:
         self._model = self._load(on_progress)
         self.vocabulary = Vocabulary(self._model)
         self._context = self._make_context(self._context_params())
-        self._memory = lib.llama_get_memory(self._context)
+        self._adapters = Adapters(self._model, ())
+        self._scales: tuple[float, ...] = ()
+        self.cells = (
+            OrderedCells(self._context, settings.parallel)
+            if settings.batch_invariant
+            else Cells(self._context)
+        )
         self.context_length = int(lib.llama_n_ctx_seq(self._context))
         self.batch = TokenBatch(int(lib.llama_n_batch(self._context)))
         self.can_copy_prefix = not (
             lib.llama_model_is_recurrent(self._model) or lib.llama_model_is_hybrid(self._model)
         )
+
+    @property
+    def slides(self) -> bool:
+        """Whether some of its layers see only the newest tokens."""
+        return int(lib.llama_model_n_swa(self._model)) > 0
 
     # ------------------------------------------------------------ loading
 
@@ -81,9 +92,11 @@ class NativeModel:
     def _make_context(self, params: Any) -> Any:
         context = lib.llama_init_from_model(self._model, params)
         if not context:
+            remedy = "a shorter one needs less memory"
+            if self.settings.batch_invariant:
+                remedy += ", and not every model can be batch invariant"
             raise NotLoadableError(
-                f"llama.cpp could not make a context of {params.n_ctx:,} tokens; "
-                "a shorter one needs less memory"
+                f"llama.cpp could not make a context of {params.n_ctx:,} tokens; {remedy}"
             )
         return context
 
@@ -140,70 +153,36 @@ class NativeModel:
         """Compute single tokens and batches with so many threads, from the next ``decode`` on."""
         lib.llama_set_n_threads(self._context, threads, batch_threads)
 
-    def forget(self, sequence: int, start: int) -> bool:
-        """Drop a sequence's cells from position ``start`` on.
+    # ------------------------------------------------------------ adapters
 
-        False where the architecture cannot drop a part; nothing has changed then.
-        """
-        return bool(lib.llama_memory_seq_rm(self._memory, sequence, start, -1))
-
-    def copy_prefix(self, source: int, target: int, length: int) -> None:
-        """Share the first ``length`` cells of ``source`` with the empty sequence ``target``."""
-        lib.llama_memory_seq_cp(self._memory, source, target, 0, length)
+    def use_adapters(self, files: Sequence[tuple[str, float]]) -> None:
+        """Lay LoRA adapters, each with its scale, over the weights. Raises ``NotLoadableError``."""
+        try:
+            self._adapters = Adapters(self._model, files)
+        except ValueError as error:
+            raise NotLoadableError(str(error)) from None
+        self.use_scales(self._adapters.scales)
 
     @property
-    def can_shift(self) -> bool:
-        """Whether tokens may be dropped from the middle of a sequence."""
-        return bool(self._memory) and bool(lib.llama_memory_can_shift(self._memory))
+    def scales(self) -> tuple[float, ...]:
+        """The scales that the adapters were loaded with."""
+        return self._adapters.scales
 
-    def drop(self, sequence: int, start: int, end: int) -> None:
-        """Drop the cells of positions ``start`` to ``end``; those behind move up to them."""
-        lib.llama_memory_seq_rm(self._memory, sequence, start, end)
-        lib.llama_memory_seq_add(self._memory, sequence, end, -1, start - end)
+    def use_scales(self, scales: tuple[float, ...]) -> None:
+        """Compute with these scales of the adapters, from the next ``decode`` on.
 
-    def state_size(self, sequence: int) -> int:
-        """The bytes that a sequence's state takes outside the context."""
-        return int(lib.llama_state_seq_get_size(self._context, sequence))
-
-    def save_state(self, sequence: int) -> bytes:
-        """A sequence's cells, to be loaded again into any sequence of this context."""
-        room = (ctypes.c_uint8 * self.state_size(sequence))()
-        size = int(lib.llama_state_seq_get_data(self._context, room, len(room), sequence))
-        return bytes(memoryview(room)[:size])
-
-    def load_state(self, sequence: int, state: bytes) -> bool:
-        """Put saved cells into an empty sequence; False where there is no room for them."""
-        room = (ctypes.c_uint8 * len(state)).from_buffer_copy(state)
-        return bool(lib.llama_state_seq_set_data(self._context, room, len(state), sequence))
-
-    def use_adapters(self, adapters: Sequence[tuple[str, float]]) -> None:
-        """Lay LoRA adapters, each with its scale, over the weights. Raises ``NotLoadableError``."""
-        self._scales = [scale for _, scale in adapters]
-        for path, _ in adapters:
-            adapter = lib.llama_adapter_lora_init(self._model, path.encode())
-            if not adapter:
-                raise NotLoadableError(
-                    f"the adapter {path} cannot be used: it is no LoRA in a GGUF, or was made for "
-                    "another model than this"
-                )
-            self._adapters.append(adapter)
-        self._apply_adapters(self._context)
-
-    def _apply_adapters(self, context: Any) -> None:
-        count = len(self._adapters)
-        if count:
-            adapters = (lib.llama_adapter_lora_p_ctypes * count)()
-            for place, adapter in enumerate(self._adapters):
-                adapters[place] = ctypes.cast(adapter, lib.llama_adapter_lora_p_ctypes)
-            scales = (ctypes.c_float * count)(*self._scales)
-            lib.llama_set_adapters_lora(context, adapters, count, scales)
+        A change costs some milliseconds, in which llama.cpp plans its computation anew.
+        """
+        if scales != self._scales:
+            self._scales = scales
+            self._adapters.apply(self._context, scales)
 
     # ------------------------------------------------------------ pooling
 
     @property
     def can_write(self) -> bool:
         """Whether it writes text: a model without a memory of its own words only reads."""
-        return bool(self._memory)
+        return self.cells.exist
 
     @property
     def is_reranker(self) -> bool:
@@ -246,7 +225,7 @@ class NativeModel:
         if self._pooling == lib.LLAMA_POOLING_TYPE_NONE:
             params.pooling_type = lib.LLAMA_POOLING_TYPE_MEAN
         context = self._make_context(params)
-        self._apply_adapters(context)
+        self._adapters.apply(context, self._adapters.scales)
         return context
 
 

@@ -89,7 +89,7 @@ class _Bench:
     def _measure(self, case: _Case) -> float:
         self._model.set_threads(case.threads, case.threads)
         for sequence in range(case.sequences):
-            self._model.forget(sequence, 0)
+            self._model.cells.forget(sequence, 0)
         return self._prefill(case.batch) if case.kind == "prefill" else self._decode(case)
 
     def _prefill(self, size: int) -> float:

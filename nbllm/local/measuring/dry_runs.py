@@ -64,6 +64,7 @@ def load_frame(info: ModelInfo, placement: Placement) -> Frame:
         "path": str(info.path),
         "context_length": placement.context_length,
         "parallel": placement.parallel,
+        "sequences": placement.sequences,
         "threads": placement.threads,
         "batch_threads": placement.batch_threads,
         "gpus": list(placement.gpus),
@@ -73,6 +74,7 @@ def load_frame(info: ModelInfo, placement: Placement) -> Frame:
         "flash_attention": info.load.flash_attention,
         "batch_tokens": placement.batch_tokens,
         "max_outputs": placement.max_outputs,
+        "batch_invariant": placement.batch_invariant,
     }
 
 

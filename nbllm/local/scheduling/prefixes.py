@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 __all__ = ["PrefixStore", "shared_length"]
 
 
-def shared_length(cells: Sequence[int], tokens: Sequence[int]) -> int:
+def shared_length(cells: Sequence[Any], tokens: Sequence[Any]) -> int:
     """The length of the common beginning, by comparing ever larger slices, which C does."""
     low, high = 0, min(len(cells), len(tokens))
     step = 16
@@ -25,12 +26,15 @@ def shared_length(cells: Sequence[int], tokens: Sequence[int]) -> int:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Saved:
-    tokens: tuple[int, ...]
+    tokens: tuple[Any, ...]
     state: bytes
 
 
 class PrefixStore:
-    """States of sequences, at most ``limit_bytes`` of them, the longest unused dropped first."""
+    """States of sequences, at most ``limit_bytes`` of them, the longest unused dropped first.
+
+    Before the tokens of a sequence may stand what else its state depends on.
+    """
 
     def __init__(self, limit_bytes: int) -> None:
         self.limit_bytes = limit_bytes
@@ -41,14 +45,14 @@ class PrefixStore:
         """What the states take."""
         return sum(len(saved.state) for saved in self._saved)
 
-    def wants(self, tokens: Sequence[int], size_bytes: int) -> bool:
+    def wants(self, tokens: Sequence[Any], size_bytes: int) -> bool:
         """Whether a state of this size fits and tells more than those that are kept."""
         known = any(
             shared_length(saved.tokens, tuple(tokens)) == len(tokens) for saved in self._saved
         )
         return 0 < size_bytes <= self.limit_bytes and not known
 
-    def put(self, tokens: Sequence[int], state: bytes) -> None:
+    def put(self, tokens: Sequence[Any], state: bytes) -> None:
         """Keep a state, in place of the beginnings of it that are kept."""
         mine = tuple(tokens)
         self._saved = [
@@ -58,10 +62,15 @@ class PrefixStore:
         while self.size_bytes > self.limit_bytes:
             del self._saved[0]
 
-    def find(self, tokens: Sequence[int], *, whole: bool) -> tuple[tuple[int, ...], bytes] | None:
-        """The state that shares most with ``tokens``; with ``whole``, only of a whole beginning."""
+    def find(
+        self, tokens: Sequence[Any], *, whole: bool, least: int = 0
+    ) -> tuple[tuple[Any, ...], bytes] | None:
+        """The state that shares most with ``tokens``, and more than ``least``.
+
+        With ``whole``, only one all of which is shared.
+        """
         wanted = tuple(tokens)
-        best, length = None, 0
+        best, length = None, least
         for saved in self._saved:
             shared = shared_length(saved.tokens, wanted)
             if shared > length and (not whole or shared == len(saved.tokens)):

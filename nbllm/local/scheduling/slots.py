@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 
+from nbllm.local.llama.cells import Part
 from nbllm.local.llama.native import NativeModel
 from nbllm.local.scheduling.prefixes import PrefixStore, shared_length
 from nbllm.local.scheduling.tasks import Slot, Task
@@ -26,7 +27,7 @@ class Slots:
     """The slots of ``model``. ``kept_bytes`` bounds what is kept of emptied ones."""
 
     def __init__(self, model: NativeModel, kept_bytes: int = 0) -> None:
-        self._model = model
+        self._model, self._cells = model, model.cells
         self._slots = [Slot(number) for number in range(model.settings.parallel)]
         self._store = PrefixStore(kept_bytes)
 
@@ -59,7 +60,7 @@ class Slots:
     def _longest_shared(self, task: Task, others: list[Task]) -> int:
         if not self._model.can_copy_prefix:
             return 0
-        return max((shared_length(other.tokens, task.tokens) for other in others), default=0)
+        return max((_shared(other, task) for other in others), default=0)
 
     def place(self, task: Task) -> None:
         """Take a free slot, with as much of the prompt in it as is known already.
@@ -68,8 +69,8 @@ class Slots:
         alike, as under a shared system prompt, keeps its cells and shares the beginning.
         """
         free = [slot for slot in self._slots if slot.task is None]
-        donor = max(self._slots, key=lambda slot: shared_length(slot.tokens, task.tokens))
-        shared = shared_length(donor.tokens, task.tokens)
+        donor = max(self._slots, key=lambda slot: _shared(slot, task))
+        shared = _shared(donor, task)
         stays = donor.task is None and 2 * shared >= donor.prompt_length
         slot = donor if stays else min(free, key=lambda slot: (len(slot.tokens) > 0, slot.used))
         if not stays:
@@ -79,7 +80,9 @@ class Slots:
         else:
             self._copy(donor, slot, task)
         task.slot, slot.task, slot.prompt_length = slot, task, task.prompt_length
-        self._tidy(task)
+        slot.scales = task.scales
+        if not self._cells.is_ordered:
+            self._tidy(task)
         self._follow(task, slot)
 
     def _tidy(self, task: Task) -> None:
@@ -104,13 +107,13 @@ class Slots:
 
     def _usable(self, slot: Slot, task: Task) -> int:
         """How much of a slot serves a request, whose last token is always decoded."""
-        return min(shared_length(slot.tokens, task.tokens), len(task.tokens) - 1)
+        return min(_shared(slot, task), len(task.tokens) - 1)
 
     def _copy(self, donor: Slot, slot: Slot, task: Task) -> None:
         shared = self._usable(donor, task)
         self.empty(slot)
         if shared:
-            self._model.copy_prefix(donor.id, slot.id, shared)
+            self._cells.copy_prefix(donor.id, slot.id, shared)
             slot.tokens = task.tokens[:shared]
 
     # ------------------------------------------------------------ reading together
@@ -123,7 +126,7 @@ class Slots:
         for other, place in self.running():
             if other is task or other.leader is not None or other.background > task.background:
                 continue
-            length = min(shared_length(other.tokens, task.tokens), len(task.tokens) - 1)
+            length = min(_shared(other, task), len(task.tokens) - 1)
             length = min(length, len(other.tokens) - 1)
             if length - max(len(slot.tokens), len(place.tokens)) >= _WORTH_WAITING:
                 task.leader, task.leader_length = other, length
@@ -141,14 +144,14 @@ class Slots:
 
     def cut(self, slot: Slot, length: int) -> None:
         """Keep the first ``length`` tokens of a slot, or none where that is not possible."""
-        if self._model.forget(slot.id, length):
+        if self._cells.forget(slot.id, length):
             del slot.tokens[length:]
         else:
             self.empty(slot)
 
     def empty(self, slot: Slot) -> None:
         """Drop all cells of a slot."""
-        self._model.forget(slot.id, 0)
+        self._cells.forget(slot.id, 0)
         slot.tokens, slot.prompt_length = [], 0
 
     def release(self, task: Task) -> None:
@@ -157,7 +160,7 @@ class Slots:
             task.slot.task, task.slot.used = None, time.perf_counter()
             task.slot = None
 
-    def empty_coldest(self) -> bool:
+    def _empty_coldest(self) -> bool:
         """Empty the slot at rest that was unused longest; False where none holds anything."""
         resting = [slot for slot in self._slots if slot.task is None and slot.tokens]
         if resting:
@@ -170,11 +173,38 @@ class Slots:
         """Drop the older half of a full request's tokens, but for those that it keeps."""
         kept = min(task.keep, len(slot.tokens) // 2)
         dropped = max(1, (len(slot.tokens) - kept) // 2)
-        self._model.drop(slot.id, kept, kept + dropped)
+        self._cells.drop(slot.id, kept, kept + dropped)
         del slot.tokens[kept : kept + dropped]
         del task.tokens[kept : kept + dropped]
         if task.lookup is not None:
             task.lookup.restart()
+
+    def took(self, count: int) -> None:
+        """Note that a batch has filled so many cells; now and then all are packed together."""
+        self._cells.took(count)
+        if self._cells.should_pack:
+            self.pack()
+
+    def make_room(self) -> bool:
+        """Free cells of slots at rest, or those that only packing frees; False where none are."""
+        if self._cells.can_pack:
+            self.pack()
+            return True
+        return self._empty_coldest()
+
+    def pack(self) -> None:
+        """Move the cells of all slots together, where they have to stay in order."""
+        parts, before = list[Part](), list[Slot]()
+        for slot in self._slots:
+            if slot.tokens:
+                source = max(before, key=lambda other: _shared(other, slot), default=slot)
+                shared = 0 if source is slot else _shared(source, slot)
+                parts.append(Part(slot.id, len(slot.tokens), source.id, shared))
+                before.append(slot)
+        lost = self._cells.pack(parts)
+        for slot in before:
+            if slot.id in lost:
+                self.empty(slot)
 
     # ------------------------------------------------------------ emptied slots
 
@@ -182,19 +212,25 @@ class Slots:
         """Save a slot's state, if there is room for it."""
         if not slot.tokens or not self._store.limit_bytes:
             return
-        if self._store.wants(slot.tokens, self._model.state_size(slot.id)):
-            self._store.put(slot.tokens, self._model.save_state(slot.id))
+        key = (slot.scales, *slot.tokens)
+        if self._store.wants(key, self._cells.state_size(slot.id)):
+            self._store.put(key, self._cells.save_state(slot.id))
 
     def _restore(self, task: Task, slot: Slot, shared: int) -> bool:
         """Bring back a saved state that shares more with a request than any slot does."""
-        found = self._store.find(task.tokens[:-1], whole=not self._model.can_copy_prefix)
+        wanted = (task.scales, *task.tokens[:-1])
+        whole = not self._model.can_copy_prefix
+        found = self._store.find(wanted, whole=whole, least=1 + shared)
         if found is None:
             return False
-        tokens, state = found
-        if shared_length(tokens, tuple(task.tokens)) <= shared:
-            return False
+        (_, *tokens), state = found
         self.empty(slot)
-        if not self._model.load_state(slot.id, state):
+        if not self._cells.load_state(slot.id, state, len(tokens)):
             return False
-        slot.tokens = list(tokens)
+        slot.tokens, slot.scales = tokens, task.scales
         return True
+
+
+def _shared(one: Slot | Task, other: Slot | Task) -> int:
+    """How many cells of one serve the other: the common beginning, under the same adapters."""
+    return shared_length(one.tokens, other.tokens) if one.scales == other.scales else 0

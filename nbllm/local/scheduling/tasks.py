@@ -16,10 +16,14 @@ _AGEING_SECONDS = 30.0
 
 @dataclass(slots=True, eq=False)
 class Slot:
-    """A sequence of the context, and the tokens whose cells it holds, the last prompt's first."""
+    """A sequence of the context, and the tokens whose cells it holds, the last prompt's first.
+
+    ``scales`` are those of the adapters that the cells were computed with.
+    """
 
     id: int
     tokens: list[int] = field(default_factory=list)
+    scales: tuple[float, ...] = ()
     prompt_length: int = 0
     task: Task | None = None
     used: float = 0.0
@@ -31,6 +35,8 @@ class Task:
 
     ``background`` requests let the others go first. Where the context is full, ``shifts`` drops
     the older half of all behind the first ``keep`` tokens; without it the answer ends.
+    ``scales`` are those of the model's adapters: it is computed with them, and its cells serve no
+    request with others.
     ``leader`` is a request that reads the same beginning just now, ``leader_length`` tokens of it;
     they are copied when it is done with them.
     """
@@ -40,6 +46,7 @@ class Task:
     max_tokens: int
     sampler: Sampler
     text: TextAssembler
+    scales: tuple[float, ...] = ()
     background: bool = False
     shifts: bool = False
     keep: int = 0

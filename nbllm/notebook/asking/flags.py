@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from nbllm.notebook.arguments import unescaped, variable_name
+from nbllm.notebook.arguments import scaled, unescaped, variable_name
 from nbllm.notebook.flags import Help, flag
 
 __all__ = ["ASK", "LAST", "OPTIONS"]
@@ -24,6 +24,14 @@ _GENERATION = (
     flag(
         "--reasoning-effort", metavar="WORD", help="low, medium, high, none: as the model knows it."
     ),
+    flag(
+        "--adapter",
+        dest="adapters",
+        metavar="NAME=SCALE",
+        type=scaled,
+        action="append",
+        help="A LoRA adapter that the model was loaded with, for this answer; the others are off.",
+    ),
     flag("--seed", metavar="N", type=int, help="The same seed gives the same answer."),
     flag(
         "--stop",
@@ -33,7 +41,10 @@ _GENERATION = (
         help=r"End before this text; \n is a new line. May be given several times.",
     ),
 )
-OPTIONS = tuple(names[-1].removeprefix("--").replace("-", "_") for names, _ in _GENERATION)
+OPTIONS = tuple(
+    settings.get("dest", names[-1].removeprefix("--").replace("-", "_"))
+    for names, settings in _GENERATION
+)
 """The arguments of ``ASK`` that are generation options of the same name."""
 
 ASK = Help(

@@ -97,6 +97,7 @@ class ModelMagics(SessionMagics):
             parallel=args.parallel,
             keep_alive=args.keep_alive,
             adapters=args.adapter,
+            batch_invariant=args.batch_invariant,
         )
         if args.config:
             self.session.manager.add_config(Path(args.config).expanduser())

@@ -31,6 +31,7 @@ from nbllm.core.errors import (
     QuotaError,
     RateLimitError,
     ServerError,
+    UnsupportedError,
 )
 from nbllm.core.openers import LoadControl
 from nbllm.core.types import (
@@ -711,3 +712,8 @@ def test_the_client_of_a_loop_that_was_just_closed_is_forgotten(
         loop.close()
     assert len(model._pool._open) == 1
     asyncio.run(model.aclose())
+
+
+async def test_adapters_are_refused_before_anything_is_sent(make_model: Any) -> None:
+    with pytest.raises(UnsupportedError, match="adapters are of local models"):
+        await events_of(make_model("http://127.0.0.1:1"), adapters={"poet": 1.0})

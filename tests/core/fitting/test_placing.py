@@ -221,6 +221,16 @@ def test_what_the_worker_may_put_aside_counts() -> None:
     assert with_it.buffer_bytes == without.buffer_bytes
 
 
+def test_a_model_that_is_to_be_batch_invariant_goes_on_the_cpu() -> None:
+    found = placed(machine(64, 24), batch_invariant=True)
+    assert (found.device, found.gpu_layers, found.is_compromise) == (CPU, 0, False)
+    assert "batch invariant" in found.reason
+    assert found.sequences == found.parallel + 2
+    usual = placed(machine(64, 24), device="CPU")
+    cells = usual.memory[CPU].kv
+    assert found.total_bytes - usual.total_bytes == cells, "all may be moved at once"
+
+
 # ---------------------------------------------------------------- threads
 
 

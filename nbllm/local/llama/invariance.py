@@ -1,0 +1,61 @@
+"""Whether a model's numbers for a token are the same alone and among others, to the last bit.
+
+Attention is made so by ``loading.context_params``. Whether the products of matrices are depends
+on the quantization and the processor: for some, llama.cpp has kernels for many rows that round
+otherwise than those for one. So it is tried out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nbllm.local.llama.native import NativeModel, NotLoadableError
+
+__all__ = ["check_invariance"]
+
+_LENGTH = 72  # tokens: more rows than any threshold that llama.cpp's kernels have
+_COMPARED = 4
+
+
+def check_invariance(model: NativeModel) -> None:
+    """Raise ``NotLoadableError`` for a model whose numbers depend on what is computed beside.
+
+    Takes as long as reading 90 tokens. The context is empty before and afterwards.
+    """
+    if model.slides or not model.can_copy_prefix:
+        raise NotLoadableError(
+            "its answers cannot be batch invariant: its memory of the text is not one of cells "
+            "that stay; load it without batch_invariant"
+        )
+    length = min(_LENGTH, model.batch.capacity, model.context_length // 2)
+    tokens = [(7919 * n) % model.vocabulary.size for n in range(1, length + 1)]
+    first, rest = tokens[:_COMPARED], tokens[_COMPARED:]
+    among_many = _logits(model, [first], rest)
+    among_few, alone = _logits(model, [first]), _logits(model, [[token] for token in first])
+    if not all(map(np.array_equal, 2 * among_many, among_few + alone)):
+        raise NotLoadableError(
+            "its answers cannot be batch invariant: for its quantization llama.cpp computes many "
+            "tokens at once otherwise than one alone on this processor; load it without "
+            "batch_invariant, or take a file in Q4_0, Q4_1 or Q8_0"
+        )
+
+
+def _logits(
+    model: NativeModel, batches: Sequence[Sequence[int]], beside: Sequence[int] = ()
+) -> list[NDArray[np.float32]]:
+    """The logits behind each token of a text read in ``batches``; ``beside`` joins the last."""
+    found, position = list[NDArray[np.float32]](), 0
+    for tokens in batches:
+        model.batch.clear()
+        model.batch.add(tokens, position, 0, logits=len(tokens))
+        position += len(tokens)
+        if beside:
+            model.batch.add(beside, position, 0, logits=0)
+        if model.decode() != 0:
+            raise NotLoadableError("llama.cpp could not decode a short text")
+        found += [model.logits(row).copy() for row in range(len(tokens))]
+    model.cells.clear()
+    return found
