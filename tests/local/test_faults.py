@@ -16,6 +16,7 @@ from typing import Any
 
 import psutil
 import pytest
+from tiny_models import copy_model
 
 from nbllm import ModelManager
 from nbllm.core.errors import (
@@ -214,6 +215,24 @@ async def test_fifty_loads_leak_no_descriptor_no_thread_and_no_memory(info: Mode
     assert own_threads() <= before[1]
     assert me.memory_info().rss - before[2] < 8 * 2**20
     assert len(workers()) == before[3]
+
+
+@pytest.mark.parametrize(
+    "key", [{"tokenizer.ggml.model": "bert"}, {"llama.block_count": 600}], ids=["words", "layers"]
+)
+async def test_a_file_that_makes_llama_cpp_abort_fails_the_load_and_the_next_succeeds(
+    key: dict[str, int | str], info: ModelInfo, tiny_models: dict[str, Path], tmp_path: Path
+) -> None:
+    """Its header is in order, and llama.cpp's own checks end the process all the same."""
+    path = copy_model(tiny_models["mistral"], tmp_path / "aborts.gguf", key)
+    bad = replace(info, name="aborts", path=path)
+    async with ModelManager([info, bad]) as manager:
+        running, _ = await manager.load_model("smollm2")
+        with pytest.raises(ModelLoadError, match=r"aborts.*SIGABRT; llama\.cpp gave up") as caught:
+            await manager.load_model("aborts")
+        assert caught.value.log, "what llama.cpp said is there"
+        assert [each.name for each in manager.list_loaded_models()] == ["smollm2"]
+        assert (await running.generate("Hi", max_tokens=1)).usage.completion_tokens == 1
 
 
 # -------------------------------------------------------------------------------- every phase

@@ -219,12 +219,13 @@ def write_tiny(name: str, folder: Path) -> Path:
 def copy_model(
     source: Path, target: Path, keys: Mapping[str, int | str], **options: object
 ) -> Path:
-    """A copy of a GGUF with these keys besides its own."""
+    """A copy of a GGUF with these keys, in place of its own and besides them."""
     reader = gguf.GGUFReader(source)
 
     def fill(writer: gguf.GGUFWriter) -> None:
         for key, known in reader.fields.items():
-            if not key.startswith("GGUF.") and key != "general.architecture":
+            own = not key.startswith("GGUF.") and key != "general.architecture"
+            if own and key not in keys:
                 kind = known.types[0]
                 part = known.types[-1] if kind == gguf.GGUFValueType.ARRAY else None
                 writer.add_key_value(key, known.contents(), kind, part)
