@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -364,3 +364,72 @@ async def test_answers_that_meet_the_limit_of_memory_end_in_an_error_or_whole(
         again, _ = await manager.load_model("smollm2")
         if again is not model:
             assert (await again.generate("Hi", max_tokens=1)).usage.completion_tokens == 1
+
+
+def move(pid: int, group: Path) -> None:
+    """Put a process into a control group."""
+    group.write_text(str(pid))
+
+
+@pytest.fixture
+def narrow_group() -> Iterator[Path]:
+    """A control group whose processes may take 12 MiB more, of either version."""
+    top, name = Path("/sys/fs/cgroup"), f"nbllm-narrow-{os.getpid()}"
+    v2 = (top / "cgroup.controllers").exists()
+    folder = top / name if v2 else top / "memory" / name
+    try:
+        folder.mkdir(parents=True)
+        (folder / ("memory.max" if v2 else "memory.limit_in_bytes")).write_text(f"{12 * 2**20}")
+    except OSError as error:
+        pytest.skip(f"control groups cannot be made here: {error}")
+    yield folder / "cgroup.procs"
+    assert wait_until(lambda: not (folder / "cgroup.procs").read_text())
+    folder.rmdir()
+
+
+@linux_only
+async def test_a_load_that_the_system_ends_for_its_memory_fails_and_the_next_succeeds(
+    info: ModelInfo, narrow_group: Path
+) -> None:
+    others = {worker.pid for worker in workers()}
+    moved: list[int] = []
+
+    def limit(fraction: float) -> None:
+        for worker in workers():
+            if worker.pid not in others and not moved:
+                move(worker.pid, narrow_group)
+                moved.append(worker.pid)
+
+    large = replace(info, load=LoadOptions(context_length=8192))
+    async with ModelManager([large]) as manager:
+        with pytest.raises(ModelLoadError, match=r"SIGKILL.*memory runs out"):
+            await manager.load_model("smollm2", progress=limit)
+        model, _ = await manager.load_model("smollm2")
+        assert model.usable
+
+
+@linux_only
+async def test_requests_that_the_system_ends_for_their_memory_keep_their_text(
+    info: ModelInfo, narrow_group: Path
+) -> None:
+    texts: list[str] = []
+    async with ModelManager([info]) as manager:
+        model, _ = await manager.load_model("smollm2")
+        assert isinstance(model, LlamaCppModel)
+
+        async def read_and_need_memory() -> None:
+            async for event in model.stream(STORY, temperature=0, ignore_eos=True):
+                if isinstance(event, TextDelta):
+                    texts.append(event.text)
+                if len(texts) == 2:
+                    move(model.pid, narrow_group)
+                    needing.append(asyncio.create_task(model.embed([LONG[:1000]] * 30)))
+
+        needing: list[asyncio.Task[Any]] = []
+        with pytest.raises(EngineCrashedError, match=r"SIGKILL.*memory runs out") as caught:
+            await asyncio.wait_for(read_and_need_memory(), 60)
+        assert caught.value.partial_text == "".join(texts) != ""
+        results = await asyncio.gather(*needing, return_exceptions=True)
+        assert all(isinstance(result, EngineCrashedError) for result in results)
+        again, _ = await manager.load_model("smollm2")
+        assert (await again.generate("Hi", max_tokens=1)).usage.completion_tokens == 1
