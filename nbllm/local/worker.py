@@ -31,6 +31,7 @@ from nbllm.local.scheduling.pace import Pace, Peers, cores_in_use, machine_busy_
 __all__ = ["main"]
 
 _BEAT_SECONDS = 1.0
+_NOTE_SECONDS = 0.25
 
 
 class Outbox:
@@ -60,6 +61,8 @@ def main() -> None:
     first = protocol.decode(inbox.readline() or b"{}")
     model = _load(first, outbox)
     pace = _pace(model) if first["steady"] else None
+    if pace is not None:
+        threading.Thread(target=_note, args=(pace,), daemon=True).start()
     engine = Engine(model, outbox.send, pace, kept_bytes=first["kept_bytes"])
     try:
         intake = Intake(model, engine, outbox.send)
@@ -149,6 +152,13 @@ def _beat(outbox: Outbox, parent: int) -> None:
         outbox.send({"op": "beat"})
         time.sleep(_BEAT_SECONDS)
     os._exit(0)
+
+
+def _note(pace: Pace) -> None:
+    """Keep the engine informed of what the machine does."""
+    while True:
+        pace.note()
+        time.sleep(_NOTE_SECONDS)
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections import deque
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 
@@ -23,6 +24,7 @@ __all__ = ["Pace", "Peers", "cores_in_use", "machine_busy_seconds", "worker_seco
 _PERIOD_SECONDS = 0.25
 _STALE_SECONDS = 5.0
 _GLANCE_SECONDS = 0.03
+_NOTED_SECONDS = 1.0  # a note that is older says little about now
 _GLANCE_ERROR = 0.4  # cores; the system counts in hundredths of a second
 _SPARED_CORES = 0.4  # of other processes' use; less than this costs less than a thread gives
 _WEIGHT = 0.6  # of the newest period in the moving average
@@ -55,6 +57,7 @@ class Pace:
         self._busy, self._own, self._peers, self._clock = busy_seconds, own_seconds, peers, clock
         self._sleep = sleep
         self._looked = (clock(), busy_seconds(), own_seconds())
+        self._notes: deque[tuple[float, float, float]] = deque(maxlen=2)
         self._others = 0.0
         self.threads, self.batch_threads = threads, batch_threads
 
@@ -69,16 +72,31 @@ class Pace:
         self._others += _WEIGHT * (others - self._others)
         return self._choose()
 
+    def note(self) -> None:
+        """Note how much everybody has worked by now; from any thread, some times a second.
+
+        So after a rest it is known what others did just before.
+        """
+        self._notes.append((self._clock(), self._busy(), self._own()))
+
     def look_afresh(self) -> bool:
-        """Forget what others did before a rest, and see for a moment what they do now.
+        """Forget what others did before a rest, and see what they do now.
 
         A long prompt is read in one step, in which no number of threads can change: one that is
-        wrong costs half of the speed on two cores, and the moment 30 ms.
+        wrong costs half of the speed on two cores. Where the notes of the last second tell of no
+        neighbour there is none; else it takes a moment, 30 ms, to see whether he is still there.
         """
-        self._look()
-        self._sleep(_GLANCE_SECONDS)
-        others = self._look()
-        self._others = others if others > _GLANCE_ERROR else 0.0
+        now = self._clock()
+        fresh = [note for note in self._notes if _GLANCE_SECONDS <= now - note[0] < _NOTED_SECONDS]
+        if fresh:
+            self._looked = fresh[-1]
+        if not fresh or self._look() > _GLANCE_ERROR:
+            self._look()
+            self._sleep(_GLANCE_SECONDS)
+            others = self._look()
+            self._others = others if others > _GLANCE_ERROR else 0.0
+        else:
+            self._others = 0.0
         return self._choose()
 
     def _look(self) -> float:

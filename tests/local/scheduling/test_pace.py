@@ -70,6 +70,47 @@ def test_after_a_rest_only_what_others_do_now_counts() -> None:
     assert machine.pace.batch_threads == 1
 
 
+class Rested(Machine):
+    """A machine whose engine has rested, while notes were taken every quarter of a second."""
+
+    def rest(self, *others: float) -> float:
+        """Others use so much in each of these quarters; how long looking afresh takes then."""
+        for use in others:
+            self.pace.note()
+            self.now += 0.25
+            self.busy += 0.25 * use
+        began = self.now
+        self.others = others[-1]
+        self.pace.look_afresh()
+        return self.now - began
+
+
+def test_a_rest_without_neighbours_costs_no_moment() -> None:
+    machine = Rested()
+    assert machine.rest(1.0, 0.0, 0.1) == 0
+    assert machine.pace.batch_threads == 2
+
+
+def test_a_neighbour_that_was_noted_is_looked_at_once_more() -> None:
+    machine = Rested()
+    assert machine.rest(0.0, 0.0, 1.0) == pytest.approx(0.03)
+    assert machine.pace.batch_threads == 1
+    machine = Rested()
+    machine.pace.note()
+    machine.now, machine.busy = 0.1, 0.1  # busy until just now
+    machine.pace.look_afresh()
+    assert machine.now == pytest.approx(0.13)
+    assert machine.pace.batch_threads == 2
+
+
+def test_old_notes_are_not_trusted() -> None:
+    machine = Rested()
+    machine.pace.note()
+    machine.now += 5
+    machine.pace.look_afresh()
+    assert machine.now == pytest.approx(5.03)
+
+
 def test_a_little_use_by_others_costs_no_thread() -> None:
     assert Machine(others=0.3).run(3) == 2
 
