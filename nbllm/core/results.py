@@ -1,0 +1,178 @@
+"""What comes of a request: answers with what they took, counts and vectors."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+from nbllm.core.markdown import safe_markdown
+from nbllm.core.messages import ContentPart, Message, ToolCall
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+__all__ = [
+    "Embeddings",
+    "FinishReason",
+    "GenerationResult",
+    "Timings",
+    "TokenCount",
+    "TokenLogprob",
+    "Usage",
+]
+
+
+class FinishReason(str, enum.Enum):
+    """Why an answer ended, in one vocabulary for all engines and vendors."""
+
+    STOP = "stop"
+    """The model ended its answer, or wrote a stop string."""
+    LENGTH = "length"
+    """``max_tokens`` or the end of the context was reached."""
+    TOOL_CALLS = "tool_calls"
+    """The model wants tools called."""
+    CONTENT_FILTER = "content_filter"
+    """The vendor blocked the prompt or the answer."""
+    REFUSAL = "refusal"
+    """The model declined to answer."""
+    PAUSE = "pause"
+    """The vendor paused a long turn; send it back to go on."""
+    CANCELLED = "cancelled"
+    """The reader stopped it; the text is what had arrived."""
+    FAILED = "failed"
+    """It broke; the text is what had arrived."""
+    OTHER = "other"
+    """Something that this version does not know; see ``raw_finish_reason``."""
+
+    def __str__(self) -> str:
+        return self.value
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Usage:
+    """Tokens read and written, and their price.
+
+    ``cached_tokens`` are those of the ``prompt_tokens`` that needed no processing,
+    ``reasoning_tokens`` those of the ``completion_tokens`` that are not part of the text.
+    ``cost_usd`` is None where the price is not known, and 0.0 only where it is known to be free.
+    """
+
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    cached_tokens: int = 0
+    reasoning_tokens: int = 0
+    cost_usd: float | None = None
+
+    @property
+    def total_tokens(self) -> int:
+        """Prompt and completion together."""
+        return self.prompt_tokens + self.completion_tokens
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Timings:
+    """Where the time of an answer went, in seconds; None where it could not be measured.
+
+    ``queue_seconds``: waiting for a place in the engine. ``prompt_seconds``: reading the prompt.
+    ``first_token_seconds``: from the request to the first token, as the reader saw it.
+    ``decode_seconds``: from the first token to the last. ``total_seconds``: all of it.
+    """
+
+    queue_seconds: float | None = None
+    prompt_seconds: float | None = None
+    first_token_seconds: float | None = None
+    decode_seconds: float | None = None
+    total_seconds: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TokenLogprob:
+    """A token of an answer, and the natural logarithm of its probability at its place.
+
+    ``data`` are its bytes, which alone need be no whole characters, where ``text`` has U+FFFD;
+    None where a vendor tells none. ``top`` are the likeliest tokens in its place, best first.
+    """
+
+    text: str
+    logprob: float
+    data: bytes | None = None
+    top: tuple[TokenLogprob, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GenerationResult:
+    """A whole answer, or as much of it as there is.
+
+    ``model`` is the name under which the model was loaded, ``device`` where it ran.
+    ``logprobs`` are those of the answer's tokens, where ``GenerationOptions.logprobs`` asked for
+    them: of the model's own distribution, before any sampling option changes it.
+    ``refusal`` is the vendor's explanation where ``finish_reason`` is a refusal or a filter.
+    ``raw_finish_reason`` is the engine's or vendor's own word.
+    """
+
+    text: str
+    model: str
+    finish_reason: FinishReason
+    usage: Usage = Usage()
+    timings: Timings = Timings()
+    reasoning: str = ""
+    tool_calls: tuple[ToolCall, ...] = ()
+    parts: tuple[ContentPart, ...] = field(default=(), repr=False)
+    seed: int | None = None
+    refusal: str | None = None
+    raw_finish_reason: str | None = None
+    device: str | None = None
+    logprobs: tuple[TokenLogprob, ...] = field(default=(), repr=False)
+
+    @property
+    def tokens_per_second(self) -> float | None:
+        """Decoding speed after the first token; None for answers too short to tell."""
+        seconds, steps = self.timings.decode_seconds, self.usage.completion_tokens - 1
+        return steps / seconds if seconds and steps > 0 else None
+
+    @property
+    def message(self) -> Message:
+        """The answer as a turn to continue the conversation with."""
+        return Message("assistant", self.parts or self.text)
+
+    def __str__(self) -> str:
+        return self.text
+
+    def _repr_markdown_(self) -> str:
+        return safe_markdown(self.text)
+
+    def _repr_pretty_(self, printer: Any, cycle: bool) -> None:  # noqa: FBT001 - IPython's way
+        printer.text(self.text)
+
+
+@dataclass(frozen=True, slots=True)
+class TokenCount:
+    """A number of tokens; ``exact`` is False for an estimate."""
+
+    tokens: int
+    exact: bool = True
+
+    def __int__(self) -> int:
+        return self.tokens
+
+    def __str__(self) -> str:
+        return f"{self.tokens}" if self.exact else f"about {self.tokens} (an estimate)"
+
+
+@dataclass(frozen=True, slots=True)
+class Embeddings:
+    """One vector a text: ``vectors`` is float32 of shape (texts, dimensions)."""
+
+    vectors: NDArray[np.float32]
+    model: str
+    usage: Usage = Usage()
+
+    def normalized(self) -> Embeddings:
+        """The vectors divided by their lengths; one of zeros stays as it is."""
+        import numpy as np  # costs 100 ms, and not every session needs it
+
+        lengths = np.linalg.norm(self.vectors, axis=-1, keepdims=True)
+        vectors = self.vectors / np.where(lengths == 0, 1, lengths)
+        return replace(self, vectors=vectors.astype(np.float32))
