@@ -28,6 +28,7 @@ def settings_for(path: Path) -> Settings:
         path=str(path),
         context_length=256,
         parallel=1,
+        sequences=1,
         threads=1,
         batch_threads=1,
         gpus=(),
@@ -37,6 +38,7 @@ def settings_for(path: Path) -> Settings:
         flash_attention=None,
         batch_tokens=64,
         max_outputs=1,
+        batch_invariant=False,
     )
 
 
