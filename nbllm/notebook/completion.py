@@ -6,14 +6,13 @@ import re
 import time
 from argparse import Action, ArgumentParser
 from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, Any, TypeAlias
-
-from IPython.core.completer import CompletionContext, SimpleCompletion, context_matcher
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeAlias
 
 if TYPE_CHECKING:
     from nbllm.notebook.session import NotebookSession
 
-__all__ = ["Completions"]
+__all__ = ["Completions", "Found"]
 
 Words: TypeAlias = Callable[[], Iterable[str]]
 
@@ -26,6 +25,14 @@ VALUES = {
 }
 MODELS_SECONDS = 5.0
 """How long the names of models are remembered: finding them searches folders."""
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """The ``word`` that the cursor is behind, and the ``words`` that begin like it."""
+
+    word: str
+    words: list[str]
 
 
 class Completions:
@@ -50,22 +57,17 @@ class Completions:
         for name, values in VALUES.items():
             self.words[name] = values.__iter__
 
-    @context_matcher(identifier="nbllm")  # type: ignore[untyped-decorator]
-    def match(self, context: CompletionContext) -> dict[str, Any]:
-        """Completions in the form that IPython asks of its matchers."""
-        line = _LINE.match(context.text_until_cursor)
-        is_magic = line is not None and (line["kind"] == "%" or context.cursor_line == 0)
-        found = self._found(line) if line is not None and is_magic else None
+    def find(self, text: str, line_number: int = 0) -> Found | None:
+        """What can follow ``text``, the line up to the cursor; None for other lines than ours."""
+        line = _LINE.match(text)
+        if line is None or (line["kind"] == "%%" and line_number > 0):
+            return None
+        found = self._found(line)
         if found is None:
-            return {"completions": [], "suppress": False}
+            return None
         word, words = found
-        fitting = [each for each in words if each.casefold().startswith(word.casefold())]
-        return {
-            "completions": [SimpleCompletion(each, type=_kind(each)) for each in fitting],
-            "matched_fragment": word,
-            "suppress": bool(fitting),
-            "ordered": True,
-        }
+        start = word.casefold()
+        return Found(word, [each for each in words if each.casefold().startswith(start)])
 
     def _found(self, line: re.Match[str]) -> tuple[str, Iterable[str]] | None:
         """The word that the cursor is behind, and all that could stand there."""
@@ -120,10 +122,6 @@ class Completions:
 
     def _job_numbers(self) -> list[str]:
         return [str(number) for number in self._session.jobs]
-
-
-def _kind(word: str) -> str:
-    return "flag" if word.startswith("-") else "value"
 
 
 def _places(words: list[str], flags: Mapping[str, Action]) -> int:

@@ -19,6 +19,7 @@ from nbllm.notebook.registration import Registration
 from nbllm.notebook.session import NotebookSession, SessionMagics
 from nbllm.notebook.settings.magics import ConfigMagics
 from nbllm.notebook.stats.magics import StatsMagics
+from nbllm.notebook.versions import complete_with
 
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
@@ -52,7 +53,7 @@ def load(shell: InteractiveShell, manager: Callable[[], ModelManager] | None = N
     groups = [group(session) for group in GROUPS]  # each adds itself to the configurables
     configurables: list[Any] = shell.configurables
     _add(session, configurables, session.settings)
-    _add(session, shell.Completer.custom_matchers, session.completions.match)
+    session.at_close(complete_with(shell.Completer, session.completions.find))
     _add(session, shell.input_transformers_cleanup, _question_keeper(session))
     for group in groups:
         session.at_close(partial(configurables.remove, group))

@@ -24,7 +24,8 @@ from nbllm.notebook.dashboard.widgets import close_tree
 from nbllm.notebook.magics import load, unload
 from nbllm.testing import FakeOpener, fake_info
 
-INSTANCES = ipywidgets.widgets.widget._instances
+WIDGETS = ipywidgets.widgets.widget
+INSTANCES = WIDGETS._instances if hasattr(WIDGETS, "_instances") else ipywidgets.Widget.widgets
 
 
 def until(condition: Callable[[], object], seconds: float = 10) -> None:

@@ -106,3 +106,20 @@ def test_a_page_that_left_during_a_long_cell_is_given_up_after_it(room: Room) ->
     assert room.wait(1_000)
     room.presence.cell_ended()
     assert not room.wait(ASK_EVERY_SECONDS + ANSWER_SECONDS + 2)
+
+
+def test_pages_that_cannot_be_asked_are_believed(room: Room) -> None:
+    room.presence = Presence(None, clock=lambda: room.now)
+    room.presence.shown()
+    room.presence.count_views(1)
+    assert room.wait(10_000)
+    room.presence.cell_began()
+    assert room.wait(1)
+    assert not room.presence.buttons_wait
+    assert room.wait(3)
+    assert room.presence.buttons_wait
+    room.presence.cell_ended()
+    assert room.wait(10_000)
+    assert not room.presence.buttons_wait
+    room.presence.count_views(0)
+    assert not room.presence.check()

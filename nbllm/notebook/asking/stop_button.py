@@ -13,7 +13,7 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from nbllm.notebook.subshells import answer_where_asked
-from nbllm.notebook.views.bundles import Bundle
+from nbllm.notebook.views.bundles import Bundle, widget_view
 
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     from nbllm.notebook.views.display import View
 
 __all__ = ["StopButton", "is_watched"]
-
-_VIEW = "application/vnd.jupyter.widget-view+json"
 
 
 class StopButton:
@@ -51,23 +49,19 @@ class StopButton:
         """Show it in ``view`` once the answer takes long and a press would reach the kernel."""
         if self._is_shown or not self.is_wanted or self._clock() < self._due:
             return
+        channel = getattr(getattr(self._shell, "kernel", None), "shell_channel_thread", None)
+        if channel is None:  # before ipykernel 7 no kernel has subshells
+            return
         bundle = self.bundle()  # makes the comm, for which the front end may open a subshell
-        if self.reaches_a_busy_kernel:
+        if channel.manager.list_subshell():
             view.control(bundle)
             self._is_shown = True
-
-    @property
-    def reaches_a_busy_kernel(self) -> bool:
-        """Whether the front end has opened a subshell, which it does for the button's comm."""
-        channel = getattr(getattr(self._shell, "kernel", None), "shell_channel_thread", None)
-        return bool(channel is not None and channel.manager.list_subshell())
 
     def bundle(self) -> Bundle:
         """The output that shows it."""
         if self._button is None:
             self._button = self._make()
-        view = {"version_major": 2, "version_minor": 0, "model_id": self._button.model_id}
-        return Bundle({_VIEW: view, "text/plain": ""})
+        return widget_view(self._button)
 
     def _make(self) -> Any:
         import ipywidgets
@@ -77,8 +71,8 @@ class StopButton:
             icon="stop",
             tooltip="Stop this answer; what has arrived is kept",
             layout={"width": "auto", "height": "24px", "margin": "2px 0"},
-            style={"font_size": "12px"},
         )
+        button.style.font_size = "12px"  # a plain attribute, without effect, in ipywidgets 7
         button.on_click(self._pressed)
         return answer_where_asked(button)
 

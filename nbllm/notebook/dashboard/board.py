@@ -32,6 +32,8 @@ from nbllm.notebook.dashboard.style import STYLE
 from nbllm.notebook.dashboard.widgets import box, button, close_tree, text
 from nbllm.notebook.loop import LoopThread
 from nbllm.notebook.subshells import answer_where_asked
+from nbllm.notebook.versions import can_be_started
+from nbllm.notebook.views.bundles import widget_view
 
 __all__ = ["Dashboard", "dashboard"]
 
@@ -65,7 +67,7 @@ class Dashboard:
         self._is_ticking = self._is_closed = False
         self._needs_scan = threading.Event()
         self._build()
-        self._presence = Presence(self._ask_pages)
+        self._presence = Presence(self._ask_pages if can_be_started(self._pulse) else None)
         self._at_close = ExitStack()
         for leave in (
             self.manager.subscribe(self._on_event),
@@ -105,12 +107,12 @@ class Dashboard:
 
     # ------------------------------------------------------------ showing
 
-    def _repr_mimebundle_(self, **kwargs: Any) -> Any:
+    def _repr_mimebundle_(self, **_: Any) -> dict[str, Any]:
         if self._is_closed:
             return {"text/plain": repr(self)}
         self._presence.shown()
         self._wake()
-        return self.widget._repr_mimebundle_(**kwargs)
+        return dict(widget_view(self.widget, repr(self)).data)
 
     def __repr__(self) -> str:
         return "<Dashboard, closed>" if self._is_closed else f"<Dashboard of {self.manager!r}>"

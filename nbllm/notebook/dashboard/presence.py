@@ -2,11 +2,12 @@
 
 ipywidgets counts views (``_view_count``), but a page that is closed or reloaded takes its count
 with it. So now and then the front end is asked: a hidden ``Play`` that is set going moves at once
-in every page that shows it, and nowhere else.
+in every page that shows it, and nowhere else. The pages of ipywidgets 7 cannot be asked so.
 """
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -27,13 +28,16 @@ CELL_SECONDS = 1.5
 class Presence:
     """Follows one widget; ``ask`` sends a question to the pages, which ``answered`` comes back to.
 
+    Without ``ask`` a page is believed to be there until it tells that its last view is gone, and
+    buttons are said to wait in every cell that takes a while.
     Pure but for the clock: any thread may call any of it.
     """
 
     def __init__(
-        self, ask: Callable[[], None], *, clock: Callable[[], float] = time.monotonic
+        self, ask: Callable[[], None] | None, *, clock: Callable[[], float] = time.monotonic
     ) -> None:
-        self._ask, self._clock = ask, clock
+        self._ask, self._clock = ask or (lambda: None), clock
+        self._patience_seconds = FIRST_ANSWER_SECONDS if ask else math.inf
         self._views = 0
         self._asked: float | None = None
         self._deadline: float | None = None
@@ -44,7 +48,7 @@ class Presence:
     def shown(self) -> None:
         """It was displayed, or a page tells of a new view of it."""
         now = self._clock()
-        self._asked, self._deadline = None, now + FIRST_ANSWER_SECONDS
+        self._asked, self._deadline = None, now + self._patience_seconds
         self._next_ask = now + CELL_SECONDS
 
     def count_views(self, views: int) -> None:

@@ -18,6 +18,7 @@ from types import FrameType
 from typing import Any
 
 from nbllm.core.configs.secrets import looks_like_key
+from nbllm.notebook.versions import frame_name
 
 __all__ = ["error_report", "failed_source", "versions"]
 
@@ -109,7 +110,7 @@ def _own_frame(frame: FrameType, line: int) -> str:
     first = max(1, line - CONTEXT_LINES)
     around = range(first, min(len(source), line + CONTEXT_LINES) + 1)
     lines = [f"{'>' if n == line else ' '} {n:4} | {source[n - 1].rstrip()}" for n in around]
-    return "\n".join([f"In {_place(frame)}, line {line}, in {code.co_name}:", *lines])
+    return "\n".join([f"In {_place(frame)}, line {line}, in {frame_name(code)}:", *lines])
 
 
 def _place(frame: FrameType) -> str:

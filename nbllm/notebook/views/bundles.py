@@ -15,7 +15,16 @@ from typing import Any
 
 from nbllm.core.markdown import safe_markdown
 
-__all__ = ["Bundle", "Ending", "markdown", "note", "note_html", "outputs", "two_outputs"]
+__all__ = [
+    "Bundle",
+    "Ending",
+    "markdown",
+    "note",
+    "note_html",
+    "outputs",
+    "two_outputs",
+    "widget_view",
+]
 
 _GREY = "color: var(--jp-ui-font-color2, GrayText); font-size: 0.85em"
 _NOTE = '<div style="{grey}">{words}</div>'
@@ -69,6 +78,15 @@ def _metadata(recipe: Mapping[str, Any] | None) -> dict[str, Any]:
 def note(words: str) -> Bundle:
     """A line of nbllm's own."""
     return Bundle({"text/html": note_html(words), "text/plain": words})
+
+
+def widget_view(widget: Any, words: str = "") -> Bundle:
+    """The output that shows a widget of any version of ipywidgets; ``words`` stand for it in text.
+
+    Each version has a way of its own to show a widget; what it sends to the page is this.
+    """
+    view = {"version_major": 2, "version_minor": 0, "model_id": widget.model_id}
+    return Bundle({"application/vnd.jupyter.widget-view+json": view, "text/plain": words})
 
 
 def outputs(ending: Ending) -> list[Bundle]:

@@ -78,9 +78,8 @@ def test_waiting_shows_it_in_the_cell_that_waits(jobs_kernel: Any) -> None:
 def test_an_interrupt_ends_the_wait_alone(jobs_kernel: Any) -> None:
     jobs_kernel.ok(f"use(text={WORDS}, token_seconds=0.02)\n%llm_load tiny")
     jobs_kernel.ok("%%llm --bg -o job\nHi")
-    ran = jobs_kernel.run(
-        "import time; time.sleep(0.5)\n%llm_jobs wait", interrupt_when_shown="words"
-    )
+    jobs_kernel.ok("import time; time.sleep(0.5)")
+    ran = jobs_kernel.run("%llm_jobs wait", interrupt_when_shown="words")
     assert ran.contents("error")[0]["traceback"] == ["Job 1 goes on; %llm_jobs stop 1 ends it."]
     assert jobs_kernel.ok("job.done").result == "False"
     jobs_kernel.ok("job.stop()")
