@@ -14,7 +14,7 @@ import psutil
 from IPython.core.interactiveshell import InteractiveShell
 
 shell = InteractiveShell.instance()
-shell.run_line_magic("load_ext", "autoreload")  # IPython's own part of loading extensions
+shell.run_line_magic("load_ext", "storemagic")  # IPython's own part of loading extensions
 modules, seen = set(sys.modules), []
 
 def audit(event, arguments):
