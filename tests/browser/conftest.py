@@ -1,5 +1,6 @@
-"""A real JupyterLab on a loopback port, and a real Chromium that looks at it.
+"""A real JupyterLab or Notebook on a loopback port, and a real Chromium that looks at it.
 
+A test module that wants Notebook 7 has a fixture ``application`` of its own.
 ``NBLLM_ARTIFACTS`` names the folder for screenshots; without it they go to pytest's temporary one.
 Playwright's async API is used because its sync one keeps a loop running, which breaks async tests.
 """
@@ -18,6 +19,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -39,9 +41,24 @@ QUIET_NEWS = {"fetchNews": "false", "checkForUpdates": False}
 
 
 @dataclass(frozen=True)
-class LabServer:
-    """A running JupyterLab; ``folder`` is what its file browser shows."""
+class Application:
+    """A front end: the module that starts it, and where it shows a notebook."""
 
+    module: str
+    page: str
+
+
+APPLICATIONS = {
+    "lab": Application("jupyterlab", "lab/tree/{name}?reset&token={token}"),
+    "notebook": Application("notebook", "notebooks/{name}?token={token}"),
+}
+
+
+@dataclass(frozen=True)
+class JupyterServer:
+    """A running server with its front end; ``folder`` is what its file browser shows."""
+
+    application: Application
     url: str
     token: str
     folder: Path
@@ -56,15 +73,19 @@ class LabServer:
         }
         nbformat.write(notebook, self.folder / name)
 
+    def page(self, name: str) -> str:
+        """The address of a notebook in the front end."""
+        return f"{self.url}/{self.application.page.format(name=name, token=self.token)}"
+
 
 class OpenNotebook:
-    """One notebook in a page, driven through JupyterLab's own commands and buttons."""
+    """One notebook in a page, driven through the front end's own commands and buttons."""
 
     def __init__(self, page: Page, file: Path, artifacts: Path) -> None:
         self.page, self.file, self.artifacts = page, file, artifacts
 
     async def command(self, name: str, **args: Any) -> None:
-        """Execute one of JupyterLab's commands and wait for its end."""
+        """Execute one of the front end's commands and wait for its end."""
         await self.page.evaluate(
             "([name, args]) => window.jupyterapp.commands.execute(name, args).then(() => null)",
             [name, args],
@@ -161,19 +182,27 @@ def artifacts(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.fixture(scope="module")
+def application() -> Literal["lab", "notebook"]:
+    """The front end that the tests of a module use."""
+    return "lab"
+
+
 @pytest.fixture(scope="module")  # tests of other folders count and kill their child processes
-def lab_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LabServer]:
-    """A JupyterLab of the tests' own, without news, with a token."""
-    folder = tmp_path_factory.mktemp("lab")
+def server(
+    application: Literal["lab", "notebook"], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[JupyterServer]:
+    """A server of the tests' own, without news, with a token."""
+    folder = tmp_path_factory.mktemp(application)
     settings = Path(os.environ["JUPYTERLAB_SETTINGS_DIR"]) / "@jupyterlab" / "apputils-extension"
     settings.mkdir(parents=True, exist_ok=True)
     (settings / "notification.jupyterlab-settings").write_text(json.dumps(QUIET_NEWS))
     port, token = _free_port(), secrets.token_hex(16)
-    log = tmp_path_factory.mktemp("lab-log") / "jupyter.log"
+    server = JupyterServer(APPLICATIONS[application], f"http://127.0.0.1:{port}", token, folder)
+    log = tmp_path_factory.mktemp(f"{application}-log") / "jupyter.log"
     with log.open("w") as out:
-        process = subprocess.Popen(_lab_command(port, token, folder), stdout=out, stderr=out)
+        process = subprocess.Popen(_command(server, port), stdout=out, stderr=out)
     try:
-        server = LabServer(f"http://127.0.0.1:{port}", token, folder)
         _wait_until_up(server, process, log)
         yield server
     finally:
@@ -200,17 +229,34 @@ async def browser() -> AsyncIterator[Browser]:
 
 @pytest_asyncio.fixture(loop_scope="module")
 async def open_notebook(
-    browser: Browser, lab_server: LabServer, artifacts: Path
+    browser: Browser, server: JupyterServer, artifacts: Path
 ) -> AsyncIterator[Callable[[str], Any]]:
-    """Call it with a file's name: the notebook in JupyterLab, its kernel idle."""
+    """Call it with a file's name: the notebook in the front end, its kernel idle."""
+    async with _opening(browser, server, artifacts) as open_one:
+        yield open_one
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def open_shared_notebook(
+    browser: Browser, server: JupyterServer, artifacts: Path
+) -> AsyncIterator[Callable[[str], Any]]:
+    """The same for a notebook that stays open for all tests of a module."""
+    async with _opening(browser, server, artifacts) as open_one:
+        yield open_one
+
+
+@asynccontextmanager
+async def _opening(
+    browser: Browser, server: JupyterServer, artifacts: Path
+) -> AsyncIterator[Callable[[str], Any]]:
     context = await browser.new_context(viewport={"width": 1280, "height": 800})
     opened: list[OpenNotebook] = []
 
     async def open_one(name: str) -> OpenNotebook:
         page = await context.new_page()
-        await page.goto(f"{lab_server.url}/lab/tree/{name}?reset&token={lab_server.token}")
+        await page.goto(server.page(name))
         await page.wait_for_selector(".jp-Notebook .jp-Cell", timeout=60_000)
-        notebook = OpenNotebook(page, lab_server.folder / name, artifacts)
+        notebook = OpenNotebook(page, server.folder / name, artifacts)
         opened.append(notebook)
         await notebook.wait_for_kernel("idle")
         return notebook
@@ -221,9 +267,9 @@ async def open_notebook(
     await context.close()
 
 
-def _lab_command(port: int, token: str, folder: Path) -> list[str]:
+def _command(server: JupyterServer, port: int) -> list[str]:
     return [
-        *(sys.executable, "-m", "jupyterlab"),
+        *(sys.executable, "-m", server.application.module),
         "--no-browser",
         "--allow-root",
         "--expose-app-in-browser",
@@ -231,8 +277,8 @@ def _lab_command(port: int, token: str, folder: Path) -> list[str]:
         "--ServerApp.ip=127.0.0.1",
         f"--ServerApp.port={port}",
         "--ServerApp.port_retries=0",
-        f"--IdentityProvider.token={token}",
-        f"--ServerApp.root_dir={folder}",
+        f"--IdentityProvider.token={server.token}",
+        f"--ServerApp.root_dir={server.folder}",
     ]
 
 
@@ -243,11 +289,13 @@ def _free_port() -> int:
     return port
 
 
-def _wait_until_up(server: LabServer, process: subprocess.Popen[bytes], log: Path) -> None:
+def _wait_until_up(server: JupyterServer, process: subprocess.Popen[bytes], log: Path) -> None:
     deadline = time.monotonic() + 60
     while not _answers(f"{server.url}/api"):
         if time.monotonic() > deadline or process.poll() is not None:
-            raise AssertionError(f"JupyterLab did not come up:\n{log.read_text()[-3000:]}")
+            raise AssertionError(
+                f"{server.application.module} did not come up:\n{log.read_text()[-3000:]}"
+            )
         time.sleep(0.2)
 
 

@@ -33,8 +33,8 @@ async def see(notebook: Any, text: str, *, seconds: float = 40) -> None:
         raise
 
 
-async def test_every_control_works(lab_server: Any, open_notebook: Open) -> None:
-    lab_server.add_notebook("dashboard.ipynb", [LOAD, SHOW, LONG, WAIT])
+async def test_every_control_works(server: Any, open_notebook: Open) -> None:
+    server.add_notebook("dashboard.ipynb", [LOAD, SHOW, LONG, WAIT])
     notebook = await open_notebook("dashboard.ipynb")
     page = notebook.page
     await notebook.command("application:toggle-left-area")
@@ -72,8 +72,8 @@ async def test_every_control_works(lab_server: Any, open_notebook: Open) -> None
     await see(notebook, "fits CPU")
 
 
-async def test_it_rests_when_its_views_are_gone(lab_server: Any, open_notebook: Open) -> None:
-    lab_server.add_notebook("views.ipynb", [LOAD, SHOW, SHOW, NOW, LATER])
+async def test_it_rests_when_its_views_are_gone(server: Any, open_notebook: Open) -> None:
+    server.add_notebook("views.ipynb", [LOAD, SHOW, SHOW, NOW, LATER])
     notebook = await open_notebook("views.ipynb")
     for index in (0, 1, 2):
         await notebook.run(index)

@@ -47,9 +47,9 @@ CELLS = [
 
 
 async def test_forms_look_right_and_code_lands_in_new_cells(
-    lab_server: Any, open_notebook: Open
+    server: Any, open_notebook: Open
 ) -> None:
-    lab_server.add_notebook("forms.ipynb", CELLS)
+    server.add_notebook("forms.ipynb", CELLS)
     notebook = await open_notebook("forms.ipynb")
     for index in range(3):
         await notebook.run(index)

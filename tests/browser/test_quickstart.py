@@ -17,11 +17,9 @@ pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(300)
 Open = Callable[[str], Awaitable[Any]]
 
 
-async def test_quickstart_streams_and_renders_and_saves(
-    lab_server: Any, open_notebook: Open
-) -> None:
+async def test_quickstart_streams_and_renders_and_saves(server: Any, open_notebook: Open) -> None:
     for file in ("quickstart.ipynb", "models.json"):
-        shutil.copy(NOTEBOOKS / file, lab_server.folder)
+        shutil.copy(NOTEBOOKS / file, server.folder)
     notebook = await open_notebook("quickstart.ipynb")
     sources = [cell.source for cell in (await notebook.saved()).cells]
     ask = next(i for i, source in enumerate(sources) if source.startswith("%%llm --max-tokens"))
@@ -43,8 +41,8 @@ async def test_quickstart_streams_and_renders_and_saves(
             await notebook.picture(f"quickstart-{theme.split()[-1].lower()}-{index:02}")
 
 
-async def test_stop_button_keeps_the_partial_answer(lab_server: Any, open_notebook: Open) -> None:
-    lab_server.add_notebook(
+async def test_stop_button_keeps_the_partial_answer(server: Any, open_notebook: Open) -> None:
+    server.add_notebook(
         "stop.ipynb",
         [
             "%load_ext nbllm\n%llm_load SmolLM2-135M",

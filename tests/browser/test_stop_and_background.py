@@ -27,9 +27,9 @@ pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(300)
 Open = Callable[[str], Awaitable[Any]]
 
 
-async def test_the_button_stops_a_cell_that_runs(lab_server: Any, open_notebook: Open) -> None:
+async def test_the_button_stops_a_cell_that_runs(server: Any, open_notebook: Open) -> None:
     sources = [SETUP, "%%llm\nHi", "print(_llm.finish_reason)"]
-    lab_server.add_notebook("button.ipynb", sources)
+    server.add_notebook("button.ipynb", sources)
     notebook = await open_notebook("button.ipynb")
     await notebook.run(0)
     running = await notebook.start(1)
@@ -56,9 +56,9 @@ async def test_the_button_stops_a_cell_that_runs(lab_server: Any, open_notebook:
     assert any(output.metadata.get("nbllm") for output in outputs if "metadata" in output)
 
 
-async def test_a_job_writes_on_while_other_cells_run(lab_server: Any, open_notebook: Open) -> None:
+async def test_a_job_writes_on_while_other_cells_run(server: Any, open_notebook: Open) -> None:
     sources = [SETUP, "%%llm --bg\nHi", "2 + 3", "%llm_jobs", "%llm_jobs wait 1"]
-    lab_server.add_notebook("job.ipynb", sources)
+    server.add_notebook("job.ipynb", sources)
     notebook = await open_notebook("job.ipynb")
     await notebook.run(0)
     await notebook.watch_lengths(1)
@@ -81,8 +81,8 @@ async def test_a_job_writes_on_while_other_cells_run(lab_server: Any, open_noteb
     assert "widget" not in str([cell.outputs for cell in (await notebook.saved()).cells])
 
 
-async def test_models_and_flags_complete(lab_server: Any, open_notebook: Open) -> None:
-    lab_server.add_notebook("complete.ipynb", [SETUP, "%%llm ti", "%%llm --max-t"])
+async def test_models_and_flags_complete(server: Any, open_notebook: Open) -> None:
+    server.add_notebook("complete.ipynb", [SETUP, "%%llm ti", "%%llm --max-t"])
     notebook = await open_notebook("complete.ipynb")
     await notebook.run(0)
     for index, word in ((1, "tiny"), (2, "--max-tokens")):
