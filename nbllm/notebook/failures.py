@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
+
+from IPython.core.getipython import get_ipython
 
 from nbllm.core.errors import NbllmError
+from nbllm.notebook.colours import RED, coloured, wants_colours
 
 __all__ = ["Stopped", "brief_errors"]
-
-_RED, _PLAIN = "\x1b[31m", "\x1b[0m"
 
 
 class Stopped(KeyboardInterrupt):
@@ -29,6 +31,9 @@ def brief_errors() -> Iterator[None]:
     try:
         yield
     except NbllmError as error:
-        lines = [f"{_RED}{type(error).__name__}{_PLAIN}: {error}"]
-        vars(error)["_render_traceback_"] = lambda: lines
+        vars(error)["_render_traceback_"] = partial(_brief, type(error).__name__, str(error))
         raise
+
+
+def _brief(name: str, message: str) -> list[str]:
+    return [f"{coloured(name, RED) if wants_colours(get_ipython()) else name}: {message}"]

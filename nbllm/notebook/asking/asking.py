@@ -154,6 +154,7 @@ class Asking:
             Ending(
                 text=shown if isinstance(shown, str) else shown.data["text/plain"],
                 form=None if isinstance(shown, str) else shown,
+                written=None if shown == result.text else result.text,
                 status=status_words(result, problem, *remarks) if is_told else "",
                 reasoning=result.reasoning if settings.show_reasoning else "",
                 recipe=recipe_of(self._info, self.question.options, result) if self._info else {},

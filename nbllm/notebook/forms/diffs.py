@@ -1,9 +1,15 @@
-"""Differences between texts, in colour: HTML of nbllm's own, in which every text is escaped."""
+"""Differences between texts, in colour: HTML of nbllm's own, in which every text is escaped.
+
+In a terminal that shows colours they are those that ``git diff`` has.
+"""
 
 from __future__ import annotations
 
 import difflib
 import html
+
+from nbllm.notebook.colours import BOLD, CYAN, GREEN, RED, coloured
+from nbllm.notebook.views.bundles import Bundle
 
 __all__ = ["diff_bundle", "unified"]
 
@@ -15,6 +21,7 @@ _BLOCK_STYLE = (
 )
 _HUNK_STYLE = "color: var(--jp-ui-font-color2, GrayText)"
 _HEADS = ("--- ", "+++ ")
+_COLOURS = {"+": GREEN, "-": RED, "@": CYAN}
 
 
 def unified(before: str, after: str, *, name: str = "cell") -> str:
@@ -29,13 +36,20 @@ def unified(before: str, after: str, *, name: str = "cell") -> str:
     return "\n".join(lines)
 
 
-def diff_bundle(diff: str) -> dict[str, str]:
+def diff_bundle(diff: str) -> Bundle:
     """``diff`` for a notebook, and as plain text."""
     rows = "".join(map(_row, diff.splitlines()))
-    return {
-        "text/html": f'<pre class="nbllm-diff" style="{_BLOCK_STYLE}">{rows}</pre>',
-        "text/plain": diff,
-    }
+    block = f'<pre class="nbllm-diff" style="{_BLOCK_STYLE}">{rows}</pre>'
+    return Bundle({"text/html": block, "text/plain": diff}, paint=_painted)
+
+
+def _painted(diff: str) -> str:
+    return "\n".join(map(_painted_line, diff.splitlines()))
+
+
+def _painted_line(line: str) -> str:
+    colour = BOLD if line.startswith(_HEADS) else _COLOURS.get(line[:1])
+    return coloured(line, colour) if colour else line
 
 
 def _row(line: str) -> str:

@@ -154,7 +154,7 @@ def _show_math(latex: str) -> str:
 
 
 def _show_diff(diff: str) -> Bundle:
-    return Bundle(diff_bundle(diff))
+    return diff_bundle(diff)
 
 
 def _show_frame(frame: Any) -> Bundle:

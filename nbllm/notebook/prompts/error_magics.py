@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from nbllm.core.types import GenerationResult
     from nbllm.notebook.forms.steps import Form
     from nbllm.notebook.jobs.jobs import Job
+    from nbllm.notebook.views.bundles import Bundle
 
 __all__ = ["ErrorMagics"]
 
@@ -132,7 +133,6 @@ class ErrorMagics(SessionMagics):
         from nbllm.notebook.forms.diffs import diff_bundle, unified
         from nbllm.notebook.forms.forms import code_of
         from nbllm.notebook.forms.steps import Form
-        from nbllm.notebook.views.bundles import Bundle
 
         self.proposal = None
 
@@ -144,7 +144,7 @@ class ErrorMagics(SessionMagics):
             return code
 
         def show(code: str) -> Bundle:
-            return Bundle(diff_bundle(unified(source, code)))
+            return diff_bundle(unified(source, code))
 
         return Form("Answer with the whole corrected cell in one fenced block.", parse, show)
 

@@ -9,7 +9,7 @@ where front ends neither interpret Markdown nor typeset formulas.
 from __future__ import annotations
 
 import html
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -36,10 +36,14 @@ _FOLDED = (
 
 @dataclass(frozen=True, slots=True)
 class Bundle:
-    """One output: its forms by MIME type, and what a saved notebook holds beside them."""
+    """One output: its forms by MIME type, and what a saved notebook holds beside them.
+
+    ``paint`` colours its plain text where a terminal shows colours.
+    """
 
     data: Mapping[str, Any]
     metadata: Mapping[str, Any] = field(default_factory=dict)
+    paint: Callable[[str], str] = str
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +52,8 @@ class Ending:
 
     ``text`` is Markdown, ``status`` the line under it or "", ``reasoning`` what the model thought
     where that is to be shown, and ``recipe`` what the answer was made of. ``form`` is shown in
-    the place of the text where the answer was asked for in another form.
+    the place of the text where the answer was asked for in another form. ``written`` is what the
+    model wrote where the text is not that; a view that cannot take it back leaves it.
     """
 
     text: str
@@ -56,6 +61,7 @@ class Ending:
     reasoning: str = ""
     recipe: Mapping[str, Any] = field(default_factory=dict)
     form: Bundle | None = None
+    written: str | None = None
 
     @property
     def answer(self) -> list[Bundle]:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Protocol
 from IPython.core.displaypub import CapturingDisplayPublisher, DisplayPublisher
 
 from nbllm.notebook.chat.cells import cell_source
+from nbllm.notebook.colours import shows_colours
 from nbllm.notebook.views.bundles import Bundle, Ending
 from nbllm.notebook.views.markdown_view import BackgroundView, MarkdownView
 from nbllm.notebook.views.plain_views import FinalView, SilentView, TerminalView
@@ -55,7 +56,7 @@ def open_view(shell: InteractiveShell, magic: str) -> View:
     if isinstance(publisher, CapturingDisplayPublisher):
         return FinalView(publisher)
     if type(publisher) is DisplayPublisher:
-        return TerminalView(sys.stdout)
+        return TerminalView(sys.stdout, colours=shows_colours(shell, sys.stdout))
     return MarkdownView(publisher, is_alone=_is_alone(cell_source(shell), magic))
 
 

@@ -15,10 +15,14 @@ _CONTROLS = {
 
 
 class TerminalView:
-    """For a terminal: the text as it comes, once, without control characters."""
+    """For a terminal: the text as it comes, once, without control characters.
 
-    def __init__(self, out: TextIO) -> None:
-        self._out = out
+    What is on the screen stays there. An answer in another form is shown below it where the form
+    tells more, as a table does or a diff in ``colours``; JSON and code stand there already.
+    """
+
+    def __init__(self, out: TextIO, *, colours: bool = False) -> None:
+        self._out, self._colours = out, colours
         self._is_terminal = out.isatty()
         self._noted, self._written = "", ""
 
@@ -46,15 +50,31 @@ class TerminalView:
             self._written += text
 
     def finish(self, ending: Ending) -> None:  # noqa: D102
-        text = ending.text
-        if text.startswith(self._written):
-            self.add(text[len(self._written) :])
-        else:  # the answer is shown in another form than it was written
-            self._write("\n\n")
-            self.add(text)
+        text = ending.text if ending.written is None else ending.written
+        if not text.startswith(self._written):  # it does not go on from there, so it begins anew
+            self._write(self._gap)
+        self.add(text.removeprefix(self._written))
         self.drop_note("")
-        gap = "" if not text else "\n" if text.endswith("\n") else "\n\n"
-        self._write(f"{gap}{_printable(ending.status)}\n" if ending.status else gap)
+        if ending.form is not None:
+            self._show_form(ending.form)
+        if ending.status:
+            self._write(f"{self._gap}{_printable(ending.status)}\n")
+        else:
+            self._write(self._gap)
+
+    def _show_form(self, form: Bundle) -> None:
+        plain = form.data["text/plain"]
+        shown = _printable(plain)
+        painted = form.paint(shown) if self._colours else shown
+        if plain not in self._written or painted != shown:
+            self._write(f"{self._gap}{painted}")
+            self._written += plain
+
+    @property
+    def _gap(self) -> str:
+        """What leaves one line empty below what is written."""
+        ends = len(self._written) - len(self._written.rstrip("\n"))
+        return "\n" * (2 - ends) if self._written else ""
 
     def _write(self, text: str) -> None:
         self._out.write(text)
