@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import html
+import shutil
+import sys
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -41,9 +43,7 @@ class Table(pd.DataFrame):
         return f'<table class="dataframe">{table}</table>{notes}'
 
     def __repr__(self) -> str:
-        width = pd.get_option("display.width")
-        table = self._view().to_string(index=False, line_width=width)
-        return "\n".join([table, *self.attrs.get(_NOTES, ())])
+        return "\n".join([_plain(self._view(), self.dtypes), *self.attrs.get(_NOTES, ())])
 
     def _view(self) -> pd.DataFrame:
         """The texts to show; columns in which nothing is known are left out."""
@@ -76,7 +76,8 @@ def unloaded_table(infos: Iterable[ModelInfo]) -> Table:
         {"name": info.name, "was on": info.device, "freed (MiB)": mib(info.memory_bytes)}
         for info in infos
     ]
-    return make_table(rows, {"name": "str", "was on": "str", "freed (MiB)": "Float64"})
+    columns = {"name": "str", "was on": "str", "freed (MiB)": "Float64"}
+    return make_table(rows, columns, [] if rows else ["No model was loaded."])
 
 
 _MODEL_COLUMNS = {
@@ -160,8 +161,28 @@ def _view(column: str, value: Any) -> str:
         return "yes" if value else "no"
     if isinstance(value, pd.Timestamp):
         return value.strftime("%d %b %H:%M:%S")
+    if "(s)" in column and abs(value) < 0.0005:  # nobody waits for less than a millisecond
+        value = 0
     is_whole = "MiB" in column or value == int(value) or abs(value) >= 1000
     return f"{value:,.0f}" if is_whole else f"{value:.3g}"
+
+
+def _plain(view: pd.DataFrame, dtypes: pd.Series[Any]) -> str:
+    """``view`` as text, as wide as a terminal is; words stand at the left, numbers at the right."""
+    if view.empty:
+        return "  ".join(map(str, view.columns))
+    padded = {}
+    for column in view.columns:
+        cells = [str(column), *view[column]]
+        width = max(map(len, cells))
+        is_number = pd.api.types.is_numeric_dtype(dtypes[column])
+        head, *rest = (cell.rjust(width) if is_number else cell.ljust(width) for cell in cells)
+        padded[head] = rest
+    width = pd.get_option("display.width")
+    if sys.stdout.isatty():
+        width = max(width, shutil.get_terminal_size().columns)
+    lines = pd.DataFrame(padded).to_string(index=False, line_width=width).splitlines()
+    return "\n".join(line.rstrip() for line in lines)
 
 
 def _html_row(tag: str, styles: Iterable[str], texts: Iterable[str]) -> str:

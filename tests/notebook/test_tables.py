@@ -70,6 +70,16 @@ def test_the_notebook_view_is_readable_and_escaped() -> None:
     assert "power" in repr(make_table([], columns))
 
 
+def test_the_plain_view_sets_words_at_the_left_and_numbers_at_the_right() -> None:
+    rows = [{"name": "a", "load (s)": 12.5, "on": "CPU"}, {"name": "bcdefg", "load (s)": 0.0001}]
+    table = make_table(rows, {"name": "string", "load (s)": "Float64", "on": "string"})
+    assert repr(table).splitlines() == [
+        "name   load (s) on",
+        "a          12.5 CPU",
+        "bcdefg        0 \N{EN DASH}",
+    ]
+
+
 def test_what_is_computed_from_a_table_is_a_dataframe() -> None:
     table = models_table([], [fake_info("a", size_bytes=MIB), fake_info("b")])
     assert type(table[table["size (MiB)"] < 4]) is pd.DataFrame
@@ -79,4 +89,5 @@ def test_what_is_computed_from_a_table_is_a_dataframe() -> None:
 def test_empty_tables_keep_their_columns() -> None:
     assert list(unloaded_table([]).columns) == ["name", "was on", "freed (MiB)"]
     assert "source" in models_table([], []).columns
-    assert repr(models_table([], []))
+    assert repr(unloaded_table([])) == "name  was on  freed (MiB)\nNo model was loaded."
+    assert "source" in repr(models_table([], []))

@@ -100,6 +100,8 @@ def test_ctrl_c_stops_and_keeps(terminal: Terminal) -> None:
 
 def test_a_job_leaves_the_prompt_alone_until_it_is_asked_for(terminal: Terminal) -> None:
     terminal.type("job = %llm --max-tokens 8 --bg Hi")
+    terminal.type("%llm --max-tokens 8 --bg Hi")
+    assert terminal.wait_for("<Job 2, tiny: ").endswith("]: ")
     terminal.type("1 + 1")
     assert "Some" not in terminal.wait_for("Out[")
     terminal.type("%llm_jobs wait 1")
@@ -165,3 +167,7 @@ def test_errors_are_red_only_where_colours_are_wanted(
     line = "%llm -m nowhere Hi"
     assert "\x1b" not in terminal.shown_by(line)
     assert "\x1b[31mModelNotFoundError\x1b[0m: " in colourful_terminal.shown_by(line)
+
+
+def test_the_dashboard_says_where_it_lives(terminal: Terminal) -> None:
+    assert "live in a notebook only" in terminal.shown_by("%llm_dashboard")

@@ -5,12 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-import pandas as pd
-
 from nbllm.core.conversations.conversation import Conversation
 from nbllm.core.conversations.files import to_markdown
 from nbllm.notebook.chat.chats import Chats
-from nbllm.notebook.tables import Table
+from nbllm.notebook.tables import Table, make_table
 
 __all__ = ["Transcript", "chats_table"]
 
@@ -26,6 +24,7 @@ _COLUMNS = {
     "asked at (UTC)": "string",
     "file": "string",
 }
+_NOTHING_YET = "There is no conversation yet: %%llm --chat NAME begins one."
 _CHARACTERS = 50
 
 
@@ -49,9 +48,7 @@ def chats_table(chats: Chats, notes: Iterable[str] = ()) -> Table:
     that were given before an earlier turn was changed.
     """
     rows = [_row(chats, chats.get(name)) for name in chats.names()]
-    table = Table(pd.DataFrame(rows, columns=list(_COLUMNS), dtype=object).astype(_COLUMNS))
-    table.attrs["notes"] = list(notes)
-    return table
+    return make_table(rows, _COLUMNS, notes if rows else [*notes, _NOTHING_YET])
 
 
 def _row(chats: Chats, chat: Conversation) -> dict[str, object]:

@@ -41,6 +41,10 @@ TICK_SECONDS = 1.0
 NUDGE_SECONDS = 0.1
 """What happens in between is shown this late at most, and no more often."""
 _BUTTONS_WAIT = "a cell is running: buttons answer when it ends"
+_IN_PLAIN_TEXT = (
+    "The dashboard is live in a notebook only; %llm_models, %llm_devices and %llm_stats show "
+    "tables everywhere."
+)
 _SCANS_AGAIN = {"loaded", "unloaded", "evicted", "failed"}
 
 
@@ -112,7 +116,7 @@ class Dashboard:
             return {"text/plain": repr(self)}
         self._presence.shown()
         self._wake()
-        return dict(widget_view(self.widget, repr(self)).data)
+        return dict(widget_view(self.widget, _IN_PLAIN_TEXT).data)
 
     def __repr__(self) -> str:
         return "<Dashboard, closed>" if self._is_closed else f"<Dashboard of {self.manager!r}>"

@@ -145,8 +145,13 @@ class Job:
         return f"<Job {self.number}{model}: {self.state}, {self.seconds:.1f} s>"
 
     def _ipython_display_(self) -> None:
-        """As the value of a cell it shows its answer; where it began, that is there already."""
-        if self._session.shell.execution_count != self._cell:
+        """As the value of a cell it shows its answer; where it began, that is there already.
+
+        Where nothing can be updated it tells how far it is, as long as it runs.
+        """
+        if not isinstance(self._view, BackgroundView) and not self.done:
+            print(self)  # noqa: T201 - it is the cell's value
+        elif self._session.shell.execution_count != self._cell:
             self.show()
 
     def _open(self) -> None:

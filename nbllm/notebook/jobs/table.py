@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-import pandas as pd
-
 from nbllm.notebook.jobs.jobs import Job
-from nbllm.notebook.tables import Table
+from nbllm.notebook.tables import Table, make_table
 
 __all__ = ["jobs_table"]
 
@@ -20,6 +18,7 @@ _COLUMNS = {
     "time (s)": "Float64",
     "question": "string",
 }
+_NOTHING_YET = "Nothing was asked in the background yet: %%llm --bg does."
 _QUESTION_CHARACTERS = 60
 
 
@@ -37,7 +36,7 @@ def jobs_table(jobs: Iterable[Job]) -> Table:
         }
         for job in jobs
     ]
-    return Table(pd.DataFrame(rows, columns=list(_COLUMNS), dtype=object).astype(_COLUMNS))
+    return make_table(rows, _COLUMNS, [] if rows else [_NOTHING_YET])
 
 
 def _shortened(text: str) -> str:

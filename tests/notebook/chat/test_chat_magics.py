@@ -90,7 +90,7 @@ def test_a_conversation_can_be_taken_along(run, tmp_path: Path) -> None:
     assert run("%llm_chat").empty
     table = run("%llm_chat import 'a b.json' again")
     assert table["system"].tolist() == ["Be kind."]
-    assert table.attrs["notes"] == ["again was read from a b.json, with 2 turns."]
+    assert table.attrs["notes"] == ("again was read from a b.json, with 2 turns.",)
     run("%llm_chat rename again back")
     run("%llm_chat reset back")
     assert run("%llm_chat")["turns"].tolist() == [0]
