@@ -23,6 +23,8 @@ _GIB = 2**30
 _NO_RECORDS = "Nothing was generated yet.\nAsk a model with %%llm, then plot again."
 _NO_SPEEDS = "No answer was long enough to tell its speed.\nAsk for some with at least two tokens."
 _MAX_NAME = 28
+_MAX_BESIDE = 12
+"""Names of models up to this length stand beside one another in a legend."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,8 +82,10 @@ def draw_throughput(figure: LlmFigure, axes: Axes, source: Source) -> None:
     formatter = ConciseDateFormatter(locator, tz=zone)  # type: ignore[no-untyped-call]
     axes.xaxis.set_major_formatter(formatter)
     axes.xaxis.get_offset_text().set_color(figure.palette.text)
-    axes.set_ylim(bottom=0)
-    figure.legend_of(axes, loc="lower right", bbox_to_anchor=(1.02, 0.98), ncols=3)
+    axes.set_xlabel(axes.get_xlabel(), loc="left")  # at the right stands the date
+    # The legend has a fifth of the height to itself: above the axes it would meet the title.
+    axes.set_ylim(0, 1.25 * max(map(max, series.rates.values())) or 1.0)
+    figure.legend_of(axes, loc="upper left", ncols=3, columnspacing=1.2, handlelength=1.5)
 
 
 def draw_distribution(figure: LlmFigure, axes: Axes, source: Source) -> None:
@@ -125,7 +129,8 @@ def draw_memory(figure: LlmFigure, axes: Axes, source: Source) -> None:
     axes.set_yticks(rows, [device for device, _, _ in devices])
     axes.set_ylim(len(devices) - 0.4, -0.6)
     axes.grid(visible=False, axis="y")
-    figure.legend_of(axes, loc="upper left", bbox_to_anchor=(-0.02, -0.2), ncols=2)
+    columns = 1 if any(len(name) > _MAX_BESIDE for name in names) else 3
+    figure.legend_of(axes, loc="upper left", bbox_to_anchor=(-0.02, -0.2), ncols=columns)
 
 
 PLOTS: Mapping[str, Draw] = {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 
 import pytest
@@ -90,6 +91,20 @@ def test_memory_is_split_into_models_other_use_and_free() -> None:
     (axes,) = plot("memory", [], MACHINE, loaded).axes
     widths = {bar.get_label(): [patch.get_width() for patch in bar] for bar in axes.containers}
     assert widths == {"m": [0, 6], "other use": [6, 2], "free": [10, 16]}
+
+
+def test_nothing_covers_anything_and_nothing_is_cut_off() -> None:
+    loaded = [fake_info(f"a-model-of-a-long-name-{n}", device="CPU") for n in range(2)]
+    records = [record(n, (10,) * 8, device) for n, device in enumerate(("CPU", "GPU 0", "GPU 1"))]
+    figure = plot("all", records, MACHINE, [replace(each, memory_bytes=GIB) for each in loaded])
+    figure.draw_without_rendering()
+    throughput, _, _, memory = figure.axes
+    date = throughput.xaxis.get_offset_text().get_window_extent()
+    assert date.x0 > throughput.xaxis.label.get_window_extent().x1
+    legend = throughput.get_legend().get_window_extent()
+    assert legend.y1 < throughput.get_window_extent().y1, "it is below the title"
+    assert legend.x1 < throughput.get_window_extent().x1
+    assert memory.get_legend().get_window_extent().x1 < figure.bbox.x1
 
 
 @pytest.mark.parametrize("what", ["throughput", "distribution", "first-token"])
