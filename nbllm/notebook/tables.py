@@ -33,7 +33,7 @@ class Table(pd.DataFrame):
         view = self._view()
         # Front ends align all cells to the right, which suits numbers alone.
         styles = [
-            "" if pd.api.types.is_numeric_dtype(self[column].dtype) else ' style="text-align: left"'
+            "" if _is_number(self.dtypes[column]) else ' style="text-align: left"'
             for column in view.columns
         ]
         head = _html_row("th", styles, map(str, view.columns))
@@ -175,7 +175,7 @@ def _plain(view: pd.DataFrame, dtypes: pd.Series[Any]) -> str:
     for column in view.columns:
         cells = [str(column), *view[column]]
         width = max(map(len, cells))
-        is_number = pd.api.types.is_numeric_dtype(dtypes[column])
+        is_number = _is_number(dtypes[column])
         head, *rest = (cell.rjust(width) if is_number else cell.ljust(width) for cell in cells)
         padded[head] = rest
     width = pd.get_option("display.width")
@@ -183,6 +183,10 @@ def _plain(view: pd.DataFrame, dtypes: pd.Series[Any]) -> str:
         width = max(width, shutil.get_terminal_size().columns)
     lines = pd.DataFrame(padded).to_string(index=False, line_width=width).splitlines()
     return "\n".join(line.rstrip() for line in lines)
+
+
+def _is_number(dtype: Any) -> bool:
+    return pd.api.types.is_numeric_dtype(dtype) and not pd.api.types.is_bool_dtype(dtype)
 
 
 def _html_row(tag: str, styles: Iterable[str], texts: Iterable[str]) -> str:
