@@ -35,7 +35,7 @@ def find_entry(name: str, available: Iterable[ModelInfo]) -> ModelInfo:
     raise ModelNotFoundError(
         name,
         suggestions=closest(name, [info.name for info in infos]),
-        hint="list_available_models() shows what there is; a path ends in .gguf.",
+        hint="%llm_models and list_available_models() show what there is; a path ends in .gguf.",
     )
 
 

@@ -82,7 +82,8 @@ def _first_argument(parser: ArgumentParser, text: str) -> tuple[str, str]:
     if not word.startswith("--") and word[:2] in actions and word[2:]:
         return word, rest  # a value that is attached: -oanswer
     if flag not in actions:
-        raise UsageError(f"%{parser.prog} has no flag {flag}.{did_you_mean(flag, actions)}")
+        hint = did_you_mean(flag, actions) or f" %{parser.prog}? shows all that it has."
+        raise UsageError(f"%{parser.prog} has no flag {flag}.{hint}")
     if has_value or actions[flag].nargs == 0 or not rest:
         return word, rest
     value, rest = _first_word(rest)

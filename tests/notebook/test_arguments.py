@@ -70,7 +70,7 @@ def test_text_behind_the_flags_stays_as_typed(
     [
         ("--temprature 1", r"%llm has no flag --temprature. Did you mean '--temperature'\?"),
         ("--temp=1", "has no flag --temp."),
-        ("-x", "has no flag -x"),
+        ("-x", r"has no flag -x. %llm\? shows all that it has"),
         ("--temperature hot", "--temperature: invalid float value: 'hot'"),
         ("--temperature", "expected one argument"),
         ("one two", "unrecognized arguments: two"),

@@ -41,7 +41,8 @@ def change(settings: NbLLM, name: str, value: Any) -> None:
             options = {**settings.options, name: value}
             settings.options = {key: each for key, each in options.items() if each is not None}
         elif name not in known:
-            hint = did_you_mean(name, [*known, *_OPTIONS])
+            all_there_are = ", ".join([*known, "and the generation options"])
+            hint = did_you_mean(name, [*known, *_OPTIONS]) or f" There are {all_there_are}."
             raise ConfigError(f"there is no setting {name!r}.{hint}", key=name)
         else:
             setattr(settings, name, _default(settings, name) if value is None else value)

@@ -72,6 +72,7 @@ def test_how_models_are_loaded(run) -> None:
     [
         ("modle=phi", "there is no setting 'modle'. Did you mean 'model'?"),
         ("temperatur=1", "Did you mean 'temperature'?"),
+        ("xyz=1", "There are context, "),
         ("temperature=hot", "temperature: 'hot' is not a number"),
         ("show_status=perhaps", "show_status"),
         ("magic_prefix=9", "magic_prefix"),
