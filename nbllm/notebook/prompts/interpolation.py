@@ -17,8 +17,9 @@ from __future__ import annotations
 
 import ast
 import builtins
+import difflib
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -41,6 +42,10 @@ _LATEX = re.compile(
 _LOOK_BEHIND = 200
 _DOUBLED_REACH = 2_000
 """How far apart in a line ``{{`` and ``}}`` belong together, in characters."""
+_SHORTEST_GUESS = 3
+"""In characters; shorter names resemble one another by chance."""
+_LIKENESS = 0.75
+"""That of two names of four letters of which two changed places."""
 _CONVERSIONS: dict[str, Callable[[Any], str]] = {"r": repr, "s": str, "a": ascii}
 _CONVERSION = re.compile(r"(.*)!([rsa])", re.DOTALL)
 _SPEC = re.compile(r"(?:.?[<>=^])?[-+ ]?z?#?0?\d*[,_]?(?:\.\d+)?[bcdeEfFgGnosxX%]?|.*%[A-Za-z].*")
@@ -153,7 +158,7 @@ def _piece(
     if not any(name in variables for name in names) or not all(
         name in variables or hasattr(builtins, name) for name in names
     ):
-        raise _KeepBraces
+        raise _KeepBraces(_misspelt(names, variables))
     try:
         value = evaluate(expression, variables)
         if conversion:
@@ -166,6 +171,16 @@ def _piece(
     if isinstance(piece, str) and looks_like_key(piece):
         raise _KeepBraces("there is what looks like an API key in its value")
     return piece
+
+
+def _misspelt(names: Iterable[str], variables: Mapping[str, Any]) -> str:
+    """What to tell of braces that were probably meant for a variable; "" of all others."""
+    for name in sorted(names):
+        if len(name) >= _SHORTEST_GUESS and name not in variables and not hasattr(builtins, name):
+            close = difflib.get_close_matches(name, variables, n=1, cutoff=_LIKENESS)
+            if close:
+                return f"there is no variable {name}. Did you mean {close[0]!r}?"
+    return ""
 
 
 def _taken_apart(inside: str) -> tuple[ast.expr, str, str]:

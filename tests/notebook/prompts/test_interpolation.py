@@ -109,6 +109,21 @@ def test_what_was_replaced_is_told_and_what_failed_too() -> None:
     assert told.text == "Ada {data['x']} {unknown}"
 
 
+@pytest.mark.parametrize(
+    ("text", "reasons"),
+    [
+        ("{nmae}", ["there is no variable nmae. Did you mean 'name'?"]),
+        ("{nmae.upper()} {name}", ["there is no variable nmae. Did you mean 'name'?"]),
+        ("{unknown} {na} {title}", []),
+        ('{"nmae": 1}', []),
+    ],
+)
+def test_a_misspelt_variable_is_told(text: str, reasons: list[str]) -> None:
+    told = interpolate(text, {"name": "Ada"})
+    assert [each.reason for each in told.left] == reasons
+    assert told.text == text.replace("{name}", "Ada")
+
+
 class Trap:
     """Of a foreign module, as far as the evaluator can see."""
 
