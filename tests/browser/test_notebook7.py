@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
+from importlib.metadata import version
 from typing import Any, Literal
 
 import pytest
@@ -42,6 +43,7 @@ CELLS = [
     "%llm_dashboard",
     "%llm_last",
 ]
+VERSION = tuple(map(int, version("notebook").split(".")[:2]))
 THEMES = ("JupyterLab Light", "JupyterLab Dark")
 STOP_BUTTON = "button.jupyter-button:visible"
 
@@ -101,6 +103,7 @@ async def test_the_toolbar_stops_an_answer_and_keeps_it(notebook: Any) -> None:
     assert int(length) > 0
 
 
+@pytest.mark.skipif(VERSION < (7, 6), reason="no press reaches a busy kernel before Notebook 7.6")
 async def test_the_button_stops_a_cell_that_runs(notebook: Any) -> None:
     running = await notebook.start(BUTTON)
     button = notebook.output(BUTTON).locator(STOP_BUTTON)
