@@ -8,6 +8,7 @@ import time
 from collections.abc import Generator
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
+from concurrent.futures import wait as wait_for_futures
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from nbllm.core.types import FinishReason, GenerationResult
@@ -114,6 +115,10 @@ class Job:
     def stop(self) -> None:
         """Stop it and keep what has come, from any thread; after its end this is harmless."""
         self._work.stop()
+
+    def settle(self, seconds: float) -> None:
+        """Wait for its end for so long at most, however it ends."""
+        wait_for_futures([self._future], seconds)
 
     def show(self) -> None:
         """Show its answer in the cell that runs now too, where it goes on."""

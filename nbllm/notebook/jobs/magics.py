@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
 __all__ = ["JobMagics"]
 
+_STOP_SECONDS = 1.0
+"""So long the table waits for a job that was stopped, so that it shows it as stopped."""
+
 
 @magics_class
 class JobMagics(SessionMagics):
@@ -39,8 +42,11 @@ class JobMagics(SessionMagics):
                     self._wait(job)
             return None
         if args.action == "stop":
-            for job in self._chosen(args.number):
+            stopped = self._chosen(args.number)
+            for job in stopped:
                 job.stop()
+            for job in stopped:
+                job.settle(_STOP_SECONDS)
         from nbllm.notebook.jobs.table import jobs_table
 
         return jobs_table(self.session.jobs.values())

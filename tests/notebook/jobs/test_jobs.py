@@ -58,7 +58,9 @@ def test_several_at_once_are_listed(jobs_kernel: Any) -> None:
     assert "The second question?" in table
     assert "tiny" in table
     assert "other" in table
-    jobs_kernel.ok("import time\ntime.sleep(0.3)\n%llm_jobs stop 1")
+    table = jobs_kernel.ok("import time\ntime.sleep(0.3)\n%llm_jobs stop 1").result
+    assert "stopped" in table
+    assert "writing" in table
     assert jobs_kernel.ok("len(first.result().text) > 5, first.state, second.state").result == (
         "(True, 'stopped', 'writing')"
     )
