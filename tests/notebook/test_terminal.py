@@ -100,8 +100,8 @@ def test_ctrl_c_stops_and_keeps(terminal: Terminal) -> None:
 
 def test_a_job_leaves_the_prompt_alone_until_it_is_asked_for(terminal: Terminal) -> None:
     terminal.type("job = %llm --max-tokens 8 --bg Hi")
-    terminal.type("%llm --max-tokens 8 --bg Hi")
-    assert terminal.wait_for("<Job 2, tiny: ").endswith("]: ")
+    terminal.type("%llm --max-tokens 100 --bg Hi")
+    assert terminal.wait_for("<Job 2").endswith("]: ")
     terminal.type("1 + 1")
     assert "Some" not in terminal.wait_for("Out[")
     terminal.type("%llm_jobs wait 1")

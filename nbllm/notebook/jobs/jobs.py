@@ -154,9 +154,10 @@ class Job:
 
         Where nothing can be updated it tells how far it is, as long as it runs.
         """
-        if not isinstance(self._view, BackgroundView) and not self.done:
+        is_updated = isinstance(self._view, BackgroundView)
+        if not is_updated and not self.done:
             print(self)  # noqa: T201 - it is the cell's value
-        elif self._session.shell.execution_count != self._cell:
+        elif not is_updated or self._session.shell.execution_count != self._cell:
             self.show()
 
     def _open(self) -> None:
