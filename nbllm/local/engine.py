@@ -31,7 +31,8 @@ __all__ = ["QUEUE_LIMIT", "Engine"]
 QUEUE_LIMIT = 1024
 """Requests that may wait for a slot."""
 
-_LONG_PROMPT = 64  # tokens that are worth 30 ms of looking around before they are read
+_LONG_PROMPT = 64  # tokens that are worth a look around before they are read
+_LONG_STEP_SECONDS = 0.2  # which is worth beginning anew where other processes hold it up
 
 
 class Engine:
@@ -39,7 +40,8 @@ class Engine:
 
     ``pace`` chooses the number of threads while it runs; without it the number stays as it is.
     ``send`` takes the frames of ``protocol.py``. Up to ``kept_bytes`` of the prompts that have to
-    leave the context are kept outside it. ``submit`` and ``cancel`` may be called from any thread.
+    leave the context are kept outside it. ``submit``, ``cancel`` and ``watch`` may be called from
+    other threads.
     """
 
     def __init__(
@@ -62,6 +64,8 @@ class Engine:
         self._lock = Lock()
         self._wake = Condition(self._lock)
         self._reading: set[int] = set()
+        self._began = 0.0
+        self._is_held_up = False
 
     # ------------------------------------------------------------ from other threads
 
@@ -84,6 +88,21 @@ class Engine:
                 if id in self._reading:
                     self._model.set_abort(True)
                 self._wake.notify()
+
+    def watch(self) -> None:
+        """See what other processes do; to be called some times a second from one thread.
+
+        A prompt is read in long steps. One whose threads lose their cores to others takes ten times
+        as long, so it is broken off and begun anew with fewer threads.
+        """
+        if self._pace is None:
+            return
+        self._pace.note()
+        with self._lock:
+            seconds = time.perf_counter() - self._began
+            if self._reading and seconds > _LONG_STEP_SECONDS and self._pace.is_crowded:
+                self._is_held_up = True
+                self._model.set_abort(True)
 
     # ------------------------------------------------------------ the loop
 
@@ -159,9 +178,16 @@ class Engine:
             self._slots.cut(row.slot, len(row.slot.tokens))
         if outcome == 1:
             self._make_room()
-        elif outcome != 2:
+        elif outcome == 2:
+            self._give_way()
+        else:
             for row in rows:
                 self._fail(row.task, f"llama.cpp could not decode (code {outcome})")
+
+    def _give_way(self) -> None:
+        """Compute with fewer threads where that is why a step was broken off."""
+        if self._is_held_up and self._pace is not None and self._pace.give_way():
+            self._model.set_threads(self._pace.threads, self._pace.batch_threads)
 
     def _prepare(self, task: Task, slot: Slot) -> None:
         """What is due between steps: room at the context's end, and a prompt that others read."""
@@ -173,6 +199,7 @@ class Engine:
     def _decode(self, rows: list[Row]) -> int:
         with self._lock:
             self._reading = {row.task.id for row in rows if row.index is None}
+            self._began, self._is_held_up = time.perf_counter(), False
             self._model.set_abort(any(row.task.cancelled for row in rows))
         outcome = self._model.decode()
         with self._lock:

@@ -18,6 +18,8 @@ from contextlib import suppress
 from functools import partial
 from typing import BinaryIO, NoReturn
 
+import psutil
+
 from nbllm.local import protocol
 from nbllm.local.engine import Engine
 from nbllm.local.intake import Intake
@@ -26,12 +28,18 @@ from nbllm.local.llama.invariance import check_invariance
 from nbllm.local.llama.loading import Settings
 from nbllm.local.llama.native import NativeModel, NotLoadableError
 from nbllm.local.protocol import Frame
-from nbllm.local.scheduling.pace import Pace, Peers, cores_in_use, machine_busy_seconds
+from nbllm.local.scheduling.pace import (
+    Pace,
+    Peers,
+    cores_in_use,
+    machine_busy_seconds,
+    process_seconds,
+)
 
 __all__ = ["main"]
 
 _BEAT_SECONDS = 1.0
-_NOTE_SECONDS = 0.25
+_WATCH_SECONDS = 0.25
 
 
 class Outbox:
@@ -61,14 +69,13 @@ def main() -> None:
     first = protocol.decode(inbox.readline() or b"{}")
     model = _load(first, outbox)
     pace = _pace(model) if first["steady"] else None
-    if pace is not None:
-        threading.Thread(target=_note, args=(pace,), daemon=True).start()
     engine = Engine(model, outbox.send, pace, kept_bytes=first["kept_bytes"])
     try:
         intake = Intake(model, engine, outbox.send)
     except TemplateRefusalError as error:
         _leave(outbox, str(error))
     threading.Thread(target=_read, args=(inbox, intake), daemon=True).start()
+    threading.Thread(target=_watch, args=(engine,), daemon=True).start()
     outbox.send(
         {
             "op": "ready",
@@ -97,6 +104,7 @@ def _pace(model: NativeModel) -> Pace:
         model.settings.batch_threads,
         cores=len(cores),
         busy_seconds=partial(machine_busy_seconds, cores),
+        asker_seconds=partial(process_seconds, psutil.Process(os.getppid())),
         peers=Peers(),
     )
 
@@ -154,11 +162,11 @@ def _beat(outbox: Outbox, parent: int) -> None:
     os._exit(0)
 
 
-def _note(pace: Pace) -> None:
+def _watch(engine: Engine) -> None:
     """Keep the engine informed of what the machine does."""
     while True:
-        pace.note()
-        time.sleep(_NOTE_SECONDS)
+        engine.watch()
+        time.sleep(_WATCH_SECONDS)
 
 
 if __name__ == "__main__":

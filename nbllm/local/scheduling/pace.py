@@ -14,12 +14,19 @@ from __future__ import annotations
 import os
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 
 import psutil
 
-__all__ = ["Pace", "Peers", "cores_in_use", "machine_busy_seconds", "worker_seconds"]
+__all__ = [
+    "Pace",
+    "Peers",
+    "cores_in_use",
+    "machine_busy_seconds",
+    "process_seconds",
+    "worker_seconds",
+]
 
 _PERIOD_SECONDS = 0.25
 _STALE_SECONDS = 5.0
@@ -38,7 +45,8 @@ class Pace:
 
     Both start as the most that they may be. ``cores`` are those that this process may use,
     ``busy_seconds`` the processor time spent on them by everybody, ``own_seconds`` that of this
-    process, ``peers`` how many other workers compute.
+    process, ``asker_seconds`` that of the process whose questions these are, ``peers`` how many
+    other workers compute.
     """
 
     def __init__(
@@ -49,16 +57,17 @@ class Pace:
         cores: int,
         busy_seconds: Callable[[], float],
         own_seconds: Callable[[], float] = time.process_time,
+        asker_seconds: Callable[[], float] = lambda: 0.0,
         peers: Callable[[], int] = lambda: 0,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self._most, self._most_in_batch, self._cores = threads, batch_threads, cores
         self._busy, self._own, self._peers, self._clock = busy_seconds, own_seconds, peers, clock
-        self._sleep = sleep
-        self._looked = (clock(), busy_seconds(), own_seconds())
-        self._notes: deque[tuple[float, float, float]] = deque(maxlen=2)
-        self._others = 0.0
+        self._asker, self._sleep = asker_seconds, sleep
+        self._looked: Sequence[float] = (clock(), busy_seconds(), own_seconds())
+        self._notes: deque[tuple[float, float, float, float]] = deque(maxlen=2)
+        self._others = self._crowd = 0.0
         self.threads, self.batch_threads = threads, batch_threads
 
     def update(self) -> bool:
@@ -73,30 +82,46 @@ class Pace:
         return self._choose()
 
     def note(self) -> None:
-        """Note how much everybody has worked by now; from any thread, some times a second.
+        """Note how much everybody has worked by now; from any one thread, some times a second.
 
         So after a rest it is known what others did just before.
         """
-        self._notes.append((self._clock(), self._busy(), self._own()))
+        self._notes.append((self._clock(), self._busy(), self._own(), self._asker()))
+
+    @property
+    def is_crowded(self) -> bool:
+        """Whether by the last two notes other processes want cores that threads compute on now."""
+        if len(self._notes) < 2:
+            return False
+        (then, busy_then, own_then, _), (now, busy, own, _) = self._notes
+        self._crowd = max(0.0, (busy - busy_then) - (own - own_then)) / max(now - then, 1e-3)
+        return self.batch_threads > self._fitting(self._crowd)
+
+    def give_way(self) -> bool:
+        """Leave to others the cores that they were found to want; whether a number has changed."""
+        self._look()
+        self._others = self._crowd
+        return self._choose()
 
     def look_afresh(self) -> bool:
         """Forget what others did before a rest, and see what they do now.
 
-        A long prompt is read in one step, in which no number of threads can change: one that is
-        wrong costs half of the speed on two cores. Where the notes of the last second tell of no
-        neighbour there is none; else it takes a moment, 30 ms, to see whether he is still there.
+        A long prompt is read in one step: a wrong number of threads costs half of its speed on two
+        cores. Where the notes of the last second tell of no neighbour there is none; who asked has
+        worked until now and waits from now on. Else it takes a moment, 30 ms, to see whether the
+        neighbour is still there.
         """
         now = self._clock()
         fresh = [note for note in self._notes if _GLANCE_SECONDS <= now - note[0] < _NOTED_SECONDS]
+        others = _GLANCE_ERROR + 1
         if fresh:
-            self._looked = fresh[-1]
-        if not fresh or self._look() > _GLANCE_ERROR:
+            *self._looked, asker_then = fresh[-1]
+            others = self._look() - (self._asker() - asker_then) / (now - fresh[-1][0])
+        if others > _GLANCE_ERROR:
             self._look()
             self._sleep(_GLANCE_SECONDS)
             others = self._look()
-            self._others = others if others > _GLANCE_ERROR else 0.0
-        else:
-            self._others = 0.0
+        self._others = others if others > _GLANCE_ERROR else 0.0
         return self._choose()
 
     def _look(self) -> float:
@@ -107,14 +132,14 @@ class Pace:
 
     def _choose(self) -> bool:
         before = self.threads, self.batch_threads
-        fitting = self._fitting()
+        fitting = self._fitting(self._others)
         self.threads = min(self._most, fitting)
         self.batch_threads = min(self._most_in_batch, fitting)
         return (self.threads, self.batch_threads) != before
 
-    def _fitting(self) -> int:
-        left = int(self._cores - self._others + _SPARED_CORES)
-        if self._others <= _SPARED_CORES:
+    def _fitting(self, others: float) -> int:
+        left = int(self._cores - others + _SPARED_CORES)
+        if others <= _SPARED_CORES:
             return left
         share = self._cores // (1 + self._peers())
         return max(1, left, share if share < self._cores else 0)
@@ -153,9 +178,20 @@ def worker_seconds() -> dict[int, float]:
     for process in psutil.process_iter():
         with suppress(psutil.Error):  # it ended meanwhile, or is not ours to look at
             if process.pid != os.getpid() and WORKER_MODULE in process.cmdline():
-                times = process.cpu_times()
-                seconds[process.pid] = times.user + times.system
+                seconds[process.pid] = _worked(process)
     return seconds
+
+
+def process_seconds(process: psutil.Process) -> float:
+    """The processor time of a process; 0 for one that has ended."""
+    with suppress(psutil.Error):
+        return _worked(process)
+    return 0.0
+
+
+def _worked(process: psutil.Process) -> float:
+    times = process.cpu_times()
+    return float(times.user + times.system)
 
 
 def cores_in_use() -> list[int]:

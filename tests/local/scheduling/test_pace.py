@@ -19,7 +19,7 @@ class Machine:
     """Two cores, ``others`` of which are used by other processes; this one computes always."""
 
     def __init__(self, cores: int = 2, others: float = 0.0) -> None:
-        self.now = self.busy = self.own = 0.0
+        self.now = self.busy = self.own = self.asker = 0.0
         self.cores, self.others = cores, others
         self.pace = Pace(
             cores,
@@ -27,6 +27,7 @@ class Machine:
             cores=cores,
             busy_seconds=lambda: self.busy,
             own_seconds=lambda: self.own,
+            asker_seconds=lambda: self.asker,
             clock=lambda: self.now,
             sleep=self._rest,
         )
@@ -101,6 +102,36 @@ def test_a_neighbour_that_was_noted_is_looked_at_once_more() -> None:
     machine.pace.look_afresh()
     assert machine.now == pytest.approx(0.13)
     assert machine.pace.batch_threads == 2
+
+
+def test_who_asked_is_no_neighbour_for_he_waits_now() -> None:
+    machine = Rested()
+    machine.pace.note()
+    machine.now, machine.busy, machine.asker = 0.2, 0.2, 0.2
+    machine.pace.look_afresh()
+    assert machine.now == pytest.approx(0.2)
+    assert machine.pace.batch_threads == 2
+
+
+def crowd(machine: Machine, others: float, seconds: float = 0.25) -> bool:
+    """Between two notes both threads compute as far as others let them."""
+    machine.pace.note()
+    used = min(machine.pace.batch_threads, machine.cores - others / 2)
+    machine.now += seconds
+    machine.own += used * seconds
+    machine.busy += (used + others) * seconds
+    machine.pace.note()
+    return machine.pace.is_crowded
+
+
+def test_a_neighbour_that_comes_while_a_prompt_is_read_is_noticed_and_given_way_to() -> None:
+    machine = Machine()
+    assert not machine.pace.is_crowded, "there are no notes yet"
+    assert not crowd(machine, 0.1)
+    assert crowd(machine, 1.0)
+    assert machine.pace.give_way()
+    assert machine.pace.batch_threads == 1
+    assert not crowd(machine, 1.0), "no step is broken off twice for one neighbour"
 
 
 def test_old_notes_are_not_trusted() -> None:
