@@ -349,17 +349,19 @@ async def compare_one_stream(folder: Path, rounds: int, tokens: int) -> None:
 
 
 async def compare_streams(folder: Path, rounds: int) -> None:
+    for streams in STREAMS:
+        async with ModelManager() as manager, serving(folder, streams) as server:
+            model, _ = await manager.load_model(MODEL, threads=THREADS, parallel=streams)
+            ours = Nbllm(model, STREAM_TOKENS)
+            found = await take_turns(
+                rounds,
+                {"nbllm": partial(ours.many, streams), "llama-server": server.many},
+            )
+        ratio = found[f"nbllm: {streams} streams"] / found[f"llama-server: {streams} streams"]
+        report(f"{streams} streams over llama-server", ratio, "at least 1.0")
     async with ModelManager() as manager:
         model, _ = await manager.load_model(MODEL, threads=THREADS, parallel=max(STREAMS))
         ours = Nbllm(model, STREAM_TOKENS)
-        for streams in STREAMS:
-            async with serving(folder, streams) as server:
-                found = await take_turns(
-                    rounds,
-                    {"nbllm": partial(ours.many, streams), "llama-server": server.many},
-                )
-            ratio = found[f"nbllm: {streams} streams"] / found[f"llama-server: {streams} streams"]
-            report(f"{streams} streams over llama-server", ratio, "at least 1.0")
         found = await take_turns(
             rounds,
             {
