@@ -1,8 +1,9 @@
 """What goes into a step: answers that are written, guesses to check, and pieces of prompts.
 
-Answers come first. Beside them prompts are read in pieces as long as the answers' steps stay
-within two and a half times their quiet length; short prompts that came along with the answers are
-read at once. While anybody asks interactively, background requests live on what that leaves.
+Answers come first. Beside them prompts are read in pieces, so that the answers' steps stay on
+average within twice their quiet length; short prompts that came along with the
+answers are read at once. While anybody asks interactively, background requests live on what that
+leaves.
 """
 
 from __future__ import annotations
@@ -67,11 +68,12 @@ def fill(batch: TokenBatch, running: Running, times: StepTimes, limits: Limits) 
     rows = _write(batch, first, times, limits, guess=not reading and not later)
     if not reading and not later:
         return rows
-    room = batch.capacity - batch.size
+    room = share = batch.capacity - batch.size
     if rows and not _is_burst(first, reading):
+        share = max(1, times.row_room(len(rows), room) // _BACKGROUND_SHARE)
         room = times.prompt_room(len(rows), room)
-    rows += _write_some(batch, later, max(1, room // _BACKGROUND_SHARE) if rows else room)
-    return rows + _read(batch, reading, room - len(rows) + len(first))
+    rows += _write_some(batch, later, share)
+    return rows + _read(batch, reading, max(0, room - len(rows) + len(first)))
 
 
 def _is_burst(writing: Running, reading: Running) -> bool:
@@ -117,6 +119,7 @@ def _guesses(task: Task, times: StepTimes, rows: int, limits: Limits) -> Sequenc
     guess = task.lookup.guess(task.tokens)
     most = min(
         len(guess),
+        task.lookup.trusted_length,
         task.max_tokens - task.written - 1,
         limits.cells - len(task.tokens) - 1,
         min(limits.outputs, _MOST_GUESSED_ROWS) - rows,

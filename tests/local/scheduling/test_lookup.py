@@ -72,6 +72,7 @@ def test_guesses_are_checked_only_where_that_saves_time() -> None:
     assert best_length(0.05, 31, rows=1, seconds=flat) <= 1
     assert best_length(0.9, 31, rows=1, seconds=steep) == 0
     assert best_length(1.0, 31, rows=1, seconds=flat) == 31
+    assert best_length(1.0, 31, rows=1, seconds=lambda rows: 1.0 + rows) == 15, "31 adds 3 %"
     assert best_length(1.0, 6, rows=1, seconds=flat) == 5
     assert best_length(0.9, 31, rows=1, seconds=lambda rows: None) == 0
 
@@ -93,3 +94,15 @@ def test_guesses_are_trusted_after_a_streak_and_not_after_a_miss() -> None:
     lookup.guess([*text, *text[:33]])
     lookup.compare([99])
     assert trusted > 0.8 > lookup.rate
+
+
+def test_a_long_guess_is_checked_only_after_a_run() -> None:
+    lookup = Lookup()
+    text = list(range(40))
+    assert lookup.trusted_length == 1
+    lookup.guess([*text, *text[:3]])
+    lookup.compare(text[3:10])
+    assert lookup.trusted_length == 15
+    lookup.guess([*text, *text[:10]])
+    lookup.compare([99])
+    assert lookup.trusted_length == 1

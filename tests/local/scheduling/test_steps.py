@@ -47,7 +47,16 @@ def test_a_prompt_alone_fills_the_batch_but_for_its_last_token() -> None:
 
 def test_a_prompt_beside_an_answer_gets_what_its_step_may_take_longer() -> None:
     pairs = [request(0, 50, 49), request(1, 2000, 0)]
-    assert lengths(fill(TokenBatch(512), pairs, measured(), LIMITS)) == {0: 1, 1: 7}
+    assert lengths(fill(TokenBatch(512), pairs, measured(0.0001), LIMITS)) == {0: 1, 1: 63}
+
+
+def test_after_a_piece_that_was_read_in_advance_answers_go_alone() -> None:
+    pairs, times = [request(0, 50, 49), request(1, 2000, 0)], measured(0.002)
+    assert lengths(fill(TokenBatch(512), pairs, times, LIMITS)) == {0: 1, 1: 191}
+    times.record(1, 191, 0.392)
+    assert lengths(fill(TokenBatch(512), pairs, times, LIMITS)) == {0: 1}
+    background = request(2, 50, 49, background=True)
+    assert lengths(fill(TokenBatch(512), [*pairs, background], times, LIMITS)) == {0: 1, 2: 1}
 
 
 def test_short_prompts_of_one_burst_are_read_at_once_and_later_ones_are_not() -> None:
@@ -57,7 +66,7 @@ def test_short_prompts_of_one_burst_are_read_at_once_and_later_ones_are_not() ->
     )
     reading[0][0].arrived += 1
     assert (
-        sum(lengths(fill(TokenBatch(512), [writing, *reading], measured(), LIMITS)).values()) == 8
+        sum(lengths(fill(TokenBatch(512), [writing, *reading], measured(), LIMITS)).values()) == 192
     )
 
 
@@ -107,7 +116,10 @@ def test_a_prompt_that_another_request_reads_waits_for_it() -> None:
 
 def guessing(rate: float) -> Pair:
     """An answer that repeats itself, whose guesses came true at this rate."""
-    pair = request(0, 12, 11, lookup=Lookup((rate, rate, rate)))
+    lookup = Lookup((rate, rate, rate))
+    lookup.guess([1, 2, 3, 4, 5, 6, 7, 1, 2, 3])
+    lookup.compare([4, 5, 6, 7])  # so that longer guesses are trusted
+    pair = request(0, 12, 11, lookup=lookup)
     pair[0].tokens[:] = [1, 2, 3, 4, 5, 6] * 2
     pair[1].tokens[:] = pair[0].tokens[:11]
     return pair
