@@ -17,6 +17,7 @@ _SLOWDOWN = 1.8  # of an answer's steps, on average, while a prompt is read besi
 _TILE = 64  # rows that llama.cpp's attention on CPUs computes at once, at twice the speed of fewer
 _PIECE_SECONDS = 0.4  # for which answers may pause
 _LONGEST_PIECE_SECONDS = 1.0  # the same, where it makes a piece whole
+_MOST_DEBT_SECONDS = 1.5
 _EXACT_ROWS = 8  # up to here each number of rows is learnt by itself, then in steps of an eighth
 _FAST_SHARE = 0.5  # of a first row's time that each further row is guessed to take
 
@@ -108,15 +109,16 @@ class StepTimes:
             return 0
         return max(1, min(most, int((_SLOWDOWN - 1) * alone / self._per_row(rows, alone))))
 
-    def prompt_room(self, rows: int, most: int) -> int:
+    def prompt_room(self, rows: int, most: int, *, short: bool = False) -> int:
         """How many tokens of prompts may join ``rows`` of answers, ``most`` at most.
 
         Where those that the step has room for are few, a larger piece is read in advance, and the
         answers' next steps go without prompts until that is made up for: few tokens at a time
-        would take several times as long in all. Until then it is 0.
+        would take several times as long in all. Until then it is 0, but for ``short`` prompts as
+        long as not too much was read in advance.
         """
         alone, room = self.seconds(rows), self.row_room(rows, most)
-        if alone is None or self._debt > 0:
+        if alone is None or self._debt > (_MOST_DEBT_SECONDS if short else 0):
             return 0
         if room + rows < min(most, _TILE):
             token = self._per_row(rows, alone)

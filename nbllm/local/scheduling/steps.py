@@ -22,6 +22,7 @@ __all__ = ["Limits", "Row", "fill"]
 _MOST_GUESSED_ROWS = 63
 _BURST_SECONDS = 0.5
 _BURST_TOKENS = 512
+_SHORT_TOKENS = 64
 _BACKGROUND_SHARE = 4  # of what fits beside interactive answers, one in so many at least
 
 
@@ -71,7 +72,10 @@ def fill(batch: TokenBatch, running: Running, times: StepTimes, limits: Limits) 
     room = share = batch.capacity - batch.size
     if rows and not _is_burst(first, reading):
         share = max(1, times.row_room(len(rows), room) // _BACKGROUND_SHARE)
-        room = times.prompt_room(len(rows), room)
+        most, room = room, times.prompt_room(len(rows), room)
+        if room == 0:  # a short question need not wait until a long prompt's piece is made up for
+            reading = [pair for pair in reading if pair[0].pending(pair[1]) <= _SHORT_TOKENS]
+            room = times.prompt_room(len(rows), most, short=True)
     rows += _write_some(batch, later, share)
     return rows + _read(batch, reading, max(0, room - len(rows) + len(first)))
 

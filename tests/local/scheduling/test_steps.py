@@ -59,6 +59,16 @@ def test_after_a_piece_that_was_read_in_advance_answers_go_alone() -> None:
     assert lengths(fill(TokenBatch(512), [*pairs, background], times, LIMITS)) == {0: 1, 2: 1}
 
 
+def test_a_short_question_does_not_wait_for_a_long_prompts_piece_to_be_made_up_for() -> None:
+    pairs, times = [request(0, 50, 49), request(1, 2000, 0)], measured(0.002)
+    times.record(1, 191, 0.392)
+    question = request(2, 31, 0)
+    assert lengths(fill(TokenBatch(512), [*pairs, question], times, LIMITS)) == {0: 1, 2: 30}
+    for _ in range(4):
+        times.record(1, 191, 0.392)
+    assert lengths(fill(TokenBatch(512), [*pairs, question], times, LIMITS)) == {0: 1}
+
+
 def test_short_prompts_of_one_burst_are_read_at_once_and_later_ones_are_not() -> None:
     writing, *reading = [request(0, 50, 49), *(request(n, 101, 0) for n in (1, 2, 3))]
     assert (
