@@ -39,7 +39,7 @@ def mixed_questions(count: int) -> list[dict[str, Any]]:
 async def test_mixed_requests_with_cancels_have_the_numbers_of_each_alone(load: Load) -> None:
     """In a context so small that cells are emptied, packed and read again all the time."""
     model = load(context_length=1024, batch_invariant=True)
-    questions = mixed_questions(24)
+    questions = mixed_questions(18)
     tasks = [asyncio.create_task(model.generate(**each, **GREEDY)) for each in questions]
     for number in range(3, len(tasks), 5):
         await asyncio.sleep(0.05)
@@ -50,9 +50,9 @@ async def test_mixed_requests_with_cancels_have_the_numbers_of_each_alone(load: 
         for question, result in zip(questions, results, strict=True)
         if isinstance(result, GenerationResult)
     ]
-    assert len(whole) >= 18
+    assert len(whole) >= 13
     alone = load(context_length=1024, batch_invariant=True, threads=1, parallel=1)
-    for question, result in whole[::4]:
+    for question, result in whole[::5]:
         assert numbers(await alone.generate(**question, **GREEDY)) == numbers(result)
 
 

@@ -144,12 +144,12 @@ async def test_more_requests_than_places_wait_for_their_turn(load: Any) -> None:
 async def test_answers_that_outgrow_the_shared_context_are_finished_all_the_same(
     load: Any,
 ) -> None:
-    cramped = load(context_length=256, parallel=4)
+    cramped = load(context_length=192, parallel=4)
     prompts = [f"Write a story about the number {n}." for n in range(4)]
     together = await asyncio.gather(
-        *(cramped.generate(p, max_tokens=120, temperature=0) for p in prompts)
+        *(cramped.generate(p, max_tokens=75, temperature=0) for p in prompts)
     )
-    assert [r.usage.completion_tokens for r in together] == [120] * 4
+    assert [r.usage.completion_tokens for r in together] == [75] * 4
 
 
 async def test_a_stop_string_that_spans_tokens_ends_the_answer(model: LlamaCppModel) -> None:

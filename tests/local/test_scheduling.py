@@ -175,7 +175,7 @@ async def test_background_answers_go_on_beside_interactive_ones(load: Load) -> N
 
 async def test_a_short_prompt_does_not_wait_for_a_long_one(load: Load) -> None:
     model = load(context_length=4096)
-    long = asyncio.create_task(model.generate(COPY * 30, max_tokens=1))
+    long = asyncio.create_task(model.generate(COPY * 16, max_tokens=1))
     short = asyncio.create_task(model.generate("Hi", max_tokens=1))
     await asyncio.wait((long, short), return_when=asyncio.FIRST_COMPLETED)
     assert short.done()
@@ -252,10 +252,10 @@ async def test_short_texts_at_rest_make_room_and_change_no_answer(load: Load) ->
     """Cells at rest are emptied and moved; a conversation that goes on is found all the same."""
     model = load(context_length=4096)
     chat = [Message("user", "Name a fruit that is yellow, and say why people like it.")]
-    options = {"temperature": 0, "max_tokens": 60, "logprobs": 2}
+    options = {"temperature": 0, "max_tokens": 50, "logprobs": 2}
     alone = await model.generate(chat, **options)
-    for number in range(8):
-        await model.generate(f"Tell me {number} things about the sea.", max_tokens=60)
+    for number in range(6):
+        await model.generate(f"Tell me {number} things about the sea.", max_tokens=40)
     again = await model.generate(chat, **options)
     assert again.logprobs == alone.logprobs
     turn = [*chat, again.message, Message("user", "And a red one?")]
