@@ -98,11 +98,12 @@ class Engine:
         if self._pace is None:
             return
         self._pace.note()
-        with self._lock:
-            seconds = time.perf_counter() - self._began
-            if self._reading and seconds > _LONG_STEP_SECONDS and self._pace.is_crowded:
-                self._is_held_up = True
-                self._model.set_abort(True)
+        began = self._began
+        if time.perf_counter() - began > _LONG_STEP_SECONDS and self._pace.is_crowded:
+            with self._lock:
+                if self._reading and self._began == began:
+                    self._is_held_up = True
+                    self._model.set_abort(True)
 
     # ------------------------------------------------------------ the loop
 

@@ -42,6 +42,38 @@ def model(load: Load) -> LlamaCppModel:
     return load(context_length=4096)
 
 
+@pytest.fixture(scope="session")
+def native(bundled_gguf: Path) -> Callable[..., Any]:
+    """Call it for the bundled model in the tests' own process, with settings of its context."""
+    from nbllm.local.llama.loading import Settings
+    from nbllm.local.llama.native import NativeModel
+
+    def load_native(**changes: Any) -> Any:
+        usual: dict[str, Any] = {
+            "context_length": 256,
+            "parallel": 1,
+            "threads": 1,
+            "batch_tokens": 64,
+            "max_outputs": 1,
+        }
+        values = usual | changes
+        settings = Settings(
+            path=str(bundled_gguf),
+            sequences=values["parallel"],
+            batch_threads=values["threads"],
+            gpus=(),
+            gpu_layers=0,
+            tensor_split=(),
+            kv_type="f16",
+            flash_attention=None,
+            batch_invariant=False,
+            **values,
+        )
+        return NativeModel(settings, lambda fraction: None)
+
+    return load_native
+
+
 @pytest.fixture
 def tiny(tmp_path: Path) -> Path:
     """A GGUF with a header and a few weights, for the test alone."""

@@ -6,14 +6,12 @@ import queue
 import threading
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from nbllm.local.engine import Engine
 from nbllm.local.intake import Intake
-from nbllm.local.llama.loading import Settings
 from nbllm.local.llama.native import NativeModel
 from nbllm.local.protocol import Frame
 from nbllm.local.scheduling.pace import Pace
@@ -22,24 +20,10 @@ LONG = "The quick brown fox jumps over the lazy dog. " * 20
 
 
 @pytest.fixture(scope="module")
-def native(bundled_gguf: Path) -> NativeModel:
-    settings = Settings(
-        path=str(bundled_gguf),
-        context_length=1024,
-        parallel=2,
-        sequences=2,
-        threads=2,
-        batch_threads=2,
-        gpus=(),
-        gpu_layers=0,
-        tensor_split=(),
-        kv_type="f16",
-        flash_attention=None,
-        batch_tokens=512,
-        max_outputs=64,
-        batch_invariant=False,
-    )
-    return NativeModel(settings, lambda fraction: None)
+def model(native: Any) -> NativeModel:
+    options = {"context_length": 1024, "parallel": 2, "threads": 2}
+    loaded: NativeModel = native(batch_tokens=512, max_outputs=64, **options)
+    return loaded
 
 
 class Neighbours:
@@ -60,11 +44,11 @@ class Neighbours:
 class Running:
     """An engine that serves in a thread."""
 
-    def __init__(self, native: NativeModel) -> None:
+    def __init__(self, model: NativeModel) -> None:
         self.neighbours = Neighbours()
         self.frames: queue.SimpleQueue[Frame] = queue.SimpleQueue()
-        self.engine = Engine(native, self.frames.put, self.neighbours.pace)
-        self._intake = Intake(native, self.engine, self.frames.put)
+        self.engine = Engine(model, self.frames.put, self.neighbours.pace)
+        self._intake = Intake(model, self.engine, self.frames.put)
         threading.Thread(target=self.engine.run, daemon=True).start()
 
     def ask(self, number: int, prompt: str) -> None:
@@ -81,9 +65,9 @@ class Running:
 
 
 @pytest.fixture
-def running(native: NativeModel) -> Iterator[Running]:
-    yield Running(native)
-    native.cells.clear()
+def running(model: NativeModel) -> Iterator[Running]:
+    yield Running(model)
+    model.cells.clear()
 
 
 def test_a_prompt_that_others_hold_up_is_begun_anew_with_fewer_threads(running: Running) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -17,30 +16,9 @@ from hypothesis import strategies as st
 
 from nbllm.local.llama import sampling
 from nbllm.local.llama.grammar import Candidates, Grammar, grammar_text
-from nbllm.local.llama.loading import Settings
 from nbllm.local.llama.native import NativeModel
 from nbllm.local.llama.sampling import Sampler
 from nbllm.local.reading.output_format import format_of
-
-
-def settings_for(path: Path) -> Settings:
-    return Settings(
-        path=str(path),
-        context_length=256,
-        parallel=1,
-        sequences=1,
-        threads=1,
-        batch_threads=1,
-        gpus=(),
-        gpu_layers=0,
-        tensor_split=(),
-        kv_type="f16",
-        flash_attention=None,
-        batch_tokens=64,
-        max_outputs=1,
-        batch_invariant=False,
-    )
-
 
 COUNTING = "one two three four, one two three four, one two three"
 GREEDY = {"temperature": 0}
@@ -48,8 +26,9 @@ DIGITS = 'root ::= [0-9]+ "."'
 
 
 @pytest.fixture(scope="module")
-def model(bundled_gguf: Path) -> NativeModel:
-    return NativeModel(settings_for(bundled_gguf), lambda fraction: None)
+def model(native: Any) -> NativeModel:
+    loaded: NativeModel = native()
+    return loaded
 
 
 @pytest.fixture(scope="module")
