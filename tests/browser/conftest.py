@@ -1,7 +1,7 @@
 """A real JupyterLab or Notebook on a loopback port, and a real Chromium that looks at it.
 
 A test module that wants Notebook 7 has a fixture ``application`` of its own.
-``NBLLM_ARTIFACTS`` names the folder for screenshots; without it they go to pytest's temporary one.
+``NBLLM_ARTIFACTS`` names the folder for screenshots; without it none are taken.
 Playwright's async API is used because its sync one keeps a loop running, which breaks async tests.
 """
 
@@ -22,7 +22,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import nbformat
 import pytest
@@ -37,6 +37,8 @@ CHROMIUM_FLAGS = [
     "--disable-sync",
     "--no-first-run",
 ]
+Theme = Literal["JupyterLab Light", "JupyterLab Dark"]
+THEMES: tuple[Theme, ...] = get_args(Theme)
 QUIET_NEWS = {"fetchNews": "false", "checkForUpdates": False}
 
 
@@ -81,7 +83,7 @@ class JupyterServer:
 class OpenNotebook:
     """One notebook in a page, driven through the front end's own commands and buttons."""
 
-    def __init__(self, page: Page, file: Path, artifacts: Path) -> None:
+    def __init__(self, page: Page, file: Path, artifacts: Path | None) -> None:
         self.page, self.file, self.artifacts = page, file, artifacts
 
     async def command(self, name: str, **args: Any) -> None:
@@ -154,7 +156,7 @@ class OpenNotebook:
         await cell.evaluate("(cell) => cell.scrollIntoView({block: 'start'})")
         await self.page.wait_for_timeout(500)  # cells are drawn when they come into sight
 
-    async def use_theme(self, name: Literal["JupyterLab Light", "JupyterLab Dark"]) -> None:
+    async def use_theme(self, name: Theme) -> None:
         """Switch the colours of the whole page."""
         await self.command("apputils:change-theme", theme=name)
         await self.page.wait_for_selector(
@@ -162,11 +164,15 @@ class OpenNotebook:
         )
         await self.page.wait_for_selector("#jupyterlab-splash", state="detached", timeout=10_000)
 
-    async def picture(self, name: str) -> Path:
-        """A screenshot of the window."""
-        path = self.artifacts / f"{name}.png"
-        await self.page.screenshot(path=path)
-        return path
+    @property
+    def themes(self) -> tuple[Theme, ...]:
+        """Those to take pictures in, if anybody wants them."""
+        return THEMES if self.artifacts else ()
+
+    async def picture(self, name: str) -> None:
+        """A screenshot of the window, if anybody wants it."""
+        if self.artifacts:
+            await self.page.screenshot(path=self.artifacts / f"{name}.png")
 
     async def close(self) -> None:
         """End the kernel, so that it and its models do not outlive the test."""
@@ -174,10 +180,12 @@ class OpenNotebook:
 
 
 @pytest.fixture(scope="session")
-def artifacts(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where screenshots go."""
+def artifacts() -> Path | None:
+    """Where screenshots go; None where nobody wants any."""
     folder = os.environ.get("NBLLM_ARTIFACTS")
-    path = Path(folder) if folder else tmp_path_factory.mktemp("artifacts")
+    if not folder:
+        return None
+    path = Path(folder)
     path.mkdir(parents=True, exist_ok=True)
     return path
 
@@ -229,7 +237,7 @@ async def browser() -> AsyncIterator[Browser]:
 
 @pytest_asyncio.fixture(loop_scope="module")
 async def open_notebook(
-    browser: Browser, server: JupyterServer, artifacts: Path
+    browser: Browser, server: JupyterServer, artifacts: Path | None
 ) -> AsyncIterator[Callable[[str], Any]]:
     """Call it with a file's name: the notebook in the front end, its kernel idle."""
     async with _opening(browser, server, artifacts) as open_one:
@@ -238,7 +246,7 @@ async def open_notebook(
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def open_shared_notebook(
-    browser: Browser, server: JupyterServer, artifacts: Path
+    browser: Browser, server: JupyterServer, artifacts: Path | None
 ) -> AsyncIterator[Callable[[str], Any]]:
     """The same for a notebook that stays open for all tests of a module."""
     async with _opening(browser, server, artifacts) as open_one:
@@ -247,7 +255,7 @@ async def open_shared_notebook(
 
 @asynccontextmanager
 async def _opening(
-    browser: Browser, server: JupyterServer, artifacts: Path
+    browser: Browser, server: JupyterServer, artifacts: Path | None
 ) -> AsyncIterator[Callable[[str], Any]]:
     context = await browser.new_context(viewport={"width": 1280, "height": 800})
     opened: list[OpenNotebook] = []

@@ -108,7 +108,7 @@ async def pictures(notebook: Any) -> None:
     """At both widths and in both themes; nothing is wider than its place."""
     for width in (1280, 800):
         await notebook.page.set_viewport_size({"width": width, "height": 1000})
-        for theme in ("JupyterLab Light", "JupyterLab Dark"):
+        for theme in notebook.themes:
             await notebook.use_theme(theme)
             await notebook.scroll_to(1)
             await notebook.picture(f"dashboard-{width}-{theme.split()[-1].lower()}")

@@ -73,7 +73,7 @@ async def test_forms_look_right_and_code_lands_in_new_cells(
     await notebook.scroll_to(11)
     assert "chat trip, turn 1 asked again" in await notebook.output(11).inner_text()
     assert await notebook.output(13).locator("tbody tr").count() == 1
-    for theme in ("JupyterLab Light", "JupyterLab Dark"):
+    for theme in notebook.themes:
         await notebook.use_theme(theme)
         for index in (2, 6, 12, 17):
             await notebook.scroll_to(index)

@@ -44,7 +44,6 @@ CELLS = [
     "%llm_last",
 ]
 VERSION = tuple(map(int, version("notebook").split(".")[:2]))
-THEMES = ("JupyterLab Light", "JupyterLab Dark")
 STOP_BUTTON = "button.jupyter-button:visible"
 
 
@@ -63,7 +62,7 @@ async def notebook(server: Any, open_shared_notebook: Open) -> AsyncIterator[Any
 
 async def pictures(notebook: Any, name: str, index: int) -> None:
     """A cell in both themes, which ends with the light one."""
-    for theme in reversed(THEMES):
+    for theme in reversed(notebook.themes):
         await notebook.use_theme(theme)
         await notebook.scroll_to(index)
         await notebook.picture(f"notebook7-{name}-{theme.split()[-1].lower()}")

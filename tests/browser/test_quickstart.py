@@ -34,7 +34,7 @@ async def test_quickstart_streams_and_renders_and_saves(server: Any, open_notebo
         cell.outputs for cell in saved[ask:] if cell.cell_type == "code" and "%" in cell.source
     )
     assert any("text/markdown" in output.data for output in saved[ask].outputs)
-    for theme in ("JupyterLab Light", "JupyterLab Dark"):
+    for theme in notebook.themes:
         await notebook.use_theme(theme)
         for index in range(0, len(saved), 6):
             await notebook.scroll_to(index)

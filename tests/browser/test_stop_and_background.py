@@ -21,7 +21,6 @@ magics.load(get_ipython(), lambda: manager)
 %llm_load tiny
 """
 STOP = "button.jupyter-button:visible"
-THEMES = ("JupyterLab Light", "JupyterLab Dark")
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(300)]
 Open = Callable[[str], Awaitable[Any]]
@@ -35,7 +34,7 @@ async def test_the_button_stops_a_cell_that_runs(server: Any, open_notebook: Ope
     running = await notebook.start(1)
     button = notebook.output(1).locator(STOP)
     await button.wait_for(timeout=15_000)
-    for theme in THEMES:
+    for theme in notebook.themes:
         await notebook.use_theme(theme)
         await notebook.picture(f"button-running-{theme.split()[-1].lower()}")
     await button.click()
@@ -48,7 +47,7 @@ async def test_the_button_stops_a_cell_that_runs(server: Any, open_notebook: Ope
     assert "cancelled" in await notebook.output(2).inner_text()
     await notebook.output(1).locator("summary").click()
     await notebook.output(1).get_by_text("Then I <i>write</i>.").wait_for(timeout=5_000)
-    for theme in reversed(THEMES):
+    for theme in reversed(notebook.themes):
         await notebook.use_theme(theme)
         await notebook.picture(f"button-stopped-{theme.split()[-1].lower()}")
     outputs = (await notebook.saved()).cells[1].outputs

@@ -248,26 +248,6 @@ async def test_an_answer_may_go_on_past_the_contexts_end(load: Load) -> None:
     assert after.text[:40] == stopped.text[:40], "what was dropped harms no other answer"
 
 
-@pytest.mark.parametrize("is_running", [False, True])
-async def test_an_answer_that_drops_tokens_moves_none_that_others_share(
-    load: Load, is_running: bool
-) -> None:
-    model = load(context_length=320, parallel=2, batch_invariant=True)
-    options: dict[str, Any] = {"temperature": 0, "max_tokens": 6, "logprobs": 0}
-    other, text = f"{COPY}Which note is the first?", f"{COPY}Which note is the last?"
-    alone = await model.generate(other, **options)
-    shifting = asyncio.create_task(
-        model.generate(text, on_full="shift", max_tokens=240, ignore_eos=True)
-    )
-    if is_running:
-        beside = model.generate(other, temperature=0, max_tokens=60, ignore_eos=True)
-        assert (await beside).text.startswith(alone.text)
-    shifted = await shifting
-    assert shifted.usage.prompt_tokens + shifted.usage.completion_tokens > 320
-    again = await model.generate(other, **options)
-    assert again.logprobs == alone.logprobs
-
-
 async def test_short_texts_at_rest_make_room_and_change_no_answer(load: Load) -> None:
     """Cells at rest are emptied and moved; a conversation that goes on is found all the same."""
     model = load(context_length=4096)

@@ -172,20 +172,12 @@ class Slots:
     def shift(self, task: Task, slot: Slot) -> None:
         """Drop the older half of a full request's tokens, but for those that it keeps.
 
-        Cells that move do so for all that share them: those at rest give them up, and where others
-        are at work with them, what is behind the dropped tokens is read again.
+        It has all cells of the context by then, and shares none with anybody.
         """
         kept = min(task.keep, len(slot.tokens) // 2)
         dropped = max(1, (len(slot.tokens) - kept) // 2)
-        sharing = [o for o in self._slots if o is not slot and _shared(o, slot) > kept]
-        for other in sharing:
-            if other.task is None:
-                self.cut(other, kept)
-        if any(other.task is not None for other in sharing):
-            self.cut(slot, kept)
-        else:
-            self._cells.drop(slot.id, kept, kept + dropped)
-            del slot.tokens[kept : kept + dropped]
+        self._cells.drop(slot.id, kept, kept + dropped)
+        del slot.tokens[kept : kept + dropped]
         del task.tokens[kept : kept + dropped]
         if task.lookup is not None:
             task.lookup.restart()
