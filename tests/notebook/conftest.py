@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -67,6 +68,7 @@ def shell() -> Iterator[InteractiveShell]:
     shell.run_line_magic("unload_ext", "nbllm")
     shell.history_manager.end_session()
     InteractiveShell.clear_instance()
+    atexit.unregister(shell.atexit_operations)  # it collects all garbage, for each shell once more
 
 
 @dataclass(slots=True)
