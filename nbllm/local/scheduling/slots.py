@@ -172,9 +172,13 @@ class Slots:
     def shift(self, task: Task, slot: Slot) -> None:
         """Drop the older half of a full request's tokens, but for those that it keeps.
 
-        It has all cells of the context by then, and shares none with anybody.
+        It has all cells of the context by then. A slot at rest may hold some of the same, and gives
+        them up: a cell moves for all that share it.
         """
         kept = min(task.keep, len(slot.tokens) // 2)
+        for other in self._slots:
+            if other.task is None and _shared(other, slot) > kept:
+                self.cut(other, kept)
         dropped = max(1, (len(slot.tokens) - kept) // 2)
         self._cells.drop(slot.id, kept, kept + dropped)
         del slot.tokens[kept : kept + dropped]
