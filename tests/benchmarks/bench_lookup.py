@@ -1,7 +1,7 @@
 """Prompt lookup on tasks that copy much and on one that copies nothing, beside writing without it.
 
-Run it with ``python tests/benchmarks/bench_lookup.py [ROUNDS [TOKENS]]`` on a machine that does
-nothing else. Answers are greedy; both ways take turns, on prompts that are read already. On the
+Run it with ``python tests/benchmarks/bench_lookup.py [ROUNDS [TOKENS [FILE]]]`` on a machine
+that does nothing else; FILE is a GGUF, without it the bundled model. Answers are greedy; both ways take turns, on prompts that are read already. On the
 copying tasks there are to be at least 1.5 times the tokens a second, on the other one nothing may
 be lost. The model is loaded with ``batch_invariant``, where the texts are to be the same, and as
 usual, where llama.cpp rounds otherwise for several tokens than for one: two that are as good as
@@ -57,10 +57,10 @@ async def speed(model: ModelInterface, prompt: str, tokens: int, look: bool) -> 
     return result.tokens_per_second or 0.0, result.text
 
 
-async def compare(rounds: int, tokens: int, *, batch_invariant: bool) -> None:
+async def compare(rounds: int, tokens: int, file: str | None, *, batch_invariant: bool) -> None:
     async with ModelManager() as manager:
-        name = manager.bundled_model().name
-        model, _ = await manager.load_model(name, batch_invariant=batch_invariant)
+        file = file or manager.bundled_model().name
+        model, _ = await manager.load_model(file, batch_invariant=batch_invariant)
         for name, prompt in TASKS.items():
             speeds: dict[bool, list[float]] = {False: [], True: []}
             texts: dict[bool, str] = {}
@@ -77,9 +77,10 @@ async def compare(rounds: int, tokens: int, *, batch_invariant: bool) -> None:
 async def main() -> None:
     rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 5
     tokens = int(sys.argv[2]) if len(sys.argv) > 2 else 200
+    file = sys.argv[3] if len(sys.argv) > 3 else None
     for batch_invariant in (False, True):
         print("batch invariant" if batch_invariant else "as usual")
-        await compare(rounds, tokens, batch_invariant=batch_invariant)
+        await compare(rounds, tokens, file, batch_invariant=batch_invariant)
 
 
 if __name__ == "__main__":

@@ -123,14 +123,12 @@ def _guesses(task: Task, times: StepTimes, rows: int, limits: Limits) -> Sequenc
     guess = task.lookup.guess(task.tokens)
     most = min(
         len(guess),
-        task.lookup.trusted_length,
         task.max_tokens - task.written - 1,
         limits.cells - len(task.tokens) - 1,
         min(limits.outputs, _MOST_GUESSED_ROWS) - rows,
     )
-    if most <= 0:
-        return ()
-    return guess[: best_length(task.lookup.rate, most, rows=rows, seconds=times.seconds)]
+    rates = task.lookup.rates(most)
+    return guess[: best_length(rates, rows=rows, seconds=times.seconds)]
 
 
 def _write_some(batch: TokenBatch, writing: Running, most: int) -> list[Row]:

@@ -36,25 +36,38 @@ def test_a_restart_forgets_places_that_were_dropped() -> None:
     assert not lookup.guess([4, 1, 2, 3])
 
 
-def test_the_rate_follows_what_came_true_checked_or_not() -> None:
+def test_the_rates_follow_what_came_true_checked_or_not() -> None:
     lookup, text = Lookup(), [1, 2, 3, 4, 5, 6] * 20
     for length in range(12, 60):
         lookup.guess(text[:length])
         lookup.compare(text[length : length + 1])
-    assert lookup.rate > 0.95
-    for _ in range(20):
+    assert lookup.rates(1)[0] > 0.95
+    for _ in range(30):
         lookup.guess(text[:60])
         lookup.compare([99])
-    assert lookup.rate < 0.1
+    assert lookup.rates(1)[0] < 0.1
 
 
-def test_only_the_first_wrong_guess_counts_against_the_rate() -> None:
+def test_only_the_first_wrong_guess_counts_against_the_rates() -> None:
     right, wrong = Lookup(), Lookup()
     for lookup, written in ((right, [4, 5, 6]), (wrong, [9, 5, 6])):
         lookup.guess([1, 2, 3, 4, 5, 6, 1, 2, 3])
-        before = lookup.rate
         lookup.compare(written)
-        assert (lookup.rate > before) == (lookup is right)
+    assert wrong.rates(1)[0] < Lookup().rates(1)[0] < right.rates(1)[0]
+    assert wrong.rates(9)[1:] == Lookup().rates(9)[1:]
+
+
+def test_guesses_are_trusted_more_behind_others_that_come_true_and_not_after_a_miss() -> None:
+    lookup, text = Lookup(), list(range(40))
+    doubtful = lookup.rates(31)
+    assert doubtful == sorted(doubtful)
+    assert doubtful[0] < doubtful[-1]
+    lookup.guess([*text, *text[:3]])
+    lookup.compare(text[3:33])
+    assert min(lookup.rates(31)) > doubtful[-2]
+    lookup.guess([*text, *text[:33]])
+    lookup.compare([99])
+    assert lookup.rates(1)[0] <= doubtful[1]
 
 
 def flat(rows: int) -> float:
@@ -68,41 +81,19 @@ def steep(rows: int) -> float:
 
 
 def test_guesses_are_checked_only_where_that_saves_time() -> None:
-    assert best_length(0.9, 31, rows=1, seconds=flat) >= 15
-    assert best_length(0.05, 31, rows=1, seconds=flat) <= 1
-    assert best_length(0.9, 31, rows=1, seconds=steep) == 0
-    assert best_length(1.0, 31, rows=1, seconds=flat) == 31
-    assert best_length(1.0, 31, rows=1, seconds=lambda rows: 1.0 + rows) == 15, "31 adds 3 %"
-    assert best_length(1.0, 6, rows=1, seconds=flat) == 5
-    assert best_length(0.9, 31, rows=1, seconds=lambda rows: None) == 0
+    assert best_length([0.9] * 31, rows=1, seconds=flat) >= 15
+    assert best_length([0.05] * 31, rows=1, seconds=flat) <= 1
+    assert best_length([0.9] * 31, rows=1, seconds=steep) == 0
+    assert best_length([1.0] * 31, rows=1, seconds=flat) == 31
+    assert best_length([1.0] * 31, rows=1, seconds=lambda rows: 1.0 + rows) == 23, "31 adds 1 %"
+    assert best_length([1.0] * 6, rows=1, seconds=flat) == 5
+    assert best_length([], rows=1, seconds=flat) == 0
+    assert best_length([0.9] * 31, rows=1, seconds=lambda rows: None) == 0
 
 
 def test_fewer_guesses_are_checked_beside_many_answers() -> None:
     def rising(rows: int) -> float:
         return max(1.0, rows / 8)
 
-    alone = best_length(0.8, 31, rows=1, seconds=rising)
-    assert alone > best_length(0.8, 31, rows=8, seconds=rising) == 0
-
-
-def test_guesses_are_trusted_after_a_streak_and_not_after_a_miss() -> None:
-    lookup = Lookup()
-    text = list(range(40))
-    lookup.guess([*text, *text[:3]])
-    lookup.compare(text[3:33])
-    trusted = lookup.rate
-    lookup.guess([*text, *text[:33]])
-    lookup.compare([99])
-    assert trusted > 0.8 > lookup.rate
-
-
-def test_a_long_guess_is_checked_only_after_a_run() -> None:
-    lookup = Lookup()
-    text = list(range(40))
-    assert lookup.trusted_length == 1
-    lookup.guess([*text, *text[:3]])
-    lookup.compare(text[3:10])
-    assert lookup.trusted_length == 15
-    lookup.guess([*text, *text[:10]])
-    lookup.compare([99])
-    assert lookup.trusted_length == 1
+    alone = best_length([0.8] * 31, rows=1, seconds=rising)
+    assert alone > best_length([0.8] * 31, rows=8, seconds=rising) == 0
