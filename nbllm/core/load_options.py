@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, fields, replace
+from pathlib import PurePath
 from typing import Any
 
 from nbllm.core.errors import InvalidOptionError
@@ -31,6 +32,11 @@ class LoadOptions:
     a mapping; a path alone has the scale 1. They stay as long as the model is loaded; a request
     may give them other scales (``GenerationOptions.adapters``).
 
+    ``draft_model`` is a much smaller model with the same vocabulary, a GGUF or the name of one that
+    ``ModelManager.load_model`` knows. It is loaded beside the model and guesses its next words,
+    several of which the model checks in one step: wherever it is measured to be faster. Answers
+    stay what they are without it, sampled ones too.
+
     ``batch_invariant`` keeps each answer from depending, even in its last bit, on what else is
     computed at the same time, on what is in the context, and on the number of threads: the same
     greedy or seeded request always gives the same text. It costs speed, a tenth with 500 tokens in
@@ -49,10 +55,12 @@ class LoadOptions:
     keep_alive: float | None = None
     prefix_cache_mib: int | None = None
     adapters: tuple[tuple[str, float], ...] | None = None
+    draft_model: str | None = None
     batch_invariant: bool | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "adapters", adapters_of(self.adapters))
+        object.__setattr__(self, "draft_model", _model_name(self.draft_model))
         check_number("keep_alive", self.keep_alive, 0, _MAX_KEEP_ALIVE_SECONDS)
         for name, (low, high) in _LOAD_RANGES.items():
             value = getattr(self, name)
@@ -99,6 +107,15 @@ _LOAD_RANGES: dict[str, tuple[float, float]] = {
 }
 _ONE_GPU = r"gpu ?(\d{1,3})(?: ?mig ?(\d{1,3}))?"
 _DEVICE = re.compile(rf"cpu|gpu|{_ONE_GPU}(?: ?[+,] ?{_ONE_GPU})*", re.ASCII)
+
+
+def _model_name(value: object) -> str | None:
+    """A model's name, or its path as a text."""
+    if value is None:
+        return None
+    if not isinstance(value, str | PurePath) or not str(value):
+        raise InvalidOptionError("draft_model", f"{value!r} is neither a path nor a model's name")
+    return str(value)
 
 
 def _device_name(value: object) -> str:

@@ -216,6 +216,9 @@ class ModelManager:
         last one ends it.
         """
         wish = (options or LoadOptions()).merged(_load_options(overrides))
+        if wish.draft_model is not None:
+            draft = await asyncio.to_thread(self._file_of, wish.draft_model)
+            wish = replace(wish, draft_model=str(draft))
         info = await asyncio.to_thread(self._entry, str(name))
         asked = replace(info, name=alias or info.name, load=info.load.merged(wish))
         load = self._loader.join(asked, wish, progress, wait)
@@ -297,6 +300,13 @@ class ModelManager:
         with self._residents.changed:
             loaded = self._residents.loaded.get(name)
         return self.find_model(name) if loaded is None else loaded.asked
+
+    def _file_of(self, draft: str) -> Path:
+        """The file of a draft model. Raises ``InvalidOptionError`` for a model without one."""
+        info = self.find_model(draft)
+        if info.path is None:
+            raise InvalidOptionError("draft_model", f"{draft} is not a model on this machine")
+        return info.path
 
     def __repr__(self) -> str:
         statuses = [f"{status.info.name} ({status.state})" for status in self.list_statuses()]

@@ -55,7 +55,9 @@ class Usage:
     """Tokens read and written, and their price.
 
     ``cached_tokens`` are those of the ``prompt_tokens`` that needed no processing,
-    ``reasoning_tokens`` those of the ``completion_tokens`` that are not part of the text.
+    ``reasoning_tokens`` those of the ``completion_tokens`` that are not part of the text, and
+    ``guessed_tokens`` those that a local model only had to check: prompt lookup or a draft model
+    had guessed them.
     ``cost_usd`` is None where the price is not known, and 0.0 only where it is known to be free.
     """
 
@@ -63,6 +65,7 @@ class Usage:
     completion_tokens: int = 0
     cached_tokens: int = 0
     reasoning_tokens: int = 0
+    guessed_tokens: int = 0
     cost_usd: float | None = None
 
     @property

@@ -18,6 +18,7 @@ from threading import Condition, Lock
 
 from nbllm.local.llama.native import NativeModel
 from nbllm.local.protocol import Frame
+from nbllm.local.scheduling.drafts import Drafts
 from nbllm.local.scheduling.pace import Pace
 from nbllm.local.scheduling.reports import Reports
 from nbllm.local.scheduling.rotation import Rotation
@@ -39,6 +40,7 @@ class Engine:
     """Runs the requests of one model; ``run`` is the worker's main thread.
 
     ``pace`` chooses the number of threads while it runs; without it the number stays as it is.
+    ``drafts`` guesses what comes next where the text itself gives no hint.
     ``send`` takes the frames of ``protocol.py``. Up to ``kept_bytes`` of the prompts that have to
     leave the context are kept outside it. ``submit``, ``cancel`` and ``watch`` may be called from
     other threads.
@@ -51,10 +53,12 @@ class Engine:
         pace: Pace | None = None,
         *,
         kept_bytes: int = 0,
+        drafts: Drafts | None = None,
     ) -> None:
         self._model = model
         self._reports = Reports(send)
         self._pace = pace
+        self._drafts = drafts
         self._slots = Slots(model, kept_bytes)
         self._rotation = Rotation()
         self._times = StepTimes()
@@ -126,7 +130,12 @@ class Engine:
         """After a rest, see what the machine does now, if there is much to read."""
         pending = sum(task.pending(slot) for task, slot in self._slots.running())
         if self._pace is not None and pending > _LONG_PROMPT and self._pace.look_afresh():
-            self._model.set_threads(self._pace.threads, self._pace.batch_threads)
+            self._use_threads(self._pace)
+
+    def _use_threads(self, pace: Pace) -> None:
+        for computing in (self._model, self._drafts):
+            if computing is not None:
+                computing.set_threads(pace.threads, pace.batch_threads)
 
     def _admit(self) -> None:
         """Give waiting requests their slots: interactive ones first, then as they came."""
@@ -158,12 +167,12 @@ class Engine:
         for task, slot in self._slots.running():
             self._prepare(task, slot)
         running = self._rotation.choose(list(self._slots.running()))
-        rows = fill(self._model.batch, running, self._times, self._limits)
+        rows = fill(self._model.batch, running, self._times, self._limits, self._drafts)
         if not rows:
             return
         self._model.use_scales(running[0][0].scales)
         if self._pace is not None and self._pace.update():
-            self._model.set_threads(self._pace.threads, self._pace.batch_threads)
+            self._use_threads(self._pace)
         began = time.perf_counter()
         outcome = self._decode(rows)
         if outcome == 0:
@@ -188,7 +197,7 @@ class Engine:
     def _give_way(self) -> None:
         """Compute with fewer threads where that is why a step was broken off."""
         if self._is_held_up and self._pace is not None and self._pace.give_way():
-            self._model.set_threads(self._pace.threads, self._pace.batch_threads)
+            self._use_threads(self._pace)
 
     def _prepare(self, task: Task, slot: Slot) -> None:
         """What is due between steps: room at the context's end, and a prompt that others read."""
@@ -236,6 +245,9 @@ class Engine:
             self._slots.cut(slot, len(slot.tokens))
         if task.lookup is not None:
             task.lookup.compare(written)
+        if self._drafts is not None:
+            self._drafts.compare(slot.id, written)
+        task.guessed += len(written) - 1
         if reason:
             self._finish(task, reason)
 

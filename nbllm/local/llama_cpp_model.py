@@ -36,7 +36,7 @@ from nbllm.core.types import (
 from nbllm.local.adapter_scales import scales_of
 from nbllm.local.channel import Channel
 from nbllm.local.gguf.shape import model_info_from_gguf
-from nbllm.local.measuring.dry_runs import load_frame
+from nbllm.local.measuring.dry_runs import draft_frame, load_frame
 from nbllm.local.plans import make_plan, settled
 from nbllm.local.protocol import Frame
 from nbllm.local.reading.answer_reader import AnswerReader, refusal
@@ -96,6 +96,7 @@ class LlamaCppModel(ModelInterface):
                 "steady": self.info.load.threads is None,
                 "adapters": self.info.load.adapters or (),
                 "kept_bytes": (self.info.load.prefix_cache_mib or 0) * 2**20,
+                "draft": draft_frame(self.info, placement),
                 **load_frame(self.info, placement),
             }
         )

@@ -10,7 +10,7 @@ from typing import TypeAlias
 
 from nbllm.core.errors import DoesNotFitError, ModelFileError
 from nbllm.core.fitting.fit_options import Fit, fits_of
-from nbllm.core.fitting.memory_estimate import Loading
+from nbllm.core.fitting.memory_estimate import Loading, draft_loading, estimate, with_draft
 from nbllm.core.fitting.model_shape import ModelShape
 from nbllm.core.fitting.placing import DEFAULT_CONTEXT, Measure, Plan
 from nbllm.core.hardware.resources import Resources
@@ -46,7 +46,7 @@ def make_plan(info: ModelInfo, resources: Resources) -> Plan:
     """The search for a place. Raises ``ModelFileError``."""
     if info.path is None:
         raise ModelFileError(info.name, "its entry names no file; give it a path")
-    shape = cached_shape(info.path)
+    shape, draft = cached_shape(info.path), info.load.draft_model
     if resources.gpus and resources.engine is None:
         resources = replace(resources, engine=engine_devices())
     return Plan(
@@ -56,7 +56,18 @@ def make_plan(info: ModelInfo, resources: Resources) -> Plan:
         wish=info.load,
         usual_context=_usual_context(info, shape),
         threads=read_threads(info.path, resources.cpu),
+        measure=estimate if draft is None else _beside(cached_shape(Path(draft))),
     )
+
+
+def _beside(draft: ModelShape) -> Measure:
+    """The bytes of a model that is loaded together with a draft model of this shape."""
+
+    def measure(shape: ModelShape, loading: Loading) -> dict[str, MemoryParts]:
+        own, beside = estimate(shape, loading), estimate(draft, draft_loading(draft, loading))
+        return with_draft(own, beside)
+
+    return measure
 
 
 def settled(plan: Plan, placement: Placement, info: ModelInfo) -> Placement:

@@ -8,7 +8,8 @@ to worker
 ========== =====================================================================================
 load       the fields of ``loading.Settings``, and ``steady``: whether fewer threads are used
            while others need the cores, ``kept_bytes`` for prompts outside the context, and
-           ``adapters``, each a path and a scale; the first message
+           ``adapters``, each a path and a scale, and ``draft``: such fields of the draft model;
+           the first message
 generate   ``id, messages, options, suffix``; answered by progress, steps, and done or failed
 cancel     ``id``
 tokenize   ``id, text``; answered by reply ``tokens``

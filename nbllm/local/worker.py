@@ -24,10 +24,12 @@ from nbllm.local import protocol
 from nbllm.local.engine import Engine
 from nbllm.local.intake import Intake
 from nbllm.local.llama.chat import TemplateRefusalError
+from nbllm.local.llama.draft import load_draft
 from nbllm.local.llama.invariance import check_invariance
 from nbllm.local.llama.loading import Settings
 from nbllm.local.llama.native import NativeModel, NotLoadableError
 from nbllm.local.protocol import Frame
+from nbllm.local.scheduling.drafts import Drafts
 from nbllm.local.scheduling.pace import (
     Pace,
     Peers,
@@ -67,9 +69,15 @@ def main() -> None:
     inbox, outbox = sys.stdin.buffer, Outbox(_take_standard_output())
     threading.Thread(target=_beat, args=(outbox, os.getppid()), daemon=True).start()
     first = protocol.decode(inbox.readline() or b"{}")
-    model = _load(first, outbox)
+    model, draft = _load(first, outbox)
     pace = _pace(model) if first["steady"] else None
-    engine = Engine(model, outbox.send, pace, kept_bytes=first["kept_bytes"])
+    engine = Engine(
+        model,
+        outbox.send,
+        pace,
+        kept_bytes=first["kept_bytes"],
+        drafts=Drafts(draft) if draft else None,
+    )
     try:
         intake = Intake(model, engine, outbox.send)
     except TemplateRefusalError as error:
@@ -82,7 +90,7 @@ def main() -> None:
             "context_length": model.context_length,
             "parallel": model.settings.parallel,
             "threads": model.settings.threads,
-            "memory_bytes": model.memory_bytes,
+            "memory_bytes": model.memory_bytes + (draft.memory_bytes if draft else 0),
             "can_write": model.can_write,
             "can_fill": model.vocabulary.can_fill,
             "is_reranker": model.is_reranker,
@@ -117,7 +125,8 @@ def _take_standard_output() -> BinaryIO:
     return private
 
 
-def _load(frame: Frame, outbox: Outbox) -> NativeModel:
+def _load(frame: Frame, outbox: Outbox) -> tuple[NativeModel, NativeModel | None]:
+    """The model and its draft model, if it is to have one."""
     settings = Settings.from_frame(frame)
     told = 0.0
 
@@ -133,7 +142,7 @@ def _load(frame: Frame, outbox: Outbox) -> NativeModel:
         model.use_adapters(frame["adapters"])
         if settings.batch_invariant:
             check_invariance(model)
-        return model
+        return model, frame["draft"] and load_draft(Settings.from_frame(frame["draft"]), model)
     except NotLoadableError as error:
         _leave(outbox, str(error))
 

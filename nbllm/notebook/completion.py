@@ -51,6 +51,7 @@ class Completions:
             "model": self._model_names,
             "llm.name": self._model_names,
             "llm_load.name": self._model_names,
+            "llm_load.draft_model": self._file_names,
             "llm_unload.name": self._loaded_names,
             "llm_jobs.number": self._job_numbers,
         }
@@ -116,6 +117,10 @@ class Completions:
 
         available = self._session.manager.list_available_models()
         return [*(info.name for info in available), *known_vendor_models()]
+
+    def _file_names(self) -> list[str]:
+        available = self._session.manager.list_available_models()
+        return [info.name for info in available if info.path is not None]
 
     def _loaded_names(self) -> list[str]:
         return [info.name for info in self._session.manager.list_loaded_models()]

@@ -72,6 +72,7 @@ LOAD = Help(
     %llm_load phi --pin                   never unloaded to make room for another
     %llm_load qwen3 --keep-alive 10m
     %llm_load qwen3 --adapter style.gguf
+    %llm_load qwen3-8b --draft qwen3-0.6b the small one guesses, the large one checks
     model = %llm_load gpt-4o --config model_config.json
     await model.generate("Hello")
 """,
@@ -102,6 +103,12 @@ LOAD = Help(
             action="append",
             help="A LoRA adapter for the model, a GGUF; without a scale 1. May be given several "
             "times.",
+        ),
+        flag(
+            "--draft",
+            metavar="MODEL",
+            dest="draft_model",
+            help="A small model with the same vocabulary, which guesses words for it to check.",
         ),
         flag(
             "--batch-invariant",

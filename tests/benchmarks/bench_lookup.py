@@ -1,11 +1,11 @@
 """Prompt lookup on tasks that copy much and on one that copies nothing, beside writing without it.
 
-Run it with ``python tests/benchmarks/bench_lookup.py [ROUNDS [TOKENS [FILE]]]`` on a machine
-that does nothing else; FILE is a GGUF, without it the bundled model. Answers are greedy; both ways take turns, on prompts that are read already. On the
-copying tasks there are to be at least 1.5 times the tokens a second, on the other one nothing may
-be lost. The model is loaded with ``batch_invariant``, where the texts are to be the same, and as
-usual, where llama.cpp rounds otherwise for several tokens than for one: two that are as good as
-equally likely may change places there.
+Run it with ``python tests/benchmarks/bench_lookup.py [ROUNDS [TOKENS [FILE]]]`` on a machine that
+does nothing else; FILE is a GGUF, without it the bundled model. Answers are greedy; both ways take
+turns, on prompts that are read already. On the copying tasks there are to be at least 1.5 times the
+tokens a second, on the other one nothing may be lost. The model is loaded with ``batch_invariant``,
+where the texts are to be the same, and as usual, where llama.cpp rounds otherwise for several
+tokens than for one: two that are as good as equally likely may change places there.
 """
 
 from __future__ import annotations

@@ -68,8 +68,7 @@ class _Entry:
             read["options"] = self._options("options", read["options"], GenerationOptions)
         if "load" in read:
             load = self._options("load", read["load"], LoadOptions)
-            paths = tuple((str(folder / path), scale) for path, scale in load.adapters or ())
-            read["load"] = replace(load, adapters=paths) if paths else load
+            read["load"] = _with_paths(load, folder)
         return ModelInfo(**read, config_file=self.file)
 
     def _check_json(self) -> None:
@@ -144,11 +143,23 @@ def entry_of(info: ModelInfo, folder: Path) -> dict[str, Any]:
     load = info.load.set_values()
     if "adapters" in load:
         load["adapters"] = {_written(Path(p), folder): scale for p, scale in load["adapters"]}
+    if "draft_model" in load:
+        load["draft_model"] = _written(Path(load["draft_model"]), folder)
     for key, values in (("options", options), ("load", load)):
         entry[key] = values
         if not values:
             del entry[key]
     return entry
+
+
+def _with_paths(load: LoadOptions, folder: Path) -> LoadOptions:
+    """The options with the paths in them taken from ``folder``."""
+    adapters, draft = load.adapters, load.draft_model
+    return replace(
+        load,
+        adapters=adapters and tuple((str(folder / path), scale) for path, scale in adapters),
+        draft_model=draft and str(folder / draft),
+    )
 
 
 def _written(path: Path, folder: Path) -> str:

@@ -9,12 +9,13 @@ fitted to llama.cpp's own reports (``tests/local/test_memory_estimate.py`` compa
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 
 from nbllm.core.fitting.model_shape import LayerShape, ModelShape
 from nbllm.core.placement import KvType, MemoryParts, output_rows
 
-__all__ = ["CPU", "Loading", "cells_of", "estimate", "layer_devices"]
+__all__ = ["CPU", "Loading", "cells_of", "draft_loading", "estimate", "layer_devices", "with_draft"]
 
 CPU = "CPU"
 _F32 = 4
@@ -99,6 +100,40 @@ def estimate(shape: ModelShape, loading: Loading) -> dict[str, MemoryParts]:
             overhead=_GPU_CONTEXT_BYTES,
         )
     return parts
+
+
+def draft_loading(shape: ModelShape, loading: Loading) -> Loading:
+    """How a draft model of this shape is loaded beside a model that is loaded as ``loading`` says.
+
+    It has a context of the same size, and goes whole on the first of the model's GPUs.
+    """
+    gpus = loading.gpus[:1] if loading.gpu_layers else ()
+    return replace(
+        loading,
+        gpus=gpus,
+        split=(),
+        gpu_layers=len(shape.layers) + 1 if gpus else 0,
+        kept_bytes=0,
+        batch_invariant=False,
+    )
+
+
+def with_draft(
+    parts: Mapping[str, MemoryParts], draft: Mapping[str, MemoryParts]
+) -> dict[str, MemoryParts]:
+    """The bytes of a model and its draft model, which share a process and a GPU's libraries."""
+    return {
+        device: replace(
+            own,
+            weights=own.weights + draft[device].weights,
+            kv=own.kv + draft[device].kv,
+            compute=own.compute + draft[device].compute,
+            overhead=own.overhead + (draft[device].overhead - _PROCESS_BYTES) * (device == CPU),
+        )
+        if device in draft
+        else own
+        for device, own in parts.items()
+    }
 
 
 def _memory_of(layer: LayerShape, cells: int, loading: Loading) -> int:

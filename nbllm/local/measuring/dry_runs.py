@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
 from importlib.util import find_spec
@@ -20,7 +20,7 @@ from nbllm.core.types import ModelInfo
 from nbllm.local.environment import engine_environment
 from nbllm.local.protocol import Frame
 
-__all__ = ["engine_devices", "exact_placement", "load_frame"]
+__all__ = ["draft_frame", "engine_devices", "exact_placement", "load_frame"]
 
 _SECONDS = 20.0  # an answer takes about half a second; a hostile file gets no more than this
 
@@ -45,15 +45,14 @@ def exact_placement(info: ModelInfo, placement: Placement) -> Placement | None:
 
     Answers are kept for each file and settings.
     """
-    frame = load_frame(info, placement)
-    status = Path(frame["path"]).stat()
-    answer = _measured(json.dumps(frame), status.st_mtime_ns, status.st_size)
-    if answer is None or "problem" in answer:
+    frames = [load_frame(info, placement), draft_frame(info, placement)]
+    answers = [_answer(frame) for frame in frames if frame is not None]
+    if any("problem" in answer for answer in answers):
         return None
     return replace(
         placement,
-        memory=_corrected(placement, answer),
-        flash_attention=answer["flash_attention"],
+        memory=_corrected(placement, answers),
+        flash_attention=answers[0]["flash_attention"],
         exact=True,
     )
 
@@ -78,19 +77,51 @@ def load_frame(info: ModelInfo, placement: Placement) -> Frame:
     }
 
 
-def _corrected(placement: Placement, answer: Mapping[str, Any]) -> dict[str, MemoryParts]:
-    """The bytes by llama.cpp: what it names for each device, and its sum of the KV cache."""
-    devices = [name for name, _ in answer["devices"]]
+def draft_frame(info: ModelInfo, placement: Placement) -> Frame | None:
+    """The same for the model's draft model; None where it has none.
+
+    See ``nbllm.core.fitting.memory_estimate.draft_loading``.
+    """
+    if info.load.draft_model is None:
+        return None
+    gpus = placement.gpus[:1] if placement.gpu_layers else ()
+    return {
+        **load_frame(info, placement),
+        "path": info.load.draft_model,
+        "sequences": placement.parallel,
+        "gpus": list(gpus),
+        "gpu_layers": -1 if gpus else 0,
+        "tensor_split": [],
+        "max_outputs": placement.parallel,
+        "batch_invariant": False,
+    }
+
+
+def _corrected(
+    placement: Placement, answers: Sequence[Mapping[str, Any]]
+) -> dict[str, MemoryParts]:
+    """The bytes by llama.cpp: what it names for each device, and its sum of the KV caches."""
+    devices = [name for name, _ in answers[0]["devices"]]
     gpus = [device for device in placement.memory if device != CPU]
     names = {gpu: devices[i] for gpu, i in zip(gpus, placement.gpus, strict=True)} | {CPU: CPU}
     cache = sum(parts.kv for parts in placement.memory.values())
-    factor = answer["kv"] / cache if cache and answer["kv"] else 1.0
+    measured = sum(answer["kv"] for answer in answers)
+    factor = measured / cache if cache and measured else 1.0
     return {
         device: replace(
-            parts, kv=round(parts.kv * factor), compute=answer["compute"].get(names[device], 0)
+            parts,
+            kv=round(parts.kv * factor),
+            compute=sum(answer["compute"].get(names[device], 0) for answer in answers),
         )
         for device, parts in placement.memory.items()
     }
+
+
+def _answer(frame: Frame) -> Mapping[str, Any]:
+    """What llama.cpp says of a load."""
+    status = Path(frame["path"]).stat()
+    answer = _measured(json.dumps(frame), status.st_mtime_ns, status.st_size)
+    return {"problem": "llama.cpp gave no answer"} if answer is None else answer
 
 
 @lru_cache(maxsize=64)

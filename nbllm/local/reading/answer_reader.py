@@ -73,6 +73,7 @@ class AnswerReader:
                 prompt_tokens=frame["prompt_tokens"],
                 completion_tokens=frame["completion_tokens"],
                 cached_tokens=frame["cached_tokens"],
+                guessed_tokens=frame["guessed_tokens"],
                 cost_usd=0.0,
             ),
             timings=Timings(

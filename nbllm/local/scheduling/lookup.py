@@ -85,14 +85,18 @@ def _kind(streak: int) -> int:
 
 
 def best_length(
-    rates: Sequence[float], *, rows: int, seconds: Callable[[int], float | None]
+    rates: Sequence[float],
+    *,
+    rows: int,
+    seconds: Callable[[int], float | None],
+    answers: int = 1,
 ) -> int:
     """How many guesses a step should check, beside ``rows`` that it has anyway; 0 for none.
 
-    ``rates`` has a probability for each guess: that it comes true if those before it do.
-    ``seconds`` is the expected time of a step by its rows. Guessing must give 5 % more tokens a
-    second than without. Of the lengths that come within 3 % of the best the shortest is taken,
-    for it risks least.
+    ``rates`` has a probability for each guess: that it comes true if those before it do. There are
+    as many guesses for each of so many ``answers``. ``seconds`` is the expected time of a step by
+    its rows. Guessing must give 5 % more tokens a second than without. Of the lengths that come
+    within 3 % of the best the shortest is taken, for it risks least.
     """
     alone = seconds(rows)
     if not alone:
@@ -100,10 +104,10 @@ def best_length(
     expected = [0.0, *accumulate(accumulate(rates, mul))]
     speeds: dict[int, float] = {}
     for length in _LENGTHS:
-        time = seconds(rows + length)
+        time = seconds(rows + answers * length)
         if length > len(rates) or time is None:
             break
-        speeds[length] = (rows + expected[length]) / time
+        speeds[length] = (rows + answers * expected[length]) / time
     best = max(speeds.values(), default=0.0)
     if best <= _WORTHWHILE * rows / alone:
         return 0

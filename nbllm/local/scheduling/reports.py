@@ -70,6 +70,7 @@ class Reports:
                 "prompt_tokens": task.prompt_length,
                 "cached_tokens": task.cached,
                 "completion_tokens": task.written,
+                "guessed_tokens": task.guessed,
                 "seed": task.sampler.seed,
                 "logprobs": task.sampler.logprobs and task.sampler.logprobs.records,
                 "queue_seconds": task.started - task.arrived,

@@ -9,10 +9,11 @@ leaves.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from nbllm.local.llama.batch import TokenBatch
+from nbllm.local.scheduling.drafts import Drafts, Wish
 from nbllm.local.scheduling.lookup import best_length
 from nbllm.local.scheduling.step_times import StepTimes
 from nbllm.local.scheduling.tasks import Slot, Task
@@ -56,7 +57,13 @@ class Limits:
     outputs: int
 
 
-def fill(batch: TokenBatch, running: Running, times: StepTimes, limits: Limits) -> list[Row]:
+def fill(
+    batch: TokenBatch,
+    running: Running,
+    times: StepTimes,
+    limits: Limits,
+    drafts: Drafts | None = None,
+) -> list[Row]:
     """Fill the batch for the next step. Its prompts never include their last token."""
     batch.clear()
     now = time.perf_counter()
@@ -66,7 +73,9 @@ def fill(batch: TokenBatch, running: Running, times: StepTimes, limits: Limits) 
         pair for pair in running if pair[0].pending(pair[1]) > 1 and not pair[0].waits_for_leader
     ]
     first, later = _by_urgency(writing, running)
-    rows = _write(batch, first, times, limits, guess=not reading and not later)
+    may_guess = not reading and not later
+    guesses = _guesses(first, times, limits, drafts) if may_guess else {}
+    rows = _write(batch, first, guesses)
     if not reading and not later:
         return rows
     room = share = batch.capacity - batch.size
@@ -102,33 +111,55 @@ def _by_urgency(writing: Running, running: Running) -> tuple[Running, Running]:
     return first, [pair for pair in writing if pair[0].background]
 
 
-def _write(
-    batch: TokenBatch, writing: Running, times: StepTimes, limits: Limits, *, guess: bool
-) -> list[Row]:
+def _write(batch: TokenBatch, writing: Running, guesses: Mapping[int, Sequence[int]]) -> list[Row]:
     rows = []
-    count = len(writing)
     for task, slot in writing:
-        guesses = _guesses(task, times, count, limits) if guess else ()
-        tokens = [task.tokens[-1], *guesses]
+        guessed = guesses.get(slot.id, ())
+        tokens = [task.tokens[-1], *guessed]
         last = batch.add(tokens, len(slot.tokens), slot.id, logits=len(tokens))
-        rows.append(Row(task, slot, tokens, last - len(guesses), len(guesses)))
-        count += len(guesses)
+        rows.append(Row(task, slot, tokens, last - len(guessed), len(guessed)))
     return rows
 
 
-def _guesses(task: Task, times: StepTimes, rows: int, limits: Limits) -> Sequence[int]:
-    """The guessed tokens that are worth checking in this step."""
-    if task.lookup is None:
-        return ()
-    guess = task.lookup.guess(task.tokens)
-    most = min(
-        len(guess),
+def _guesses(
+    writing: Running, times: StepTimes, limits: Limits, drafts: Drafts | None
+) -> dict[int, Sequence[int]]:
+    """The guessed tokens that are worth checking in this step, by slot.
+
+    They are what followed the same words before, and where there is no such thing, what the draft
+    model would write.
+    """
+    guesses: dict[int, Sequence[int]] = {}
+    rows = len(writing)
+    for task, slot in writing:
+        if task.lookup is not None:
+            guess = task.lookup.guess(task.tokens)
+            rates = task.lookup.rates(min(len(guess), _most_guesses(task, rows, limits)))
+            if length := best_length(rates, rows=rows, seconds=times.seconds):
+                guesses[slot.id] = guess[:length]
+                rows += length
+    if drafts is None:
+        return guesses
+    wishes = [
+        Wish(task, slot.id, _most_guesses(task, rows, limits))
+        for task, slot in writing
+        if slot.id not in guesses
+    ]
+    for draft in drafts.guess(wishes, rows=rows, seconds=times.seconds):
+        rates = draft.rates[: max(0, _most_guesses(draft.wish.task, rows, limits))]
+        if length := best_length(rates, rows=rows, seconds=times.seconds):
+            guesses[draft.wish.slot] = draft.tokens[:length]
+            rows += length
+    return guesses
+
+
+def _most_guesses(task: Task, rows: int, limits: Limits) -> int:
+    """How many guesses the answer, the context and the batch leave room for."""
+    return min(
         task.max_tokens - task.written - 1,
         limits.cells - len(task.tokens) - 1,
         min(limits.outputs, _MOST_GUESSED_ROWS) - rows,
     )
-    rates = task.lookup.rates(most)
-    return guess[: best_length(rates, rows=rows, seconds=times.seconds)]
 
 
 def _write_some(batch: TokenBatch, writing: Running, most: int) -> list[Row]:

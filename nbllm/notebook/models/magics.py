@@ -97,6 +97,7 @@ class ModelMagics(SessionMagics):
             parallel=args.parallel,
             keep_alive=args.keep_alive,
             adapters=args.adapter,
+            draft_model=args.draft_model,
             batch_invariant=args.batch_invariant,
         )
         if args.config:

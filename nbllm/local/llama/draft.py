@@ -1,0 +1,40 @@
+"""A draft model: a small one, with the vocabulary of the model for which it guesses."""
+
+from __future__ import annotations
+
+from nbllm.local.llama.loading import Settings
+from nbllm.local.llama.native import NativeModel, NotLoadableError
+from nbllm.local.llama.vocabulary import Vocabulary
+
+__all__ = ["load_draft"]
+
+_MOST_PADDING = 128  # tokens that only one of the two may have at the end, as llama.cpp allows
+
+
+def load_draft(settings: Settings, model: NativeModel) -> NativeModel:
+    """Load the draft model of ``model``. Raises ``NotLoadableError``."""
+    if not model.can_copy_prefix:
+        raise NotLoadableError("this model cannot take tokens back, so no draft model can guess")
+    try:
+        draft = NativeModel(settings, lambda fraction: None)
+        _check_tokens(draft.vocabulary, model.vocabulary)
+        if not draft.can_write or not draft.can_copy_prefix:
+            raise NotLoadableError("it cannot write text and take it back")
+    except NotLoadableError as error:
+        raise NotLoadableError(f"the draft model {settings.path}: {error}") from None
+    return draft
+
+
+def _check_tokens(draft: Vocabulary, own: Vocabulary) -> None:
+    remedy = "; take a small model of the same family"
+    if abs(draft.size - own.size) > _MOST_PADDING:
+        raise NotLoadableError(
+            f"its vocabulary has {draft.size:,} tokens, the model's {own.size:,}{remedy}"
+        )
+    for token in range(min(draft.size, own.size)):
+        if draft.text(token) != own.text(token):
+            theirs, ours = (each.text(token).decode(errors="replace") for each in (draft, own))
+            raise NotLoadableError(
+                f"its vocabulary is another: token {token} is {theirs!r}, the model's is "
+                f"{ours!r}{remedy}"
+            )

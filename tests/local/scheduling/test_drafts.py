@@ -1,0 +1,169 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+from nbllm.local.scheduling.drafts import Draft, Drafts, Wish
+from nbllm.local.scheduling.tasks import Task
+from nbllm.local.text import TextAssembler
+
+
+@pytest.fixture(scope="module")
+def small(native: Callable[..., Any]) -> Any:
+    """The model that guesses; it has room for two texts."""
+    return native(context_length=256, parallel=2, max_outputs=2, batch_tokens=128)
+
+
+@pytest.fixture
+def drafts(small: Any) -> Drafts:
+    small.cells.clear()
+    return Drafts(small)
+
+
+def task_of(small: Any, text: str) -> Task:
+    tokens = small.vocabulary.tokenize(text, add_special=True, parse_special=True)
+    sampler: Any = None
+    return Task(0, tokens, 500, sampler, TextAssembler(()))
+
+
+def greedy(small: Any, tokens: list[int], count: int) -> list[int]:
+    """What the model writes behind ``tokens`` when it reads them afresh."""
+    small.cells.clear()
+    text, read = list(tokens), 0
+    while len(text) < len(tokens) + count:
+        small.batch.clear()
+        piece = text[read : read + small.batch.capacity]
+        row = small.batch.add(piece, read, 0, logits=1)
+        assert small.decode() == 0
+        read += len(piece)
+        if read == len(text):
+            text.append(int(np.argmax(small.logits(row))))
+    return text[len(tokens) :]
+
+
+def slow(rows: int) -> float:
+    """Steps of a model that is much larger than the small one: rows cost next to nothing."""
+    return 10.0 + 0.01 * rows
+
+
+def busy(rows: int) -> float:
+    """Steps of a model that computes each row as long as the first."""
+    return 1.0 * rows
+
+
+def guess(drafts: Drafts, *tasks: Task, seconds: Any = slow, most: int = 8) -> list[Draft]:
+    wishes = [Wish(task, slot, most) for slot, task in enumerate(tasks)]
+    return drafts.guess(wishes, rows=len(tasks), seconds=seconds)
+
+
+STORY = "Once upon a time there was a"
+
+
+def test_guesses_are_what_the_small_model_would_write(small: Any, drafts: Drafts) -> None:
+    task = task_of(small, STORY)
+    (draft,) = guess(drafts, task)
+    assert len(draft.tokens) > 1
+    assert all(0 < rate < 1 for rate in draft.rates)
+    assert draft.tokens == greedy(small, task.tokens, len(draft.tokens))
+
+
+def test_guesses_go_on_behind_what_was_written_instead(small: Any, drafts: Drafts) -> None:
+    task = task_of(small, STORY)
+    (draft,) = guess(drafts, task)
+    other = task_of(small, " dragon").tokens[-1:]
+    task.tokens += [*draft.tokens[:2], *other]
+    drafts.compare(0, [*draft.tokens[:2], *other])
+    (later,) = guess(drafts, task)
+    assert later.tokens == greedy(small, task.tokens, len(later.tokens))
+
+
+def test_two_answers_are_guessed_at_once_and_share_what_they_begin_with(
+    small: Any, drafts: Drafts
+) -> None:
+    one, other = task_of(small, STORY + " king"), task_of(small, STORY + " ship")
+    (first,) = guess(drafts, one)
+    small.batch.clear()
+    drafted = guess(drafts, one, other)
+    assert [draft.wish.slot for draft in drafted] == [0, 1]
+    assert first.tokens[0] == drafted[0].tokens[0]
+    for draft in drafted:
+        written = greedy(small, draft.wish.task.tokens, len(draft.tokens))
+        assert draft.tokens == written
+
+
+def test_nothing_is_guessed_where_it_would_take_longer(small: Any, drafts: Drafts) -> None:
+    task = task_of(small, STORY)
+    assert not guess(drafts, task, seconds=busy)
+    assert not guess(drafts, task, seconds=lambda rows: None)
+    assert not guess(drafts, task, most=0)
+
+
+def test_wrong_guesses_end_the_guessing_and_probes_that_come_true_begin_it_again(
+    small: Any, drafts: Drafts
+) -> None:
+    task = task_of(small, STORY)
+    for _ in range(200):
+        if not (found := guess(drafts, task, seconds=lambda rows: 0.3 + 0.1 * rows)):
+            break
+        drafts.compare(0, [found[0].tokens[0] + 1])
+    assert not found
+    right = greedy(small, task.tokens, 1)
+    drafts = _forgetful(drafts)
+    for _ in range(200):
+        found = guess(drafts, task, seconds=lambda rows: 0.3 + 0.1 * rows)
+        if found:
+            break
+        drafts.compare(0, right)
+    assert found[0].tokens[0] == right[0]
+
+
+def _forgetful(drafts: Drafts) -> Drafts:
+    """The same with nothing in its sequences, for the test has used them."""
+    for held in drafts._held:
+        held.clear()
+    drafts._model.cells.clear()
+    return drafts
+
+
+def test_probing_takes_a_fiftieth_of_the_time(small: Any, drafts: Drafts) -> None:
+    task = task_of(small, STORY)
+    decoded = 0
+    decode = small.decode
+
+    def counted() -> int:
+        nonlocal decoded
+        decoded += 1
+        return int(decode())
+
+    small.decode = counted
+    try:
+        for _ in range(50):
+            assert not guess(drafts, task, seconds=lambda rows: 0.001 * rows)
+    finally:
+        small.decode = decode
+    assert 1 <= decoded < 10
+
+
+def test_a_long_prompt_is_read_only_for_an_answer_that_grows(small: Any, drafts: Drafts) -> None:
+    task = task_of(small, "word " * 200)
+    assert not guess(drafts, task)
+    task.written = 10
+    assert not guess(drafts, task), "a batch of 128 tokens is read"
+    assert guess(drafts, task)
+
+
+def test_where_there_is_no_room_it_goes_on_with_what_is_asked_for(
+    small: Any, drafts: Drafts
+) -> None:
+    long, other = task_of(small, "word " * 200), task_of(small, "sea " * 150)
+    long.written = other.written = 99
+    while not guess(drafts, long):
+        pass
+    found: list[Draft] = []
+    for _ in range(9):
+        wish = Wish(other, 1, 4)
+        found = found or drafts.guess([wish], rows=1, seconds=slow)
+    assert found[0].tokens == greedy(small, other.tokens, len(found[0].tokens))
