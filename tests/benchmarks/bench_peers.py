@@ -43,6 +43,7 @@ MODEL = str(bundled_models()[0].path)
 HAS_AMX = b"AMX_INT8 = 1" in lib.llama_print_system_info()
 STORY = "Write a very long story about {}, a whale and a storm. Do not stop early."
 STREAM_TOKENS = 64
+PROMPT_TOKENS = 64  # of ``STORY`` in the model's template, about
 STREAMS = (8, 16)
 WORDS = ("lighthouse", "river", "garden", "engine", "music", "winter", "letter", "harbour")
 
@@ -57,18 +58,23 @@ Arrivals = list[tuple[float, int]]
 """When text of one answer arrived, and how many tokens it was."""
 
 
-async def arrivals(model: ModelInterface, prompt: str, tokens: int) -> Arrivals:
+async def arrivals(
+    model: ModelInterface, prompt: str, tokens: int, *, guesses: bool = True
+) -> Arrivals:
+    options = {"temperature": 0, "max_tokens": tokens, "prompt_lookup": None if guesses else False}
     return [
         (time.perf_counter(), event.tokens or 0)
-        async for event in model.stream(prompt, temperature=0, max_tokens=tokens)
+        async for event in model.stream(prompt, **options)
         if isinstance(event, TextDelta)
     ]
 
 
-async def stream_once(model: ModelInterface, prompt: str, tokens: int) -> tuple[float, float]:
+async def stream_once(
+    model: ModelInterface, prompt: str, tokens: int, *, guesses: bool = True
+) -> tuple[float, float]:
     """Seconds to the first text, and tokens a second after it."""
     began = time.perf_counter()
-    (first, _), *later = await arrivals(model, prompt, tokens)
+    (first, _), *later = await arrivals(model, prompt, tokens, guesses=guesses)
     seconds = (later[-1][0] if later else first) - first
     return first - began, sum(count for _, count in later) / seconds if later else 0.0
 
@@ -105,8 +111,10 @@ class Nbllm:
         self._model, self._tokens = model, tokens
 
     async def one_stream(self) -> dict[str, float]:
-        _, speed = await stream_once(self._model, fresh(STORY.format("a")), self._tokens)
-        return {"decode": speed}
+        prompt = fresh(STORY.format("a"))
+        _, speed = await stream_once(self._model, prompt, self._tokens)
+        _, plain = await stream_once(self._model, prompt, self._tokens, guesses=False)
+        return {"decode": speed, "decode without guesses": plain}
 
     async def long_prompt(self) -> dict[str, float]:
         prompt = await prompt_of(self._model, 512)
@@ -219,8 +227,12 @@ class LlamaBench:
         )
 
     async def one_stream(self) -> dict[str, float]:
-        runs = await self._bench("-p", "0", "-n", str(self._tokens))
-        return {"decode": max(run["avg_ts"] for run in runs)}
+        runs = await self._bench(*("-p", "0", "-n", str(self._tokens), "-d", f"0,{PROMPT_TOKENS}"))
+        figures = {"decode": 0.0, "decode behind a prompt": 0.0}
+        for run in runs:
+            figure = "decode behind a prompt" if run["n_depth"] else "decode"
+            figures[figure] = max(figures[figure], run["avg_ts"])
+        return figures
 
     async def long_prompt(self) -> dict[str, float]:
         runs = await self._bench("-p", "512", "-n", "0")
@@ -238,7 +250,10 @@ class LlamaBench:
 
 
 class LlamaServer:
-    """``llama-server`` over HTTP with so many slots."""
+    """``llama-server`` over HTTP with so many slots.
+
+    Each has its share of the context, or, where it is ``unified`` as nbllm's is, any may fill it.
+    """
 
     def __init__(self, client: httpx.AsyncClient, streams: int) -> None:
         self._client, self._streams = client, streams
@@ -264,7 +279,9 @@ class LlamaServer:
 
 
 @asynccontextmanager
-async def serving(folder: Path, streams: int) -> AsyncIterator[LlamaServer]:
+async def serving(
+    folder: Path, streams: int, *, unified: bool = False
+) -> AsyncIterator[LlamaServer]:
     """A server on a free port of the loopback."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -273,6 +290,7 @@ async def serving(folder: Path, streams: int) -> AsyncIterator[LlamaServer]:
         str(folder / "llama-server"),
         *("-m", MODEL, "-t", str(THREADS), "-np", str(streams), "-c", "8192"),
         *("--host", "127.0.0.1", "--port", str(port), "-fa", "on", "--cache-ram", "0"),
+        "--kv-unified" if unified else "--no-kv-unified",
         *(["--no-repack"] if HAS_AMX else []),
         stdout=asyncio.subprocess.DEVNULL,
         stderr=asyncio.subprocess.DEVNULL,
@@ -344,21 +362,35 @@ async def compare_one_stream(folder: Path, rounds: int, tokens: int) -> None:
         )
     decode = found["nbllm: decode"] / found["llama-bench: decode"]
     first = found["nbllm : first token of 512"] / found["llama-bench : first token of 512"]
+    plain = found["nbllm: decode without guesses"]
+    behind = plain / found["llama-bench: decode behind a prompt"]
     report("one stream, decode, over llama-bench", decode, "at least 0.95")
+    print(f"  {plain / found['llama-bench: decode']:.3f} without prompt lookup")
+    print(f"  {behind:.3f} without it, over llama-bench behind as long a prompt")
     report("first token of 512, times llama-bench's pp512", first, "at most 1.10")
 
 
 async def compare_streams(folder: Path, rounds: int) -> None:
     for streams in STREAMS:
-        async with ModelManager() as manager, serving(folder, streams) as server:
+        async with (
+            ModelManager() as manager,
+            serving(folder, streams) as server,
+            serving(folder, streams, unified=True) as unified,
+        ):
             model, _ = await manager.load_model(MODEL, threads=THREADS, parallel=streams)
             ours = Nbllm(model, STREAM_TOKENS)
             found = await take_turns(
                 rounds,
-                {"nbllm": partial(ours.many, streams), "llama-server": server.many},
+                {
+                    "nbllm": partial(ours.many, streams),
+                    "llama-server": server.many,
+                    "llama-server unified": unified.many,
+                },
             )
-        ratio = found[f"nbllm: {streams} streams"] / found[f"llama-server: {streams} streams"]
-        report(f"{streams} streams over llama-server", ratio, "at least 1.0")
+        own = found[f"nbllm: {streams} streams"]
+        for name in ("llama-server", "llama-server unified"):
+            ratio = own / found[f"{name}: {streams} streams"]
+            report(f"{streams} streams over {name}", ratio, "at least 1.0")
     async with ModelManager() as manager:
         model, _ = await manager.load_model(MODEL, threads=THREADS, parallel=max(STREAMS))
         ours = Nbllm(model, STREAM_TOKENS)
