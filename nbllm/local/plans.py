@@ -10,7 +10,7 @@ from typing import TypeAlias
 
 from nbllm.core.errors import DoesNotFitError, ModelFileError
 from nbllm.core.fitting.fit_options import Fit, fits_of
-from nbllm.core.fitting.memory_estimate import Loading, draft_loading, estimate, with_draft
+from nbllm.core.fitting.memory_estimate import Loading, estimate, estimate_with_draft
 from nbllm.core.fitting.model_shape import ModelShape
 from nbllm.core.fitting.placing import DEFAULT_CONTEXT, Measure, Plan
 from nbllm.core.hardware.resources import Resources
@@ -61,13 +61,8 @@ def make_plan(info: ModelInfo, resources: Resources) -> Plan:
 
 
 def _beside(draft: ModelShape) -> Measure:
-    """The bytes of a model that is loaded together with a draft model of this shape."""
-
-    def measure(shape: ModelShape, loading: Loading) -> dict[str, MemoryParts]:
-        own, beside = estimate(shape, loading), estimate(draft, draft_loading(draft, loading))
-        return with_draft(own, beside)
-
-    return measure
+    """Measures a model together with a draft model of this shape."""
+    return lambda shape, loading: estimate_with_draft(shape, draft, loading)
 
 
 def settled(plan: Plan, placement: Placement, info: ModelInfo) -> Placement:

@@ -9,13 +9,12 @@ fitted to llama.cpp's own reports (``tests/local/test_memory_estimate.py`` compa
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from nbllm.core.fitting.model_shape import LayerShape, ModelShape
 from nbllm.core.placement import KvType, MemoryParts, output_rows
 
-__all__ = ["CPU", "Loading", "cells_of", "draft_loading", "estimate", "layer_devices", "with_draft"]
+__all__ = ["CPU", "Loading", "cells_of", "estimate", "estimate_with_draft", "layer_devices"]
 
 CPU = "CPU"
 _F32 = 4
@@ -102,38 +101,36 @@ def estimate(shape: ModelShape, loading: Loading) -> dict[str, MemoryParts]:
     return parts
 
 
-def draft_loading(shape: ModelShape, loading: Loading) -> Loading:
-    """How a draft model of this shape is loaded beside a model that is loaded as ``loading`` says.
+def estimate_with_draft(
+    shape: ModelShape, draft: ModelShape, loading: Loading
+) -> dict[str, MemoryParts]:
+    """The same for a model with a draft model, which share a process and a GPU's libraries.
 
-    It has a context of the same size, and goes whole on the first of the model's GPUs.
+    The draft model has a context of the same size, and is whole on the first of the GPUs.
     """
     gpus = loading.gpus[:1] if loading.gpu_layers else ()
-    return replace(
-        loading,
-        gpus=gpus,
-        split=(),
-        gpu_layers=len(shape.layers) + 1 if gpus else 0,
-        kept_bytes=0,
-        batch_invariant=False,
+    beside = estimate(
+        draft,
+        replace(
+            loading,
+            gpus=gpus,
+            split=(),
+            gpu_layers=len(draft.layers) + 1 if gpus else 0,
+            kept_bytes=0,
+            batch_invariant=False,
+        ),
     )
-
-
-def with_draft(
-    parts: Mapping[str, MemoryParts], draft: Mapping[str, MemoryParts]
-) -> dict[str, MemoryParts]:
-    """The bytes of a model and its draft model, which share a process and a GPU's libraries."""
-    return {
-        device: replace(
-            own,
-            weights=own.weights + draft[device].weights,
-            kv=own.kv + draft[device].kv,
-            compute=own.compute + draft[device].compute,
-            overhead=own.overhead + (draft[device].overhead - _PROCESS_BYTES) * (device == CPU),
+    parts = estimate(shape, loading)
+    for device, added in beside.items():
+        own = parts[device]
+        tables = added.overhead - _PROCESS_BYTES if device == CPU else 0
+        parts[device] = MemoryParts(
+            weights=own.weights + added.weights,
+            kv=own.kv + added.kv,
+            compute=own.compute + added.compute,
+            overhead=own.overhead + tables,
         )
-        if device in draft
-        else own
-        for device, own in parts.items()
-    }
+    return parts
 
 
 def _memory_of(layer: LayerShape, cells: int, loading: Loading) -> int:

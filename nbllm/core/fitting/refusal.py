@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
 from nbllm.core.errors import DoesNotFitError
-from nbllm.core.fitting.memory_estimate import CPU, Loading
+from nbllm.core.fitting.memory_estimate import CPU, Loading, estimate
 from nbllm.core.fitting.model_shape import ModelShape
 from nbllm.core.placement import MemoryParts
 from nbllm.core.words import size_words
@@ -93,6 +93,8 @@ def _remedies(plan: Plan, way: Loading) -> Iterator[str]:
                 how = f"kv_type={kv_type!r}, --kv {kv_type}"
                 yield f"keys and values of {bits} bits: {size} ({how})"
                 break
+    if plan.wish.draft_model is not None and plan.room.holds(estimate(plan.shape, way)):
+        yield "no draft model (draft_model, --draft)"
     yield from _quantized(plan, way)
     if plan.wish.device is not None or plan.wish.gpu_layers is not None:
         yield from _elsewhere(plan)

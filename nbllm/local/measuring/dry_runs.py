@@ -80,7 +80,7 @@ def load_frame(info: ModelInfo, placement: Placement) -> Frame:
 def draft_frame(info: ModelInfo, placement: Placement) -> Frame | None:
     """The same for the model's draft model; None where it has none.
 
-    See ``nbllm.core.fitting.memory_estimate.draft_loading``.
+    It goes where ``nbllm.core.fitting.memory_estimate.estimate_with_draft`` expects it.
     """
     if info.load.draft_model is None:
         return None

@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 from nbllm.core.errors import DoesNotFitError, InvalidOptionError
 from nbllm.core.fitting.fit_options import fits_of
 from nbllm.core.fitting.machine_room import room_of
-from nbllm.core.fitting.memory_estimate import CPU
+from nbllm.core.fitting.memory_estimate import CPU, Loading, estimate_with_draft
 from nbllm.core.fitting.model_shape import LayerShape, ModelShape
 from nbllm.core.fitting.placing import Plan, place, thread_counts
 from nbllm.core.hardware.resources import CpuInfo, EngineDevices, GpuInfo, MemoryInfo, Resources
-from nbllm.core.placement import Placement, ThreadCounts
+from nbllm.core.placement import MemoryParts, Placement, ThreadCounts
 from nbllm.core.types import LoadOptions
 
 MIB, GIB = 2**20, 2**30
@@ -219,6 +219,31 @@ def test_what_the_worker_may_put_aside_counts() -> None:
     without, with_it = placed(machine(32)), placed(machine(32), prefix_cache_mib=1024)
     assert with_it.total_bytes - without.total_bytes == GIB
     assert with_it.buffer_bytes == without.buffer_bytes
+
+
+def drafted(resources: Resources, draft: ModelShape, **wish: Any) -> Plan:
+    def measure(shape: ModelShape, loading: Loading) -> dict[str, MemoryParts]:
+        return estimate_with_draft(shape, draft, loading)
+
+    options = LoadOptions(draft_model="small.gguf", **wish)
+    return Plan("m", model(), resources, options, measure=measure)
+
+
+def test_a_draft_model_goes_beside_the_model_and_its_bytes_count() -> None:
+    small = replace(model(), layers=model().layers[:4])
+    for resources, device in ((machine(32, 12, 24), "GPU 1"), (machine(32), CPU)):
+        alone, both = placed(resources), drafted(resources, small).placement()
+        assert both.device == alone.device == device
+        own, added = alone.memory[device], both.memory[device]
+        assert own.kv < added.kv < 1.5 * own.kv
+        assert own.weights < added.weights < 1.5 * own.weights
+        assert added.overhead - own.overhead < 100 * MIB, "they share a process"
+
+
+def test_a_refusal_names_a_draft_model_that_takes_the_room() -> None:
+    plan = drafted(machine(32, 8), model(), device="GPU", context_length=2048)
+    with pytest.raises(DoesNotFitError, match=r"no draft model \(draft_model, --draft\)"):
+        plan.placement()
 
 
 def test_a_model_that_is_to_be_batch_invariant_goes_on_the_cpu() -> None:
