@@ -11,7 +11,10 @@ __all__ = ["NbLLM"]
 
 
 class NbLLM(Configurable):
-    """How the magics behave, in one kernel. ``c.NbLLM.model = "phi"`` sets one in a config file."""
+    """How the magics behave, in one kernel. ``c.NbLLM.model = "phi"`` sets one in a config file.
+
+    ``configured`` are the values that IPython's configuration gave, and the defaults of the rest.
+    """
 
     model = Unicode("", help="The model that answers where none is named; empty: the last.").tag(
         config=True
@@ -39,6 +42,10 @@ class NbLLM(Configurable):
         default_value=False,
         help="Apply nest_asyncio2, for cells that call asyncio.run; it cannot be taken back.",
     ).tag(config=True)
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        self.configured = {name: getattr(self, name) for name in self.trait_names(config=True)}
 
     @validate("magic_prefix")
     def _check_prefix(self, proposal: Any) -> str:

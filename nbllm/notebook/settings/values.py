@@ -14,36 +14,40 @@ from nbllm.core.suggest import did_you_mean
 from nbllm.core.types import GenerationOptions
 from nbllm.notebook.settings.settings import NbLLM
 
-__all__ = ["change", "changed", "load", "parse_setting", "reset", "save"]
+__all__ = ["OPTIONS", "change", "changed", "check_name", "load", "parse_setting", "reset", "save"]
 
-_OPTIONS = frozenset(GenerationOptions.__dataclass_fields__)
+OPTIONS = tuple(GenerationOptions.__dataclass_fields__)
+"""The generation options, which are set by their names as settings are."""
 
 
 def parse_setting(word: str) -> tuple[str, Any]:
     """Name and value of "name=value"; no value is None, the default.
 
-    A value is a Python literal, else a text. Raises ``ConfigError``.
+    A value is a Python literal, else a text.
     """
-    name, has_value, text = word.partition("=")
-    if not has_value:
-        raise ConfigError(f"{word!r} sets nothing; write {name}=VALUE")
+    name, _, text = word.partition("=")
     try:
         return name, ast.literal_eval(text) if text else None
     except (ValueError, SyntaxError):
         return name, text
 
 
+def check_name(settings: NbLLM, name: str) -> None:
+    """Raises ``ConfigError`` where no setting and no generation option is called so."""
+    known = settings.trait_names(config=True)
+    if name not in (*known, *OPTIONS):
+        all_there_are = ", ".join([*known, "and the generation options"])
+        hint = did_you_mean(name, [*known, *OPTIONS]) or f" There are {all_there_are}."
+        raise ConfigError(f"there is no setting {name!r}.{hint}", key=name)
+
+
 def change(settings: NbLLM, name: str, value: Any) -> None:
     """Set one setting or generation option; None is its default. Raises ``ConfigError``."""
-    known = settings.trait_names(config=True)
+    check_name(settings, name)
     try:
-        if name in _OPTIONS:
+        if name in OPTIONS:
             options = {**settings.options, name: value}
             settings.options = {key: each for key, each in options.items() if each is not None}
-        elif name not in known:
-            all_there_are = ", ".join([*known, "and the generation options"])
-            hint = did_you_mean(name, [*known, *_OPTIONS]) or f" There are {all_there_are}."
-            raise ConfigError(f"there is no setting {name!r}.{hint}", key=name)
         else:
             setattr(settings, name, _default(settings, name) if value is None else value)
     except TraitError as error:

@@ -61,6 +61,19 @@ def test_an_empty_value_is_the_default(run) -> None:
     assert run("%config NbLLM.model") == ""
 
 
+def test_a_name_alone_shows_the_setting_and_who_set_it(run, shell: InteractiveShell) -> None:
+    shell.config.merge(Config({"NbLLM": {"model": "phi", "options": {"seed": 3, "top_k": 5}}}))
+    run("%reload_ext nbllm")
+    shown = run("%llm_config model device seed top_k temperature device=CPU temperature=0.2 top_k=")
+    assert shown[["setting", "value", "set by"]].to_numpy().tolist() == [
+        ["model", "phi", "IPython's configuration"],
+        ["device", "CPU", "this kernel"],
+        ["seed", "3", "IPython's configuration"],
+        ["top_k", "", "default"],
+        ["temperature", "0.2", "this kernel"],
+    ]
+
+
 def test_how_models_are_loaded(run) -> None:
     run("%llm_config context=2048")
     assert run("%llm_load tiny").info.load.context_length == 2048
@@ -76,7 +89,7 @@ def test_how_models_are_loaded(run) -> None:
         ("temperature=hot", "temperature: 'hot' is not a number"),
         ("show_status=perhaps", "show_status"),
         ("magic_prefix=9", "magic_prefix"),
-        ("model", "write model=VALUE"),
+        ("modle", "there is no setting 'modle'. Did you mean 'model'?"),
         ("--load nowhere.json", "nowhere.json"),
     ],
 )
