@@ -221,6 +221,19 @@ def test_earlier_answers_can_be_had_again(bench: Bench, capsys: pytest.CaptureFi
     assert "there is no answer 3; this kernel has kept 2" in capsys.readouterr().err
 
 
+def test_an_earlier_answer_has_its_status_line_again(
+    bench: Bench, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bench.run("%%llm tiny --max-tokens 1\nHi")
+    answer, status = capsys.readouterr().out.strip().splitlines()[-3::2]
+    assert status.startswith("cut off at the token limit · tiny · CPU · 1 token")
+    for value in ("%llm_last", "_llm"):
+        bench.run(value)
+        assert capsys.readouterr().out.splitlines()[1:4] == [answer, "", status]
+    bench.run("earlier = %llm_last")
+    assert capsys.readouterr().out == ""
+
+
 def test_the_model_used_last_answers(bench: Bench) -> None:
     bench.run("%llm_load tiny")
     bench.run("%llm_load other")
