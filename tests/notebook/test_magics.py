@@ -132,6 +132,7 @@ def test_help_names_every_flag(bench: Bench) -> None:
         ("%%llm --max-token 3\nHi", "%llm has no flag --max-token. Did you mean '--max-tokens'?"),
         ("%llm --sistem x Hi", "%llm has no flag --sistem. Did you mean '--system'?"),
         ("%llm_load x --context 3", "%llm_load has no flag --context."),
+        ("%llm --help", "%llm has no flag --help. %llm? shows all that it has."),
         ("%%llm --temperature hot\nHi", "argument --temperature: invalid float value: 'hot'"),
         ("%%llm tiny -m other\nHi", "two models are named: tiny and other"),
         ("%%llm tiny\n  \n", "there is nothing to ask"),

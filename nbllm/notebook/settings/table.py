@@ -13,7 +13,7 @@ from nbllm.notebook.tables import Table
 
 __all__ = ["settings_table"]
 
-_OPTION = "A generation option that flags override; %%llm? explains those that have a flag."
+_OPTION = "A generation option; a flag of %%llm overrides it."
 
 
 def settings_table(settings: NbLLM, names: Sequence[str] = ()) -> Table:

@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from traitlets import TraitError
+from traitlets import Bool, Dict, Integer, TraitError, TraitType, Unicode
 
 from nbllm.core.errors import ConfigError
 from nbllm.core.suggest import did_you_mean
@@ -16,6 +16,12 @@ from nbllm.notebook.settings.settings import NbLLM
 
 __all__ = ["OPTIONS", "change", "changed", "check_name", "load", "parse_setting", "reset", "save"]
 
+_KINDS: dict[type[TraitType[Any, Any]], tuple[type, str]] = {
+    Bool: (bool, "True or False"),
+    Integer: (int, "a whole number"),
+    Unicode: (str, "a text"),
+    Dict: (dict, "a dict of generation options"),
+}
 OPTIONS = tuple(GenerationOptions.__dataclass_fields__)
 """The generation options, which are set by their names as settings are."""
 
@@ -38,7 +44,7 @@ def check_name(settings: NbLLM, name: str) -> None:
     if name not in (*known, *OPTIONS):
         all_there_are = ", ".join([*known, "and the generation options"])
         hint = did_you_mean(name, [*known, *OPTIONS]) or f" There are {all_there_are}."
-        raise ConfigError(f"there is no setting {name!r}.{hint}", key=name)
+        raise ConfigError(f"there is no setting {name!r}.{hint}")
 
 
 def change(settings: NbLLM, name: str, value: Any) -> None:
@@ -51,7 +57,15 @@ def change(settings: NbLLM, name: str, value: Any) -> None:
         else:
             setattr(settings, name, _default(settings, name) if value is None else value)
     except TraitError as error:
-        raise ConfigError(str(error), key=name) from None
+        raise ConfigError(_problem(settings, name, value) or str(error)) from None
+
+
+def _problem(settings: NbLLM, name: str, value: Any) -> str:
+    """What is wrong with the kind of a value, in plainer words than traitlets has; else ""."""
+    for kind, (wanted, words) in _KINDS.items():
+        if isinstance(settings.traits().get(name), kind) and not isinstance(value, wanted):
+            return f"{name}: {value!r} is not {words}"
+    return ""
 
 
 def reset(settings: NbLLM) -> None:
@@ -78,7 +92,9 @@ def load(settings: NbLLM, path: Path) -> None:
     """Set what a JSON file says. Raises ``ConfigError`` that names the file and the key."""
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except OSError as error:
+        raise ConfigError(f"cannot be read: {error.strerror}", file=path) from None
+    except ValueError as error:
         raise ConfigError(f"cannot be read: {error}", file=path) from None
     if not isinstance(values, dict):
         raise ConfigError("this is not a JSON object of settings", file=path)

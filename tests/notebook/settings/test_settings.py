@@ -87,10 +87,13 @@ def test_how_models_are_loaded(run) -> None:
         ("temperatur=1", "Did you mean 'temperature'?"),
         ("xyz=1", "There are context, "),
         ("temperature=hot", "temperature: 'hot' is not a number"),
-        ("show_status=perhaps", "show_status"),
-        ("magic_prefix=9", "magic_prefix"),
+        ("show_status=perhaps", "show_status: 'perhaps' is not True or False"),
+        ("context=many", "context: 'many' is not a whole number"),
+        ("magic_prefix=9", "magic_prefix: 9 is not a text"),
+        ("options=5", "options: 5 is not a dict of generation options"),
+        ("magic_prefix=9x", "magic_prefix: '9x' cannot begin the name of a magic"),
         ("modle", "there is no setting 'modle'. Did you mean 'model'?"),
-        ("--load nowhere.json", "nowhere.json"),
+        ("--load nowhere.json", "nowhere.json: cannot be read: No such file"),
     ],
 )
 def test_a_wrong_setting_fails_with_one_line(
