@@ -20,7 +20,7 @@ _KINDS: dict[type[TraitType[Any, Any]], tuple[type, str]] = {
     Bool: (bool, "True or False"),
     Integer: (int, "a whole number"),
     Unicode: (str, "a text"),
-    Dict: (dict, "a dict of generation options"),
+    Dict: (dict, "a dict; set generation options by their names: temperature=0.2"),
 }
 OPTIONS = tuple(GenerationOptions.__dataclass_fields__)
 """The generation options, which are set by their names as settings are."""
