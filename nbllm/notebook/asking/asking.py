@@ -85,7 +85,7 @@ class Asking:
                 self.question = await fit(self._session, self.question, model)
             self._began, self._is_fitting = time.monotonic(), False
             events = model.stream(self.question.messages, options=self.question.options)
-            return await self.answer.follow(events, model.name)
+            return await self.answer.follow(events, model.name, model.device)
 
     async def _model(self) -> ModelInterface:
         """The model of the wanted name, or the one used last, or else the bundled one."""
