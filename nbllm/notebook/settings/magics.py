@@ -81,8 +81,7 @@ class ConfigMagics(SessionMagics):
                 values.reset(settings)
             if args.load:
                 values.load(settings, Path(args.load).expanduser())
-            for name, value in wanted:
-                values.change(settings, name, value)
+            values.change_all(settings, wanted)
             if args.save:
                 values.save(settings, Path(args.save).expanduser())
         if line.strip() and not asked_for:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,16 @@ from nbllm.core.suggest import did_you_mean
 from nbllm.core.types import GenerationOptions
 from nbllm.notebook.settings.settings import NbLLM
 
-__all__ = ["OPTIONS", "change", "changed", "check_name", "load", "parse_setting", "reset", "save"]
+__all__ = [
+    "OPTIONS",
+    "change_all",
+    "changed",
+    "check_name",
+    "load",
+    "parse_setting",
+    "reset",
+    "save",
+]
 
 _KINDS: dict[type[TraitType[Any, Any]], tuple[type, str]] = {
     Bool: (bool, "True or False"),
@@ -47,7 +57,7 @@ def check_name(settings: NbLLM, name: str) -> None:
         raise ConfigError(f"there is no setting {name!r}.{hint}")
 
 
-def change(settings: NbLLM, name: str, value: Any) -> None:
+def _change(settings: NbLLM, name: str, value: Any) -> None:
     """Set one setting or generation option; None is its default. Raises ``ConfigError``."""
     check_name(settings, name)
     try:
@@ -68,10 +78,23 @@ def _problem(settings: NbLLM, name: str, value: Any) -> str:
     return ""
 
 
+def change_all(settings: NbLLM, values: Iterable[tuple[str, Any]]) -> None:
+    """Set all of them, or none where one is wrong. Raises ``ConfigError``."""
+    before = changed(settings)
+    try:
+        for name, value in values:
+            _change(settings, name, value)
+    except ConfigError:
+        reset(settings)
+        for name, value in before.items():
+            _change(settings, name, value)
+        raise
+
+
 def reset(settings: NbLLM) -> None:
     """Set everything to its default."""
     for name in changed(settings):
-        change(settings, name, None)
+        _change(settings, name, None)
 
 
 def changed(settings: NbLLM) -> dict[str, Any]:
@@ -98,14 +121,9 @@ def load(settings: NbLLM, path: Path) -> None:
         raise ConfigError(f"cannot be read: {error}", file=path) from None
     if not isinstance(values, dict):
         raise ConfigError("this is not a JSON object of settings", file=path)
-    before = changed(settings)
     try:
-        for name, value in values.items():
-            change(settings, name, value)
+        change_all(settings, values.items())
     except ConfigError as error:
-        reset(settings)
-        for name, value in before.items():
-            change(settings, name, value)
         raise ConfigError(str(error), file=path) from None
 
 

@@ -107,6 +107,12 @@ def test_a_wrong_setting_fails_with_one_line(
     assert len(shown.splitlines()) == 1
 
 
+def test_a_line_with_a_wrong_setting_changes_nothing(run, shell: InteractiveShell) -> None:
+    run("%llm_config seed=3")
+    assert not shell.run_cell("%llm_config model=tiny seed=4 show_status=perhaps").success
+    assert run("%llm_config model seed")["value"].tolist() == ["", "3"]
+
+
 def test_settings_are_saved_and_loaded(run, tmp_path: Path) -> None:
     file = tmp_path / "nbllm.json"
     run(f"%llm_config model=tiny temperature=0.2 --save '{file}'")
