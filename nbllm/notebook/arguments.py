@@ -15,6 +15,7 @@ from nbllm.core.suggest import did_you_mean
 __all__ = ["parse", "parse_flags", "seconds", "unescaped", "variable_name"]
 
 _FLAG = re.compile(r"--?[A-Za-z]")
+_HELP = ("-h", "--help")
 _ESCAPES = {r"\n": "\n", r"\t": "\t", r"\\": "\\"}
 
 
@@ -82,7 +83,8 @@ def _first_argument(parser: ArgumentParser, text: str) -> tuple[str, str]:
     if not word.startswith("--") and word[:2] in actions and word[2:]:
         return word, rest  # a value that is attached: -oanswer
     if flag not in actions:
-        hint = did_you_mean(flag, actions) or f" %{parser.prog}? shows all that it has."
+        alike = did_you_mean(flag, actions) if flag not in _HELP else ""
+        hint = alike or f" %{parser.prog}? shows all that it has."
         raise UsageError(f"%{parser.prog} has no flag {flag}.{hint}")
     if has_value or actions[flag].nargs == 0 or not rest:
         return word, rest

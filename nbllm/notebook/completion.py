@@ -39,7 +39,8 @@ class Completions:
     """What can stand where the cursor is, in a line that begins with one of the magics.
 
     ``words`` gives the values of an argument by the name that argparse knows it by; a group of
-    magics adds what it can list: ``session.completions.words["chat"] = list_names``.
+    magics adds what it can list: ``session.completions.words["chat"] = list_names``. Values of
+    settings, which are no arguments, have keys such as "llm_config.model=".
     """
 
     def __init__(
@@ -81,6 +82,8 @@ class Completions:
         flag, has_value, value = word.partition("=")
         if has_value and flag in flags:
             return value, self._values(magic, flags[flag])
+        if has_value and f"{magic}.{flag}=" in self.words:
+            return value, self.words[f"{magic}.{flag}="]()
         if before and before[-1] in flags and flags[before[-1]].nargs != 0:
             return word, self._values(magic, flags[before[-1]])
         if word.startswith("-"):
@@ -99,6 +102,8 @@ class Completions:
 
     def _place_values(self, magic: str, parser: ArgumentParser, place: int) -> Iterable[str]:
         places = [action for action in parser._actions if not action.option_strings]  # noqa: SLF001
+        if places and places[-1].nargs == "*":
+            place = min(place, len(places) - 1)
         return self._values(magic, places[place]) if place < len(places) else ()
 
     def _values(self, magic: str, action: Action) -> Iterable[str]:

@@ -75,11 +75,14 @@ class NotebookSession:
         """What the magic ``llm…`` is called in this shell."""
         return self.settings.magic_prefix + name.removeprefix("llm")
 
-    def open_view(self, name: str) -> View:
-        """The place where the magic ``name`` shows its progress and its answer."""
+    def open_view(self, name: str, *, is_value: bool = False) -> View:
+        """The place where the magic ``name`` shows its progress and its answer.
+
+        ``is_value`` says that the answer is shown as the value of the cell.
+        """
         from nbllm.notebook.views.display import open_view
 
-        return open_view(self.shell, self.magic_name(name))
+        return open_view(self.shell, self.magic_name(name), is_value=is_value)
 
     def load_options(self) -> LoadOptions:
         """How models are loaded where a flag does not say otherwise."""

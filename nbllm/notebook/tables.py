@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import re
 import shutil
 import sys
 from collections.abc import Iterable, Mapping
@@ -20,13 +21,17 @@ _MIB = 2**20
 _ABSENT = "\N{EN DASH}"
 _NOTES = "notes"
 _LAST_ROWS = "last_rows"
+_MORE = "more"
+_WHERE_ANY = "where_any"
 
 
 class Table(pd.DataFrame):
     """A DataFrame whose notebook view groups digits and leaves what is not known out.
 
     ``attrs["notes"]`` holds sentences that are shown below it, ``attrs["last_rows"]`` how many of
-    its rows are shown. What is computed from it is an ordinary DataFrame.
+    its rows are shown. The columns in ``attrs["more"]`` are named below the view alone, those in
+    ``attrs["where_any"]`` are in it where they have more to tell than 0 or no. What is computed
+    from it is an ordinary DataFrame.
     """
 
     def _repr_html_(self) -> str:
@@ -36,21 +41,33 @@ class Table(pd.DataFrame):
             "" if _is_number(self.dtypes[column]) else ' style="text-align: left"'
             for column in view.columns
         ]
-        head = _html_row("th", styles, map(str, view.columns))
+        head = _html_row("th", styles, map(_heading, view.columns))
         body = "".join(_html_row("td", styles, row) for row in view.itertuples(index=False))
-        notes = "".join(map(note_html, self.attrs.get(_NOTES, ())))
+        notes = "".join(map(note_html, self._sentences()))
         table = f"<thead>{head}</thead><tbody>{body}</tbody>"
         return f'<table class="dataframe">{table}</table>{notes}'
 
     def __repr__(self) -> str:
-        return "\n".join([_plain(self._view(), self.dtypes), *self.attrs.get(_NOTES, ())])
+        return "\n".join([_plain(self._view(), self.dtypes), *self._sentences()])
 
     def _view(self) -> pd.DataFrame:
         """The texts to show; columns in which nothing is known are left out."""
-        known = [column for column in self.columns if self.empty or self[column].notna().any()]
+        columns = [column for column in self._known() if column not in self.attrs.get(_MORE, ())]
         shown = self.tail(self.attrs.get(_LAST_ROWS, len(self)))
-        texts = {column: [_view(column, value) for value in shown[column]] for column in known}
-        return pd.DataFrame(texts, columns=known)
+        texts = {column: [_view(column, value) for value in shown[column]] for column in columns}
+        return pd.DataFrame(texts, columns=columns)
+
+    def _known(self) -> list[str]:
+        """The columns that tell something, and all where there are no rows."""
+        known = [column for column in self.columns if self.empty or self[column].notna().any()]
+        dull = [] if self.empty else self.attrs.get(_WHERE_ANY, ())
+        return [column for column in known if column not in dull or self[column].any()]
+
+    def _sentences(self) -> list[str]:
+        known = self._known()
+        more = ", ".join(column for column in self.attrs.get(_MORE, ()) if column in known)
+        told = [f"The DataFrame also has: {more}."] if more and not self.empty else []
+        return [*self.attrs.get(_NOTES, ()), *told]
 
 
 def models_table(statuses: Iterable[ModelStatus], available: Iterable[ModelInfo]) -> Table:
@@ -65,9 +82,9 @@ def models_table(statuses: Iterable[ModelStatus], available: Iterable[ModelInfo]
         *(_model_row(info) for info in available if info.name not in names),
     ]
     reasons = [(s.info.name, s.info.placement.reason) for s in running if s.info.placement]
-    return make_table(
-        rows, _MODEL_COLUMNS, [f"{name}: {reason}" for name, reason in reasons if reason]
-    )
+    notes = [f"{name}: {reason}" for name, reason in reasons if reason]
+    more = ("type", "parameters (billions)") if running else ()
+    return make_table(rows, _MODEL_COLUMNS, notes, more=more, where_any=("requests", "pinned"))
 
 
 def unloaded_table(infos: Iterable[ModelInfo]) -> Table:
@@ -133,10 +150,14 @@ def make_table(
     notes: Iterable[str] = (),
     *,
     last_rows: int | None = None,
+    more: Iterable[str] = (),
+    where_any: Iterable[str] = (),
 ) -> Table:
     """A table with these columns, each of the pandas type named with it, and sentences below.
 
-    Where there are many rows, only the ``last_rows`` are shown.
+    Where there are many rows, only the ``last_rows`` are shown. Of the columns ``more`` the view
+    has the names alone, and ``where_any`` only where one of their values is not 0 or no: so it
+    fits a page.
     """
     frame = pd.DataFrame(rows, columns=list(columns), dtype=object)
     table = Table(frame.astype(dict(columns)))
@@ -144,6 +165,7 @@ def make_table(
         table.attrs[_NOTES] = sentences
     if last_rows is not None:
         table.attrs[_LAST_ROWS] = last_rows
+    table.attrs.update({_MORE: tuple(more), _WHERE_ANY: tuple(where_any)})
     return table
 
 
@@ -161,10 +183,15 @@ def _view(column: str, value: Any) -> str:
         return "yes" if value else "no"
     if isinstance(value, pd.Timestamp):
         return value.strftime("%d %b %H:%M:%S")
-    if "(s)" in column and abs(value) < 0.0005:  # nobody waits for less than a millisecond
-        value = 0
+    if "(s" in column:  # nobody notices less than a millisecond
+        value = round(value, 3)
     is_whole = "MiB" in column or value == int(value) or abs(value) >= 1000
     return f"{value:,.0f}" if is_whole else f"{value:.3g}"
+
+
+def _heading(column: object) -> str:
+    """A column's name that a page breaks between words, but within no unit."""
+    return re.sub(r" (?=%|[^(]*\))", "\N{NO-BREAK SPACE}", str(column))
 
 
 def _plain(view: pd.DataFrame, dtypes: pd.Series[Any]) -> str:

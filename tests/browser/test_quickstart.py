@@ -12,6 +12,22 @@ import pytest
 
 NOTEBOOKS = Path(__file__).parent.parent.parent / "notebooks"
 LONG = "%%llm --max-tokens 2000 --temperature 0 --repeat-penalty 1.2\nTell a very long story."
+MEASURED = """
+from nbllm.core.model_manager import ModelManager
+from nbllm.notebook import magics
+from nbllm.testing import FakeOpener, fake_info
+
+name = "SmolLM2-135M-Instruct.Q4_1"
+info = fake_info(name, quantization="q4_1", parameters=0.135, size_bytes=2**27, source="bundled")
+opener = FakeOpener(text="Some words that go on. " * 20, token_seconds=0.001)
+manager = ModelManager([info], open_model=opener)
+magics.load(get_ipython(), lambda: manager)
+model = (await manager.load_model(name))[0]
+for _ in range(3):
+    await model.generate("Hi")
+async for event in model.stream("Hi"):
+    break
+"""
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(300)]
 Open = Callable[[str], Awaitable[Any]]
@@ -39,6 +55,23 @@ async def test_quickstart_streams_and_renders_and_saves(server: Any, open_notebo
         for index in range(0, len(saved), 6):
             await notebook.scroll_to(index)
             await notebook.picture(f"quickstart-{theme.split()[-1].lower()}-{index:02}")
+
+
+async def test_tables_fit_the_page(server: Any, open_notebook: Open) -> None:
+    tables = ["%llm_stats", "%llm_stats --summary", "%llm_models"]
+    server.add_notebook("tables.ipynb", [MEASURED, *tables])
+    notebook = await open_notebook("tables.ipynb")
+    await notebook.run(0)
+    for index in range(1, 1 + len(tables)):
+        await notebook.run(index)
+        table = notebook.output(index).locator("table")
+        assert await table.evaluate("(table) => table.parentElement.scrollWidth") <= (
+            await table.evaluate("(table) => table.parentElement.clientWidth")
+        ), tables[index - 1]
+    for theme in notebook.themes:
+        await notebook.use_theme(theme)
+        await notebook.scroll_to(0)
+        await notebook.picture(f"tables-{theme.split()[-1].lower()}")
 
 
 async def test_stop_button_keeps_the_partial_answer(server: Any, open_notebook: Open) -> None:

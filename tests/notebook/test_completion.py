@@ -44,6 +44,11 @@ def complete(shell: InteractiveShell, tmp_path: Path):
         ("%llm_load tiny --gpu", ["--gpu-layers"]),
         ("%llm_jobs st", ["stop"]),
         ("%%llm gpt-5-m", ["gpt-5-mini"]),
+        ("%llm_config mod", ["model"]),
+        ("%llm_config model temperature=0 show_r", ["show_reasoning"]),
+        ("%llm_config max_to", ["max_tokens"]),
+        ("%llm_config model=ti", ["tiny"]),
+        ("%llm_config show_status=F", ["False"]),
     ],
 )
 def test_it_offers_what_can_stand_there(complete, line: str, expected: list[str]) -> None:

@@ -217,8 +217,10 @@ def test_gpus_have_meters_and_what_drivers_do_not_tell_is_said() -> None:
         "cpu",
     )
     shown = "".join(widget.value for widget in walk(panel.widget, ipywidgets.HTML))
-    for words in ("RTX &lt;4090&gt;", "50% · 61 °C · 250 W", "6.0 of 24.0 GiB", "not told"):
+    for words in ("RTX &lt;4090&gt;", "50% · 61 °C · 250 W", "6.0 of 24.0 GiB"):
         assert words in shown
+    assert shown.count("not told") == 2, "of GPU 1; that of the CPU is not known yet"
+    assert "\N{EN DASH}" in shown
     close_tree(panel.widget)
 
 

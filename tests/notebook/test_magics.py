@@ -132,6 +132,7 @@ def test_help_names_every_flag(bench: Bench) -> None:
         ("%%llm --max-token 3\nHi", "%llm has no flag --max-token. Did you mean '--max-tokens'?"),
         ("%llm --sistem x Hi", "%llm has no flag --sistem. Did you mean '--system'?"),
         ("%llm_load x --context 3", "%llm_load has no flag --context."),
+        ("%llm --help", "%llm has no flag --help. %llm? shows all that it has."),
         ("%%llm --temperature hot\nHi", "argument --temperature: invalid float value: 'hot'"),
         ("%%llm tiny -m other\nHi", "two models are named: tiny and other"),
         ("%%llm tiny\n  \n", "there is nothing to ask"),
@@ -219,6 +220,19 @@ def test_earlier_answers_can_be_had_again(bench: Bench, capsys: pytest.CaptureFi
     assert bench.run("%llm_last 2").text == "Hello"
     assert not bench.shell.run_cell("%llm_last 3").success
     assert "there is no answer 3; this kernel has kept 2" in capsys.readouterr().err
+
+
+def test_an_earlier_answer_has_its_status_line_again(
+    bench: Bench, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bench.run("%%llm tiny --max-tokens 1\nHi")
+    answer, status = capsys.readouterr().out.strip().splitlines()[-3::2]
+    assert status.startswith("cut off at the token limit · tiny · CPU · 1 token")
+    for value in ("%llm_last", "_llm"):
+        bench.run(value)
+        assert capsys.readouterr().out.splitlines()[1:4] == [answer, "", status]
+    bench.run("earlier = %llm_last")
+    assert capsys.readouterr().out == ""
 
 
 def test_the_model_used_last_answers(bench: Bench) -> None:

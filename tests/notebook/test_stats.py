@@ -44,6 +44,7 @@ def test_each_generation_is_a_row_with_units_in_the_columns() -> None:
     assert table["error"].iloc[1] == "EngineError"
     assert "12:00:01" in table._repr_html_(), "in the zone of the record"
     assert "queue (s)" not in repr(table), "what nobody knows is not shown"
+    assert repr(table).endswith("The DataFrame also has: decode (s).")
 
 
 def test_long_tables_show_their_end_and_say_so() -> None:
@@ -96,8 +97,23 @@ def test_saving_to_csv_and_json(asked: InteractiveShell, tmp_path: Path) -> None
     asked.run_line_magic("llm_stats", f"--summary --save {tmp_path}/stats.json")
     (row,) = json.loads((tmp_path / "stats.json").read_text())
     assert row["generations"] == 1
-    with pytest.raises(UsageError, match=r"\.csv or \.json"):
-        asked.run_line_magic("llm_stats", "--save stats.txt")
+
+
+@pytest.mark.parametrize(
+    ("magic", "file", "message"),
+    [
+        ("llm_stats", "stats.txt", r"must end in \.csv or \.json"),
+        ("llm_stats", "nowhere/stats.csv", r"stats\.csv: cannot be written"),
+        ("llm_stats", "nowhere/stats.json", r"stats\.json: cannot be written"),
+        ("llm_plot", "plot.txt", r"must end in \.png or \.svg or \.pdf"),
+        ("llm_plot", "nowhere/plot.png", r"plot\.png: cannot be written: No such file"),
+    ],
+)
+def test_what_cannot_be_saved_is_told_in_one_line(
+    asked: InteractiveShell, tmp_path: Path, magic: str, file: str, message: str
+) -> None:
+    with pytest.raises(UsageError, match=message):
+        asked.run_line_magic(magic, f"--save {tmp_path}/{file}")
 
 
 def test_clearing_forgets_after_showing(asked: InteractiveShell) -> None:

@@ -70,6 +70,36 @@ def test_the_notebook_view_is_readable_and_escaped() -> None:
     assert "power" in repr(make_table([], columns))
 
 
+def test_the_view_names_some_columns_alone_and_leaves_out_those_of_zeros() -> None:
+    rows = [{"name": "a", "wait (s)": 0.00138, "parts (s)": 1.0, "failed": 0, "pinned": False}]
+    columns = {
+        "name": "string",
+        "wait (s)": "Float64",
+        "parts (s)": "Float64",
+        "failed": "Int64",
+        "pinned": "boolean",
+        "unknown (s)": "Float64",
+    }
+    hidden = {"more": ["parts (s)", "unknown (s)"], "where_any": ["failed", "pinned"]}
+    table = make_table(rows, columns, **hidden)
+    assert repr(table).splitlines() == [
+        "name wait (s)",
+        "a       0.001",
+        "The DataFrame also has: parts (s).",
+    ]
+    assert list(table.columns) == list(columns)
+    some = make_table([*rows, {**rows[0], "failed": 1, "pinned": True}], columns, **hidden)
+    assert repr(some).splitlines()[0].split() == ["name", "wait", "(s)", "failed", "pinned"]
+    assert "pinned" in repr(make_table([], columns, **hidden))
+
+
+def test_headings_are_broken_within_no_unit() -> None:
+    columns = {"speed, 95 % (tokens/s)": "Float64", "last used (s ago)": "Float64"}
+    view = make_table([], columns)._repr_html_()
+    assert ">speed, 95\N{NO-BREAK SPACE}% (tokens/s)<" in view
+    assert ">last used (s\N{NO-BREAK SPACE}ago)<" in view
+
+
 def test_the_plain_view_sets_words_at_the_left_and_numbers_at_the_right() -> None:
     rows = [{"name": "a", "load (s)": 12.5, "on": "CPU"}, {"name": "bcdefg", "load (s)": 0.0001}]
     table = make_table(rows, {"name": "string", "load (s)": "Float64", "on": "string"})

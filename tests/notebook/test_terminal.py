@@ -111,6 +111,19 @@ def test_a_job_leaves_the_prompt_alone_until_it_is_asked_for(terminal: Terminal)
     terminal.wait_for("'done'")
 
 
+def test_an_answer_that_is_the_value_of_a_cell_begins_on_a_line_of_its_own(
+    terminal: Terminal,
+) -> None:
+    terminal.type("use('Some words.')")
+    for line in ("job", "_llm", "%llm_last"):
+        terminal.type("job = %llm --bg Hi")
+        terminal.type("job.result().text")
+        head, answer, gap, status, *_ = terminal.shown_by(line).splitlines()
+        assert head.startswith("Out[")
+        assert (answer, gap) == ("Some words.", "")
+        assert status.startswith("tiny · CPU · 2 tokens")
+
+
 JSON = '```json\n{"river": "Rhine"}\n```'
 TABLE = "| city | people |\n|---|---|\n| Rome | 2761477 |"
 DIFF = "```diff\n--- a/app.py\n+++ b/app.py\n@@ -1 +1 @@\n-old = 1\n+new = 2\n```"

@@ -41,7 +41,9 @@ class Answer:
         self.has_begun = False
         self._model, self._clock = model, clock
         self._began = clock()
+        self._device: str | None = None
         self._first_token_seconds: float | None = None
+        self._last_token_seconds = 0.0
         self._texts: list[str] = []
         self._reasoning: list[str] = []
         self._taken = 0
@@ -50,10 +52,17 @@ class Answer:
         self._retry: RetryScheduled | None = None
 
     async def follow(
-        self, events: AsyncGenerator[Event, None], model: str | None = None
+        self,
+        events: AsyncGenerator[Event, None],
+        model: str | None = None,
+        device: str | None = None,
     ) -> GenerationResult:
-        """Collect the ``events`` of ``model`` to their end; the result is that of the last one."""
-        self._model, self._began, self.has_begun = model or self._model, self._clock(), True
+        """Collect the ``events`` of ``model``, which runs on ``device``, to their end.
+
+        The result is that of the last one.
+        """
+        self._model, self._device = model or self._model, device
+        self._began, self.has_begun = self._clock(), True
         async with aclosing(events):
             async for event in events:
                 if isinstance(event, Completed):
@@ -66,22 +75,23 @@ class Answer:
             case TextDelta(text, tokens):
                 self._texts.append(text)
                 self._tokens += tokens or 0
+                self._note_token()
                 if len(self._texts) == 1:
-                    self._note_first_token()
                     self.wake.set()
             case ReasoningDelta(text):
                 self._reasoning.append(text)
-                self._note_first_token()
+                self._note_token()
             case PromptProgress():
                 self._prompt = event
             case RetryScheduled():
                 self._retry = event
             case ToolCallDelta() | Completed():
-                self._note_first_token()
+                self._note_token()
 
-    def _note_first_token(self) -> None:
+    def _note_token(self) -> None:
+        self._last_token_seconds = self._clock() - self._began
         if self._first_token_seconds is None:
-            self._first_token_seconds = self._clock() - self._began
+            self._first_token_seconds = self._last_token_seconds
 
     def take_new_text(self) -> str:
         """The text that came since the last call."""
@@ -114,9 +124,11 @@ class Answer:
 
     def partial_result(self, finish_reason: FinishReason, raw: str) -> GenerationResult:
         """The answer that ended early, with what is known of it."""
+        first = self._first_token_seconds
         return GenerationResult(
             text=self.text,
             model=self._model,
+            device=self._device,
             finish_reason=finish_reason,
             raw_finish_reason=raw,
             reasoning="".join(self._reasoning),
@@ -126,7 +138,8 @@ class Answer:
                 completion_tokens=self._tokens,
             ),
             timings=Timings(
-                first_token_seconds=self._first_token_seconds,
+                first_token_seconds=first,
+                decode_seconds=None if first is None else self._last_token_seconds - first,
                 total_seconds=self._clock() - self._began,
             ),
         )

@@ -22,7 +22,7 @@ from nbllm.notebook.views.bundles import Ending
 from nbllm.notebook.views.display import TICK_SECONDS, View
 from nbllm.notebook.words import EARLY_ENDS, ready_words, status_words
 
-__all__ = ["Asking", "ask", "load_model"]
+__all__ = ["Asking", "ask", "load_model", "show_result"]
 
 
 def load_model(
@@ -85,7 +85,7 @@ class Asking:
                 self.question = await fit(self._session, self.question, model)
             self._began, self._is_fitting = time.monotonic(), False
             events = model.stream(self.question.messages, options=self.question.options)
-            return await self.answer.follow(events, model.name)
+            return await self.answer.follow(events, model.name, model.device)
 
     async def _model(self) -> ModelInterface:
         """The model of the wanted name, or the one used last, or else the bundled one."""
@@ -146,8 +146,6 @@ class Asking:
         """
         self._session.keep(result, self._variable)
         self._keep_ready_lines()
-        settings = self._session.settings
-        is_told = settings.show_status or problem or result.finish_reason in EARLY_ENDS
         shown = self.question.render(result)
         remarks = [remark(result) for remark in self.question.remarks]
         self._show_ending(
@@ -155,8 +153,8 @@ class Asking:
                 text=shown if isinstance(shown, str) else shown.data["text/plain"],
                 form=None if isinstance(shown, str) else shown,
                 written=None if shown == result.text else result.text,
-                status=status_words(result, problem, *remarks) if is_told else "",
-                reasoning=result.reasoning if settings.show_reasoning else "",
+                status=_status(self._session, result, problem, *remarks),
+                reasoning=_reasoning(self._session, result),
                 recipe=recipe_of(self._info, self.question.options, result) if self._info else {},
             )
         )
@@ -194,6 +192,25 @@ class Asking:
     def _show_ending(self, ending: Ending) -> None:
         self.ending = ending
         self.view.finish(ending)
+
+
+def show_result(session: NotebookSession, result: GenerationResult) -> None:
+    """Show an answer that is the value of a cell as it was shown when it came."""
+    view = session.open_view("llm_last", is_value=True)
+    status, reasoning = _status(session, result), _reasoning(session, result)
+    view.finish(Ending(result.text, status=status, reasoning=reasoning))
+
+
+def _status(
+    session: NotebookSession, result: GenerationResult, problem: str = "", *more: str
+) -> str:
+    """The line under an answer, "" where the reader wants none and nothing is wrong."""
+    is_told = session.settings.show_status or problem or result.finish_reason in EARLY_ENDS
+    return status_words(result, problem, *more) if is_told else ""
+
+
+def _reasoning(session: NotebookSession, result: GenerationResult) -> str:
+    return result.reasoning if session.settings.show_reasoning else ""
 
 
 def ask(session: NotebookSession, question: Question, view: View) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from IPython.core.error import UsageError
 from IPython.core.magic import line_cell_magic, line_magic, magics_class, no_var_expand
@@ -11,7 +11,7 @@ from nbllm.notebook.arguments import parse, parse_flags
 from nbllm.notebook.asking.flags import ASK, LAST
 from nbllm.notebook.failures import brief_errors
 from nbllm.notebook.flags import parser_of, with_help
-from nbllm.notebook.session import SessionMagics
+from nbllm.notebook.session import NotebookSession, SessionMagics
 
 if TYPE_CHECKING:
     from argparse import Namespace
@@ -22,10 +22,19 @@ if TYPE_CHECKING:
 
 __all__ = ["AskMagics"]
 
+_RESULT_TYPE = ("nbllm.core.results", "GenerationResult")
+
 
 @magics_class
 class AskMagics(SessionMagics):
-    """The magics that ask."""
+    """The magics that ask. A result that is the value of a cell is shown as its answer was."""
+
+    def __init__(self, session: NotebookSession) -> None:
+        super().__init__(session)
+        formatter: Any = session.shell.display_formatter
+        values = formatter.ipython_display_formatter
+        values.for_type_by_name(*_RESULT_TYPE, self._show_result)
+        session.at_close(lambda: values.pop(".".join(_RESULT_TYPE), None))
 
     @no_var_expand
     @with_help(ASK)
@@ -72,10 +81,16 @@ class AskMagics(SessionMagics):
     def llm_last(self, line: str) -> GenerationResult:
         """An answer of this kernel once more, after a reload of the page or a cleared output.
 
-        It is the whole result, as in ``_llm``; the last fifty are kept.
+        It is the whole result, as in ``_llm``, and shown with its status line; the last fifty are
+        kept.
         """
         number = parse(parser_of(self, "llm_last"), line).number
         results = self.session.results
         if not 1 <= number <= len(results):
             raise UsageError(f"there is no answer {number}; this kernel has kept {len(results)}")
         return results[-number]
+
+    def _show_result(self, result: GenerationResult) -> None:
+        from nbllm.notebook.asking.asking import show_result
+
+        show_result(self.session, result)

@@ -16,6 +16,8 @@ __all__ = ["DevicePanel", "ThroughputPanel"]
 
 POINTS = 121
 """Two minutes, at a point a second."""
+_NO_READING = "\N{EN DASH}"
+"""For what is a share of the time between two samples, at the first of them."""
 SMOOTHING = 3
 """Answers come in pieces; a rate is that of so many seconds."""
 
@@ -83,7 +85,7 @@ def _cpu(sample: ResourceSample, name: str) -> str:
     busy = sample.cpu_fraction
     return _device(
         name,
-        meter("CPU", busy, _percent(busy)),
+        meter("CPU", busy, _NO_READING if busy is None else _percent(busy)),
         meter("Memory", used / total if total else None, _of(used, total)),
     )
 

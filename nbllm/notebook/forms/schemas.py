@@ -38,8 +38,8 @@ def schema_from(name: str, value: object) -> Schema:
     if not isinstance(value, type):
         raise InvalidOptionError(
             "schema",
-            f"{name} is a {type(value).__name__}; give a dict with a JSON schema, a pydantic "
-            "model or a dataclass",
+            f"{name} is of the type {type(value).__name__}; give a dict with a JSON schema, a "
+            "pydantic model or a dataclass",
         )
     return _from_class(name, value)
 

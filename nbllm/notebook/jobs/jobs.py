@@ -122,11 +122,15 @@ class Job:
 
     def show(self) -> None:
         """Show its answer in the cell that runs now too, where it goes on."""
+        self._show(is_value=False)
+
+    def _show(self, *, is_value: bool) -> None:
         with self._showing:
             if isinstance(self._view, BackgroundView):
                 self._view.republish()
             elif self.done:
-                self._session.open_view("llm_jobs").finish(self._asking.ending)
+                view = self._session.open_view("llm_jobs", is_value=is_value)
+                view.finish(self._asking.ending)
 
     def wait(self) -> GenerationResult:
         """Show it, and return or raise what ``result`` does."""
@@ -158,7 +162,7 @@ class Job:
         if not is_updated and not self.done:
             print(self)  # noqa: T201 - it is the cell's value
         elif not is_updated or self._session.shell.execution_count != self._cell:
-            self.show()
+            self._show(is_value=True)
 
     def _open(self) -> None:
         """Put all places that it will fill: later ones could land in another cell."""

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from IPython.core.magic import line_magic, magics_class, no_var_expand
+from traitlets import Bool
 
 from nbllm.notebook.arguments import parse
+from nbllm.notebook.completion import VALUES
 from nbllm.notebook.failures import brief_errors
 from nbllm.notebook.flags import Help, flag, parser_of, with_help
-from nbllm.notebook.session import SessionMagics
+from nbllm.notebook.session import NotebookSession, SessionMagics
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -20,6 +23,7 @@ __all__ = ["ConfigMagics"]
 CONFIG = Help(
     """
     %llm_config                                   every setting, as a DataFrame
+    %llm_config model temperature                 these two, with who set them
     %llm_config model=phi temperature=0.2         for this kernel
     %llm_config system="Answer in French." show_status=False
     %llm_config temperature=                      back to its default
@@ -31,8 +35,9 @@ CONFIG = Help(
         flag(
             "settings",
             nargs="*",
-            metavar="NAME=VALUE",
-            help="Settings, and generation options by their names. An empty value is the default.",
+            metavar="NAME[=VALUE]",
+            help="Settings, and generation options by their names. A name alone is shown, an empty "
+            "value is the default.",
         ),
         flag("--load", metavar="FILE", help="Read settings from a JSON file, before all else."),
         flag("--save", metavar="FILE", help="Write them to a JSON file, after all else."),
@@ -45,6 +50,15 @@ CONFIG = Help(
 class ConfigMagics(SessionMagics):
     """The magic for the settings."""
 
+    def __init__(self, session: NotebookSession) -> None:
+        super().__init__(session)
+        words, traits = session.completions.words, session.settings.traits(config=True)
+        switches = [name for name, trait in traits.items() if isinstance(trait, Bool)]
+        words["llm_config.settings"] = partial(_names, list(traits))
+        words["llm_config.model="] = words["model"]
+        for name, values in {**VALUES, **dict.fromkeys(switches, ("True", "False"))}.items():
+            words[f"llm_config.{name}="] = values.__iter__
+
     @no_var_expand
     @with_help(CONFIG)
     @line_magic
@@ -55,21 +69,29 @@ class ConfigMagics(SessionMagics):
         only when it is asked for, so that the defaults of a notebook can lie beside it.
         """
         args = parse(parser_of(self, "llm_config"), line)
-        from nbllm.notebook.settings import values as values
+        from nbllm.notebook.settings import values
 
         settings = self.session.settings
+        asked_for = [word for word in args.settings if "=" not in word]
         with brief_errors():
-            wanted = [values.parse_setting(word) for word in args.settings]
+            for name in asked_for:
+                values.check_name(settings, name)
+            wanted = [values.parse_setting(word) for word in args.settings if "=" in word]
             if args.reset:
                 values.reset(settings)
             if args.load:
                 values.load(settings, Path(args.load).expanduser())
-            for name, value in wanted:
-                values.change(settings, name, value)
+            values.change_all(settings, wanted)
             if args.save:
                 values.save(settings, Path(args.save).expanduser())
-        if line.strip():
+        if line.strip() and not asked_for:
             return None
         from nbllm.notebook.settings.table import settings_table
 
-        return settings_table(settings)
+        return settings_table(settings, asked_for)
+
+
+def _names(settings: list[str]) -> list[str]:
+    from nbllm.notebook.settings.values import OPTIONS
+
+    return [*settings, *OPTIONS]

@@ -11,7 +11,10 @@ __all__ = ["NbLLM"]
 
 
 class NbLLM(Configurable):
-    """How the magics behave, in one kernel. ``c.NbLLM.model = "phi"`` sets one in a config file."""
+    """How the magics behave, in one kernel. ``c.NbLLM.model = "phi"`` sets one in a config file.
+
+    ``configured`` are the values that IPython's configuration gave, and the defaults of the rest.
+    """
 
     model = Unicode("", help="The model that answers where none is named; empty: the last.").tag(
         config=True
@@ -21,9 +24,9 @@ class NbLLM(Configurable):
         config=True
     )
     device = Unicode("", help="Where models are loaded that say nothing else.").tag(config=True)
-    context = Integer(
-        0, min=0, help="The context of loaded models in tokens; 0: nbllm's choice."
-    ).tag(config=True)
+    context = Integer(0, help="The context of loaded models in tokens; 0: nbllm's choice.").tag(
+        config=True
+    )
     show_status = Bool(
         default_value=True, help="The line under an answer: model, tokens, speed, cost."
     ).tag(config=True)
@@ -39,6 +42,10 @@ class NbLLM(Configurable):
         default_value=False,
         help="Apply nest_asyncio2, for cells that call asyncio.run; it cannot be taken back.",
     ).tag(config=True)
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        self.configured = {name: getattr(self, name) for name in self.trait_names(config=True)}
 
     @validate("magic_prefix")
     def _check_prefix(self, proposal: Any) -> str:
@@ -59,6 +66,16 @@ class NbLLM(Configurable):
             raise TraitError(str(error)) from None
         return options
 
+    @validate("device")
+    def _check_device(self, proposal: Any) -> str:
+        device: str = _checked_load("device", proposal["value"]) or ""
+        return device
+
+    @validate("context")
+    def _check_context(self, proposal: Any) -> int:
+        context: int = _checked_load("context_length", proposal["value"]) or 0
+        return context
+
     @validate("nest_asyncio")
     def _apply_nest_asyncio(self, proposal: Any) -> bool:
         if proposal["value"]:
@@ -70,3 +87,15 @@ class NbLLM(Configurable):
                 ) from None
             nest_asyncio2.apply()
         return bool(proposal["value"])
+
+
+def _checked_load(option: str, value: object) -> Any:
+    """A load option's value as loads take it, None where it is empty. Raises ``TraitError``."""
+    from nbllm.core.errors import InvalidOptionError
+    from nbllm.core.types import LoadOptions
+
+    wish: dict[str, Any] = {option: value or None}
+    try:
+        return getattr(LoadOptions(**wish), option)
+    except InvalidOptionError as error:
+        raise TraitError(str(error)) from None

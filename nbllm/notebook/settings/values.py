@@ -4,56 +4,97 @@ from __future__ import annotations
 
 import ast
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from traitlets import TraitError
+from traitlets import Bool, Dict, Integer, TraitError, TraitType, Unicode
 
 from nbllm.core.errors import ConfigError
 from nbllm.core.suggest import did_you_mean
 from nbllm.core.types import GenerationOptions
 from nbllm.notebook.settings.settings import NbLLM
 
-__all__ = ["change", "changed", "load", "parse_setting", "reset", "save"]
+__all__ = [
+    "OPTIONS",
+    "change_all",
+    "changed",
+    "check_name",
+    "load",
+    "parse_setting",
+    "reset",
+    "save",
+]
 
-_OPTIONS = frozenset(GenerationOptions.__dataclass_fields__)
+_KINDS: dict[type[TraitType[Any, Any]], tuple[type, str]] = {
+    Bool: (bool, "True or False"),
+    Integer: (int, "a whole number"),
+    Unicode: (str, "a text"),
+    Dict: (dict, "a dict; set generation options by their names: temperature=0.2"),
+}
+OPTIONS = tuple(GenerationOptions.__dataclass_fields__)
+"""The generation options, which are set by their names as settings are."""
 
 
 def parse_setting(word: str) -> tuple[str, Any]:
     """Name and value of "name=value"; no value is None, the default.
 
-    A value is a Python literal, else a text. Raises ``ConfigError``.
+    A value is a Python literal, else a text.
     """
-    name, has_value, text = word.partition("=")
-    if not has_value:
-        raise ConfigError(f"{word!r} sets nothing; write {name}=VALUE")
+    name, _, text = word.partition("=")
     try:
         return name, ast.literal_eval(text) if text else None
     except (ValueError, SyntaxError):
         return name, text
 
 
-def change(settings: NbLLM, name: str, value: Any) -> None:
-    """Set one setting or generation option; None is its default. Raises ``ConfigError``."""
+def check_name(settings: NbLLM, name: str) -> None:
+    """Raises ``ConfigError`` where no setting and no generation option is called so."""
     known = settings.trait_names(config=True)
+    if name not in (*known, *OPTIONS):
+        all_there_are = ", ".join([*known, "and the generation options"])
+        hint = did_you_mean(name, [*known, *OPTIONS]) or f" There are {all_there_are}."
+        raise ConfigError(f"there is no setting {name!r}.{hint}")
+
+
+def _change(settings: NbLLM, name: str, value: Any) -> None:
+    """Set one setting or generation option; None is its default. Raises ``ConfigError``."""
+    check_name(settings, name)
     try:
-        if name in _OPTIONS:
+        if name in OPTIONS:
             options = {**settings.options, name: value}
             settings.options = {key: each for key, each in options.items() if each is not None}
-        elif name not in known:
-            all_there_are = ", ".join([*known, "and the generation options"])
-            hint = did_you_mean(name, [*known, *_OPTIONS]) or f" There are {all_there_are}."
-            raise ConfigError(f"there is no setting {name!r}.{hint}", key=name)
         else:
             setattr(settings, name, _default(settings, name) if value is None else value)
     except TraitError as error:
-        raise ConfigError(str(error), key=name) from None
+        raise ConfigError(_problem(settings, name, value) or str(error)) from None
+
+
+def _problem(settings: NbLLM, name: str, value: Any) -> str:
+    """What is wrong with the kind of a value, in plainer words than traitlets has; else ""."""
+    for kind, (wanted, words) in _KINDS.items():
+        if isinstance(settings.traits().get(name), kind) and not isinstance(value, wanted):
+            return f"{name}: {value!r} is not {words}"
+    return ""
+
+
+def change_all(settings: NbLLM, values: Iterable[tuple[str, Any]]) -> None:
+    """Set all of them, or none where one is wrong. Raises ``ConfigError``."""
+    before = changed(settings)
+    try:
+        for name, value in values:
+            _change(settings, name, value)
+    except ConfigError:
+        reset(settings)
+        for name, value in before.items():
+            _change(settings, name, value)
+        raise
 
 
 def reset(settings: NbLLM) -> None:
     """Set everything to its default."""
     for name in changed(settings):
-        change(settings, name, None)
+        _change(settings, name, None)
 
 
 def changed(settings: NbLLM) -> dict[str, Any]:
@@ -74,18 +115,15 @@ def load(settings: NbLLM, path: Path) -> None:
     """Set what a JSON file says. Raises ``ConfigError`` that names the file and the key."""
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except OSError as error:
+        raise ConfigError(f"cannot be read: {error.strerror}", file=path) from None
+    except ValueError as error:
         raise ConfigError(f"cannot be read: {error}", file=path) from None
     if not isinstance(values, dict):
         raise ConfigError("this is not a JSON object of settings", file=path)
-    before = changed(settings)
     try:
-        for name, value in values.items():
-            change(settings, name, value)
+        change_all(settings, values.items())
     except ConfigError as error:
-        reset(settings)
-        for name, value in before.items():
-            change(settings, name, value)
         raise ConfigError(str(error), file=path) from None
 
 

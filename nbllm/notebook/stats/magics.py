@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,6 +20,8 @@ if TYPE_CHECKING:
     from nbllm.notebook.stats.figure import LlmFigure
 
 __all__ = ["StatsMagics"]
+
+_FIGURES = (".png", ".svg", ".pdf")
 
 
 @magics_class
@@ -37,14 +41,13 @@ class StatsMagics(SessionMagics):
             stats_table,
         )
 
-        path = Path(args.save).expanduser() if args.save else None
-        if path is not None and path.suffix not in SAVE_SUFFIXES:
-            raise UsageError(f"--save {args.save}: the name must end in .csv or .json")
+        path = _save_path(args.save, SAVE_SUFFIXES)
         history = self.session.manager.history
         notes = [f"Saved to {path}."] if path else []
         table = (stats_summary if args.summary else stats_table)(history.records(), notes)
         if path is not None:
-            save_stats(table, path)
+            with _telling(path):
+                save_stats(table, path)
         if args.clear:
             history.clear()
         return table
@@ -55,6 +58,7 @@ class StatsMagics(SessionMagics):
     def llm_plot(self, line: str) -> LlmFigure:
         """Figures of what was generated: speed over time and as distribution, waits, memory."""
         args = parse(parser_of(self, "llm_plot"), line)
+        path = _save_path(args.save, _FIGURES)
         from nbllm.core.resource_detector import ResourceDetector
         from nbllm.notebook.stats.plots import plot
 
@@ -66,6 +70,24 @@ class StatsMagics(SessionMagics):
             manager.list_loaded_models(),
             theme=args.theme,
         )
-        if args.save:
-            figure.savefig(Path(args.save).expanduser())
+        if path is not None:
+            with _telling(path):
+                figure.savefig(path)
         return figure
+
+
+def _save_path(save: str | None, suffixes: Collection[str]) -> Path | None:
+    """Where to save to, if anywhere. Raises ``UsageError`` for names of another kind of file."""
+    path = Path(save).expanduser() if save else None
+    if path is not None and path.suffix not in suffixes:
+        raise UsageError(f"--save {save}: the name must end in {' or '.join(suffixes)}")
+    return path
+
+
+@contextmanager
+def _telling(path: Path) -> Iterator[None]:
+    """Raises ``UsageError`` in place of an ``OSError``."""
+    try:
+        yield
+    except OSError as error:
+        raise UsageError(f"--save {path}: cannot be written: {error.strerror or error}") from None

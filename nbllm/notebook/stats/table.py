@@ -37,6 +37,8 @@ _COLUMNS = {
     "finish": "string",
     "error": "string",
 }
+_PARTS = ("queue (s)", "prompt (s)", "decode (s)")
+"""What the time to the first token and the total are made of."""
 _SUMMARY_COLUMNS = {
     "model": "string",
     "device": "string",
@@ -63,7 +65,10 @@ def stats_table(records: Sequence[GenerationRecord], notes: Iterable[str] = ()) 
     hidden = len(records) - SHOWN_ROWS
     shown = f"The last {SHOWN_ROWS} of {len(records):,} rows are shown; the DataFrame has them all."
     told = [*notes, *([shown] if hidden > 0 else []), *([] if records else [NOTHING_YET])]
-    table = make_table([_row(each) for each in records], _COLUMNS, told, last_rows=SHOWN_ROWS)
+    rows = [_row(each) for each in records]
+    table = make_table(
+        rows, _COLUMNS, told, last_rows=SHOWN_ROWS, more=_PARTS, where_any=("cost (USD)",)
+    )
     table["started"] = pd.to_datetime(table["started"], utc=True)
     if records:
         table["started"] = table["started"].dt.tz_convert(records[-1].started.tzinfo)
@@ -76,7 +81,9 @@ def stats_summary(records: Sequence[GenerationRecord], notes: Iterable[str] = ()
     for record in records:
         groups[record.model, record.device].append(record)
     rows = [_summary_row(*key, group) for key, group in sorted(groups.items())]
-    return make_table(rows, _SUMMARY_COLUMNS, [*notes, *([] if records else [NOTHING_YET])])
+    told = [*notes, *([] if records else [NOTHING_YET])]
+    more, where_any = ("speed, 95 % (tokens/s)", "total (s)"), ("stopped", "failed", "cost (USD)")
+    return make_table(rows, _SUMMARY_COLUMNS, told, more=more, where_any=where_any)
 
 
 def save_stats(table: Table, path: Path) -> None:

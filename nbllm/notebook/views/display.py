@@ -50,13 +50,17 @@ class View(Protocol):
         """The whole answer, in place of all but the kept lines."""
 
 
-def open_view(shell: InteractiveShell, magic: str) -> View:
-    """The view that suits what ``shell`` shows its output in."""
+def open_view(shell: InteractiveShell, magic: str, *, is_value: bool = False) -> View:
+    """The view that suits what ``shell`` shows its output in.
+
+    ``is_value`` is for what is shown as the value of a cell, where a terminal has ``Out[n]:``.
+    """
     publisher = shell.display_pub
     if isinstance(publisher, CapturingDisplayPublisher):
         return FinalView(publisher)
     if type(publisher) is DisplayPublisher:
-        return TerminalView(sys.stdout, colours=shows_colours(shell, sys.stdout))
+        colours = shows_colours(shell, sys.stdout)
+        return TerminalView(sys.stdout, colours=colours, is_value=is_value)
     return MarkdownView(publisher, is_alone=_is_alone(cell_source(shell), magic))
 
 

@@ -19,10 +19,12 @@ class TerminalView:
 
     What is on the screen stays there. An answer in another form is shown below it where the form
     tells more, as a table does or a diff in ``colours``; JSON and code stand there already.
+    The value of a cell begins on a line of its own, since IPython has begun one with ``Out[n]:``.
     """
 
-    def __init__(self, out: TextIO, *, colours: bool = False) -> None:
+    def __init__(self, out: TextIO, *, colours: bool = False, is_value: bool = False) -> None:
         self._out, self._colours = out, colours
+        self._head = "\n" if is_value else ""
         self._is_terminal = out.isatty()
         self._noted, self._written = "", ""
 
@@ -77,8 +79,9 @@ class TerminalView:
         return "\n" * (2 - ends) if self._written else ""
 
     def _write(self, text: str) -> None:
-        self._out.write(text)
+        self._out.write(self._head + text)
         self._out.flush()
+        self._head = ""
 
 
 class SilentView:

@@ -80,6 +80,15 @@ def test_a_partial_result_has_what_is_known() -> None:
     assert result.timings.total_seconds >= result.timings.first_token_seconds
 
 
+def test_an_answer_that_was_stopped_tells_its_device_and_speed() -> None:
+    answer = Answer("tiny", clock=iter([0.0, 1.0, 1.5, 2.0, 2.5, 3.0]).__next__)
+    events = events_of(TextDelta("One", 1), TextDelta(" two", 1), TextDelta(" three", 1))
+    with pytest.raises(NbllmError):
+        asyncio.run(answer.follow(events, "tiny", "CPU"))
+    words = status_words(answer.partial_result(FinishReason.CANCELLED, "interrupt"))
+    assert words == "■ stopped · tiny · CPU · 3 tokens · 2.0 tokens/s · first token 0.50 s"
+
+
 def test_a_stream_without_an_end_is_an_error() -> None:
     with pytest.raises(NbllmError, match="tiny: the stream ended without a result"):
         asyncio.run(Answer("tiny").follow(events_of(TextDelta("One"))))

@@ -61,6 +61,19 @@ def test_an_empty_value_is_the_default(run) -> None:
     assert run("%config NbLLM.model") == ""
 
 
+def test_a_name_alone_shows_the_setting_and_who_set_it(run, shell: InteractiveShell) -> None:
+    shell.config.merge(Config({"NbLLM": {"model": "phi", "options": {"seed": 3, "top_k": 5}}}))
+    run("%reload_ext nbllm")
+    shown = run("%llm_config model device seed top_k temperature device=CPU temperature=0.2 top_k=")
+    assert shown[["setting", "value", "set by"]].to_numpy().tolist() == [
+        ["model", "phi", "IPython's configuration"],
+        ["device", "CPU", "this kernel"],
+        ["seed", "3", "IPython's configuration"],
+        ["top_k", "", "default"],
+        ["temperature", "0.2", "this kernel"],
+    ]
+
+
 def test_how_models_are_loaded(run) -> None:
     run("%llm_config context=2048")
     assert run("%llm_load tiny").info.load.context_length == 2048
@@ -74,10 +87,15 @@ def test_how_models_are_loaded(run) -> None:
         ("temperatur=1", "Did you mean 'temperature'?"),
         ("xyz=1", "There are context, "),
         ("temperature=hot", "temperature: 'hot' is not a number"),
-        ("show_status=perhaps", "show_status"),
-        ("magic_prefix=9", "magic_prefix"),
-        ("model", "write model=VALUE"),
-        ("--load nowhere.json", "nowhere.json"),
+        ("show_status=perhaps", "show_status: 'perhaps' is not True or False"),
+        ("context=many", "context: 'many' is not a whole number"),
+        ("context=-1", "context_length: -1 is not between 16 and"),
+        ("device=foo", "device: 'foo' is none of"),
+        ("magic_prefix=9", "magic_prefix: 9 is not a text"),
+        ("options=5", "options: 5 is not a dict; set generation options by their names"),
+        ("magic_prefix=9x", "magic_prefix: '9x' cannot begin the name of a magic"),
+        ("modle", "there is no setting 'modle'. Did you mean 'model'?"),
+        ("--load nowhere.json", "nowhere.json: cannot be read: No such file"),
     ],
 )
 def test_a_wrong_setting_fails_with_one_line(
@@ -87,6 +105,12 @@ def test_a_wrong_setting_fails_with_one_line(
     shown = capsys.readouterr().out.strip()
     assert message in shown
     assert len(shown.splitlines()) == 1
+
+
+def test_a_line_with_a_wrong_setting_changes_nothing(run, shell: InteractiveShell) -> None:
+    run("%llm_config seed=3")
+    assert not shell.run_cell("%llm_config model=tiny seed=4 show_status=perhaps").success
+    assert run("%llm_config model seed")["value"].tolist() == ["", "3"]
 
 
 def test_settings_are_saved_and_loaded(run, tmp_path: Path) -> None:
