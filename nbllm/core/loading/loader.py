@@ -125,13 +125,25 @@ def _same(known: ModelInfo, asked: ModelInfo, wish: LoadOptions) -> ModelInfo:
     """What is known, with the keep-alive of the wish. Raises where they are two things."""
     keep_alive = known.load.keep_alive if wish.keep_alive is None else wish.keep_alive
     kept = replace(known, load=replace(known.load, keep_alive=keep_alive))
-    if replace(asked, load=kept.load) != kept or kept.load.merged(wish) != kept.load:
-        raise ModelLoadError(
-            asked.name,
-            "a model of this name is loaded already, from another source or with other "
-            "options. Unload it first, or load this one under an alias.",
-        )
+    remedy = "Unload it first, or load this one under an alias (--as, alias)."
+    if replace(asked, load=kept.load) != kept:
+        problem = "another model of this name is loaded already."
+        raise ModelLoadError(asked.name, f"{problem} {remedy}")
+    if kept.load.merged(wish) != kept.load:
+        problem = f"it is loaded already, with {_other_options(kept.load, wish)}."
+        raise ModelLoadError(asked.name, f"{problem} {remedy}")
     return kept
+
+
+def _other_options(loaded: LoadOptions, wish: LoadOptions) -> str:
+    """What the wish sets otherwise than it was at the load, and what it was."""
+    differences = []
+    for name, wanted in wish.set_values().items():
+        had = getattr(loaded, name)
+        if wanted != had:
+            was = "nbllm's own choice of" if had is None else f"{had!r} as"
+            differences.append(f"{was} {name} where {wanted!r} is asked")
+    return ", and ".join(differences)
 
 
 def _loading_words(load: Load) -> str:
