@@ -289,7 +289,7 @@ async def test_a_stopped_worker_is_ended_and_the_text_kept(info: ModelInfo) -> N
                 if len(texts) == 2:
                     os.kill(model.pid, signal.SIGSTOP)
 
-        beside = asyncio.create_task(model.generate(f"{STORY} Another one."))
+        beside = asyncio.create_task(model.generate(f"{STORY} Another one.", ignore_eos=True))
         with pytest.raises(EngineStalledError, match="no sign of life") as caught:
             await asyncio.wait_for(read_and_stop(), 60)
         assert caught.value.partial_text == "".join(texts) != ""
