@@ -19,7 +19,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -154,7 +154,6 @@ class OpenNotebook:
         """Bring a cell to the top of the window."""
         cell = self.page.locator(".jp-Notebook .jp-Cell").nth(index)
         await cell.evaluate("(cell) => cell.scrollIntoView({block: 'start'})")
-        await self.page.wait_for_timeout(500)  # cells are drawn when they come into sight
 
     async def use_theme(self, name: Theme) -> None:
         """Switch the colours of the whole page."""
@@ -172,6 +171,7 @@ class OpenNotebook:
     async def picture(self, name: str) -> None:
         """A screenshot of the window, if anybody wants it."""
         if self.artifacts:
+            await self.page.wait_for_timeout(500)  # cells are drawn when they come into sight
             await self.page.screenshot(path=self.artifacts / f"{name}.png")
 
     async def close(self) -> None:
@@ -196,11 +196,53 @@ def application() -> Literal["lab", "notebook"]:
     return "lab"
 
 
-@pytest.fixture(scope="module")  # tests of other folders count and kill their child processes
+class Servers:
+    """The servers that run: one for each front end, started when a test first asks for it."""
+
+    def __init__(self) -> None:
+        self._running: dict[str, JupyterServer] = {}
+        self._ends = ExitStack()
+
+    def get(self, application: str, folders: pytest.TempPathFactory) -> JupyterServer:
+        if application not in self._running:
+            server = self._ends.enter_context(_serving(application, folders))
+            self._running[application] = server
+        return self._running[application]
+
+    def close(self) -> None:
+        self._running.clear()
+        self._ends.close()
+
+
+SERVERS = Servers()
+
+
+@pytest.hookimpl(trylast=True)  # when the test's own fixtures have ended
+def pytest_runtest_teardown(nextitem: pytest.Item | None) -> None:
+    """No server outlives this folder's tests: others count and kill their child processes."""
+    if nextitem is None or Path(__file__).parent not in nextitem.path.parents:
+        SERVERS.close()
+
+
+@pytest.fixture(scope="session")
+def servers() -> Iterator[Servers]:
+    """The servers, which end even where the tests are broken off."""
+    yield SERVERS
+    SERVERS.close()
+
+
+@pytest.fixture(scope="module")
 def server(
-    application: Literal["lab", "notebook"], tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[JupyterServer]:
+    servers: Servers,
+    application: Literal["lab", "notebook"],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> JupyterServer:
     """A server of the tests' own, without news, with a token."""
+    return servers.get(application, tmp_path_factory)
+
+
+@contextmanager
+def _serving(application: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[JupyterServer]:
     folder = tmp_path_factory.mktemp(application)
     settings = Path(os.environ["JUPYTERLAB_SETTINGS_DIR"]) / "@jupyterlab" / "apputils-extension"
     settings.mkdir(parents=True, exist_ok=True)

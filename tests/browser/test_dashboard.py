@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -15,6 +16,7 @@ Open = Callable[[str], Awaitable[Any]]
 LOAD = "%load_ext nbllm\nimport time"
 SHOW = "board = %llm_dashboard\nboard"
 LONG = "%%llm --bg --max-tokens 4000 --temperature 0 --repeat-penalty 1.2\nTell a very long story."
+SPEED = re.compile(r"\d tokens · [\d,]+ tokens/s")  # of an answer that is being written
 WAIT = "time.sleep(30)"
 NOW = "print(board.ticking)"
 LATER = "for _ in range(50):\n    time.sleep(0.1 * board.ticking)\nprint(board.ticking)"
@@ -24,7 +26,7 @@ async def press(notebook: Any, words: str, index: int = 0) -> None:
     await notebook.page.locator(f'.nbllm-board button:text-is("{words}")').nth(index).click()
 
 
-async def see(notebook: Any, text: str, *, seconds: float = 40) -> None:
+async def see(notebook: Any, text: str | re.Pattern[str], *, seconds: float = 40) -> None:
     board = notebook.page.locator(".nbllm-board").first
     try:
         await board.get_by_text(text).first.wait_for(timeout=seconds * 1000)
@@ -53,7 +55,7 @@ async def test_every_control_works(server: Any, open_notebook: Open) -> None:
     assert await page.locator(".nbllm-answer .jp-RenderedMarkdown li").count() >= 1
     await notebook.run(2)
     await see(notebook, "writing")
-    await page.wait_for_timeout(3_000)
+    await see(notebook, SPEED)
     await pictures(notebook)
     await press(notebook, "Stop")
     await see(notebook, "Nothing runs")

@@ -62,17 +62,16 @@ async def test_forms_look_right_and_code_lands_in_new_cells(
     cells = (await notebook.saved()).cells
     assert cells[19].source == "values = [1, 2, 3]\nprint(values[2])"
     assert cells[19].execution_count is None
-    await notebook.scroll_to(6)
-    diff = notebook.output(6).locator(".nbllm-diff")
-    assert "+new = 2" in await diff.inner_text()
-    await notebook.scroll_to(8)
-    assert await notebook.output(8).locator("table").count() == 1
-    await notebook.scroll_to(12)
-    shown = await notebook.output(12).inner_text()
-    assert "And <b>then</b>, Ada? It is {1: 2} and {name.x}." in shown
-    await notebook.scroll_to(11)
-    assert "chat trip, turn 1 asked again" in await notebook.output(11).inner_text()
-    assert await notebook.output(13).locator("tbody tr").count() == 1
+    asked = "And <b>then</b>, Ada? It is {1: 2} and {name.x}."
+    for index, shown in (
+        (6, notebook.output(6).locator(".nbllm-diff", has_text="+new = 2")),
+        (8, notebook.output(8).locator("table")),
+        (12, notebook.output(12).filter(has_text=asked)),
+        (11, notebook.output(11).filter(has_text="chat trip, turn 1 asked again")),
+        (13, notebook.output(13).locator("tbody tr")),
+    ):
+        await notebook.scroll_to(index)
+        await shown.wait_for(timeout=10_000)  # for exactly one; it is drawn when it is in sight
     for theme in notebook.themes:
         await notebook.use_theme(theme)
         for index in (2, 6, 12, 17):

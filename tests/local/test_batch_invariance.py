@@ -16,8 +16,8 @@ from nbllm.local.llama_cpp_model import LlamaCppModel
 
 Load = Callable[..., LlamaCppModel]
 
-RULES = "You answer in the style of a ship's log. " + "Each entry has its date and place. " * 20
-GREEDY: dict[str, Any] = {"temperature": 0, "max_tokens": 12, "logprobs": 2}
+RULES = "You answer in the style of a ship's log. " + "Each entry has its date and place. " * 8
+GREEDY: dict[str, Any] = {"temperature": 0, "max_tokens": 8, "logprobs": 2}
 
 
 def numbers(result: GenerationResult) -> Any:
@@ -28,7 +28,7 @@ def mixed_questions(count: int) -> list[dict[str, Any]]:
     source = random.Random(7)
     questions = []
     for number in range(count):
-        filler = "Some words to read first. " * source.choice((0, 0, 3, 25))
+        filler = "Some words to read first. " * source.choice((0, 0, 3, 15))
         asked: dict[str, Any] = {"prompt": f"{filler}What do you know of number {number % 9}?"}
         if source.random() < 0.3:
             asked |= {"prompt": f"Day {number}: where are we?", "system": RULES}
@@ -59,7 +59,7 @@ async def test_mixed_requests_with_cancels_have_the_numbers_of_each_alone(load: 
 async def test_guessing_changes_no_number_of_a_long_context(load: Load) -> None:
     model = load(context_length=2048, batch_invariant=True)
     notes = "".join(f"Note {n}: the fox ate {n * 7} apples and {n * 3} pears.\n" for n in range(28))
-    asked = {"prompt": f"{notes}Repeat the notes.", "temperature": 0, "max_tokens": 50}
+    asked = {"prompt": f"{notes}Repeat the notes.", "temperature": 0, "max_tokens": 30}
     plain = await model.generate(**asked, logprobs=0, prompt_lookup=False)
     guessed = await model.generate(**asked, logprobs=0)
     assert plain.usage.prompt_tokens > 512
@@ -70,7 +70,7 @@ async def test_a_prefix_that_was_packed_or_kept_in_memory_gives_the_same_numbers
     load: Load,
 ) -> None:
     model = load(context_length=512, parallel=2, batch_invariant=True, prefix_cache_mib=64)
-    asked = {"prompt": "Where are we?", "system": RULES}
+    asked = {"prompt": "Where are we?", "system": RULES * 2}
     fresh = await model.generate(**asked, **GREEDY)
     await asyncio.gather(*(model.generate(f"{n} " * 120, **GREEDY) for n in range(3)))
     again = await model.generate(**asked, **GREEDY)

@@ -198,8 +198,10 @@ async def test_an_interrupt_of_the_notebooks_process_group_is_not_the_workers(
     await model.aclose()
 
 
-async def test_fifty_loads_leak_no_descriptor_no_thread_and_no_memory(info: ModelInfo) -> None:
-    me = psutil.Process()
+async def test_many_loads_leak_no_descriptor_no_thread_and_no_memory(
+    info: ModelInfo, tiny_models: dict[str, Path]
+) -> None:
+    me, info = psutil.Process(), replace(info, path=tiny_models["mistral"])
 
     async def cycle() -> None:
         async with ModelManager([info]) as manager:
@@ -209,11 +211,11 @@ async def test_fifty_loads_leak_no_descriptor_no_thread_and_no_memory(info: Mode
     for _ in range(3):
         await asyncio.gather(cycle(), cycle())
     before = (me.num_fds(), own_threads(), me.memory_info().rss, len(workers()))
-    for _ in range(22):
+    for _ in range(15):
         await asyncio.gather(cycle(), cycle())
     assert me.num_fds() <= before[0]
     assert own_threads() <= before[1]
-    assert me.memory_info().rss - before[2] < 8 * 2**20
+    assert me.memory_info().rss - before[2] < 5 * 2**20
     assert len(workers()) == before[3]
 
 
@@ -250,8 +252,6 @@ async def killed_in(phase: str, model: LlamaCppModel) -> None:
     """Ask for something, and have the worker killed while it is at it."""
     if phase == "prefill":
         await first_event(model, PromptProgress, LONG)
-    elif phase == "decode":
-        await first_event(model, TextDelta, STORY)
     elif phase == "embed":
         asyncio.get_running_loop().call_later(0.3, os.kill, model.pid, signal.SIGKILL)
         await model.embed([LONG] * 50)
@@ -261,10 +261,11 @@ async def killed_in(phase: str, model: LlamaCppModel) -> None:
         await model.generate("Hi")
 
 
-@pytest.mark.parametrize("phase", ["prefill", "decode", "embed", "idle"])
+@pytest.mark.parametrize("phase", ["prefill", "embed", "idle"])
 async def test_a_worker_killed_in_any_phase_is_told_and_loads_again(
     info: ModelInfo, phase: str
 ) -> None:
+    """While it writes an answer is the first test's."""
     info = replace(info, load=LoadOptions(context_length=1024))
     async with ModelManager([info]) as manager:
         model, _ = await manager.load_model("smollm2")
@@ -288,7 +289,7 @@ async def test_a_stopped_worker_is_ended_and_the_text_kept(info: ModelInfo) -> N
                 if len(texts) == 2:
                     os.kill(model.pid, signal.SIGSTOP)
 
-        beside = asyncio.create_task(model.generate(f"{STORY} Another one."))
+        beside = asyncio.create_task(model.generate(f"{STORY} Another one.", ignore_eos=True))
         with pytest.raises(EngineStalledError, match="no sign of life") as caught:
             await asyncio.wait_for(read_and_stop(), 60)
         assert caught.value.partial_text == "".join(texts) != ""
@@ -336,6 +337,7 @@ async def test_a_load_that_meets_the_limit_of_memory_fails_and_the_next_succeeds
     def limit(fraction: float) -> None:
         for worker in workers():
             if worker.pid not in others:
+                others.add(worker.pid)  # a limit that was set cannot be raised
                 limit_memory(worker, 0)
 
     large = replace(info, load=LoadOptions(context_length=8192))
