@@ -70,6 +70,7 @@ class Engine:
         self._reading: set[int] = set()
         self._began = 0.0
         self._is_held_up = False
+        self._is_crowded = False
 
     # ------------------------------------------------------------ from other threads
 
@@ -140,7 +141,8 @@ class Engine:
     def _admit(self) -> None:
         """Give waiting requests their slots: interactive ones first, then as they came."""
         while (
-            self._slots.has_free
+            not self._is_crowded
+            and self._slots.has_free
             and (task := self._next_waiting()) is not None
             and self._slots.has_place(task)
         ):
@@ -217,7 +219,10 @@ class Engine:
         return outcome
 
     def _make_room(self) -> None:
-        """Free cells, else send a request back: a background one, the last that came."""
+        """Free cells, else send a request back: a background one, the last that came.
+
+        Nobody is admitted then before another request has ended, or it would come back in vain.
+        """
         if self._slots.make_room():
             return
         running = list(self._slots.running())
@@ -225,6 +230,7 @@ class Engine:
         if len(running) == 1:
             self._fail(task, "llama.cpp found no room in the context")
             return
+        self._is_crowded = True
         self._slots.release(task)
         self._slots.empty(slot)
         with self._lock:
@@ -297,5 +303,7 @@ class Engine:
             self._tasks.pop(task.id, None)
             if task.slot is None:
                 self._queue.remove(task)
+            else:
+                self._is_crowded = False
         self._slots.release(task)
         task.sampler.close()

@@ -97,13 +97,30 @@ async def test_questions_that_come_at_once_read_their_common_rules_once(
     assert new_tokens(results) < 2 * results[0].usage.prompt_tokens
 
 
-async def test_a_reader_that_others_wait_for_may_leave(load: Load) -> None:
-    model = load()
-    tasks = [asyncio.create_task(model.generate(COPY * 2, max_tokens=3)) for _ in range(4)]
-    await asyncio.sleep(0.05)
+async def test_where_a_reader_leaves_the_next_reads_on_for_all_that_wait(load_tiny: Load) -> None:
+    model = load_tiny(context_length=4096)
+    tasks = [asyncio.create_task(model.generate(COPY * 16, max_tokens=3)) for _ in range(4)]
+    await asyncio.sleep(0.1)
     tasks[0].cancel()
-    results = await asyncio.gather(*tasks[1:])
-    assert all(result.usage.completion_tokens > 0 for result in results)
+    results = await asyncio.wait_for(asyncio.gather(*tasks[1:]), 60)
+    length = results[0].usage.prompt_tokens
+    assert length > 3000, "no two of them have room beside one another"
+    assert new_tokens(results) < length + 10
+
+
+async def test_requests_that_have_no_room_beside_one_another_all_end(load_tiny: Load) -> None:
+    model = load_tiny(context_length=4096)
+    prompts = [COPY * 16, COPY * 16, STORY * 70, COPY * 15 + STORY]
+    tasks = [
+        asyncio.create_task(
+            model.generate(prompt, max_tokens=3, priority=("background", "interactive")[place % 2])
+        )
+        for place, prompt in enumerate(prompts * 2)
+    ]
+    await asyncio.sleep(0.1)
+    tasks[1].cancel()
+    results = await asyncio.wait_for(asyncio.gather(tasks[0], *tasks[2:]), 120)
+    assert all(result.usage.completion_tokens == 3 for result in results)
 
 
 async def test_prompts_that_left_the_context_are_kept_if_there_is_memory_for_them(

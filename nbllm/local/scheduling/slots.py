@@ -133,12 +133,15 @@ class Slots:
                 return
 
     def catch_up(self, task: Task, slot: Slot) -> None:
-        """Take what the request that read ahead has read, or what there is of it."""
-        task.leader = None
+        """Take what the request that read ahead has read, or what there is of it.
+
+        If that is not all that others need too, the next one reads on for them.
+        """
         donor = max(self._slots, key=lambda other: self._usable(other, task))
         if donor is not slot and self._usable(donor, task) > len(slot.tokens):
             task.cached += self._usable(donor, task) - len(slot.tokens)
             self._copy(donor, slot, task)
+        self._follow(task, slot)
 
     # ------------------------------------------------------------ cells
 
