@@ -135,6 +135,15 @@ async def test_prompts_that_left_the_context_are_kept_if_there_is_memory_for_the
     assert again.logprobs == first.logprobs
 
 
+async def test_a_kept_prompt_comes_back_where_others_fill_the_context(load_tiny: Load) -> None:
+    model = load_tiny(context_length=512, parallel=2, prefix_cache_mib=64)
+    await model.generate(STORY, system=RULES, max_tokens=8)
+    others = [model.generate(f"{n} " * 100, max_tokens=8) for n in range(3)]
+    await asyncio.gather(*others)
+    again = await model.generate(STORY, system=RULES, max_tokens=8)
+    assert again.usage.cached_tokens == again.usage.prompt_tokens - 1
+
+
 async def test_without_memory_for_them_they_are_read_again(load_tiny: Load) -> None:
     model = load_tiny(parallel=1)
     await model.generate(STORY, system=RULES, max_tokens=2)

@@ -235,8 +235,9 @@ class Slots:
             return False
         (_, *tokens), state = found
         self.empty(slot)
-        if not self._cells.load_state(slot.id, state, len(tokens)):
-            return False
+        while not self._cells.load_state(slot.id, state, len(tokens)):
+            if not self.make_room():
+                return False
         slot.tokens, slot.scales = tokens, task.scales
         return True
 
