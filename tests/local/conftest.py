@@ -55,18 +55,18 @@ def native(bundled_gguf: Path) -> Callable[..., Any]:
             "threads": 1,
             "batch_tokens": 64,
             "max_outputs": 1,
+            "batch_invariant": False,
         }
         values = usual | changes
         settings = Settings(
             path=str(bundled_gguf),
-            sequences=values["parallel"],
+            sequences=values["parallel"] + 2 * values["batch_invariant"],
             batch_threads=values["threads"],
             gpus=(),
             gpu_layers=0,
             tensor_split=(),
             kv_type="f16",
             flash_attention=None,
-            batch_invariant=False,
             **values,
         )
         return NativeModel(settings, lambda fraction: None)

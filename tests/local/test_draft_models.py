@@ -20,7 +20,7 @@ from nbllm.local.measuring.dry_runs import exact_placement
 
 @pytest.fixture(scope="module")
 def drafted(load: Load, bundled_gguf: Path) -> LlamaCppModel:
-    return load(context_length=2048, draft_model=bundled_gguf)
+    return load(context_length=2048, batch_invariant=True, draft_model=bundled_gguf)
 
 
 ASKED: list[dict[str, Any]] = [
@@ -30,29 +30,19 @@ ASKED: list[dict[str, Any]] = [
 ]
 
 
-async def test_answers_are_those_without_a_draft_model(
-    model: LlamaCppModel, drafted: LlamaCppModel
+async def test_answers_are_those_without_a_draft_model_alone_and_beside_others(
+    load: Load, drafted: LlamaCppModel
 ) -> None:
-    for asked in ASKED:
-        wanted = await model.generate(**asked, max_tokens=40)
-        found = await drafted.generate(**asked, max_tokens=40)
-        assert found.text == wanted.text
-        assert found.finish_reason is wanted.finish_reason
-        assert 0 <= found.usage.guessed_tokens < found.usage.completion_tokens
-
-
-async def test_answers_beside_one_another_and_stopped_ones_leave_nothing_wrong_behind(
-    drafted: LlamaCppModel,
-) -> None:
-    alone = await drafted.generate(**ASKED[0], max_tokens=30)
+    plain = load(context_length=2048, batch_invariant=True)
+    wanted = [await plain.generate(**asked, max_tokens=20) for asked in ASKED]
     stream = drafted.stream("Tell me a long story.", max_tokens=500)
     async for _ in stream:
         break
     await stream.aclose()
-    together = await asyncio.gather(
-        *(drafted.generate(**ASKED[number % 2], max_tokens=30) for number in range(4))
-    )
-    assert together[0].text == together[2].text == alone.text
+    asking = (drafted.generate(**asked, max_tokens=20) for asked in ASKED)
+    for found, other in zip(await asyncio.gather(*asking), wanted, strict=True):
+        assert (found.text, found.finish_reason) == (other.text, other.finish_reason)
+        assert 0 <= found.usage.guessed_tokens < found.usage.completion_tokens
 
 
 def test_its_memory_is_planned_and_told(model: LlamaCppModel, drafted: LlamaCppModel) -> None:

@@ -6,7 +6,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from nbllm.local.engine import Engine
+from nbllm.local.llama.sampling import Sampler
 from nbllm.local.scheduling.drafts import Draft, Drafts, Wish
+from nbllm.local.scheduling.step_times import StepTimes
 from nbllm.local.scheduling.tasks import Task
 from nbllm.local.text import TextAssembler
 
@@ -14,7 +17,7 @@ from nbllm.local.text import TextAssembler
 @pytest.fixture(scope="module")
 def small(native: Callable[..., Any]) -> Any:
     """The model that guesses; it has room for two texts."""
-    return native(context_length=256, parallel=2, max_outputs=2, batch_tokens=128)
+    return native(context_length=256, parallel=2, max_outputs=2, batch_tokens=128, threads=2)
 
 
 @pytest.fixture
@@ -167,3 +170,46 @@ def test_where_there_is_no_room_it_goes_on_with_what_is_asked_for(
         wish = Wish(other, 1, 4)
         found = found or drafts.guess([wish], rows=1, seconds=slow)
     assert found[0].tokens == greedy(small, other.tokens, len(found[0].tokens))
+
+
+@pytest.fixture(scope="module")
+def large(native: Callable[..., Any]) -> Any:
+    """The model that checks, whose numbers do not depend on how many tokens it checks at once."""
+    return native(context_length=512, parallel=2, max_outputs=64, threads=2, batch_invariant=True)
+
+
+def answers(large: Any, drafts: Drafts | None) -> list[Task]:
+    """A greedy answer and a drawn one, written in steps by an engine of their own."""
+    large.cells.clear()
+    engine = Engine(large, lambda frame: None, drafts=drafts)
+    tasks = []
+    for number, (text, temperature) in enumerate([(STORY, 0.0), ("The sea is", 0.8)]):
+        tokens = large.vocabulary.tokenize(text, add_special=True, parse_special=True)
+        sampler = Sampler({"temperature": temperature, "seed": 5}, large, tokens)
+        tasks.append(Task(number, tokens, 30, sampler, TextAssembler(())))
+        assert engine.submit(tasks[-1])
+    while engine._tasks:
+        engine._admit()
+        engine._step()
+    return tasks
+
+
+@pytest.mark.parametrize("every", [0, 3])
+def test_answers_are_the_same_whether_all_guesses_are_right_or_some_wrong(
+    every: int, large: Any, drafts: Drafts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(StepTimes, "seconds", lambda self, rows: slow(rows))
+    add_likeliest, count = Drafts._add_likeliest, 0
+
+    def add(self: Drafts, draft: Draft) -> None:
+        nonlocal count
+        add_likeliest(self, draft)
+        count += 1
+        if every and count % every == 0:
+            draft.tokens[-1] = 77
+
+    monkeypatch.setattr(Drafts, "_add_likeliest", add)
+    plain, drafted = answers(large, None), answers(large, drafts)
+    assert [task.tokens for task in drafted] == [task.tokens for task in plain]
+    assert sum(task.guessed for task in drafted) > 5
+    assert not any(task.guessed for task in plain)
