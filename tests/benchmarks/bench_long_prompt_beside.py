@@ -103,7 +103,8 @@ async def main() -> None:
         tokens = 4000
     figures: dict[str, list[float]] = {}
     async with ModelManager() as manager:
-        model, _ = await manager.load_model(manager.bundled_model().name)
+        name = manager.bundled_model().name
+        model, _ = await manager.load_model(name, context_length=5 * tokens)
         for _ in range(rounds):
             for name, value in (await measured(model, tokens // 3)).items():
                 figures.setdefault(name, []).append(value)

@@ -202,11 +202,16 @@ def cores_in_use() -> list[int]:
 
 
 def machine_busy_seconds(cores: list[int]) -> float:
-    """The time that these processors have worked since the machine started, for anybody."""
+    """The time that these processors have worked since the machine started, for anybody.
+
+    Processes that were told to be nice do not count where this one was not: they give way to it.
+    """
+    kinds = ["user", "system", "irq", "softirq", "steal"]
+    if psutil.Process().nice() > 0:
+        kinds.append("nice")
     times = psutil.cpu_times(percpu=True)
-    return sum(_busy(times[core]) for core in cores if core < len(times))
-
-
-def _busy(times: object) -> float:
-    kinds = ("user", "nice", "system", "irq", "softirq", "steal")
-    return float(sum(getattr(times, kind, 0.0) for kind in kinds))
+    return float(
+        sum(
+            getattr(times[core], kind, 0.0) for core in cores if core < len(times) for kind in kinds
+        )
+    )

@@ -12,8 +12,11 @@ from itertools import pairwise
 __all__ = ["StepTimes"]
 
 _WEIGHT = 0.2  # of the newest step in the moving averages
+_QUIET_WEIGHT = 0.02  # in that of quiet ones, the last of which a prompt's tokenizing holds up
 _REMEMBERED_STEPS = 256
-_SLOWDOWN = 1.8  # of an answer's steps, on average, while a prompt is read beside it
+# Of an answer's steps, on average, while a prompt is read beside it: over what they took before it
+# came, and over what they would take without it by now, for the more is read, the longer they take.
+_SLOWDOWN, _LEAST_SLOWDOWN = 2.8, 1.3
 _TILE = 64  # rows that llama.cpp's attention on CPUs computes at once, at twice the speed of fewer
 _PIECE_SECONDS = 0.4  # for which answers may pause
 _LONGEST_PIECE_SECONDS = 1.0  # the same, where it makes a piece whole
@@ -37,6 +40,7 @@ class StepTimes:
 
     def __init__(self) -> None:
         self._averages: dict[int, _Average] = {}
+        self._quiet: dict[int, float] = {}  # the same, of steps before a prompt came
         self._prompt_token: float | None = None
         self._debt = 0.0  # seconds that prompts took from answers in advance
         self._step = 0
@@ -46,10 +50,13 @@ class StepTimes:
         self._step += 1
         if not prompt_tokens:
             self._record_rows(_bucket(rows), seconds)
-            self._debt = max(0.0, self._debt - (_SLOWDOWN - 1) * seconds)
+            if self._debt == 0:
+                before = self._quiet.get(_bucket(rows), seconds)
+                self._quiet[_bucket(rows)] = before + _QUIET_WEIGHT * (seconds - before)
+            self._debt = max(0.0, self._debt - max(0.0, self._allowed(rows) - seconds))
             return
         beside = (self.seconds(rows) or 0.0) if rows else 0.0
-        self._debt += max(0.0, seconds - _SLOWDOWN * beside) if rows else 0.0
+        self._debt += max(0.0, seconds - self._allowed(rows)) if rows else 0.0
         share = max(seconds - beside, 0.1 * seconds) / prompt_tokens
         before = share if self._prompt_token is None else self._prompt_token
         self._prompt_token = before + _WEIGHT * (share - before)
@@ -99,6 +106,12 @@ class StepTimes:
     def _per_row(self, count: int, time: float) -> float:
         return self._prompt_token or _FAST_SHARE * time / count
 
+    def _allowed(self, rows: int) -> float:
+        """How long steps with so many rows of answers may be on average beside a prompt."""
+        now = self.seconds(rows) or 0.0
+        quiet = min(now, self._quiet.get(_bucket(rows), now))
+        return max(_SLOWDOWN * quiet, _LEAST_SLOWDOWN * now)
+
     def row_room(self, rows: int, most: int) -> int:
         """How many rows more keep a step of ``rows`` within its share of time.
 
@@ -107,7 +120,7 @@ class StepTimes:
         alone = self.seconds(rows)
         if alone is None:
             return 0
-        return max(1, min(most, int((_SLOWDOWN - 1) * alone / self._per_row(rows, alone))))
+        return max(1, min(most, int((self._allowed(rows) - alone) / self._per_row(rows, alone))))
 
     def prompt_room(self, rows: int, most: int, *, short: bool = False) -> int:
         """How many tokens of prompts may join ``rows`` of answers, ``most`` at most.

@@ -1,7 +1,7 @@
 """What goes into a step: answers that are written, guesses to check, and pieces of prompts.
 
 Answers come first. Beside them prompts are read in pieces, so that the answers' steps stay on
-average within twice their quiet length; short prompts that came along with the
+average within 2.8 times the length that they had before; short prompts that came along with the
 answers are read at once. While anybody asks interactively, background requests live on what that
 leaves.
 """

@@ -109,14 +109,14 @@ def test_wrong_guesses_end_the_guessing_and_probes_that_come_true_begin_it_again
 ) -> None:
     task = task_of(small, STORY)
     for _ in range(200):
-        if not (found := guess(drafts, task, seconds=lambda rows: 0.3 + 0.1 * rows)):
+        if not (found := guess(drafts, task, seconds=lambda rows: 30.0 + 10.0 * rows)):
             break
         drafts.compare(0, [found[0].tokens[0] + 1])
     assert not found
     right = greedy(small, task.tokens, 1)
     drafts = _forgetful(drafts)
     for _ in range(200):
-        found = guess(drafts, task, seconds=lambda rows: 0.3 + 0.1 * rows)
+        found = guess(drafts, task, seconds=lambda rows: 30.0 + 10.0 * rows)
         if found:
             break
         drafts.compare(0, right)

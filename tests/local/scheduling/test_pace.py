@@ -2,7 +2,9 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from types import SimpleNamespace
 
+import psutil
 import pytest
 
 from nbllm.local.scheduling.pace import (
@@ -246,6 +248,16 @@ def test_what_was_long_ago_does_not_count() -> None:
     machine.busy += 120
     machine.others = 0.0
     assert machine.run(1.5) == 2
+
+
+@pytest.mark.parametrize(("own_niceness", "seconds"), [(0, 3.0), (10, 103.0)])
+def test_processes_that_give_way_to_this_one_do_not_count(
+    own_niceness: int, seconds: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    times = SimpleNamespace(user=2.0, nice=100.0, system=1.0, idle=50.0)
+    monkeypatch.setattr(psutil, "cpu_times", lambda percpu: [times])
+    monkeypatch.setattr(psutil.Process, "nice", lambda self: own_niceness)
+    assert machine_busy_seconds([0, 7]) == seconds
 
 
 def test_the_machine_tells_how_busy_it_was() -> None:

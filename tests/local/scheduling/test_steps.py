@@ -47,7 +47,7 @@ def test_a_prompt_alone_fills_the_batch_but_for_its_last_token() -> None:
 
 def test_a_prompt_beside_an_answer_gets_what_its_step_may_take_longer() -> None:
     pairs = [request(0, 50, 49), request(1, 2000, 0)]
-    assert lengths(fill(TokenBatch(512), pairs, measured(0.0001), LIMITS)) == {0: 1, 1: 63}
+    assert lengths(fill(TokenBatch(512), pairs, measured(0.0001), LIMITS)) == {0: 1, 1: 127}
 
 
 def test_after_a_piece_that_was_read_in_advance_answers_go_alone() -> None:
