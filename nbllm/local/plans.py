@@ -46,6 +46,9 @@ def make_plan(info: ModelInfo, resources: Resources) -> Plan:
     """The search for a place. Raises ``ModelFileError``."""
     if info.path is None:
         raise ModelFileError(info.name, "its entry names no file; give it a path")
+    for adapter, _ in info.load.adapters or ():
+        if not Path(adapter).is_file():
+            raise ModelFileError(adapter, "there is no such file to take an adapter from")
     shape, draft = cached_shape(info.path), info.load.draft_model
     if resources.gpus and resources.engine is None:
         resources = replace(resources, engine=engine_devices())

@@ -11,7 +11,7 @@ import gguf
 import numpy as np
 import pytest
 
-from nbllm.core.errors import InvalidOptionError, ModelLoadError
+from nbllm.core.errors import InvalidOptionError, ModelFileError, ModelLoadError
 from nbllm.core.model_config import load_config, save_config
 from nbllm.core.types import LoadOptions
 from nbllm.local.adapter_scales import scales_of
@@ -95,6 +95,11 @@ def test_an_adapter_for_another_model_is_refused(load: Any, tmp_path: Path) -> N
     other = write_lora(tmp_path / "other.gguf", width=64)
     with pytest.raises(ModelLoadError, match=r"other\.gguf cannot be used.* another model"):
         load(adapters=[other])
+
+
+def test_an_adapter_that_is_not_there_is_named(load: Any, tmp_path: Path) -> None:
+    with pytest.raises(ModelFileError, match=r"gone\.gguf: there is no such file"):
+        load(adapters=[tmp_path / "gone.gguf"])
 
 
 def test_adapters_are_paths_with_scales_however_they_are_given(tmp_path: Path) -> None:
