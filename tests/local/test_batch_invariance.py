@@ -50,9 +50,9 @@ async def test_mixed_requests_with_cancels_have_the_numbers_of_each_alone(load: 
         for question, result in zip(questions, results, strict=True)
         if isinstance(result, GenerationResult)
     ]
-    assert len(whole) >= 13
+    assert len(whole) >= 14
     alone = load(context_length=1024, batch_invariant=True, threads=1, parallel=1)
-    for question, result in whole[::5]:
+    for question, result in whole[::4]:
         assert numbers(await alone.generate(**question, **GREEDY)) == numbers(result)
 
 
@@ -70,7 +70,7 @@ async def test_a_prefix_that_was_packed_or_kept_in_memory_gives_the_same_numbers
     load: Load,
 ) -> None:
     model = load(context_length=512, parallel=2, batch_invariant=True, prefix_cache_mib=64)
-    asked = {"prompt": "Where are we?", "system": RULES * 2}
+    asked = {"prompt": "Where are we?", "system": RULES}
     fresh = await model.generate(**asked, **GREEDY)
     await asyncio.gather(*(model.generate(f"{n} " * 120, **GREEDY) for n in range(3)))
     again = await model.generate(**asked, **GREEDY)
