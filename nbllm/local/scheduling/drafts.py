@@ -143,6 +143,8 @@ class Drafts:
         """Up to ``length`` tokens for each wish whose text is read, while they may be right."""
         batch = self._model.batch
         batch.clear()
+        for wish in wishes:  # all before the first is read, which has its cells only then
+            self._align(wish)
         drafts = [draft for wish in wishes if (draft := self._read(wish)) is not None]
         if not batch.size or not self._decode(few=batch.size <= 2 * len(drafts)):
             return []
@@ -169,7 +171,6 @@ class Drafts:
     def _read(self, wish: Wish) -> Draft | None:
         """Put what a sequence lacks of its text into the batch; None where that is not all."""
         batch, held, tokens = self._model.batch, self._held[wish.slot], wish.task.tokens
-        self._align(wish)
         piece = tokens[len(held) : len(held) + batch.capacity - batch.size]
         if not piece:
             return None

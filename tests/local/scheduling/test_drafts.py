@@ -97,6 +97,15 @@ def test_two_answers_are_guessed_at_once_and_share_what_they_begin_with(
         assert draft.tokens == written
 
 
+def test_answers_that_begin_alike_and_are_read_together_are_guessed_at_once(
+    small: Any, drafts: Drafts
+) -> None:
+    drafted = guess(drafts, task_of(small, STORY + " king"), task_of(small, STORY + " ship"))
+    assert [draft.wish.slot for draft in drafted] == [0, 1]
+    for draft in drafted:
+        assert draft.tokens == greedy(small, draft.wish.task.tokens, len(draft.tokens))
+
+
 def test_nothing_is_guessed_where_it_would_take_longer(small: Any, drafts: Drafts) -> None:
     task = task_of(small, STORY)
     assert not guess(drafts, task, seconds=busy)
