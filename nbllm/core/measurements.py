@@ -7,13 +7,12 @@ kept in one JSON file in the user's cache folder, written by a benchmark alone.
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from nbllm.core import saved_files
 from nbllm.core.hardware.resources import CpuInfo
 from nbllm.core.placement import ThreadCounts
 
@@ -111,7 +110,8 @@ def read_threads(path: Path, cpu: CpuInfo, *, file: Path | None = None) -> Threa
     What cannot be read counts as not measured: the counts only make a model faster.
     """
     try:
-        best = _entries(file or store_file())[machine_key(cpu)][model_key(path)]["best"]
+        text = (file or store_file()).read_text(encoding="utf-8")
+        best = _machines(text)[machine_key(cpu)][model_key(path)]["best"]
         return ThreadCounts(_count(best["decode"]), _count(best["batch"]))
     except (OSError, KeyError, TypeError, ValueError):
         return None
@@ -122,24 +122,29 @@ def write_measured(
 ) -> ThreadCounts:
     """Keep what was measured of the model at ``path``, and return the best thread counts.
 
-    The file is replaced in one step, so that a crash leaves the old one. Raises ``OSError``.
+    What other processes measured meanwhile stays. Raises ``OSError``.
     """
-    rows, file = list(measured), file or store_file()
+    rows, machine, model = list(measured), machine_key(cpu), model_key(path)
     best = best_threads(rows)
-    try:
-        machines = _entries(file)
-    except (OSError, TypeError, ValueError):
-        machines = {}
-    models = dict(machines.get(machine_key(cpu), {}))
-    models[model_key(path)] = {"best": best._asdict(), "measured": [asdict(row) for row in rows]}
-    _replace(file, {"version": _VERSION, "machines": {**machines, machine_key(cpu): models}})
+    entry = {"best": best._asdict(), "measured": [asdict(row) for row in rows]}
+
+    def added(text: str | None) -> str:
+        try:
+            machines = _machines(text or "")
+        except (TypeError, ValueError, KeyError):
+            machines = {}
+        models = {**machines.get(machine, {}), model: entry}
+        content = {"version": _VERSION, "machines": {**machines, machine: models}}
+        return json.dumps(content, indent=1)
+
+    saved_files.update(file or store_file(), added)
     return best
 
 
-def _entries(file: Path) -> dict[str, Mapping[str, Any]]:
-    content = json.loads(file.read_text(encoding="utf-8"))
+def _machines(text: str) -> dict[str, Mapping[str, Any]]:
+    content = json.loads(text)
     if content["version"] != _VERSION:
-        raise ValueError(f"version {content['version']} of {file} is unknown")
+        raise ValueError(f"version {content['version']} is unknown")
     return dict(content["machines"])
 
 
@@ -147,15 +152,3 @@ def _count(value: object) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
         raise ValueError(f"{value!r} is no count of threads")
     return value
-
-
-def _replace(file: Path, content: object) -> None:
-    file.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}-")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as out:
-            json.dump(content, out, indent=1)
-        Path(temporary).replace(file)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import os
 from pathlib import Path
 
 import pytest
@@ -109,7 +109,7 @@ def test_a_crash_while_writing_leaves_the_old_store(
 ) -> None:
     file = tmp_path / "measured.json"
     write_measured(model, cpu(), MEASURED, file=file)
-    monkeypatch.setattr(json, "dump", lambda *args, **kwargs: 1 / 0)
+    monkeypatch.setattr(os, "fsync", lambda _: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         write_measured(model, cpu(), MEASURED[:3], file=file)
     assert read_threads(model, cpu(), file=file) == (2, 4)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 import stat
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from nbllm.core import saved_files
 from nbllm.core.errors import ConfigError
 
 __all__ = ["JsonObject", "decode", "encode", "read_text", "replace_text"]
@@ -90,19 +90,8 @@ def _plain(value: object) -> object:
 
 def replace_text(file: Path, text: str) -> None:
     """Put ``text`` in the place of the file's, all or nothing. Raises ``ConfigError``."""
-    target = Path(os.path.realpath(file))
-    draft = target.with_name(f".nbllm-{os.urandom(8).hex()}.tmp")
     try:
-        with draft.open("x", encoding="utf-8", newline="\n") as stream:
-            stream.write(text)
-            stream.flush()
-            os.fsync(stream.fileno())
-        if target.exists():
-            draft.chmod(stat.S_IMODE(target.stat().st_mode))
-        draft.replace(target)
-    except OSError as error:
-        draft.unlink(missing_ok=True)
-        raise ConfigError(f"this cannot be written: {error.strerror}", file=file) from error
-    except BaseException:
-        draft.unlink(missing_ok=True)
-        raise
+        saved_files.write(file, text)
+    except (OSError, UnicodeError) as error:
+        problem = getattr(error, "strerror", None) or "it holds half a surrogate pair"
+        raise ConfigError(f"this cannot be written: {problem}", file=file) from error
