@@ -17,7 +17,7 @@ from nbllm.core.errors import (
     ProtocolError,
 )
 
-__all__ = ["interrupted", "no_answer", "silence"]
+__all__ = ["idle", "interrupted", "no_answer", "silence"]
 
 _NO_SUCH_HOST = {socket.EAI_NONAME, getattr(socket, "EAI_NODATA", socket.EAI_NONAME)}
 
@@ -131,5 +131,15 @@ def silence(model: str, seconds: float, *, first: bool, partial_text: str = "") 
         model,
         f"{what} within {seconds:g} s.{rest} The option {option} allows more.",
         retryable=first,
+        partial_text=partial_text,
+    )
+
+
+def idle(model: str, seconds: float, partial_text: str) -> ApiTimeoutError:
+    """Bytes came for a long time, and nothing of the answer was in them."""
+    return ApiTimeoutError(
+        model,
+        f"signs of life came, and no more of the answer within {seconds:g} s. What had arrived is "
+        "in partial_text. The option first_token_timeout allows more.",
         partial_text=partial_text,
     )
