@@ -5,16 +5,12 @@ from __future__ import annotations
 import asyncio
 import random
 import weakref
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from typing import TypeVar
-from urllib.parse import urlsplit
 
-import httpx
-
-from nbllm import __version__
 from nbllm.cloud.adapter import Adapter, HttpRequest
 from nbllm.cloud.answer_stream import AnswerStream
 from nbllm.cloud.bodies import LIST_LIMIT, vectors_limit
@@ -23,6 +19,7 @@ from nbllm.cloud.deadlines import Deadlines
 from nbllm.cloud.keys import KeySource, key_source
 from nbllm.cloud.prices import PriceTable, load_prices
 from nbllm.cloud.retries import RetryPolicy
+from nbllm.cloud.routes import client_maker, route_to
 from nbllm.cloud.secrets import hide_in_logs, scrub_error
 from nbllm.cloud.served import (
     base_url_of,
@@ -110,9 +107,10 @@ class CloudModel(ModelInterface):
         self._adapter, self._key, self._prices = adapter, key, prices
         self._policy = policy or RetryPolicy()
         base_url = base_url_of(info, adapter.default_base_url)
-        self._host = urlsplit(base_url).hostname
-        self._pool = ClientPool(_client_maker(base_url))
-        self._transport = Transport(adapter, base_url, self._pool, key)
+        self._route = route_to(info.name, base_url)
+        self._host = self._route.url.host
+        self._pool = ClientPool(client_maker(self._route))
+        self._transport = Transport(adapter, self._route, self._pool, key)
         self._described = not needs_description(info)
         self._stop_hiding = weakref.finalize(self, hide_in_logs(key.in_use))
 
@@ -287,12 +285,5 @@ class CloudModel(ModelInterface):
                 "it was unloaded while it worked; load it again to use it",
                 partial_text=error.partial_text,
             )
+        self._route.explain(error)
         return scrub_error(error, self._key.in_use())
-
-
-def _client_maker(base_url: str) -> Callable[[], httpx.AsyncClient]:
-    """Makes clients for one address. The CA bundle is read here, once, and not for plain http."""
-    trust = httpx.create_ssl_context() if base_url.startswith("https:") else False
-    limits = httpx.Limits(max_connections=None, max_keepalive_connections=10, keepalive_expiry=30)
-    agent = {"user-agent": f"nbllm/{__version__}"}
-    return lambda: httpx.AsyncClient(verify=trust, limits=limits, headers=agent)

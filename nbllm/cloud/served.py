@@ -7,6 +7,7 @@ from dataclasses import replace
 from urllib.parse import SplitResult, urlsplit, urlunsplit
 
 import anyio
+import httpx
 
 from nbllm.cloud.adapter import Adapter, HttpRequest
 from nbllm.cloud.http_failures import silence
@@ -42,12 +43,13 @@ def base_url_of(info: ModelInfo, default: str) -> str:
 
 
 def _split(url: str) -> SplitResult | None:
-    """The parts of an address; None where it has a port or an IPv6 host that cannot be."""
+    """The parts of an address; None where it has a port or a host that cannot be."""
     try:
         parts = urlsplit(url)
-        return parts if parts.port != 0 else None
-    except ValueError:
+        usable = parts.port != 0 and bool(httpx.URL(url).host)
+    except (ValueError, httpx.InvalidURL):
         return None
+    return parts if usable else None
 
 
 def seller_of(info: ModelInfo, default: str) -> str:

@@ -15,6 +15,7 @@ from nbllm.cloud.clients import ClientPool
 from nbllm.cloud.deadlines import Deadlines
 from nbllm.cloud.http_failures import interrupted, no_answer, silence
 from nbllm.cloud.keys import KeySource
+from nbllm.cloud.routes import Route
 from nbllm.cloud.secrets import scrub, scrub_cut
 from nbllm.core.errors import InvalidOptionError, ModelClosedError, ModelError, ProtocolError
 from nbllm.core.types import Event, GenerationResult, ModelInfo
@@ -32,8 +33,8 @@ class Transport:
     Nothing is sent twice here.
     """
 
-    def __init__(self, adapter: Adapter, base_url: str, pool: ClientPool, key: KeySource) -> None:
-        self._adapter, self._base_url = adapter, base_url
+    def __init__(self, adapter: Adapter, route: Route, pool: ClientPool, key: KeySource) -> None:
+        self._adapter, self._route = adapter, route
         self._pool, self._key = pool, key
 
     async def fetch(
@@ -97,7 +98,7 @@ class Transport:
             message = self._message(client, request, deadlines, stream=stream)
             response = await client.send(message, stream=True)
         except httpx.HTTPError as error:
-            failure: ModelError = no_answer(info.name, message.url, error, deadlines)
+            failure: ModelError = no_answer(info.name, self._route, error, deadlines)
         except RuntimeError:
             if not self._pool.closed:
                 raise
@@ -117,7 +118,7 @@ class Transport:
         try:
             message = client.build_request(
                 request.method,
-                f"{self._base_url}/{request.path}",
+                f"{self._route.url}/{request.path}",
                 json=request.body,
                 headers={**encoding, **request.headers},
                 timeout=httpx.Timeout(
