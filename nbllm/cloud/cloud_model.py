@@ -79,8 +79,8 @@ def open_model(info: ModelInfo, control: LoadControl) -> CloudModel:
             f"({', '.join(SERVER_TYPES)})",
         )
     adapter = adapter_for(replace(info, model_type=protocol))
-    base_url_of(info, adapter.default_base_url)  # an address that is none is told before a key
-    key = key_source(info, adapter.default_key_env if protocol == info.model_type else None)
+    usual = adapter.default_key_env if protocol == info.model_type else None
+    key = key_source(info, usual, base_url_of(info, adapter.default_base_url))
     model = CloudModel(info, adapter, key=key, prices=load_prices())
     if needs_description(info) and not control.cancelled.is_set():
         with suppress(ModelError):  # asked again by the first request, which says what is wrong
@@ -108,7 +108,7 @@ class CloudModel(ModelInterface):
         self._policy = policy or RetryPolicy()
         base_url = base_url_of(info, adapter.default_base_url)
         self._route = route_to(info.name, base_url)
-        self._host = self._route.url.host
+        self._host = self._route.url.raw_host.decode("ascii")
         self._pool = ClientPool(client_maker(self._route))
         self._transport = Transport(adapter, self._route, self._pool, key)
         self._described = not needs_description(info)
@@ -286,4 +286,5 @@ class CloudModel(ModelInterface):
                 partial_text=error.partial_text,
             )
         self._route.explain(error)
+        self._key.explain(error)
         return scrub_error(error, self._key.in_use())

@@ -14,7 +14,7 @@ from nbllm.cloud.bodies import ANSWER_LIMIT, LIST_LIMIT, chunks_of, whole
 from nbllm.cloud.clients import ClientPool
 from nbllm.cloud.deadlines import Deadlines
 from nbllm.cloud.http_failures import interrupted, no_answer, silence
-from nbllm.cloud.keys import KeySource
+from nbllm.cloud.keys import KeySource, address_of
 from nbllm.cloud.routes import Route
 from nbllm.cloud.secrets import scrub, scrub_cut
 from nbllm.core.errors import InvalidOptionError, ModelClosedError, ModelError, ProtocolError
@@ -129,7 +129,7 @@ class Transport:
             raise InvalidOptionError(
                 "request", f"it cannot be written as JSON ({error}); look at extra and the schemas"
             ) from None
-        secret = self._key.current()
+        secret = self._key.current(address_of(message.url))
         if secret is not None:  # in no variable, so that no frame of an error shows it
             message.headers.update(self._adapter.key_headers(secret.reveal()))
         return message
