@@ -48,7 +48,8 @@ _ALIASES = {"GOOGLE_API_KEY": "GEMINI_API_KEY"}
 _VENDORS_VARIABLE = re.compile(r"([A-Z]+)(?:_[A-Z0-9]+)*_(?:API_KEY|TOKEN)")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _ADDRESS = re.compile(
-    r"(https?)://([a-z0-9._-]+|\[[0-9a-f:.]+\])(?::([0-9]{1,5}))?(?:/[^@\\]*)?", re.IGNORECASE
+    r"(https?)://([a-z0-9._-]+|\[[0-9a-f:.]+\])(?::([0-9]{1,5}))?(?:/[\w./~-]*)?",
+    re.IGNORECASE | re.ASCII,
 )
 _USUAL_PORTS = {"http": 80, "https": 443}
 
