@@ -126,13 +126,15 @@ def _without_user(address: str) -> str:
 
 def _check(model: str, proxy: Proxy) -> None:
     try:
-        scheme = httpx.Proxy(proxy.url).url.scheme
+        url = httpx.Proxy(proxy.url).url
     except (ValueError, httpx.InvalidURL):
-        problem = "it is no address that works as one, such as http://host:port"
-    else:
-        if not scheme.startswith("socks") or find_spec("socksio") is not None:
-            return
+        url = httpx.URL()
+    if not url.host:
+        problem = "this is not the address of a proxy, such as http://host:port"
+    elif url.scheme.startswith("socks") and find_spec("socksio") is None:
         problem = 'SOCKS needs a package: pip install "httpx[socks]"'
+    else:
+        return
     raise ApiConnectionError(
         model, f"the proxy {proxy.shown}, set by {proxy.setting}, cannot be used: {problem}"
     )
