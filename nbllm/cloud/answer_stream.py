@@ -21,6 +21,10 @@ from nbllm.core.types import Event, GenerationResult, ModelInfo
 __all__ = ["AnswerStream"]
 
 _WHOLE_TYPES = ("application/json", "text/html", "application/xml", "text/xml")
+_MOST_TEXT = 16 * 2**20
+"""Characters of an answer's text, four million tokens."""
+_LOOK_BYTES = 4 * 2**20
+"""After so many bytes the text is measured again."""
 _DRAIN_SECONDS = 0.1
 """So long the end of a complete answer may take for its connection to be used again."""
 
@@ -44,6 +48,7 @@ class AnswerStream:
         self._result: GenerationResult | None = None
         self._silence_timer: SilenceTimer | None = None
         self._ended = False
+        self._unmeasured_bytes = 0
 
     @property
     def text(self) -> str:
@@ -128,7 +133,18 @@ class AnswerStream:
         except ProtocolError as error:
             self._fail(error)
             return []
-        return self._understand(chunk)
+        events = self._understand(chunk)
+        self._unmeasured_bytes += len(chunk)
+        if self._unmeasured_bytes > _LOOK_BYTES:
+            self._measure()
+        return events
+
+    def _measure(self) -> None:
+        """End an answer whose text does not end."""
+        self._unmeasured_bytes = 0
+        if self._failure is None and len(self.text) > _MOST_TEXT:
+            problem = f"the answer's text is longer than {_MOST_TEXT:,} characters, and was left"
+            self._fail(ProtocolError(self._info.name, problem))
 
     def _fail(self, failure: ModelError) -> None:
         self._ended, self._failure = True, failure

@@ -15,8 +15,8 @@ HIDDEN = "[key]"
 _RUN = 6
 """So many characters of a key in a row are taken for a part of it."""
 _WORD = re.compile(r"[\w-]*")
-_WORD_OR_MASK = re.compile(r"([\w-]+)|\*+|\.{2,}|…|•+")
-"""A mask stands for the hidden middle of a key."""
+_MASK = re.compile(r"\*+|\.{2,}|…|•+")
+"""What stands for the hidden middle of a key."""
 _LOGGERS = (
     "httpx",
     *(f"httpcore.{part}" for part in ("connection", "http11", "http2", "proxy", "socks")),
@@ -53,10 +53,8 @@ def scrub(text: str, secret: Secret | None) -> str:
         return text
     key = secret.reveal()
     text = _without_masked(text, key)
-    text = re.sub(rf"(?<!\w){re.escape(key[-4:])}(?!\w)", HIDDEN, text)
-    if len(key) <= _RUN:
-        return re.sub(rf"(?<!\w){re.escape(key)}(?!\w)", HIDDEN, text)
-    return _without_runs(text, key)
+    text = _without_word(text, key[-4:])
+    return _without_runs(text, key) if len(key) > _RUN else _without_word(text, key)
 
 
 def scrub_cut(text: str, secret: Secret | None) -> str:
@@ -67,6 +65,12 @@ def scrub_cut(text: str, secret: Secret | None) -> str:
             if text.endswith(key[:length]):
                 return scrub(text[:-length], secret) + HIDDEN
     return scrub(text, secret)
+
+
+def _without_word(text: str, word: str) -> str:
+    if word not in text:
+        return text
+    return re.sub(rf"(?<!\w){re.escape(word)}(?!\w)", HIDDEN, text)
 
 
 def _without_masked(text: str, key: str) -> str:
@@ -81,16 +85,20 @@ def _without_masked(text: str, key: str) -> str:
 
 
 def _masked_forms(text: str, key: str) -> Iterator[tuple[int, int]]:
-    """Where they begin and end. Each word is looked at once as a head and once as a tail."""
-    word_start = word_end = 0
-    for found in _WORD_OR_MASK.finditer(text):
-        if found[1]:
-            word_start, word_end = found.span()
-            continue
-        start = word_start if word_end == found.start() else found.start()
-        tail = _WORD.match(text, found.end())
-        if tail and _quotes(key, text[start : found.start()], tail.group()):
-            yield start, tail.end()
+    """Where they begin and end. A mask is looked at for a key's length to either side."""
+    reach = len(key) + 1
+    for mask in _MASK.finditer(text):
+        before = text[max(0, mask.start() - reach) : mask.start()]
+        head = _word_at(before[::-1])[::-1]
+        tail = _word_at(text[mask.end() : mask.end() + reach])
+        if _quotes(key, head, tail):
+            yield mask.start() - len(head), mask.end() + len(tail)
+
+
+def _word_at(text: str) -> str:
+    """The word that the text begins with, "" where it begins with none."""
+    word = _WORD.match(text)
+    return word.group() if word else ""
 
 
 def _quotes(key: str, head: str, tail: str) -> bool:

@@ -111,8 +111,16 @@ def _checked_address(address: str) -> str:
 def _from_environment() -> Iterator[tuple[str, str]]:
     for pair in os.environ.get(PERMISSIONS_VARIABLE, "").split(","):
         if pair.strip():
-            variable, _, address = pair.strip().partition("@")
-            yield _checked_variable(variable), _checked_address(address)
+            yield _pair(pair.strip())
+
+
+def _pair(written: str) -> tuple[str, str]:
+    variable, _, address = written.partition("@")
+    try:
+        return _checked_variable(variable), _checked_address(address)
+    except InvalidOptionError as error:
+        problem = f"{written!r} is not VARIABLE@address, such as LAB_KEY@https://lab.example"
+        raise InvalidOptionError(PERMISSIONS_VARIABLE, problem) from error
 
 
 def _change(variable: str, address: str, *, allowed: bool) -> None:

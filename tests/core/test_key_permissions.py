@@ -124,7 +124,7 @@ def test_runs_without_a_person_are_allowed_by_a_variable(monkeypatch: pytest.Mon
     assert is_allowed("A", "http://10.1.2.3:8000")
     assert not is_allowed("A", "https://lab.example")
     monkeypatch.setenv(PERMISSIONS_VARIABLE, "LAB_KEY=https://lab.example")
-    with pytest.raises(InvalidOptionError):
+    with pytest.raises(InvalidOptionError, match=PERMISSIONS_VARIABLE):
         is_allowed("LAB_KEY", "https://lab.example")
 
 

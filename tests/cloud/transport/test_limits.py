@@ -98,6 +98,23 @@ async def test_an_endless_answer_ends_at_the_limit_and_keeps_its_text(
     assert error.partial_text.startswith("xxxx")
 
 
+async def test_a_text_without_an_end_ends_at_its_own_limit(
+    raw_server: Any,
+    make_model: Any,
+    say: Callable[..., list[str]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(answer_stream, "_MOST_TEXT", 2**20)
+    event = f"data: {say('key sk... ' * 4096)[0]}\n\n".encode()
+    async with raw_server(endless("text/event-stream", event)) as server:
+        begun = time.process_time()
+        error = await provoke(make_model(server.url).generate("Hi"))
+        assert time.process_time() - begun < 10
+    assert isinstance(error, ProtocolError)
+    assert "text is longer than 1,048,576 characters" in str(error)
+    assert 2**20 < len(error.partial_text) < 2**23
+
+
 async def test_an_endless_error_is_read_from_its_beginning(
     raw_server: Any, make_model: Any
 ) -> None:
