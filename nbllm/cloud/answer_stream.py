@@ -21,9 +21,10 @@ from nbllm.core.types import Event, GenerationResult, ModelInfo
 __all__ = ["AnswerStream"]
 
 _WHOLE_TYPES = ("application/json", "text/html", "application/xml", "text/xml")
-_MOST_TEXT = 16 * 2**20
-"""Characters of an answer's text, four million tokens."""
-_LOOK_BYTES = 4 * 2**20
+_MOST_TEXT = 4 * 2**20
+"""Characters of an answer's text, a million tokens; so much of it is kept for an error too, which
+is searched for keys."""
+_LOOK_BYTES = 2**20
 """After so many bytes the text is measured again."""
 _DRAIN_SECONDS = 0.1
 """So long the end of a complete answer may take for its connection to be used again."""
@@ -115,7 +116,8 @@ class AnswerStream:
     def _delivered(self, events: list[Event]) -> list[Event]:
         """The events; where there are none more, what went wrong is raised."""
         if not events and self._failure is not None:
-            self._failure.partial_text = self._failure.partial_text or self.text
+            text = self._failure.partial_text or self.text
+            self._failure.partial_text = text[:_MOST_TEXT]
             raise self._failure
         return events
 
