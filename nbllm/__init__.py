@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
     from nbllm.core.errors import NbllmError as NbllmError
     from nbllm.core.images import image as image
+    from nbllm.core.key_permissions import allow_key as allow_key
+    from nbllm.core.key_permissions import disallow_key as disallow_key
     from nbllm.core.model_interface import ModelInterface as ModelInterface
     from nbllm.core.model_manager import ModelManager as ModelManager
     from nbllm.core.model_manager import default_manager as default_manager
@@ -44,6 +46,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "nbllm.core.errors": ("NbllmError",),
     "nbllm.core.images": ("image",),
+    "nbllm.core.key_permissions": ("allow_key", "disallow_key"),
     "nbllm.core.model_interface": ("ModelInterface",),
     "nbllm.core.model_manager": ("ModelManager", "default_manager"),
     "nbllm.core.resource_detector": ("ResourceDetector",),

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
+from time import monotonic
 from types import TracebackType
 
 import anyio
 import httpx
 
 from nbllm.cloud.adapter import StreamParser, events_of
+from nbllm.cloud.bodies import ANSWER_LIMIT, STREAM_LIMIT, chunks_of, whole
 from nbllm.cloud.deadlines import Deadlines
-from nbllm.cloud.http_failures import interrupted, silence
+from nbllm.cloud.http_failures import idle, interrupted, silence
 from nbllm.cloud.silence_timer import SilenceTimer
 from nbllm.cloud.sse import LineTooLongError, SseDecoder
 from nbllm.core.errors import InterruptedStreamError, ModelError, ProtocolError
@@ -19,6 +21,11 @@ from nbllm.core.types import Event, GenerationResult, ModelInfo
 __all__ = ["AnswerStream"]
 
 _WHOLE_TYPES = ("application/json", "text/html", "application/xml", "text/xml")
+_MOST_TEXT = 4 * 2**20
+"""Characters of an answer's text, a million tokens; so much of it is kept for an error too, which
+is searched for keys."""
+_LOOK_BYTES = 2**20
+"""After so many bytes the text is measured again."""
 _DRAIN_SECONDS = 0.1
 """So long the end of a complete answer may take for its connection to be used again."""
 
@@ -32,16 +39,17 @@ class AnswerStream:
         response: httpx.Response,
         deadlines: Deadlines,
         parser: StreamParser,
-        whole: Callable[[bytes], GenerationResult],
+        read_whole: Callable[[bytes], GenerationResult],
     ) -> None:
         self._info, self._response, self._deadlines = info, response, deadlines
-        self._parser, self._whole = parser, whole
+        self._parser, self._read_answer = parser, read_whole
         self._decoder = SseDecoder()
-        self._chunks: AsyncIterator[bytes] = response.aiter_bytes()
+        self._chunks = chunks_of(info.name, response, STREAM_LIMIT)
         self._failure: ModelError | None = None
         self._result: GenerationResult | None = None
         self._silence_timer: SilenceTimer | None = None
         self._ended = False
+        self._unmeasured_bytes = 0
 
     @property
     def text(self) -> str:
@@ -63,14 +71,16 @@ class AnswerStream:
         silence_timer = self._silence_timer
         if silence_timer is None:
             silence_timer = self._silence_timer = SilenceTimer(self._deadlines.stall)
+        over = monotonic() + self._deadlines.first_token
         try:
             while not (events or self._ended):
                 with silence_timer:
                     events = await self._read()
+                if not events and monotonic() > over:
+                    self._fail(idle(self._info.name, self._deadlines.first_token, self.text))
         except TimeoutError:
-            self._ended = True
-            self._failure = silence(
-                self._info.name, self._deadlines.stall, first=False, partial_text=self.text
+            self._fail(
+                silence(self._info.name, self._deadlines.stall, first=False, partial_text=self.text)
             )
         return self._delivered(events)
 
@@ -90,7 +100,8 @@ class AnswerStream:
         """Close at once what is not complete; let what is be used for the next request."""
         if self._silence_timer is not None:
             self._silence_timer.close()
-        if self._ended and self._failure is None and kind is None:
+        complete = self._ended and self._failure is None and kind is None
+        if complete and self._result is None:  # else the end was read with it
             await self._drain()
         await self._response.aclose()
 
@@ -99,13 +110,14 @@ class AnswerStream:
             try:
                 async for _ in self._chunks:
                     pass
-            except httpx.HTTPError:  # nothing of the answer is lost
+            except (httpx.HTTPError, ModelError):  # nothing of the answer is lost
                 return
 
     def _delivered(self, events: list[Event]) -> list[Event]:
         """The events; where there are none more, what went wrong is raised."""
         if not events and self._failure is not None:
-            self._failure.partial_text = self._failure.partial_text or self.text
+            text = self._failure.partial_text or self.text
+            self._failure.partial_text = text[:_MOST_TEXT]
             raise self._failure
         return events
 
@@ -120,7 +132,24 @@ class AnswerStream:
             if self._interruption() is not None:
                 self._failure = interrupted(self._info.name, error, self.text)
             return []
-        return self._understand(chunk)
+        except ProtocolError as error:
+            self._fail(error)
+            return []
+        events = self._understand(chunk)
+        self._unmeasured_bytes += len(chunk)
+        if self._unmeasured_bytes > _LOOK_BYTES:
+            self._measure()
+        return events
+
+    def _measure(self) -> None:
+        """End an answer whose text does not end."""
+        self._unmeasured_bytes = 0
+        if self._failure is None and len(self.text) > _MOST_TEXT:
+            problem = f"the answer's text is longer than {_MOST_TEXT:,} characters, and was left"
+            self._fail(ProtocolError(self._info.name, problem))
+
+    def _fail(self, failure: ModelError) -> None:
+        self._ended, self._failure = True, failure
 
     def _understand(self, chunk: bytes) -> list[Event]:
         events: list[Event] = []
@@ -161,10 +190,10 @@ class AnswerStream:
         """The events of an answer that does not stream."""
         self._ended = True
         try:
-            body = await self._response.aread()
+            body = await whole(self._info.name, self._response, ANSWER_LIMIT)
         except httpx.HTTPError as error:
             failure = interrupted(self._info.name, error, "")
         else:
-            self._result = self._whole(body)
+            self._result = self._read_answer(body)
             return list(events_of(self._result))
         raise failure

@@ -105,7 +105,7 @@ _HINT = {
 _KEY_LIKE = re.compile(
     r"""\b(?:sk|rk|pk|gsk|xai|hf|nvapi)[-_][\w\-.*]{3,}   # the vendors' prefixes
     | \bAIza[\w\-*]{3,} | \bAQ\.[\w\-*.]{3,}              # Google's two forms
-    | \S*\w\*{3,}\S*                                      # a key with its middle hidden
+    | (?<![^\s*])[^\s*]*\w\*{3,}\S*                       # a key with its middle hidden
     | (?<=[Bb]earer\s)\S+ | (?<=provided:\s)\S+         # a key that is quoted back""",
     re.VERBOSE,
 )

@@ -5,25 +5,29 @@ from __future__ import annotations
 import asyncio
 import random
 import weakref
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from typing import TypeVar
-from urllib.parse import urlsplit
 
-import httpx
-
-from nbllm import __version__
 from nbllm.cloud.adapter import Adapter, HttpRequest
 from nbllm.cloud.answer_stream import AnswerStream
+from nbllm.cloud.bodies import LIST_LIMIT, vectors_limit
 from nbllm.cloud.clients import ClientPool
 from nbllm.cloud.deadlines import Deadlines
 from nbllm.cloud.keys import KeySource, key_source
 from nbllm.cloud.prices import PriceTable, load_prices
 from nbllm.cloud.retries import RetryPolicy
+from nbllm.cloud.routes import client_maker, route_to
 from nbllm.cloud.secrets import hide_in_logs, scrub_error
-from nbllm.cloud.served import base_url_of, needs_description, seller_of, served_model
+from nbllm.cloud.served import (
+    base_url_of,
+    list_all,
+    needs_description,
+    seller_of,
+    served_model,
+)
 from nbllm.cloud.tasks import Stopwatch, run_together
 from nbllm.cloud.token_estimate import estimate_tokens
 from nbllm.cloud.transport import Transport
@@ -56,7 +60,6 @@ from nbllm.core.vendors import SERVER_TYPES, VENDORS, protocol_of
 
 __all__ = ["CloudModel", "open_model"]
 
-_MOST_PAGES = 100
 _DESCRIBING = Deadlines(connect=2.0, first_token=5.0)
 """A server that does not say quickly what it serves is asked for an answer without it."""
 _T = TypeVar("_T")
@@ -76,8 +79,8 @@ def open_model(info: ModelInfo, control: LoadControl) -> CloudModel:
             f"({', '.join(SERVER_TYPES)})",
         )
     adapter = adapter_for(replace(info, model_type=protocol))
-    base_url_of(info, adapter.default_base_url)  # an address that is none is told before a key
-    key = key_source(info, adapter.default_key_env if protocol == info.model_type else None)
+    usual = adapter.default_key_env if protocol == info.model_type else None
+    key = key_source(info, usual, base_url_of(info, adapter.default_base_url))
     model = CloudModel(info, adapter, key=key, prices=load_prices())
     if needs_description(info) and not control.cancelled.is_set():
         with suppress(ModelError):  # asked again by the first request, which says what is wrong
@@ -104,9 +107,10 @@ class CloudModel(ModelInterface):
         self._adapter, self._key, self._prices = adapter, key, prices
         self._policy = policy or RetryPolicy()
         base_url = base_url_of(info, adapter.default_base_url)
-        self._host = urlsplit(base_url).hostname
-        self._pool = ClientPool(_client_maker(base_url))
-        self._transport = Transport(adapter, base_url, self._pool, key)
+        self._route = route_to(info.name, base_url)
+        self._host = self._route.url.raw_host.decode("ascii")
+        self._pool = ClientPool(client_maker(self._route))
+        self._transport = Transport(adapter, self._route, self._pool, key)
         self._described = not needs_description(info)
         self._stop_hiding = weakref.finalize(self, hide_in_logs(key.in_use))
 
@@ -126,14 +130,17 @@ class CloudModel(ModelInterface):
         Raises what the server's failure means, ``NotFoundError`` where it serves another model.
         """
         fetch = partial(self._transport.fetch, self.info, deadlines=_DESCRIBING)
-        listed = await self._shown(self._list(fetch))
+        listed = await self._shown(
+            list_all(self._adapter, self.info, fetch, _DESCRIBING.first_token)
+        )
         self.info = served_model(self.info, listed)
         self._described = True
         return self.info
 
     async def list_models(self) -> list[ModelInfo]:
         """The models that the vendor or server offers now."""
-        return await self._shown(self._list(self._fetch))
+        seconds = Deadlines.of(self.info.options).first_token
+        return await self._shown(list_all(self._adapter, self.info, self._fetch, seconds))
 
     # ------------------------------------------------------------ answers
 
@@ -175,7 +182,7 @@ class CloudModel(ModelInterface):
             adapter.generation_request(info, request, stream=True),
             Deadlines.of(request.options),
             adapter.stream_parser(info, request),
-            whole=partial(adapter.parse_answer, info, request),
+            read_whole=partial(adapter.parse_answer, info, request),
         )
 
     async def _describe_if_possible(self) -> None:
@@ -220,7 +227,8 @@ class CloudModel(ModelInterface):
 
     async def _embedded(self, texts: list[str]) -> Embeddings:
         requests = self._adapter.embedding_requests(self.info, texts)
-        bodies = await run_together([partial(self._fetch, request) for request in requests])
+        fetch = partial(self._fetch, limit=vectors_limit(len(texts)))
+        bodies = await run_together([partial(fetch, request) for request in requests])
         embeddings = self._adapter.parse_embeddings(self.info, bodies)
         return replace(embeddings, usage=self._priced(embeddings.usage))
 
@@ -231,24 +239,13 @@ class CloudModel(ModelInterface):
         await self._pool.aclose()
         self._stop_hiding()
 
-    async def _list(self, fetch: Callable[[HttpRequest], Awaitable[bytes]]) -> list[ModelInfo]:
-        models: list[ModelInfo] = []
-        page: str | None = None
-        for _ in range(_MOST_PAGES):
-            body = await fetch(self._adapter.list_request(self.info, page))
-            more, page = self._adapter.parse_list(self.info, body)
-            models += more
-            if page is None:
-                break
-        return models
-
-    async def _fetch(self, request: HttpRequest) -> bytes:
+    async def _fetch(self, request: HttpRequest, limit: int = LIST_LIMIT) -> bytes:
         """The body of the answer, asked for again as long as that makes sense."""
         deadlines = Deadlines.of(self.info.options)
         watch, attempt = Stopwatch(), 1
         while True:
             try:
-                return await self._transport.fetch(self.info, request, deadlines)
+                return await self._transport.fetch(self.info, request, deadlines, limit=limit)
             except ModelError as error:
                 failure = self._fit_to_show(error)
             delay = self._delay(failure, attempt, watch, self.info.options)
@@ -288,12 +285,6 @@ class CloudModel(ModelInterface):
                 "it was unloaded while it worked; load it again to use it",
                 partial_text=error.partial_text,
             )
+        self._route.explain(error)
+        self._key.explain(error)
         return scrub_error(error, self._key.in_use())
-
-
-def _client_maker(base_url: str) -> Callable[[], httpx.AsyncClient]:
-    """Makes clients for one address. The CA bundle is read here, once, and not for plain http."""
-    trust = httpx.create_ssl_context() if base_url.startswith("https:") else False
-    limits = httpx.Limits(max_connections=None, max_keepalive_connections=10, keepalive_expiry=30)
-    agent = {"user-agent": f"nbllm/{__version__}"}
-    return lambda: httpx.AsyncClient(verify=trust, limits=limits, headers=agent)

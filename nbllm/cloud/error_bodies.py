@@ -15,6 +15,9 @@ from nbllm.cloud.wire import MalformedError, load_json
 
 __all__ = ["Failure", "is_failure", "read_body", "read_failure"]
 
+_HEAD_OF_A_PAGE = 2**12
+_TITLE = re.compile(r"<title\b", re.IGNORECASE)
+
 
 @dataclass(frozen=True, slots=True)
 class Failure:
@@ -97,8 +100,15 @@ def _sentence(inner: Mapping[str, Any], outer: Mapping[str, Any]) -> str:
         if isinstance(value, str) and value:
             return value
         if value:
-            return repr(value)
+            return _written(value)
     return "the server gave no reason"
+
+
+def _written(value: object) -> str:
+    try:
+        return repr(value)
+    except RecursionError:  # its writer has less room than its reader had
+        return "the server's reason is nested too deeply to be shown"
 
 
 def _delay_in(details: Iterable[Mapping[str, Any]]) -> float | None:
@@ -115,8 +125,16 @@ def _as_text(value: object) -> str | None:
 
 
 def _shown_page(page: str) -> str:
-    if page.lstrip().startswith("<"):
-        title = re.search(r"<title[^>]*>([^<]*)</title>", page, re.IGNORECASE)
-        named = f" with the title {title[1].strip()!r}" if title else ""
+    page = page.strip()
+    if page.startswith("<"):
+        title = _title(page[:_HEAD_OF_A_PAGE])
+        named = f" with the title {title!r}" if title else ""
         return f"a web page came instead of an answer{named}; is base_url right?"
-    return page.strip() or "the server gave no reason"
+    return page or "the server gave no reason"
+
+
+def _title(page: str) -> str:
+    """What stands in the page's first title; found without going back and forth in it."""
+    tag = _TITLE.search(page)
+    begun = page.find(">", tag.end()) + 1 if tag else 0
+    return page[begun:].partition("<")[0].strip() if begun else ""

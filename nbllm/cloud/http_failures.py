@@ -9,6 +9,7 @@ from collections.abc import Iterator
 import httpx
 
 from nbllm.cloud.deadlines import Deadlines
+from nbllm.cloud.routes import Route
 from nbllm.core.errors import (
     ApiConnectionError,
     ApiError,
@@ -17,20 +18,20 @@ from nbllm.core.errors import (
     ProtocolError,
 )
 
-__all__ = ["interrupted", "no_answer", "silence"]
+__all__ = ["idle", "interrupted", "no_answer", "silence"]
 
 _NO_SUCH_HOST = {socket.EAI_NONAME, getattr(socket, "EAI_NODATA", socket.EAI_NONAME)}
 
 
-def no_answer(model: str, url: httpx.URL, error: Exception, deadlines: Deadlines) -> ApiError:
-    """Why no answer came from ``url``. ``error`` is httpx's and is not kept."""
-    where = f"{url.scheme}://{url.netloc.decode('ascii')}"
+def no_answer(model: str, route: Route, error: Exception, deadlines: Deadlines) -> ApiError:
+    """Why no answer came on this way. ``error`` is httpx's and is not kept."""
+    where = f"{route.url.scheme}://{route.url.netloc.decode('ascii')}"
     match error:
         case httpx.ConnectTimeout():
             return ApiTimeoutError(
                 model,
-                f"no connection to {where} within {deadlines.connect:g} s "
-                f"(connect_timeout). {_RUNNING}",
+                f"no connection to {route.next_stop} within {deadlines.connect:g} s "
+                f"(connect_timeout). {_hint(route)}",
                 retryable=True,
             )
         case httpx.TimeoutException():
@@ -42,12 +43,11 @@ def no_answer(model: str, url: httpx.URL, error: Exception, deadlines: Deadlines
         case httpx.ProxyError():
             return ApiConnectionError(
                 model,
-                f"the proxy on the way to {where} failed: {error}. It is set by the environment "
-                "variables HTTP_PROXY, HTTPS_PROXY or ALL_PROXY; NO_PROXY names exceptions.",
+                f"the proxy on the way to {where} failed: {error}.",
                 retryable=True,
             )
         case httpx.ConnectError():
-            return _no_connection(model, where, error)
+            return _no_connection(model, route, where, error)
         case httpx.NetworkError():
             return ApiConnectionError(
                 model, f"the connection to {where} broke before an answer came", retryable=True
@@ -68,7 +68,11 @@ _RUNNING = "Is the server running, and is base_url its address?"
 _ADDRESS = "Is base_url right, and is it http or https?"
 
 
-def _no_connection(model: str, where: str, error: Exception) -> ApiConnectionError:
+def _hint(route: Route) -> str:
+    return _RUNNING if route.proxy is None else "Is the proxy running, and is it the right one?"
+
+
+def _no_connection(model: str, route: Route, where: str, error: Exception) -> ApiConnectionError:
     for cause in _causes(error):
         if isinstance(cause, ssl.SSLCertVerificationError):
             return ApiConnectionError(
@@ -84,15 +88,17 @@ def _no_connection(model: str, where: str, error: Exception) -> ApiConnectionErr
         if isinstance(cause, socket.gaierror):
             return ApiConnectionError(
                 model,
-                f"the name in {where} leads to no address ({cause.strerror}). Is it written right, "
-                "and is this machine online?",
+                f"the name in {route.next_stop} leads to no address ({cause.strerror}). Is "
+                "it written right, and is this machine online?",
                 retryable=cause.errno not in _NO_SUCH_HOST,
             )
     reason = next(
         (c.strerror for c in _causes(error) if isinstance(c, OSError) and c.strerror), None
     )
     told = f" ({reason.lower()})" if reason else ""
-    return ApiConnectionError(model, f"no connection to {where}{told}. {_RUNNING}", retryable=True)
+    return ApiConnectionError(
+        model, f"no connection to {route.next_stop}{told}. {_hint(route)}", retryable=True
+    )
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
@@ -131,5 +137,15 @@ def silence(model: str, seconds: float, *, first: bool, partial_text: str = "") 
         model,
         f"{what} within {seconds:g} s.{rest} The option {option} allows more.",
         retryable=first,
+        partial_text=partial_text,
+    )
+
+
+def idle(model: str, seconds: float, partial_text: str) -> ApiTimeoutError:
+    """Bytes came for a long time, and nothing of the answer was in them."""
+    return ApiTimeoutError(
+        model,
+        f"signs of life came, and no more of the answer within {seconds:g} s. What had arrived is "
+        "in partial_text. The option first_token_timeout allows more.",
         partial_text=partial_text,
     )

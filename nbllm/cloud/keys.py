@@ -1,4 +1,7 @@
-"""Where a key comes from: the environment, a ``.env`` file, the keyring; never a config."""
+"""Where a key comes from: the environment, a ``.env`` file, the keyring; never a config.
+
+Where it may go is decided by ``nbllm.core.key_permissions``, before it is looked for.
+"""
 
 from __future__ import annotations
 
@@ -6,46 +9,66 @@ import os
 from collections.abc import Iterable, Sequence
 from importlib.util import find_spec
 from pathlib import Path
-from urllib.parse import urlsplit
 
+import httpx
+
+from nbllm.cloud.routes import is_loopback
 from nbllm.cloud.secrets import Secret
-from nbllm.core.errors import AuthenticationError
+from nbllm.core.errors import AuthenticationError, ModelError, PermissionDeniedError
+from nbllm.core.key_permissions import is_allowed
 from nbllm.core.types import ModelInfo
 
-__all__ = ["KEYRING_SERVICE", "KeySource", "find_key", "key_source", "key_variables"]
+__all__ = [
+    "KEYRING_SERVICE",
+    "KeySource",
+    "address_of",
+    "find_key",
+    "key_source",
+    "key_variables",
+]
 
 KEYRING_SERVICE = "nbllm"
 """The service under which ``keyring set nbllm OPENAI_API_KEY`` stores a key."""
 
 _ALSO = {"GEMINI_API_KEY": ("GOOGLE_API_KEY",)}
-_LOOPBACK = {"localhost", "127.0.0.1", "::1"}
 
 
 def key_variables(info: ModelInfo, usual: str | None) -> tuple[str, ...]:
-    """The variables that may hold the model's key, first choice first.
-
-    ``usual`` is the vendor's own one. It is not used for a server that is reached in clear text
-    over a network: that one gets a key only where ``api_key_env`` says which.
-    """
+    """The variables that may hold the key, first choice first; ``usual`` is the vendor's."""
     if info.api_key_env:
         return (info.api_key_env,)
-    address = urlsplit(info.base_url or "https:")
-    if usual is None or (address.scheme == "http" and address.hostname not in _LOOPBACK):
-        return ()
-    return (usual, *_ALSO.get(usual, ()))
+    return (usual, *_ALSO.get(usual, ())) if usual else ()
+
+
+def address_of(url: httpx.URL) -> str:
+    """The scheme, host and port of a URL as httpx reads it, which is what it connects to."""
+    return f"{url.scheme}://{url.netloc.decode('ascii')}"
 
 
 class KeySource:
-    """The key of a model, as it is now: one that was set anew in the environment counts at once."""
+    """The key of a model, as it is now: one that was set anew in the environment counts at once.
 
-    def __init__(self, model: str, variables: Sequence[str], secret: Secret | None) -> None:
-        self._model, self._variables, self._secret = model, tuple(variables), secret
+    It is given out for ``address`` only. ``withheld`` are the variables that may not go there.
+    """
 
-    def current(self) -> Secret | None:
-        """The key to send; None where none is needed.
+    def __init__(
+        self,
+        model: str,
+        address: str,
+        variables: Sequence[str],
+        secret: Secret | None,
+        withheld: Sequence[str] = (),
+    ) -> None:
+        self._model, self._address, self._variables = model, address, tuple(variables)
+        self._secret, self._withheld = secret, tuple(withheld)
+
+    def current(self, address: str) -> Secret | None:
+        """The key to send to ``address``; None where none is needed, or none may go there.
 
         Raises ``AuthenticationError`` for one that cannot be sent.
         """
+        if address != self._address:
+            return None
         found = key_from_environment(self._variables)
         if found is not None:
             self._secret = found
@@ -61,21 +84,51 @@ class KeySource:
         """The key that was sent last, to be kept out of what is shown."""
         return self._secret
 
+    def explain(self, error: ModelError) -> None:
+        """Say in a refusal that no key was sent, and how to allow it; once."""
+        if not self._withheld or "nbllm.allow_key" in str(error):
+            return
+        if isinstance(error, AuthenticationError | PermissionDeniedError):
+            error.args = (
+                f"{error} No key was sent: {_not_allowed(self._withheld, self._address)}",
+            )
 
-def key_source(info: ModelInfo, usual: str | None) -> KeySource:
+
+def key_source(info: ModelInfo, usual: str | None, base_url: str) -> KeySource:
     """Where the model's key comes from; may block while the system's keyring is unlocked.
 
-    ``usual`` is the vendor's variable. Raises ``AuthenticationError`` that says how to set the
-    key where one is needed: by a vendor, and by a server that names one.
+    ``usual`` is the vendor's variable, ``base_url`` where requests go. Raises
+    ``AuthenticationError`` that says how to set the key where one is needed (by a vendor, and by
+    a server that names one), and how to allow it where it may not go there.
     """
-    variables = key_variables(info, usual)
+    variables, address = key_variables(info, usual), address_of(httpx.URL(base_url))
+    allowed = [variable for variable in variables if is_allowed(variable, address)]
+    if info.api_key_env and not allowed:
+        raise AuthenticationError(info.name, _not_allowed(variables, address))
     folders = [Path.cwd()] if info.config_file is None else [info.config_file.parent, Path.cwd()]
-    secret = find_key(variables, folders)
-    if secret is None and variables and (info.base_url is None or info.api_key_env):
-        raise AuthenticationError(info.name, _how_to_set(variables))
-    source = KeySource(info.name, variables, secret)
-    source.current()
+    secret = find_key(allowed, folders)
+    if secret is None and allowed and (info.base_url is None or info.api_key_env):
+        raise AuthenticationError(info.name, _how_to_set(allowed))
+    source = KeySource(info.name, address, allowed, secret, [] if allowed else variables)
+    source.current(address)
     return source
+
+
+def _not_allowed(variables: Sequence[str], address: str) -> str:
+    name = variables[0]
+    risk = " It would go over the network in clear text." if _in_clear_text(address) else ""
+    return (
+        f"the key in {name} goes to {address} only if you allow it, because nothing but the "
+        f"model's entry says that it belongs there.{risk} If it does, allow it once:\n"
+        f'    import nbllm; nbllm.allow_key("{name}", "{address}")\n'
+        f"or %llm_config --allow-key {name}={address}\n"
+        "and load the model again."
+    )
+
+
+def _in_clear_text(address: str) -> bool:
+    url = httpx.URL(address)
+    return url.scheme == "http" and not is_loopback(url.host)
 
 
 def _fits_a_header(secret: Secret) -> bool:

@@ -9,12 +9,14 @@ from typing import NoReturn, TypeVar
 
 from nbllm.core.errors import ModelError
 
-__all__ = ["Secret", "hide_in_logs", "scrub", "scrub_error"]
+__all__ = ["Secret", "hide_in_logs", "scrub", "scrub_cut", "scrub_error"]
 
 HIDDEN = "[key]"
 _RUN = 6
 """So many characters of a key in a row are taken for a part of it."""
-_ELIDED = re.compile(r"([\w-]*)(?:\*+|\.{2,}|…|•+)([\w-]*)")
+_WORD = re.compile(r"[\w-]*")
+_MASK = re.compile(r"\*+|\.{2,}|…|•+")
+"""What stands for the hidden middle of a key."""
 _LOGGERS = (
     "httpx",
     *(f"httpcore.{part}" for part in ("connection", "http11", "http2", "proxy", "socks")),
@@ -44,22 +46,63 @@ class Secret:
 def scrub(text: str, secret: Secret | None) -> str:
     """``text`` without the key, any six characters of it in a row, or its masked forms.
 
-    Servers answer a wrong key with a text that quotes it, whole or as "sk-ab…wxyz".
+    Servers answer a wrong key with a text that quotes it, whole or as "sk-ab…wxyz". The time is
+    linear in the text's length, whatever stands in it: it comes from somebody else.
     """
     if secret is None or not text:
         return text
     key = secret.reveal()
-    text = _ELIDED.sub(lambda match: _unmasked(match, key), text)
-    text = re.sub(rf"(?<!\w){re.escape(key[-4:])}(?!\w)", HIDDEN, text)
-    if len(key) <= _RUN:
-        return re.sub(rf"(?<!\w){re.escape(key)}(?!\w)", HIDDEN, text)
-    return _without_runs(text, key)
+    text = _without_masked(text, key)
+    text = _without_word(text, key[-4:])
+    return _without_runs(text, key) if len(key) > _RUN else _without_word(text, key)
 
 
-def _unmasked(match: re.Match[str], key: str) -> str:
-    head, tail = match.groups()
-    quotes_key = len(head) + len(tail) > 2 and key.startswith(head) and key.endswith(tail)
-    return HIDDEN if quotes_key else match.group()
+def scrub_cut(text: str, secret: Secret | None) -> str:
+    """``scrub`` for a text that was cut off at its end, maybe in the middle of the key."""
+    if secret is not None:
+        key = secret.reveal()
+        for length in range(min(len(key), len(text)), 2, -1):
+            if text.endswith(key[:length]):
+                return scrub(text[:-length], secret) + HIDDEN
+    return scrub(text, secret)
+
+
+def _without_word(text: str, word: str) -> str:
+    if word not in text:
+        return text
+    return re.sub(rf"(?<!\w){re.escape(word)}(?!\w)", HIDDEN, text)
+
+
+def _without_masked(text: str, key: str) -> str:
+    """``text`` without the forms of the key whose middle is masked."""
+    pieces: list[str] = []
+    shown_from = 0
+    for start, end in _masked_forms(text, key):
+        if start >= shown_from:
+            pieces += [text[shown_from:start], HIDDEN]
+        shown_from = end
+    return "".join([*pieces, text[shown_from:]])
+
+
+def _masked_forms(text: str, key: str) -> Iterator[tuple[int, int]]:
+    """Where they begin and end. A mask is looked at for a key's length to either side."""
+    reach = len(key) + 1
+    for mask in _MASK.finditer(text):
+        before = text[max(0, mask.start() - reach) : mask.start()]
+        head = _word_at(before[::-1])[::-1]
+        tail = _word_at(text[mask.end() : mask.end() + reach])
+        if _quotes(key, head, tail):
+            yield mask.start() - len(head), mask.end() + len(tail)
+
+
+def _word_at(text: str) -> str:
+    """The word that the text begins with, "" where it begins with none."""
+    word = _WORD.match(text)
+    return word.group() if word else ""
+
+
+def _quotes(key: str, head: str, tail: str) -> bool:
+    return len(head) + len(tail) > 2 and key.startswith(head) and key.endswith(tail)
 
 
 def _without_runs(text: str, key: str) -> str:

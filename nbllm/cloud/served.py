@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from urllib.parse import SplitResult, urlsplit, urlunsplit
 
+import anyio
+import httpx
+
+from nbllm.cloud.adapter import Adapter, HttpRequest
+from nbllm.cloud.http_failures import silence
 from nbllm.core.errors import InvalidOptionError, NotFoundError
 from nbllm.core.types import ModelInfo
 from nbllm.core.vendors import SERVER_TYPES
 
-__all__ = ["base_url_of", "needs_description", "seller_of", "served_model"]
+__all__ = ["base_url_of", "list_all", "needs_description", "seller_of", "served_model"]
+
+_MOST_PAGES = 100
 
 
 def base_url_of(info: ModelInfo, default: str) -> str:
@@ -36,18 +43,38 @@ def base_url_of(info: ModelInfo, default: str) -> str:
 
 
 def _split(url: str) -> SplitResult | None:
-    """The parts of an address; None where it has a port or an IPv6 host that cannot be."""
+    """The parts of an address; None where it has a port or a host that cannot be."""
     try:
         parts = urlsplit(url)
-        return parts if parts.port != 0 else None
-    except ValueError:
+        usable = parts.port != 0 and bool(httpx.URL(url).host)
+    except (ValueError, httpx.InvalidURL):
         return None
+    return parts if usable else None
 
 
 def seller_of(info: ModelInfo, default: str) -> str:
     """Who asks a price for the model: the vendor, or the host of another server."""
     host = urlsplit(info.base_url or default).netloc.rpartition("@")[2]
     return info.model_type if host == urlsplit(default).netloc else host
+
+
+async def list_all(
+    adapter: Adapter,
+    info: ModelInfo,
+    fetch: Callable[[HttpRequest], Awaitable[bytes]],
+    seconds: float,
+) -> list[ModelInfo]:
+    """The models on all pages of the server's list, which may take ``seconds`` together."""
+    models: list[ModelInfo] = []
+    page: str | None = None
+    with anyio.move_on_after(seconds):
+        for _ in range(_MOST_PAGES):
+            more, page = adapter.parse_list(info, await fetch(adapter.list_request(info, page)))
+            models += more
+            if page is None:
+                break
+        return models
+    raise silence(info.name, seconds, first=True)
 
 
 def needs_description(info: ModelInfo) -> bool:

@@ -40,6 +40,7 @@ Each message says what happened, to which model, and what to do next.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 __all__ = [
     "AnswerFormError",
@@ -77,7 +78,22 @@ __all__ = [
 
 
 class NbllmError(Exception):
-    """Base of every error of nbllm."""
+    """Base of every error of nbllm; all of them pickle and copy, whatever their constructor takes.
+
+    An exception is otherwise built anew from its message, which the constructors here do not take;
+    one that cannot be read back breaks a whole process pool.
+    """
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _restored, (type(self), self.args, vars(self))
+
+
+def _restored(kind: type[NbllmError], args: tuple[Any, ...], state: dict[str, Any]) -> NbllmError:
+    """An error as it was, without a call of its constructor."""
+    error = kind.__new__(kind)
+    super(NbllmError, error).__init__(*args)  # that of ValueError, ImportError and the like
+    vars(error).update(state)
+    return error
 
 
 class ConfigError(NbllmError):

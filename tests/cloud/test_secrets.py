@@ -3,13 +3,14 @@ from __future__ import annotations
 import copy
 import logging
 import pickle
+import time
 import traceback
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nbllm.cloud.secrets import HIDDEN, Secret, hide_in_logs, scrub, scrub_error
+from nbllm.cloud.secrets import HIDDEN, Secret, hide_in_logs, scrub, scrub_cut, scrub_error
 from nbllm.core.errors import AuthenticationError
 
 KEY = "sk-proj-Zq8vT2mNxW5yLr0KdJh4wxyz"
@@ -95,3 +96,58 @@ def test_logs_are_scrubbed_until_told_to_stop(caplog: pytest.LogCaptureFixture) 
     assert "Zq8v" not in caplog.text
     stop()
     assert not logger.filters
+
+
+_PIECES = [
+    "ACGT",
+    "a",
+    "..a",
+    "*a",
+    "•a",
+    "…",
+    ".",
+    "*",
+    "-",
+    " ",
+    "sk-...",
+    "sk-p...wxyz",
+    KEY[:5],
+    KEY,
+]
+
+
+@pytest.mark.parametrize("piece", [*_PIECES, "\n", "é", "<title", "sk-", "...wxyz"])
+@pytest.mark.parametrize("key", [KEY, "none", "a" * 40, "eyJ" + "ab-_" * 500])
+def test_the_time_is_linear_in_the_text(piece: str, key: str) -> None:
+    """64 KiB of a body, with a margin of many times for a busy machine; it was two minutes."""
+    text = (piece * (2**16 // len(piece) + 1))[: 2**16]
+    begun = time.process_time()
+    scrub(text, Secret(key))
+    assert time.process_time() - begun < 2
+
+
+@given(st.lists(st.sampled_from([*_PIECES, KEY[-4:], KEY[:3], "wxyz", "the key"]), max_size=12))
+def test_nothing_of_the_key_is_left_in_any_mixture(pieces: list[str]) -> None:
+    shown = scrub(" ".join(pieces), SECRET)
+    assert not any(KEY[at : at + 6] in shown for at in range(len(KEY) - 5))
+    assert "wxyz" not in shown.split()
+
+
+@given(st.text(max_size=20), st.integers(3, len(KEY)))
+def test_a_text_that_is_cut_within_the_key_shows_nothing_of_it(before: str, length: int) -> None:
+    cut = f"{before} {KEY[:length]}"
+    assert scrub_cut(cut, SECRET) == f"{scrub(before + ' ', SECRET)}{HIDDEN}"
+    assert scrub_cut(before, None) == before
+
+
+@pytest.mark.parametrize(
+    ("said", "shown"),
+    [
+        ("a...sk-p...wxyz", f"a...{HIDDEN}"),
+        ("sk-p...wxyz...wxyz", f"{HIDDEN}...{HIDDEN}"),
+        ("(sk-p***wxyz)", f"({HIDDEN})"),
+        ("xsk-p...wxyz", f"xsk-p...{HIDDEN}"),
+    ],
+)
+def test_masked_forms_beside_one_another(said: str, shown: str) -> None:
+    assert scrub(said, SECRET) == shown

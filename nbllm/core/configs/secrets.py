@@ -24,9 +24,10 @@ _KEY_VALUES = re.compile(
       | (?:xai|pplx|nvapi|fw|csk)-[\w-]{20,}   # xAI, Perplexity, NVIDIA, Fireworks, Cerebras
       | gh[pousr]_[A-Za-z0-9]{20,} | github_pat_\w{20,}
       | AKIA[0-9A-Z]{16}                   # AWS
-      | eyJ[\w-]{10,}\.eyJ[\w-]{10,}       # JSON web tokens
       | (?i:bearer)\s+[\w.~+/-]{8,}
-    )""",
+    )
+      | (?<=[\w-]{13})\.eyJ[\w-]{10,}      # JSON web tokens, from the first of their dots
+    """,
     re.VERBOSE,
 )
 

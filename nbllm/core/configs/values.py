@@ -86,6 +86,8 @@ def _address(value: Any) -> str:
         usable = False
     if not usable:
         raise ValueError("this is no address that begins with http:// or https://")
+    if "@" in parts.netloc:
+        raise ValueError("an address here has no user name, which could pass for its host")
     return text
 
 

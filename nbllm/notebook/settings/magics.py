@@ -29,6 +29,7 @@ CONFIG = Help(
     %llm_config temperature=                      back to its default
     %llm_config --save nbllm.json                 what differs from the defaults
     %llm_config --load nbllm.json
+    %llm_config --allow-key LAB_KEY=https://lab.example
     %llm_config magic_prefix=nbllm                %%nbllm, where another extension has %%llm
 """,
     (
@@ -41,6 +42,14 @@ CONFIG = Help(
         ),
         flag("--load", metavar="FILE", help="Read settings from a JSON file, before all else."),
         flag("--save", metavar="FILE", help="Write them to a JSON file, after all else."),
+        flag(
+            "--allow-key",
+            action="append",
+            default=[],
+            metavar="VARIABLE=ADDRESS",
+            help="Let the key in an environment variable go to an address; kept for you, on this "
+            "machine.",
+        ),
         flag("--reset", action="store_true", help="Set everything to its default first."),
     ),
 )
@@ -82,6 +91,8 @@ class ConfigMagics(SessionMagics):
             if args.load:
                 values.load(settings, Path(args.load).expanduser())
             values.change_all(settings, wanted)
+            for word in args.allow_key:
+                _allow_key(*word.partition("=")[::2])
             if args.save:
                 values.save(settings, Path(args.save).expanduser())
         if line.strip() and not asked_for:
@@ -89,6 +100,12 @@ class ConfigMagics(SessionMagics):
         from nbllm.notebook.settings.table import settings_table
 
         return settings_table(settings, asked_for)
+
+
+def _allow_key(variable: str, address: str) -> None:
+    from nbllm.core.key_permissions import allow_key
+
+    allow_key(variable, address)
 
 
 def _names(settings: list[str]) -> list[str]:

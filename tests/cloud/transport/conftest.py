@@ -16,10 +16,12 @@ from typing import Any
 import pytest
 
 from nbllm.cloud.cloud_model import CloudModel
-from nbllm.cloud.keys import key_source
+from nbllm.cloud.keys import key_source, key_variables
 from nbllm.cloud.prices import load_prices
 from nbllm.cloud.retries import RetryPolicy
+from nbllm.cloud.served import base_url_of
 from nbllm.cloud.vendors import adapter_for
+from nbllm.core.key_permissions import PERMISSIONS_VARIABLE
 from nbllm.core.types import ModelInfo
 
 
@@ -182,18 +184,27 @@ ModelMaker = Callable[..., CloudModel]
 
 @pytest.fixture
 async def make_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[ModelMaker]:
-    """Models with retries that do not keep a test waiting; closed at its end."""
+    """Models with retries that do not keep a test waiting; closed at its end.
+
+    Their keys may go to the test's server, unless ``allowed=False`` takes this back.
+    """
     monkeypatch.chdir(tmp_path)
     models: list[CloudModel] = []
 
-    def make(url: str, model_type: str = "openai", **values: Any) -> CloudModel:
+    def make(
+        url: str, model_type: str = "openai", *, allowed: bool = True, **values: Any
+    ) -> CloudModel:
         path = "/v1" if model_type == "openai" else ""
         policy = values.pop("policy", RetryPolicy(first_delay=0.01))
         info = ModelInfo(
             name="m", model_type=model_type, local=False, base_url=url + path, **values
         )
         adapter = adapter_for(info)
-        key = key_source(info, adapter.default_key_env)
+        variables = key_variables(info, adapter.default_key_env) if allowed else ()
+        pairs = ",".join(f"{variable}@{url}" for variable in variables)
+        monkeypatch.setenv(PERMISSIONS_VARIABLE, pairs)
+        base_url = base_url_of(info, adapter.default_base_url)
+        key = key_source(info, adapter.default_key_env, base_url)
         models.append(CloudModel(info, adapter, key=key, prices=load_prices(), policy=policy))
         return models[-1]
 

@@ -13,6 +13,7 @@ import pytest
 
 from nbllm.cloud.cloud_model import CloudModel, open_model
 from nbllm.cloud.prices import PRICES_VARIABLE
+from nbllm.cloud.routes import route_to
 from nbllm.core.errors import (
     ApiConnectionError,
     AuthenticationError,
@@ -196,7 +197,7 @@ async def test_a_server_that_is_down_at_load_is_asked_with_the_first_request(
     with pytest.raises(ApiConnectionError, match="Is the server running"):
         await model.generate("Hi", max_retry_seconds=0)
     async with raw_server(script) as server:
-        model._transport._base_url = f"{server.url}/v1"
+        model._transport._route = route_to("mine", f"{server.url}/v1")
         assert (await model.generate("Hi")).text == "Hello"
         assert model.info.context_length == 512
         await model.aclose()

@@ -92,22 +92,21 @@ async def test_a_proxy_from_the_environment_is_used(
         await model.aclose()
 
 
-async def test_the_vendors_key_crosses_no_network_in_clear_text(
+async def test_a_vendors_key_crosses_no_network_in_clear_text_unless_it_is_allowed(
     raw_server: Any, make_model: Any, say: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def script(request: Any, connection: Any) -> None:
         await connection.stream(*say("Hello"))
 
     monkeypatch.setenv("OPENAI_API_KEY", "sk-vendor-0123456789")
-    monkeypatch.setenv("LAB_KEY", "lab-0123456789")
     async with raw_server(script) as proxy:
         monkeypatch.setenv("HTTP_PROXY", proxy.url)
-        for values in ({}, {"api_key_env": "LAB_KEY"}):
-            model = make_model("http://models.example:8000", **values)
+        for allowed in (False, True):
+            model = make_model("http://models.example:8000", allowed=allowed)
             await model.generate("Hi")
             await model.aclose()
         keys = [request.headers.get("authorization") for request in proxy.received]
-    assert keys == [None, "Bearer lab-0123456789"]
+    assert keys == [None, "Bearer sk-vendor-0123456789"]
 
 
 async def test_a_proxy_that_fails_is_named_as_the_one(

@@ -9,8 +9,11 @@ import pytest
 from IPython.core.interactiveshell import InteractiveShell
 from traitlets.config import Config
 
+from nbllm.cloud.cloud_model import open_model
+from nbllm.core.errors import AuthenticationError, NbllmError
 from nbllm.core.model_manager import ModelManager
-from nbllm.core.types import GenerationOptions
+from nbllm.core.openers import LoadControl
+from nbllm.core.types import GenerationOptions, ModelInfo
 from nbllm.notebook import magics
 from nbllm.testing import FakeOpener, fake_info
 
@@ -183,3 +186,26 @@ def test_a_clash_is_settled_by_unloading(run, shell: InteractiveShell) -> None:
     shell.run_line_magic("load_ext", "nbllm")
     shell.run_line_magic("unload_ext", "nbllm")
     assert shell.run_line_magic("llm", "") == "theirs"
+
+
+def test_a_key_is_allowed_for_an_address_by_the_line_of_the_message(
+    run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    monkeypatch.setenv("LAB_KEY", "lab-0123456789")
+    info = ModelInfo(
+        name="lab",
+        model_type="vllm",
+        local=False,
+        model="m",
+        context_length=512,
+        base_url="http://10.1.2.3:8000/v1",
+        api_key_env="LAB_KEY",
+    )
+    with pytest.raises(AuthenticationError) as caught:
+        open_model(info, LoadControl())
+    (line,) = [line for line in str(caught.value).splitlines() if "%llm_config" in line]
+    run(line.removeprefix("or "))
+    assert open_model(info, LoadControl()).usable
+    with pytest.raises(NbllmError, match="address"):
+        run("%llm_config --allow-key LAB_KEY")

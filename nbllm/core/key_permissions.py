@@ -1,0 +1,177 @@
+"""Which key may go where: a vendor's own to its own hosts, any other where a person said so.
+
+A config may come from a stranger, and names both a variable and an address. So its word counts for
+nothing here: either the address is known to belong to whoever gave out the keys that are kept in
+variables of this name, or the person has allowed this variable for this address. What was allowed
+is kept in the person's own folder, or comes from the environment variable ``NBLLM_ALLOW_KEYS``.
+
+An address is a scheme, a host and a port, such as "https://lab.example" or "http://10.1.2.3:8000".
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from nbllm.core import saved_files
+from nbllm.core.errors import ConfigError, InvalidOptionError
+
+__all__ = ["PERMISSIONS_VARIABLE", "allow_key", "disallow_key", "is_allowed"]
+
+PERMISSIONS_VARIABLE = "NBLLM_ALLOW_KEYS"
+"""Holds "VARIABLE@address" pairs, with commas between them, for runs without a person."""
+
+_OWN_HOSTS = {
+    "ANTHROPIC": {"api.anthropic.com"},
+    "CEREBRAS": {"api.cerebras.ai"},
+    "DEEPSEEK": {"api.deepseek.com"},
+    "FIREWORKS": {"api.fireworks.ai"},
+    "GEMINI": {"generativelanguage.googleapis.com"},
+    "GROQ": {"api.groq.com"},
+    "HF": {"router.huggingface.co"},
+    "MISTRAL": {"api.mistral.ai"},
+    "NVIDIA": {"integrate.api.nvidia.com"},
+    "OPENAI": {"api.openai.com", "eu.api.openai.com", "us.api.openai.com"},
+    "OPENROUTER": {"openrouter.ai"},
+    "PERPLEXITY": {"api.perplexity.ai"},
+    "TOGETHER": {"api.together.ai", "api.together.xyz"},
+    "XAI": {"api.x.ai"},
+}
+"""The word that variables with a vendor's keys begin with, and the hosts of this vendor alone.
+
+A host on which customers have names of their own, such as Azure's, is no vendor's own.
+"""
+_ALIASES = {"GOOGLE_API_KEY": "GEMINI_API_KEY"}
+_VENDORS_VARIABLE = re.compile(r"([A-Z]+)(?:_[A-Z0-9]+)*_(?:API_KEY|TOKEN)")
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_ADDRESS = re.compile(
+    r"(https?)://([a-z0-9._-]+|\[[0-9a-f:.]+\])(?::([0-9]{1,5}))?(?:/[\w./~-]*)?",
+    re.IGNORECASE | re.ASCII,
+)
+_USUAL_PORTS = {"http": 80, "https": 443}
+
+
+def allow_key(variable: str, address: str) -> None:
+    """Let the key in the environment variable ``variable`` go to ``address``, from now on.
+
+    Only to this scheme, host and port; of an address such as "http://10.1.2.3:8000/v1" the path
+    does not matter. With http the key crosses the network in clear text. It is kept for the
+    user, on this machine; ``disallow_key`` takes it back.
+
+    Raises ``InvalidOptionError``, and ``ConfigError`` where it cannot be kept.
+    """
+    _change(_checked_variable(variable), _checked_address(address), allowed=True)
+
+
+def disallow_key(variable: str, address: str) -> None:
+    """Take back what ``allow_key`` allowed; counts for models that are loaded from now on."""
+    _change(_checked_variable(variable), _checked_address(address), allowed=False)
+
+
+def is_allowed(variable: str, address: str) -> bool:
+    """Whether the key in ``variable`` may go to ``address``, a scheme with a host and maybe a port.
+
+    Raises ``ConfigError`` where what was allowed cannot be read.
+    """
+    if _is_own(variable, address):
+        return True
+    return (variable, address) in _from_environment() or address in _kept().get(variable, ())
+
+
+def _is_own(variable: str, address: str) -> bool:
+    named = _VENDORS_VARIABLE.fullmatch(_ALIASES.get(variable, variable))
+    hosts = _OWN_HOSTS.get(named[1], set()) if named else set()
+    return address.removeprefix("https://") in hosts and address.startswith("https://")
+
+
+def _checked_variable(variable: str) -> str:
+    if not isinstance(variable, str) or not _VARIABLE.fullmatch(variable):
+        raise InvalidOptionError(
+            "variable", f"{variable!r} is not the name of an environment variable"
+        )
+    return variable
+
+
+def _checked_address(address: str) -> str:
+    """The scheme, host and port, as they are compared."""
+    parts = _ADDRESS.fullmatch(address) if isinstance(address, str) else None
+    if parts is None or int(parts[3] or 1) not in range(1, 2**16):
+        raise InvalidOptionError(
+            "address",
+            f"{address!r} is not an address such as https://lab.example or http://10.1.2.3:8000",
+        )
+    scheme, host = parts[1].lower(), parts[2].lower()
+    port = int(parts[3] or _USUAL_PORTS[scheme])
+    return f"{scheme}://{host}" + (f":{port}" if port != _USUAL_PORTS[scheme] else "")
+
+
+def _from_environment() -> Iterator[tuple[str, str]]:
+    for pair in os.environ.get(PERMISSIONS_VARIABLE, "").split(","):
+        if pair.strip():
+            yield _pair(pair.strip())
+
+
+def _pair(written: str) -> tuple[str, str]:
+    variable, _, address = written.partition("@")
+    try:
+        return _checked_variable(variable), _checked_address(address)
+    except InvalidOptionError as error:
+        problem = f"{written!r} is not VARIABLE@address, such as LAB_KEY@https://lab.example"
+        raise InvalidOptionError(PERMISSIONS_VARIABLE, problem) from error
+
+
+def _change(variable: str, address: str, *, allowed: bool) -> None:
+    file = _file()
+
+    def changed(text: str | None) -> str:
+        kept = {name: set(addresses) for name, addresses in _parsed(text, file).items()}
+        addresses = kept.setdefault(variable, set())
+        addresses.discard(address)
+        if allowed:
+            addresses.add(address)
+        rest = {name: sorted(kept[name]) for name in sorted(kept) if kept[name]}
+        return json.dumps(rest, indent=2) + "\n"
+
+    try:
+        saved_files.update(file, changed)
+    except (OSError, UnicodeError) as error:
+        problem = f"this cannot be written: {getattr(error, 'strerror', None) or error}"
+        raise ConfigError(problem, file=file) from None
+
+
+def _kept() -> Mapping[str, list[str]]:
+    file = _file()
+    try:
+        text = file.read_text("utf-8-sig")
+    except FileNotFoundError:
+        return {}
+    except (OSError, UnicodeError) as error:
+        problem = f"this cannot be read: {getattr(error, 'strerror', None) or error}"
+        raise ConfigError(problem, file=file) from None
+    return _parsed(text, file)
+
+
+def _parsed(text: str | None, file: Path) -> Mapping[str, list[str]]:
+    try:
+        kept = json.loads(text or "{}")
+    except (ValueError, RecursionError):
+        kept = None
+    if isinstance(kept, dict) and all(map(_is_list_of_texts, kept.values())):
+        return kept
+    raise ConfigError(
+        "this is not the list of where keys may go, as allow_key writes it. Mend or delete it",
+        file=file,
+    )
+
+
+def _is_list_of_texts(value: object) -> bool:
+    return isinstance(value, list) and all(isinstance(item, str) for item in value)
+
+
+def _file() -> Path:
+    from platformdirs import user_config_path
+
+    return user_config_path("nbllm") / "allowed_keys.json"
