@@ -8,7 +8,7 @@ import llama_cpp
 import llama_cpp.llama_cpp as lib
 
 
-def load_llama(path: str, context_length: int) -> Any:
+def load_llama(path: str, context_length: int, *, flash_attention: bool = False) -> Any:
     """The model with the class's own defaults, but without the kernels for AMX, which crash."""
     if b"AMX_INT8 = 1" in lib.llama_print_system_info():
         defaults = lib.llama_model_default_params
@@ -19,4 +19,4 @@ def load_llama(path: str, context_length: int) -> Any:
             return params
 
         llama_cpp.llama_cpp.llama_model_default_params = without_repacking
-    return llama_cpp.Llama(path, n_ctx=context_length, verbose=False)
+    return llama_cpp.Llama(path, n_ctx=context_length, verbose=False, flash_attn=flash_attention)
