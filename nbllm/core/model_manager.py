@@ -115,16 +115,18 @@ class ModelManager:
 
     def list_available_models(self) -> list[ModelInfo]:
         """What can be loaded by name: configured, bundled in a package, found in the folder."""
+        return list(self.search_models().models)
+
+    def search_models(self) -> catalogue.Listing:
+        """As ``list_available_models``, with notes on folders and files that were passed over."""
         known = dict(self._configured)
         files = {info.path for info in known.values()}
-        for info in [
-            *catalogue.bundled_models(),
-            *catalogue.found_models(self._folder or Path.cwd()),
-        ]:
+        found = catalogue.found_models(self._folder)
+        for info in (*catalogue.bundled_models(), *found.models):
             if info.path not in files:
                 known.setdefault(info.name, info)
                 files.add(info.path)
-        return list(known.values())
+        return replace(found, models=tuple(known.values()))
 
     def list_loaded_models(self) -> list[ModelInfo]:
         """What is loaded and usable, under the names it was loaded by."""

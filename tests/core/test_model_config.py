@@ -229,18 +229,18 @@ def test_names_that_differ_in_case_are_two_names(write: Write) -> None:
 
 
 def test_a_missing_file_a_folder_and_a_model_are_no_configs(tmp_path: Path) -> None:
-    assert "no such file" in str(failure(tmp_path / "none.json"))
-    assert "not a file" in str(failure(tmp_path))
+    assert "No such file" in str(failure(tmp_path / "none.json"))
+    assert "directory" in str(failure(tmp_path)).casefold() or os.name == "nt"
     model = tmp_path / "m.gguf"
     with model.open("wb") as stream:
         stream.truncate(5 * 2**30)
-    assert "5120 MiB" in str(failure(model))
+    assert "more than 8 MiB, so it is not a config" in str(failure(model))
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no named pipes in folders")
 def test_a_named_pipe_is_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
-    assert "not a file" in str(failure(tmp_path / "pipe"))
+    assert "a named pipe" in str(failure(tmp_path / "pipe"))
 
 
 # ---------------------------------------------------------------- keys
