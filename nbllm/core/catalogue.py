@@ -77,7 +77,7 @@ def found_models(folder: Path | None) -> Listing:
     notes = [*search.notes, *_file_notes(unread)]
     if left:
         notes.append(
-            f"Reading headers took more than {_MAX_SECONDS:g} s; {left:,} files are left. "
+            f"Reading headers took more than {_MAX_SECONDS:g} s; files left: {left:,}. "
             "List again to go on, or give a path."
         )
     return Listing(tuple(models), tuple(notes))
