@@ -11,6 +11,9 @@ __all__ = ["parse_json"]
 _MOST_VALUES = 5_000_000
 """Far more than any conversation has. What takes two bytes as text can take 60 as a value."""
 
+_MAX_DEPTH = 100
+_TOO_DEEP = "it is nested too deeply"
+
 
 def parse_json(text: str) -> Any:
     """The value in ``text``.
@@ -22,13 +25,15 @@ def parse_json(text: str) -> Any:
     if text.count(",") + text.count("[") + text.count("{") > _MOST_VALUES:
         raise ValueError(f"it has more than {_MOST_VALUES:,} values")
     try:
-        return json.loads(
+        value = json.loads(
             text, object_pairs_hook=_object, parse_constant=_not_finite, parse_float=_number
         )
+        _check_depth(value)
+        return value
     except json.JSONDecodeError as error:
         problem = f"it is not JSON: {error.msg} at line {error.lineno}, column {error.colno}"
     except RecursionError:
-        problem = "it is nested too deeply"
+        problem = _TOO_DEEP
     except _UnusableError as error:
         problem = str(error)
     except ValueError:
@@ -38,6 +43,17 @@ def parse_json(text: str) -> Any:
 
 class _UnusableError(ValueError):
     """JSON's grammar lets it through, and nothing can mean it."""
+
+
+def _check_depth(value: Any) -> None:
+    level = [value]
+    for _ in range(_MAX_DEPTH):
+        inner = [each for each in level if isinstance(each, dict | list)]
+        level = [
+            one for each in inner for one in (each.values() if isinstance(each, dict) else each)
+        ]
+    if level:
+        raise _UnusableError(_TOO_DEEP)
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
