@@ -17,9 +17,10 @@ from made_conversations import conversations
 from nbllm.core.conversations.conversation import Conversation, Turn
 from nbllm.core.conversations.files import to_json, to_markdown
 from nbllm.core.conversations.reading import from_json
+from nbllm.core.conversations.saving import read_conversation
 from nbllm.core.errors import ConversationError
 from nbllm.core.types import FinishReason, ImagePart, Message, TextPart, VendorPart
-from nbllm.notebook.chat.chats import Chats, read_conversation
+from nbllm.notebook.chat.chats import Chats
 from nbllm.notebook.chat.table import Transcript, chats_table
 
 CHAT = Conversation(
