@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 from nbllm.cloud.secrets import Secret
 from nbllm.core.errors import AuthenticationError
+from nbllm.core.paths import current_folder
 from nbllm.core.types import ModelInfo
 
 __all__ = ["KEYRING_SERVICE", "KeySource", "find_key", "key_source", "key_variables"]
@@ -69,7 +70,8 @@ def key_source(info: ModelInfo, usual: str | None) -> KeySource:
     key where one is needed: by a vendor, and by a server that names one.
     """
     variables = key_variables(info, usual)
-    folders = [Path.cwd()] if info.config_file is None else [info.config_file.parent, Path.cwd()]
+    config = info.config_file
+    folders = filter(None, (config and config.parent, current_folder()))
     secret = find_key(variables, folders)
     if secret is None and variables and (info.base_url is None or info.api_key_env):
         raise AuthenticationError(info.name, _how_to_set(variables))
@@ -105,7 +107,7 @@ def _first(values: Iterable[str | None]) -> Secret | None:
 
 def _from_files(names: list[str], folders: Iterable[Path]) -> Secret | None:
     for file in (folder / ".env" for folder in folders):
-        if names and file.is_file():
+        if names and os.path.isfile(file):  # noqa: PTH113 - a folder that may not be read is no error
             secret = _first(map(_read(file).get, names))
             if secret is not None:
                 return secret

@@ -21,7 +21,7 @@ from typing import Literal
 from nbllm.core.errors import ModelFileError
 from nbllm.core.folder_search import GGUFS_AT_MOST, FolderSearch
 from nbllm.core.openers import describe_file
-from nbllm.core.paths import absolute_path, file_status, is_gguf, reason
+from nbllm.core.paths import absolute_path, file_status, is_gguf, printable, reason
 from nbllm.core.types import GenerationOptions, ModelInfo
 
 __all__ = ["Listing", "bundled_models", "describe", "found_models"]
@@ -80,7 +80,7 @@ def found_models(folder: Path | None) -> Listing:
             f"Reading headers took more than {_MAX_SECONDS:g} s; files left: {left:,}. "
             "List again to go on, or give a path."
         )
-    return Listing(tuple(models), tuple(notes))
+    return Listing(tuple(models), tuple(map(printable, notes)))
 
 
 def _described(

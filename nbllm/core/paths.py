@@ -17,6 +17,7 @@ __all__ = [
     "current_folder",
     "file_status",
     "is_gguf",
+    "printable",
     "read_file",
     "read_start",
     "read_text",
@@ -115,6 +116,11 @@ def read_text(path: Path, most_bytes: int) -> str:
     except UnicodeDecodeError as error:
         place = f"byte {error.start} cannot be read"
         raise ValueError(f"it is not UTF-8: {place}. Save the file as UTF-8") from None
+
+
+def printable(text: str) -> str:
+    """``text`` with what no output takes written as an escape: a file's name need not be text."""
+    return text.encode(errors="backslashreplace").decode()
 
 
 def reason(error: OSError | ValueError) -> str:

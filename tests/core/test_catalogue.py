@@ -109,7 +109,10 @@ def test_names_that_are_no_text_are_made_readable(folder: Path) -> None:
         (folder / os.fsdecode(b"caf\xe9\n.gguf")).write_bytes(gguf())
     except OSError:
         pytest.skip("this file system takes UTF-8 alone")
+    (folder / os.fsdecode(b"broken\xe9.gguf")).write_bytes(b"no model")
     assert names(folder) == ["caf\ufffd\ufffd", "good"]
+    assert "broken\\udce9.gguf" in notes(folder)
+    notes(folder).encode()
 
 
 def test_a_package_that_is_half_removed_does_not_hide_the_bundled_model(

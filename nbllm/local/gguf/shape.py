@@ -11,6 +11,7 @@ from typing import Literal
 
 from nbllm.core.errors import ModelFileError
 from nbllm.core.fitting.model_shape import ModelShape, SplitInfo, TensorInfo
+from nbllm.core.paths import absolute_path
 from nbllm.core.types import ModelInfo
 from nbllm.local.gguf.header import Header, read_header
 from nbllm.local.gguf.keys import Keys
@@ -51,7 +52,10 @@ def model_info_from_gguf(
     it is the kind of file. Raises ``ModelFileError``, which says what is wrong with the file and
     what to do.
     """
-    file = Path(path).absolute()
+    try:
+        file = absolute_path(path)
+    except ValueError as error:
+        raise ModelFileError(os.fspath(path), str(error)) from None
     shape = read_shape(file)
     split_name = _SPLIT_NAME.fullmatch(file.stem)
     return ModelInfo(
