@@ -65,7 +65,7 @@ def _turn_to_json(turn: Turn) -> dict[str, Any]:
 def _usage_to_json(usage: Usage) -> dict[str, Any]:
     """Counts that a vendor told wrongly are no reason for a file that cannot be read again."""
     cost = usage.cost_usd
-    counts = {name: max(count or 0, 0) for name, count in asdict(usage).items()}
+    counts = {name: count and max(count, 0) for name, count in asdict(usage).items()}
     return {**counts, "cost_usd": cost if cost is not None and 0 <= cost < math.inf else None}
 
 

@@ -281,6 +281,7 @@ _READERS: Mapping[object, Reader] = {
     str | None: _optional(_text),
     bool: _flag,
     int: _count,
+    int | None: _optional(_count),
     float | None: _optional(_cost),
     bytes | None: _optional(_bytes),
 }
