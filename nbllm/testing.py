@@ -18,7 +18,7 @@ from typing import Any
 
 from nbllm.core.errors import DoesNotFitError, ModelClosedError, ModelError
 from nbllm.core.hardware.resources import CpuInfo, MemoryInfo, Resources
-from nbllm.core.model_interface import ModelInterface, to_messages
+from nbllm.core.model_interface import ModelInterface
 from nbllm.core.openers import LoadControl
 from nbllm.core.placement import MemoryParts, Placement
 from nbllm.core.types import (
@@ -28,8 +28,8 @@ from nbllm.core.types import (
     FinishReason,
     GenerationRequest,
     GenerationResult,
+    Message,
     ModelInfo,
-    PromptLike,
     PromptProgress,
     ReasoningDelta,
     TextDelta,
@@ -144,8 +144,11 @@ class FakeModel(ModelInterface):
     async def detokenize(self, tokens: Sequence[int]) -> str:  # noqa: D102
         return bytes(tokens).decode(errors="replace")
 
-    async def count_tokens(self, prompt: PromptLike, *, system: str | None = None) -> TokenCount:  # noqa: D102
-        return TokenCount(_count(to_messages(prompt, system=system)))
+    async def _count_messages(self, messages: tuple[Message, ...]) -> TokenCount:
+        return TokenCount(_count(messages))
+
+    async def _count_text(self, text: str) -> TokenCount:
+        return TokenCount(len(text.split()))
 
     async def _embed(self, texts: list[str]) -> Embeddings:
         """Vectors of the texts' lengths and numbers of words."""

@@ -29,7 +29,7 @@ from nbllm.cloud.served import (
     served_model,
 )
 from nbllm.cloud.tasks import Stopwatch, run_together
-from nbllm.cloud.token_estimate import estimate_tokens
+from nbllm.cloud.token_estimate import estimate_text_tokens, estimate_tokens
 from nbllm.cloud.transport import Transport
 from nbllm.cloud.vendors import adapter_for
 from nbllm.core.errors import (
@@ -41,7 +41,7 @@ from nbllm.core.errors import (
     ProtocolError,
     UnsupportedError,
 )
-from nbllm.core.model_interface import ModelInterface, to_messages
+from nbllm.core.model_interface import ModelInterface
 from nbllm.core.openers import LoadControl
 from nbllm.core.types import (
     Completed,
@@ -50,8 +50,8 @@ from nbllm.core.types import (
     GenerationOptions,
     GenerationRequest,
     GenerationResult,
+    Message,
     ModelInfo,
-    PromptLike,
     RetryScheduled,
     TokenCount,
     Usage,
@@ -204,10 +204,12 @@ class CloudModel(ModelInterface):
 
     # ------------------------------------------------------------ counting and embedding
 
-    async def count_tokens(self, prompt: PromptLike, *, system: str | None = None) -> TokenCount:
-        """The tokens of ``prompt``: exact where the vendor counts them, else an estimate."""
-        request = GenerationRequest(to_messages(prompt, system=system), self.info.options)
-        return await self._shown(self._count(request))
+    async def _count_messages(self, messages: tuple[Message, ...]) -> TokenCount:
+        return await self._shown(self._count(GenerationRequest(messages, self.info.options)))
+
+    async def _count_text(self, text: str) -> TokenCount:
+        """An estimate: vendors count whole requests only."""
+        return TokenCount(estimate_text_tokens(text), exact=False)
 
     async def _count(self, request: GenerationRequest) -> TokenCount:
         counting = self._adapter.count_request(self.info, request)

@@ -16,6 +16,7 @@ from nbllm.cloud.routes import is_loopback
 from nbllm.cloud.secrets import Secret
 from nbllm.core.errors import AuthenticationError, ModelError, PermissionDeniedError
 from nbllm.core.key_permissions import is_allowed
+from nbllm.core.paths import current_folder
 from nbllm.core.types import ModelInfo
 
 __all__ = [
@@ -105,7 +106,8 @@ def key_source(info: ModelInfo, usual: str | None, base_url: str) -> KeySource:
     allowed = [variable for variable in variables if is_allowed(variable, address)]
     if info.api_key_env and not allowed:
         raise AuthenticationError(info.name, _not_allowed(variables, address))
-    folders = [Path.cwd()] if info.config_file is None else [info.config_file.parent, Path.cwd()]
+    config = info.config_file
+    folders = filter(None, (config and config.parent, current_folder()))
     secret = find_key(allowed, folders)
     if secret is None and allowed and (info.base_url is None or info.api_key_env):
         raise AuthenticationError(info.name, _how_to_set(allowed))
@@ -158,7 +160,7 @@ def _first(values: Iterable[str | None]) -> Secret | None:
 
 def _from_files(names: list[str], folders: Iterable[Path]) -> Secret | None:
     for file in (folder / ".env" for folder in folders):
-        if names and file.is_file():
+        if names and os.path.isfile(file):  # noqa: PTH113 - a folder that may not be read is no error
             secret = _first(map(_read(file).get, names))
             if secret is not None:
                 return secret

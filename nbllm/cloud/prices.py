@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from collections.abc import Mapping
@@ -11,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from nbllm.core.errors import ConfigError
+from nbllm.core.json_text import parse_json
+from nbllm.core.paths import absolute_path, read_text, reason
 from nbllm.core.types import Usage
 
 __all__ = ["PRICES_VARIABLE", "Price", "PriceTable", "load_prices"]
@@ -21,6 +22,7 @@ PRICES_VARIABLE = "NBLLM_PRICES"
 _TABLE = Path(__file__).with_name("prices.json")
 _VERSION = re.compile(r"(-\d{4}-\d\d-\d\d|[-@]\d{8}|-\d{3}|-latest)$")
 _MILLION = 1_000_000
+_MAX_BYTES = 16 * 2**20
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,11 +83,11 @@ def load_prices(path: Path | None = None) -> PriceTable:
     Raises ``ConfigError`` that names the file, the model and the key.
     """
     named = os.environ.get(PRICES_VARIABLE)
-    file = path or (Path(named).expanduser() if named else _TABLE)
+    file = path or Path(named or _TABLE)
     try:
-        values = json.loads(file.read_bytes())
+        values = parse_json(read_text(absolute_path(file), _MAX_BYTES))
     except (OSError, ValueError) as error:
-        raise ConfigError(f"the prices cannot be read: {error}", file=file) from None
+        raise ConfigError(f"the prices cannot be read: {reason(error)}", file=file) from None
     return _table(values, file)
 
 

@@ -16,7 +16,7 @@ from nbllm.core.types import (
     VendorPart,
 )
 
-__all__ = ["estimate_tokens"]
+__all__ = ["estimate_text_tokens", "estimate_tokens"]
 
 _OF_A_MESSAGE = 4
 _OF_AN_IMAGE = 765
@@ -32,7 +32,9 @@ def estimate_tokens(request: GenerationRequest) -> int:
     """
     tools = request.options.tools or ()
     described = json.dumps([[t.name, t.description, dict(t.parameters)] for t in tools])
-    return sum(map(_of_message, request.messages)) + (_of_text(described) if tools else 0)
+    return sum(map(_of_message, request.messages)) + (
+        estimate_text_tokens(described) if tools else 0
+    )
 
 
 def _of_message(message: Message) -> int:
@@ -42,15 +44,16 @@ def _of_message(message: Message) -> int:
 def _of_part(part: ContentPart) -> int:
     match part:
         case TextPart(text) | ReasoningPart(text):
-            return _of_text(text)
+            return estimate_text_tokens(text)
         case ImagePart():
             return _OF_AN_IMAGE
         case ToolCall(_, name, arguments):
-            return _of_text(name + arguments)
+            return estimate_text_tokens(name + arguments)
         case ToolResult(content=content) | VendorPart(content=content):
-            return _of_text(content)
+            return estimate_text_tokens(content)
 
 
-def _of_text(text: str) -> int:
+def estimate_text_tokens(text: str) -> int:
+    """Tokens of a text alone, as ``estimate_tokens`` counts them."""
     quarters = sum(1 if c.isascii() else 2 if c < _CJK else 4 for c in text)
     return -(-quarters // 4)

@@ -113,7 +113,7 @@ def _model_name(value: object) -> str | None:
     """A model's name, or its path as a text."""
     if value is None:
         return None
-    if not isinstance(value, str | PurePath) or not str(value):
+    if not isinstance(value, str | PurePath) or not str(value) or "\0" in str(value):
         raise InvalidOptionError("draft_model", f"{value!r} is neither a path nor a model's name")
     return str(value)
 

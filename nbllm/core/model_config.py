@@ -13,6 +13,7 @@ from pathlib import Path
 from nbllm.core.configs.entry import entry_of, parse_entry
 from nbllm.core.configs.file import decode, encode, read_text, replace_text
 from nbllm.core.errors import ConfigError
+from nbllm.core.paths import absolute_path
 from nbllm.core.types import ModelInfo
 
 __all__ = ["load_config", "parse_entry", "save_config"]
@@ -35,15 +36,19 @@ def save_config(path: str | Path, infos: Iterable[ModelInfo]) -> None:
     before the file is touched.
     """
     file = _absolute(path)
-    text = encode([entry_of(info, file.parent) for info in infos], file)
+    try:
+        entries = [entry_of(info, file.parent) for info in infos]
+    except ValueError as error:
+        raise ConfigError(f"a model's path cannot be written: {error}", file=file) from None
+    text = encode(entries, file)
     _models(decode(text, file), file)
     replace_text(file, text + "\n")
 
 
 def _absolute(path: str | Path) -> Path:
     try:
-        return Path(path).expanduser().absolute()
-    except RuntimeError as error:
+        return absolute_path(path)
+    except ValueError as error:
         raise ConfigError(str(error), file=Path(path)) from None
 
 

@@ -192,9 +192,28 @@ class ModelInterface(ABC):
         """The text of ``tokens``; invalid UTF-8 becomes U+FFFD."""
         raise UnsupportedError(self.name, "its vendor does not publish a tokenizer")
 
+    async def count_tokens(
+        self, prompt: PromptLike, *, system: str | None = None, template: bool = True
+    ) -> TokenCount:
+        """How many tokens ``prompt`` is for this model, its chat template included.
+
+        Without the ``template`` it is those of a text alone, such as a part of a prompt. The count
+        is exact where the model is here or its vendor counts, else an estimate.
+        """
+        if template:
+            return await self._count_messages(to_messages(prompt, system=system))
+        if not isinstance(prompt, str) or system is not None:
+            problem = "without a template only a text can be counted, and no system prompt"
+            raise InvalidOptionError("template", problem)
+        return await self._count_text(prompt)
+
     @abstractmethod
-    async def count_tokens(self, prompt: PromptLike, *, system: str | None = None) -> TokenCount:
-        """How many tokens ``prompt`` is for this model, its chat template included."""
+    async def _count_messages(self, messages: tuple[Message, ...]) -> TokenCount:
+        """The tokens of a conversation, as it is sent."""
+
+    async def _count_text(self, text: str) -> TokenCount:
+        """The tokens of a text alone."""
+        return TokenCount(len(await self.tokenize(text)))
 
     async def embed(self, texts: str | Sequence[str], *, normalize: bool = True) -> Embeddings:
         """One vector for each text, of length 1 unless ``normalize`` is off.

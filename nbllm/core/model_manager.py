@@ -29,6 +29,7 @@ from nbllm.core.manager_events import Listener, Listeners
 from nbllm.core.model_config import load_config, save_config
 from nbllm.core.model_interface import ModelInterface
 from nbllm.core.model_names import find_entry, matching, not_loaded
+from nbllm.core.paths import absolute_path
 from nbllm.core.placement import Placement
 from nbllm.core.resource_detector import ResourceDetector
 from nbllm.core.suggest import did_you_mean
@@ -115,16 +116,18 @@ class ModelManager:
 
     def list_available_models(self) -> list[ModelInfo]:
         """What can be loaded by name: configured, bundled in a package, found in the folder."""
+        return list(self.search_models().models)
+
+    def search_models(self) -> catalogue.Listing:
+        """As ``list_available_models``, with notes on folders and files that were passed over."""
         known = dict(self._configured)
         files = {info.path for info in known.values()}
-        for info in [
-            *catalogue.bundled_models(),
-            *catalogue.found_models(self._folder or Path.cwd()),
-        ]:
+        found = catalogue.found_models(self._folder)
+        for info in (*catalogue.bundled_models(), *found.models):
             if info.path not in files:
                 known.setdefault(info.name, info)
                 files.add(info.path)
-        return list(known.values())
+        return replace(found, models=tuple(known.values()))
 
     def list_loaded_models(self) -> list[ModelInfo]:
         """What is loaded and usable, under the names it was loaded by."""
@@ -215,7 +218,7 @@ class ModelManager:
         load can be tried again. Cancelling leaves the load to those who wait for it too; the
         last one ends it.
         """
-        wish = (options or LoadOptions()).merged(_load_options(overrides))
+        wish = _located((options or LoadOptions()).merged(_load_options(overrides)))
         if wish.draft_model is not None:
             draft = await asyncio.to_thread(self._file_of, wish.draft_model)
             wish = replace(wish, draft_model=str(draft))
@@ -329,3 +332,14 @@ def _load_options(values: dict[str, Any]) -> LoadOptions:
         if name not in known:
             raise InvalidOptionError(name, f"no such load option.{did_you_mean(name, known)}")
     return LoadOptions(**values)
+
+
+def _located(wish: LoadOptions) -> LoadOptions:
+    """With adapters from the current folder on: the engine runs in another."""
+    if not wish.adapters:
+        return wish
+    try:
+        adapters = tuple((str(absolute_path(path)), scale) for path, scale in wish.adapters)
+    except ValueError as error:
+        raise InvalidOptionError("adapters", str(error)) from None
+    return replace(wish, adapters=adapters)

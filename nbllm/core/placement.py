@@ -63,8 +63,9 @@ class Placement:
     ``context_length`` is in tokens, shared by ``parallel`` requests; ``batch_invariant`` says that
     none of them changes another's answer. ``exact`` says that the
     bytes are llama.cpp's own, else they are computed from the header. ``reason`` is a sentence
-    or two for the reader, and ``is_compromise`` says that it tells of something given up: a GPU
-    for some or all layers, or length of the context.
+    or two for the reader, and ``is_compromise`` says that it tells of something given up (a GPU
+    for some or all layers, or length of the context) or of a context that is longer than those
+    that the model was trained for.
     """
 
     device: str

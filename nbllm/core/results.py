@@ -150,18 +150,33 @@ class GenerationResult:
         printer.text(self.text)
 
 
-@dataclass(frozen=True, slots=True)
-class TokenCount:
-    """A number of tokens; ``exact`` is False for an estimate."""
+class TokenCount(int):
+    """A number of tokens; ``exact`` is False for an estimate.
 
-    tokens: int
-    exact: bool = True
+    It compares and counts as any other number, and what is computed from it is a plain one.
+    """
 
-    def __int__(self) -> int:
-        return self.tokens
+    exact: bool
+
+    def __new__(cls, tokens: int, exact: bool = True) -> TokenCount:  # noqa: FBT001, FBT002 - as a pair
+        """``tokens`` of them."""
+        count = super().__new__(cls, tokens)
+        count.exact = exact
+        return count
+
+    @property
+    def tokens(self) -> int:
+        """The plain number."""
+        return int(self)
+
+    def __reduce__(self) -> tuple[type[TokenCount], tuple[int, bool]]:
+        return TokenCount, (int(self), self.exact)
+
+    def __repr__(self) -> str:
+        return f"TokenCount(tokens={int(self)}, exact={self.exact})"
 
     def __str__(self) -> str:
-        return f"{self.tokens}" if self.exact else f"about {self.tokens} (an estimate)"
+        return f"{int(self)}" if self.exact else f"about {int(self)} (an estimate)"
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,54 +13,78 @@ import stat
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import lru_cache
+from itertools import islice
 from pathlib import Path
 
-__all__ = ["update", "write"]
+from nbllm.core.paths import file_status, read_text
+
+__all__ = ["MOST_BYTES", "update", "write"]
 
 _DRAFT, _DRAFT_SUFFIX = ".nbllm-", ".tmp"
 _ABANDONED_SECONDS = 3_600
 """A draft that is older belongs to a writer that was killed; the longest write takes seconds."""
 _LOCK_SECONDS = 10.0
+_MAX_ENTRIES = 20_000
+"""So many files of a folder are looked at for abandoned drafts."""
+MOST_BYTES = 256 * 2**20
+"""Of a file that is updated."""
 
 
-def write(file: Path, text: str) -> None:
-    """Put ``text`` in the place of the file's, all or nothing; a link's target is written.
+def write(file: Path, content: str | bytes) -> None:
+    """Put ``content`` in the place of the file's, all or nothing; a link's target is written.
 
-    The file's permissions stay. Raises ``OSError``, also where its folder is not there, and
-    ``UnicodeEncodeError`` for half a surrogate pair.
+    The file's permissions stay. Raises ``OSError``, also where its folder is not there or the file
+    is a device or a pipe, ``UnicodeEncodeError`` for half a surrogate pair, and ``ValueError``
+    for a path that no file can have.
     """
     target = Path(os.path.realpath(file))
-    data = text.encode()
-    _remove_abandoned(target.parent)
+    data = content.encode() if isinstance(content, str) else content
+    mode = _mode(target)
+    _remove_abandoned(target.parent, int(time.time() // _ABANDONED_SECONDS))
     draft = target.with_name(f"{_DRAFT}{os.urandom(8).hex()}{_DRAFT_SUFFIX}")
     try:
         with draft.open("xb") as stream:
             stream.write(data)
             stream.flush()
             os.fsync(stream.fileno())
-        if target.exists():
-            draft.chmod(stat.S_IMODE(target.stat().st_mode))
+        if mode is not None:
+            draft.chmod(mode)
         draft.replace(target)
     except BaseException:
-        draft.unlink(missing_ok=True)
+        with suppress(OSError):
+            draft.unlink()
         raise
 
 
-def update(file: Path, change: Callable[[str | None], str]) -> str:
+def _mode(target: Path) -> int | None:
+    """The permissions of the file that is there, None where none is.
+
+    Raises ``OSError`` for what a file must not take the place of, such as /dev/null.
+    """
+    try:
+        return stat.S_IMODE(file_status(target).st_mode)
+    except FileNotFoundError:
+        return None
+
+
+def update(file: Path, change: Callable[[str | None], str], *, makes_folder: bool = True) -> str:
     """Replace the file's text by what ``change`` makes of it, None where there is no file.
 
-    Nobody else's ``update`` of the same file comes between. Its folder is created. What ``change``
-    raises leaves the file as it was. Returns the new text. Raises ``OSError``, ``UnicodeError``,
-    and ``TimeoutError`` where another process holds the file for 10 seconds.
+    Nobody else's ``update`` of the same file comes between. Its folder is created unless
+    ``makes_folder`` is False. What ``change`` raises leaves the file as it was. Returns the new
+    text. Raises ``OSError``, ``ValueError``, and ``TimeoutError`` where another process holds the
+    file for 10 seconds.
     """
     with _locked(file):
         try:
-            current = file.read_bytes().decode("utf-8-sig")
+            current = read_text(file, MOST_BYTES)
         except FileNotFoundError:
             current = None
         text = change(current)
         if text != current:
-            file.parent.mkdir(parents=True, exist_ok=True)
+            if makes_folder:
+                file.parent.mkdir(parents=True, exist_ok=True)
             write(file, text)
     return text
 
@@ -78,7 +102,8 @@ def _locked(file: Path) -> Iterator[None]:
         lock.acquire(timeout=_LOCK_SECONDS)
     except Timeout:
         raise TimeoutError(f"another process has held {file} for {_LOCK_SECONDS:g} s") from None
-    except OSError:  # no cache folder to write to: one process at a time is all there can be
+    # No cache folder to write to, or one without locks: one process at a time is all there can be.
+    except (OSError, NotImplementedError):
         yield
         return
     try:
@@ -87,10 +112,16 @@ def _locked(file: Path) -> Iterator[None]:
         lock.release()
 
 
-def _remove_abandoned(folder: Path) -> None:
-    """Remove the drafts of writers that were killed."""
-    now = time.time()
-    for draft in folder.glob(f"{_DRAFT}*{_DRAFT_SUFFIX}"):
-        with suppress(OSError):
-            if now - draft.stat().st_mtime > _ABANDONED_SECONDS:
-                draft.unlink()
+@lru_cache(maxsize=1_000)
+def _remove_abandoned(folder: Path, hour: int) -> None:
+    """Remove the drafts of writers that were killed; once in an hour is enough for a folder."""
+    with suppress(OSError), os.scandir(folder) as entries:
+        for entry in islice(entries, _MAX_ENTRIES):
+            if entry.name.startswith(_DRAFT) and entry.name.endswith(_DRAFT_SUFFIX):
+                _remove_if_old(entry)
+
+
+def _remove_if_old(draft: os.DirEntry[str]) -> None:
+    with suppress(OSError):
+        if time.time() - draft.stat(follow_symlinks=False).st_mtime > _ABANDONED_SECONDS:
+            Path(draft).unlink()

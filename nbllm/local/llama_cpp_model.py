@@ -19,7 +19,7 @@ from nbllm.core.errors import (
     ModelLoadError,
     UnsupportedError,
 )
-from nbllm.core.model_interface import ModelInterface, to_messages
+from nbllm.core.model_interface import ModelInterface
 from nbllm.core.openers import LoadControl
 from nbllm.core.options import ENGINE_OPTIONS
 from nbllm.core.placement import Placement
@@ -28,8 +28,8 @@ from nbllm.core.types import (
     Embeddings,
     Event,
     GenerationRequest,
+    Message,
     ModelInfo,
-    PromptLike,
     TokenCount,
     Usage,
 )
@@ -171,9 +171,8 @@ class LlamaCppModel(ModelInterface):
         reply = await self._ask({"op": "detokenize", "tokens": list(map(int, tokens))})
         return str(reply["text"])
 
-    async def count_tokens(self, prompt: PromptLike, *, system: str | None = None) -> TokenCount:
-        """The tokens of ``prompt`` in the model's chat template."""
-        turns = turn_frames(self.name, to_messages(prompt, system=system))
+    async def _count_messages(self, messages: tuple[Message, ...]) -> TokenCount:
+        turns = turn_frames(self.name, messages)
         return TokenCount((await self._ask({"op": "count", "messages": turns}))["tokens"])
 
     async def _embed(self, texts: list[str]) -> Embeddings:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import lru_cache
@@ -16,8 +17,10 @@ from nbllm.core.fitting.placing import DEFAULT_CONTEXT, Measure, Plan
 from nbllm.core.hardware.resources import Resources
 from nbllm.core.load_options import LoadOptions
 from nbllm.core.measurements import read_threads
+from nbllm.core.paths import file_status, reason
 from nbllm.core.placement import MemoryParts, Placement
 from nbllm.core.types import ModelInfo
+from nbllm.local.gguf.kinds import check_adapter, check_model
 from nbllm.local.gguf.shape import read_shape
 from nbllm.local.measuring.dry_runs import engine_devices, exact_placement
 
@@ -47,9 +50,8 @@ def make_plan(info: ModelInfo, resources: Resources) -> Plan:
     if info.path is None:
         raise ModelFileError(info.name, "its entry names no file; give it a path")
     for adapter, _ in info.load.adapters or ():
-        if not Path(adapter).is_file():
-            raise ModelFileError(adapter, "there is no such file to take an adapter from")
-    shape, draft = cached_shape(info.path), info.load.draft_model
+        _check_adapter(adapter)
+    shape, draft = _model_shape(info.path), info.load.draft_model
     if resources.gpus and resources.engine is None:
         resources = replace(resources, engine=engine_devices())
     return Plan(
@@ -59,8 +61,21 @@ def make_plan(info: ModelInfo, resources: Resources) -> Plan:
         wish=info.load,
         usual_context=_usual_context(info, shape),
         threads=read_threads(info.path, resources.cpu),
-        measure=estimate if draft is None else _beside(cached_shape(Path(draft))),
+        measure=estimate if draft is None else _beside(_model_shape(Path(draft))),
     )
+
+
+def _model_shape(path: Path) -> ModelShape:
+    shape = cached_shape(path)
+    check_model(path, shape)
+    return shape
+
+
+def _check_adapter(file: str) -> None:
+    path = Path(file)
+    if not os.path.lexists(path):
+        raise ModelFileError(file, "there is no such file to take an adapter from")
+    check_adapter(path, cached_shape(path))
 
 
 def _beside(draft: ModelShape) -> Measure:
@@ -107,9 +122,9 @@ def cached_shape(path: Path) -> ModelShape:
     Raises ``ModelFileError``.
     """
     try:
-        status = path.stat()
+        status = file_status(path)
     except OSError as error:
-        raise ModelFileError(str(path), error.strerror or "cannot be read") from None
+        raise ModelFileError(str(path), reason(error)) from None
     return _read(path, status.st_mtime_ns, status.st_size)
 
 

@@ -9,6 +9,7 @@ from functools import partial
 from IPython.core.getipython import get_ipython
 
 from nbllm.core.errors import NbllmError
+from nbllm.core.paths import printable
 from nbllm.notebook.colours import RED, coloured, wants_colours
 
 __all__ = ["Stopped", "brief_errors"]
@@ -31,7 +32,9 @@ def brief_errors() -> Iterator[None]:
     try:
         yield
     except NbllmError as error:
-        vars(error)["_render_traceback_"] = partial(_brief, type(error).__name__, str(error))
+        vars(error)["_render_traceback_"] = partial(
+            _brief, type(error).__name__, printable(str(error))
+        )
         raise
 
 

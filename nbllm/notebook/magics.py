@@ -57,6 +57,7 @@ def load(shell: InteractiveShell, manager: Callable[[], ModelManager] | None = N
     _add(session, shell.input_transformers_cleanup, _question_keeper(session))
     for group in groups:
         session.at_close(partial(configurables.remove, group))
+    _follow_nest_asyncio(session)
     _register(session, Registration(shell, groups))
 
 
@@ -80,6 +81,19 @@ def _register(session: NotebookSession, registration: Registration) -> None:
     session.at_close(lambda: session.settings.unobserve_all())
     session.at_close(registration.take_back)
     put()
+
+
+def _follow_nest_asyncio(session: NotebookSession) -> None:
+    """Patch asyncio as soon as the setting says so. It is checked that the package is there."""
+
+    def apply() -> None:
+        if session.settings.nest_asyncio:
+            import nest_asyncio2
+
+            nest_asyncio2.apply()
+
+    session.settings.observe(lambda change: apply(), "nest_asyncio")
+    apply()
 
 
 def _clash_words(taken: dict[str, str]) -> str:

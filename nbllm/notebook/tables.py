@@ -70,10 +70,12 @@ class Table(pd.DataFrame):
         return [*self.attrs.get(_NOTES, ()), *told]
 
 
-def models_table(statuses: Iterable[ModelStatus], available: Iterable[ModelInfo]) -> Table:
+def models_table(
+    statuses: Iterable[ModelStatus], available: Iterable[ModelInfo], passed_over: Iterable[str] = ()
+) -> Table:
     """The loaded models and those on their way, as they are called there, then what can be loaded.
 
-    Below it, why each is where it is.
+    Below it, why each is where it is, and the sentences on what was ``passed_over``.
     """
     running = list(statuses)
     names = {status.info.name for status in running}
@@ -82,7 +84,7 @@ def models_table(statuses: Iterable[ModelStatus], available: Iterable[ModelInfo]
         *(_model_row(info) for info in available if info.name not in names),
     ]
     reasons = [(s.info.name, s.info.placement.reason) for s in running if s.info.placement]
-    notes = [f"{name}: {reason}" for name, reason in reasons if reason]
+    notes = [*(f"{name}: {reason}" for name, reason in reasons if reason), *passed_over]
     more = ("type", "parameters (billions)") if running else ()
     return make_table(rows, _MODEL_COLUMNS, notes, more=more, where_any=("requests", "pinned"))
 

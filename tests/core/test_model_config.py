@@ -12,6 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from nbllm import ModelManager
 from nbllm.core.errors import ConfigError
 from nbllm.core.model_config import load_config, parse_entry, save_config
 from nbllm.core.types import GenerationOptions, LoadOptions, ModelInfo, Tool
@@ -230,18 +231,18 @@ def test_names_that_differ_in_case_are_two_names(write: Write) -> None:
 
 
 def test_a_missing_file_a_folder_and_a_model_are_no_configs(tmp_path: Path) -> None:
-    assert "no such file" in str(failure(tmp_path / "none.json"))
-    assert "not a file" in str(failure(tmp_path))
+    assert "No such file" in str(failure(tmp_path / "none.json"))
+    assert "directory" in str(failure(tmp_path)).casefold() or os.name == "nt"
     model = tmp_path / "m.gguf"
     with model.open("wb") as stream:
         stream.truncate(5 * 2**30)
-    assert "5120 MiB" in str(failure(model))
+    assert "more than 8 MiB, so it is not a config" in str(failure(model))
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no named pipes in folders")
 def test_a_named_pipe_is_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
-    assert "not a file" in str(failure(tmp_path / "pipe"))
+    assert "a named pipe" in str(failure(tmp_path / "pipe"))
 
 
 # ---------------------------------------------------------------- keys
@@ -496,3 +497,42 @@ def _read_or_refuse(file: Path) -> None:
         return
     save_config(file, infos)
     assert load_config(file) == infos
+
+
+# ---------------------------------------------------------------- paths that lead nowhere
+
+BAD_PATHS = ["~nosuchuser/x.json", "x\0.json", "x" * 300, "a/" * 3_000, "", ".", "\ud83d", "x/y"]
+
+
+@pytest.mark.parametrize("path", BAD_PATHS)
+def test_a_path_that_cannot_be_is_a_config_error(path: str, monkeypatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "x").touch()
+    for use in (load_config, ModelManager.from_config, ModelManager().add_config):
+        with pytest.raises(ConfigError):
+            use(path)
+    if path != "\ud83d":
+        with pytest.raises(ConfigError):
+            save_config(path, [])
+        with pytest.raises(ConfigError):
+            ModelManager().save_config(path)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such files")
+def test_devices_loops_and_links_to_nothing_are_no_configs(tmp_path: Path) -> None:
+    for name, target in (("zero", "/dev/zero"), ("loop", "loop"), ("dangling", "absent")):
+        (tmp_path / name).symlink_to(target if target != "loop" else tmp_path / "loop")
+        assert "this cannot be read" in str(failure(tmp_path / name))
+    for name in ("zero", "loop"):
+        with pytest.raises(ConfigError, match="this cannot be written"):
+            save_config(tmp_path / name, [])
+    assert Path("/dev/zero").is_char_device()
+
+
+@pytest.mark.parametrize("path", ["~nosuchuser/m.gguf", "x\0.gguf", ""])
+def test_a_models_path_that_cannot_be_names_its_key(write: Write, path: str) -> None:
+    assert "key 'path'" in str(failure(write({**LOCAL, "path": path})))
+
+
+def test_half_a_surrogate_pair_is_no_name(write: Write) -> None:
+    assert "half a surrogate pair" in str(failure(write({**LOCAL, "name": "caf\ud83d"})))

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import gc
 import os
+import subprocess
 import sys
 import threading
 import time
@@ -91,6 +92,11 @@ class Recorded(Machine):
 
     def affinity(self) -> frozenset[int] | None:
         return None if self._affinity is None else frozenset(range(self._affinity))
+
+    def address_space(self) -> int | None:
+        return self.addresses
+
+    addresses: int | None = None
 
 
 def v2(own: str, **groups: dict[str, str]) -> dict[str, str]:
@@ -512,6 +518,25 @@ def test_absences_are_told_where_there_is_no_gpu_at_all(tmp_path: Path) -> None:
     sources = [Gpus(what="A"), Gpus(what="B")]
     found = ResourceDetector(Recorded(tmp_path, {}), gpu_sources=sources).detect()
     assert found.absences == ("A: a problem.", "B: a problem.", "A: none.", "B: none.")
+
+
+def test_a_limit_on_address_space_counts(tmp_path: Path) -> None:
+    machine = Recorded(tmp_path, {})
+    machine.addresses = 4 * GIB
+    info = ResourceDetector(machine, gpu_sources=()).memory()
+    assert (info.total_bytes, info.available_bytes) == (4 * GIB, 4 * GIB - 512 * 2**20)
+    assert info.limit == "limited by a limit on address space (ulimit -v)"
+    machine.addresses = 400 * GIB
+    assert ResourceDetector(machine, gpu_sources=()).memory().limit is None
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such limit")
+def test_ulimit_is_asked_for() -> None:
+    ask = "from nbllm.core.hardware.machine import Machine; print(Machine().address_space())"
+    command = f"ulimit -v 4000000; exec '{sys.executable}' -c '{ask}'"
+    told = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=True)
+    if sys.platform == "linux":
+        assert told.stdout.strip() == str(4_000_000 * 1024)
 
 
 def test_a_unified_gpu_has_the_main_memory(tmp_path: Path) -> None:

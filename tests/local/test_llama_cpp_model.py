@@ -260,6 +260,17 @@ async def test_a_prompt_longer_than_the_context_is_refused_with_the_counts(
     assert result.usage.completion_tokens > 0, "the model still works"
 
 
+@pytest.mark.parametrize("length", [16, 300])
+async def test_a_context_is_as_long_as_was_asked_for(load_tiny: Any, length: int) -> None:
+    model = load_tiny(context_length=length)
+    assert model.info.context_length == length
+    with pytest.raises(ContextLengthError) as caught:
+        await model.generate("word " * length)
+    assert caught.value.context_length == length
+    result = await model.generate("Hi", max_tokens=1_000, ignore_eos=True)
+    assert result.usage.total_tokens <= length
+
+
 async def test_an_answer_ends_where_the_context_ends(cramped: LlamaCppModel) -> None:
     result = await cramped.generate(STORY, temperature=0, ignore_eos=True)
     assert result.finish_reason is FinishReason.LENGTH
@@ -271,7 +282,10 @@ async def test_tokens_and_text_convert_both_ways(model: LlamaCppModel) -> None:
     assert len(tokens) > 3
     assert await model.detokenize(tokens) == "Hello, w\u00f6rld \U0001f98a"
     count = await model.count_tokens("What is the capital of France?")
-    assert (count.tokens, count.exact) == (37, True)
+    assert (count, count.tokens, count.exact) == (37, 37, True)
+    assert await model.count_tokens("Hello, wörld", template=False) == len(
+        await model.tokenize("Hello, wörld")
+    )
     with pytest.raises(EngineError, match="999999"):
         await model.detokenize([1, 999_999])
 

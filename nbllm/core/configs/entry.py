@@ -12,6 +12,7 @@ from nbllm.core.configs.file import JsonObject
 from nbllm.core.configs.secrets import walk, where_is_key
 from nbllm.core.configs.values import MODEL_KEYS, OPTION_KEYS, kind_of
 from nbllm.core.errors import ConfigError, InvalidOptionError
+from nbllm.core.paths import absolute_path, current_folder, is_gguf
 from nbllm.core.suggest import did_you_mean
 from nbllm.core.types import GenerationOptions, LoadOptions, ModelInfo
 
@@ -58,10 +59,10 @@ class _Entry:
         self._check_names(self.values, MODEL_KEYS)
         read = {key: self._read(key) for key, value in self.values.items() if value is not None}
         read.setdefault("local", "path" in read)
-        if read["local"] and read.get("path", Path()).suffix == ".gguf":
+        if read["local"] and is_gguf(read.get("path", Path())):
             read.setdefault("model_type", UNREAD_TYPE)
         self._check_together(read)
-        folder = Path.cwd() if self.file is None else self.file.absolute().parent
+        folder = self._folder()
         if "path" in read:
             read["path"] = folder / read["path"]
         if "options" in read:
@@ -70,6 +71,15 @@ class _Entry:
             load = self._options("load", read["load"], LoadOptions)
             read["load"] = _with_paths(load, folder)
         return ModelInfo(**read, config_file=self.file)
+
+    def _folder(self) -> Path:
+        """Where relative paths start; the empty path where the current folder was deleted."""
+        if self.file is None:
+            return current_folder() or Path()
+        try:
+            return absolute_path(self.file).parent
+        except ValueError as error:
+            raise ConfigError(str(error), file=self.file) from None
 
     def _check_json(self) -> None:
         """Refuse what JSON's grammar lets through and no model can mean."""
@@ -135,7 +145,7 @@ def entry_of(info: ModelInfo, folder: Path) -> dict[str, Any]:
     }
     if info.path is not None:
         entry["path"] = _written(info.path, folder)
-        if info.model_type == UNREAD_TYPE and info.path.suffix == ".gguf":
+        if info.model_type == UNREAD_TYPE and is_gguf(info.path):
             del entry["model_type"]
     options = info.options.set_values()
     if "tools" in options:
@@ -164,7 +174,7 @@ def _with_paths(load: LoadOptions, folder: Path) -> LoadOptions:
 
 def _written(path: Path, folder: Path) -> str:
     """Relative to the folder for what is in it, and never taken for a path from ``~``."""
-    path = path.absolute()
+    path = absolute_path(path)
     if not path.is_relative_to(folder) or path == folder:
         return str(path)
     text = path.relative_to(folder).as_posix()

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import stat
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from nbllm.core import saved_files
+from nbllm.core import paths, saved_files
 from nbllm.core.errors import ConfigError
 
 __all__ = ["JsonObject", "decode", "encode", "read_text", "replace_text"]
@@ -26,22 +25,11 @@ class JsonObject(dict[str, Any]):
 def read_text(file: Path) -> str:
     """The text of a config. Raises ``ConfigError``."""
     try:
-        status = file.stat()
-        if not stat.S_ISREG(status.st_mode):
-            raise ConfigError("this is not a file", file=file)
-        if status.st_size > _MAX_BYTES:
-            raise ConfigError(
-                f"this has {status.st_size >> 20} MiB and is no config; "
-                "a model's file is loaded by load_model",
-                file=file,
-            )
-        return file.read_bytes().decode("utf-8-sig")
-    except FileNotFoundError:
-        problem = "there is no such file"
-    except UnicodeDecodeError as error:
-        problem = f"this is not UTF-8: byte {error.start} cannot be read. Save the file as UTF-8"
+        return paths.read_text(file, _MAX_BYTES)
+    except paths.TooLargeError as error:
+        problem = f"{error}, so it is not a config; a model's file is loaded by load_model"
     except (OSError, ValueError) as error:
-        problem = f"this cannot be read: {getattr(error, 'strerror', None) or error}"
+        problem = f"this cannot be read: {paths.reason(error)}"
     raise ConfigError(problem, file=file)
 
 
@@ -92,6 +80,10 @@ def replace_text(file: Path, text: str) -> None:
     """Put ``text`` in the place of the file's, all or nothing. Raises ``ConfigError``."""
     try:
         saved_files.write(file, text)
-    except (OSError, UnicodeError) as error:
-        problem = getattr(error, "strerror", None) or "it holds half a surrogate pair"
-        raise ConfigError(f"this cannot be written: {problem}", file=file) from error
+    except UnicodeError:
+        problem = "it holds half a surrogate pair"
+    except (OSError, ValueError) as error:
+        problem = paths.reason(error)
+    else:
+        return
+    raise ConfigError(f"this cannot be written: {problem}", file=file)

@@ -35,10 +35,19 @@ def _any_text(value: Any) -> str:
     return str(value)
 
 
-def _text(value: Any) -> str:
+def _filled(value: Any) -> str:
     if not _any_text(value).strip():
         raise ValueError("the text is empty")
     return str(value)
+
+
+def _text(value: Any) -> str:
+    text = _filled(value)
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise ValueError("the text holds half a surrogate pair, which cannot be shown") from None
+    return text
 
 
 def _flag(value: Any) -> bool:
@@ -61,7 +70,7 @@ def _billions(value: Any) -> float:
 
 
 def _path(value: Any) -> Path:
-    text = _text(value)
+    text = _filled(value)
     if "\0" in text:
         raise ValueError("a path cannot hold a zero character")
     try:

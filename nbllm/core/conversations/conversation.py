@@ -13,18 +13,25 @@ from dataclasses import dataclass, replace
 from nbllm.core.errors import ConversationError
 from nbllm.core.types import FinishReason, GenerationResult, Message, Usage
 
-__all__ = ["Conversation", "Summary", "Turn", "check_name"]
+__all__ = ["NAME_RULE", "Conversation", "Summary", "Turn", "check_name", "is_name"]
+
+NAME_RULE = (
+    "a name is made of up to 100 letters, digits, '_', '-' and '.', and begins with no '-' or '.'"
+)
 
 _NAME = re.compile(r"\w[\w.-]{0,99}")
 _SUMMARY = "Summary of the conversation before the messages below:\n"
 
 
+def is_name(name: str) -> bool:
+    """Whether a conversation can be called so; it is part of a file's name."""
+    return bool(_NAME.fullmatch(name))
+
+
 def check_name(name: str) -> str:
-    """``name``, if a conversation can be called so; it is part of a file's name."""
-    if not _NAME.fullmatch(name):
-        raise ConversationError(
-            name, "a name is made of letters, digits, '_', '-' and '.', and begins with no '-'"
-        )
+    """``name``, if a conversation can be called so. Raises ``ConversationError``."""
+    if not is_name(name):
+        raise ConversationError(name[:100], NAME_RULE)
     return name
 
 

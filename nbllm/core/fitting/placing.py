@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -210,12 +211,21 @@ class Plan:
             is_compromise=self.is_compromise(loading),
         )
 
+    @property
+    def is_beyond_training(self) -> bool:
+        """Whether the context that was asked for is longer than any text in the training was."""
+        return (self.wish.context_length or 0) > (self.shape.context_length or math.inf)
+
     def is_compromise(self, loading: Loading) -> bool:
-        """Whether a GPU or some of the context was given up that nobody had asked to give up."""
+        """Whether a GPU or some of the context was given up that nobody had asked to give up.
+
+        A context that the model was not made for counts too.
+        """
         wished = self.wish.device == CPU or self.wish.gpu_layers is not None
         wished = wished or bool(self.wish.batch_invariant)
         without = bool(self.resources.gpus) and loading.gpu_layers <= self.shape_layers
-        return loading.context_length < self.base.context_length or (without and not wished)
+        is_shorter = loading.context_length < self.base.context_length
+        return is_shorter or self.is_beyond_training or (without and not wished)
 
     def reason(self, loading: Loading, memory: dict[str, MemoryParts]) -> str:
         """Why here, and what was given up for it, in a sentence or two."""
@@ -235,6 +245,11 @@ class Plan:
             text += (
                 f" The context is {loading.context_length:,} tokens instead of "
                 f"{self.base.context_length:,}, for which there is no room."
+            )
+        if self.is_beyond_training:
+            text += (
+                f" The model was trained for contexts of up to {self.shape.context_length:,} "
+                "tokens; answers to longer ones may make no sense."
             )
         return text
 

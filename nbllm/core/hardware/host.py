@@ -11,6 +11,9 @@ from nbllm.core.hardware.resources import CpuInfo, MemoryInfo
 
 __all__ = ["cpu_of", "memory_of", "unknown_cpu", "unknown_memory", "usable_processors"]
 
+_WORKER_ADDRESSES = 512 * 2**20
+"""What Python, llama.cpp and their threads reserve: 450 MiB on Linux, little of it in memory."""
+
 
 def cpu_of(machine: Machine) -> CpuInfo:
     """The processors, and how many of them this process may use."""
@@ -68,7 +71,7 @@ def memory_of(machine: Machine) -> MemoryInfo:
     whole = machine.memory()
     limits = [
         limit
-        for limit in cgroups.memory_limits(machine.root)
+        for limit in (*cgroups.memory_limits(machine.root), *_address_space(machine))
         if limit.limit_bytes < whole.total  # version 1 says "unlimited" with a huge number
     ]
     tightest = min(limits, default=None, key=lambda limit: limit.limit_bytes)
@@ -81,6 +84,14 @@ def memory_of(machine: Machine) -> MemoryInfo:
         swap_total_bytes=min([whole.swap_total, *(limit.limit_bytes for limit in swap)]),
         swap_free_bytes=min([whole.swap_free, *(limit.available_bytes for limit in swap)]),
     )
+
+
+def _address_space(machine: Machine) -> list[cgroups.MemoryLimit]:
+    """The limit on addresses, of which a model's process takes some before it has the model."""
+    limit = machine.address_space()
+    if limit is None:
+        return []
+    return [cgroups.MemoryLimit(limit, _WORKER_ADDRESSES, "a limit on address space (ulimit -v)")]
 
 
 def unknown_cpu() -> CpuInfo:

@@ -103,6 +103,15 @@ class Machine:
         ask = getattr(psutil.Process(), "cpu_affinity", None)  # macOS has none
         return None if ask is None else frozenset(ask())
 
+    def address_space(self) -> int | None:
+        """The bytes that ``ulimit -v`` leaves each process; None where there is no such limit."""
+        try:
+            import resource
+        except ImportError:  # Windows
+            return None
+        limit, _ = resource.getrlimit(resource.RLIMIT_AS)
+        return None if limit == resource.RLIM_INFINITY else limit
+
     def architecture(self) -> str:
         """Such as "x86_64" or "arm64"."""
         return platform.machine()

@@ -7,7 +7,6 @@ are never read. What the reference reader refuses is refused here too, with a re
 
 from __future__ import annotations
 
-import stat
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from typing import Literal, NamedTuple
 
 from nbllm.core.errors import ModelFileError
 from nbllm.core.fitting.model_shape import TensorInfo, Value
+from nbllm.core.paths import file_status, reason
 from nbllm.local.gguf.cursor import Cursor
 from nbllm.local.gguf.foreign import foreign_format
 from nbllm.local.gguf.types import TENSOR_TYPES, tensor_type_label
@@ -72,15 +72,11 @@ def read_header(path: Path) -> Header:
     Raises ``ModelFileError`` where the file is absent, unreadable, no GGUF, truncated or damaged.
     """
     try:
-        status = path.stat()
-        if not stat.S_ISREG(status.st_mode):  # opening a pipe would wait for ever
-            kind = "a folder" if stat.S_ISDIR(status.st_mode) else "no regular file"
-            raise ModelFileError(str(path), f"is {kind}, not a GGUF")
+        status = file_status(path)  # opening a pipe would wait for ever
         with path.open("rb", buffering=0) as file:
             return _read(Cursor(file, status.st_size, str(path)))
     except OSError as error:
-        problem = error.strerror or type(error).__name__
-        raise ModelFileError(str(path), f"cannot be read: {problem}") from error
+        raise ModelFileError(str(path), f"cannot be read: {reason(error)}") from error
 
 
 def _read(cursor: Cursor) -> Header:

@@ -11,9 +11,11 @@ from typing import Literal
 
 from nbllm.core.errors import ModelFileError
 from nbllm.core.fitting.model_shape import ModelShape, SplitInfo, TensorInfo
+from nbllm.core.paths import absolute_path
 from nbllm.core.types import ModelInfo
 from nbllm.local.gguf.header import Header, read_header
 from nbllm.local.gguf.keys import Keys
+from nbllm.local.gguf.kinds import kind_of
 from nbllm.local.gguf.layers import layer_shapes, sliding_window
 from nbllm.local.gguf.types import file_type_label, tensor_type_label
 
@@ -50,11 +52,14 @@ def model_info_from_gguf(
     it is the kind of file. Raises ``ModelFileError``, which says what is wrong with the file and
     what to do.
     """
-    file = Path(path).absolute()
+    try:
+        file = absolute_path(path)
+    except ValueError as error:
+        raise ModelFileError(os.fspath(path), str(error)) from None
     shape = read_shape(file)
     split_name = _SPLIT_NAME.fullmatch(file.stem)
     return ModelInfo(
-        name=name or (split_name["stem"] if split_name else file.stem),
+        name=name or _readable(split_name["stem"] if split_name else file.stem),
         model_type=shape.architecture if shape.kind == "model" else shape.kind,
         local=True,
         path=file,
@@ -66,15 +71,21 @@ def model_info_from_gguf(
     )
 
 
+def _readable(name: str) -> str:
+    """A file's name as one to call a model by: what cannot be shown or sent becomes U+FFFD."""
+    return "".join(each if each.isprintable() else "\N{REPLACEMENT CHARACTER}" for each in name)
+
+
 # ---------------------------------------------------------------- from keys to a shape
 
 
 def _shape(file: Path, first: Header, parts: list[Header], split: SplitInfo | None) -> ModelShape:
     keys = Keys(file, first.metadata)
     architecture = keys.architecture
-    if not architecture:
-        raise ModelFileError(str(file), "is no model: its header names no architecture")
     tensors = tuple(tensor for part in parts for tensor in part.tensors)
+    kind = kind_of(keys, tensors)
+    if not architecture and kind in ("model", "vocab", "other"):
+        raise ModelFileError(str(file), "is not a model: its header names no architecture")
     announced = keys.whole("split.tensors.count")
     if split is not None and announced not in (None, len(tensors)):
         problem = f"its parts have {len(tensors)} tensors together, not the {announced} announced"
@@ -88,7 +99,7 @@ def _shape(file: Path, first: Header, parts: list[Header], split: SplitInfo | No
     weights, input_bytes, output_bytes = _weights(tensors, blocks or 0)
     return ModelShape(
         architecture=architecture,
-        kind=keys.text("general.type") or "model",
+        kind=kind,
         name=keys.text("general.name"),
         file_size_bytes=sum(part.file_size_bytes for part in parts),
         context_length=keys.whole(".context_length"),
@@ -197,7 +208,7 @@ def _part_name(stem: str, index: int, count: int) -> str:
 
 
 def _part(first: Path, other: Path, index: int) -> Header:
-    if not other.exists():
+    if not os.path.lexists(other):
         raise ModelFileError(str(first), f"is split, and its part {other.name} is missing")
     header = read_header(other)
     if header.metadata.get("split.no") != index:

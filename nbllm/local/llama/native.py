@@ -53,7 +53,9 @@ class NativeModel:
             if settings.batch_invariant
             else Cells(self._context)
         )
-        self.context_length = int(lib.llama_n_ctx_seq(self._context))
+        # llama.cpp makes a multiple of 256 of it; what was asked for is what may be used.
+        cells = int(lib.llama_n_ctx_seq(self._context))
+        self.context_length = min(cells, settings.context_length)
         self.batch = TokenBatch(int(lib.llama_n_batch(self._context)))
         self.can_copy_prefix = not (
             lib.llama_model_is_recurrent(self._model) or lib.llama_model_is_hybrid(self._model)

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from nbllm.core.configs.file import replace_text
-from nbllm.core.conversations.conversation import Conversation, Turn, check_name
-from nbllm.core.conversations.files import from_json, to_json, to_markdown
-from nbllm.core.errors import ConfigError, ConversationError
+from nbllm.core.conversations.conversation import Conversation, Turn, check_name, is_name
+from nbllm.core.conversations.files import to_json, to_markdown
+from nbllm.core.conversations.merging import merged
+from nbllm.core.conversations.saving import ChatFile, write_copy
+from nbllm.core.errors import ConversationError
+from nbllm.core.paths import absolute_path, current_folder, reason
 from nbllm.core.suggest import did_you_mean
 from nbllm.notebook.chat.cells import Cell
 
-__all__ = ["Chats", "Place", "read_conversation"]
+__all__ = ["Chats", "Place"]
 
 SUFFIX = ".chat.json"
-MAX_BYTES = 256 * 2**20
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,13 +50,16 @@ class Place:
 class Chats:
     """Conversations by name. It may be used from several threads at once.
 
-    One that was saved is written to its file after every change, all or nothing. One that is not
-    known here and has a file ``NAME.chat.json`` in the current folder is restored from it.
+    One that was saved is written to its file after every change, all or nothing; what another
+    notebook put into that file meanwhile comes along. A file that cannot be written stops nothing:
+    ``problem`` tells. One that is not known here and has a file ``NAME.chat.json`` in the current
+    folder is restored from it.
     """
 
     def __init__(self) -> None:
         self._known: dict[str, Conversation] = {}
-        self._files: dict[str, Path] = {}
+        self._files: dict[str, ChatFile] = {}
+        self._problems: dict[str, str] = {}
         self._runs: dict[tuple[str, str], tuple[str, int]] = {}
         self._lock, self._writing = threading.Lock(), threading.Lock()
 
@@ -64,7 +69,12 @@ class Chats:
 
     def file(self, name: str) -> Path | None:
         """The file that the conversation is saved to."""
-        return self._files.get(name)
+        file = self._files.get(name)
+        return None if file is None else file.path
+
+    def problem(self, name: str) -> str:
+        """Why the last change is not in the file, "" where it is or none is wanted."""
+        return self._problems.get(name, "")
 
     def get(self, name: str) -> Conversation:
         """The conversation. Raises ``ConversationError``, which suggests the closest name."""
@@ -91,25 +101,34 @@ class Chats:
         """Keep a conversation under its name, which must be free."""
         check_name(conversation.name)
         with self._lock:
-            if conversation.name in self._known:
-                raise ConversationError(
-                    conversation.name, "there is one already; choose another name, or delete it"
-                )
+            self._check_free(conversation.name)
             self._known[conversation.name] = conversation
 
     def update(self, name: str, change: Callable[[Conversation], Conversation]) -> Conversation:
-        """Put what ``change`` makes of the conversation in its place, and save it if asked for."""
+        """Put what ``change`` makes of the conversation in its place, and save it if asked for.
+
+        What is returned has the turns of other notebooks too, where there are any.
+        """
         with self._lock:
             if name not in self._known:
                 raise ConversationError(name, "it was deleted meanwhile")
             changed = self._known[name] = change(self._known[name])
-        self._write(name)
-        return changed
+        self._save_again(name)
+        return self._known.get(name, changed)
 
     def settle(self, name: str, turn: Turn) -> None:
         """Record an answer, unless the conversation or its turn was removed meanwhile."""
         if name in self._known:
             self.update(name, lambda chat: chat.settled(turn))
+
+    def refresh(self, name: str) -> None:
+        """Take in what another notebook put into the file of the conversation, if it has one."""
+        file = self._files.get(name)
+        try:
+            if file is not None and file.has_changed():
+                self._write(name, file)
+        except ConversationError as error:
+            self._problems[name] = str(error)
 
     def place(self, name: str, cell: Cell) -> Place:
         """Where the cell asks now; every call in one run of it is one further place."""
@@ -120,74 +139,119 @@ class Chats:
 
     def rename(self, name: str, new: str) -> None:
         """Call a conversation otherwise; its file is renamed with it if nbllm named it."""
+        self.get(name)
         check_name(new)
-        self.add(replace(self.get(name), name=new))
-        file = self._files.pop(name, None)
-        del self._known[name]
-        if file is not None:
-            named = file.with_name(f"{new}{SUFFIX}") if file.name == f"{name}{SUFFIX}" else file
-            self.save(new, named)
-            if named != file:
-                file.unlink(missing_ok=True)
+        self._check_free(new)
+        old = self._files.get(name)
+        if old is not None and old.has_changed():
+            self._write(name, old)
+        renamed = replace(self.get(name), name=new)
+        if old is not None:
+            is_ours = old.path.name == f"{name}{SUFFIX}"
+            file = ChatFile(old.path.with_name(f"{new}{SUFFIX}")) if is_ours else old
+            self._files[new], renamed = file.saved(renamed)
+            if is_ours:
+                _remove(name, old.path)
+        self._forget(name)
+        self.add(renamed)
 
     def delete(self, name: str) -> Path | None:
-        """Forget a conversation and remove its file, which is returned."""
-        self.get(name)
-        with self._lock:
-            del self._known[name]
-            file = self._files.pop(name, None)
-        if file is not None:
-            file.unlink(missing_ok=True)
-        return file
+        """Forget a conversation and remove its file, which is returned.
 
-    def save(self, name: str, file: Path | None = None) -> Path:
-        """Write the conversation now and after every change; the file is ``NAME.chat.json``."""
+        Raises ``ConversationError``, once, where another notebook added to it.
+        """
         self.get(name)
-        chosen = file or self._files.get(name) or Path(f"{name}{SUFFIX}")
-        self._files[name] = chosen.expanduser().absolute()
-        self._write(name)
-        return self._files[name]
+        file = self._files.get(name)
+        if file is not None and file.has_changed():
+            self._write(name, file)
+            raise ConversationError(
+                name, "another notebook changed it, see %llm_chat show. To delete it, repeat this"
+            )
+        self._forget(name)
+        if file is None:
+            return None
+        _remove(name, file.path)
+        return file.path
 
-    def export(self, name: str, file: Path) -> Path:
+    def save(self, name: str, path: str | Path | None = None) -> Path:
+        """Write the conversation now and after every change; the file is ``NAME.chat.json``.
+
+        Raises ``ConversationError`` where it cannot be written; it is then saved where it was
+        before, if anywhere.
+        """
+        self.get(name)
+        file = self._files.get(name)
+        if path is not None or file is None:
+            chosen = _absolute(name, path or f"{name}{SUFFIX}")
+            file = file if file is not None and file.path == chosen else ChatFile(chosen)
+        self._write(name, file)
+        return file.path
+
+    def export(self, name: str, file: str | Path) -> Path:
         """Write a copy, as Markdown or as JSON by the ending of the file's name."""
-        conversation, target = self.get(name), file.expanduser()
+        conversation = self.get(name)
         makers = {".md": to_markdown, ".json": to_json}
-        make = makers.get(target.suffix.lower())
+        make = makers.get(Path(file).suffix.lower())
         if make is None:
             raise ConversationError(name, f"{file}: the name must end in .md or .json")
-        _replace(name, target, make(conversation))
-        return target
+        return write_copy(conversation, file, make(conversation))
+
+    def _check_free(self, name: str) -> None:
+        if name in self._known:
+            raise ConversationError(name, "there is one already; choose another name, or delete it")
+
+    def _forget(self, name: str) -> None:
+        with self._lock:
+            self._known.pop(name, None)
+            self._files.pop(name, None)
+            self._problems.pop(name, None)
 
     def _restore(self, name: str) -> bool:
-        file = Path(f"{name}{SUFFIX}")
-        if not file.is_file():
+        folder = current_folder()
+        path = None if folder is None or not is_name(name) else folder / f"{name}{SUFFIX}"
+        if path is None or not os.path.isfile(path):  # noqa: PTH113 - it knows no errors
             return False
-        self.add(replace(read_conversation(file), name=name))
-        self._files[name] = file.absolute()
-        return True
+        file = ChatFile.read(path)
+        if file.base is not None:
+            self.add(replace(file.base, name=name))
+            self._files[name] = file
+        return file.base is not None
 
-    def _write(self, name: str) -> None:
-        """Bring the file up to date; writers wait for one another, so that the newest is last."""
+    def _save_again(self, name: str) -> None:
+        file = self._files.get(name)
+        try:
+            if file is not None:
+                self._write(name, file)
+        except ConversationError as error:
+            self._problems[name] = str(error)
+
+    def _write(self, name: str, file: ChatFile) -> None:
+        """Bring a file up to date; writers wait for one another, so that the newest is last."""
         with self._writing:
-            file, conversation = self._files.get(name), self._known.get(name)
-            if file is not None and conversation is not None:
-                _replace(name, file, to_json(conversation))
+            known, conversation = self._files.get(name), self._known.get(name)
+            if conversation is None:  # it was deleted meanwhile
+                return
+            file = known if known is not None and known.path == file.path else file
+            written, saved = file.saved(conversation)
+            self._problems.pop(name, None)
+            with self._lock:
+                current = self._known.get(name)
+                if current is not None:
+                    self._files[name] = written
+                    is_newer = current is not conversation
+                    self._known[name] = merged(conversation, current, saved) if is_newer else saved
 
 
-def read_conversation(file: Path) -> Conversation:
-    """The conversation in a JSON file. Raises ``ConversationError``."""
+def _absolute(name: str, path: str | Path) -> Path:
     try:
-        if file.stat().st_size > MAX_BYTES:
-            raise ConversationError(str(file), f"the file has more than {MAX_BYTES >> 20} MiB")
-        text = file.read_text(encoding="utf-8")
-    except (OSError, ValueError) as error:
-        problem = getattr(error, "strerror", None) or "this is no text in UTF-8"
-        raise ConversationError(str(file), problem) from None
-    return from_json(text, str(file))
+        return absolute_path(path)
+    except ValueError as error:
+        raise ConversationError(name, str(error)) from None
 
 
-def _replace(name: str, file: Path, text: str) -> None:
+def _remove(name: str, file: Path) -> None:
     try:
-        replace_text(file, text)
-    except ConfigError as error:
-        raise ConversationError(name, f"it is kept here and was not saved. {error}") from error
+        file.unlink(missing_ok=True)
+    except OSError as error:
+        problem = f"{file} cannot be removed: {reason(error)}"
+        raise ConversationError(name, problem) from None

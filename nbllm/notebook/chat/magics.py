@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from argparse import Namespace
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from IPython.core.error import UsageError
@@ -139,18 +138,18 @@ class ChatMagics(SessionMagics):
 
     def _save(self, args: Namespace) -> str:
         name, *files = args.words
-        file = self.session.chats.save(name, *map(Path, files))
+        file = self.session.chats.save(name, *files)
         return f"{name} is saved to {file}, now and after every change."
 
     def _export(self, args: Namespace) -> str:
         name, file = args.words
-        return f"{name} was written to {self.session.chats.export(name, Path(file))}."
+        return f"{name} was written to {self.session.chats.export(name, file)}."
 
     def _import(self, args: Namespace) -> str:
-        from nbllm.notebook.chat.chats import read_conversation
+        from nbllm.core.conversations.saving import read_conversation
 
         file, *names = args.words
-        chat = read_conversation(Path(file).expanduser())
+        chat = read_conversation(file)
         chat = replace(chat, name=names[0]) if names else chat
         self.session.chats.add(chat)
         return f"{chat.name} was read from {file}, with {_turns(len(chat.turns))}."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING
@@ -23,11 +24,15 @@ __all__ = ["AskedTurn", "deliver_chat", "fit_chat", "prepare_chat", "whole_conve
 
 @dataclass(frozen=True, slots=True)
 class AskedTurn:
-    """Where a question stands in which conversation; ``turn`` is there once it is asked."""
+    """Where a question stands in which conversation; ``turn`` is there once it is asked.
+
+    ``problem`` is why it could not be saved then, "" where it could.
+    """
 
     name: str
     place: Place
     turn: Turn | None = None
+    problem: str = ""
 
 
 def prepare_chat(session: NotebookSession, question: Question) -> Question:
@@ -39,6 +44,7 @@ def prepare_chat(session: NotebookSession, question: Question) -> Question:
         return question
     name = check_name(args.chat)
     session.chats.find(name)  # a file that cannot be read is told before a model is loaded
+    session.chats.refresh(name)
     place = session.chats.place(name, running_cell(session.shell))
     return replace(question, chat=AskedTurn(name, place))
 
@@ -78,25 +84,31 @@ async def fit_chat(session: NotebookSession, question: Question, model: ModelInt
 
     known = session.chats.begin(asked.name).index(turn.place) is not None
     session.chats.update(asked.name, put)
+    problem = session.chats.problem(asked.name)
 
     def tell(result: GenerationResult) -> str:
         chat = session.chats.find(asked.name) or before
         words = [_place_words(chat, turn.place, is_again=known), fit.words]
-        words.append(_budget_words(result, model.info.context_length))
+        words += [_budget_words(result, model.info.context_length), problem]
         return " · ".join(filter(None, words))
 
     return replace(
         question,
         messages=fit.messages,
-        chat=replace(asked, turn=turn),
+        chat=replace(asked, turn=turn, problem=problem),
         remarks=(*question.remarks, tell),
     )
 
 
 def deliver_chat(session: NotebookSession, question: Question, result: GenerationResult) -> None:
-    """Record the answer, a partial one too."""
-    if question.chat is not None and question.chat.turn is not None:
-        session.chats.settle(question.chat.name, question.chat.turn.answered(result))
+    """Record the answer, a partial one too; that it was not saved is told if it was not before."""
+    asked = question.chat
+    if asked is None or asked.turn is None:
+        return
+    session.chats.settle(asked.name, asked.turn.answered(result))
+    problem = session.chats.problem(asked.name)
+    if problem and (problem != asked.problem or not session.settings.show_status):
+        warnings.warn(problem, stacklevel=2)
 
 
 def _without_leftovers(chat: Conversation, place: Place) -> Conversation:

@@ -48,7 +48,8 @@ def chats_table(chats: Chats, notes: Iterable[str] = ()) -> Table:
     that were given before an earlier turn was changed.
     """
     rows = [_row(chats, chats.get(name)) for name in chats.names()]
-    return make_table(rows, _COLUMNS, notes if rows else [*notes, _NOTHING_YET])
+    told = [*notes, *filter(None, map(chats.problem, chats.names()))]
+    return make_table(rows, _COLUMNS, told if rows else [*told, _NOTHING_YET])
 
 
 def _row(chats: Chats, chat: Conversation) -> dict[str, object]:

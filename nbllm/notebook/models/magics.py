@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
@@ -66,7 +65,8 @@ class ModelMagics(SessionMagics):
         from nbllm.notebook.tables import models_table
 
         manager = self.session.manager
-        return models_table(manager.list_statuses(), manager.list_available_models())
+        found = manager.search_models()
+        return models_table(manager.list_statuses(), found.models, found.notes)
 
     @no_var_expand
     @with_help(DEVICES)
@@ -101,7 +101,7 @@ class ModelMagics(SessionMagics):
             batch_invariant=args.batch_invariant,
         )
         if args.config:
-            self.session.manager.add_config(Path(args.config).expanduser())
+            self.session.manager.add_config(args.config)
         view = self.session.open_view("llm_load")
         options = self.session.load_options().merged(flags)
         model, seconds = load_model(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from IPython.core.magic import line_magic, magics_class, no_var_expand
@@ -85,16 +84,16 @@ class ConfigMagics(SessionMagics):
         with brief_errors():
             for name in asked_for:
                 values.check_name(settings, name)
-            wanted = [values.parse_setting(word) for word in args.settings if "=" in word]
-            if args.reset:
-                values.reset(settings)
-            if args.load:
-                values.load(settings, Path(args.load).expanduser())
+            wanted = [
+                *(values.defaults(settings) if args.reset else ()),
+                *(values.load(settings, args.load) if args.load else ()),
+                *(values.parse_setting(word) for word in args.settings if "=" in word),
+            ]
             values.change_all(settings, wanted)
             for word in args.allow_key:
                 _allow_key(*word.partition("=")[::2])
             if args.save:
-                values.save(settings, Path(args.save).expanduser())
+                values.save(settings, args.save)
         if line.strip() and not asked_for:
             return None
         from nbllm.notebook.settings.table import settings_table

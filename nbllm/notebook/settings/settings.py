@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import builtins
+import keyword
+import sys
+from importlib.util import find_spec
 from typing import Any
 
 from traitlets import Bool, Dict, Integer, TraitError, Unicode, validate
 from traitlets.config import Configurable
 
 __all__ = ["NbLLM"]
+
+_USUAL_PREFIX, _LONGEST_PREFIX = "llm", 40
 
 
 class NbLLM(Configurable):
@@ -36,7 +42,9 @@ class NbLLM(Configurable):
     stop_button = Bool(
         default_value=True, help="A Stop button beside answers that take a while."
     ).tag(config=True)
-    magic_prefix = Unicode("llm", help="What the names of the magics begin with.").tag(config=True)
+    magic_prefix = Unicode(_USUAL_PREFIX, help="What the names of the magics begin with.").tag(
+        config=True
+    )
 
     nest_asyncio = Bool(
         default_value=False,
@@ -50,9 +58,23 @@ class NbLLM(Configurable):
     @validate("magic_prefix")
     def _check_prefix(self, proposal: Any) -> str:
         prefix: str = proposal["value"]
-        if not prefix.isidentifier():
-            raise TraitError(f"magic_prefix: {prefix!r} cannot begin the name of a magic")
+        problem = _prefix_problem(prefix) or self._clash(prefix)
+        if problem:
+            raise TraitError(f"magic_prefix: {prefix[:40]!r} {problem}")
         return prefix
+
+    def _clash(self, prefix: str) -> str:
+        """The magic of somebody else's whose place one of nbllm's would take, in words.
+
+        The default may: who loads the extension asks for these names, and is told.
+        """
+        manager = getattr(self.parent, "magics_manager", None)
+        if manager is None or prefix == _USUAL_PREFIX:
+            return ""
+        magics = {**manager.magics["line"], **manager.magics["cell"]}
+        alike = (name for name in magics if name == prefix or name.startswith(f"{prefix}_"))
+        theirs = [name for name in alike if not _is_own(magics[name])]
+        return f"would take the place of another's magic: %{theirs[0]}" if theirs else ""
 
     @validate("options")
     def _check_options(self, proposal: Any) -> dict[str, Any]:
@@ -77,16 +99,23 @@ class NbLLM(Configurable):
         return context
 
     @validate("nest_asyncio")
-    def _apply_nest_asyncio(self, proposal: Any) -> bool:
-        if proposal["value"]:
-            try:
-                import nest_asyncio2
-            except ImportError:
-                raise TraitError(
-                    "nest_asyncio needs a package: pip install nest_asyncio2"
-                ) from None
-            nest_asyncio2.apply()
+    def _check_nest_asyncio(self, proposal: Any) -> bool:
+        if proposal["value"] and find_spec("nest_asyncio2") is None:
+            raise TraitError("nest_asyncio needs a package: pip install nest_asyncio2")
         return bool(proposal["value"])
+
+
+def _prefix_problem(prefix: str) -> str:
+    """Why magics cannot be called so, "" where they can."""
+    if not (prefix.isidentifier() and prefix.isascii() and len(prefix) <= _LONGEST_PREFIX):
+        return "cannot begin the name of a magic"
+    if keyword.iskeyword(prefix) or hasattr(builtins, prefix):
+        return "is a word of Python"
+    return "is a module of Python" if prefix in sys.stdlib_module_names else ""
+
+
+def _is_own(magic: Any) -> bool:
+    return str(getattr(magic, "__module__", "")).partition(".")[0] == __package__.partition(".")[0]
 
 
 def _checked_load(option: str, value: object) -> Any:

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import ast
 import json
+import reprlib
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from traitlets import Bool, Dict, Integer, TraitError, TraitType, Unicode
 
+from nbllm.core.configs.file import replace_text
 from nbllm.core.errors import ConfigError
+from nbllm.core.json_text import parse_json
+from nbllm.core.paths import absolute_path, read_text, reason
 from nbllm.core.suggest import did_you_mean
 from nbllm.core.types import GenerationOptions
 from nbllm.notebook.settings.settings import NbLLM
@@ -20,11 +24,13 @@ __all__ = [
     "change_all",
     "changed",
     "check_name",
+    "defaults",
     "load",
     "parse_setting",
-    "reset",
     "save",
 ]
+
+_MAX_BYTES = 2**20
 
 _KINDS: dict[type[TraitType[Any, Any]], tuple[type, str]] = {
     Bool: (bool, "True or False"),
@@ -60,6 +66,8 @@ def check_name(settings: NbLLM, name: str) -> None:
 def _change(settings: NbLLM, name: str, value: Any) -> None:
     """Set one setting or generation option; None is its default. Raises ``ConfigError``."""
     check_name(settings, name)
+    if value is not None and (problem := _problem(settings, name, value)):
+        raise ConfigError(problem)
     try:
         if name in OPTIONS:
             options = {**settings.options, name: value}
@@ -67,34 +75,40 @@ def _change(settings: NbLLM, name: str, value: Any) -> None:
         else:
             setattr(settings, name, _default(settings, name) if value is None else value)
     except TraitError as error:
-        raise ConfigError(_problem(settings, name, value) or str(error)) from None
+        raise ConfigError(str(error)) from None
 
 
 def _problem(settings: NbLLM, name: str, value: Any) -> str:
     """What is wrong with the kind of a value, in plainer words than traitlets has; else ""."""
     for kind, (wanted, words) in _KINDS.items():
-        if isinstance(settings.traits().get(name), kind) and not isinstance(value, wanted):
-            return f"{name}: {value!r} is not {words}"
+        if isinstance(settings.traits().get(name), kind) and not _is_a(value, wanted):
+            return f"{name}: {reprlib.repr(value)} is not {words}"
     return ""
+
+
+def _is_a(value: object, kind: type) -> bool:
+    return isinstance(value, kind) and (kind is bool or not isinstance(value, bool))
 
 
 def change_all(settings: NbLLM, values: Iterable[tuple[str, Any]]) -> None:
     """Set all of them, or none where one is wrong. Raises ``ConfigError``."""
-    before = changed(settings)
-    try:
-        for name, value in values:
-            _change(settings, name, value)
-    except ConfigError:
-        reset(settings)
-        for name, value in before.items():
-            _change(settings, name, value)
-        raise
+    pairs = list(values)
+    _try_out(settings, pairs)
+    for name, value in pairs:
+        _change(settings, name, value)
 
 
-def reset(settings: NbLLM) -> None:
-    """Set everything to its default."""
-    for name in changed(settings):
-        _change(settings, name, None)
+def _try_out(settings: NbLLM, values: Iterable[tuple[str, Any]]) -> None:
+    """Raises the ``ConfigError`` that setting them would, and sets nothing."""
+    trial = NbLLM(parent=settings.parent)
+    trial.options = settings.options
+    for name, value in values:
+        _change(trial, name, value)
+
+
+def defaults(settings: NbLLM) -> list[tuple[str, None]]:
+    """What sets everything to its default."""
+    return [(name, None) for name in changed(settings)]
 
 
 def changed(settings: NbLLM) -> dict[str, Any]:
@@ -103,28 +117,39 @@ def changed(settings: NbLLM) -> dict[str, Any]:
     return {name: value for name, value in values.items() if value != _default(settings, name)}
 
 
-def save(settings: NbLLM, path: Path) -> None:
-    """Write what differs from the defaults to a JSON file. Raises ``ConfigError``."""
-    try:
-        path.write_text(json.dumps(changed(settings), indent=2) + "\n", encoding="utf-8")
-    except OSError as error:
-        raise ConfigError(f"cannot be written: {error.strerror}", file=path) from None
+def save(settings: NbLLM, file: str) -> None:
+    """Write what differs from the defaults to a JSON file, all or nothing.
+
+    Raises ``ConfigError``.
+    """
+    text = json.dumps(changed(settings), indent=2) + "\n"
+    replace_text(_path(file), text)
 
 
-def load(settings: NbLLM, path: Path) -> None:
-    """Set what a JSON file says. Raises ``ConfigError`` that names the file and the key."""
+def load(settings: NbLLM, file: str) -> list[tuple[str, Any]]:
+    """What a JSON file would set, checked as if it were typed.
+
+    Raises ``ConfigError`` that names the file and the key.
+    """
+    path = _path(file)
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(f"cannot be read: {error.strerror}", file=path) from None
-    except ValueError as error:
-        raise ConfigError(f"cannot be read: {error}", file=path) from None
+        values = parse_json(read_text(path, _MAX_BYTES))
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"cannot be read: {reason(error)}", file=path) from None
     if not isinstance(values, dict):
         raise ConfigError("this is not a JSON object of settings", file=path)
     try:
-        change_all(settings, values.items())
+        _try_out(settings, values.items())
     except ConfigError as error:
         raise ConfigError(str(error), file=path) from None
+    return list(values.items())
+
+
+def _path(file: str) -> Path:
+    try:
+        return absolute_path(file)
+    except ValueError as error:
+        raise ConfigError(str(error), file=Path(file)) from None
 
 
 def _default(settings: NbLLM, name: str) -> Any:

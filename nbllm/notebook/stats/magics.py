@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING
 from IPython.core.error import UsageError
 from IPython.core.magic import line_magic, magics_class, no_var_expand
 
+from nbllm.core.paths import absolute_path, reason
 from nbllm.notebook.arguments import parse
 from nbllm.notebook.flags import PLOT, STATS, parser_of, with_help
 from nbllm.notebook.session import SessionMagics
@@ -60,6 +62,7 @@ class StatsMagics(SessionMagics):
         args = parse(parser_of(self, "llm_plot"), line)
         path = _save_path(args.save, _FIGURES)
         from nbllm.core.resource_detector import ResourceDetector
+        from nbllm.core.saved_files import write
         from nbllm.notebook.stats.plots import plot
 
         manager = self.session.manager
@@ -71,15 +74,22 @@ class StatsMagics(SessionMagics):
             theme=args.theme,
         )
         if path is not None:
+            drawn = io.BytesIO()
+            figure.savefig(drawn, format=path.suffix.removeprefix("."))
             with _telling(path):
-                figure.savefig(path)
+                write(path, drawn.getvalue())
         return figure
 
 
 def _save_path(save: str | None, suffixes: Collection[str]) -> Path | None:
     """Where to save to, if anywhere. Raises ``UsageError`` for names of another kind of file."""
-    path = Path(save).expanduser() if save else None
-    if path is not None and path.suffix not in suffixes:
+    if not save:
+        return None
+    try:
+        path = absolute_path(save)
+    except ValueError as error:
+        raise UsageError(f"--save {save}: {error}") from None
+    if path.suffix not in suffixes:
         raise UsageError(f"--save {save}: the name must end in {' or '.join(suffixes)}")
     return path
 
@@ -90,4 +100,4 @@ def _telling(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise UsageError(f"--save {path}: cannot be written: {error.strerror or error}") from None
+        raise UsageError(f"--save {path}: cannot be written: {reason(error)}") from None

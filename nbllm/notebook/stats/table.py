@@ -11,6 +11,7 @@ from typing import Any
 import pandas as pd
 
 from nbllm.core.history import GenerationRecord
+from nbllm.core.saved_files import write
 from nbllm.core.types import FinishReason
 from nbllm.notebook.tables import Table, make_table
 
@@ -87,12 +88,15 @@ def stats_summary(records: Sequence[GenerationRecord], notes: Iterable[str] = ()
 
 
 def save_stats(table: Table, path: Path) -> None:
-    """Write all rows to a ``.csv`` or ``.json`` file; one that is there is replaced."""
+    """Write all rows to a ``.csv`` or ``.json`` file; one that is there is replaced.
+
+    Raises ``OSError``.
+    """
     frame = pd.DataFrame(table)
     if path.suffix == ".csv":
-        frame.to_csv(path, index=False)
+        write(path, frame.to_csv(index=False))
     else:
-        frame.to_json(path, orient="records", date_format="iso", indent=2)
+        write(path, frame.to_json(orient="records", date_format="iso", indent=2))
 
 
 def _row(record: GenerationRecord) -> dict[str, Any]:

@@ -129,6 +129,15 @@ async def test_a_server_without_a_counter_gets_a_labelled_estimate(
             assert "estimate" in str(count)
 
 
+async def test_a_text_alone_is_estimated_without_a_request(make_model: Any) -> None:
+    model = make_model("http://127.0.0.1:9", "anthropic")
+    count = await model.count_tokens("Hello there", template=False)
+    assert (count, count.exact) == (3, False)
+    for wrong in ({"prompt": [Message("user", "Hi")]}, {"prompt": "Hi", "system": "Be kind."}):
+        with pytest.raises(InvalidOptionError, match="template"):
+            await model.count_tokens(**wrong, template=False)
+
+
 async def test_estimates_are_of_the_right_size(make_model: Any) -> None:
     model = make_model("http://127.0.0.1:9")
 

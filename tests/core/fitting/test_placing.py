@@ -125,6 +125,14 @@ def test_a_shorter_context_before_a_gpu_is_given_up() -> None:
     assert not placed(machine(32, 24)).is_compromise
 
 
+def test_a_context_beyond_the_training_is_told() -> None:
+    trained = model().context_length
+    longer = placed(machine(64), context_length=trained + 1)
+    assert longer.is_compromise
+    assert f"trained for contexts of up to {trained:,} tokens" in longer.reason
+    assert not placed(machine(64), context_length=trained).is_compromise
+
+
 def test_partly_on_a_small_gpu() -> None:
     placement = placed(machine(32, 4))
     assert placement.device == "GPU 0 + CPU"

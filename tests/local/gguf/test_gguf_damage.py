@@ -77,14 +77,14 @@ def test_another_kind_of_file_is_named(tmp_path: Path, content: bytes, words: st
 
 def test_what_is_not_there_or_no_file(tmp_path: Path) -> None:
     assert "No such file" in failure(tmp_path / "none.gguf")
-    assert "is a folder" in failure(tmp_path)
+    assert "it is a folder" in failure(tmp_path)
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no named pipes in folders")
 def test_a_named_pipe_is_not_waited_for(tmp_path: Path) -> None:
     pipe = tmp_path / "pipe.gguf"
     os.mkfifo(pipe)
-    assert "no regular file" in failure(pipe)
+    assert "it is a named pipe" in failure(pipe)
 
 
 @pytest.mark.skipif(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -102,6 +103,33 @@ def test_saving_is_told_and_goes_on(run, tmp_path: Path) -> None:
     assert "Three?" in (tmp_path / "trip.chat.json").read_text()
 
 
+def test_a_save_that_fails_leaves_the_conversation_usable(
+    shell: InteractiveShell, run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert not shell.run_cell("%llm_chat save trip sub/plan.json").success
+    assert "it is kept here and was not saved" in capsys.readouterr().out
+    run("%llm --chat trip Three?")
+    assert run("%llm_chat")["turns"].tolist() == [3]
+
+
+def test_a_file_that_is_lost_is_told_with_every_answer(
+    run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "sub").mkdir()
+    run("%llm_chat save trip sub/plan.json")
+    shutil.rmtree(tmp_path / "sub")
+    capsys.readouterr()
+    run("%llm --chat trip Three?")
+    assert "was not saved" in capsys.readouterr().out
+    assert "was not saved" in run("%llm_chat").attrs["notes"][0]
+    run("%llm_config show_status=False")
+    with pytest.warns(UserWarning, match="was not saved"):
+        run("%llm --chat trip Four?")
+    (tmp_path / "sub").mkdir()
+    run("%llm --chat trip Five?")
+    assert "Three?" in (tmp_path / "sub" / "plan.json").read_text()
+
+
 @pytest.mark.parametrize(
     ("line", "words"),
     [
@@ -112,6 +140,12 @@ def test_saving_is_told_and_goes_on(run, tmp_path: Path) -> None:
         ("%llm_chat branch trip x --at 3", "--at 3: trip has 2 turns"),
         ("%llm_chat show tripp", "Did you mean 'trip'?"),
         ("%llm_chat import none.json", "No such file or directory"),
+        ("%llm_chat import ~nosuchuser/x.json", "there is no home folder for ~nosuchuser"),
+        ("%llm_chat import /dev/zero", "it is a device"),
+        ("%llm_chat save trip /dev/null", "it is a device"),
+        ("%llm_chat export trip sub/x.json", "x.json was not written: No such file"),
+        ("%llm_chat export trip ~nosuchuser/x.md", "there is no home folder for ~nosuchuser"),
+        ("%llm_chat rename trip a/b", "a name is made of"),
         ("%llm --chat 'a b' Hi", "a name is made of"),
         ("%llm --overflow summarise Hi", "it is about conversations; give --chat NAME too"),
         ("%llm --as json --bg Hi", "does not go with --bg"),

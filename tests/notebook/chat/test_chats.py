@@ -13,11 +13,12 @@ from pathlib import Path
 import pytest
 
 from nbllm.core.conversations.conversation import Conversation, Turn
+from nbllm.core.conversations.saving import read_conversation
 from nbllm.core.errors import ContextLengthError, ConversationError
 from nbllm.core.types import FinishReason, GenerationOptions, Message
 from nbllm.notebook.chat.budget import fitted
 from nbllm.notebook.chat.cells import Cell
-from nbllm.notebook.chat.chats import Chats, read_conversation
+from nbllm.notebook.chat.chats import Chats
 from nbllm.testing import FakeModel, fake_info
 
 
@@ -145,6 +146,197 @@ def test_a_crash_while_writing_loses_nothing(tmp_path: Path) -> None:
         writer.wait()
         saved = read_conversation(file)
         assert int(saved.turns[-1].place) >= told
+
+
+# ------------------------------------------------------------ two notebooks, one file
+
+
+def two_notebooks() -> tuple[Chats, Chats]:
+    one, other = Chats(), Chats()
+    one.begin("c")
+    one.save("c")
+    assert other.find("c") is not None
+    return one, other
+
+
+def put(chats: Chats, place: str, second: int = 0) -> None:
+    at = f"2026-11-28T17:00:{second:02}+00:00"
+    chats.update("c", lambda chat: chat.put(replace(turn(place), asked_at=at)))
+
+
+def places(chats: Chats) -> list[str]:
+    return [each.place for each in chats.get("c").turns]
+
+
+def test_two_notebooks_keep_the_turns_of_both(tmp_path: Path) -> None:
+    one, other = two_notebooks()
+    put(one, "a", 1)
+    put(other, "b", 2)
+    put(one, "c", 3)
+    assert places(one) == ["a", "b", "c"]
+    assert [each.place for each in read_conversation(tmp_path / "c.chat.json").turns] == places(one)
+    other.refresh("c")
+    assert other.get("c") == one.get("c")
+
+
+def test_an_answer_reaches_its_question_that_another_notebook_has_seen() -> None:
+    one, other = two_notebooks()
+    asked = replace(turn("a"), answer=None, finish_reason=None)
+    one.update("c", lambda chat: chat.put(asked))
+    put(other, "b", 1)
+    one.settle("c", turn("a"))
+    other.refresh("c")
+    assert [each.answer is not None for each in other.get("c").turns] == [True, True]
+    assert places(other) == ["a", "b"]
+
+
+def test_a_new_conversation_takes_in_the_file_of_its_name_and_an_other_is_refused() -> None:
+    one, other, third = Chats(), Chats(), Chats()
+    for chats in (one, other, third):
+        chats.add(chat_of())
+    put(one, "a")
+    one.save("c")
+    other.save("c")
+    assert places(other) == ["a"]
+    put(third, "b")
+    with pytest.raises(ConversationError, match="with turns that are not here: 1 of 1") as caught:
+        third.save("c")
+    assert "%llm_chat import FILE NAME" in str(caught.value)
+    assert third.file("c") is None
+    one.refresh("c")
+    assert places(one) == ["a"]
+    assert places(third) == ["b"]
+
+
+def test_a_file_that_became_another_conversation_is_left_as_it_is(tmp_path: Path) -> None:
+    one, _ = two_notebooks()
+    put(one, "a")
+    stranger = Chats()
+    stranger.add(Conversation(name="other", turns=(turn("x"),)))
+    file = stranger.export("other", tmp_path / "c.chat.json")
+    text = file.read_text()
+    put(one, "b")
+    assert "holds the conversation 'other' with turns that are not here" in one.problem("c")
+    file.write_text("{")
+    put(one, "d")
+    assert "it is not JSON" in one.problem("c")
+    assert file.read_text() == "{" != text
+    assert places(one) == ["a", "b", "d"]
+    one.save("c", tmp_path / "mine.json")
+    assert one.problem("c") == ""
+
+
+def test_what_another_notebook_added_is_not_deleted_unseen(tmp_path: Path) -> None:
+    one, other = two_notebooks()
+    put(other, "a")
+    with pytest.raises(ConversationError, match="another notebook changed it"):
+        one.delete("c")
+    assert places(one) == ["a"]
+    put(other, "b")
+    one.rename("c", "d")
+    assert len(one.get("d").turns) == 2
+    assert one.delete("d") == tmp_path / "d.chat.json"
+
+
+APPEND = """
+import sys
+from dataclasses import replace
+from nbllm.core.conversations.conversation import Turn
+from nbllm.core.types import FinishReason, Message
+from nbllm.notebook.chat.chats import Chats
+chats = Chats()
+chats.begin("c")
+chats.save("c")
+for number in range(15):
+    turn = Turn(place=f"{sys.argv[1]}-{number}", question=Message("user", "?"))
+    chats.update("c", lambda chat: chat.put(turn))
+    answer = Message("assistant", f"{sys.argv[1]}-{number}")
+    chats.settle("c", replace(turn, answer=answer, finish_reason=FinishReason.STOP))
+assert not chats.problem("c"), chats.problem("c")
+"""
+
+
+def test_processes_that_ask_in_one_conversation_lose_no_turn(tmp_path: Path) -> None:
+    asking = [
+        subprocess.Popen([sys.executable, "-c", APPEND, name], cwd=tmp_path) for name in "xyz"
+    ]
+    assert [process.wait(120) for process in asking] == [0, 0, 0]
+    saved = read_conversation(tmp_path / "c.chat.json")
+    expected = {f"{name}-{number}" for name in "xyz" for number in range(15)}
+    assert {each.place for each in saved.turns} == expected
+    assert all(each.answer and each.answer.text == each.place for each in saved.turns)
+    assert [path.name for path in tmp_path.iterdir()] == ["c.chat.json"]
+
+
+# ------------------------------------------------------------ files that cannot be written
+
+
+def test_a_save_that_failed_is_forgotten(tmp_path: Path) -> None:
+    chats = Chats()
+    chats.add(chat_of())
+    for path in ("sub/plan.json", "~nosuchuser/x.json", "x\0.json", "n" * 300, "/dev/null", "."):
+        with pytest.raises(ConversationError):
+            chats.save("c", path)
+        put(chats, path)
+    assert chats.file("c") is None
+    assert list(tmp_path.iterdir()) == []
+    chats.save("c", "good.json")
+    with pytest.raises(ConversationError):
+        chats.save("c", "sub/plan.json")
+    put(chats, "later")
+    assert chats.file("c") == tmp_path / "good.json"
+    assert read_conversation("good.json") == chats.get("c")
+
+
+def test_a_file_that_cannot_be_written_later_stops_nothing(tmp_path: Path) -> None:
+    chats = Chats()
+    chats.add(chat_of())
+    folder = tmp_path / "sub"
+    folder.mkdir()
+    chats.save("c", folder / "c.json")
+    (folder / "c.json").unlink()
+    folder.rmdir()
+    put(chats, "a")
+    assert "it is kept here and was not saved" in chats.problem("c")
+    assert "No such file" in chats.problem("c")
+    folder.mkdir()
+    put(chats, "b")
+    assert chats.problem("c") == ""
+    assert [each.place for each in read_conversation(folder / "c.json").turns] == ["a", "b"]
+
+
+def test_a_full_disk_leaves_the_file_and_the_conversation(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chats = Chats()
+    chats.add(chat_of(turn("a")))
+    file = chats.save("c")
+
+    def no_space(_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", no_space)
+        put(chats, "b")
+        assert "No space left on device" in chats.problem("c")
+        with pytest.raises(ConversationError, match="No space left"):
+            chats.rename("c", "d")
+        with pytest.raises(ConversationError, match="was not written: No space left"):
+            chats.export("c", tmp_path / "c.md")
+    assert [each.place for each in read_conversation(file).turns] == ["a"]
+    assert chats.names() == ["c"]
+    put(chats, "c")
+    assert [each.place for each in read_conversation(file).turns] == ["a", "b", "c"]
+
+
+@pytest.mark.parametrize("name", ["a/b", "x\0", "..", "~", "n" * 300, "\ud83d", ""])
+def test_a_name_that_no_file_can_have_is_not_found(name: str) -> None:
+    chats = Chats()
+    assert chats.find(name) is None
+    with pytest.raises(ConversationError):
+        chats.get(name)
+    with pytest.raises(ConversationError):
+        read_conversation(f"{name}.chat.json")
 
 
 # ------------------------------------------------------------ places

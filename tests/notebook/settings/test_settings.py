@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -97,6 +98,18 @@ def test_how_models_are_loaded(run) -> None:
         ("magic_prefix=9", "magic_prefix: 9 is not a text"),
         ("options=5", "options: 5 is not a dict; set generation options by their names"),
         ("magic_prefix=9x", "magic_prefix: '9x' cannot begin the name of a magic"),
+        ("magic_prefix=\u0430i", "cannot begin the name of a magic"),
+        ("magic_prefix=os", "magic_prefix: 'os' is a module of Python"),
+        ("magic_prefix=print", "magic_prefix: 'print' is a word of Python"),
+        ("magic_prefix=lambda", "magic_prefix: 'lambda' is a word of Python"),
+        ("magic_prefix=cd", "magic_prefix: 'cd' would take the place of another's magic: %cd"),
+        ("magic_prefix=pip", "another's magic: %pip"),
+        ("--load ~nosuchuser/x.json", "there is no home folder for ~nosuchuser"),
+        ("--save ~nosuchuser/x.json", "there is no home folder for ~nosuchuser"),
+        ("--save nowhere/x.json", "x.json: this cannot be written: No such file"),
+        ("--save /", "/: this cannot be written: it is a folder"),
+        ("--save /dev/null", "null: this cannot be written: it is a device"),
+        ("--load /dev/zero", "zero: cannot be read: it is a device"),
         ("modle", "there is no setting 'modle'. Did you mean 'model'?"),
         ("--load nowhere.json", "nowhere.json: cannot be read: No such file"),
     ],
@@ -134,6 +147,64 @@ def test_a_wrong_file_changes_nothing(run, shell: InteractiveShell, tmp_path: Pa
     assert "nbllm.json" in shown
     assert "Did you mean 'context'?" in shown
     assert run("%config NbLLM.model") == "other"
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        ('{"magic_prefix": "os"}', "'os' is a module of Python"),
+        ('{"magic_prefix": "import"}', "'import' is a word of Python"),
+        ('{"magic_prefix": "time"}', "'time' is a module of Python"),
+        ('{"magic_prefix": "run"}', "'run' would take the place of another's magic: %run"),
+        ('{"magic_prefix": ["llm"]}', "magic_prefix: ['llm'] is not a text"),
+        ('{"model": {"a": 1}}', "model: {'a': 1} is not a text"),
+        ('{"show_status": 1}', "show_status: 1 is not True or False"),
+        ('{"context": 1e999}', "1e999 is not a number to work with"),
+        ('{"context": NaN}', "NaN is not a number to work with"),
+        ('{"context": 7}', "context_length: 7 is not between 16"),
+        ('{"context": ' + "9" * 5_000 + "}", "a number of too many digits"),
+        ('{"options": ' + "[" * 500 + "]" * 500 + "}", "nested too deeply"),
+        ('{"options": {"nonsense": 1}}', "nonsense"),
+        ('{"temperature": -1}', "temperature: -1 is not "),
+        ('{"context": true}', "context: True is not a whole number"),
+        ('{"model": "a", "model": "b"}', "the key 'model' stands in one object twice"),
+        ('{"parent": "x"}', "there is no setting 'parent'"),
+        ('{"configured": {}}', "there is no setting 'configured'"),
+        ("[]", "this is not a JSON object of settings"),
+        ('{"model":', "it is not JSON: Expecting value at line 1"),
+        (b"\xff\xfe", "it is not UTF-8"),
+        (" " * (2**20 + 1), "it has more than 1 MiB"),
+    ],
+)
+def test_a_strangers_file_is_read_as_strictly_as_what_is_typed(
+    run, shell: InteractiveShell, tmp_path: Path, capsys, content: str | bytes, told: str
+) -> None:
+    file = tmp_path / "nbllm.json"
+    file.write_bytes(content if isinstance(content, bytes) else content.encode())
+    run("%llm_config model=other seed=3")
+    before = run("%llm_config")["value"].tolist()
+    capsys.readouterr()
+    assert not shell.run_cell(f"%llm_config --reset --load '{file}'").success
+    shown = capsys.readouterr().out.strip()
+    assert told in shown
+    assert len(shown.splitlines()) == 1
+    assert run("%llm_config")["value"].tolist() == before
+
+
+def test_a_full_disk_leaves_the_old_settings(
+    run, shell: InteractiveShell, tmp_path: Path, capsys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "nbllm.json"
+    run(f"%llm_config model=tiny --save '{file}'")
+
+    def no_space(_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", no_space)
+    assert not shell.run_cell(f"%llm_config model=other --save '{file}'").success
+    assert "nbllm.json: this cannot be written: No space left" in capsys.readouterr().out
+    assert json.loads(file.read_text()) == {"model": "tiny"}
+    assert [path.name for path in tmp_path.iterdir()] == [file.name]
 
 
 def test_a_config_file_of_ipython_sets_them(shell: InteractiveShell) -> None:

@@ -1,0 +1,65 @@
+"""What a GGUF holds that is not a model to load as it is, and what it is for."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from nbllm.core.errors import ModelFileError
+from nbllm.core.fitting.model_shape import ModelShape, TensorInfo
+from nbllm.local.gguf.keys import Keys
+
+__all__ = ["check_adapter", "check_model", "kind_of"]
+
+_ARCHITECTURES = {"clip": "mmproj", "controlvector": "control vector", "imatrix": "imatrix"}
+"""Architectures that are none, with what a file of theirs is."""
+
+_USES = {
+    "adapter": "is a LoRA adapter, not a model. Load the model that it was made for, and give it "
+    "this file: %llm_load MODEL --adapter FILE, or load_model(…, adapters=FILE)",
+    "mmproj": "is a projector for images (mmproj), not a model. Load the model that it belongs to; "
+    "models on this machine read text only",
+    "control vector": "is a control vector, not a model, and nbllm has no use for it",
+    "imatrix": "is an importance matrix, which is for quantizing models, not a model",
+    "vocab": "holds a vocabulary without weights. Download the whole model",
+    "other": "is not a language model: it has no token embeddings. It may be an image model or a "
+    "part of one",
+}
+
+
+def kind_of(keys: Keys, tensors: tuple[TensorInfo, ...]) -> str:
+    """What the file holds: "model", or something else by its content where it does not say so.
+
+    Every language model that llama.cpp knows has a table of embeddings; without it, as in image
+    models, there is nothing to read a prompt with.
+    """
+    said = keys.text("general.type") or "model"
+    if said != "model":
+        return said
+    if keys.text("adapter.type") is not None:
+        return "adapter"
+    if keys.architecture in _ARCHITECTURES:
+        return _ARCHITECTURES[keys.architecture]
+    if not tensors:
+        return "vocab"
+    return "model" if any(tensor.name == "token_embd.weight" for tensor in tensors) else "other"
+
+
+def check_model(path: Path, shape: ModelShape) -> None:
+    """Raise ``ModelFileError`` for a file that llama.cpp could not load as a model here."""
+    if shape.kind != "model":
+        use = _USES.get(shape.kind, f"is of the type {shape.kind[:40]!r}, not a model")
+        raise ModelFileError(str(path), use)
+    if shape.byte_order != sys.byteorder:
+        raise ModelFileError(
+            str(path),
+            f"is stored for {shape.byte_order}-endian machines, and this one is "
+            f"{sys.byteorder}-endian. Download a file for it, or convert this one: pip install "
+            f"gguf, then gguf-convert-endian FILE {sys.byteorder}",
+        )
+
+
+def check_adapter(path: Path, shape: ModelShape) -> None:
+    """Raise ``ModelFileError`` for a file that is not a LoRA adapter."""
+    if shape.kind != "adapter":
+        raise ModelFileError(str(path), f"is not a LoRA adapter: it is of the type {shape.kind!r}")
