@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from nbllm.cloud.schemas import closed_schema
-from nbllm.cloud.wire import ID_END, image_source, merge, vendor_value
+from nbllm.cloud.served import signer_of
+from nbllm.cloud.wire import ID_END, image_source, merge, signature_for, vendor_value
 from nbllm.core.errors import UnsupportedError
 from nbllm.core.options import ENGINE_OPTIONS
 from nbllm.core.types import (
@@ -25,9 +26,10 @@ from nbllm.core.types import (
     VendorPart,
 )
 
-__all__ = ["VENDOR", "count_body", "messages_body"]
+__all__ = ["BASE_URL", "VENDOR", "count_body", "messages_body"]
 
 VENDOR = "anthropic"
+BASE_URL = "https://api.anthropic.com"
 
 _MAX_TOKENS = 16_384
 """The API insists on a limit. All models in service can write this much, and an answer that
@@ -159,7 +161,7 @@ def _block(info: ModelInfo, part: ContentPart) -> dict[str, Any] | None:
         case ImagePart():
             return {"type": "image", "source": _source(info, part)}
         case ReasoningPart():
-            return _thinking_block(part)
+            return _thinking_block(part, signature_for(part, signer_of(info, BASE_URL)))
         case ToolCall():
             return {"type": "tool_use", "id": part.id, "name": part.name, "input": _input(part)}
         case ToolResult():
@@ -176,11 +178,11 @@ def _source(info: ModelInfo, image: ImagePart) -> dict[str, str]:
     return {"type": "base64", "media_type": media_type, "data": content}
 
 
-def _thinking_block(part: ReasoningPart) -> dict[str, Any] | None:
+def _thinking_block(part: ReasoningPart, signature: str | None) -> dict[str, Any] | None:
     """Reasoning goes back with its signature; without one the vendor refuses it."""
-    if part.signature is None or ID_END in part.signature:
+    if signature is None or ID_END in signature:
         return None
-    return {"type": "thinking", "thinking": part.text, "signature": part.signature}
+    return {"type": "thinking", "thinking": part.text, "signature": signature}
 
 
 def _input(call: ToolCall) -> dict[str, Any]:

@@ -27,6 +27,7 @@ from nbllm.cloud.served import base_url_of, needs_description, seller_of, served
 from nbllm.cloud.tasks import Stopwatch, run_together
 from nbllm.cloud.token_estimate import estimate_tokens
 from nbllm.cloud.transport import Transport
+from nbllm.cloud.vectors import all_embeddings
 from nbllm.cloud.vendors import adapter_for
 from nbllm.core.errors import (
     ApiError,
@@ -221,7 +222,10 @@ class CloudModel(ModelInterface):
     async def _embedded(self, texts: list[str]) -> Embeddings:
         requests = self._adapter.embedding_requests(self.info, texts)
         bodies = await run_together([partial(self._fetch, request) for request in requests])
-        embeddings = self._adapter.parse_embeddings(self.info, bodies)
+        if not bodies:
+            return self._adapter.parse_embeddings(self.info, [])
+        parts = [self._adapter.parse_embeddings(self.info, [body]) for body in bodies]
+        embeddings = all_embeddings(self.info, [request.texts for request in requests], parts)
         return replace(embeddings, usage=self._priced(embeddings.usage))
 
     # ------------------------------------------------------------ the rest

@@ -48,7 +48,9 @@ def is_failure(value: Mapping[str, Any]) -> bool:
     """Whether a JSON object is an error, inside a stream or under a 2xx status."""
     if value.get("error") or value.get("object") == "error":
         return True
-    if value.keys() & {"choices", "data", "output", "usage"}:
+    if "choices" in value:  # nearly every chunk of every stream
+        return False
+    if value.keys() & {"data", "output", "usage"}:
         return False
     told = bool(value.get("message") or value.get("detail") or value.get("errors"))
     return told and bool({"code", "type", "status", "detail", "errors"} & value.keys())

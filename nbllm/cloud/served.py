@@ -6,11 +6,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 from urllib.parse import SplitResult, urlsplit, urlunsplit
 
+from nbllm.cloud.wire import host_of
 from nbllm.core.errors import InvalidOptionError, NotFoundError
 from nbllm.core.types import ModelInfo
-from nbllm.core.vendors import SERVER_TYPES
+from nbllm.core.vendors import SERVER_TYPES, protocol_of
 
-__all__ = ["base_url_of", "needs_description", "seller_of", "served_model"]
+__all__ = ["base_url_of", "needs_description", "seller_of", "served_model", "signer_of"]
 
 
 def base_url_of(info: ModelInfo, default: str) -> str:
@@ -48,6 +49,12 @@ def seller_of(info: ModelInfo, default: str) -> str:
     """Who asks a price for the model: the vendor, or the host of another server."""
     host = urlsplit(info.base_url or default).netloc.rpartition("@")[2]
     return info.model_type if host == urlsplit(default).netloc else host
+
+
+def signer_of(info: ModelInfo, default: str) -> str:
+    """Whose signatures come from where the model is served: a vendor, or the host of a server."""
+    host = host_of(info.base_url or default)
+    return protocol_of(info.model_type) if host == host_of(default) else host
 
 
 def needs_description(info: ModelInfo) -> bool:

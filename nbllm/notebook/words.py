@@ -17,6 +17,7 @@ EARLY_ENDS = {
     FinishReason.PAUSE: "paused by the vendor",
     FinishReason.TOOL_CALLS: "asks for tools",
 }
+_UNCOUNTED = (FinishReason.CANCELLED, FinishReason.FAILED)
 
 
 def loading_words(model: str, fraction: float) -> str:
@@ -44,15 +45,18 @@ def ready_words(info: ModelInfo, seconds: float | None = None) -> str:
 
 
 def status_words(result: GenerationResult, *more: str) -> str:
-    """The line under an answer: how it ended, model, device, tokens, speed, price, and ``more``."""
-    tokens, speed = result.usage.completion_tokens, result.tokens_per_second
+    """The line under an answer: how it ended, model, device, tokens, speed, price, and ``more``.
+
+    The tokens are a dash where the server told no figures of an answer that is whole.
+    """
+    speed = result.tokens_per_second
     first, cost = result.timings.first_token_seconds, result.usage.cost_usd
     return _SEPARATOR.join(
         [
             *([EARLY_ENDS[result.finish_reason]] if result.finish_reason in EARLY_ENDS else []),
             result.model,
             *([result.device] if result.device else []),
-            *([f"{tokens:,} token{'s' * (tokens != 1)}"] if tokens else []),
+            *_token_words(result),
             *(
                 [f"{speed:,.0f} tokens/s" if speed >= 10 else f"{speed:.1f} tokens/s"]
                 if speed
@@ -60,6 +64,14 @@ def status_words(result: GenerationResult, *more: str) -> str:
             ),
             *([f"first token {first:.2f} s"] if first is not None else []),
             *([f"${cost:.4f}"] if cost else []),
+            *result.notes,
             *filter(None, more),
         ]
     )
+
+
+def _token_words(result: GenerationResult) -> list[str]:
+    tokens = result.usage.completion_tokens
+    if tokens is None:
+        return ["\N{EN DASH} tokens"] if result.finish_reason not in _UNCOUNTED else []
+    return [f"{tokens:,} token{'s' * (tokens != 1)}"] if tokens else []

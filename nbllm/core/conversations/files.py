@@ -28,6 +28,7 @@ from nbllm.core.types import (
     Usage,
     VendorPart,
 )
+from nbllm.core.vendors import vendor_model
 
 __all__ = ["from_json", "to_json", "to_markdown"]
 
@@ -109,7 +110,7 @@ def _turn_from_json(value: Mapping[str, Any]) -> Turn:
         place=_text(value["place"]),
         asked_at=_text(value["asked_at"]),
         question=_message_from_json(value["question"]),
-        answer=value["answer"] and _message_from_json(value["answer"]),
+        answer=value["answer"] and _message_from_json(value["answer"], _signer(value["model"])),
         model=_text(value["model"]),
         finish_reason=value["finish_reason"] and FinishReason(value["finish_reason"]),
         usage=Usage(**value["usage"]),
@@ -123,10 +124,17 @@ def _message_to_json(message: Message) -> dict[str, Any]:
     return {"role": message.role, "content": parts}
 
 
-def _message_from_json(value: Mapping[str, Any]) -> Message:
+def _signer(model: object) -> str | None:
+    """The vendor of a turn's signatures in a file that was written before parts told it."""
+    known = vendor_model(model) if isinstance(model, str) else None
+    return None if known is None else known.model_type
+
+
+def _message_from_json(value: Mapping[str, Any], signer: str | None = None) -> Message:
     content = value["content"]
-    parts = content if isinstance(content, str) else tuple(map(_part_from_json, content))
-    return Message(value["role"], parts)
+    if isinstance(content, str):
+        return Message(value["role"], content)
+    return Message(value["role"], tuple(_part_from_json(part, signer) for part in content))
 
 
 def _part_to_json(part: ContentPart) -> dict[str, Any]:
@@ -136,8 +144,11 @@ def _part_to_json(part: ContentPart) -> dict[str, Any]:
     return {"type": _KIND_OF[type(part)], **value}
 
 
-def _part_from_json(value: Mapping[str, Any]) -> ContentPart:
+def _part_from_json(value: Mapping[str, Any], signer: str | None) -> ContentPart:
     values = {name: each for name, each in value.items() if name != "type"}
+    if values.get("signature") and "vendor" not in values:
+        # A signature of nobody known is sent to nobody: every other vendor would refuse it.
+        values |= {"vendor": signer, "signature": values["signature"] if signer else None}
     if value["type"] == "image" and values["data"] is not None:
         values["data"] = _bytes(values["data"])
     return _PARTS[value["type"]](**values)
