@@ -14,6 +14,7 @@ from urllib.parse import quote
 from nbllm.cloud.adapter import HttpRequest, StreamParser
 from nbllm.cloud.answer import AnswerParser
 from nbllm.cloud.anthropic_request import BASE_URL, VENDOR, count_body, messages_body
+from nbllm.cloud.anthropic_sampling import sampling_note, unwanted_sampling
 from nbllm.cloud.api_errors import parse_error
 from nbllm.cloud.sse import ServerSentEvent
 from nbllm.cloud.usage import messages_usage
@@ -146,6 +147,7 @@ class MessagesParser(AnswerParser):
 
     def __init__(self, info: ModelInfo, request: GenerationRequest) -> None:
         super().__init__(info, request)
+        self.answer.notes = sampling_note(unwanted_sampling(info, request.options))
         self._blocks: dict[int, Segment] = {}
         self._inputs: dict[int, object] = {}
         self._foreign: dict[int, dict[str, Any]] = {}

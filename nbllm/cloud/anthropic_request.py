@@ -6,6 +6,8 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
+from nbllm.cloud.anthropic_caching import with_cache_marks
+from nbllm.cloud.anthropic_sampling import unwanted_sampling
 from nbllm.cloud.schemas import closed_schema
 from nbllm.cloud.served import signer_of
 from nbllm.cloud.wire import ID_END, image_source, merge, signature_for, vendor_value
@@ -51,7 +53,7 @@ _COUNTED = ("model", "messages", "system", "tools", "tool_choice", "thinking", "
 def messages_body(info: ModelInfo, request: GenerationRequest, *, stream: bool) -> dict[str, Any]:
     """The body of a request. A seed is left out: the vendor takes none.
 
-    Sampling parameters are sent only where they are set, because recent models refuse them.
+    Sampling parameters are sent only where they are set and the model takes them.
     """
     options = request.options
     given = [name for name in _NOWHERE if getattr(options, name) is not None]
@@ -59,11 +61,18 @@ def messages_body(info: ModelInfo, request: GenerationRequest, *, stream: bool) 
         raise UnsupportedError(
             info.name, f"Anthropic's models take no {' or '.join(given)}; leave it unset"
         )
-    body = _prompt(info, request) | {"max_tokens": options.max_tokens or _MAX_TOKENS}
-    named = {
+    prompt = _prompt(info, request)
+    if options.prompt_caching is not False and "cache_control" not in (options.extra or {}):
+        prompt = with_cache_marks(prompt)
+    body = prompt | {"max_tokens": options.max_tokens or _MAX_TOKENS}
+    sampling = {
         "temperature": options.temperature,
         "top_p": options.top_p,
         "top_k": options.top_k or None,
+    }
+    for name in unwanted_sampling(info, options):
+        del sampling[name]
+    named = sampling | {
         "stop_sequences": list(options.stop) if options.stop else None,
         "stream": stream or None,
     }

@@ -17,6 +17,7 @@ import httpx
 from nbllm import __version__
 from nbllm.cloud.adapter import Adapter, HttpRequest
 from nbllm.cloud.answer_stream import AnswerStream
+from nbllm.cloud.anthropic_sampling import LearntRefusals
 from nbllm.cloud.clients import ClientPool
 from nbllm.cloud.deadlines import Deadlines
 from nbllm.cloud.keys import KeySource, key_source
@@ -109,6 +110,7 @@ class CloudModel(ModelInterface):
         self._pool = ClientPool(_client_maker(base_url))
         self._transport = Transport(adapter, base_url, self._pool, key)
         self._described = not needs_description(info)
+        self._refusals = LearntRefusals()
         self._stop_hiding = weakref.finalize(self, hide_in_logs(key.in_use))
 
     @property
@@ -145,8 +147,9 @@ class CloudModel(ModelInterface):
         watch, attempt = Stopwatch(), 1
         while True:
             failure, delivered = None, False
+            sent, notes = self._refusals.without(request)
             try:
-                stream, events = await self._begin(request)
+                stream, events = await self._begin(sent)
                 async with stream:
                     while events:
                         delivered = True
@@ -154,11 +157,13 @@ class CloudModel(ModelInterface):
                         for event in events:
                             yield event
                         events = await stream.next_events()
-                    result = self._completed(stream.finish(), watch)
+                    result = self._completed(stream.finish(), watch, notes)
             except ModelError as error:
                 failure = self._fit_to_show(error)
             if failure is None:
                 break
+            if not delivered and self._refusals.learn(self.info, failure, sent):
+                continue
             delay = None if delivered else self._delay(failure, attempt, watch, request.options)
             if delay is None:
                 raise failure
@@ -188,12 +193,15 @@ class CloudModel(ModelInterface):
                 raise
             self._described = True
 
-    def _completed(self, result: GenerationResult, watch: Stopwatch) -> GenerationResult:
+    def _completed(
+        self, result: GenerationResult, watch: Stopwatch, notes: tuple[str, ...]
+    ) -> GenerationResult:
         return replace(
             result,
             usage=self._priced(result.usage),
             timings=watch.timings(),
             device=result.device or self._host,
+            notes=(*result.notes, *notes),
         )
 
     # ------------------------------------------------------------ counting and embedding

@@ -84,6 +84,7 @@ class Answer:
         self.raw_finish_reason: str | None = None
         self.refusal = ""
         self.logprobs: list[TokenLogprob] = []
+        self.notes: tuple[str, ...] = ()
 
     def text(self, more: str) -> Sequence[Event]:
         """More text, in the segment that is open or a new one."""
@@ -172,6 +173,7 @@ class Answer:
             usage=self.usage,
             seed=seed,
             logprobs=tuple(self.logprobs),
+            notes=self.notes,
         )
 
 

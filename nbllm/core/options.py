@@ -93,6 +93,10 @@ class GenerationOptions:
     each by its path or the name of its file; those not named are off. Without it they have the
     scales of the load. Requests with the same scales are answered together, others take turns.
 
+    ``prompt_caching`` False has Anthropic's models keep nothing of a prompt. Otherwise they keep it
+    for five minutes, which makes each turn of a long conversation cost a tenth; other vendors keep
+    prompts without being asked, and local models always do.
+
     The last four are about time, and are never sent: how many seconds connecting, the first token
     and each pause after it may take, and for how many seconds after a request began a failure is
     answered by another attempt (0: never). Of these, local models know ``stall_timeout``: how long
@@ -137,6 +141,7 @@ class GenerationOptions:
     on_full: OnFull | None = None
     prompt_lookup: bool | None = None
     adapters: tuple[tuple[str, float], ...] | None = None
+    prompt_caching: bool | None = None
     connect_timeout: float | None = None
     first_token_timeout: float | None = None
     stall_timeout: float | None = None
@@ -161,7 +166,7 @@ class GenerationOptions:
             value = getattr(self, name)
             if value is not None and value not in choices:
                 raise InvalidOptionError(name, f"{value!r} is none of {', '.join(choices)}")
-        for name in ("prompt_lookup", "ignore_eos"):
+        for name in ("prompt_lookup", "ignore_eos", "prompt_caching"):
             value = getattr(self, name)
             if not isinstance(value, bool | None):
                 raise InvalidOptionError(name, f"{value!r} is neither true nor false")
