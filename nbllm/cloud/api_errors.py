@@ -31,6 +31,7 @@ from nbllm.core.errors import (
     UnsupportedError,
 )
 from nbllm.core.types import ModelInfo
+from nbllm.core.vendors import place_of
 
 __all__ = ["IN_STREAM", "parse_error", "retry_delay", "typed_error"]
 
@@ -64,7 +65,7 @@ _NO_ABILITY = "Leave out what it cannot take, or use a model that can."
 _HINT = {
     AuthenticationError: "Check the key{variable}.",
     PermissionDeniedError: "This key{variable} may not use this model or address.",
-    NotFoundError: "Ask the vendor for its models, and check the model's name and base_url.",
+    NotFoundError: "Ask the {whom} for its models, and check the model's name and base_url.",
     QuotaError: "Waiting will not help: check the account's credit and limits with the vendor.",
     ContentPolicyError: "Change the prompt, or ask another model.",
 }
@@ -152,7 +153,8 @@ def _hint(kind: type[ApiError], info: ModelInfo, failure: Failure) -> str:
     if kind is BadRequestError:
         return request_hint(f"{failure.shown[:READ]} {' '.join(failure.words)[:READ]}")
     variable = f" in the environment variable {info.api_key_env}" if info.api_key_env else ""
-    return _HINT.get(kind, "").format(variable=variable)
+    whom = "server" if place_of(info) == "server" else "vendor"
+    return _HINT.get(kind, "").format(variable=variable, whom=whom)
 
 
 def without_keys(message: str) -> str:

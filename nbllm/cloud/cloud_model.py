@@ -6,7 +6,7 @@ import asyncio
 import random
 import weakref
 from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import suppress
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
 from typing import TypeVar
@@ -16,6 +16,7 @@ import httpx
 
 from nbllm import __version__
 from nbllm.cloud.adapter import Adapter, HttpRequest
+from nbllm.cloud.addresses import located
 from nbllm.cloud.answer_stream import AnswerStream
 from nbllm.cloud.anthropic_sampling import LearntRefusals
 from nbllm.cloud.clients import ClientPool
@@ -32,6 +33,7 @@ from nbllm.cloud.vectors import all_embeddings
 from nbllm.cloud.vendors import adapter_for
 from nbllm.core.errors import (
     ApiError,
+    AuthenticationError,
     InvalidOptionError,
     ModelClosedError,
     ModelError,
@@ -65,11 +67,13 @@ _T = TypeVar("_T")
 
 
 def open_model(info: ModelInfo, control: LoadControl) -> CloudModel:
-    """A model behind HTTP. Vendors are not asked; a server of one's own is, for what it serves.
+    """A model behind HTTP, which is asked for its list of models, so that "ready" is true.
 
-    Raises ``AuthenticationError`` where a key is needed and there is none, ``ConfigError`` for a
-    table of prices that cannot be read, ``InvalidOptionError`` for an entry that cannot work.
+    Raises ``AuthenticationError`` where a key is needed and there is none or it is refused,
+    ``ConfigError`` for a table of prices that cannot be read, ``InvalidOptionError`` for an entry
+    that cannot work. Where nobody answers, ``unready`` of the model says so.
     """
+    info = located(info)
     protocol = protocol_of(info.model_type)
     if protocol not in VENDORS:
         raise InvalidOptionError(
@@ -81,9 +85,9 @@ def open_model(info: ModelInfo, control: LoadControl) -> CloudModel:
     base_url_of(info, adapter.default_base_url)  # an address that is none is told before a key
     key = key_source(info, adapter.default_key_env if protocol == info.model_type else None)
     model = CloudModel(info, adapter, key=key, prices=load_prices())
-    if needs_description(info) and not control.cancelled.is_set():
-        with suppress(ModelError):  # asked again by the first request, which says what is wrong
-            asyncio.run(model.describe())
+    if not control.cancelled.is_set():
+        with ThreadPoolExecutor(1) as thread:  # whoever opens it may have a loop that runs
+            thread.submit(asyncio.run, model.check()).result()
     return model
 
 
@@ -122,6 +126,27 @@ class CloudModel(ModelInterface):
     def device(self) -> str:
         """The host that answers."""
         return self._host or super().device
+
+    async def check(self) -> None:
+        """Send one small request, and note in ``unready`` why the model cannot answer now.
+
+        Raises ``AuthenticationError`` where its key is refused. Whoever answers anything else is
+        there: not every server has a list of models, and not every key may read it.
+        """
+        try:
+            await (self._listed_once() if self._described else self.describe())
+        except AuthenticationError:
+            await self.aclose()
+            raise
+        except ApiError as error:
+            is_reached = error.status is not None or isinstance(error, ProtocolError)
+            self.unready = None if is_reached else str(error)
+        except ModelError:  # an answer, though not the one that was wanted
+            self.unready = None
+
+    async def _listed_once(self) -> None:
+        request = self._adapter.list_request(self.info, None)
+        await self._shown(self._transport.fetch(self.info, request, _DESCRIBING))
 
     async def describe(self) -> ModelInfo:
         """The model with what its server tells of it: its id there and its context length.
@@ -170,6 +195,7 @@ class CloudModel(ModelInterface):
             yield RetryScheduled(attempt, delay, str(failure))
             await asyncio.sleep(delay)
             attempt += 1
+        self.unready = None
         yield Completed(result)
 
     async def _begin(self, request: GenerationRequest) -> tuple[AnswerStream, list[Event]]:

@@ -33,6 +33,7 @@ from nbllm.core.types import (
     GenerationResult,
     ModelInfo,
 )
+from nbllm.core.vendors import place_of
 
 __all__ = ["OpenAIAdapter", "api_for"]
 
@@ -196,5 +197,5 @@ def _model(info: ModelInfo, item: Mapping[str, Any]) -> ModelInfo:
         api_key_env=info.api_key_env,
         api=info.api,
         context_length=next(filter(None, map(count, lengths)), None),
-        source="vendor",
+        source="server" if place_of(info) == "server" else "vendor",
     )

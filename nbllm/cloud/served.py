@@ -24,7 +24,8 @@ def base_url_of(info: ModelInfo, default: str) -> str:
             raise InvalidOptionError(
                 "base_url",
                 f"{info.name} is of the type {info.model_type}, so its config needs the address "
-                "of the server, such as http://localhost:8000/v1",
+                "of the server, such as http://localhost:8000/v1; or set the environment variable "
+                "OPENAI_BASE_URL",
             )
         return default
     parts = _split(info.base_url)

@@ -27,6 +27,7 @@ from nbllm.core.types import (
     TextPart,
     TokenCount,
 )
+from nbllm.core.vendors import place_of
 
 if TYPE_CHECKING:
     from nbllm.core.activity import Activity
@@ -42,6 +43,8 @@ class ModelInterface(ABC):
     def __init__(self, info: ModelInfo) -> None:
         self.info = info
         self._activity: Activity | None = None
+        self.unready: str | None = None
+        """Why it could not answer when it was last asked whether it can; None where it could."""
         self.uses = Uses(info.name)
         """The requests under way. Streams are counted here; what else a model is asked, it counts
         itself, by ``with self.uses:``. While there are any, no manager takes its memory away."""
@@ -53,7 +56,7 @@ class ModelInterface(ABC):
     @property
     def device(self) -> str:
         """Where it runs: the devices of this machine, or the host behind which it is."""
-        return self.info.device or ("CPU" if self.info.local else "cloud")
+        return self.info.device or place_of(self.info) or "CPU"
 
     @property
     def name(self) -> str:

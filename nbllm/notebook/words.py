@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from nbllm.core.types import FinishReason, GenerationResult, ModelInfo
+from nbllm.core.vendors import host_and_port, place_of
 from nbllm.core.words import size_words
 
 __all__ = ["EARLY_ENDS", "loading_words", "ready_words", "status_words"]
@@ -25,12 +26,15 @@ def loading_words(model: str, fraction: float) -> str:
     return f"Loading {model} … {fraction:.0%}"
 
 
-def ready_words(info: ModelInfo, seconds: float | None = None) -> str:
+def ready_words(info: ModelInfo, seconds: float | None = None, unready: str | None = None) -> str:
     """That a model is loaded: where, in how many ``seconds``, with what context and memory.
 
-    Where its placement gave something up, a second line says what.
+    Where its placement gave something up, a second line says what. ``unready`` is why it cannot
+    answer at the moment.
     """
-    place = f" on {info.device}" if info.device else ""
+    if unready is not None:
+        return f"{info.name} loaded, and not ready yet: {unready.removeprefix(f'{info.name}: ')}"
+    place = _place_words(info)
     time = f" in {seconds:.1f} s" if seconds is not None else ""
     size = info.memory_bytes or info.size_bytes
     line = _SEPARATOR.join(
@@ -42,6 +46,12 @@ def ready_words(info: ModelInfo, seconds: float | None = None) -> str:
     )
     placement = info.placement
     return f"{line}\n{placement.reason}" if placement and placement.is_compromise else line
+
+
+def _place_words(info: ModelInfo) -> str:
+    if place_of(info) == "server":
+        return f" on the server {host_and_port(info)}"
+    return f" on {info.device}" if info.device else ""
 
 
 def status_words(result: GenerationResult, *more: str) -> str:

@@ -1,4 +1,4 @@
-"""Claude behind a real connection: what it refused is not sent again, and its cache is asked for."""
+"""Claude behind a real connection: what it refused is not sent again, its cache is asked for."""
 
 from __future__ import annotations
 
