@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, get_args
 from nbllm.core.errors import InvalidOptionError, NbllmError, UnsupportedError
 from nbllm.core.images import image
 from nbllm.core.loading.uses import Uses
+from nbllm.core.openai_turns import message_of, part_of, with_names
 from nbllm.core.suggest import did_you_mean
 from nbllm.core.types import (
     Completed,
@@ -256,15 +257,15 @@ def options_from(values: Mapping[str, Any]) -> GenerationOptions:
 def to_messages(prompt: PromptLike, *, system: str | None = None) -> tuple[Message, ...]:
     """``prompt`` as a conversation, behind ``system`` where that is given.
 
-    Mappings are read as ``{"role": …, "content": …}``. Content may be a list of texts, parts and
-    images of any kind that ``image`` takes.
+    Mappings are read as OpenAI's JSON has them: ``{"role": …, "content": …}``. Content may be a
+    list of texts, parts, OpenAI's pieces, and images of any kind that ``image`` takes.
     """
     if isinstance(prompt, str):
         turns: tuple[Message, ...] = (Message("user", prompt),)
     elif isinstance(prompt, Message):
         turns = (prompt,)
     else:
-        turns = tuple(map(_to_message, prompt))
+        turns = with_names(tuple(map(_to_message, prompt)))
     if not turns:
         raise InvalidOptionError("prompt", "it is empty; give a text or at least one message")
     return turns if system is None else (Message("system", system), *turns)
@@ -273,23 +274,17 @@ def to_messages(prompt: PromptLike, *, system: str | None = None) -> tuple[Messa
 def _to_message(turn: Message | Mapping[str, Any]) -> Message:
     if isinstance(turn, Message):
         return turn
-    if not isinstance(turn, Mapping) or set(turn) != {"role", "content"}:
+    if not isinstance(turn, Mapping):
         raise InvalidOptionError(
             "prompt", f"{turn!r} is neither a Message nor a mapping of role and content"
         )
-    return Message(turn["role"], _content(turn["content"]))
-
-
-def _content(content: Any) -> str | tuple[ContentPart, ...]:
-    if isinstance(content, str):
-        return content
-    if not isinstance(content, list | tuple):
-        raise InvalidOptionError("content", f"{content!r} is neither a text nor a list of parts")
-    return tuple(map(_part, content))
+    return message_of(turn, _part)
 
 
 def _part(piece: Any) -> ContentPart:
     if isinstance(piece, get_args(ContentPart)):
         part: ContentPart = piece
         return part
+    if isinstance(piece, Mapping):
+        return part_of(piece)
     return TextPart(piece) if isinstance(piece, str) else image(piece)

@@ -66,6 +66,7 @@ class GenerationOptions:
 
     ``logit_bias`` adds to the logits of tokens before anything else looks at them: pairs, or a
     mapping, of a token's id or a text, all of whose tokens are meant, and a number; -100 forbids.
+    A mapping's keys may be ids as texts, as in OpenAI's JSON.
     ``logprobs`` asks for the log-probability of each token of the answer, and for those of so many
     of the likeliest in its place (0: of none).
 
