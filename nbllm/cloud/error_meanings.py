@@ -137,7 +137,7 @@ _SENTENCES: tuple[tuple[Meaning, re.Pattern[str]], ...] = tuple(
         (
             M.UNSUPPORTED,
             # llama-server, vLLM, OpenRouter, Ollama, DeepSeek, Mistral, OpenAI
-            r"(image|vision|audio|video|multimodal|file)s?( inputs?| content)?( is| are)? not"
+            r"\b(image|vision|audio|video|multimodal|file)s?( inputs?| content)?( is| are)? not"
             r" (supported|enabled)"
             r"|(not|n't) support (image|vision|multimodal|audio|video|file)"
             r"(?!s? (format|type|size|detail))"

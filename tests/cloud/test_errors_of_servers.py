@@ -511,6 +511,26 @@ def test_what_is_no_failure_is_none() -> None:
         assert is_failure(value)
 
 
+@pytest.mark.parametrize(
+    "message",
+    [
+        "Unsupported value: 'profile' is not supported with this model.",
+        "Unsupported value: 'temperature' does not support 0.2 with this model.",
+        "Invalid 'messages[0].content': string too long. Expected a maximum length of 10485760.",
+        "Invalid schema for response_format 'answer': In context=('properties',), 'type' is bad",
+        "messages.0: the text about rate limits and context windows is no valid JSON",
+        "Unknown parameter: 'model_context'.",
+        "image format webp is wrong; the size of the image is too large",
+        "This model does not support image format tiff",
+        "No tool output found for function call call_1.",
+        "stop: too many sequences",
+    ],
+)
+def test_a_bad_request_that_only_sounds_like_another(message: str) -> None:
+    body = told(message, type="invalid_request_error")
+    assert name_of(parse_error(INFO, 400, {}, body_of(body))) == "BadRequest"
+
+
 def test_lines_of_errors_are_read() -> None:
     """llama-server wrote ``error: {…}`` where SSE wants ``data:``, until 2025."""
     body = {"code": 500, "message": "Context size has been exceeded.", "type": "server_error"}

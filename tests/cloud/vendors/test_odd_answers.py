@@ -458,12 +458,12 @@ def test_a_signature_is_sent_to_its_vendor_alone(
         assert "Yes." in sent
 
 
-def test_an_answer_knows_whose_signature_it_has(info: Any, read: Any) -> None:
+def test_an_answer_knows_whose_signature_it_has(info: Any, ask: Any, read: Any) -> None:
     thinking = {"type": "thinking", "thinking": "Hm.", "signature": "c2lnbmVk"}
     message = json.dumps({"content": [thinking], "stop_reason": "end_turn"}).encode()
     for fields, vendor in (({}, "anthropic"), ({"base_url": "http://localhost:8080"}, "localhost")):
         model = info("anthropic", **fields)
-        (part,) = ANTHROPIC.parse_answer(model, None, message).parts  # type: ignore[arg-type]
+        (part,) = ANTHROPIC.parse_answer(model, ask(), message).parts
         assert isinstance(part, ReasoningPart)
         assert part.vendor == vendor
     call = {"functionCall": {"name": "f", "args": {}}, "thoughtSignature": "c2lnbmVk"}
