@@ -35,12 +35,14 @@ class HttpRequest:
     """A request without its key; ``path`` is joined to the model's base URL.
 
     ``path`` has no leading slash and may carry a query: ``f"{base_url.rstrip('/')}/{path}"``.
+    ``texts`` is how many vectors it asks for.
     """
 
     path: str
     body: Mapping[str, Any] | None = None
     headers: Mapping[str, str] = field(default_factory=dict)
     method: Literal["GET", "POST"] = "POST"
+    texts: int = 0
 
 
 class StreamParser(Protocol):

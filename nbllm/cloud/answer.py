@@ -8,6 +8,7 @@ from typing import Any
 
 from nbllm.cloud.api_errors import IN_STREAM, typed_error
 from nbllm.cloud.error_bodies import read_failure
+from nbllm.cloud.served import signer_of
 from nbllm.cloud.sse import ServerSentEvent
 from nbllm.cloud.wire import MalformedError, load_json
 from nbllm.core.answer import Answer
@@ -23,10 +24,12 @@ class AnswerParser(ABC):
     end_marker: str
     """What ends a stream well, for people."""
     takes_seed = False
+    base_url = ""
+    """The vendor's own address. Signatures from another one are of whoever is there."""
 
     def __init__(self, info: ModelInfo, request: GenerationRequest) -> None:
         self.info, self.request = info, request
-        self.answer = Answer()
+        self.answer = Answer(signer_of(info, self.base_url))
         self.done = False
         self.is_whole = False
 

@@ -13,10 +13,12 @@ from urllib.parse import quote
 
 from nbllm.cloud.adapter import HttpRequest, StreamParser
 from nbllm.cloud.answer import AnswerParser
-from nbllm.cloud.anthropic_request import VENDOR, count_body, messages_body
+from nbllm.cloud.anthropic_request import BASE_URL, VENDOR, count_body, messages_body
+from nbllm.cloud.anthropic_sampling import sampling_note, unwanted_sampling
 from nbllm.cloud.api_errors import parse_error
 from nbllm.cloud.sse import ServerSentEvent
-from nbllm.cloud.vectors import reading
+from nbllm.cloud.usage import messages_usage
+from nbllm.cloud.vectors import models_in, name_in, reading
 from nbllm.cloud.wire import MalformedError, count, load_json, mapping, sequence, text
 from nbllm.core.answer import Segment
 from nbllm.core.errors import ModelError, UnsupportedError
@@ -27,7 +29,6 @@ from nbllm.core.types import (
     GenerationRequest,
     GenerationResult,
     ModelInfo,
-    Usage,
 )
 
 __all__ = ["AnthropicAdapter", "MessagesParser"]
@@ -47,7 +48,7 @@ _FINISH_REASONS = {
 class AnthropicAdapter:
     """Anthropic's protocol."""
 
-    default_base_url = "https://api.anthropic.com"
+    default_base_url = BASE_URL
     default_key_env = "ANTHROPIC_API_KEY"
 
     def key_headers(self, key: str) -> Mapping[str, str]:
@@ -112,7 +113,7 @@ class AnthropicAdapter:
         """The models of a page, and the next page."""
         with reading(info):
             answer = mapping(load_json(body), "the answer")
-            items = [mapping(item, "a model") for item in sequence(answer.get("data"), "data")]
+            items = models_in(answer.get("data"))
             last = text(answer.get("last_id"), "last_id") or None
             return [_model(info, item) for item in items], last if answer.get("has_more") else None
 
@@ -124,7 +125,7 @@ def _path(info: ModelInfo, rest: str) -> str:
 
 def _model(info: ModelInfo, item: Mapping[str, Any]) -> ModelInfo:
     return ModelInfo(
-        name=text(item.get("id"), "id"),
+        name=name_in(item, "id"),
         model_type=info.model_type,
         local=False,
         base_url=info.base_url,
@@ -142,9 +143,11 @@ class MessagesParser(AnswerParser):
     """
 
     end_marker = "message_stop"
+    base_url = BASE_URL
 
     def __init__(self, info: ModelInfo, request: GenerationRequest) -> None:
         super().__init__(info, request)
+        self.answer.notes = sampling_note(unwanted_sampling(info, request.options))
         self._blocks: dict[int, Segment] = {}
         self._inputs: dict[int, object] = {}
         self._foreign: dict[int, dict[str, Any]] = {}
@@ -166,7 +169,7 @@ class MessagesParser(AnswerParser):
             case "content_block_stop":
                 return self._read_stop(_place(value))
             case "message_start":
-                self._read_usage(mapping(value.get("message"), "message"))
+                return self._read_message(mapping(value.get("message"), "message"))
             case "message_delta":
                 self._read_usage(value)
                 self._read_reason(mapping(value.get("delta"), "delta"))
@@ -185,12 +188,21 @@ class MessagesParser(AnswerParser):
             raise self.failure(message)
         if not isinstance(message.get("content"), list):
             raise MalformedError("the answer has no content")
-        for index, block in enumerate(message["content"]):
-            self._read_start({"index": index, "content_block": block})
-            self._read_stop(index)
+        self._read_message(message)
+        self._end()
+
+    def _read_message(self, message: Mapping[str, Any]) -> Sequence[Event]:
+        """A whole message, or the beginning of a streamed one.
+
+        That has blocks already where a tool of Anthropic's had the program go on that it runs.
+        """
+        events: list[Event] = []
+        for index, block in enumerate(sequence(message.get("content"), "content")):
+            events += self._read_start({"index": index, "content_block": block})
+            events += self._read_stop(index)
         self._read_usage(message)
         self._read_reason(message)
-        self._end()
+        return events
 
     def _read_start(self, value: Mapping[str, Any]) -> Sequence[Event]:
         """The beginning of a block, with the content that it may have at once."""
@@ -259,20 +271,7 @@ class MessagesParser(AnswerParser):
         if not isinstance(usage, dict):
             return
         self._usage |= {key: number for key, number in usage.items() if number is not None}
-        details = self._usage.get("output_tokens_details")
-        read, written = "cache_read_input_tokens", "cache_creation_input_tokens"
-        counted = {
-            key: count(self._usage.get(key))
-            for key in ("input_tokens", read, written, "output_tokens")
-        }
-        self.answer.usage = Usage(
-            prompt_tokens=counted["input_tokens"] + counted[read] + counted[written],
-            completion_tokens=counted["output_tokens"],
-            cached_tokens=counted[read],
-            reasoning_tokens=count(
-                details.get("thinking_tokens") if isinstance(details, dict) else None
-            ),
-        )
+        self.answer.usage = messages_usage(self._usage)
 
     def _read_reason(self, value: Mapping[str, Any]) -> None:
         self._stop_reason = text(value.get("stop_reason"), "stop_reason") or self._stop_reason

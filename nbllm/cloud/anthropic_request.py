@@ -6,8 +6,11 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
+from nbllm.cloud.anthropic_caching import with_cache_marks
+from nbllm.cloud.anthropic_sampling import unwanted_sampling
 from nbllm.cloud.schemas import closed_schema
-from nbllm.cloud.wire import ID_END, image_source, merge, vendor_value
+from nbllm.cloud.served import signer_of
+from nbllm.cloud.wire import ID_END, image_source, merge, signature_for, vendor_value
 from nbllm.core.errors import UnsupportedError
 from nbllm.core.options import ENGINE_OPTIONS
 from nbllm.core.types import (
@@ -25,9 +28,10 @@ from nbllm.core.types import (
     VendorPart,
 )
 
-__all__ = ["VENDOR", "count_body", "messages_body"]
+__all__ = ["BASE_URL", "VENDOR", "count_body", "messages_body"]
 
 VENDOR = "anthropic"
+BASE_URL = "https://api.anthropic.com"
 
 _MAX_TOKENS = 16_384
 """The API insists on a limit. All models in service can write this much, and an answer that
@@ -49,7 +53,7 @@ _COUNTED = ("model", "messages", "system", "tools", "tool_choice", "thinking", "
 def messages_body(info: ModelInfo, request: GenerationRequest, *, stream: bool) -> dict[str, Any]:
     """The body of a request. A seed is left out: the vendor takes none.
 
-    Sampling parameters are sent only where they are set, because recent models refuse them.
+    Sampling parameters are sent only where they are set and the model takes them.
     """
     options = request.options
     given = [name for name in _NOWHERE if getattr(options, name) is not None]
@@ -57,11 +61,18 @@ def messages_body(info: ModelInfo, request: GenerationRequest, *, stream: bool) 
         raise UnsupportedError(
             info.name, f"Anthropic's models take no {' or '.join(given)}; leave it unset"
         )
-    body = _prompt(info, request) | {"max_tokens": options.max_tokens or _MAX_TOKENS}
-    named = {
+    prompt = _prompt(info, request)
+    if options.prompt_caching is not False and "cache_control" not in (options.extra or {}):
+        prompt = with_cache_marks(prompt)
+    body = prompt | {"max_tokens": options.max_tokens or _MAX_TOKENS}
+    sampling = {
         "temperature": options.temperature,
         "top_p": options.top_p,
         "top_k": options.top_k or None,
+    }
+    for name in unwanted_sampling(info, options):
+        del sampling[name]
+    named = sampling | {
         "stop_sequences": list(options.stop) if options.stop else None,
         "stream": stream or None,
     }
@@ -159,7 +170,7 @@ def _block(info: ModelInfo, part: ContentPart) -> dict[str, Any] | None:
         case ImagePart():
             return {"type": "image", "source": _source(info, part)}
         case ReasoningPart():
-            return _thinking_block(part)
+            return _thinking_block(part, signature_for(part, signer_of(info, BASE_URL)))
         case ToolCall():
             return {"type": "tool_use", "id": part.id, "name": part.name, "input": _input(part)}
         case ToolResult():
@@ -176,11 +187,11 @@ def _source(info: ModelInfo, image: ImagePart) -> dict[str, str]:
     return {"type": "base64", "media_type": media_type, "data": content}
 
 
-def _thinking_block(part: ReasoningPart) -> dict[str, Any] | None:
+def _thinking_block(part: ReasoningPart, signature: str | None) -> dict[str, Any] | None:
     """Reasoning goes back with its signature; without one the vendor refuses it."""
-    if part.signature is None or ID_END in part.signature:
+    if signature is None or ID_END in signature:
         return None
-    return {"type": "thinking", "thinking": part.text, "signature": part.signature}
+    return {"type": "thinking", "thinking": part.text, "signature": signature}
 
 
 def _input(call: ToolCall) -> dict[str, Any]:

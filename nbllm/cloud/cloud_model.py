@@ -6,13 +6,15 @@ import asyncio
 import random
 import weakref
 from collections.abc import AsyncGenerator, Awaitable
-from contextlib import suppress
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
 from typing import TypeVar
 
 from nbllm.cloud.adapter import Adapter, HttpRequest
+from nbllm.cloud.addresses import located
 from nbllm.cloud.answer_stream import AnswerStream
+from nbllm.cloud.anthropic_sampling import LearntRefusals
 from nbllm.cloud.bodies import LIST_LIMIT, vectors_limit
 from nbllm.cloud.clients import ClientPool
 from nbllm.cloud.deadlines import Deadlines
@@ -31,9 +33,11 @@ from nbllm.cloud.served import (
 from nbllm.cloud.tasks import Stopwatch, run_together
 from nbllm.cloud.token_estimate import estimate_text_tokens, estimate_tokens
 from nbllm.cloud.transport import Transport
+from nbllm.cloud.vectors import all_embeddings
 from nbllm.cloud.vendors import adapter_for
 from nbllm.core.errors import (
     ApiError,
+    AuthenticationError,
     InvalidOptionError,
     ModelClosedError,
     ModelError,
@@ -66,11 +70,13 @@ _T = TypeVar("_T")
 
 
 def open_model(info: ModelInfo, control: LoadControl) -> CloudModel:
-    """A model behind HTTP. Vendors are not asked; a server of one's own is, for what it serves.
+    """A model behind HTTP, which is asked for its list of models, so that "ready" is true.
 
-    Raises ``AuthenticationError`` where a key is needed and there is none, ``ConfigError`` for a
-    table of prices that cannot be read, ``InvalidOptionError`` for an entry that cannot work.
+    Raises ``AuthenticationError`` where a key is needed and there is none or it is refused,
+    ``ConfigError`` for a table of prices that cannot be read, ``InvalidOptionError`` for an entry
+    that cannot work. Where nobody answers, ``unready`` of the model says so.
     """
+    info = located(info)
     protocol = protocol_of(info.model_type)
     if protocol not in VENDORS:
         raise InvalidOptionError(
@@ -82,9 +88,9 @@ def open_model(info: ModelInfo, control: LoadControl) -> CloudModel:
     usual = adapter.default_key_env if protocol == info.model_type else None
     key = key_source(info, usual, base_url_of(info, adapter.default_base_url))
     model = CloudModel(info, adapter, key=key, prices=load_prices())
-    if needs_description(info) and not control.cancelled.is_set():
-        with suppress(ModelError):  # asked again by the first request, which says what is wrong
-            asyncio.run(model.describe())
+    if not control.cancelled.is_set():
+        with ThreadPoolExecutor(1) as thread:  # whoever opens it may have a loop that runs
+            thread.submit(asyncio.run, model.check()).result()
     return model
 
 
@@ -112,6 +118,7 @@ class CloudModel(ModelInterface):
         self._pool = ClientPool(client_maker(self._route))
         self._transport = Transport(adapter, self._route, self._pool, key)
         self._described = not needs_description(info)
+        self._refusals = LearntRefusals()
         self._stop_hiding = weakref.finalize(self, hide_in_logs(key.in_use))
 
     @property
@@ -123,6 +130,27 @@ class CloudModel(ModelInterface):
     def device(self) -> str:
         """The host that answers."""
         return self._host or super().device
+
+    async def check(self) -> None:
+        """Send one small request, and note in ``unready`` why the model cannot answer now.
+
+        Raises ``AuthenticationError`` where its key is refused. Whoever answers anything else is
+        there: not every server has a list of models, and not every key may read it.
+        """
+        try:
+            await (self._listed_once() if self._described else self.describe())
+        except AuthenticationError:
+            await self.aclose()
+            raise
+        except ApiError as error:
+            is_reached = error.status is not None or isinstance(error, ProtocolError)
+            self.unready = None if is_reached else str(error)
+        except ModelError:  # an answer, though not the one that was wanted
+            self.unready = None
+
+    async def _listed_once(self) -> None:
+        request = self._adapter.list_request(self.info, None)
+        await self._shown(self._transport.fetch(self.info, request, _DESCRIBING))
 
     async def describe(self) -> ModelInfo:
         """The model with what its server tells of it: its id there and its context length.
@@ -151,8 +179,9 @@ class CloudModel(ModelInterface):
         watch, attempt = Stopwatch(), 1
         while True:
             failure, delivered = None, False
+            sent, notes = self._refusals.without(request)
             try:
-                stream, events = await self._begin(request)
+                stream, events = await self._begin(sent)
                 async with stream:
                     while events:
                         delivered = True
@@ -160,17 +189,20 @@ class CloudModel(ModelInterface):
                         for event in events:
                             yield event
                         events = await stream.next_events()
-                    result = self._completed(stream.finish(), watch)
+                    result = self._completed(stream.finish(), watch, notes)
             except ModelError as error:
                 failure = self._fit_to_show(error)
             if failure is None:
                 break
+            if not delivered and self._refusals.learn(self.info, failure, sent):
+                continue
             delay = None if delivered else self._delay(failure, attempt, watch, request.options)
             if delay is None:
                 raise failure
             yield RetryScheduled(attempt, delay, str(failure))
             await asyncio.sleep(delay)
             attempt += 1
+        self.unready = None
         yield Completed(result)
 
     async def _begin(self, request: GenerationRequest) -> tuple[AnswerStream, list[Event]]:
@@ -194,12 +226,15 @@ class CloudModel(ModelInterface):
                 raise
             self._described = True
 
-    def _completed(self, result: GenerationResult, watch: Stopwatch) -> GenerationResult:
+    def _completed(
+        self, result: GenerationResult, watch: Stopwatch, notes: tuple[str, ...]
+    ) -> GenerationResult:
         return replace(
             result,
             usage=self._priced(result.usage),
             timings=watch.timings(),
             device=result.device or self._host,
+            notes=(*result.notes, *notes),
         )
 
     # ------------------------------------------------------------ counting and embedding
@@ -231,7 +266,10 @@ class CloudModel(ModelInterface):
         requests = self._adapter.embedding_requests(self.info, texts)
         fetch = partial(self._fetch, limit=vectors_limit(len(texts)))
         bodies = await run_together([partial(fetch, request) for request in requests])
-        embeddings = self._adapter.parse_embeddings(self.info, bodies)
+        if not bodies:
+            return self._adapter.parse_embeddings(self.info, [])
+        parts = [self._adapter.parse_embeddings(self.info, [body]) for body in bodies]
+        embeddings = all_embeddings(self.info, [request.texts for request in requests], parts)
         return replace(embeddings, usage=self._priced(embeddings.usage))
 
     # ------------------------------------------------------------ the rest

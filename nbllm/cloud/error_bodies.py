@@ -1,7 +1,8 @@
 """What the body of an error says, in whichever of the known shapes it comes.
 
-``{"error": {…}}`` of the three vendors, ``{"error": "text"}``, ``{"detail": …}``,
-``{"message": …}``, an array around any of them, plain text and web pages.
+``{"error": {…}}`` of the three vendors, ``{"error": "text"}``, ``{"detail": …}`` of FastAPI,
+``{"message": …}``, ``{"errors": […]}``, an array around any of them, plain text and web pages.
+A body may hold another one: a router quotes what the vendor behind it wrote, as JSON or as text.
 """
 
 from __future__ import annotations
@@ -17,6 +18,15 @@ __all__ = ["Failure", "is_failure", "read_body", "read_failure"]
 
 _HEAD_OF_A_PAGE = 2**12
 _TITLE = re.compile(r"<title\b", re.IGNORECASE)
+_NO_REASON = "the server gave no reason"
+_DEEPEST = 4
+"""So many bodies may be quoted in one another."""
+_LONGEST_QUOTE = 2**16
+_MOST_PROBLEMS = 5
+_SENTENCES = ("message", "Message", "detail", "error", "msg", "errors", "error_description")
+"""Where a sentence, or a body that holds one, stands: the first that is there is shown."""
+_NESTED = ("error", "detail", "message", "errors", "innererror", "inner_error")
+_WORDS = ("code", "type", "status", "param", "reason", "error_code", "quotaId", "__type")
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +48,14 @@ class Failure:
 
 def is_failure(value: Mapping[str, Any]) -> bool:
     """Whether a JSON object is an error, inside a stream or under a 2xx status."""
-    return bool(value.get("error")) or value.get("object") == "error"
+    if value.get("error") or value.get("object") == "error":
+        return True
+    if "choices" in value:  # nearly every chunk of every stream
+        return False
+    if value.keys() & {"data", "output", "usage"}:
+        return False
+    told = bool(value.get("message") or value.get("detail") or value.get("errors"))
+    return told and bool({"code", "type", "status", "detail", "errors"} & value.keys())
 
 
 def read_body(body: bytes) -> Failure:
@@ -54,54 +71,117 @@ def read_failure(value: object) -> Failure:
     if isinstance(value, list):
         value = value[0] if value else None
     outer = value if isinstance(value, dict) else {"message": value}
-    error = outer.get("error")
-    inner = error if isinstance(error, dict) else outer
-    details = list(_details(inner.get("details")))
-    words = tuple(_words(inner, details))
+    levels = list(_levels(outer))
+    details = [detail for level in levels for detail in _objects(level.get("details"))]
+    words = tuple(dict.fromkeys(_words(levels, details)))
     return Failure(
-        shown=_sentence(inner, outer),
-        code=_telling(words),
+        shown=_with_origin(outer, _sentence(outer)),
+        code=next((word for word in words if word != "error"), None),
         words=words,
-        numbers={
-            key: number
-            for key, number in inner.items()
-            if isinstance(number, int | float) and not isinstance(number, bool)
-        },
+        numbers=_numbers(levels),
         delay_seconds=_delay_in(details),
         request_id=_as_text(outer.get("request_id")),
     )
 
 
-def _details(value: object) -> Iterator[dict[str, Any]]:
+def _levels(value: Mapping[str, Any], depth: int = 0) -> Iterator[Mapping[str, Any]]:
+    """The bodies that are in this one, the innermost error first and what a router quotes last."""
+    if depth < _DEEPEST:
+        for key in _NESTED:
+            for inner in _objects(_unquoted(value.get(key))):
+                yield from _levels(inner, depth + 1)
+    yield value
+    quoted = _unquoted(_metadata(value).get("raw"))
+    if depth < _DEEPEST:
+        for inner in _objects(quoted):
+            yield from _levels(inner, depth + 1)
+
+
+def _objects(value: object) -> Iterator[dict[str, Any]]:
     """Gemini has an array of details, Anthropic one object."""
-    for item in value if isinstance(value, list) else [value]:
+    for item in value[:_MOST_PROBLEMS] if isinstance(value, list) else [value]:
         if isinstance(item, dict):
             yield item
 
 
-def _words(inner: Mapping[str, Any], details: Iterable[Mapping[str, Any]]) -> Iterator[str]:
+def _unquoted(value: object) -> object:
+    """JSON that stands in a text, as JSON."""
+    if not isinstance(value, str) or not value.lstrip().startswith(("{", "[")):
+        return value
+    try:
+        return load_json(value) if len(value) <= _LONGEST_QUOTE else value
+    except MalformedError:
+        return value
+
+
+def _metadata(value: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Where OpenRouter tells what the vendor behind it said."""
+    metadata = value.get("metadata")
+    return metadata if isinstance(metadata, dict) else {}
+
+
+def _words(
+    levels: Iterable[Mapping[str, Any]], details: Iterable[Mapping[str, Any]]
+) -> Iterator[str]:
     """Every word for the failure, the most telling first."""
-    values = [item.get(key) for item in details for key in ("error_code", "reason")]
-    values += [
+    known = [item.get(key) for item in details for key in ("error_code", "reason")]
+    known += [
         violation.get("quotaId")
         for item in details
-        for violation in _details(item.get("violations"))
+        for violation in _objects(item.get("violations"))
     ]
-    values += [inner.get(key) for key in ("code", "type", "status", "param")]
-    yield from (value for value in values if isinstance(value, str) and value)
+    known += [level.get(key) for level in levels for key in _WORDS]
+    yield from (value for value in known if isinstance(value, str) and value)
 
 
-def _telling(words: tuple[str, ...]) -> str | None:
-    return next((word for word in words if word != "error"), None)
+def _numbers(levels: Iterable[Mapping[str, Any]]) -> dict[str, float]:
+    """The fields that are numbers, those of the innermost error first."""
+    found: dict[str, float] = {}
+    for level in levels:
+        for key, number in level.items():
+            if isinstance(number, int | float) and not isinstance(number, bool):
+                found.setdefault(key, number)
+    return found
 
 
-def _sentence(inner: Mapping[str, Any], outer: Mapping[str, Any]) -> str:
-    for value in (inner.get("message"), outer.get("error"), outer.get("detail"), outer.get("msg")):
-        if isinstance(value, str) and value:
-            return value
-        if value:
-            return _written(value)
-    return "the server gave no reason"
+# ---------------------------------------------------------------- what is shown
+
+
+def _with_origin(outer: Mapping[str, Any], sentence: str) -> str:
+    """The sentence of a router, with whom it asked and what was answered there."""
+    error = outer.get("error")
+    metadata = _metadata(error if isinstance(error, dict) else outer)
+    provider, raw = _as_text(metadata.get("provider_name")), metadata.get("raw")
+    reasons = [r for r in _listed(metadata.get("reasons")) if isinstance(r, str)]
+    behind = _sentence(_unquoted(raw)) if raw else ", ".join(reasons)
+    origin = f"{sentence.rstrip('.')} ({provider})" if provider else sentence
+    return f"{origin}: {behind}" if behind and behind not in sentence else origin
+
+
+def _sentence(value: object, depth: int = 0) -> str:
+    """What a person reads of a body, or of a part of one."""
+    value = _unquoted(value)
+    if isinstance(value, str):
+        return value or _NO_REASON
+    if depth >= _DEEPEST or not value:
+        return _written(value) if value else _NO_REASON
+    if isinstance(value, list):
+        problems = [_sentence(item, depth + 1) for item in value[:_MOST_PROBLEMS]]
+        return "; ".join(problems)
+    if isinstance(value, dict):
+        inner = next((value[key] for key in _SENTENCES if value.get(key)), None)
+        return _written(value) if inner is None else _placed(value, _sentence(inner, depth + 1))
+    return _written(value)
+
+
+def _placed(value: Mapping[str, Any], sentence: str) -> str:
+    """A sentence of FastAPI behind the field that it is about."""
+    place = [str(step) for step in _listed(value.get("loc")) if step != "body"]
+    return f"{'.'.join(place)}: {sentence}" if place else sentence
+
+
+def _listed(value: object) -> list[Any]:
+    return value if isinstance(value, list) else []
 
 
 def _written(value: object) -> str:
@@ -115,7 +195,7 @@ def _delay_in(details: Iterable[Mapping[str, Any]]) -> float | None:
     """The delay of a ``google.rpc.RetryInfo``, written like "34.4s"."""
     for item in details:
         delay = item.get("retryDelay")
-        if isinstance(delay, str) and re.fullmatch(r"[0-9]{1,9}(\.[0-9]+)?s", delay):
+        if isinstance(delay, str) and re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,9})?s", delay):
             return float(delay[:-1])
     return None
 
@@ -130,7 +210,7 @@ def _shown_page(page: str) -> str:
         title = _title(page[:_HEAD_OF_A_PAGE])
         named = f" with the title {title!r}" if title else ""
         return f"a web page came instead of an answer{named}; is base_url right?"
-    return page or "the server gave no reason"
+    return page or _NO_REASON
 
 
 def _title(page: str) -> str:

@@ -14,9 +14,17 @@ from urllib.parse import quote
 from nbllm.cloud.adapter import HttpRequest, StreamParser
 from nbllm.cloud.answer import AnswerParser
 from nbllm.cloud.api_errors import parse_error
-from nbllm.cloud.gemini_request import CALL_PREFIX, VENDOR, content_body, count_body, model_path
+from nbllm.cloud.gemini_request import (
+    BASE_URL,
+    CALL_PREFIX,
+    VENDOR,
+    content_body,
+    count_body,
+    model_path,
+)
 from nbllm.cloud.sse import ServerSentEvent
-from nbllm.cloud.vectors import embeddings_of, reading
+from nbllm.cloud.usage import embedding_usage, gemini_usage
+from nbllm.cloud.vectors import embeddings_of, models_in, name_in, reading
 from nbllm.cloud.wire import MalformedError, count, load_json, mapping, sequence, text
 from nbllm.core.answer import Segment
 from nbllm.core.errors import ModelError
@@ -27,7 +35,6 @@ from nbllm.core.types import (
     GenerationRequest,
     GenerationResult,
     ModelInfo,
-    Usage,
 )
 
 __all__ = ["ContentParser", "GeminiAdapter"]
@@ -59,7 +66,7 @@ _USABLE = {"generateContent", "embedContent"}
 class GeminiAdapter:
     """Gemini's protocol."""
 
-    default_base_url = "https://generativelanguage.googleapis.com"
+    default_base_url = BASE_URL
     default_key_env = "GEMINI_API_KEY"
 
     def key_headers(self, key: str) -> Mapping[str, str]:
@@ -94,29 +101,20 @@ class GeminiAdapter:
         requests = [
             {"model": model_path(info), "content": {"parts": [{"text": item}]}} for item in texts
         ]
-        return [
-            HttpRequest(
-                _method(info, "batchEmbedContents"),
-                {"requests": requests[start : start + _MOST_INPUTS]},
-            )
+        batches = [
+            requests[start : start + _MOST_INPUTS]
             for start in range(0, len(requests), _MOST_INPUTS)
         ]
+        path = _method(info, "batchEmbedContents")
+        return [HttpRequest(path, {"requests": batch}, texts=len(batch)) for batch in batches]
 
     def parse_embeddings(self, info: ModelInfo, bodies: Sequence[bytes]) -> Embeddings:
         """The vectors of all requests, in the order of the texts."""
-        rows: list[list[Any]] = []
-        used = 0
         with reading(info):
-            for body in bodies:
-                answer = mapping(load_json(body), "the answer")
-                # embedContent, which takes a single text, says "embedding".
-                items = answer.get("embeddings", [answer.get("embedding")])
-                rows += [
-                    sequence(mapping(item, "an embedding").get("values"), "values")
-                    for item in sequence(items, "embeddings")
-                ]
-                used += count(mapping(answer.get("usageMetadata"), "usage").get("promptTokenCount"))
-            return embeddings_of(info, rows, Usage(prompt_tokens=used))
+            answers = [mapping(load_json(body), "the answer") for body in bodies]
+            used = [mapping(answer.get("usageMetadata"), "usage") for answer in answers]
+            usage = embedding_usage([each.get("promptTokenCount") for each in used])
+            return embeddings_of(info, list(map(_rows, answers)), usage)
 
     def count_request(self, info: ModelInfo, request: GenerationRequest) -> HttpRequest | None:
         """Ask for the exact number of prompt tokens."""
@@ -139,9 +137,19 @@ class GeminiAdapter:
         """The models of a page that generate or embed, and the next page."""
         with reading(info):
             answer = mapping(load_json(body), "the answer")
-            items = [mapping(i, "a model") for i in sequence(answer.get("models"), "models")]
+            listed = answer.get("models", None if answer else [])  # Google leaves out what is empty
+            items = models_in(listed)
             models = [_model(info, item) for item in items if _is_usable(item)]
             return models, text(answer.get("nextPageToken"), "nextPageToken") or None
+
+
+def _rows(answer: Mapping[str, Any]) -> list[list[Any]]:
+    """The vectors of one request; embedContent, which takes a single text, says "embedding"."""
+    items = answer.get("embeddings", [answer.get("embedding")])
+    return [
+        sequence(mapping(item, "an embedding").get("values"), "values")
+        for item in sequence(items, "embeddings")
+    ]
 
 
 def _path(info: ModelInfo, rest: str) -> str:
@@ -161,7 +169,7 @@ def _is_usable(item: Mapping[str, Any]) -> bool:
 
 def _model(info: ModelInfo, item: Mapping[str, Any]) -> ModelInfo:
     return ModelInfo(
-        name=text(item.get("name"), "name").removeprefix("models/"),
+        name=name_in(item, "name").removeprefix("models/"),
         model_type=info.model_type,
         local=False,
         base_url=info.base_url,
@@ -178,11 +186,12 @@ class ContentParser(AnswerParser):
     """
 
     end_marker = "finishReason"
+    base_url = BASE_URL
     takes_seed = True
 
     def __init__(self, info: ModelInfo, request: GenerationRequest) -> None:
         super().__init__(info, request)
-        self._usage: Mapping[str, Any] = {}
+        self._usage: dict[str, Any] = {}
 
     def read(self, event: ServerSentEvent) -> Sequence[Event]:
         """A chunk."""
@@ -195,7 +204,7 @@ class ContentParser(AnswerParser):
 
     def finish(self) -> GenerationResult:
         """The whole answer; raises ``InterruptedStreamError`` where its end has not come."""
-        self.answer.usage = _usage(self._usage)
+        self.answer.usage = gemini_usage(self._usage)
         return super().finish()
 
     def read_answer(self, value: Any) -> None:
@@ -207,7 +216,7 @@ class ContentParser(AnswerParser):
             self.finish()
         elif not {"candidates", "promptFeedback"} & mapping(value, "the answer").keys():
             raise MalformedError("the answer has no candidates")
-        self.answer.usage = _usage(self._usage)
+        self.answer.usage = gemini_usage(self._usage)
 
     def _read_chunk(self, value: object) -> Sequence[Event]:
         if isinstance(value, list) and value:  # errors come as an array of one element, at times
@@ -215,8 +224,9 @@ class ContentParser(AnswerParser):
         chunk = mapping(value, "the chunk")
         if chunk.get("error"):
             raise self.failure(chunk)
-        # Every chunk has it and the last one counts, so it is read at the end.
-        self._usage = mapping(chunk.get("usageMetadata"), "usageMetadata") or self._usage
+        # Every chunk has it and the last one counts, so it is read at the end; a last one that
+        # leaves a count out does not take it back.
+        self._usage |= mapping(chunk.get("usageMetadata"), "usageMetadata")
         candidates = sequence(chunk.get("candidates"), "candidates")
         if not candidates:
             self._read_block(mapping(chunk.get("promptFeedback"), "promptFeedback"))
@@ -273,15 +283,3 @@ class ContentParser(AnswerParser):
         self.answer.add(segment)
         arguments = json.dumps(mapping(call.get("args"), "args"), ensure_ascii=False)
         return self.answer.call(segment, arguments, first=True)
-
-
-def _usage(usage: Mapping[str, Any]) -> Usage:
-    """Thoughts are counted apart from candidates, and what tools brought apart from the prompt."""
-    thoughts = count(usage.get("thoughtsTokenCount"))
-    prompt = count(usage.get("promptTokenCount")) + count(usage.get("toolUsePromptTokenCount"))
-    return Usage(
-        prompt_tokens=prompt,
-        completion_tokens=count(usage.get("candidatesTokenCount")) + thoughts,
-        cached_tokens=count(usage.get("cachedContentTokenCount")),
-        reasoning_tokens=thoughts,
-    )

@@ -6,7 +6,8 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-from nbllm.cloud.wire import ID_END, image_source, merge, vendor_value
+from nbllm.cloud.served import signer_of
+from nbllm.cloud.wire import ID_END, image_source, merge, signature_for, vendor_value
 from nbllm.core.errors import UnsupportedError
 from nbllm.core.options import ENGINE_OPTIONS
 from nbllm.core.types import (
@@ -24,9 +25,10 @@ from nbllm.core.types import (
     VendorPart,
 )
 
-__all__ = ["CALL_PREFIX", "VENDOR", "content_body", "count_body", "model_path"]
+__all__ = ["BASE_URL", "CALL_PREFIX", "VENDOR", "content_body", "count_body", "model_path"]
 
 VENDOR = "gemini"
+BASE_URL = "https://generativelanguage.googleapis.com"
 
 CALL_PREFIX = "nbllm-call-"
 """Begins the ids that we give to calls, because most of the vendor's have none."""
@@ -155,11 +157,11 @@ def _part(info: ModelInfo, part: ContentPart) -> dict[str, Any] | None:
         case ImagePart():
             return _image(info, part)
         case ReasoningPart():
-            return _thought(part)
+            return _thought(part, signature_for(part, signer_of(info, BASE_URL)))
         case ToolCall():
             call = {"name": part.name, "args": _arguments(part), **_id(part.id)}
-            signed = {"thoughtSignature": part.signature} if part.signature else {}
-            return {"functionCall": call, **signed}
+            signature = signature_for(part, signer_of(info, BASE_URL))
+            return {"functionCall": call, **({"thoughtSignature": signature} if signature else {})}
         case ToolResult():
             key = "error" if part.is_error else "result"
             answer = {"name": part.name, "response": {key: part.content}, **_id(part.call_id)}
@@ -179,13 +181,13 @@ def _image(info: ModelInfo, image: ImagePart) -> dict[str, Any]:
     return {"inlineData": {"mimeType": media_type, "data": content}}
 
 
-def _thought(part: ReasoningPart) -> dict[str, Any] | None:
+def _thought(part: ReasoningPart, signature: str | None) -> dict[str, Any] | None:
     """Only the signature is of use to the vendor; thoughts themselves are not read again."""
-    if part.signature is None or ID_END in part.signature:
+    if signature is None or ID_END in signature:
         return None
     if not part.text:
-        return {"text": "", "thoughtSignature": part.signature}
-    return {"text": part.text, "thought": True, "thoughtSignature": part.signature}
+        return {"text": "", "thoughtSignature": signature}
+    return {"text": part.text, "thought": True, "thoughtSignature": signature}
 
 
 def _arguments(call: ToolCall) -> dict[str, Any]:

@@ -6,32 +6,47 @@ read where they are named below.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from nbllm.cloud.answer import AnswerParser
 from nbllm.cloud.error_bodies import is_failure
+from nbllm.cloud.inline_reasoning import InlineReasoning, Piece
+from nbllm.cloud.openai_chat_request import is_openai
+from nbllm.cloud.openai_logprobs import read_logprobs
 from nbllm.cloud.sse import ServerSentEvent
-from nbllm.cloud.wire import MalformedError, count, load_json, mapping, sequence, text
+from nbllm.cloud.usage import chat_usage
+from nbllm.cloud.wire import MalformedError, load_json, mapping, sequence, text
 from nbllm.core.answer import Segment
+from nbllm.core.messages import INLINE
 from nbllm.core.types import (
     Event,
     FinishReason,
     GenerationRequest,
+    GenerationResult,
     ModelInfo,
-    TokenLogprob,
-    Usage,
 )
 
 __all__ = ["ChatParser"]
 
 _FINISH_REASONS = {
-    "stop": FinishReason.STOP,
-    "length": FinishReason.LENGTH,
-    "tool_calls": FinishReason.TOOL_CALLS,
-    "function_call": FinishReason.TOOL_CALLS,
-    "content_filter": FinishReason.CONTENT_FILTER,
+    **dict.fromkeys(
+        # OpenAI, Together, Hugging Face, proxies of Anthropic's, Cohere
+        ("stop", "", "eos", "eos_token", "stop_sequence", "stop_token", "end_turn", "complete"),
+        FinishReason.STOP,
+    ),
+    **dict.fromkeys(("length", "max_tokens", "max_length", "model_length"), FinishReason.LENGTH),
+    **dict.fromkeys(
+        ("tool_calls", "function_call", "tool_call", "tool_use"), FinishReason.TOOL_CALLS
+    ),
+    **dict.fromkeys(
+        ("content_filter", "content_filtered", "safety", "sensitive"), FinishReason.CONTENT_FILTER
+    ),
+    "refusal": FinishReason.REFUSAL,
+    "error": FinishReason.FAILED,  # Mistral; OpenRouter says more beside it
 }
+_JSON_TYPES = (dict, list, int, float)
 
 
 class ChatParser(AnswerParser):
@@ -42,22 +57,23 @@ class ChatParser(AnswerParser):
 
     def __init__(self, info: ModelInfo, request: GenerationRequest) -> None:
         super().__init__(info, request)
+        self.answer.signer = "gemini"  # nobody else's signatures come this way
         self._calls: list[tuple[object, Segment]] = []
         self._counted = False
+        self._was_open = self._is_blank_end = False
+        # OpenAI's own models write no such marks, unless they are asked for them.
+        self._inline = None if is_openai(info) else InlineReasoning()
 
     def read(self, event: ServerSentEvent) -> Sequence[Event]:
         """A chunk, or ``[DONE]``."""
         if event.data.startswith("[DONE]"):
-            self._read_done()
-            return ()
+            return self._read_done()
         if not event.data or event.data.isspace():
             return ()
         chunk = mapping(load_json(event.data), "the chunk")
         if is_failure(chunk) or event.event == "error":
             raise self.failure(chunk)
-        if usage := chunk.get("usage"):
-            self.answer.usage = _usage(usage)
-            self._counted = True
+        self._read_usage(chunk)
         events: list[Event] = []
         for item in sequence(chunk.get("choices"), "choices"):
             choice = mapping(item, "a choice")
@@ -70,23 +86,40 @@ class ChatParser(AnswerParser):
         answer = mapping(value, "the answer")
         if is_failure(answer):
             raise self.failure(answer)
-        self.answer.usage = _usage(answer.get("usage"))
+        self._read_usage(answer)
         choices = [mapping(c, "a choice") for c in sequence(answer.get("choices"), "choices")]
         if not choices:
             raise MalformedError("the answer has no choices")
         first = next((choice for choice in choices if not choice.get("index")), choices[0])
         self._read_choice(first, "message", [])
+        self._flush([])
 
-    def _read_done(self) -> None:
+    def finish(self) -> GenerationResult:
+        """The whole answer; raises ``InterruptedStreamError`` where its end has not come."""
+        self._flush([])
+        return super().finish()
+
+    def _read_usage(self, chunk: Mapping[str, Any]) -> None:
+        usage = chunk.get("usage") or mapping(chunk.get("x_groq"), "x_groq").get("usage")
+        if usage:
+            self.answer.usage = chat_usage(usage)
+            self._counted = True
+
+    def _read_done(self) -> Sequence[Event]:
         """The last event. Alone it proves nothing: proxies send it when the model behind breaks.
 
         Some models on OpenRouter never get a finish_reason; there the usage, which is counted
-        when the answer is whole, and this together are the end.
+        when the answer is whole, and this together are the end. So is a finish_reason that is
+        empty where others were null.
         """
         self.done = True
-        if self.answer.finish_reason is None and self._counted:
-            reason = FinishReason.TOOL_CALLS if self._calls else FinishReason.OTHER
-            self.answer.ended(reason, None)
+        events: list[Event] = []
+        self._flush(events)
+        if self.answer.finish_reason is None and (self._counted or self._is_blank_end):
+            usual = FinishReason.STOP if self._is_blank_end else FinishReason.OTHER
+            reason = FinishReason.TOOL_CALLS if self._calls else usual
+            self.answer.ended(reason, "" if self._is_blank_end else None)
+        return events
 
     def _read_choice(self, choice: Mapping[str, Any], key: str, events: list[Event]) -> None:
         delta = mapping(choice.get(key), key)
@@ -94,17 +127,54 @@ class ChatParser(AnswerParser):
         if len(delta) > 1 or content is None:
             events.extend(self.answer.reasoning(_reasoning(delta)))
         if content.__class__ is str:
-            events.extend(self.answer.text(content))
+            self._read_text(content, events)
         elif content is not None:
-            self._read_pieces(sequence(content, "content"), events)
+            self._read_content(content, events)
         if len(delta) > 1 or content is None:
             self.answer.refusal += text(delta.get("refusal"), "refusal")
             self._read_calls(delta, events)
         if choice.get("logprobs"):
-            told = mapping(choice["logprobs"], "logprobs")
-            self.answer.logprobs += map(_logprob, sequence(told.get("content"), "content"))
-        if choice.get("finish_reason") is not None:
-            self._read_end(choice)
+            self.answer.logprobs += read_logprobs(choice["logprobs"])
+        if choice.get("error"):  # OpenRouter's way to tell that the model behind it broke
+            raise self.failure(choice)
+        reason = choice.get("finish_reason")
+        self._is_blank_end = reason == "" and (self._was_open or not content)
+        if reason is None:
+            self._was_open = True
+        elif reason or self.is_whole:
+            self._read_end(text(reason, "finish_reason"), events)
+
+    def _read_text(self, more: str, events: list[Event]) -> None:
+        if self._inline is None:
+            events.extend(self.answer.text(more))
+            return
+        self._add(self._inline.feed(more), events)
+        if self._inline.is_over:
+            self._inline = None
+
+    def _flush(self, events: list[Event]) -> None:
+        """What was held back because it might have begun a mark."""
+        if self._inline is not None:
+            self._add(self._inline.finish(), events)
+
+    def _add(self, pieces: Sequence[Piece], events: list[Event]) -> None:
+        for kind, piece in pieces:
+            if kind == "text":
+                events.extend(self.answer.text(piece))
+                continue
+            events.extend(self.answer.reasoning(piece))
+            self.answer.open("reasoning").vendor = INLINE
+
+    def _read_content(self, content: object, events: list[Event]) -> None:
+        """Content that is no text: pieces of it, or the value that a schema asked for."""
+        if _is_pieces(content):
+            self._read_pieces(sequence(content, "content"), events)
+        elif isinstance(content, dict) and _is_pieces([content]):
+            self._read_pieces([content], events)
+        elif isinstance(content, _JSON_TYPES):
+            self._read_text(json.dumps(content, ensure_ascii=False), events)
+        else:
+            raise MalformedError("content is no text")
 
     def _read_pieces(self, pieces: list[Any], events: list[Event]) -> None:
         """Mistral's reasoning models write content as a list of thinking and text."""
@@ -116,14 +186,11 @@ class ChatParser(AnswerParser):
                     text(mapping(t, "thinking").get("text"), "thinking") for t in thought
                 )
             events.extend(self.answer.reasoning(text(thought, "thinking")))
-            events.extend(self.answer.text(text(piece.get("text"), "text")))
+            self._read_text(text(piece.get("text"), "text"), events)
 
-    def _read_end(self, choice: Mapping[str, Any]) -> None:
-        if choice.get("error"):  # OpenRouter's way to tell that the model behind it broke
-            raise self.failure(choice)
-        reason = text(choice.get("finish_reason"), "finish_reason")
-        if reason:
-            self.answer.ended(_FINISH_REASONS.get(reason, FinishReason.OTHER), reason)
+    def _read_end(self, reason: str, events: list[Event]) -> None:
+        self._flush(events)
+        self.answer.ended(_FINISH_REASONS.get(reason.lower(), FinishReason.OTHER), reason)
 
     def _read_calls(self, delta: Mapping[str, Any], events: list[Event]) -> None:
         for item in sequence(delta.get("tool_calls"), "tool_calls"):
@@ -140,8 +207,13 @@ class ChatParser(AnswerParser):
         segment = self._known(call.get("index"), identity, name)
         first = segment is None
         if segment is None:
+            if not (name or identity or arguments):  # some servers send an empty one all the time
+                return
+            self._flush(events)
             segment = self.answer.add(Segment("call", id=identity, name=name))
             self._calls.append((call.get("index"), segment))
+        elif name and not segment.name:  # the name came after the id
+            segment.name, first = name, True
         segment.signature = _google_signature(call) or segment.signature
         events.extend(self.answer.call(segment, arguments, first=first))
 
@@ -158,17 +230,12 @@ class ChatParser(AnswerParser):
         return None
 
 
-def _logprob(value: object) -> TokenLogprob:
-    token = mapping(value, "a log-probability")
-    number, data = token.get("logprob"), token.get("bytes")
-    if not isinstance(number, int | float):
-        raise MalformedError("a log-probability is no number")
-    try:
-        octets = bytes(data) if isinstance(data, list) else None
-    except (TypeError, ValueError):
-        raise MalformedError("a token's bytes are no bytes") from None
-    top = tuple(map(_logprob, sequence(token.get("top_logprobs"), "top_logprobs")))
-    return TokenLogprob(text(token.get("token"), "token"), float(number), octets, top)
+def _is_pieces(content: object) -> bool:
+    """Whether this is a list of pieces of content, and not a list that a schema asked for."""
+    return isinstance(content, list) and all(
+        isinstance(piece, dict) and (isinstance(piece.get("type"), str) or "text" in piece)
+        for piece in content
+    )
 
 
 def _reasoning(delta: Mapping[str, Any]) -> str:
@@ -181,18 +248,3 @@ def _google_signature(call: Mapping[str, Any]) -> str | None:
     """What Gemini's imitation of this API wants back with the call."""
     google = mapping(call.get("extra_content"), "extra_content").get("google")
     return text(mapping(google, "google").get("thought_signature"), "signature") or None
-
-
-def _usage(value: object) -> Usage:
-    usage = value if isinstance(value, dict) else {}
-    prompt, completion = usage.get("prompt_tokens_details"), usage.get("completion_tokens_details")
-    cached = prompt.get("cached_tokens") if isinstance(prompt, dict) else None
-    if cached is None:
-        cached = usage.get("prompt_cache_hit_tokens")  # DeepSeek
-    reasoning = completion.get("reasoning_tokens") if isinstance(completion, dict) else None
-    return Usage(
-        prompt_tokens=count(usage.get("prompt_tokens")),
-        completion_tokens=count(usage.get("completion_tokens")),
-        cached_tokens=count(cached),
-        reasoning_tokens=count(reasoning),
-    )

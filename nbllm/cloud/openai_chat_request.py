@@ -11,8 +11,9 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from nbllm.cloud.schemas import strict_schema
-from nbllm.cloud.wire import data_url, host_of, merge
+from nbllm.cloud.wire import data_url, host_of, merge, signature_for
 from nbllm.core.errors import InvalidOptionError, UnsupportedError
+from nbllm.core.messages import INLINE
 from nbllm.core.options import ENGINE_OPTIONS
 from nbllm.core.types import (
     ContentPart,
@@ -159,7 +160,11 @@ def _assistant_turn(info: ModelInfo, message: Message) -> dict[str, Any]:
     turn: dict[str, Any] = {"role": "assistant", "content": message.text}
     if calls:
         turn |= {"content": message.text or None, "tool_calls": calls}
-    thought = "".join(part.text for part in message.parts if isinstance(part, ReasoningPart))
+    thought = "".join(
+        part.text
+        for part in message.parts
+        if isinstance(part, ReasoningPart) and part.vendor != INLINE
+    )
     if calls and thought and not is_openai(info):
         # DeepSeek insists on the reasoning behind a tool call; templates of vLLM and llama-server
         # show it to the model.
@@ -170,6 +175,12 @@ def _assistant_turn(info: ModelInfo, message: Message) -> dict[str, Any]:
 def _call(info: ModelInfo, call: ToolCall) -> dict[str, Any]:
     function = {"name": call.name, "arguments": call.arguments or "{}"}
     turn: dict[str, Any] = {"id": call.id, "type": "function", "function": function}
-    if call.signature and not is_openai(info):
-        turn["extra_content"] = {"google": {"thought_signature": call.signature}}
+    signature = signature_for(call, "gemini" if _is_google(info) else host_of(info.base_url))
+    if signature and not is_openai(info):
+        turn["extra_content"] = {"google": {"thought_signature": signature}}
     return turn
+
+
+def _is_google(info: ModelInfo) -> bool:
+    """Whether a Gemini answers, at Google's or behind a router."""
+    return host_of(info.base_url).endswith(".googleapis.com") or "gemini" in model_id(info)

@@ -22,17 +22,18 @@ from nbllm.cloud.error_bodies import is_failure, read_failure
 from nbllm.cloud.openai_chat import ChatParser
 from nbllm.cloud.openai_chat_request import chat_body, is_openai, model_id
 from nbllm.cloud.openai_responses import ResponsesParser
-from nbllm.cloud.openai_responses_request import CHAT_ONLY, count_body, responses_body
-from nbllm.cloud.vectors import embeddings_of, reading
-from nbllm.cloud.wire import MalformedError, count, load_json, mapping, sequence, text
+from nbllm.cloud.openai_responses_request import BASE_URL, CHAT_ONLY, count_body, responses_body
+from nbllm.cloud.usage import embedding_usage
+from nbllm.cloud.vectors import embeddings_of, models_in, name_in, reading
+from nbllm.cloud.wire import MalformedError, count, load_json, mapping, sequence
 from nbllm.core.errors import InvalidOptionError, ModelError
 from nbllm.core.types import (
     Embeddings,
     GenerationRequest,
     GenerationResult,
     ModelInfo,
-    Usage,
 )
+from nbllm.core.vendors import place_of
 
 __all__ = ["OpenAIAdapter", "api_for"]
 
@@ -63,7 +64,7 @@ def api_for(info: ModelInfo, request: GenerationRequest) -> Literal["chat", "res
 class OpenAIAdapter:
     """OpenAI's protocol."""
 
-    default_base_url = "https://api.openai.com/v1"
+    default_base_url = BASE_URL
     default_key_env = "OPENAI_API_KEY"
 
     def key_headers(self, key: str) -> Mapping[str, str]:
@@ -99,18 +100,18 @@ class OpenAIAdapter:
         # base64 is a third of the size of numbers and faster to read; the servers that do not
         # know it send numbers.
         style = {"model": model_id(info), "encoding_format": "base64"}
-        return [HttpRequest("embeddings", {**style, "input": batch}) for batch in _batches(texts)]
+        return [
+            HttpRequest("embeddings", {**style, "input": batch}, texts=len(batch))
+            for batch in _batches(texts)
+        ]
 
     def parse_embeddings(self, info: ModelInfo, bodies: Sequence[bytes]) -> Embeddings:
         """The vectors of all requests, in the order of the texts."""
         with reading(info):
             answers = [_answer(info, body) for body in bodies]
-            rows = [row for answer in answers for row in _rows(answer)]
-            used = sum(
-                count(mapping(answer.get("usage"), "usage").get("prompt_tokens"))
-                for answer in answers
-            )
-            return embeddings_of(info, rows, Usage(prompt_tokens=used))
+            used = [mapping(answer.get("usage"), "usage") for answer in answers]
+            usage = embedding_usage([each.get("prompt_tokens") for each in used])
+            return embeddings_of(info, list(map(_rows, answers)), usage)
 
     def count_request(self, info: ModelInfo, request: GenerationRequest) -> HttpRequest | None:
         """Ask for the exact number of prompt tokens; only OpenAI itself has such an endpoint."""
@@ -131,11 +132,13 @@ class OpenAIAdapter:
         return HttpRequest("models", method="GET")
 
     def parse_list(self, info: ModelInfo, body: bytes) -> tuple[Sequence[ModelInfo], str | None]:
-        """The models; Together sends the bare array."""
+        """The models; Together sends the bare array, and some servers say "models"."""
         with reading(info):
-            value = load_json(body)
-            items = value if isinstance(value, list) else _answer(info, body).get("data")
-            return [_model(info, mapping(i, "a model")) for i in sequence(items, "data")], None
+            items = load_json(body)
+            if not isinstance(items, list):
+                answer = _answer(info, body)
+                items = answer.get("data", answer.get("models"))
+            return [_model(info, item) for item in models_in(items)], None
 
 
 def _parser(info: ModelInfo, request: GenerationRequest) -> AnswerParser:
@@ -187,12 +190,12 @@ def _model(info: ModelInfo, item: Mapping[str, Any]) -> ModelInfo:
     lengths = [item.get(key) for key in _CONTEXT_KEYS]
     lengths += [meta.get(key) for key in ("n_ctx", "n_ctx_train")]
     return ModelInfo(
-        name=text(item.get("id") or item.get("name"), "id"),
+        name=name_in(item, "id", "name"),
         model_type=info.model_type,
         local=False,
         base_url=info.base_url,
         api_key_env=info.api_key_env,
         api=info.api,
         context_length=next(filter(None, map(count, lengths)), None),
-        source="vendor",
+        source="server" if place_of(info) == "server" else "vendor",
     )

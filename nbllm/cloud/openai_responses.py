@@ -11,11 +11,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from nbllm.cloud.answer import AnswerParser
-from nbllm.cloud.openai_responses_request import sealed
+from nbllm.cloud.openai_responses_request import BASE_URL, sealed
 from nbllm.cloud.sse import ServerSentEvent
+from nbllm.cloud.usage import responses_usage
 from nbllm.cloud.wire import MalformedError, count, load_json, mapping, sequence, text
 from nbllm.core.answer import Segment
-from nbllm.core.types import Event, FinishReason, GenerationRequest, ModelInfo, Usage
+from nbllm.core.types import Event, FinishReason, GenerationRequest, ModelInfo
 
 __all__ = ["ResponsesParser"]
 
@@ -31,6 +32,7 @@ class ResponsesParser(AnswerParser):
     """Reads named events, and a whole answer item by item."""
 
     end_marker = "response.completed"
+    base_url = BASE_URL
 
     def __init__(self, info: ModelInfo, request: GenerationRequest) -> None:
         super().__init__(info, request)
@@ -130,20 +132,28 @@ class ResponsesParser(AnswerParser):
             raise self.failure(
                 response if response.get("error") else {"message": f"the response has {status}"}
             )
-        events: list[Event] = []
-        if not self.answer.segments:
-            for index, item in enumerate(sequence(response.get("output"), "output")):
-                events += self._read_whole_item(index, mapping(item, "item"))
-        self.answer.usage = _usage(response.get("usage"))
+        events = self._read_missing(sequence(response.get("output"), "output"))
+        self.answer.usage = responses_usage(response.get("usage"))
         details = mapping(response.get("incomplete_details"), "incomplete_details")
         raw = text(details.get("reason"), "reason") or status or "completed"
         self.answer.ended(_INCOMPLETE.get(raw, _finish_reason(status)), raw)
         self.done = True
         return events
 
+    def _read_missing(self, output: Sequence[Any]) -> list[Event]:
+        """What no event before the end has brought: all of an answer that was not streamed."""
+        kinds = {segment.kind for segment in self.answer.segments}
+        is_refused = bool(self.answer.refusal)
+        events: list[Event] = []
+        for index, value in enumerate(output):
+            item = mapping(value, "item")
+            if item.get("type") == "message":
+                events += self._read_message(item, text_too="text" not in kinds, refused=is_refused)
+            elif not kinds:
+                events += self._read_whole_item(index, item)
+        return events
+
     def _read_whole_item(self, index: int, item: Mapping[str, Any]) -> Sequence[Event]:
-        if item.get("type") == "message":
-            return self._read_message(item)
         events = list(self._read_item(index, item))
         segment = self._items.get(index)
         if segment is not None and segment.kind == "reasoning":
@@ -151,12 +161,15 @@ class ResponsesParser(AnswerParser):
             segment.signature = _signature(item)
         return events
 
-    def _read_message(self, item: Mapping[str, Any]) -> Sequence[Event]:
+    def _read_message(
+        self, item: Mapping[str, Any], *, text_too: bool, refused: bool
+    ) -> Sequence[Event]:
         events: list[Event] = []
         for entry in sequence(item.get("content"), "content"):
             part = mapping(entry, "a part")
-            self.answer.refusal += text(part.get("refusal"), "refusal")
-            if part.get("type") == "output_text":
+            if not refused:
+                self.answer.refusal += text(part.get("refusal"), "refusal")
+            if text_too and part.get("type") == "output_text":
                 events += self.answer.text(text(part.get("text"), "text"))
         return events
 
@@ -179,16 +192,3 @@ def _summary_text(item: Mapping[str, Any]) -> str:
     parts = sequence(item.get("summary"), "summary") or sequence(item.get("content"), "content")
     texts = [text(mapping(part, "a part").get("text"), "text") for part in parts]
     return "\n\n".join(filter(None, texts))
-
-
-def _usage(value: object) -> Usage:
-    usage = value if isinstance(value, dict) else {}
-    read, written = usage.get("input_tokens_details"), usage.get("output_tokens_details")
-    return Usage(
-        prompt_tokens=count(usage.get("input_tokens")),
-        completion_tokens=count(usage.get("output_tokens")),
-        cached_tokens=count(read.get("cached_tokens") if isinstance(read, dict) else None),
-        reasoning_tokens=count(
-            written.get("reasoning_tokens") if isinstance(written, dict) else None
-        ),
-    )

@@ -12,7 +12,8 @@ from typing import Any
 
 from nbllm.cloud.openai_chat_request import model_id
 from nbllm.cloud.schemas import strict_schema
-from nbllm.cloud.wire import ID_END, data_url, merge
+from nbllm.cloud.served import signer_of
+from nbllm.cloud.wire import ID_END, data_url, merge, signature_for
 from nbllm.core.errors import UnsupportedError
 from nbllm.core.options import ENGINE_OPTIONS
 from nbllm.core.types import (
@@ -29,7 +30,9 @@ from nbllm.core.types import (
     ToolResult,
 )
 
-__all__ = ["CHAT_ONLY", "count_body", "responses_body", "sealed"]
+__all__ = ["BASE_URL", "CHAT_ONLY", "count_body", "responses_body", "sealed"]
+
+BASE_URL = "https://api.openai.com/v1"
 
 CHAT_ONLY = ("stop", "presence_penalty", "frequency_penalty", "logit_bias", "logprobs")
 """Options that this API does not have and Chat Completions has; ``seed`` is one more.
@@ -123,7 +126,7 @@ def _items(info: ModelInfo, message: Message) -> Iterator[dict[str, Any]]:
     """A message as items; parts that are items of their own keep their place among the others."""
     content: list[dict[str, Any]] = []
     for part in message.parts:
-        item = _own_item(part)
+        item = _own_item(part, signer_of(info, BASE_URL))
         if item is None:
             content += _content(info, message, part)
             continue
@@ -148,7 +151,7 @@ def _content(info: ModelInfo, message: Message, part: ContentPart) -> list[dict[
     return []
 
 
-def _own_item(part: ContentPart) -> dict[str, Any] | None:
+def _own_item(part: ContentPart, signer: str) -> dict[str, Any] | None:
     if isinstance(part, ToolCall):
         arguments = part.arguments or "{}"
         return {
@@ -159,13 +162,13 @@ def _own_item(part: ContentPart) -> dict[str, Any] | None:
         }
     if isinstance(part, ToolResult):
         return {"type": "function_call_output", "call_id": part.call_id, "output": part.content}
-    if isinstance(part, ReasoningPart) and part.signature:
-        return _reasoning_item(part, part.signature)
+    if isinstance(part, ReasoningPart) and (signature := signature_for(part, signer)):
+        return _reasoning_item(part, signature)
     return None
 
 
 def _reasoning_item(part: ReasoningPart, signature: str) -> dict[str, Any] | None:
-    """Reasoning as an item; that of another vendor, whose signature has no id, is left out."""
+    """Reasoning as an item; a signature without an id is another vendor's, and is left out."""
     item_id, bar, encrypted = signature.partition(ID_END)
     if not bar:
         return None

@@ -11,11 +11,19 @@ import httpx
 
 from nbllm.cloud.adapter import Adapter, HttpRequest
 from nbllm.cloud.http_failures import silence
+from nbllm.cloud.wire import host_of
 from nbllm.core.errors import InvalidOptionError, NotFoundError
 from nbllm.core.types import ModelInfo
-from nbllm.core.vendors import SERVER_TYPES
+from nbllm.core.vendors import SERVER_TYPES, protocol_of
 
-__all__ = ["base_url_of", "list_all", "needs_description", "seller_of", "served_model"]
+__all__ = [
+    "base_url_of",
+    "list_all",
+    "needs_description",
+    "seller_of",
+    "served_model",
+    "signer_of",
+]
 
 _MOST_PAGES = 100
 
@@ -30,7 +38,8 @@ def base_url_of(info: ModelInfo, default: str) -> str:
             raise InvalidOptionError(
                 "base_url",
                 f"{info.name} is of the type {info.model_type}, so its config needs the address "
-                "of the server, such as http://localhost:8000/v1",
+                "of the server, such as http://localhost:8000/v1; or set the environment variable "
+                "OPENAI_BASE_URL",
             )
         return default
     parts = _split(info.base_url)
@@ -75,6 +84,12 @@ async def list_all(
                 break
         return models
     raise silence(info.name, seconds, first=True)
+
+
+def signer_of(info: ModelInfo, default: str) -> str:
+    """Whose signatures come from where the model is served: a vendor, or the host of a server."""
+    host = host_of(info.base_url or default)
+    return protocol_of(info.model_type) if host == host_of(default) else host
 
 
 def needs_description(info: ModelInfo) -> bool:

@@ -1,7 +1,8 @@
 """Server-sent events from bytes, with no I/O.
 
 Follows https://html.spec.whatwg.org/multipage/server-sent-events.html#parsing-an-event-stream:
-lines end with LF, CRLF or CR and nothing else, chunks may be cut anywhere.
+lines end with LF, CRLF or CR and nothing else, chunks may be cut anywhere. One thing is added:
+until 2025 llama-server wrote ``error: {…}`` where ``event: error`` and ``data: {…}`` belong.
 """
 
 from __future__ import annotations
@@ -132,15 +133,21 @@ class SseDecoder:
         name, _, value = line.partition(":")
         value = value.removeprefix(" ")
         if name == "data":
-            self._data.append(value)
-            self._data_length += len(value) + 1
-            self._check(self._data_length)
+            self._keep_data(value)
         elif name == "event":
             self._event = value
+        elif name == "error" and value.startswith("{"):  # no field of the standard: see below
+            self._event = name
+            self._keep_data(value)
         elif name == "id" and "\0" not in value:
             self._id = value
         elif name == "retry" and _MILLISECONDS.fullmatch(value):
             self.retry = int(value)
+
+    def _keep_data(self, value: str) -> None:
+        self._data.append(value)
+        self._data_length += len(value) + 1
+        self._check(self._data_length)
 
     def _dispatch(self, events: list[ServerSentEvent]) -> None:
         if self._data:

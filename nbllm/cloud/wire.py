@@ -14,7 +14,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from nbllm.core.errors import UnsupportedError
-from nbllm.core.types import ImagePart, VendorPart
+from nbllm.core.types import ImagePart, ReasoningPart, ToolCall, VendorPart
 
 __all__ = [
     "ID_END",
@@ -27,6 +27,7 @@ __all__ = [
     "mapping",
     "merge",
     "sequence",
+    "signature_for",
     "text",
     "vendor_value",
 ]
@@ -128,6 +129,11 @@ def image_source(model: str, image: ImagePart) -> tuple[tuple[str, str], str]:
     if found := _DATA_URL.fullmatch(image.url):
         return (found[1], found[2]), ""
     return ("", ""), image.url
+
+
+def signature_for(part: ReasoningPart | ToolCall, signer: str) -> str | None:
+    """The signature of a part that this vendor may see: its own, or one of nobody named."""
+    return part.signature if part.vendor in (None, signer) else None
 
 
 def vendor_value(part: VendorPart, vendor: str) -> dict[str, Any] | None:

@@ -134,7 +134,7 @@ class Generation:
             finish_reason=finish_reason,
             raw_finish_reason=raw,
             usage=Usage(
-                prompt_tokens=prompt.total if prompt else 0,
+                prompt_tokens=prompt.total if prompt else None,
                 cached_tokens=prompt.cached if prompt else 0,
                 completion_tokens=self.tokens,
             ),

@@ -44,7 +44,10 @@ def _compact_buffer() -> StringIO:
 
 @dataclass(slots=True, eq=False)
 class Segment:
-    """A part of the answer that still grows; ``name`` is that of a tool, or of a vendor."""
+    """A part of the answer that still grows; ``name`` is that of a tool, or of a vendor.
+
+    ``vendor`` is whose ``signature`` it has, where that is not the vendor who answers.
+    """
 
     kind: Literal["text", "reasoning", "call", "vendor"]
     content: StringIO = field(default_factory=_compact_buffer)
@@ -52,15 +55,18 @@ class Segment:
     name: str = ""
     signature: str | None = None
     held: str = ""
+    vendor: str | None = None
 
-    def part(self) -> ContentPart | None:
-        """The part as it is now, None where it is empty."""
+    def part(self, signer: str | None = None) -> ContentPart | None:
+        """The part as it is now, None where it is empty; ``signer`` is the vendor who answers."""
+        vendor = self.vendor or (signer if self.signature else None)
         content = self.content.getvalue() + _without_surrogates(self.held)
         match self.kind:
             case "call":
-                return ToolCall(self.id, self.name, content, self.signature)
+                return ToolCall(self.id, self.name, content, self.signature, vendor)
             case "reasoning":
-                return ReasoningPart(content, self.signature) if content or self.signature else None
+                known = content or self.signature
+                return ReasoningPart(content, self.signature, vendor) if known else None
             case "vendor":
                 return VendorPart(self.name, content) if content else None
             case "text":
@@ -68,15 +74,17 @@ class Segment:
 
 
 class Answer:
-    """What has arrived of one answer."""
+    """What has arrived of one answer; ``signer`` is the vendor whose signatures its parts have."""
 
-    def __init__(self) -> None:
+    def __init__(self, signer: str | None = None) -> None:
+        self.signer = signer
         self.segments: list[Segment] = []
         self.usage = Usage()
         self.finish_reason: FinishReason | None = None
         self.raw_finish_reason: str | None = None
         self.refusal = ""
         self.logprobs: list[TokenLogprob] = []
+        self.notes: tuple[str, ...] = ()
 
     def text(self, more: str) -> Sequence[Event]:
         """More text, in the segment that is open or a new one."""
@@ -146,7 +154,8 @@ class Answer:
 
     def result(self, info: ModelInfo, seed: int | None) -> GenerationResult:
         """The whole answer, which ``seed`` has shaped where the vendor takes one."""
-        parts = tuple(p for p in (segment.part() for segment in self.segments) if p is not None)
+        every = (segment.part(self.signer) for segment in self.segments)
+        parts = tuple(part for part in every if part is not None)
         reason = self.finish_reason or FinishReason.OTHER
         calls = tuple(part for part in parts if isinstance(part, ToolCall))
         if reason is FinishReason.STOP and (self.refusal or calls):
@@ -164,6 +173,7 @@ class Answer:
             usage=self.usage,
             seed=seed,
             logprobs=tuple(self.logprobs),
+            notes=self.notes,
         )
 
 

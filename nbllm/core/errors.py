@@ -25,6 +25,7 @@
             ├── PermissionDeniedError
             ├── NotFoundError
             ├── BadRequestError
+            │   └── ContentPolicyError  the vendor's content filter refused the prompt
             ├── RateLimitError      carries the delay that the server asked for
             ├── QuotaError          money or a spend limit; never retried
             ├── OverloadedError
@@ -50,6 +51,7 @@ __all__ = [
     "AuthenticationError",
     "BadRequestError",
     "ConfigError",
+    "ContentPolicyError",
     "ContextLengthError",
     "ConversationError",
     "DoesNotFitError",
@@ -315,6 +317,10 @@ class NotFoundError(ApiError):
 
 class BadRequestError(ApiError):
     """The vendor refused the request as it is; sending it again cannot help."""
+
+
+class ContentPolicyError(BadRequestError):
+    """The vendor's content filter refused the prompt before anything was answered."""
 
 
 class RateLimitError(ApiError):

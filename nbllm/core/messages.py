@@ -10,6 +10,7 @@ from typing import Any, Literal, TypeAlias, get_args
 from nbllm.core.errors import InvalidOptionError
 
 __all__ = [
+    "INLINE",
     "ContentPart",
     "ImagePart",
     "Message",
@@ -23,6 +24,9 @@ __all__ = [
 ]
 
 Role = Literal["system", "user", "assistant", "tool"]
+
+INLINE = "inline"
+"""The ``vendor`` of reasoning that stood between marks in the text: it is sent to nobody."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,23 +50,27 @@ class ReasoningPart:
     """A model's reasoning, kept so that a later turn can send it back.
 
     ``signature`` is the vendor's opaque proof of origin; some vendors refuse reasoning without it.
+    ``vendor`` is whose it is: it is sent to no other. None leaves that to who made the part.
     """
 
     text: str
     signature: str | None = field(default=None, repr=False)
+    vendor: str | None = field(default=None, repr=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
 class ToolCall:
     """A tool that the model wants called; ``arguments`` is JSON text as the model wrote it.
 
-    ``signature`` is the vendor's opaque proof of the reasoning behind it, where it gives one.
+    ``signature`` is the vendor's opaque proof of the reasoning behind it, where it gives one, and
+    ``vendor`` is whose it is, as in ``ReasoningPart``.
     """
 
     id: str
     name: str
     arguments: str
     signature: str | None = field(default=None, repr=False)
+    vendor: str | None = field(default=None, repr=False, compare=False)
 
     def parsed_arguments(self) -> Any:
         """The arguments as Python values; raises ``json.JSONDecodeError`` on broken JSON."""

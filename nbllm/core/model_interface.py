@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, get_args
 from nbllm.core.errors import InvalidOptionError, NbllmError, UnsupportedError
 from nbllm.core.images import image
 from nbllm.core.loading.uses import Uses
+from nbllm.core.openai_turns import message_of, part_of, with_names
 from nbllm.core.suggest import did_you_mean
 from nbllm.core.types import (
     Completed,
@@ -27,6 +28,7 @@ from nbllm.core.types import (
     TextPart,
     TokenCount,
 )
+from nbllm.core.vendors import place_of
 
 if TYPE_CHECKING:
     from nbllm.core.activity import Activity
@@ -42,6 +44,8 @@ class ModelInterface(ABC):
     def __init__(self, info: ModelInfo) -> None:
         self.info = info
         self._activity: Activity | None = None
+        self.unready: str | None = None
+        """Why it could not answer when it was last asked whether it can; None where it could."""
         self.uses = Uses(info.name)
         """The requests under way. Streams are counted here; what else a model is asked, it counts
         itself, by ``with self.uses:``. While there are any, no manager takes its memory away."""
@@ -53,7 +57,7 @@ class ModelInterface(ABC):
     @property
     def device(self) -> str:
         """Where it runs: the devices of this machine, or the host behind which it is."""
-        return self.info.device or ("CPU" if self.info.local else "cloud")
+        return self.info.device or place_of(self.info) or "CPU"
 
     @property
     def name(self) -> str:
@@ -272,15 +276,15 @@ def options_from(values: Mapping[str, Any]) -> GenerationOptions:
 def to_messages(prompt: PromptLike, *, system: str | None = None) -> tuple[Message, ...]:
     """``prompt`` as a conversation, behind ``system`` where that is given.
 
-    Mappings are read as ``{"role": …, "content": …}``. Content may be a list of texts, parts and
-    images of any kind that ``image`` takes.
+    Mappings are read as OpenAI's JSON has them: ``{"role": …, "content": …}``. Content may be a
+    list of texts, parts, OpenAI's pieces, and images of any kind that ``image`` takes.
     """
     if isinstance(prompt, str):
         turns: tuple[Message, ...] = (Message("user", prompt),)
     elif isinstance(prompt, Message):
         turns = (prompt,)
     else:
-        turns = tuple(map(_to_message, prompt))
+        turns = with_names(tuple(map(_to_message, prompt)))
     if not turns:
         raise InvalidOptionError("prompt", "it is empty; give a text or at least one message")
     return turns if system is None else (Message("system", system), *turns)
@@ -289,23 +293,17 @@ def to_messages(prompt: PromptLike, *, system: str | None = None) -> tuple[Messa
 def _to_message(turn: Message | Mapping[str, Any]) -> Message:
     if isinstance(turn, Message):
         return turn
-    if not isinstance(turn, Mapping) or set(turn) != {"role", "content"}:
+    if not isinstance(turn, Mapping):
         raise InvalidOptionError(
             "prompt", f"{turn!r} is neither a Message nor a mapping of role and content"
         )
-    return Message(turn["role"], _content(turn["content"]))
-
-
-def _content(content: Any) -> str | tuple[ContentPart, ...]:
-    if isinstance(content, str):
-        return content
-    if not isinstance(content, list | tuple):
-        raise InvalidOptionError("content", f"{content!r} is neither a text nor a list of parts")
-    return tuple(map(_part, content))
+    return message_of(turn, _part)
 
 
 def _part(piece: Any) -> ContentPart:
     if isinstance(piece, get_args(ContentPart)):
         part: ContentPart = piece
         return part
+    if isinstance(piece, Mapping):
+        return part_of(piece)
     return TextPart(piece) if isinstance(piece, str) else image(piece)

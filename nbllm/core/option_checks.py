@@ -40,12 +40,18 @@ def adapters_of(value: Any) -> tuple[tuple[str, float], ...] | None:
 
 
 def biases_of(value: Any) -> tuple[tuple[int | str, float], ...] | None:
-    """Pairs of token and bias, from a mapping or from pairs. Raises ``InvalidOptionError``."""
+    """Pairs of token and bias, from a mapping or from pairs. Raises ``InvalidOptionError``.
+
+    Digits that are the key of a mapping are a token's id, because JSON has no other keys than
+    texts, and OpenAI's has ids there. In a pair they are a text.
+    """
     if value is None:
         return None
-    pairs = value.items() if isinstance(value, Mapping) else value
     try:
-        biases = tuple((token, bias) for token, bias in pairs)
+        if isinstance(value, Mapping):
+            biases = tuple((_id_or_text(token), bias) for token, bias in value.items())
+        else:
+            biases = tuple((token, bias) for token, bias in value)
     except (TypeError, ValueError):
         raise InvalidOptionError("logit_bias", "give pairs of a token and a number") from None
     for token, bias in biases:
@@ -53,6 +59,11 @@ def biases_of(value: Any) -> tuple[tuple[int | str, float], ...] | None:
             raise InvalidOptionError("logit_bias", f"{token!r} is neither a token's id nor a text")
         check_number("logit_bias", bias, -math.inf, 1e6)
     return biases
+
+
+def _id_or_text(key: Any) -> Any:
+    is_id = isinstance(key, str) and key.isascii() and key.isdecimal() and len(key) < 10
+    return int(key) if is_id else key
 
 
 def is_token(value: object) -> bool:

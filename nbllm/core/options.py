@@ -66,6 +66,7 @@ class GenerationOptions:
 
     ``logit_bias`` adds to the logits of tokens before anything else looks at them: pairs, or a
     mapping, of a token's id or a text, all of whose tokens are meant, and a number; -100 forbids.
+    A mapping's keys may be ids as texts, as in OpenAI's JSON.
     ``logprobs`` asks for the log-probability of each token of the answer, and for those of so many
     of the likeliest in its place (0: of none).
 
@@ -92,6 +93,10 @@ class GenerationOptions:
     ``adapters`` are scales for this answer of the LoRA adapters that a local model was loaded with,
     each by its path or the name of its file; those not named are off. Without it they have the
     scales of the load. Requests with the same scales are answered together, others take turns.
+
+    ``prompt_caching`` False has Anthropic's models keep nothing of a prompt. Otherwise they keep it
+    for five minutes, which makes each turn of a long conversation cost a tenth; other vendors keep
+    prompts without being asked, and local models always do.
 
     The last four are about time, and are never sent: how many seconds connecting, the first token
     and each pause after it may take, and for how many seconds after a request began a failure is
@@ -137,6 +142,7 @@ class GenerationOptions:
     on_full: OnFull | None = None
     prompt_lookup: bool | None = None
     adapters: tuple[tuple[str, float], ...] | None = None
+    prompt_caching: bool | None = None
     connect_timeout: float | None = None
     first_token_timeout: float | None = None
     stall_timeout: float | None = None
@@ -161,7 +167,7 @@ class GenerationOptions:
             value = getattr(self, name)
             if value is not None and value not in choices:
                 raise InvalidOptionError(name, f"{value!r} is none of {', '.join(choices)}")
-        for name in ("prompt_lookup", "ignore_eos"):
+        for name in ("prompt_lookup", "ignore_eos", "prompt_caching"):
             value = getattr(self, name)
             if not isinstance(value, bool | None):
                 raise InvalidOptionError(name, f"{value!r} is neither true nor false")

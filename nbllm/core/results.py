@@ -54,23 +54,28 @@ class FinishReason(str, enum.Enum):
 class Usage:
     """Tokens read and written, and their price.
 
+    ``prompt_tokens`` and ``completion_tokens`` are None where the server tells no figures.
     ``cached_tokens`` are those of the ``prompt_tokens`` that needed no processing,
+    ``cache_write_tokens`` those that the vendor put into its cache and charges more for,
     ``reasoning_tokens`` those of the ``completion_tokens`` that are not part of the text, and
     ``guessed_tokens`` those that a local model only had to check: prompt lookup or a draft model
     had guessed them.
     ``cost_usd`` is None where the price is not known, and 0.0 only where it is known to be free.
     """
 
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
     cached_tokens: int = 0
+    cache_write_tokens: int = 0
     reasoning_tokens: int = 0
     guessed_tokens: int = 0
     cost_usd: float | None = None
 
     @property
-    def total_tokens(self) -> int:
-        """Prompt and completion together."""
+    def total_tokens(self) -> int | None:
+        """Prompt and completion together; None where one of them is not known."""
+        if self.prompt_tokens is None or self.completion_tokens is None:
+            return None
         return self.prompt_tokens + self.completion_tokens
 
 
@@ -112,7 +117,8 @@ class GenerationResult:
     ``logprobs`` are those of the answer's tokens, where ``GenerationOptions.logprobs`` asked for
     them: of the model's own distribution, before any sampling option changes it.
     ``refusal`` is the vendor's explanation where ``finish_reason`` is a refusal or a filter.
-    ``raw_finish_reason`` is the engine's or vendor's own word.
+    ``raw_finish_reason`` is the engine's or vendor's own word. ``notes`` are sentences about what
+    was done otherwise than it was asked, such as an option that the model refuses.
     """
 
     text: str
@@ -128,12 +134,13 @@ class GenerationResult:
     raw_finish_reason: str | None = None
     device: str | None = None
     logprobs: tuple[TokenLogprob, ...] = field(default=(), repr=False)
+    notes: tuple[str, ...] = ()
 
     @property
     def tokens_per_second(self) -> float | None:
         """Decoding speed after the first token; None for answers too short to tell."""
-        seconds, steps = self.timings.decode_seconds, self.usage.completion_tokens - 1
-        return steps / seconds if seconds and steps > 0 else None
+        seconds, tokens = self.timings.decode_seconds, self.usage.completion_tokens
+        return (tokens - 1) / seconds if seconds and tokens and tokens > 1 else None
 
     @property
     def message(self) -> Message:

@@ -103,7 +103,9 @@ class ModelInfo:
     memory_bytes: int | None = field(default=None, compare=False)
     device: str | None = field(default=None, compare=False)
     placement: Placement | None = field(default=None, compare=False, repr=False)
-    source: Literal["config", "bundled", "found", "vendor"] = field(default="config", compare=False)
+    source: Literal["config", "bundled", "found", "vendor", "server"] = field(
+        default="config", compare=False
+    )
     config_file: Path | None = field(default=None, compare=False, repr=False)
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-__all__ = ["duration_words", "size_words"]
+from collections.abc import Sequence
+
+__all__ = ["duration_words", "listed_words", "size_words"]
 
 
 def size_words(size_bytes: int) -> str:
@@ -20,3 +22,9 @@ def duration_words(seconds: float) -> str:
         return f"{minutes:.0f} min"
     hours = minutes / 60
     return f"{hours:.0f} h" if hours < 36 else f"{hours / 24:.0f} days"
+
+
+def listed_words(words: Sequence[str]) -> str:
+    """Words as a sentence lists them: "a", "a and b", "a, b and c"."""
+    *others, last = words
+    return f"{', '.join(others)} and {last}" if others else last

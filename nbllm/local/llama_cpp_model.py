@@ -69,7 +69,13 @@ _OPTIONS = {
     "adapters",
     *ENGINE_OPTIONS,
 }
-_HTTP_OPTIONS = ("connect_timeout", "first_token_timeout", "stall_timeout", "max_retry_seconds")
+_HTTP_OPTIONS = (
+    "prompt_caching",
+    "connect_timeout",
+    "first_token_timeout",
+    "stall_timeout",
+    "max_retry_seconds",
+)
 
 
 class LlamaCppModel(ModelInterface):

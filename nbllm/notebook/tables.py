@@ -13,6 +13,7 @@ import pandas as pd
 
 from nbllm.core.loading.loads import ModelStatus
 from nbllm.core.types import ModelInfo
+from nbllm.core.vendors import place_of
 from nbllm.notebook.views.bundles import note_html
 
 __all__ = ["Table", "make_table", "mib", "models_table", "unloaded_table"]
@@ -136,7 +137,7 @@ def _status_row(status: ModelStatus) -> dict[str, Any]:
     local = info.device or (placement.device if placement else None)
     return {
         "state": status.state,
-        "loaded on": local if info.local else "cloud",
+        "loaded on": local if info.local else place_of(info),
         "memory (MiB)": mib(info.memory_bytes) if is_loaded else None,
         "predicted (MiB)": mib(placement.buffer_bytes) if placement else None,
         "requests": status.requests if is_loaded else None,

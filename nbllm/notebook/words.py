@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from nbllm.core.types import FinishReason, GenerationResult, ModelInfo
+from nbllm.core.vendors import host_and_port, place_of
 from nbllm.core.words import size_words
 
 __all__ = ["EARLY_ENDS", "loading_words", "ready_words", "status_words"]
@@ -17,6 +18,7 @@ EARLY_ENDS = {
     FinishReason.PAUSE: "paused by the vendor",
     FinishReason.TOOL_CALLS: "asks for tools",
 }
+_UNCOUNTED = (FinishReason.CANCELLED, FinishReason.FAILED)
 
 
 def loading_words(model: str, fraction: float) -> str:
@@ -24,12 +26,15 @@ def loading_words(model: str, fraction: float) -> str:
     return f"Loading {model} … {fraction:.0%}"
 
 
-def ready_words(info: ModelInfo, seconds: float | None = None) -> str:
+def ready_words(info: ModelInfo, seconds: float | None = None, unready: str | None = None) -> str:
     """That a model is loaded: where, in how many ``seconds``, with what context and memory.
 
-    Where its placement gave something up, a second line says what.
+    Where its placement gave something up, a second line says what. ``unready`` is why it cannot
+    answer at the moment.
     """
-    place = f" on {info.device}" if info.device else ""
+    if unready is not None:
+        return f"{info.name} loaded, and not ready yet: {unready.removeprefix(f'{info.name}: ')}"
+    place = _place_words(info)
     time = f" in {seconds:.1f} s" if seconds is not None else ""
     size = info.memory_bytes or info.size_bytes
     line = _SEPARATOR.join(
@@ -43,16 +48,25 @@ def ready_words(info: ModelInfo, seconds: float | None = None) -> str:
     return f"{line}\n{placement.reason}" if placement and placement.is_compromise else line
 
 
+def _place_words(info: ModelInfo) -> str:
+    if place_of(info) == "server":
+        return f" on the server {host_and_port(info)}"
+    return f" on {info.device}" if info.device else ""
+
+
 def status_words(result: GenerationResult, *more: str) -> str:
-    """The line under an answer: how it ended, model, device, tokens, speed, price, and ``more``."""
-    tokens, speed = result.usage.completion_tokens, result.tokens_per_second
+    """The line under an answer: how it ended, model, device, tokens, speed, price, and ``more``.
+
+    The tokens are a dash where the server told no figures of an answer that is whole.
+    """
+    speed = result.tokens_per_second
     first, cost = result.timings.first_token_seconds, result.usage.cost_usd
     return _SEPARATOR.join(
         [
             *([EARLY_ENDS[result.finish_reason]] if result.finish_reason in EARLY_ENDS else []),
             result.model,
             *([result.device] if result.device else []),
-            *([f"{tokens:,} token{'s' * (tokens != 1)}"] if tokens else []),
+            *_token_words(result),
             *(
                 [f"{speed:,.0f} tokens/s" if speed >= 10 else f"{speed:.1f} tokens/s"]
                 if speed
@@ -60,6 +74,14 @@ def status_words(result: GenerationResult, *more: str) -> str:
             ),
             *([f"first token {first:.2f} s"] if first is not None else []),
             *([f"${cost:.4f}"] if cost else []),
+            *result.notes,
             *filter(None, more),
         ]
     )
+
+
+def _token_words(result: GenerationResult) -> list[str]:
+    tokens = result.usage.completion_tokens
+    if tokens is None:
+        return ["\N{EN DASH} tokens"] if result.finish_reason not in _UNCOUNTED else []
+    return [f"{tokens:,} token{'s' * (tokens != 1)}"] if tokens else []

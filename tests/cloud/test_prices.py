@@ -33,7 +33,27 @@ def test_cached_tokens_have_their_own_price() -> None:
 def test_cached_tokens_of_unknown_price_make_the_cost_unknown() -> None:
     price = Price(input=2.5, output=10)
     assert price.cost(USAGE) is None
-    assert price.cost(Usage(prompt_tokens=1_000_000)) == 2.5
+    assert price.cost(Usage(prompt_tokens=1_000_000, completion_tokens=0)) == 2.5
+
+
+def test_what_is_put_into_the_cache_costs_a_quarter_more() -> None:
+    usage = Usage(
+        prompt_tokens=1_000_000,
+        completion_tokens=0,
+        cached_tokens=200_000,
+        cache_write_tokens=300_000,
+    )
+    price = Price(input=4, output=20, cached_input=0.4)
+    assert price.cost(usage) == pytest.approx(0.5 * 4 + 0.2 * 0.4 + 0.3 * 5)
+    told = Price(input=4, output=20, cached_input=0.4, cache_write=8)
+    assert told.cost(usage) == pytest.approx(0.5 * 4 + 0.2 * 0.4 + 0.3 * 8)
+
+
+def test_unknown_counts_cost_an_unknown_price() -> None:
+    price = Price(input=4, output=20)
+    assert price.cost(Usage()) is None
+    assert price.cost(Usage(prompt_tokens=1)) is None
+    assert price.cost(Usage(completion_tokens=1)) is None
 
 
 def test_long_prompts_cost_what_they_cost(table: PriceTable) -> None:

@@ -169,6 +169,7 @@ OPTION_KEYS: Mapping[str, Callable[[Any], Any]] = {
     "dry_sequence_breakers": _texts,
     "grammar": _text,
     "ignore_eos": _flag,
+    "prompt_caching": _flag,
     "stop_tokens": _tokens_or_texts,
 }
 """The options that need a reader; those that are numbers check themselves."""

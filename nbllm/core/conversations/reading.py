@@ -11,7 +11,7 @@ import binascii
 import json
 import re
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import MISSING, fields
+from dataclasses import MISSING, fields, replace
 from datetime import datetime
 from functools import partial
 from typing import Any, TypeAlias, get_type_hints
@@ -33,6 +33,7 @@ from nbllm.core.types import (
     Usage,
     VendorPart,
 )
+from nbllm.core.vendors import vendor_model
 
 __all__ = ["FORMAT", "PARTS", "VERSION", "from_json"]
 
@@ -138,7 +139,23 @@ def _optional(read: Reader) -> Reader:
 
 
 def _turn(value: Any, place: str) -> Turn:
-    return Turn(**_record(value, place, _TURN))
+    turn = Turn(**_record(value, place, _TURN))
+    if turn.answer is None or isinstance(turn.answer.content, str):
+        return turn
+    known = vendor_model(turn.model)
+    signer = None if known is None else known.model_type
+    parts = tuple(_signed(part, signer) for part in turn.answer.content)
+    return replace(turn, answer=replace(turn.answer, content=parts))
+
+
+def _signed(part: ContentPart, signer: str | None) -> ContentPart:
+    """A signature with its vendor, which older files do not tell.
+
+    One of nobody known is sent to nobody: every other vendor would refuse it.
+    """
+    if not isinstance(part, ReasoningPart | ToolCall) or not part.signature or part.vendor:
+        return part
+    return replace(part, vendor=signer, signature=part.signature if signer else None)
 
 
 def _summary(value: Any, place: str) -> Summary:

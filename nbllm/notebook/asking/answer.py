@@ -133,9 +133,9 @@ class Answer:
             raw_finish_reason=raw,
             reasoning="".join(self._reasoning),
             usage=Usage(
-                prompt_tokens=self._prompt.total if self._prompt else 0,
+                prompt_tokens=self._prompt.total if self._prompt else None,
                 cached_tokens=self._prompt.cached if self._prompt else 0,
-                completion_tokens=self._tokens,
+                completion_tokens=self._tokens or None,
             ),
             timings=Timings(
                 first_token_seconds=first,

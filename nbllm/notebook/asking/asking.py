@@ -99,7 +99,7 @@ class Asking:
             options = self._session.load_options()
             model, info = await manager.load_model(wanted, options=options, progress=loading.report)
             why = "" if name else "No model was loaded, so this is the bundled one: "
-            ready = why + ready_words(info, loading.seconds)
+            ready = why + ready_words(info, loading.seconds, model.unready)
             self._ready = [*loading.evictions(info.name), ready]
             self._loading = None
         return model

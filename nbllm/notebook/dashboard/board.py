@@ -21,6 +21,7 @@ from nbllm.core.model_manager import ModelManager, default_manager
 from nbllm.core.openers import plan_model
 from nbllm.core.resource_detector import ResourceDetector
 from nbllm.core.types import ModelInfo
+from nbllm.core.vendors import place_of
 from nbllm.core.words import size_words
 from nbllm.notebook.dashboard.device_panel import DevicePanel, ThroughputPanel
 from nbllm.notebook.dashboard.log_panel import LogPanel
@@ -281,7 +282,7 @@ def _fit_words(info: ModelInfo, resources: Resources) -> str:
     except NbllmError as error:
         return str(error).splitlines()[0].removeprefix(f"{info.name}: ")
     if placement is None:
-        return "cloud"
+        return place_of(info) or ""
     return f"fits {placement.device} · {size_words(placement.total_bytes)}"
 
 

@@ -44,7 +44,8 @@ class LogPanel:
         failed = record.finish_reason is FinishReason.FAILED
         end = f"failed ({record.error})" if failed else str(record.finish_reason)
         rate = f" at {speed:,.0f} tokens/s" if speed else ""
-        self.add(f"{record.model} wrote {tokens:,} tokens{rate}; ended by: {end}")
+        amount = "an answer" if tokens is None else f"{tokens:,} tokens"
+        self.add(f"{record.model} wrote {amount}{rate}; ended by: {end}")
 
     def update(self) -> None:
         """Show the lines."""

@@ -9,6 +9,7 @@ from typing import Any
 
 from nbllm.core.loading.loads import ModelStatus
 from nbllm.core.types import ModelInfo
+from nbllm.core.vendors import place_of
 from nbllm.core.words import duration_words, size_words
 from nbllm.notebook.dashboard.widgets import box, button, card, set_children, text
 
@@ -124,7 +125,7 @@ def _state(status: ModelStatus | None, fit: str) -> str:
         words = {"waiting": "waits for memory", "loading": f"loading {status.fraction:.0%}"}
         return words.get(status.state, "crashed")
     memory = f" · {size_words(info.memory_bytes)}" if info.memory_bytes else ""
-    return f"on {info.device or 'the cloud'}{memory}"
+    return f"on {info.device or f'the {place_of(info)}'}{memory}"
 
 
 def _second(status: ModelStatus | None) -> str:

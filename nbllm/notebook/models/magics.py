@@ -137,6 +137,6 @@ class ModelMagics(SessionMagics):
         from nbllm.notebook.words import ready_words
 
         if model.usable:
-            printer.text(ready_words(model.info, self._load_seconds.get(model)))
+            printer.text(ready_words(model.info, self._load_seconds.get(model), model.unready))
         else:
             printer.text(f"{model.name} is not loaded any more")

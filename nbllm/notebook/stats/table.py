@@ -106,7 +106,7 @@ def _row(record: GenerationRecord) -> dict[str, Any]:
         "model": record.model,
         "device": record.device,
         "prompt (tokens)": usage.prompt_tokens,
-        "cached (tokens)": usage.cached_tokens,
+        "cached (tokens)": None if usage.prompt_tokens is None else usage.cached_tokens,
         "answer (tokens)": usage.completion_tokens,
         "queue (s)": timings.queue_seconds,
         "prompt (s)": timings.prompt_seconds,
@@ -124,7 +124,7 @@ def _summary_row(model: str, device: str, group: Sequence[GenerationRecord]) -> 
     first = [t for each in group if (t := each.timings.first_token_seconds) is not None]
     speeds = [speed for each in group if (speed := each.tokens_per_second) is not None]
     costs = [cost for each in group if (cost := each.usage.cost_usd) is not None]
-    prompt = sum(each.usage.prompt_tokens for each in group)
+    prompt = _known_sum(each.usage.prompt_tokens for each in group)
     cached = sum(each.usage.cached_tokens for each in group)
     return {
         "model": model,
@@ -134,7 +134,7 @@ def _summary_row(model: str, device: str, group: Sequence[GenerationRecord]) -> 
         "failed": sum(each.finish_reason is FinishReason.FAILED for each in group),
         "prompt (tokens)": prompt,
         "cached (%)": 100 * cached / prompt if prompt else None,
-        "answer (tokens)": sum(each.usage.completion_tokens for each in group),
+        "answer (tokens)": _known_sum(each.usage.completion_tokens for each in group),
         "first token, median (s)": median(first) if first else None,
         "first token, 95 % (s)": _p95(first),
         "speed, median (tokens/s)": median(speeds) if speeds else None,
@@ -142,6 +142,12 @@ def _summary_row(model: str, device: str, group: Sequence[GenerationRecord]) -> 
         "total (s)": sum(each.timings.total_seconds or 0.0 for each in group),
         "cost (USD)": sum(costs) if costs else None,
     }
+
+
+def _known_sum(counts: Iterable[int | None]) -> int | None:
+    """The sum of those that are known; None where none is."""
+    known = [count for count in counts if count is not None]
+    return sum(known) if known else None
 
 
 def _p95(values: Sequence[float]) -> float | None:

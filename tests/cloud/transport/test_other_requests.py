@@ -273,18 +273,22 @@ def test_without_a_key_a_vendors_model_says_how_to_set_it(
         open_model(info, LoadControl())
 
 
-def test_with_a_key_a_vendors_model_opens_without_asking_anybody(
+def test_with_a_key_a_vendors_model_opens_though_nobody_can_be_asked(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("GOOGLE_API_KEY", "AIza-0123456789")
     info = vendor_model("gemini/gemini-2.5-flash")
     assert info is not None
-    assert open_model(info, LoadControl()).info is info  # the network is blocked here
+    model = open_model(info, LoadControl())
+    assert model.info is info
+    assert model.unready is not None  # the network is blocked here
+    assert "generativelanguage.googleapis.com" in model.unready
 
 
-def test_a_server_type_needs_an_address() -> None:
+def test_a_server_of_no_kind_needs_an_address(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OPENAI_BASE_URL", raising=False)
     with pytest.raises(InvalidOptionError, match="base_url"):
-        load("vllm")
+        load("openai-compatible")
 
 
 def test_a_type_that_is_neither_vendor_nor_server_names_those_there_are() -> None:

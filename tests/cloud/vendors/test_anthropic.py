@@ -87,7 +87,7 @@ def test_the_key_and_the_pinned_version_travel_in_headers(model: Any, ask: Any) 
 
 
 def test_the_smallest_request_has_the_limit_that_the_api_insists_on(model: Any, ask: Any) -> None:
-    assert body(model, ask("Hi"), stream=False) == {
+    assert body(model, ask("Hi", prompt_caching=False), stream=False) == {
         "model": "claude-x",
         "max_tokens": 16_384,
         "messages": [{"role": "user", "content": [{"type": "text", "text": "Hi"}]}],
@@ -153,7 +153,7 @@ def test_system_is_top_level_and_turns_of_one_role_are_merged(model: Any, ask: A
         Message("user", "Four."),
         Message("tool", (ToolResult("t1", "f", "broken", is_error=True),)),
     )
-    sent = body(model, ask(messages))
+    sent = body(model, ask(messages, prompt_caching=False))
     assert sent["system"] == "Be brief."
     assert sent["messages"] == [
         {
@@ -228,7 +228,8 @@ def test_structured_output_is_asked_for_natively(model: Any, ask: Any) -> None:
     ],
 )
 def test_tools(model: Any, ask: Any, choice: str, sent: Any) -> None:
-    asked = body(model, ask(tools=(Tool("f", "F.", {"type": "object"}),), tool_choice=choice))
+    tools = (Tool("f", "F.", {"type": "object"}),)
+    asked = body(model, ask(tools=tools, tool_choice=choice, prompt_caching=False))
     assert asked["tools"] == [
         {"name": "f", "description": "F.", "input_schema": {"type": "object"}}
     ]

@@ -172,7 +172,7 @@ def test_the_list_has_every_model_with_its_context_where_the_server_tells(info: 
         "null": None,
     }
     assert {(m.base_url, m.api_key_env, m.source, m.local) for m in models} == {
-        (SERVER, "MY_KEY", "vendor", False)
+        (SERVER, "MY_KEY", "server", False)
     }
     assert ADAPTER.parse_list(source, encoded(data))[0] == models
 

@@ -36,7 +36,7 @@ class Seen:
     refusal: str
     calls: list[tuple[str, str, str]]
     finish: str | None
-    usage: tuple[int, int, int, int]
+    usage: tuple[int | None, int | None, int, int]
     reasoning: str = ""
 
 
@@ -104,9 +104,9 @@ class Sdk:
         )
 
     @staticmethod
-    def _chat_usage(usage: Any) -> tuple[int, int, int, int]:
+    def _chat_usage(usage: Any) -> tuple[int | None, int | None, int, int]:
         if usage is None:
-            return (0, 0, 0, 0)
+            return (None, None, 0, 0)
         prompt, completion = usage.prompt_tokens_details, usage.completion_tokens_details
         return (
             usage.prompt_tokens,

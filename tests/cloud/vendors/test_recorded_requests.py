@@ -165,7 +165,7 @@ def test_messages(recordings: Any, info: Any, ask: Any) -> None:
         names = {"max_tokens": "max_tokens", "temperature": "temperature"}
         request = AnthropicAdapter().generation_request(
             info("anthropic", model=theirs["model"]),
-            ask(messages, **options(theirs, names)),
+            ask(messages, **options(theirs, names), prompt_caching=False),
             stream=bool(theirs.get("stream")),
         )
         assert request.body["messages"] == turns, recording.name

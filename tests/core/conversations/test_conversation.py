@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 
 import pytest
@@ -17,7 +18,9 @@ from nbllm.core.types import (
     GenerationResult,
     ImagePart,
     Message,
+    ReasoningPart,
     TextPart,
+    ToolCall,
     Usage,
 )
 
@@ -151,3 +154,51 @@ def test_markdown_tells_how_answers_ended_and_defuses_html() -> None:
     assert "(stopped, answered before an earlier turn was changed)" in text
     assert "**Answer** (not answered)" in text
     assert "*[image: image/png, 3 bytes]*" in text
+
+
+# ---------------------------------------------------------------- whose signatures
+
+
+def saved(model: str, **part: object) -> str:
+    """A file of before parts told whose signature they have."""
+    chat = to_json(conversation("a"))
+    value = json.loads(chat)
+    value["turns"][0]["model"] = model
+    value["turns"][0]["answer"]["content"] = [part]
+    return json.dumps(value)
+
+
+REASONING = {"type": "reasoning", "text": "Hm.", "signature": "c2ln"}
+CALL = {"type": "tool_call", "id": "1", "name": "f", "arguments": "{}", "signature": "c2ln"}
+
+
+@pytest.mark.parametrize("part", [REASONING, CALL])
+@pytest.mark.parametrize(
+    ("model", "vendor"),
+    [
+        ("claude-opus-4-5", "anthropic"),
+        ("gemini-3-pro", "gemini"),
+        ("gpt-5", "openai"),
+        ("anthropic/my-own", "anthropic"),
+        ("my-alias", None),
+        ("", None),
+    ],
+)
+def test_an_older_file_tells_the_vendor_of_a_signature_by_the_model(
+    part: dict[str, str], model: str, vendor: str | None
+) -> None:
+    answer = from_json(saved(model, **part), "file").turns[0].answer
+    assert answer is not None
+    (read,) = answer.parts
+    assert isinstance(read, ReasoningPart | ToolCall)
+    assert (read.vendor, read.signature) == (vendor, "c2ln" if vendor else None)
+
+
+def test_a_newer_file_tells_it_itself() -> None:
+    message = Message("assistant", (ReasoningPart("Hm.", "c2ln", "gemini"),))
+    chat = replace(conversation("a"), turns=(replace(turn("a"), answer=message, model="claude-9"),))
+    answer = from_json(to_json(chat), "file").turns[0].answer
+    assert answer is not None
+    (read,) = answer.parts
+    assert isinstance(read, ReasoningPart)
+    assert (read.vendor, read.signature) == ("gemini", "c2ln")

@@ -97,7 +97,12 @@ def test_a_stream_without_an_end_is_an_error() -> None:
 @pytest.mark.parametrize(
     ("result", "words"),
     [
-        (RESULT, "tiny"),
+        (RESULT, "tiny · \N{EN DASH} tokens"),
+        (replace(RESULT, finish_reason=FinishReason.CANCELLED), "■ stopped · tiny"),
+        (
+            replace(RESULT, usage=Usage(completion_tokens=2), notes=("sent without top_k",)),
+            "tiny · 2 tokens · sent without top_k",
+        ),
         (
             GenerationResult(
                 text="",
