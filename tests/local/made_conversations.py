@@ -32,8 +32,8 @@ _asked_with = [
 ]
 _answered_with = [
     *_asked_with,
-    st.builds(ReasoningPart, _texts, st.none() | _texts),
-    st.builds(ToolCall, _texts, _texts, _texts, st.none() | _texts),
+    st.builds(ReasoningPart, _texts, st.none() | _texts, st.just("gemini")),
+    st.builds(ToolCall, _texts, _texts, _texts, st.none() | _texts, st.just("gemini")),
     st.builds(VendorPart, _texts, st.recursive(_numbers, st.lists).map(json.dumps)),
 ]
 
