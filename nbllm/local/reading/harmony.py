@@ -26,7 +26,7 @@ _ENDS = ("<|end|>", "<|call|>", "<|return|>", _START, _CHANNEL)
 _END = re.compile("|".join(map(re.escape, _ENDS)))
 _RECIPIENT = re.compile(r"\bto=([^\s<]+)")
 _NAMED_CHANNEL = re.compile(r"<\|channel\|>\s*(\w+)")
-_HEADS = (_START, _CHANNEL, " to=", "to=", "<|constrain|>", _MESSAGE, "assistant")
+_HEADS = (_START, _CHANNEL, "to=", "<|constrain|>", _MESSAGE, "assistant")
 _NOBODY = ("assistant", "user", "all")
 
 
@@ -59,14 +59,14 @@ class HarmonyParser:
 
     def _header(self, *, final: bool) -> Iterator[Event]:
         end = self._held.find(_MESSAGE)
-        if end >= 0:
+        if not _may_be_header(self._held):
+            self._kind = "text"  # a plain answer
+        elif end >= 0:
             header = self._held[:end]
             self._held = self._held[end + len(_MESSAGE) :]
             self._kind, self._recipient = self._meaning(header)
             if self._kind == "text" and self._answer.joined("text").strip():
                 yield from self._answer.text("\n\n")
-        elif not any(head.startswith(self._held[: len(head)]) for head in _HEADS):
-            self._kind = "text"  # no header at all: a plain answer
         elif final:
             self._held = ""
 
@@ -81,7 +81,7 @@ class HarmonyParser:
         self._held = self._held.lstrip()
         found = _END.match(self._held)
         if found is None and not (_may_begin_mark(self._held) and not final):
-            self._kind = "header" if self._held.startswith(("assistant", " to=")) else "text"
+            self._kind = "header" if _may_be_header(self._held) else "text"
         elif found is not None:
             self._kind = "header" if found[0] in (_START, _CHANNEL) else "between"
             self._held = self._held[found.end() * (found[0] != _CHANNEL) :]
@@ -110,6 +110,12 @@ class HarmonyParser:
                 yield from self._answer.text(body)
             else:
                 yield from add_calls(self._answer, [call])
+
+
+def _may_be_header(text: str) -> bool:
+    """Whether a text begins as headers do, as far as it goes."""
+    begin = text.lstrip()
+    return any(head.startswith(begin[: len(head)]) for head in _HEADS)
 
 
 def _may_begin_mark(text: str) -> bool:

@@ -127,10 +127,10 @@ class MarkParser:
             self._wrapped = ""
             return
         yield from self._say(self._cut(found.start()))
+        if self._marks().get(mark) != meaning:
+            return  # behind that text it is a text itself
         if meaning == "end" and not final:
             return
-        if isinstance(meaning, Block) and self._has_said and not meaning.anywhere:
-            return  # text stands before it after all, so that it is a text itself
         self._cut(len(mark))
         if isinstance(meaning, Block):
             self._block = meaning
