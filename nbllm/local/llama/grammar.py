@@ -125,7 +125,9 @@ def grammar_text(options: Mapping[str, Any], form: OutputFormat = _NO_FORM) -> s
         return _grammar(form, lambda visit: _call(form, tools, choice, visit))
     if schema is None:
         return options.get("grammar")
-    return _grammar(form, lambda visit: f"{literal(form.answer_open)} {visit(schema, 'answer')}")
+    return _grammar(
+        form, lambda visit: f"{literal(form.answer_open)} {visit(schema, 'answer')}".lstrip()
+    )
 
 
 def _call(form: OutputFormat, tools: Sequence[Any], choice: str, visit: Visit) -> str:
@@ -149,7 +151,7 @@ def _grammar(form: OutputFormat, answer: Callable[[Visit], str]) -> str:
     except (KeyError, TypeError, AttributeError, RecursionError, AssertionError) as error:
         raise ValueError(f"no grammar can be made of this response_schema: {error}") from None
     rules: str = converter.format_grammar()  # type: ignore[no-untyped-call]
-    return f"{rules}\nroot ::= {_thought(form)} {body}\n"
+    return f"{rules}\nroot ::= {f'{_thought(form)} {body}'.lstrip()}\n"
 
 
 _LONGEST = 500  # llama.cpp reads no grammar of a few thousand brackets in one another
