@@ -152,7 +152,7 @@ class LlamaCppModel(ModelInterface):
             kind = "a reranker; use model.rerank" if self._is_reranker else "an embedding model"
             use = "" if self._is_reranker else "; use model.embed"
             raise UnsupportedError(self.name, f"it cannot write text: it is {kind}{use}")
-        reader = AnswerReader(self.info)
+        reader = AnswerReader(self.info, request.options.tools or ())
         turns = turn_frames(self.name, request.messages)
         body = {"messages": turns, "options": self._options(request), "suffix": request.suffix}
         stall_seconds = request.options.stall_timeout

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import llama_cpp.llama_cpp as lib
@@ -12,6 +12,8 @@ import numpy as np
 from llama_cpp.llama_grammar import PRIMITIVE_RULES, BuiltinRule, SchemaConverter
 from numpy.typing import NDArray
 
+from nbllm.local.formats.forced import Visit, forced_call, literal, text_before
+from nbllm.local.formats.llama import GENERIC
 from nbllm.local.llama.vocabulary import Vocabulary
 from nbllm.local.reading.output_format import OutputFormat
 
@@ -117,29 +119,39 @@ def grammar_text(options: Mapping[str, Any], form: OutputFormat = _NO_FORM) -> s
     """
     tools, choice = options.get("tools") or (), options.get("tool_choice") or "auto"
     schema = options.get("response_schema")
-    if tools and choice != "none" and (choice != "auto" or form.style == "generic"):
+    if tools and choice != "none" and (choice != "auto" or form.calls is GENERIC):
         if schema is not None or options.get("grammar") is not None:
             raise ValueError("an answer cannot follow both a schema and its tools; leave one out")
-        begin, end = _CALL_ENDS.get(form.style or "", ("", ""))
-        return _schema_grammar(_calls_schema(tools, choice, form), form, begin, end)
+        return _grammar(form, lambda visit: _call(form, tools, choice, visit))
     if schema is None:
         return options.get("grammar")
-    return _schema_grammar(schema, form, "", "")
+    return _grammar(
+        form, lambda visit: f"{literal(form.answer_open)} {visit(schema, 'answer')}".lstrip()
+    )
 
 
-_CALL_ENDS = {"tags": ("<tool_call>\n", "\n</tool_call>"), "mistral": ("[TOOL_CALLS][", "]")}
+def _call(form: OutputFormat, tools: Sequence[Any], choice: str, visit: Visit) -> str:
+    """One call; where it is for the model to choose, a response too."""
+    offered = [tool["function"] for tool in tools]
+    wanted = [tool for tool in offered if choice in ("auto", "required", tool["name"])]
+    if not wanted:
+        raise ValueError(f"tool_choice: there is no tool {choice!r}")
+    call = forced_call(form.calls or GENERIC, wanted, visit)
+    return call if choice != "auto" else f"({call} | {visit(_RESPONSE, 'response')})"
 
 
-def _schema_grammar(schema: Any, form: OutputFormat, begin: str, end: str) -> str:
+def _grammar(form: OutputFormat, answer: Callable[[Visit], str]) -> str:
     converter = _Converter(prop_order={}, allow_fetch=False, dotall=False, raw_pattern=False)  # type: ignore[no-untyped-call]
+
+    def visit(schema: Any, name: str) -> str:
+        return converter.visit(converter.resolve_refs(_prepared(schema), name), name)
+
     try:
-        resolved = converter.resolve_refs(_prepared(schema), "schema")
-        answer = converter.visit(resolved, "answer")
+        body = answer(visit)
     except (KeyError, TypeError, AttributeError, RecursionError, AssertionError) as error:
         raise ValueError(f"no grammar can be made of this response_schema: {error}") from None
     rules: str = converter.format_grammar()  # type: ignore[no-untyped-call]
-    parts = [_thought(form), _literal(begin), answer, _literal(end)]
-    return f"{rules}\nroot ::= {' '.join(filter(None, parts))}\n"
+    return f"{rules}\nroot ::= {f'{_thought(form)} {body}'.lstrip()}\n"
 
 
 _LONGEST = 500  # llama.cpp reads no grammar of a few thousand brackets in one another
@@ -160,41 +172,16 @@ def _prepared(schema: Any) -> Any:
 
 def _thought(form: OutputFormat) -> str:
     """Reasoning up to its mark: to be finished where it is open already, else as it likes."""
-    block = form.thinking or next((b for b in form.blocks if b.kind == "reasoning"), None)
+    block = form.thinking or next(iter(form.blocks), None)
     if block is None:
         return ""
-    first, second = block.close[0], block.close[1]
-    body = f"([^{first}] | {_literal(first)} [^{second}])* {_literal(block.close)} [\\n]*"
-    return f"({body})" if form.thinking else f"({_literal(block.open)} {body})?"
+    body = f"{text_before(block.close)} {literal(block.close)} [\\n]*"
+    return f"({body})" if form.thinking else f"({literal(block.open)} {body})?"
 
 
-def _literal(text: str) -> str:
-    escaped = text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
-    return f'"{escaped}"' if text else ""
-
-
-def _calls_schema(tools: Sequence[Any], choice: str, form: OutputFormat) -> dict[str, Any]:
-    """A schema of one call, or of a response where a call is not asked for."""
-    offered = [tool["function"] for tool in tools]
-    wanted = [tool for tool in offered if choice in ("auto", "required", tool["name"])]
-    if not wanted:
-        raise ValueError(f"tool_choice: there is no tool {choice!r}")
-    key = "parameters" if form.style == "llama" else "arguments"
-    calls = [_record(name={"const": tool["name"]}, **{key: tool["parameters"]}) for tool in wanted]
-    call: dict[str, Any] = {"anyOf": calls}
-    if form.style != "generic":
-        return call
-    wrapped = _record(tool_call=call)
-    return wrapped if choice != "auto" else {"anyOf": [wrapped, _record(response=_TEXT)]}
-
-
-_TEXT = {"type": "string"}
-
-
-def _record(**properties: Any) -> dict[str, Any]:
-    return {
-        "type": "object",
-        "properties": properties,
-        "required": list(properties),
-        "additionalProperties": False,
-    }
+_RESPONSE = {
+    "type": "object",
+    "properties": {"response": {"type": "string"}},
+    "required": ["response"],
+    "additionalProperties": False,
+}

@@ -19,21 +19,27 @@ from nbllm.core.types import (
     TextDelta,
     Timings,
     TokenLogprob,
+    Tool,
     Usage,
 )
 from nbllm.local.protocol import Frame
-from nbllm.local.reading.output_format import OutputFormat, OutputParser
+from nbllm.local.reading.output_format import OutputFormat
+from nbllm.local.reading.output_parser import output_parser
 
 __all__ = ["AnswerReader", "refusal"]
 
 
 class AnswerReader:
-    """Reads the frames of one answer; ``info`` is its model's. Its clock starts with it."""
+    """Reads the frames of one answer; its clock starts with it.
 
-    def __init__(self, info: ModelInfo) -> None:
+    ``info`` is the model's, ``tools`` are those that the request offers.
+    """
+
+    def __init__(self, info: ModelInfo, tools: Sequence[Tool] = ()) -> None:
         self._info = info
+        self._tools = {tool.name: tool.parameters for tool in tools}
         self._answer = Answer()
-        self._parser = OutputParser(OutputFormat(), self._answer)
+        self._parser = output_parser(OutputFormat(), self._answer, self._tools)
         self._started = time.perf_counter()
         self._first_text: float | None = None
         self._unsaid = 0
@@ -48,7 +54,8 @@ class AnswerReader:
         if frame["op"] == "progress":
             yield PromptProgress(frame["processed"], frame["total"], frame["cached"])
         elif frame["op"] == "prompt":
-            self._parser = OutputParser(OutputFormat.from_frame(frame), self._answer)
+            form = OutputFormat.from_frame(frame)
+            self._parser = output_parser(form, self._answer, self._tools)
         else:
             yield from self._written(frame)
 

@@ -9,12 +9,13 @@ from hypothesis import strategies as st
 
 from nbllm.core.answer import Answer
 from nbllm.core.types import ReasoningDelta, TextDelta, ToolCall, ToolCallDelta
-from nbllm.local.reading.output_format import OutputFormat, OutputParser, format_of
+from nbllm.local.reading.output_format import OutputFormat, format_of
+from nbllm.local.reading.output_parser import output_parser
 
 QWEN = "{{ tools }}<tool_call>…</tool_call> <think> </think>"
 MISTRAL = "[TOOL_CALLS] [AVAILABLE_TOOLS] [THINK]"
 LLAMA = "<|start_header_id|>ipython <|python_tag|>"
-HARMONY = "<|start|> <|channel|>analysis"
+HARMONY = "<|start|> <|channel|>analysis<|message|>"
 PLAIN = "{{ messages }}"
 CALL = '{"name": "f", "arguments": {"x": "</é>", "n": [1]}}'
 ARGUMENTS = {"x": "</é>", "n": [1]}
@@ -26,12 +27,12 @@ CASES: dict[str, tuple[str, str, str, str, list[Any]]] = {
         QWEN,
         "<think>\nhm <b\n</think>\n\nSure.\n"
         f"<tool_call>{CALL}</tool_call>\n<tool_call>{CALL}</tool_call>",
-        "hm <b\n",
+        "hm <b",
         "Sure.\n",
         [ARGUMENTS, ARGUMENTS],
     ),
     "a call in Qwen3-Coder's XML": (
-        QWEN,
+        QWEN + "<function=<parameter=",
         "<tool_call>\n<function=f>\n<parameter=x>\n</é>\n</parameter>\n<parameter=n>\n[1]\n"
         "</parameter>\n</function>\n</tool_call>",
         "",
@@ -101,10 +102,10 @@ CASES: dict[str, tuple[str, str, str, str, list[Any]]] = {
 
 def parsed(form: OutputFormat, pieces: list[str]) -> tuple[Answer, list[Any]]:
     answer, events = Answer(), []
-    parser = OutputParser(form, answer)
+    parser = output_parser(form, answer, {"f": {}})
     for piece in pieces:
-        events += parser.feed(piece)
-    events += parser.finish()
+        events += parser.take(piece, final=False)
+    events += parser.take("", final=True)
     return answer, events
 
 
@@ -144,7 +145,7 @@ def test_without_tools_calls_are_text() -> None:
 
 
 def test_marks_that_may_be_special_tokens_are_named() -> None:
-    assert format_of(LLAMA, "", tools=True).marks == {"<|python_tag|>"}
+    assert "<|python_tag|>" in format_of(LLAMA, "", tools=True).marks
     assert {"[TOOL_CALLS]", "[ARGS]", "[/THINK]"} <= format_of(MISTRAL, "", tools=True).marks
     harmony = format_of(HARMONY, "", tools=True).marks
     assert {"<|channel|>", "<|message|>", "<|end|>", "<|start|>", "<|constrain|>"} <= harmony

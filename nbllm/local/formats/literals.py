@@ -1,0 +1,163 @@
+"""Values as Python, JSON and Gemma write them, turned into JSON text.
+
+A parser of its own, linear and bounded in depth: Python's would compile what a model wrote.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+
+from nbllm.local.formats.base import NoCallError
+
+__all__ = ["Literals"]
+
+_DEEPEST = 64
+_BLANK = re.compile(r"\s*")
+_NUMBER = re.compile(r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?(?![\w.])")
+_JSON_NUMBER = re.compile(r"-?(?:0|[1-9]\d*)(?:\.\d+)?(?:[eE][-+]?\d+)?")
+_WORD = re.compile(r"[A-Za-z_][\w.\-]*")
+_KEYWORDS = {"true": "true", "false": "false", "null": "null", "none": "null"}
+_STRING = re.compile(
+    r'"""(?P<a>(?:[^\\]|\\.)*?)"""'
+    r"|'''(?P<b>(?:[^\\]|\\.)*?)'''"
+    r'|"(?P<c>(?:[^"\\]|\\.)*)"'
+    r"|'(?P<d>(?:[^'\\]|\\.)*)'",
+    re.DOTALL,
+)
+_ESCAPE = re.compile(r"\\(?:x([0-9a-fA-F]{2})|u([0-9a-fA-F]{4})|U([0-9a-fA-F]{8})|(.))", re.DOTALL)
+_ESCAPES = {"n": "\n", "t": "\t", "r": "\r", "b": "\b", "f": "\f", "a": "\a", "v": "\v"}
+_ESCAPES |= {"0": "\0", "\n": "", "\\": "\\", "'": "'", '"': '"', "/": "/"}
+_CLOSING = {"[": "]", "(": ")"}
+
+
+@dataclass(slots=True)
+class Literals:
+    """Reads values of ``text`` from ``position`` on; every method moves it on.
+
+    ``quotes`` are marks between which a text stands without escapes, ``bare_keys`` says that the
+    keys of objects need no quotes.
+    """
+
+    text: str
+    position: int = 0
+    quotes: tuple[str, ...] = ()
+    bare_keys: bool = False
+
+    def peek(self, mark: str) -> bool:
+        """Whether ``mark`` comes next, behind blanks."""
+        blank = _BLANK.match(self.text, self.position)
+        self.position = blank.end() if blank else self.position
+        return self.text.startswith(mark, self.position)
+
+    def take(self, mark: str) -> bool:
+        """Whether ``mark`` came next; it is passed then."""
+        found = self.peek(mark)
+        self.position += len(mark) * found
+        return found
+
+    def expect(self, mark: str) -> None:
+        """Pass ``mark``. Raises ``NoCallError`` where something else comes."""
+        if not self.take(mark):
+            raise NoCallError(f"{mark!r} is missing at character {self.position}")
+
+    def word(self) -> str:
+        """A name, which may have dots and hyphens."""
+        self.peek("")
+        found = _WORD.match(self.text, self.position)
+        if found is None:
+            raise NoCallError(f"a name is missing at character {self.position}")
+        self.position = found.end()
+        return found[0]
+
+    @property
+    def at_end(self) -> bool:
+        """Whether nothing but blanks is left."""
+        self.peek("")
+        return self.position >= len(self.text)
+
+    def value(self, depth: int = 0) -> str:
+        """The next value, as JSON text."""
+        if depth > _DEEPEST:
+            raise NoCallError("this is nested too deeply")
+        self.peek("")
+        for quote in self.quotes:
+            if self.take(quote):
+                return self._until(quote)
+        if self.peek("{"):
+            return self._object(depth)
+        if self.peek("[") or self.peek("("):
+            return self._list(depth)
+        return self._string() or self._number() or self._keyword()
+
+    def _until(self, quote: str) -> str:
+        end = self.text.find(quote, self.position)
+        if end < 0:
+            raise NoCallError(f"{quote!r} is missing")
+        inside, self.position = self.text[self.position : end], end + len(quote)
+        return json.dumps(inside, ensure_ascii=False)
+
+    def _object(self, depth: int) -> str:
+        self.expect("{")
+        members = []
+        while not self.take("}"):
+            key = self._key(depth)
+            self.expect(":")
+            members.append(f"{key}: {self.value(depth + 1)}")
+            if not self.take(","):
+                self.expect("}")
+                break
+        return "{" + ", ".join(members) + "}"
+
+    def _key(self, depth: int) -> str:
+        if self.bare_keys and not any(map(self.peek, (*self.quotes, '"', "'"))):
+            end = self.text.find(":", self.position)
+            if end < 0:
+                raise NoCallError("a key has no value")
+            key, self.position = self.text[self.position : end].strip(), end
+            return json.dumps(key, ensure_ascii=False)
+        key = self.value(depth + 1)
+        return key if key.startswith('"') else json.dumps(key)
+
+    def _list(self, depth: int) -> str:
+        close = _CLOSING[self.text[self.position]]
+        self.position += 1
+        items = []
+        while not self.take(close):
+            items.append(self.value(depth + 1))
+            if not self.take(","):
+                self.expect(close)
+                break
+        return "[" + ", ".join(items) + "]"
+
+    def _string(self) -> str | None:
+        found = _STRING.match(self.text, self.position)
+        if found is None:
+            return None
+        self.position = found.end()
+        inside = found[found.lastgroup or "c"]
+        joined = _ESCAPE.sub(_unescaped, inside).encode("utf-16-le", "surrogatepass")
+        return json.dumps(joined.decode("utf-16-le", "replace"), ensure_ascii=False)
+
+    def _number(self) -> str | None:
+        found = _NUMBER.match(self.text, self.position)
+        if found is None:
+            return None
+        self.position = found.end()
+        plain = found[0].removeprefix("+")
+        return plain if _JSON_NUMBER.fullmatch(plain) else json.dumps(float(plain))
+
+    def _keyword(self) -> str:
+        word = self.word()
+        if word.lower() not in _KEYWORDS:
+            raise NoCallError(f"{word!r} is no value")
+        return _KEYWORDS[word.lower()]
+
+
+def _unescaped(escape: re.Match[str]) -> str:
+    code = escape[1] or escape[2] or escape[3]
+    if code:
+        number = int(code, 16)
+        return chr(number) if number < 0x110000 else "\ufffd"
+    return _ESCAPES.get(escape[4], escape[0])

@@ -1,0 +1,92 @@
+"""Calls as Python writes them, in a list or a line each: LFM2, Llama 4, OLMo 3, MiniCPM 3."""
+
+from __future__ import annotations
+
+import re
+
+from nbllm.local.formats.base import Call, CallFormat, Keywords, NoCallError, Tools, checked_name
+from nbllm.local.formats.json_calls import compact, read_json_calls
+from nbllm.local.formats.literals import Literals
+
+__all__ = ["LFM2", "LLAMA4", "MINICPM", "OLMO", "read_python_calls"]
+
+_FENCE = re.compile(r"\s*```(?:python|json)?\s*\n(.*?)\n?\s*```\s*", re.DOTALL)
+
+
+def read_python_calls(body: str, tools: Tools) -> list[Call]:
+    """``[f(a=1), g(b="x")]``, or the same without brackets. Raises ``NoCallError``."""
+    fenced = _FENCE.fullmatch(body)
+    text = (fenced[1] if fenced else body).strip()
+    if text.startswith(("{", "[{")):
+        return read_json_calls(text, tools)
+    literals = Literals(text)
+    in_list = literals.take("[")
+    calls = [_call(literals, tools)]
+    while not literals.at_end and not (in_list and literals.peek("]")):
+        if not literals.take(",") and not literals.take(";") and in_list:
+            raise NoCallError("a comma is missing")
+        if literals.at_end or literals.peek("]"):
+            break
+        calls.append(_call(literals, tools))
+    if in_list:
+        literals.expect("]")
+    if not literals.at_end:
+        raise NoCallError("text stands behind the calls")
+    return calls
+
+
+def _call(literals: Literals, tools: Tools) -> Call:
+    name = checked_name(literals.word())
+    literals.expect("(")
+    names = list(tools.get(name, {}).get("properties", ()))
+    members: list[str] = []
+    while not literals.take(")"):
+        members.append(_argument(literals, names, len(members)))
+        if not literals.take(","):
+            literals.expect(")")
+            break
+    return Call(name, "{" + ", ".join(members) + "}")
+
+
+def _argument(literals: Literals, names: list[str], place: int) -> str:
+    """``key=value``, or a value that stands in its place among the tool's parameters."""
+    start = literals.position
+    try:
+        key = literals.word()
+        literals.expect("=")
+    except NoCallError:
+        literals.position = start
+        if place >= len(names):
+            raise
+        key = names[place]
+    return f"{compact(key)}: {literals.value()}"
+
+
+LFM2 = CallFormat(
+    name="lfm2",
+    blocks=(("<|tool_call_start|>", "<|tool_call_end|>"),),
+    read=read_python_calls,
+    hints=("<|tool_call_start|>",),
+    forced=("<|tool_call_start|>[{name}(", Keywords(), ")]<|tool_call_end|>"),
+)
+LLAMA4 = CallFormat(
+    name="llama4",
+    blocks=(("<|python_start|>", "<|python_end|>"),),
+    read=read_python_calls,
+    hints=("<|python_start|>",),
+    forced=("[{name}(", Keywords(), ")]"),
+)
+OLMO = CallFormat(
+    name="olmo",
+    blocks=(("<function_calls>", "</function_calls>"),),
+    read=read_python_calls,
+    hints=("<function_calls>",),
+    forced=("<function_calls>{name}(", Keywords(), ")</function_calls>"),
+)
+MINICPM = CallFormat(
+    name="minicpm",
+    blocks=(("<|tool_call_start|>", "<|tool_call_end|>"),),
+    read=read_python_calls,
+    hints=("<|tool_call_start|>", "<|thought_start|>"),
+    forced=("<|tool_call_start|>\n```python\n{name}(", Keywords(), ")\n```\n<|tool_call_end|>"),
+)

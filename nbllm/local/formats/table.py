@@ -1,0 +1,97 @@
+"""The table of formats, and which of them a chat template has."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from nbllm.local.formats.base import Call, CallFormat, NoCallError
+from nbllm.local.formats.gemma import FUNCTION_GEMMA, GEMMA
+from nbllm.local.formats.glm import GLM
+from nbllm.local.formats.harmony import HARMONY
+from nbllm.local.formats.hermes import HERMES
+from nbllm.local.formats.json_calls import decoded
+from nbllm.local.formats.listed import LISTED
+from nbllm.local.formats.llama import BARE_LIST, GENERIC, LLAMA
+from nbllm.local.formats.named import DEEPSEEK_V3, DEEPSEEK_V31, KIMI, MISTRAL, MISTRAL_NAMED
+from nbllm.local.formats.pythonic import LFM2, LLAMA4, MINICPM, OLMO
+from nbllm.local.formats.tagged import DSML, MINIMAX, QWEN_CODER, SEED
+
+__all__ = ["FORMATS", "PROBE", "call_format", "format_named"]
+
+FORMATS: tuple[CallFormat, ...] = (
+    HARMONY,
+    DSML,
+    *(DEEPSEEK_V3, DEEPSEEK_V31, KIMI),
+    *(GEMMA, FUNCTION_GEMMA),
+    *(MINICPM, LFM2, LLAMA4, OLMO),
+    *(SEED, MINIMAX, GLM, QWEN_CODER, HERMES),
+    *(MISTRAL_NAMED, MISTRAL),
+    *LISTED,
+    *(LLAMA, BARE_LIST, GENERIC),
+)
+"""All formats; of two that may read the same text, the one whose marks say more stands first."""
+
+PROBE = Call("nbllm_probe", '{"nbllm_key": "nbllm value"}')
+"""The call that is rendered as a past one, to see how a template writes calls."""
+
+_HEAD, _TAIL = 40, 24  # how far brackets may stand from the name and the value, in characters
+_BY_NAME = {each.name: each for each in FORMATS}
+
+
+def format_named(name: str) -> CallFormat:
+    """The format of this name."""
+    return _BY_NAME[name]
+
+
+def call_format(template: str, written: str | None) -> CallFormat:
+    """The format in which a model with this chat template writes calls.
+
+    ``written`` is what the template makes of ``PROBE`` as a past call; None where it loses the
+    call, or refuses it. Where nothing tells, it is ``GENERIC``: the template must not be given
+    the tools then, since nobody would know how its calls read.
+    """
+    hinted = [f for f in FORMATS if f.hints and all(hint in template for hint in f.hints)]
+    if HARMONY in hinted:
+        return HARMONY
+    if written is None:
+        return next((f for f in hinted if f is not LLAMA or "<|python_tag|>" in template), GENERIC)
+    others = [f for f in FORMATS if f not in (*hinted, LLAMA, GENERIC)]
+    return next((f for f in (*hinted, *others) if _reads(f, written)), GENERIC)
+
+
+def _reads(form: CallFormat, written: str) -> bool:
+    """Whether the format finds exactly the probe in what the template wrote."""
+    return any(_is_probe(form, body) for body in _bodies(form, written))
+
+
+def _bodies(form: CallFormat, written: str) -> Iterator[str]:
+    """What may be the body of the probe's call."""
+    at, value = written.find(PROBE.name), written.rfind("nbllm value")
+    if at < 0 or value < at:
+        return
+    for opening, closing in form.blocks:
+        start = written.rfind(opening, 0, at)
+        if start >= 0 and closing:
+            end = written.find(closing, value)
+            yield written[start + len(opening) : end] if end >= 0 else ""
+        elif start >= 0:
+            yield from (written[start + len(opening) : end] for end in _ends(written, value))
+    if form.bare == "anywhere":
+        starts = [n for n in range(max(0, at - _HEAD), at) if written[n] in "[{"]
+        yield from (written[start:end] for start in starts for end in _ends(written, value))
+
+
+def _ends(written: str, value: int) -> list[int]:
+    """Where brackets close behind the probe's value; the outermost first."""
+    near = range(value, min(len(written), value + _TAIL))
+    return [n + 1 for n in near if written[n] in ")]}"][::-1]
+
+
+def _is_probe(form: CallFormat, body: str) -> bool:
+    try:
+        calls = form.read(body, {})
+        return [(c.name, decoded(c.arguments)) for c in calls] == [
+            (PROBE.name, decoded(PROBE.arguments))
+        ]
+    except NoCallError:
+        return False

@@ -1,0 +1,122 @@
+"""What gpt-oss writes: messages, each with a header that says for whom and of which kind it is.
+
+A header is ``ROLE to=RECIPIENT<|channel|>CHANNEL to=RECIPIENT <|constrain|>json``, most of it
+optional, up to ``<|message|>``; a body ends with ``<|end|>``, ``<|call|>``, ``<|return|>`` or the
+next header. Source: https://cookbook.openai.com/articles/openai-harmony.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Literal, TypeAlias
+
+from nbllm.core.answer import Answer
+from nbllm.core.types import Event
+from nbllm.local.formats.base import NoCallError, Tools
+from nbllm.local.formats.harmony import addressed_call
+from nbllm.local.reading.marks import add_calls, open_end
+
+__all__ = ["HarmonyParser"]
+
+_Kind: TypeAlias = Literal["header", "between", "reasoning", "text", "call"]
+
+_MESSAGE, _START, _CHANNEL = "<|message|>", "<|start|>", "<|channel|>"
+_ENDS = ("<|end|>", "<|call|>", "<|return|>", _START, _CHANNEL)
+_END = re.compile("|".join(map(re.escape, _ENDS)))
+_RECIPIENT = re.compile(r"\bto=([^\s<]+)")
+_NAMED_CHANNEL = re.compile(r"<\|channel\|>\s*(\w+)")
+_HEADS = (_START, _CHANNEL, "to=", "<|constrain|>", _MESSAGE, "assistant")
+_NOBODY = ("assistant", "user", "all")
+
+
+class HarmonyParser:
+    """Tells an ``Answer`` of the messages in a text; see ``Parser``."""
+
+    def __init__(self, answer: Answer, tools: Tools, thinking: object) -> None:
+        self._answer, self._tools = answer, tools
+        self._kind: _Kind = "header" if thinking is None else "reasoning"
+        self._recipient = ""
+        self._held = ""
+
+    def take(self, text: str, *, final: bool) -> Iterator[Event]:
+        """The events of another piece of text, and of the answer's end behind the last."""
+        self._held += text
+        while self._held:
+            before = len(self._held), self._kind
+            yield from self._step(final=final)
+            if (len(self._held), self._kind) == before:
+                return
+
+    def _step(self, *, final: bool) -> Iterator[Event]:
+        match self._kind:
+            case "header":
+                yield from self._header(final=final)
+            case "between":
+                self._between(final=final)
+            case _:
+                yield from self._body(final=final)
+
+    def _header(self, *, final: bool) -> Iterator[Event]:
+        end = self._held.find(_MESSAGE)
+        if not _may_be_header(self._held):
+            self._kind = "text"  # a plain answer
+        elif end >= 0:
+            header = self._held[:end]
+            self._held = self._held[end + len(_MESSAGE) :]
+            self._kind, self._recipient = self._meaning(header)
+            if self._kind == "text" and self._answer.joined("text").strip():
+                yield from self._answer.text("\n\n")
+        elif final:
+            self._held = ""
+
+    def _meaning(self, header: str) -> tuple[_Kind, str]:
+        recipient, channel = _RECIPIENT.search(header), _NAMED_CHANNEL.search(header)
+        if recipient is not None and recipient[1] not in _NOBODY and self._tools:
+            return "call", recipient[1]
+        return ("reasoning" if channel and channel[1] == "analysis" else "text"), ""
+
+    def _between(self, *, final: bool) -> None:
+        """Behind a message; only a header can follow."""
+        self._held = self._held.lstrip()
+        found = _END.match(self._held)
+        if found is None and not (_may_begin_mark(self._held) and not final):
+            self._kind = "header" if _may_be_header(self._held) else "text"
+        elif found is not None:
+            self._kind = "header" if found[0] in (_START, _CHANNEL) else "between"
+            self._held = self._held[found.end() * (found[0] != _CHANNEL) :]
+
+    def _body(self, *, final: bool) -> Iterator[Event]:
+        end = _END.search(self._held)
+        if end is None and self._kind == "call" and not final:
+            return
+        stop = (
+            end.start() if end else len(self._held) - (0 if final else open_end(self._held, _ENDS))
+        )
+        body, self._held = self._held[:stop], self._held[stop:]
+        yield from self._tell(body)
+        if end is not None:
+            self._kind = "between"
+
+    def _tell(self, body: str) -> Iterator[Event]:
+        if self._kind == "reasoning":
+            yield from self._answer.reasoning(body)
+        elif self._kind == "text":
+            yield from self._answer.text(body)
+        else:
+            try:
+                call = addressed_call(self._recipient, body)
+            except NoCallError:
+                yield from self._answer.text(body)
+            else:
+                yield from add_calls(self._answer, [call])
+
+
+def _may_be_header(text: str) -> bool:
+    """Whether a text begins as headers do, as far as it goes."""
+    begin = text.lstrip()
+    return any(head.startswith(begin[: len(head)]) for head in _HEADS)
+
+
+def _may_begin_mark(text: str) -> bool:
+    return any(end.startswith(text) for end in (*_ENDS, "assistant"))

@@ -1,0 +1,176 @@
+"""What models of many families write, and what it means: ``written.json`` beside this file."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nbllm.core.answer import Answer
+from nbllm.core.types import ToolCall
+from nbllm.local.formats.base import NoCallError
+from nbllm.local.formats.json_calls import decoded
+from nbllm.local.formats.parameters import typed
+from nbllm.local.formats.table import FORMATS, PROBE, call_format
+from nbllm.local.reading.output_format import BLOCKS, WRAPPERS, OutputFormat, format_of
+from nbllm.local.reading.output_parser import output_parser
+
+WRITTEN = json.loads(Path(__file__).with_name("written.json").read_text(encoding="utf-8"))
+TOOLS = WRITTEN["tools"]
+PIECES = sorted(
+    {mark for form in FORMATS for block in form.blocks for mark in block if mark}
+    | {mark for pair in (*BLOCKS, *WRAPPERS) for mark in (pair.open, pair.close)}
+    | {
+        '{"name": "get_time", "arguments": ',
+        '{"city": "x"}',
+        "}",
+        "[",
+        "]",
+        "(",
+        '"',
+        "\\",
+        "get_time",
+    }
+    | {
+        "<function=get_time>",
+        "<parameter=city>",
+        "</parameter>",
+        "<arg_key>",
+        "call:get_time{",
+        "a ",
+    }
+    | {"<|message|>", "<|start|>", " to=functions.get_time", "\n", "é", "[get_time(city=", ","}
+)
+
+
+def read(form: OutputFormat, pieces: list[str]) -> tuple[str, str, list[Any], list[Any]]:
+    answer, events = Answer(), []
+    parser = output_parser(form, answer, TOOLS)
+    for piece in pieces:
+        events += parser.take(piece, final=False)
+    events += parser.take("", final=True)
+    calls = [part for s in answer.calls if isinstance(part := s.part(), ToolCall)]
+    made = [[call.name, call.parsed_arguments()] for call in calls]
+    return answer.joined("reasoning"), answer.joined("text"), made, events
+
+
+def cut(text: str, places: set[int]) -> list[str]:
+    ends = sorted(places)
+    return [text[a:b] for a, b in zip([0, *ends], [*ends, len(text)], strict=True)]
+
+
+@pytest.mark.parametrize("case", WRITTEN["cases"], ids=lambda case: case["written"][:40])
+def test_what_is_written_means_the_same_however_it_is_cut(case: Any) -> None:
+    text = case["written"]
+    form = format_of(case["template"], case.get("prompt", ""), tools=True)
+    expected = case.get("reasoning", ""), case.get("text", ""), case.get("calls", [])
+    for pieces in ([text], list(text), *(cut(text, {n, n + 7}) for n in range(1, len(text) - 7))):
+        assert read(form, pieces)[:3] == expected
+
+
+@given(
+    form=st.sampled_from(FORMATS),
+    pieces=st.lists(st.sampled_from(PIECES), max_size=12),
+    data=st.data(),
+)
+def test_any_mixture_of_marks_is_read_the_same_however_it_is_cut(
+    form: Any, pieces: list[str], data: st.DataObject
+) -> None:
+    text = "".join(pieces)
+    channels = form.name == "harmony"
+    whole = OutputFormat(BLOCKS, WRAPPERS, form, channels=channels)
+    places = data.draw(st.sets(st.integers(0, len(text)), max_size=6))
+    assert read(whole, cut(text, places))[:3] == read(whole, [text])[:3]
+
+
+@pytest.mark.parametrize("form", FORMATS, ids=lambda form: form.name)
+@given(body=st.text(alphabet="{}[]()\":,\\'= \nafgt1.-<>/|", max_size=200))
+def test_no_body_breaks_a_reader(form: Any, body: str) -> None:
+    for text in (body, body * 50, "[" * 5_000 + body, '{"a":' * 5_000):
+        try:
+            calls = form.read(text, TOOLS)
+        except NoCallError:
+            continue
+        assert all(isinstance(decoded(call.arguments), dict) for call in calls)
+
+
+@pytest.mark.parametrize(
+    ("value", "schema", "meant"),
+    [
+        ("5123123", {"type": "string"}, "5123123"),
+        ("1e5", {"type": "string"}, "1e5"),
+        ("true", {"type": "string"}, "true"),
+        ("5", {"type": "integer"}, 5),
+        ("5.0", {"type": "number"}, 5.0),
+        ("True", {"type": "boolean"}, True),
+        ("null", {"anyOf": [{"type": "string"}, {"type": "null"}]}, None),
+        ("hm", {"type": ["string", "null"]}, "hm"),
+        ("7", {"enum": ["7", "8"]}, "7"),
+        ("[1, 2]", {"type": "array"}, [1, 2]),
+        ("[1, 2]", {"$ref": "#/$defs/L"}, [1, 2]),
+        ("so", {"type": "integer"}, "so"),
+        ("12", True, 12),
+        ("12a", True, "12a"),
+    ],
+)
+def test_a_value_has_the_type_that_the_schema_says(value: str, schema: Any, meant: Any) -> None:
+    root = {"$defs": {"L": {"type": "array"}}}
+    assert json.loads(typed(value, schema, root)) == meant
+
+
+CALL = '{"name": "nbllm_probe", "arguments": {"nbllm_key": "nbllm value"}}'
+
+
+@pytest.mark.parametrize(
+    ("template", "written", "name"),
+    [
+        (
+            "<tool_call>",
+            f"<|im_start|>assistant\n<tool_call>\n{CALL}\n</tool_call><|im_end|>",
+            "hermes",
+        ),
+        (
+            "tools <tool_call> <function= <parameter=",
+            "<tool_call>\n<function=nbllm_probe>\n<parameter=nbllm_key>\nnbllm value\n"
+            "</parameter>\n</function>\n</tool_call>",
+            "qwen-coder",
+        ),
+        ("[TOOL_CALLS]", f"<s>[INST] x[/INST][TOOL_CALLS] [{CALL}]</s>", "mistral"),
+        (
+            "[TOOL_CALLS] [ARGS]",
+            '[TOOL_CALLS]nbllm_probe[ARGS]{"nbllm_key": "nbllm value"}</s>',
+            "mistral-named",
+        ),
+        (
+            "<|start_header_id|>",
+            "<|start_header_id|>assistant<|end_header_id|>\n\n"
+            '{"name": "nbllm_probe", "parameters": {"nbllm_key": "nbllm value"}}<|eot_id|>',
+            "llama",
+        ),
+        (
+            "",
+            '<|tool_call>call:nbllm_probe{nbllm_key:<|"|>nbllm value<|"|>}<tool_call|><turn|>',
+            "gemma",
+        ),
+        ("", f"<TOOLCALL>[{CALL}]</TOOLCALL><SPECIAL_12>", "nemotron"),
+        (
+            "",
+            '<|tools_prefix|>[{"nbllm_probe": {"nbllm_key": "nbllm value"}}]<|tools_suffix|>',
+            "apertus",
+        ),
+        ("", f"assistant: [{CALL}]<|endoftext|>", "bare-list"),
+        ("{{ tools }}", "Calls nbllm_probe with nbllm value.", "generic"),
+        ("{{ tools }}", None, "generic"),
+        ("{{ tools }} <|tool_call_start|>", None, "lfm2"),
+        ("<|channel|> <|message|>", None, "harmony"),
+    ],
+)
+def test_a_template_has_the_format_that_reads_what_it_writes(
+    template: str, written: str | None, name: str
+) -> None:
+    assert PROBE.name in CALL
+    assert call_format(template, written).name == name
