@@ -12,6 +12,9 @@ import numpy as np
 from llama_cpp.llama_grammar import PRIMITIVE_RULES, BuiltinRule, SchemaConverter
 from numpy.typing import NDArray
 
+from nbllm.core.grammars.automaton import Automaton, State
+from nbllm.core.grammars.gbnf import GrammarError
+from nbllm.core.grammars.program import compiled
 from nbllm.local.llama.vocabulary import Vocabulary
 from nbllm.local.reading.output_format import OutputFormat
 
@@ -50,33 +53,55 @@ class Candidates:
 class Grammar:
     """The state of a grammar after the tokens so far.
 
-    ``text`` is GBNF whose first rule is ``root``. Raises ``ValueError`` where it is none.
+    ``text`` is GBNF whose first rule is ``root``. llama.cpp's own sampler of grammars is not used:
+    it ends the process on some texts, and takes exponential time and memory on others.
+    Raises ``GrammarError`` where the text is no grammar; later each method does so where the
+    grammar is too ambiguous.
     """
 
     def __init__(self, text: str, vocabulary: Vocabulary) -> None:
-        # llama.cpp takes an empty text for no grammar at all.
-        link = lib.llama_sampler_init_grammar(vocabulary.raw, text.encode(), b"root")
-        self._raw = link if text.strip() else None
-        if not self._raw:
-            raise ValueError("llama.cpp cannot read the grammar")
-
-    def close(self) -> None:
-        """Free it."""
-        lib.llama_sampler_free(self._raw)
+        self._vocabulary = vocabulary
+        try:
+            self._automaton = Automaton(compiled(text, vocabulary.token_of))
+            self._state = self._automaton.begin()
+        except GrammarError as error:
+            raise GrammarError(f"cannot read the grammar: {error}") from None
 
     def allowed(self, ids: NDArray[np.int32]) -> NDArray[np.bool_]:
         """Which of these tokens may come next."""
-        candidates = Candidates(ids, np.zeros(len(ids), np.float32))
-        candidates.apply(self._raw)
-        return np.isfinite(candidates.logits)
+        return np.fromiter(map(self.allows, ids.tolist()), np.bool_, len(ids))
+
+    def all_allowed(self) -> NDArray[np.int32]:
+        """All tokens that may come next."""
+        texts, ids = self._vocabulary.sorted_pieces
+        found = [ids[place] for place in self._automaton.allowed(self._state, texts)]
+        found += self._vocabulary.ends if self._state.accepts else ()
+        if self._state.tokens:
+            found += filter(self._takes, range(self._vocabulary.size))
+        return np.unique(np.array(found, np.int32))
 
     def allows(self, token: int) -> bool:
         """Whether this token may come next."""
-        return bool(self.allowed(np.array([token], np.int32))[0])
+        if token in self._vocabulary.ends:
+            return self._state.accepts
+        return self._takes(token) or self._walked(token) is not None
 
     def accept(self, token: int) -> None:
-        """Go on behind a token that is allowed; any other would end the process."""
-        lib.llama_sampler_accept(self._raw, token)
+        """Go on behind a token that is allowed."""
+        if token in self._vocabulary.ends:
+            return
+        taken = self._automaton.take_token(self._state, token)
+        state = self._automaton.joined(self._walked(token), taken)
+        assert state is not None  # noqa: S101 - the contract
+        self._state = state
+        self._automaton.earn()
+
+    def _takes(self, token: int) -> bool:
+        return self._automaton.take_token(self._state, token) is not None
+
+    def _walked(self, token: int) -> State | None:
+        piece = self._vocabulary.piece(token)
+        return self._automaton.walk(self._state, piece) if piece else None
 
 
 _ANYTHING = {"description": "anything"}  # not empty, which the converter would misread
