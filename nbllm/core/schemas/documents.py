@@ -121,9 +121,7 @@ class Document:
                     on_path.discard(number)
                     finished.add(number)
                 elif id(part) in on_path:
-                    raise SchemaError(
-                        self.place(part), "its $ref leads back to itself, in a circle"
-                    )
+                    raise SchemaError(self.place(part), "its $ref leads back to itself")
                 elif id(part) not in finished:
                     on_path.add(id(part))
                     path.append((id(part), iter([*self.targets(part), *part.get("allOf", ())])))

@@ -75,10 +75,9 @@ def subschemas(schema: Mapping[str, Any], place: str) -> Iterator[tuple[Any, str
     for key, value in schema.items():
         here = pointer(place, key)
         if isinstance(value, dict) and key in _MAPS:
-            parts = value.items()
-            yield from (
-                (part, pointer(here, name)) for name, part in parts if _is_schema(key, part)
-            )
+            for name, part in value.items():
+                if key != "dependencies" or not isinstance(part, list):
+                    yield part, pointer(here, name)
         elif isinstance(value, list) and key in _LISTS:
             yield from ((part, pointer(here, n)) for n, part in enumerate(value))
         elif key in _ONE and not isinstance(value, list):
