@@ -66,7 +66,7 @@ class Document:
     def _named(self, part: dict[str, Any], base: str) -> str:
         """Note the names of a part; the base of the references in it."""
         name = part.get("$id", part.get("id") if self._is_draft_4 else None)
-        if isinstance(name, str) and "$ref" not in part:
+        if isinstance(name, str):
             address = _joined(base, name)
             if name.startswith("#"):
                 self._anchors.setdefault(address, part)
