@@ -63,13 +63,17 @@ class Rules:
             )
         return Use(name)
 
-    def text(self, root: str) -> str | None:
-        """The rules that ``root`` needs, itself last; None where no text can follow it."""
+    def unusable(self) -> list[str]:
+        """The rules that no text follows, those without alternatives first."""
         usable = self._usable()
-        if root not in usable:
-            return None
+        names = [name for name in self._rules if name not in usable]
+        return sorted(names, key=lambda name: bool(self._rules[name]))
+
+    def text(self, *names: str) -> str:
+        """These rules, which must not be unusable, with all that they need."""
+        usable = self._usable()
         lines: dict[str, str] = {}
-        todo = [root]
+        todo = list(names)
         while todo:
             name = todo.pop()
             if name not in lines:

@@ -9,12 +9,13 @@ from typing import Any
 
 import llama_cpp.llama_cpp as lib
 import numpy as np
-from llama_cpp.llama_grammar import PRIMITIVE_RULES, BuiltinRule, SchemaConverter
 from numpy.typing import NDArray
 
 from nbllm.core.grammars.automaton import Automaton, State
 from nbllm.core.grammars.gbnf import GrammarError
 from nbllm.core.grammars.program import compiled
+from nbllm.core.schemas.rules import WS, Part, Use, literal
+from nbllm.core.schemas.writer import GrammarWriter
 from nbllm.local.llama.vocabulary import Vocabulary
 from nbllm.local.reading.output_format import OutputFormat
 
@@ -104,83 +105,34 @@ class Grammar:
         return self._automaton.walk(self._state, piece) if piece else None
 
 
-_ANYTHING = {"description": "anything"}  # not empty, which the converter would misread
-
-
-class _Converter(SchemaConverter):
-    """The bindings' converter of JSON schemas, whose texts would not always be JSON.
-
-    It takes control characters in strings, its literals lose their backslashes, and where a schema
-    allows anything, it takes objects only.
-    """
-
-    def visit(self, schema: Any, name: str) -> str:
-        if schema in ({}, True, _ANYTHING):
-            return self._add_primitive("value", PRIMITIVE_RULES["value"])
-        rule: str = super().visit(schema, name)  # type: ignore[no-untyped-call]
-        return rule
-
-    def _format_literal(self, literal: str) -> str:
-        text = json.dumps(json.loads(literal), ensure_ascii=False)
-        escaped = text.replace("\\", "\\\\").replace('"', '\\"')
-        return f'"{escaped}"'
-
-    def _add_primitive(self, name: str, rule: BuiltinRule) -> str:
-        if name == "char":
-            content = rule.content.replace('[^"\\\\]', '[^"\\\\\\x00-\\x1F\\x7F]')
-            rule = BuiltinRule(content, rule.deps)
-        added: str = super()._add_primitive(name, rule)
-        return added
-
-
 def grammar_text(options: Mapping[str, Any], form: OutputFormat = _NO_FORM) -> str | None:
     """The GBNF that an answer must follow, None where it is free.
 
-    It may reason first, as far as ``form`` knows reasoning. Of a schema, the limits of numbers,
-    the patterns of property names and lengths above 500 are left to the model.
-    Raises ``ValueError``.
+    It may reason first, as far as ``form`` knows reasoning. What a grammar cannot say of a schema
+    is left to the model; see ``GrammarWriter``. Raises ``ValueError``.
     """
     tools, choice = options.get("tools") or (), options.get("tool_choice") or "auto"
     schema = options.get("response_schema")
+    writer = GrammarWriter()
     if tools and choice != "none" and (choice != "auto" or form.style == "generic"):
         if schema is not None or options.get("grammar") is not None:
             raise ValueError("an answer cannot follow both a schema and its tools; leave one out")
         begin, end = _CALL_ENDS.get(form.style or "", ("", ""))
-        return _schema_grammar(_calls_schema(tools, choice, form), form, begin, end)
+        return _bound(writer, _calls(writer, tools, choice, form), form, begin, end)
     if schema is None:
         return options.get("grammar")
-    return _schema_grammar(schema, form, "", "")
+    try:
+        return _bound(writer, writer.rule(schema, "answer"), form, "", "")
+    except ValueError as error:
+        raise ValueError(f"response_schema: {error}") from None
 
 
 _CALL_ENDS = {"tags": ("<tool_call>\n", "\n</tool_call>"), "mistral": ("[TOOL_CALLS][", "]")}
 
 
-def _schema_grammar(schema: Any, form: OutputFormat, begin: str, end: str) -> str:
-    converter = _Converter(prop_order={}, allow_fetch=False, dotall=False, raw_pattern=False)  # type: ignore[no-untyped-call]
-    try:
-        resolved = converter.resolve_refs(_prepared(schema), "schema")
-        answer = converter.visit(resolved, "answer")
-    except (KeyError, TypeError, AttributeError, RecursionError, AssertionError) as error:
-        raise ValueError(f"no grammar can be made of this response_schema: {error}") from None
-    rules: str = converter.format_grammar()  # type: ignore[no-untyped-call]
-    parts = [_thought(form), _literal(begin), answer, _literal(end)]
-    return f"{rules}\nroot ::= {' '.join(filter(None, parts))}\n"
-
-
-_LONGEST = 500  # llama.cpp reads no grammar of a few thousand brackets in one another
-
-
-def _prepared(schema: Any) -> Any:
-    """A copy without limits of lengths that no grammar can hold, and with no empty ``items``."""
-    if isinstance(schema, list):
-        return [_prepared(part) for part in schema]
-    if not isinstance(schema, Mapping):
-        return schema
-    return {
-        key: _ANYTHING if key == "items" and part in ({}, True) else _prepared(part)
-        for key, part in schema.items()
-        if key not in ("maxLength", "maxItems") or not isinstance(part, int) or part <= _LONGEST
-    }
+def _bound(writer: GrammarWriter, answer: Use, form: OutputFormat, begin: str, end: str) -> str:
+    parts = [_thought(form), literal(begin), answer.name, literal(end)]
+    return f"{writer.text(answer)}root ::= {' '.join(filter(None, parts))}\n"
 
 
 def _thought(form: OutputFormat) -> str:
@@ -189,37 +141,37 @@ def _thought(form: OutputFormat) -> str:
     if block is None:
         return ""
     first, second = block.close[0], block.close[1]
-    body = f"([^{first}] | {_literal(first)} [^{second}])* {_literal(block.close)} [\\n]*"
-    return f"({body})" if form.thinking else f"({_literal(block.open)} {body})?"
+    body = f"([^{first}] | {literal(first)} [^{second}])* {literal(block.close)} [\\n]*"
+    return f"({body})" if form.thinking else f"({literal(block.open)} {body})?"
 
 
-def _literal(text: str) -> str:
-    escaped = text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
-    return f'"{escaped}"' if text else ""
-
-
-def _calls_schema(tools: Sequence[Any], choice: str, form: OutputFormat) -> dict[str, Any]:
-    """A schema of one call, or of a response where a call is not asked for."""
+def _calls(writer: GrammarWriter, tools: Sequence[Any], choice: str, form: OutputFormat) -> Use:
+    """The rule of one call, or of a response where a call is not asked for."""
     offered = [tool["function"] for tool in tools]
     wanted = [tool for tool in offered if choice in ("auto", "required", tool["name"])]
     if not wanted:
         raise ValueError(f"tool_choice: there is no tool {choice!r}")
     key = "parameters" if form.style == "llama" else "arguments"
-    calls = [_record(name={"const": tool["name"]}, **{key: tool["parameters"]}) for tool in wanted]
-    call: dict[str, Any] = {"anyOf": calls}
+    call = writer.add("call", *(_call(writer, tool, key) for tool in wanted))
     if form.style != "generic":
         return call
-    wrapped = _record(tool_call=call)
-    return wrapped if choice != "auto" else {"anyOf": [wrapped, _record(response=_TEXT)]}
+    wrapped = writer.add("wrapped", _record(("tool_call", call)))
+    if choice != "auto":
+        return wrapped
+    return writer.add("answer", [wrapped], _record(("response", Use("string"))))
 
 
-_TEXT = {"type": "string"}
+def _call(writer: GrammarWriter, tool: Mapping[str, Any], key: str) -> list[Part]:
+    try:
+        arguments = writer.rule(tool["parameters"] or {"type": "object"}, "arguments")
+    except ValueError as error:
+        raise ValueError(f"the parameters of the tool {tool['name']!r}: {error}") from None
+    return _record(("name", literal(json.dumps(tool["name"]))), (key, arguments))
 
 
-def _record(**properties: Any) -> dict[str, Any]:
-    return {
-        "type": "object",
-        "properties": properties,
-        "required": list(properties),
-        "additionalProperties": False,
-    }
+def _record(*fields: tuple[str, Part]) -> list[Part]:
+    parts: list[Part] = ['"{"', WS]
+    for number, (name, value) in enumerate(fields):
+        comma: list[Part] = ['","', WS] if number else []
+        parts += [*comma, literal(f"{json.dumps(name)}:"), WS, value]
+    return [*parts, WS, '"}"']
