@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import importlib.util
 import json
+import types
 import typing
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from nbllm.core.answer_json import json_of
 from nbllm.core.errors import AnswerFormError, InvalidOptionError, MissingDependencyError
 from nbllm.core.schemas.documents import Document
 from nbllm.core.schemas.plain import SchemaError
+from nbllm.core.schemas.typed_dicts import with_typed_dicts
 from nbllm.core.schemas.violations import violation
 
 if TYPE_CHECKING:
@@ -77,7 +79,7 @@ def answer_schema(value: object, name: str = "") -> AnswerSchema:
     if isinstance(value, Mapping):
         check_schema("schema", value)
         return AnswerSchema(name or "schema", value)
-    name = name or getattr(value, "__name__", None) or str(value)
+    name = name or _name_of(value)
     if not _is_type(value):
         raise InvalidOptionError(
             "schema", f"{name:.60} is of the type {type(value).__name__}; give {_WANTED}"
@@ -105,7 +107,7 @@ def _is_type(value: object) -> bool:
 def _adapter(kind: Any) -> TypeAdapter[Any]:
     from pydantic import TypeAdapter
 
-    return TypeAdapter(kind)
+    return TypeAdapter(with_typed_dicts(kind))
 
 
 def _schema_of(kind: Any, name: str) -> dict[str, Any]:
@@ -134,7 +136,15 @@ def _culprit(kind: Any, seen: set[int]) -> Iterator[str]:
             return
 
 
+def _name_of(kind: object) -> str:
+    has_parts = typing.get_origin(kind) is not None
+    return str(kind) if has_parts else str(getattr(kind, "__name__", kind))
+
+
 def _fields(kind: Any) -> dict[str, Any]:
+    origin, parts = typing.get_origin(kind), typing.get_args(kind)
+    if origin in (list, dict, set, tuple, typing.Union, types.UnionType):
+        return {_name_of(part): part for part in parts}
     is_record = dataclasses.is_dataclass(kind) or hasattr(kind, "__annotations__")
     if not isinstance(kind, type) or not is_record:
         return {}
@@ -149,7 +159,7 @@ def _has_schema(kind: Any) -> bool:
     from pydantic.errors import PydanticUserError
 
     try:
-        TypeAdapter(kind).json_schema()
+        TypeAdapter(with_typed_dicts(kind)).json_schema()
     except (PydanticUserError, TypeError, NameError):
         return False
     return True

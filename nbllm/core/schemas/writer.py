@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from nbllm.core.schemas.alternatives import Alternative, alternatives
@@ -59,32 +59,33 @@ _ANYTHING: tuple[tuple[str, tuple[tuple[Part, ...], ...]], ...] = (
 class GrammarWriter:
     """Writes the rules of any number of schemas into one grammar.
 
-    ``rule`` gives the name of the rule of a schema, for use in rules that ``add`` takes.
-    All raise ``ValueError`` where that would get too large.
+    Takes bounded time. Raises ``ValueError`` where the grammar would get too large.
     """
 
     def __init__(self) -> None:
         self._rules = Rules()
+        self._given: list[str] = []
         for name, options in _ANYTHING:
             self._rules.add(name, *options)
 
-    def rule(self, schema: object, stem: str = "s") -> Use:
-        """The rule of JSON that follows ``schema``. Raises ``ValueError`` where none can."""
+    def rule(self, schema: object, stem: str = "s", path: Sequence[str] = ()) -> str:
+        """The name of the rule of JSON that follows ``schema``, or the part of it at ``path``.
+
+        References of the part lead into the whole. Raises ``ValueError`` where nothing can follow
+        it.
+        """
         made = _SchemaRules(self._rules, Document(schema))
-        use = made.written(stem)
+        name = made.written(stem, path)
         unusable = self._rules.unusable()
-        if use.name in unusable:
+        if name in unusable:
             place = next(filter(None, map(made.place, unusable)), "")
             raise SchemaError(place, "no value can follow it, or none that ends")
-        return use
+        self._given.append(name)
+        return name
 
-    def add(self, stem: str, *options: Iterable[Part]) -> Use:
-        """A rule of one's own."""
-        return self._rules.add(self._rules.fresh(stem), *options)
-
-    def text(self, use: Use) -> str:
-        """The grammar of a rule, without a ``root``."""
-        return self._rules.text(CHAR, use.name)  # of which texts speak too
+    def text(self) -> str:
+        """The rules whose names were given, with all that they need, but no ``root``."""
+        return self._rules.text(CHAR, *self._given)  # of characters texts speak too
 
 
 class _SchemaRules:
@@ -96,13 +97,16 @@ class _SchemaRules:
         self._schemas: dict[str, list[Schema]] = {}
         self._due: deque[str] = deque()
 
-    def written(self, stem: str) -> Use:
-        """The rule of the whole schema, with all that it needs."""
-        use = self._rule_of([self._document.root], stem)
+    def written(self, stem: str, path: Sequence[str]) -> str:
+        """The rule of a part of the schema, with all that it needs."""
+        part: Any = self._document.root
+        for key in path:
+            part = part[key]
+        use = self._rule_of([part], stem)
         while self._due:
             name = self._due.popleft()
             self._rules.add(name, *self._options(self._schemas[name]))
-        return use
+        return use.name
 
     def place(self, name: str) -> str | None:
         """Where the schema of a rule stands; None where it is not one of this document's."""

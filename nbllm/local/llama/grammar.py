@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import llama_cpp.llama_cpp as lib
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from nbllm.core.grammars.automaton import Automaton, State
 from nbllm.core.grammars.gbnf import GrammarError
 from nbllm.core.grammars.program import compiled
-from nbllm.core.schemas.rules import WS, Part, Use, literal
+from nbllm.core.schemas.rules import literal
 from nbllm.core.schemas.writer import GrammarWriter
 from nbllm.local.llama.vocabulary import Vocabulary
 from nbllm.local.reading.output_format import OutputFormat
@@ -113,26 +113,31 @@ def grammar_text(options: Mapping[str, Any], form: OutputFormat = _NO_FORM) -> s
     """
     tools, choice = options.get("tools") or (), options.get("tool_choice") or "auto"
     schema = options.get("response_schema")
-    writer = GrammarWriter()
     if tools and choice != "none" and (choice != "auto" or form.style == "generic"):
         if schema is not None or options.get("grammar") is not None:
             raise ValueError("an answer cannot follow both a schema and its tools; leave one out")
-        begin, end = _CALL_ENDS.get(form.style or "", ("", ""))
-        return _bound(writer, _calls(writer, tools, choice, form), form, begin, end)
+        return _grammar(form, lambda visit: _calls(tools, choice, form, visit))
     if schema is None:
         return options.get("grammar")
-    try:
-        return _bound(writer, writer.rule(schema, "answer"), form, "", "")
-    except ValueError as error:
-        raise ValueError(f"response_schema: {error}") from None
+    return _grammar(form, lambda visit: visit(schema, "answer", "response_schema"))
 
 
-_CALL_ENDS = {"tags": ("<tool_call>\n", "\n</tool_call>"), "mistral": ("[TOOL_CALLS][", "]")}
+Visit = Callable[[Any, str, str], str]
+"""Adds the rules of a JSON schema under a name; returns the name of its rule. What the schema is
+called in errors comes last."""
 
 
-def _bound(writer: GrammarWriter, answer: Use, form: OutputFormat, begin: str, end: str) -> str:
-    parts = [_thought(form), literal(begin), answer.name, literal(end)]
-    return f"{writer.text(answer)}root ::= {' '.join(filter(None, parts))}\n"
+def _grammar(form: OutputFormat, answer: Callable[[Visit], str]) -> str:
+    writer = GrammarWriter()
+
+    def visit(schema: Any, name: str, called: str) -> str:
+        try:
+            return writer.rule(schema, name)
+        except ValueError as error:
+            raise ValueError(f"{called}: {error}") from None
+
+    body = answer(visit)
+    return f"{writer.text()}root ::= {f'{_thought(form)} {body}'.strip()}\n"
 
 
 def _thought(form: OutputFormat) -> str:
@@ -145,33 +150,32 @@ def _thought(form: OutputFormat) -> str:
     return f"({body})" if form.thinking else f"({literal(block.open)} {body})?"
 
 
-def _calls(writer: GrammarWriter, tools: Sequence[Any], choice: str, form: OutputFormat) -> Use:
-    """The rule of one call, or of a response where a call is not asked for."""
+_CALL_ENDS = {"tags": ("<tool_call>\n", "\n</tool_call>"), "mistral": ("[TOOL_CALLS][", "]")}
+
+
+def _calls(tools: Sequence[Any], choice: str, form: OutputFormat, visit: Visit) -> str:
+    """One call; where it is for the model to choose, a response too."""
     offered = [tool["function"] for tool in tools]
     wanted = [tool for tool in offered if choice in ("auto", "required", tool["name"])]
     if not wanted:
         raise ValueError(f"tool_choice: there is no tool {choice!r}")
     key = "parameters" if form.style == "llama" else "arguments"
-    call = writer.add("call", *(_call(writer, tool, key) for tool in wanted))
+    call = f"({' | '.join(_call(tool, key, visit) for tool in wanted)})"
     if form.style != "generic":
-        return call
-    wrapped = writer.add("wrapped", _record(("tool_call", call)))
-    if choice != "auto":
-        return wrapped
-    return writer.add("answer", [wrapped], _record(("response", Use("string"))))
+        begin, end = map(literal, _CALL_ENDS.get(form.style or "", ("", "")))
+        return f"{begin} {call} {end}".strip()
+    wrapped = _record(("tool_call", call))
+    response = _record(("response", visit({"type": "string"}, "response", "")))
+    return wrapped if choice != "auto" else f"({wrapped} | {response})"
 
 
-def _call(writer: GrammarWriter, tool: Mapping[str, Any], key: str) -> list[Part]:
-    try:
-        arguments = writer.rule(tool["parameters"] or {"type": "object"}, "arguments")
-    except ValueError as error:
-        raise ValueError(f"the parameters of the tool {tool['name']!r}: {error}") from None
+def _call(tool: Mapping[str, Any], key: str, visit: Visit) -> str:
+    called = f"the parameters of the tool {tool['name']!r}"
+    arguments = visit(tool["parameters"] or {"type": "object"}, "arguments", called)
     return _record(("name", literal(json.dumps(tool["name"]))), (key, arguments))
 
 
-def _record(*fields: tuple[str, Part]) -> list[Part]:
-    parts: list[Part] = ['"{"', WS]
-    for number, (name, value) in enumerate(fields):
-        comma: list[Part] = ['","', WS] if number else []
-        parts += [*comma, literal(f"{json.dumps(name)}:"), WS, value]
-    return [*parts, WS, '"}"']
+def _record(*fields: tuple[str, str]) -> str:
+    parts = [f"{literal(json.dumps(name) + ':')} ws {value}" for name, value in fields]
+    inside = ' "," ws '.join(parts)
+    return f'"{{" ws {inside} ws "}}"'
