@@ -8,8 +8,10 @@ from typing import Any
 
 from nbllm.cloud.api_errors import IN_STREAM, typed_error
 from nbllm.cloud.error_bodies import read_failure
+from nbllm.cloud.schemas import wraps
 from nbllm.cloud.sse import ServerSentEvent
 from nbllm.cloud.wire import MalformedError, load_json
+from nbllm.cloud.wrapped_answer import WrappedAnswer
 from nbllm.core.answer import Answer
 from nbllm.core.errors import InterruptedStreamError, ModelError, ProtocolError
 from nbllm.core.types import Event, GenerationRequest, GenerationResult, ModelInfo
@@ -23,10 +25,13 @@ class AnswerParser(ABC):
     end_marker: str
     """What ends a stream well, for people."""
     takes_seed = False
+    wraps_values = False
+    """Whether ``openai_schema`` was asked for."""
 
     def __init__(self, info: ModelInfo, request: GenerationRequest) -> None:
         self.info, self.request = info, request
-        self.answer = Answer()
+        is_wrapped = self.wraps_values and wraps(request.options.response_schema)
+        self.answer = WrappedAnswer() if is_wrapped else Answer()
         self.done = False
         self.is_whole = False
 

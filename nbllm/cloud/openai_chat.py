@@ -37,6 +37,7 @@ _FINISH_REASONS = {
 class ChatParser(AnswerParser):
     """Reads chunks, and a whole answer as if it were one chunk. Only the first choice counts."""
 
+    wraps_values = True
     end_marker = "finish_reason"
     takes_seed = True
 

@@ -30,6 +30,7 @@ _ENDS = ("response.completed", "response.incomplete", "response.failed", "respon
 class ResponsesParser(AnswerParser):
     """Reads named events, and a whole answer item by item."""
 
+    wraps_values = True
     end_marker = "response.completed"
 
     def __init__(self, info: ModelInfo, request: GenerationRequest) -> None:
