@@ -47,9 +47,10 @@ class CharSet:
         return cls(kept, bits, tuple(edge for low, high in kept for edge in (low, high + 1)))
 
     def complement(self) -> CharSet:
-        """All other characters."""
+        """All other characters but U+0000, which ends texts in C."""
         edges = [0, *self.bounds, LAST + 1]
-        return CharSet.of((a, b - 1) for a, b in zip(edges[::2], edges[1::2], strict=True))
+        pairs = zip(edges[::2], edges[1::2], strict=True)
+        return CharSet.of((max(low, 1), behind - 1) for low, behind in pairs)
 
     def __contains__(self, point: int) -> bool:
         if point < 128:
@@ -77,4 +78,4 @@ def _without_surrogates(ranges: Iterable[Range]) -> Iterator[Range]:
         )
 
 
-EVERYTHING = CharSet.of([(0, LAST)])
+EVERYTHING = CharSet.of([(1, LAST)])

@@ -211,6 +211,13 @@ _FORMS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "multipleOf": (lambda value: _is_number(value) and value > 0, "a number above 0"),
     "pattern": (lambda value: isinstance(value, str), "a text"),
     "format": (lambda value: isinstance(value, str), "a text"),
+    "dependencies": (
+        lambda value: (
+            isinstance(value, dict)
+            and all(_is_texts(names) for names in value.values() if isinstance(names, list))
+        ),
+        "an object of schemas and lists of names",
+    ),
     "dependentRequired": (
         lambda value: isinstance(value, dict) and all(map(_is_texts, value.values())),
         "an object of lists of names",
@@ -229,7 +236,6 @@ _FORMS: dict[str, tuple[Callable[[Any], bool], str]] = {
         (
             "$defs",
             "definitions",
-            "dependencies",
             "dependentSchemas",
             "patternProperties",
             "properties",

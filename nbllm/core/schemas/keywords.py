@@ -80,7 +80,7 @@ def subschemas(schema: Mapping[str, Any], place: str) -> Iterator[tuple[Any, str
                     yield part, pointer(here, name)
         elif isinstance(value, list) and key in _LISTS:
             yield from ((part, pointer(here, n)) for n, part in enumerate(value))
-        elif key in _ONE and not isinstance(value, list):
+        elif key in _ONE and (key != "items" or not isinstance(value, list)):
             yield value, here
 
 
