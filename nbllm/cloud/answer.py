@@ -8,9 +8,11 @@ from typing import Any
 
 from nbllm.cloud.api_errors import IN_STREAM, typed_error
 from nbllm.cloud.error_bodies import read_failure
+from nbllm.cloud.schemas import wraps
 from nbllm.cloud.served import signer_of
 from nbllm.cloud.sse import ServerSentEvent
 from nbllm.cloud.wire import MalformedError, load_json
+from nbllm.cloud.wrapped_answer import WrappedAnswer
 from nbllm.core.answer import Answer
 from nbllm.core.errors import InterruptedStreamError, ModelError, ProtocolError
 from nbllm.core.types import Event, GenerationRequest, GenerationResult, ModelInfo
@@ -26,10 +28,14 @@ class AnswerParser(ABC):
     takes_seed = False
     base_url = ""
     """The vendor's own address. Signatures from another one are of whoever is there."""
+    wraps_values = False
+    """Whether ``openai_schema`` was asked for."""
 
     def __init__(self, info: ModelInfo, request: GenerationRequest) -> None:
         self.info, self.request = info, request
-        self.answer = Answer(signer_of(info, self.base_url))
+        is_wrapped = self.wraps_values and wraps(request.options.response_schema)
+        signer = signer_of(info, self.base_url)
+        self.answer = WrappedAnswer(signer) if is_wrapped else Answer(signer)
         self.done = False
         self.is_whole = False
 

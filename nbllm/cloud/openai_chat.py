@@ -52,6 +52,7 @@ _JSON_TYPES = (dict, list, int, float)
 class ChatParser(AnswerParser):
     """Reads chunks, and a whole answer as if it were one chunk. Only the first choice counts."""
 
+    wraps_values = True
     end_marker = "finish_reason"
     takes_seed = True
 

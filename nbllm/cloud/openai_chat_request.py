@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from nbllm.cloud.schemas import strict_schema
+from nbllm.cloud.schemas import openai_schema
 from nbllm.cloud.wire import data_url, host_of, merge, signature_for
 from nbllm.core.errors import InvalidOptionError, UnsupportedError
 from nbllm.core.messages import INLINE
@@ -60,7 +60,7 @@ def chat_body(info: ModelInfo, request: GenerationRequest, *, stream: bool) -> d
     if options.reasoning_effort is not None:
         body["reasoning_effort"] = options.reasoning_effort
     if options.response_schema is not None:
-        schema, strict = strict_schema(options.response_schema)
+        schema, strict = openai_schema(options.response_schema)
         named = {"name": "answer", "schema": schema, "strict": strict}
         body["response_format"] = {"type": "json_schema", "json_schema": named}
     return merge(body, options.extra)

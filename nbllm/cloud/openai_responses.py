@@ -31,6 +31,7 @@ _ENDS = ("response.completed", "response.incomplete", "response.failed", "respon
 class ResponsesParser(AnswerParser):
     """Reads named events, and a whole answer item by item."""
 
+    wraps_values = True
     end_marker = "response.completed"
     base_url = BASE_URL
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from nbllm.cloud.openai_chat_request import model_id
-from nbllm.cloud.schemas import strict_schema
+from nbllm.cloud.schemas import openai_schema
 from nbllm.cloud.served import signer_of
 from nbllm.cloud.wire import ID_END, data_url, merge, signature_for
 from nbllm.core.errors import UnsupportedError
@@ -101,7 +101,7 @@ def _prompt(info: ModelInfo, request: GenerationRequest) -> dict[str, Any]:
     elif options.tool_choice is not None:
         body["tool_choice"] = {"type": "function", "name": options.tool_choice}
     if options.response_schema is not None:
-        schema, strict = strict_schema(options.response_schema)
+        schema, strict = openai_schema(options.response_schema)
         style = {"type": "json_schema", "name": "answer", "schema": schema, "strict": strict}
         body["text"] = {"format": style}
     if options.reasoning_effort is not None:

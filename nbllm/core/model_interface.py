@@ -13,6 +13,7 @@ from nbllm.core.errors import InvalidOptionError, NbllmError, UnsupportedError
 from nbllm.core.images import image
 from nbllm.core.loading.uses import Uses
 from nbllm.core.openai_turns import message_of, part_of, with_names
+from nbllm.core.schemas.requests import with_schema
 from nbllm.core.suggest import did_you_mean
 from nbllm.core.types import (
     Completed,
@@ -92,19 +93,22 @@ class ModelInterface(ABC):
         *,
         system: str | None = None,
         options: GenerationOptions | None = None,
+        schema: Any = None,
         **overrides: Any,
     ) -> AsyncGenerator[Event, None]:
         """The answer as it is made; the last event is ``Completed`` with the whole result.
 
         ``prompt`` is a text, a message or a conversation; ``system`` stands before it.
         ``overrides`` are fields of ``GenerationOptions``; they win over ``options``, which win
-        over the defaults of the model's config. Closing the stream, cancelling its task or
-        leaving the loop stops the generation.
+        over the defaults of the model's config. ``schema`` is what the answer is to look like: a
+        JSON schema, a pydantic model, a dataclass, a TypedDict, or a type of them such as
+        ``list[Person]``; ``result.value`` is the answer as such a value. Closing the stream,
+        cancelling its task or leaving the loop stops the generation.
 
         Raises ``InvalidOptionError`` at once, and from the iteration whatever the model raises,
         with the partial text in ``partial_text``.
         """
-        return self._followed(self._request(prompt, system, options, overrides))
+        return self._followed(self._request(prompt, system, options, overrides, schema))
 
     def _followed(self, request: GenerationRequest) -> AsyncGenerator[Event, None]:
         events = self._counted(request)
@@ -114,6 +118,8 @@ class ModelInterface(ABC):
         with self.uses:
             async with aclosing(self._events(request)) as events:
                 async for event in events:
+                    if isinstance(event, Completed) and request.schema is not None:
+                        event = Completed(replace(event.result, schema=request.schema))
                     yield event
 
     async def generate(
@@ -122,10 +128,12 @@ class ModelInterface(ABC):
         *,
         system: str | None = None,
         options: GenerationOptions | None = None,
+        schema: Any = None,
         **overrides: Any,
     ) -> GenerationResult:
         """The whole answer; takes and raises the same as ``stream``."""
-        return await self._whole(self.stream(prompt, system=system, options=options, **overrides))
+        stream = self.stream(prompt, system=system, options=options, schema=schema, **overrides)
+        return await self._whole(stream)
 
     async def _whole(self, stream: AsyncGenerator[Event, None]) -> GenerationResult:
         async with aclosing(stream) as events:
@@ -141,6 +149,7 @@ class ModelInterface(ABC):
         *,
         system: str | None = None,
         options: GenerationOptions | None = None,
+        schema: Any = None,
         **overrides: Any,
     ) -> list[GenerationResult]:
         """``n`` answers to one prompt, which a local model reads only once.
@@ -157,7 +166,9 @@ class ModelInterface(ABC):
             for number in range(n)
         ]
         tasks = [
-            asyncio.ensure_future(self.generate(prompt, system=system, options=options))
+            asyncio.ensure_future(
+                self.generate(prompt, system=system, options=options, schema=schema)
+            )
             for options in one_each
         ]
         try:
@@ -254,11 +265,11 @@ class ModelInterface(ABC):
         system: str | None,
         options: GenerationOptions | None,
         overrides: Mapping[str, Any],
+        schema: Any = None,
     ) -> GenerationRequest:
         chosen = self.info.options.merged(options or GenerationOptions())
-        return GenerationRequest(
-            to_messages(prompt, system=system), chosen.merged(options_from(overrides))
-        )
+        chosen, wanted = with_schema(chosen.merged(options_from(overrides)), schema)
+        return GenerationRequest(to_messages(prompt, system=system), chosen, schema=wanted)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.name!r}>"

@@ -6,12 +6,15 @@ import enum
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+from nbllm.core.errors import AnswerFormError, InvalidOptionError
 from nbllm.core.markdown import safe_markdown
 from nbllm.core.messages import ContentPart, Message, ToolCall
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+
+    from nbllm.core.schemas.answers import AnswerSchema
 
 __all__ = [
     "Embeddings",
@@ -119,6 +122,7 @@ class GenerationResult:
     ``refusal`` is the vendor's explanation where ``finish_reason`` is a refusal or a filter.
     ``raw_finish_reason`` is the engine's or vendor's own word. ``notes`` are sentences about what
     was done otherwise than it was asked, such as an option that the model refuses.
+    ``schema`` is the one that was asked for; ``value`` reads the text by it.
     """
 
     text: str
@@ -135,6 +139,26 @@ class GenerationResult:
     device: str | None = None
     logprobs: tuple[TokenLogprob, ...] = field(default=(), repr=False)
     notes: tuple[str, ...] = ()
+    schema: AnswerSchema | None = field(default=None, repr=False, compare=False)
+
+    @property
+    def value(self) -> Any:
+        """The answer as a value of its schema: an instance where that is a type, else plain JSON.
+
+        Raises ``AnswerFormError`` where the answer does not follow the schema, with the first
+        violation, and ``InvalidOptionError`` where it was asked for without one.
+        """
+        if self.schema is None:
+            raise InvalidOptionError(
+                "schema", "this answer was asked for without one; give schema=…"
+            )
+        try:
+            return self.schema.parse(self.text)
+        except AnswerFormError as error:
+            if self.finish_reason is not FinishReason.LENGTH:
+                raise
+            problem = f"{error.problem}; it was cut off at the token limit, so raise max_tokens"
+            raise AnswerFormError(error.form, problem, text=self.text) from error
 
     @property
     def tokens_per_second(self) -> float | None:

@@ -36,6 +36,7 @@ from nbllm.core.results import (
 
 if TYPE_CHECKING:
     from nbllm.core.placement import Placement
+    from nbllm.core.schemas.answers import AnswerSchema
 
 __all__ = [
     "Completed",
@@ -175,8 +176,10 @@ class GenerationRequest:
     """A prompt as messages, with the options that apply to it after all defaults.
 
     Where there is a ``suffix``, the answer is what belongs between the message's text and it.
+    ``schema`` makes a value of the answer, where ``options`` ask for one by ``response_schema``.
     """
 
     messages: tuple[Message, ...]
     options: GenerationOptions = GenerationOptions()
     suffix: str | None = None
+    schema: AnswerSchema | None = None

@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable
 from threading import Condition, Lock
 
+from nbllm.core.grammars.gbnf import GrammarError
 from nbllm.local.llama.native import NativeModel
 from nbllm.local.protocol import Frame
 from nbllm.local.scheduling.drafts import Drafts
@@ -245,7 +246,11 @@ class Engine:
             slot.tokens += row.tokens
             self._reports.progress(task, len(slot.tokens))
             return
-        written, reason = self._write(row, row.index)
+        try:
+            written, reason = self._write(row, row.index)
+        except GrammarError as error:
+            self._fail(task, str(error))
+            return
         slot.tokens += row.tokens[: len(written)]
         if len(written) < len(row.tokens):
             self._slots.cut(slot, len(slot.tokens))

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
+from nbllm.core.schemas.rules import literal
 from nbllm.local.formats.base import (
     Braced,
     CallFormat,
@@ -17,22 +18,17 @@ from nbllm.local.formats.base import (
 )
 from nbllm.local.formats.parameters import allowed_types
 
-__all__ = ["forced_call", "literal", "text_before"]
+__all__ = ["Visit", "forced_call", "text_before"]
 
-Visit = Callable[[Any, str], str]
-"""Adds the rules of a JSON schema under a name; returns the name of its rule."""
+Visit: TypeAlias = Callable[[Any, str, str], str]
+"""Adds the rules of a JSON schema under a name; returns the name of its rule. What the schema is
+called in errors comes last."""
 
 
 def forced_call(form: CallFormat, tools: Sequence[Mapping[str, Any]], visit: Visit) -> str:
     """The expression for one call of one of ``tools``, which have ``name`` and ``parameters``."""
     calls = [_call(form, tool, place, visit) for place, tool in enumerate(tools)]
     return f"({' | '.join(calls)})"
-
-
-def literal(text: str) -> str:
-    """A text as GBNF writes it; "" for no text."""
-    escaped = text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
-    return f'"{escaped}"' if text else ""
 
 
 def text_before(mark: str) -> str:
@@ -45,16 +41,24 @@ def _in_class(character: str) -> str:
     return {"\n": "\\n", "]": "\\]", "\\": "\\\\", "^": "\\^", "-": "\\-"}.get(character, character)
 
 
+Value: TypeAlias = Callable[[Any, str], str]
+"""Adds the rules of a value's schema under a name."""
+
+
 def _call(form: CallFormat, tool: Mapping[str, Any], place: int, visit: Visit) -> str:
-    rule, schema = f"tool{place}", tool["parameters"]
+    rule, schema = f"tool{place}", tool["parameters"] or {"type": "object"}
+
+    def value(schema: Any, name: str) -> str:
+        return visit(schema, name, f"the parameters of the tool {tool['name']!r}")
+
     pieces = shapes_call(form.forced, tool["name"])
-    return " ".join(filter(None, (_piece(piece, schema, rule, visit) for piece in pieces)))
+    return " ".join(filter(None, (_piece(piece, schema, rule, value) for piece in pieces)))
 
 
-def _piece(piece: Piece, schema: Schema, rule: str, visit: Visit) -> str:
+def _piece(piece: Piece, schema: Schema, rule: str, visit: Value) -> str:
     match piece:
         case str():
-            return literal(piece)
+            return literal(piece) if piece else ""
         case Json():
             return visit(schema, rule)
         case Parameters():
@@ -71,14 +75,14 @@ def _properties(schema: Schema) -> tuple[dict[str, Any], set[str]]:
     return properties, set(needed) if isinstance(needed, list) else set()
 
 
-def _value(schema: Any, root: Schema, rule: str, visit: Visit) -> str:
+def _value(schema: Any, root: Schema, rule: str, visit: Value) -> str:
     """A value as JSON; a schema inside of another sees the definitions of the outer one."""
     definitions = {key: root[key] for key in ("$defs", "definitions") if key in root}
     inner = {**schema, **definitions} if isinstance(schema, Mapping) else schema
     return visit(inner, rule)
 
 
-def _parameters(piece: Parameters, schema: Schema, rule: str, visit: Visit) -> str:
+def _parameters(piece: Parameters, schema: Schema, rule: str, visit: Value) -> str:
     properties, needed = _properties(schema)
     parts = []
     for place, (key, wanted) in enumerate(properties.items()):
@@ -94,12 +98,11 @@ def _parameters(piece: Parameters, schema: Schema, rule: str, visit: Visit) -> s
 def _text(schema: Any, close: str) -> str:
     choices = schema.get("enum") if isinstance(schema, Mapping) else None
     if isinstance(choices, list) and all(isinstance(choice, str) for choice in choices):
-        empty = '""'
-        return f"({' | '.join(literal(choice) or empty for choice in choices)})"
+        return f"({' | '.join(map(literal, choices))})"
     return text_before(close)
 
 
-def _joined(schema: Schema, rule: str, visit: Visit, head: Callable[[str], str], comma: str) -> str:
+def _joined(schema: Schema, rule: str, visit: Value, head: Callable[[str], str], comma: str) -> str:
     """The arguments one behind the other: those that are required, then any of the others."""
     properties, needed = _properties(schema)
     values = {
@@ -118,7 +121,7 @@ def _joined(schema: Schema, rule: str, visit: Visit, head: Callable[[str], str],
     return f"({tail})?" if tail else ""
 
 
-def _braced(quote: str, schema: Schema, rule: str, visit: Visit) -> str:
+def _braced(quote: str, schema: Schema, rule: str, visit: Value) -> str:
     properties, needed = _properties(schema)
     del needed
     simple = {

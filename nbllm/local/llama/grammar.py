@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import ctypes
-import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import llama_cpp.llama_cpp as lib
 import numpy as np
-from llama_cpp.llama_grammar import PRIMITIVE_RULES, BuiltinRule, SchemaConverter
 from numpy.typing import NDArray
 
-from nbllm.local.formats.forced import Visit, forced_call, literal, text_before
+from nbllm.core.grammars.automaton import Automaton, State
+from nbllm.core.grammars.gbnf import GrammarError
+from nbllm.core.grammars.program import compiled
+from nbllm.core.schemas.rules import literal
+from nbllm.core.schemas.writer import GrammarWriter
+from nbllm.local.formats.forced import Visit, forced_call, text_before
 from nbllm.local.formats.llama import GENERIC
 from nbllm.local.llama.vocabulary import Vocabulary
 from nbllm.local.reading.output_format import OutputFormat
@@ -52,70 +55,62 @@ class Candidates:
 class Grammar:
     """The state of a grammar after the tokens so far.
 
-    ``text`` is GBNF whose first rule is ``root``. Raises ``ValueError`` where it is none.
+    ``text`` is GBNF whose first rule is ``root``. llama.cpp's own sampler of grammars is not used:
+    it ends the process on some texts, and takes exponential time and memory on others.
+    Raises ``GrammarError`` where the text is no grammar; later each method does so where the
+    grammar is too ambiguous.
     """
 
     def __init__(self, text: str, vocabulary: Vocabulary) -> None:
-        # llama.cpp takes an empty text for no grammar at all.
-        link = lib.llama_sampler_init_grammar(vocabulary.raw, text.encode(), b"root")
-        self._raw = link if text.strip() else None
-        if not self._raw:
-            raise ValueError("llama.cpp cannot read the grammar")
-
-    def close(self) -> None:
-        """Free it."""
-        lib.llama_sampler_free(self._raw)
+        self._vocabulary = vocabulary
+        try:
+            self._automaton = Automaton(compiled(text, vocabulary.token_of))
+            self._state = self._automaton.begin()
+        except GrammarError as error:
+            raise GrammarError(f"cannot read the grammar: {error}") from None
 
     def allowed(self, ids: NDArray[np.int32]) -> NDArray[np.bool_]:
         """Which of these tokens may come next."""
-        candidates = Candidates(ids, np.zeros(len(ids), np.float32))
-        candidates.apply(self._raw)
-        return np.isfinite(candidates.logits)
+        return np.fromiter(map(self.allows, ids.tolist()), np.bool_, len(ids))
+
+    def all_allowed(self) -> NDArray[np.int32]:
+        """All tokens that may come next."""
+        texts, ids = self._vocabulary.sorted_pieces
+        found = [ids[place] for place in self._automaton.allowed(self._state, texts)]
+        found += self._vocabulary.ends if self._state.accepts else ()
+        if self._state.tokens:
+            found += filter(self._takes, range(self._vocabulary.size))
+        return np.unique(np.array(found, np.int32))
 
     def allows(self, token: int) -> bool:
         """Whether this token may come next."""
-        return bool(self.allowed(np.array([token], np.int32))[0])
+        if token in self._vocabulary.ends:
+            return self._state.accepts
+        return self._takes(token) or self._walked(token) is not None
 
     def accept(self, token: int) -> None:
-        """Go on behind a token that is allowed; any other would end the process."""
-        lib.llama_sampler_accept(self._raw, token)
+        """Go on behind a token that is allowed."""
+        if token in self._vocabulary.ends:
+            return
+        taken = self._automaton.take_token(self._state, token)
+        state = self._automaton.joined(self._walked(token), taken)
+        assert state is not None  # noqa: S101 - the contract
+        self._state = state
+        self._automaton.earn()
 
+    def _takes(self, token: int) -> bool:
+        return self._automaton.take_token(self._state, token) is not None
 
-_ANYTHING = {"description": "anything"}  # not empty, which the converter would misread
-
-
-class _Converter(SchemaConverter):
-    """The bindings' converter of JSON schemas, whose texts would not always be JSON.
-
-    It takes control characters in strings, its literals lose their backslashes, and where a schema
-    allows anything, it takes objects only.
-    """
-
-    def visit(self, schema: Any, name: str) -> str:
-        if schema in ({}, True, _ANYTHING):
-            return self._add_primitive("value", PRIMITIVE_RULES["value"])
-        rule: str = super().visit(schema, name)  # type: ignore[no-untyped-call]
-        return rule
-
-    def _format_literal(self, literal: str) -> str:
-        text = json.dumps(json.loads(literal), ensure_ascii=False)
-        escaped = text.replace("\\", "\\\\").replace('"', '\\"')
-        return f'"{escaped}"'
-
-    def _add_primitive(self, name: str, rule: BuiltinRule) -> str:
-        if name == "char":
-            content = rule.content.replace('[^"\\\\]', '[^"\\\\\\x00-\\x1F\\x7F]')
-            rule = BuiltinRule(content, rule.deps)
-        added: str = super()._add_primitive(name, rule)
-        return added
+    def _walked(self, token: int) -> State | None:
+        piece = self._vocabulary.piece(token)
+        return self._automaton.walk(self._state, piece) if piece else None
 
 
 def grammar_text(options: Mapping[str, Any], form: OutputFormat = _NO_FORM) -> str | None:
     """The GBNF that an answer must follow, None where it is free.
 
-    It may reason first, as far as ``form`` knows reasoning. Of a schema, the limits of numbers,
-    the patterns of property names and lengths above 500 are left to the model.
-    Raises ``ValueError``.
+    It may reason first, as far as ``form`` knows reasoning. What a grammar cannot say of a schema
+    is left to the model; see ``GrammarWriter``. Raises ``ValueError``.
     """
     tools, choice = options.get("tools") or (), options.get("tool_choice") or "auto"
     schema = options.get("response_schema")
@@ -125,9 +120,8 @@ def grammar_text(options: Mapping[str, Any], form: OutputFormat = _NO_FORM) -> s
         return _grammar(form, lambda visit: _call(form, tools, choice, visit))
     if schema is None:
         return options.get("grammar")
-    return _grammar(
-        form, lambda visit: f"{literal(form.answer_open)} {visit(schema, 'answer')}".lstrip()
-    )
+    begin = literal(form.answer_open) if form.answer_open else ""
+    return _grammar(form, lambda visit: f"{begin} {visit(schema, 'answer', 'response_schema')}")
 
 
 def _call(form: OutputFormat, tools: Sequence[Any], choice: str, visit: Visit) -> str:
@@ -137,37 +131,20 @@ def _call(form: OutputFormat, tools: Sequence[Any], choice: str, visit: Visit) -
     if not wanted:
         raise ValueError(f"tool_choice: there is no tool {choice!r}")
     call = forced_call(form.calls or GENERIC, wanted, visit)
-    return call if choice != "auto" else f"({call} | {visit(_RESPONSE, 'response')})"
+    return call if choice != "auto" else f"({call} | {visit(_RESPONSE, 'response', '')})"
 
 
 def _grammar(form: OutputFormat, answer: Callable[[Visit], str]) -> str:
-    converter = _Converter(prop_order={}, allow_fetch=False, dotall=False, raw_pattern=False)  # type: ignore[no-untyped-call]
+    writer = GrammarWriter()
 
-    def visit(schema: Any, name: str) -> str:
-        return converter.visit(converter.resolve_refs(_prepared(schema), name), name)
+    def visit(schema: Any, name: str, called: str) -> str:
+        try:
+            return writer.rule(schema, name)
+        except ValueError as error:
+            raise ValueError(f"{called}: {error}") from None
 
-    try:
-        body = answer(visit)
-    except (KeyError, TypeError, AttributeError, RecursionError, AssertionError) as error:
-        raise ValueError(f"no grammar can be made of this response_schema: {error}") from None
-    rules: str = converter.format_grammar()  # type: ignore[no-untyped-call]
-    return f"{rules}\nroot ::= {f'{_thought(form)} {body}'.lstrip()}\n"
-
-
-_LONGEST = 500  # llama.cpp reads no grammar of a few thousand brackets in one another
-
-
-def _prepared(schema: Any) -> Any:
-    """A copy without limits of lengths that no grammar can hold, and with no empty ``items``."""
-    if isinstance(schema, list):
-        return [_prepared(part) for part in schema]
-    if not isinstance(schema, Mapping):
-        return schema
-    return {
-        key: _ANYTHING if key == "items" and part in ({}, True) else _prepared(part)
-        for key, part in schema.items()
-        if key not in ("maxLength", "maxItems") or not isinstance(part, int) or part <= _LONGEST
-    }
+    body = answer(visit)
+    return f"{writer.text()}root ::= {f'{_thought(form)} {body}'.strip()}\n"
 
 
 def _thought(form: OutputFormat) -> str:

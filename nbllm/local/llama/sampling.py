@@ -55,7 +55,7 @@ DEFAULTS: Mapping[str, Any] = {
 _SEEDS = 2**32 - 1  # llama.cpp takes the highest 32-bit number for "any seed"
 _MIROSTAT_SAMPLE = 100  # what llama.cpp's programs estimate from; the paper's m
 _LIKELIEST = 512
-"""How many tokens are tried against a grammar before all are. Trying one takes 0.1 to 0.4 µs."""
+"""How many tokens are tried against a grammar before all are. Trying one takes about 1 µs."""
 
 
 class Sampler:
@@ -95,13 +95,12 @@ class Sampler:
     def close(self) -> None:
         """Free the samplers."""
         lib.llama_sampler_free(self._whole)
-        if self._grammar is not None:
-            self._grammar.close()
 
     def choose(self, row: int) -> int:
         """The token behind ``row`` of the batch that was decoded last.
 
         It counts as written from now on. Where a grammar leaves nothing to write, the answer ends.
+        Raises ``GrammarError`` where a grammar is too ambiguous.
         """
         logits = self._model.logits(row)
         token = self._drawn(logits, row) if self._grammar is None else self._following(logits)
@@ -153,8 +152,8 @@ class Sampler:
         ids = np.argpartition(shaped, -count)[-count:].astype(np.int32)
         ids = ids[grammar.allowed(ids) & np.isfinite(shaped[ids])]
         if not self._suffices(len(ids)):
-            ids = np.arange(len(shaped), dtype=np.int32)
-            ids = ids[grammar.allowed(ids) & np.isfinite(shaped)]
+            ids = grammar.all_allowed()
+            ids = ids[np.isfinite(shaped[ids])]
         return Candidates(ids, shaped[ids]).apply(self._choice) if len(ids) else None
 
     def _suffices(self, count: int) -> bool:

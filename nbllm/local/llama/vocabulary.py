@@ -110,6 +110,18 @@ class Vocabulary:
             self._pieces[token] = None if ends else self._read(token, special=special)
         return self._pieces[token]
 
+    @cached_property
+    def sorted_pieces(self) -> tuple[list[bytes], list[int]]:
+        """What tokens add to a text, in order, with the tokens; those that add nothing are out."""
+        pairs = ((self.piece(token), token) for token in range(self.size))
+        ordered = sorted((piece, token) for piece, token in pairs if piece)
+        return [piece for piece, _ in ordered], [token for _, token in ordered]
+
+    def token_of(self, text: str) -> int | None:
+        """The one token that this text is, special ones included; None where it takes several."""
+        tokens = self.tokenize(text, add_special=False, parse_special=True)
+        return tokens[0] if len(tokens) == 1 else None
+
     def text(self, token: int) -> bytes:
         """The bytes of a token, written out where it is special."""
         return self._read(token, special=True)

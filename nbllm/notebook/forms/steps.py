@@ -7,11 +7,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+from nbllm.core.answer_json import json_of
 from nbllm.core.errors import AnswerFormError, InvalidOptionError
+from nbllm.core.schemas.answers import answer_schema
 from nbllm.core.types import FinishReason, GenerationResult, Message, TextPart
 from nbllm.notebook.forms.diffs import diff_bundle
-from nbllm.notebook.forms.forms import code_of, diff_of, json_of, math_of
-from nbllm.notebook.forms.schemas import schema_from
+from nbllm.notebook.forms.forms import code_of, diff_of, math_of
 from nbllm.notebook.views.bundles import Bundle
 
 if TYPE_CHECKING:
@@ -115,7 +116,7 @@ def _with_schema(session: NotebookSession, question: Question, name: str, form: 
     if form not in ("json", "dataframe"):
         raise InvalidOptionError("schema", f"it asks for JSON, so that --as {form} cannot be had")
     try:
-        schema = schema_from(name, session.shell.user_ns[name])
+        schema = answer_schema(session.shell.user_ns[name], name)
     except KeyError:
         raise InvalidOptionError("schema", f"there is no variable {name}") from None
     written = json.dumps(schema.json_schema, ensure_ascii=False, default=str)

@@ -9,8 +9,8 @@ from typing import Any
 
 import pandas as pd
 
+from nbllm.core.answer_json import blocks_of, json_of
 from nbllm.core.errors import AnswerFormError
-from nbllm.notebook.forms.forms import blocks_of, json_of
 
 __all__ = ["dataframe_from", "dataframe_of"]
 

@@ -134,7 +134,7 @@ def test_counts_that_a_vendor_told_wrongly_do_not_lose_a_conversation() -> None:
     wrong = Usage(prompt_tokens=-1, completion_tokens=3, cost_usd=float("nan"))
     chat = Conversation(name="c", turns=(replace(turn("a"), usage=wrong),))
     read = from_json(to_json(chat), "file").turns[0].usage
-    assert read == Usage(completion_tokens=3)
+    assert read == Usage(prompt_tokens=0, completion_tokens=3)
 
 
 def test_markdown_tells_how_answers_ended_and_defuses_html() -> None:

@@ -235,7 +235,7 @@ def test_long_limits_make_no_grammar_that_llama_cpp_cannot_read(
     schema = {key: value if value != 0 else limit for key, value in kind.items()}
     text = grammar_text({"response_schema": {"type": "array", "items": schema}})
     assert text is not None
-    Grammar(text, model.vocabulary).close()
+    Grammar(text, model.vocabulary)
 
 
 @pytest.mark.parametrize(
@@ -263,7 +263,6 @@ def test_a_schema_binds_what_stands_behind_the_reasoning(
         grammar.accept(token)
     else:
         assert fits
-    grammar.close()
 
 
 LEAVES: list[dict[str, Any]] = [

@@ -1,0 +1,1 @@
+"""JSON schemas: read, checked, turned into grammars, and held against answers."""

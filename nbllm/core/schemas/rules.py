@@ -1,0 +1,129 @@
+"""Rules of a grammar while they are made, and their text in GBNF."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TypeAlias
+
+__all__ = ["WS", "Part", "Rules", "Use", "literal"]
+
+_MOST_RULES = 20_000
+_MOST_CHARACTERS = 1_500_000
+
+
+@dataclass(frozen=True, slots=True)
+class Use:
+    """A rule in the alternative of another, as often as ``sign`` says: ``?``, ``*``, ``{2,5}``."""
+
+    name: str
+    sign: str = ""
+
+    @property
+    def optional(self) -> bool:
+        """Whether it may be left out."""
+        return self.sign.startswith(("?", "*", "{0,"))
+
+
+Part: TypeAlias = str | Use
+"""A piece of GBNF without names of rules, or a rule."""
+
+WS = Use("ws")
+"""Space between the parts of JSON: none, one, or a new line with its indent."""
+
+
+class Rules:
+    """Rules by their names, each with its alternatives. ``text`` leaves out what cannot be used.
+
+    Raises ``ValueError`` where there are too many.
+    """
+
+    def __init__(self) -> None:
+        self._rules: dict[str, list[tuple[Part, ...]]] = {}
+        self._numbers: defaultdict[str, int] = defaultdict(int)
+        self._size = 0
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._rules
+
+    def fresh(self, stem: str = "s") -> str:
+        """A name that is not taken."""
+        self._numbers[stem] += 1
+        return f"{stem}-{self._numbers[stem]}"
+
+    def add(self, name: str, *alternatives: Iterable[Part]) -> Use:
+        """A rule; one without alternatives matches nothing."""
+        self._rules[name] = [tuple(alternative) for alternative in alternatives]
+        self._size += sum(len(str(part)) for one in self._rules[name] for part in one)
+        if len(self._rules) > _MOST_RULES or self._size > _MOST_CHARACTERS:
+            raise ValueError(
+                f"the schema makes a grammar of more than {_MOST_RULES:,} rules or "
+                f"{_MOST_CHARACTERS:,} characters; make it smaller"
+            )
+        return Use(name)
+
+    def unusable(self) -> list[str]:
+        """The rules that no text follows, those without alternatives first."""
+        usable = self._usable()
+        names = [name for name in self._rules if name not in usable]
+        return sorted(names, key=lambda name: bool(self._rules[name]))
+
+    def text(self, *names: str) -> str:
+        """These rules, which must not be unusable, with all that they need."""
+        usable = self._usable()
+        lines: dict[str, str] = {}
+        todo = list(names)
+        while todo:
+            name = todo.pop()
+            if name not in lines:
+                kept = [_kept(one, usable) for one in self._rules[name]]
+                lines[name] = " | ".join(_written(one) for one in kept if one is not None)
+                todo += [p.name for one in kept for p in one or () if isinstance(p, Use)]
+        return "".join(f"{name} ::= {line}\n" for name, line in reversed(lines.items()))
+
+    def _usable(self) -> set[str]:
+        """The rules that some text follows: those of whose alternatives one has only such."""
+        missing: dict[tuple[str, int], set[str]] = {}
+        users: defaultdict[str, list[tuple[str, int]]] = defaultdict(list)
+        usable: set[str] = set()
+        todo: list[str] = []
+        for name, alternatives in self._rules.items():
+            for number, parts in enumerate(alternatives):
+                needed = {p.name for p in parts if isinstance(p, Use) and not p.optional}
+                missing[name, number] = needed
+                for other in needed:
+                    users[other].append((name, number))
+                if not needed:
+                    todo.append(name)
+        while todo:
+            name = todo.pop()
+            if name in usable:
+                continue
+            usable.add(name)
+            for user in users[name]:
+                missing[user].discard(name)
+                if not missing[user]:
+                    todo.append(user[0])
+        return usable
+
+
+def _kept(parts: tuple[Part, ...], usable: set[str]) -> tuple[Part, ...] | None:
+    """An alternative without what cannot be used; None where it needs such a thing."""
+    if any(isinstance(p, Use) and p.name not in usable and not p.optional for p in parts):
+        return None
+    return tuple(p for p in parts if isinstance(p, str) or p.name in usable)
+
+
+def _written(parts: tuple[Part, ...]) -> str:
+    pieces = [p if isinstance(p, str) else f"{p.name}{p.sign}" for p in parts]
+    return " ".join(pieces) or '""'
+
+
+_ESCAPES = {'"': '\\"', "\\": "\\\\", "\n": "\\n", "\r": "\\r", "\t": "\\t"}
+
+
+def literal(text: str) -> str:
+    """A text in GBNF; nothing where it is empty."""
+    written = "".join(_ESCAPES.get(c) or (c if c >= " " else f"\\x{ord(c):02X}") for c in text)
+    return f'"{written}"' if text else ""

@@ -1,0 +1,288 @@
+"""Whether a value follows a schema, and where it does not.
+
+All keywords of JSON Schema 2020-12 and its predecessors count but ``format`` and ``content…``,
+which that standard calls annotations. Takes bounded time, whatever the schema.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from fractions import Fraction
+from typing import Any
+
+from nbllm.core.schemas.documents import Document
+from nbllm.core.schemas.keywords import Schema
+from nbllm.core.schemas.pattern_match import found_in
+
+__all__ = ["same", "violation"]
+
+_MOST_CHECKS = 300_000
+_MOST_NESTING = 100
+
+
+def violation(document: Document, schemas: Sequence[Schema], value: Any) -> str | None:
+    """What a value lacks to follow all of ``schemas``, parts of ``document``, with its place."""
+    return next(_Checker(document).problems(schemas, value, "", 0), None)
+
+
+def same(one: Any, other: Any) -> bool:
+    """Whether two values are the same in JSON, where 1 is 1.0 and not true."""
+    return bool(_key(one) == _key(other))
+
+
+def _key(value: Any) -> Any:
+    """Equal for the same values, and hashable."""
+    if isinstance(value, dict):
+        return "object", frozenset((name, _key(part)) for name, part in value.items())
+    if isinstance(value, list):
+        return "array", tuple(map(_key, value))
+    return type(value) if isinstance(value, bool | str | None) else "number", value
+
+
+class _Checker:
+    def __init__(self, document: Document) -> None:
+        self._document, self._checks = document, 0
+
+    def problems(
+        self, schemas: Iterable[Schema], value: Any, place: str, depth: int
+    ) -> Iterator[str]:
+        """The violations, each with its place; only the first is sure to be meant."""
+        for schema in schemas:
+            yield from self._problems(schema, value, place, depth)
+
+    def _follows(self, schema: Schema, value: Any, depth: int) -> bool:
+        return next(self._problems(schema, value, "", depth), None) is None
+
+    def _problems(self, schema: Schema, value: Any, place: str, depth: int) -> Iterator[str]:
+        self._checks += 1
+        if self._checks > _MOST_CHECKS or depth > _MOST_NESTING:
+            yield f"{place or 'the value'}: too large or too deep to be checked"
+        elif schema is False:
+            yield f"{place or 'the value'}: it must not be there"
+        elif isinstance(schema, dict):
+            for inner in self._document.targets(schema):
+                yield from self._problems(inner, value, place, depth + 1)
+            for problem in self._own(schema, value):
+                yield f"{place or 'the value'}: {problem}"
+            for inner in schema.get("allOf", ()):
+                yield from self._problems(inner, value, place, depth + 1)
+            yield from self._applied(schema, value, place, depth)
+            yield from self._inside(schema, value, place, depth)
+
+    # ------------------------------------------------------------ the value itself
+
+    def _own(self, schema: dict[str, Any], value: Any) -> Iterator[str]:
+        types = schema.get("type")
+        is_null = value is None and schema.get("nullable") is True
+        if types is not None and not is_null and not any(map(_test_of(value), _listed(types))):
+            yield f"{_shown(value)} is not of the type {' or '.join(_listed(types))}"
+        if "const" in schema and not same(value, schema["const"]):
+            yield f"{_shown(value)} is not {_shown(schema['const'])}"
+        if "enum" in schema and not any(same(value, one) for one in schema["enum"]):
+            yield f"{_shown(value)} is none of {', '.join(map(_shown, schema['enum'][:8]))}"
+        if isinstance(value, str):
+            yield from self._text(schema, value)
+        elif isinstance(value, int | float) and not isinstance(value, bool):
+            yield from _number(schema, value)
+        elif isinstance(value, list | dict):
+            yield from _size(schema, value)
+
+    def _text(self, schema: dict[str, Any], value: str) -> Iterator[str]:
+        if len(value) < schema.get("minLength", 0):
+            yield f"{_shown(value)} has fewer than {schema['minLength']} characters"
+        if len(value) > schema.get("maxLength", len(value)):
+            yield f"{_shown(value)} has more than {schema['maxLength']} characters"
+        if "pattern" in schema:
+            yield from _matching(schema["pattern"], value)
+
+    # ------------------------------------------------------------ schemas beside
+
+    def _applied(self, schema: dict[str, Any], value: Any, place: str, depth: int) -> Iterator[str]:
+        where, deeper = place or "the value", depth + 1
+        for key in ("anyOf", "oneOf"):
+            options = schema.get(key, ())
+            count = sum(1 for option in options if self._follows(option, value, deeper))
+            if options and not count:
+                yield f"{where}: {_shown(value)} follows none of the {len(options)} of {key}"
+            if key == "oneOf" and count > 1:
+                yield f"{where}: {_shown(value)} follows {count} of oneOf, not one"
+        if "not" in schema and self._follows(schema["not"], value, deeper):
+            yield f"{where}: {_shown(value)} is what the schema's not forbids"
+        if "if" in schema:
+            branch = "then" if self._follows(schema["if"], value, deeper) else "else"
+            yield from self._problems(schema.get(branch, True), value, place, deeper)
+        if isinstance(value, dict):
+            yield from self._dependencies(schema, value, place, deeper)
+
+    def _dependencies(
+        self, schema: dict[str, Any], value: dict[str, Any], place: str, depth: int
+    ) -> Iterator[str]:
+        for key in ("dependentRequired", "dependentSchemas", "dependencies"):
+            for name, wanted in schema.get(key, {}).items():
+                if name not in value:
+                    continue
+                if not isinstance(wanted, list):
+                    yield from self._problems(wanted, value, place, depth)
+                    continue
+                for other in (other for other in wanted if other not in value):
+                    yield f"{place or 'the value'}: {other!r} is missing beside {name!r}"
+
+    # ------------------------------------------------------------ parts of the value
+
+    def _inside(self, schema: dict[str, Any], value: Any, place: str, depth: int) -> Iterator[str]:
+        if isinstance(value, dict):
+            for name in value:
+                if "propertyNames" in schema:
+                    yield from self._problems(schema["propertyNames"], name, place, depth + 1)
+                yield from self.problems(
+                    self._for_key(schema, name, value, depth),
+                    value[name],
+                    f"{place}.{name}" if place else name,
+                    depth + 1,
+                )
+        elif isinstance(value, list):
+            for number, item in enumerate(value):
+                wanted = self._for_item(schema, number, value, depth)
+                yield from self.problems(wanted, item, f"{place}[{number}]", depth + 1)
+            yield from self._contains(schema, value, place, depth)
+
+    def _for_key(
+        self, schema: dict[str, Any], name: str, value: Any, depth: int
+    ) -> Iterator[Schema]:
+        found = list(_named(schema, name))
+        if not found and "additionalProperties" in schema:
+            found.append(schema["additionalProperties"])
+        yield from found
+        rest = schema.get("unevaluatedProperties", True)
+        if not found and rest is not True and name not in self._beside(schema, value, depth):
+            yield rest
+
+    def _for_item(
+        self, schema: dict[str, Any], number: int, value: Any, depth: int
+    ) -> Iterator[Schema]:
+        found = list(_placed(schema, number))
+        yield from found
+        rest = schema.get("unevaluatedItems", True)
+        if not found and rest is not True and number not in self._beside(schema, value, depth):
+            yield rest
+
+    def _contains(
+        self, schema: dict[str, Any], value: list[Any], place: str, depth: int
+    ) -> Iterator[str]:
+        if "contains" not in schema:
+            return
+        count = sum(self._follows(schema["contains"], item, depth + 1) for item in value)
+        least, most = schema.get("minContains", 1), schema.get("maxContains", count)
+        if not least <= count <= most:
+            yield f"{place or 'the value'}: {count} of its items are what it must contain"
+
+    def _evaluated(self, schema: Schema, value: Any, depth: int) -> set[Any]:
+        """The names or numbers of the parts that a schema says something of."""
+        if not isinstance(schema, dict) or depth > _MOST_NESTING:
+            return set()
+        return self._beside(schema, value, depth) | set(self._own_parts(schema, value))
+
+    def _beside(self, schema: dict[str, Any], value: Any, depth: int) -> set[Any]:
+        """Those of which the schemas speak that hold beside a schema's own keywords."""
+        beside = [*self._document.targets(schema), *schema.get("allOf", ())]
+        options = [*schema.get("anyOf", ()), *schema.get("oneOf", ())]
+        beside += [option for option in options if self._follows(option, value, depth + 1)]
+        if "if" in schema:
+            holds = self._follows(schema["if"], value, depth + 1)
+            beside += [schema["if"]] if holds else []
+            beside.append(schema.get("then" if holds else "else", True))
+        if isinstance(value, dict):
+            dependent = schema.get("dependentSchemas", {})
+            beside += [inner for name, inner in dependent.items() if name in value]
+        found = {part for inner in beside for part in self._evaluated(inner, value, depth + 1)}
+        if isinstance(value, list) and "contains" in schema:
+            inner = schema["contains"]
+            found |= {n for n, i in enumerate(value) if self._follows(inner, i, depth + 1)}
+        return found
+
+    @staticmethod
+    def _own_parts(schema: dict[str, Any], value: Any) -> Iterator[Any]:
+        if isinstance(value, dict):
+            rest = {"additionalProperties", "unevaluatedProperties"} & schema.keys()
+            yield from (name for name in value if rest or list(_named(schema, name)))
+        elif isinstance(value, list):
+            rest = {"unevaluatedItems"} & schema.keys()
+            yield from (n for n in range(len(value)) if rest or list(_placed(schema, n)))
+
+
+def _named(schema: dict[str, Any], name: str) -> Iterator[Schema]:
+    """The schemas of a property by its name."""
+    if name in schema.get("properties", {}):
+        yield schema["properties"][name]
+    for pattern, inner in schema.get("patternProperties", {}).items():
+        if not any(_matching(pattern, name)):
+            yield inner
+
+
+def _placed(schema: dict[str, Any], number: int) -> Iterator[Schema]:
+    """The schema of an item by its place."""
+    items = schema.get("items")
+    firsts, rest = schema.get("prefixItems", ()), items
+    if isinstance(items, list):
+        firsts, rest = items, schema.get("additionalItems")
+    if number < len(firsts):
+        yield firsts[number]
+    elif rest is not None:
+        yield rest
+
+
+def _matching(pattern: str, value: str) -> Iterator[str]:
+    try:
+        if not found_in(pattern, value):
+            yield f"{_shown(value)} does not match the pattern {pattern}"
+    except ValueError as error:
+        yield f"{_shown(value)}: {error}"
+
+
+def _number(schema: dict[str, Any], value: float) -> Iterator[str]:
+    low, high = schema.get("exclusiveMinimum"), schema.get("exclusiveMaximum")
+    least, most = schema.get("minimum"), schema.get("maximum")
+    if low is True:  # as in draft 4
+        low, least = least, None
+    if high is True:
+        high, most = most, None
+    if least is not None and value < least:
+        yield f"{value} is below {least}"
+    if most is not None and value > most:
+        yield f"{value} is above {most}"
+    if low is not None and low is not False and value <= low:
+        yield f"{value} is not above {low}"
+    if high is not None and high is not False and value >= high:
+        yield f"{value} is not below {high}"
+    if "multipleOf" in schema and Fraction(str(value)) % Fraction(str(schema["multipleOf"])):
+        yield f"{value} is not a multiple of {schema['multipleOf']}"
+
+
+def _size(schema: dict[str, Any], value: list[Any] | dict[str, Any]) -> Iterator[str]:
+    what = "Items" if isinstance(value, list) else "Properties"
+    least, most = schema.get(f"min{what}", 0), schema.get(f"max{what}", len(value))
+    if not least <= len(value) <= most:
+        wanted = f"at least {least}" if len(value) < least else f"at most {most}"
+        yield f"it has {len(value)} {what.lower()}, and is to have {wanted}"
+    if isinstance(value, dict):
+        required = schema.get("required", ())
+        for name in required if isinstance(required, list) else ():
+            if name not in value:
+                yield f"{name!r} is missing"
+    elif schema.get("uniqueItems") is True and len(set(map(_key, value))) < len(value):
+        yield "two of its items are the same"
+
+
+def _listed(types: Any) -> list[str]:
+    return types if isinstance(types, list) else [types]
+
+
+def _test_of(value: Any) -> Callable[[str], bool]:
+    names = {type(None): "null", bool: "boolean", dict: "object", list: "array", str: "string"}
+    name = names.get(type(value), "number")
+    is_whole = name == "number" and value == value // 1
+    return lambda wanted: wanted == name or (wanted == "integer" and is_whole)
+
+
+def _shown(value: Any) -> str:
+    return f"{value!r:.60}"
