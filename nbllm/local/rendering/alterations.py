@@ -1,7 +1,7 @@
 """What can be done to a conversation so that a template renders it whole.
 
 Each alteration says the same in a form that more templates take, at a price: the more it departs
-from the conversation as it was, the higher. Which are needed is found by rendering, see ``fitting``.
+from the conversation as it was, the higher. Which are needed is found by rendering (``template``).
 """
 
 from __future__ import annotations
@@ -11,12 +11,14 @@ import heapq
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import TypeAlias
 
 from nbllm.local.rendering.conversation import Conversation, Turn, calls_of
 
 __all__ = [
     "APPENDED",
+    "PARTS",
     "TOOLS_AS_TEXT",
     "Variant",
     "altered",
@@ -31,6 +33,8 @@ Variant: TypeAlias = frozenset[str]
 APPENDED = "appended"
 """Words to go on from stand behind the prompt of an answer, where the template drops or refuses
 them. The renderer does that; there is nothing to alter."""
+PARTS = "parts"
+"""Contents are lists of parts: a matter of the template, not of a conversation."""
 TOOLS_AS_TEXT = ("instructions", "calls as text", "results as text")
 
 _INSTRUCTIONS = """You may call tools. They are described here as JSON schemas:
@@ -336,7 +340,7 @@ def _has_empty_answers(conversation: Conversation) -> bool:
 
 def _may_repeat_roles(conversation: Conversation) -> bool:
     roles = [turn["role"] for turn in conversation.turns]
-    repeats = any(a == b for a, b in zip(roles, roles[1:], strict=False))
+    repeats = any(a == b for a, b in pairwise(roles))
     return repeats or "tool" in roles or "system" in roles[1:] or _has_empty_answers(conversation)
 
 
@@ -348,8 +352,8 @@ def _is_continued(conversation: Conversation) -> bool:
     return conversation.is_continued
 
 
-def _always(conversation: Conversation) -> bool:
-    return True
+def _never(conversation: Conversation) -> bool:
+    return False
 
 
 ALTERATIONS: dict[str, Alteration] = {
@@ -367,7 +371,7 @@ ALTERATIONS: dict[str, Alteration] = {
     "system in user": Alteration(7, _has_system, _with_system_in_user),
     "merged": Alteration(5, _may_repeat_roles, _merged),
     APPENDED: Alteration(6, _is_continued, _unaltered),
-    "parts": Alteration(2, _always, _in_parts),
+    PARTS: Alteration(2, _never, _in_parts),
 }
 """By name, in the order in which they are made."""
 

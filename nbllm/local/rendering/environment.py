@@ -1,5 +1,6 @@
 """Jinja as chat templates expect it: that of Hugging Face's transformers.
 
+Lists may be changed besides, as llama.cpp allows it and some templates (Kimi K2) need it.
 Source: ``render_jinja_template`` of
 https://github.com/huggingface/transformers/blob/main/src/transformers/utils/chat_template_utils.py
 """
@@ -14,7 +15,7 @@ from jinja2 import Template, TemplateError, TemplateSyntaxError, nodes
 from jinja2.ext import Extension
 from jinja2.meta import find_undeclared_variables
 from jinja2.parser import Parser
-from jinja2.sandbox import ImmutableSandboxedEnvironment
+from jinja2.sandbox import SandboxedEnvironment
 
 from nbllm.local.rendering.refusal import TemplateRefusalError
 
@@ -25,7 +26,7 @@ _LONGEST_REASON = 300
 
 
 class _GenerationTag(Extension):
-    """``{% generation %}``, which marks the model's own words for training; here it does nothing."""
+    """``{% generation %}``, which marks the model's words for training; nothing here."""
 
     tags = {"generation"}  # noqa: RUF012 - jinja2 declares it so
 
@@ -56,16 +57,16 @@ class Source:
             raise TemplateRefusalError(problem) from None
 
     def render(self, values: dict[str, Any]) -> str:
-        """The text; half surrogates become U+FFFD."""
+        """The text; half surrogates become U+FFFD. The template works on copies of its values."""
         try:
-            return _whole(self._template.render(values))
+            return _whole(self._template.render(_copied(values)))
         except Exception as error:  # noqa: BLE001 - a foreign program may raise anything
             problem = f"its chat template refused the conversation: {_reason(error)}"
             raise TemplateRefusalError(problem) from None
 
 
-def _environment() -> ImmutableSandboxedEnvironment:
-    environment = ImmutableSandboxedEnvironment(
+def _environment() -> SandboxedEnvironment:
+    environment = SandboxedEnvironment(
         trim_blocks=True, lstrip_blocks=True, extensions=[_GenerationTag, "jinja2.ext.loopcontrols"]
     )
     environment.filters["tojson"] = _tojson
@@ -102,6 +103,12 @@ def _strftime_now(form: str) -> str:
 def _reason(error: Exception) -> str:
     words = str(error) or type(error).__name__
     return words if len(words) <= _LONGEST_REASON else f"{words[:_LONGEST_REASON]}…"
+
+
+def _copied(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _copied(each) for key, each in value.items()}
+    return [_copied(each) for each in value] if isinstance(value, list) else value
 
 
 def _whole(text: str) -> str:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
+from itertools import pairwise
 
 __all__ = ["Marks", "free_character"]
 
@@ -53,7 +54,7 @@ class Marks:
         if not places:
             return text
         bounds = [0, *places, len(text)]
-        return guard.join(text[a:b] for a, b in zip(bounds, bounds[1:], strict=False))
+        return guard.join(text[a:b] for a, b in pairwise(bounds))
 
     def enclosed(self, text: str, guard: str) -> str:
         """``broken``, and guarded at its ends where it may become a mark with what is beside it."""

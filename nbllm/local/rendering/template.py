@@ -13,11 +13,12 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
-from itertools import islice
+from itertools import chain, islice
 from typing import Any
 
 from nbllm.local.rendering.alterations import (
     APPENDED,
+    PARTS,
     TOOLS_AS_TEXT,
     Variant,
     altered,
@@ -37,10 +38,9 @@ _EFFORTS = ("enable_thinking", "thinking", "reasoning_effort")
 _TOOLS = ("tools", "xml_tools", "functions")  # transformers', SmolLM 3's, Functionary's
 _TRIALS = 300
 _KEPT_FITS = 64
-_SCHEMA_WORDS = frozenset(
-    "object array string number integer boolean null type properties required items enum "
-    "description additionalProperties default format title anyOf oneOf allOf const".split()
-)
+_TYPES = ("object", "array", "string", "number", "integer", "boolean", "null")
+_KEYWORDS = ("type", "properties", "required", "items", "enum", "description", "default", "const")
+_SCHEMA_WORDS = frozenset((*_TYPES, *_KEYWORDS))
 _NOTHING: tuple[Callable[[str], dict[str, Any]], ...] = (
     lambda name: {},
     lambda name: {name: None},
@@ -104,6 +104,7 @@ class Template:
         self._knows_tools: bool | None = None
         self._form: Callable[[Sequence[Turn]], object] = list
         self._leave_out_tools()
+        self._always: Variant = frozenset([PARTS]) if self._reads_parts() else frozenset()
 
     def _leave_out_tools(self) -> None:
         """Where there are no tools, the name is undefined, or what makes less of it.
@@ -117,6 +118,16 @@ class Template:
                 lengths[number] = len(self._written(Conversation([_HELLO]), nothing(self._tools)))
         best = min(lengths, key=lambda number: (lengths[number], number), default=0)
         self._constants |= _NOTHING[best](self._tools)
+
+    def _reads_parts(self) -> bool:
+        """Whether it drops a content that is a text, and takes one that is a list of parts."""
+        probe = probe_of(Conversation([_HELLO]))
+        with suppress(TemplateRefusalError):
+            if not self._trial(probe, frozenset(), {}).lost:
+                return False
+        with suppress(TemplateRefusalError):
+            return not self._trial(probe, frozenset([PARTS]), {}).lost
+        return False
 
     # ------------------------------------------------------------ rendering
 
@@ -216,13 +227,13 @@ class Template:
         """Tools, calls and results are all text where a template does not know tools."""
         has_tools = whole.tools or any(t["role"] == "tool" or calls_of(t) for t in whole.turns)
         is_text = has_tools and not (shows_tools and self.knows_tools)
-        return as_text(whole) if is_text else frozenset()
+        return self._always | (as_text(whole) if is_text else frozenset())
 
     @property
     def knows_tools(self) -> bool:
         """Whether it writes the tools that a model may call."""
         if self._knows_tools is None:
-            self._knows_tools = any(map(self._takes_tools, (list, _json_text)))
+            self._knows_tools = self._takes_tools(list) or self._takes_tools(_json_text)
         return self._knows_tools
 
     def _takes_tools(self, form: Callable[[Sequence[Turn]], object]) -> bool:
@@ -232,7 +243,7 @@ class Template:
     def _shows_tools(self, before: Sequence[Turn]) -> bool:
         probe = probe_of(Conversation([*before, _HELLO], [_TOOL]))
         try:
-            fit = self._found(probe, {}, frozenset())
+            fit = self._found(probe, {}, self._always)
         except TemplateRefusalError:
             return False
         return TOOLS_AS_TEXT[0] not in fit.variant
@@ -247,7 +258,9 @@ class Template:
         known = [self._needed[features]] if features in self._needed else []
         best: _Fit | None = None
         refusal: TemplateRefusalError | None = None
-        for variant in (*known, *islice(variants(probe.conversation, forced), _TRIALS)):
+        cheap = islice(variants(probe.conversation, forced), _TRIALS)
+        all_text = variants(probe.conversation, forced | as_text(probe.conversation))
+        for variant in chain(known, cheap, islice(all_text, _TRIALS)):
             try:
                 fit = self._trial(probe, variant, values)
             except TemplateRefusalError as error:
