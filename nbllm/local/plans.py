@@ -20,6 +20,7 @@ from nbllm.core.placement import MemoryParts, Placement
 from nbllm.core.types import ModelInfo
 from nbllm.local.gguf.shape import read_shape
 from nbllm.local.measuring.dry_runs import engine_devices, exact_placement
+from nbllm.local.rendering.given import read_template
 
 __all__ = ["cached_shape", "fit_model", "make_plan", "plan_model", "settled"]
 
@@ -49,6 +50,7 @@ def make_plan(info: ModelInfo, resources: Resources) -> Plan:
     for adapter, _ in info.load.adapters or ():
         if not Path(adapter).is_file():
             raise ModelFileError(adapter, "there is no such file to take an adapter from")
+    read_template(info.load)  # before anything is unloaded for it
     shape, draft = cached_shape(info.path), info.load.draft_model
     if resources.gpus and resources.engine is None:
         resources = replace(resources, engine=engine_devices())

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
-__all__ = ["Conversation", "Turn", "calls_of"]
+__all__ = ["Change", "Conversation", "Turn", "calls_of"]
 
 Turn: TypeAlias = dict[str, Any]
 Change: TypeAlias = Callable[[str], str]
@@ -31,10 +31,13 @@ class Conversation:
         last = self.turns[-1] if self.turns else {}
         return last.get("role") == "assistant" and bool(last["content"]) and not calls_of(last)
 
-    def changed(self, change: Change) -> Conversation:
-        """With ``change`` applied to every text that is not part of the form."""
+    def changed(self, change: Change, own: Change | None = None) -> Conversation:
+        """With ``change`` applied to every text that is not part of the form.
+
+        To the model's own words ``own`` is applied, where it is given.
+        """
         return Conversation(
-            [_changed(turn, change) for turn in self.turns],
+            [_changed(turn, change, own or change) for turn in self.turns],
             [_changed_tool(tool, change) for tool in self.tools],
         )
 
@@ -62,8 +65,10 @@ def calls_of(turn: Turn) -> Sequence[Turn]:
     return calls
 
 
-def _changed(turn: Turn, change: Change) -> Turn:
+def _changed(turn: Turn, change: Change, own: Change) -> Turn:
     texts = {key: change(turn[key]) for key in _TEXTS if isinstance(turn.get(key), str)}
+    if turn["role"] == "assistant" and isinstance(turn["content"], str):
+        texts["content"] = own(turn["content"])
     calls = [{**call, "function": _changed_function(call, change)} for call in calls_of(turn)]
     for call in calls:
         if isinstance(call.get("id"), str):

@@ -8,6 +8,7 @@ nowhere else, is rendered first: what is missing was dropped, and what was refus
 from __future__ import annotations
 
 import json
+import re
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -26,7 +27,7 @@ from nbllm.local.rendering.alterations import (
     as_text,
     variants,
 )
-from nbllm.local.rendering.conversation import Conversation, Turn, calls_of
+from nbllm.local.rendering.conversation import Change, Conversation, Turn, calls_of
 from nbllm.local.rendering.environment import Source
 from nbllm.local.rendering.marks import Marks, free_character
 from nbllm.local.rendering.probe import Probe, probe_of
@@ -89,13 +90,24 @@ class _Fit:
 class Template:
     """A chat template; ``marks`` are the special tokens of its model's vocabulary.
 
+    ``own`` are those of reasoning, which keep their meaning in the model's own turns.
+
     Raises ``TemplateRefusalError`` for text that is not a template.
     """
 
-    def __init__(self, source: str, *, bos: str, eos: str, marks: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        source: str,
+        *,
+        bos: str,
+        eos: str,
+        marks: Sequence[str] = (),
+        own: Sequence[str] = (),
+    ) -> None:
         self._source = Source(source)
         self._text = source
         self._marks = Marks(marks)
+        self._own = re.compile(f"({'|'.join(map(re.escape, own)) or '(?!)'})")
         now = datetime.now().strftime("%b %d %Y")
         self._constants: dict[str, Any] = {"bos_token": bos, "eos_token": eos, "datetime": now}
         self._tools = next((name for name in _TOOLS if name in self._source.names), "tools")
@@ -153,10 +165,10 @@ class Template:
         end = free_character(self._text + said, but=guard)
         shown = whole
         if self._marks.found(said):
-            shown = whole.changed(lambda text: self._marks.broken(text, guard))
+            shown = self._guarded(whole, lambda text: self._marks.broken(text, guard))
         text = self._prompt(shown, fit.variant, values, end)
         if self._marks.found(text) != fit.marks:  # two texts together read like a mark
-            shown = whole.changed(lambda text: self._enclosed(text, guard))
+            shown = self._guarded(whole, lambda text: self._enclosed(text, guard))
             text = self._prompt(shown, fit.variant, values, end)
         return Rendered(
             text,
@@ -164,6 +176,15 @@ class Template:
             shows_tools=bool(tools) and TOOLS_AS_TEXT[0] not in fit.variant,
             begun=whole.turns[-1]["content"] if whole.is_continued else "",
         )
+
+    def _guarded(self, whole: Conversation, guard: Change) -> Conversation:
+        """All texts guarded; the marks of reasoning in the model's own words are its own."""
+
+        def own(text: str) -> str:
+            parts = self._own.split(text)
+            return "".join(part if number % 2 else guard(part) for number, part in enumerate(parts))
+
+        return whole.changed(guard, own)
 
     def _enclosed(self, text: str, guard: str) -> str:
         return text if text in _SCHEMA_WORDS else self._marks.enclosed(text, guard)
