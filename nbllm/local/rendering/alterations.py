@@ -1,7 +1,7 @@
 """What can be done to a conversation so that a template renders it whole.
 
 Each alteration says the same in a form that more templates take, at a price: the more it departs
-from the conversation as it was, the higher. Which are needed is found by rendering (``template``).
+from the conversation as it was, the higher. Which are needed is found by rendering (``fitting``).
 """
 
 from __future__ import annotations
@@ -239,19 +239,19 @@ def _with_results_as_text(conversation: Conversation, variant: Variant) -> Conve
 
 
 def _with_system_in_user(conversation: Conversation, variant: Variant) -> Conversation:
-    """System texts before the first user turn behind them."""
+    """System texts before the first user turn behind them, or a user's where there is none."""
     turns: list[Turn] = []
     waiting: list[str] = []
-    for turn in conversation.turns:
-        if turn["role"] == "system":
+    users = [number for number, turn in enumerate(conversation.turns) if turn["role"] == "user"]
+    for number, turn in enumerate(conversation.turns):
+        if turn["role"] == "system" and users and number < users[-1]:
             waiting.append(turn["content"])
-        elif turn["role"] == "user" and waiting:
-            turns.append({**turn, "content": "\n\n".join([*waiting, turn["content"]])})
+        elif turn["role"] in ("user", "system"):
+            content = "\n\n".join([*waiting, turn["content"]])
+            turns.append({"role": "user", "content": content})
             waiting = []
         else:
             turns.append(turn)
-    if waiting:
-        turns.append({"role": "user", "content": "\n\n".join(waiting)})
     return replace(conversation, turns=turns)
 
 

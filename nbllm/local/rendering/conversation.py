@@ -10,10 +10,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
-__all__ = ["Change", "Conversation", "Turn", "calls_of"]
+__all__ = ["HELLO", "Change", "Conversation", "Turn", "calls_of"]
 
 Turn: TypeAlias = dict[str, Any]
 Change: TypeAlias = Callable[[str], str]
+
+HELLO: Turn = {"role": "user", "content": "Hello"}
 
 _TEXTS = ("content", "reasoning_content", "thinking", "tool_call_id", "name")
 

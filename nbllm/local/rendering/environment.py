@@ -23,6 +23,10 @@ __all__ = ["Source"]
 
 _LONGEST_SOURCE = 2**20
 _LONGEST_REASON = 300
+_WORDS: dict[type[Exception], str] = {
+    MemoryError: "it needs more memory than it may take",
+    RecursionError: "it is nested too deeply",
+}
 
 
 class _GenerationTag(Extension):
@@ -101,7 +105,7 @@ def _strftime_now(form: str) -> str:
 
 
 def _reason(error: Exception) -> str:
-    words = str(error) or type(error).__name__
+    words = _WORDS.get(type(error)) or str(error) or type(error).__name__
     return words if len(words) <= _LONGEST_REASON else f"{words[:_LONGEST_REASON]}…"
 
 

@@ -15,7 +15,7 @@ from nbllm.local.rendering.conversation import Conversation, Turn, calls_of
 
 __all__ = ["Probe", "probe_of"]
 
-_WORD = re.compile(r"quonk[a-z]+x")  # in no language, and the same in capitals but for their size
+_WORD = re.compile(r"quonk[a-j]+x")  # in no language, and the same in capitals but for their size
 
 
 @dataclass(frozen=True, slots=True)
