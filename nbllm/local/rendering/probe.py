@@ -54,7 +54,8 @@ class _Words:
 
     def want(self, text: str) -> str:
         word = self.fresh(text)
-        self.wanted |= {word} - {""}
+        if word:
+            self.wanted.add(word)
         return word
 
     def named(self, name: str) -> str:

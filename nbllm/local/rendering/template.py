@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -81,6 +82,7 @@ class Template:
         if self._marks.found(text) != fit.marks:  # two texts together read like a mark
             shown = self._guarded(whole, lambda text: self._enclosed(text, guard))
             text = self._writer.prompt(shown, fit.variant, values, end)
+        text = text.replace(json.dumps(guard)[1:-1], guard)  # where a template escapes letters
         return Rendered(
             text,
             guard=guard if guard in text else "",
