@@ -54,7 +54,8 @@ class Vocabulary:
         Tokens that the model's makers added as ordinary words (``<think>`` of Qwen) are not among
         them: they are read as such in every text, as in the makers' own tokenizer.
         """
-        special = (token for token in range(self.size) if self._attributes(token) & _SPECIAL)
+        attributes, raw = lib.llama_vocab_get_attr, self.raw  # a large vocabulary takes 0.1 s
+        special = [token for token in range(self.size) if attributes(raw, token) & _SPECIAL]
         return Marks(
             lib.llama_vocab_get_text(self.raw, token).decode(errors="replace") for token in special
         )
