@@ -39,7 +39,7 @@ class Renderer:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._process: _Process | None = _Process()
+        self._process = _started()
         self._setup: dict[str, Any] = {}
         self._problem: str | None = None
 
@@ -92,7 +92,9 @@ class Renderer:
         if self._problem is not None:
             raise TemplateRefusalError(self._problem)
         if self._process is None:
-            self._process = _Process()
+            self._process = _started()
+            if self._process is None:
+                raise TemplateRefusalError("its chat template needs a process; none can be started")
             self._process.send(self._setup)
         if not self._process.is_set_up:
             try:
@@ -120,6 +122,14 @@ class Renderer:
         if self._process is not None:
             self._process.kill()
         self._process = None
+
+
+def _started() -> _Process | None:
+    """A new process; None where the system has none left, which a later request may find again."""
+    try:
+        return _Process()
+    except OSError:
+        return None
 
 
 class _EndedError(Exception):

@@ -13,6 +13,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from itertools import pairwise
 
+from nbllm.local.rendering.refusal import TemplateRefusalError
+
 __all__ = ["Marks", "free_character"]
 
 # Linear A: letters (so that no template's escaping touches them), without cases, and unused.
@@ -90,11 +92,11 @@ class Marks:
 
 
 def free_character(text: str, *, but: str = "") -> str:
-    """A character that does not occur in ``text``, another than ``but``. Raises ``ValueError``."""
+    """A character that does not occur in ``text``, another than ``but``."""
     for code in _GUARDS:
         if chr(code) not in text and chr(code) != but:
             return chr(code)
-    raise ValueError("the text holds every character that could mark its places")
+    raise TemplateRefusalError("the conversation holds every character that could mark its places")
 
 
 def _alternatives(texts: Sequence[str]) -> str:

@@ -49,7 +49,11 @@ def main() -> None:
         except TemplateRefusalError as error:
             answer = {"problem": str(error)}
         except MemoryError:
-            answer = {"problem": "its chat template needs more memory than it may have"}
+            answer = {"problem": "its chat template needs more memory than it may take"}
+        except RecursionError:
+            answer = {
+                "problem": "its chat template refused the conversation: it is nested too deeply"
+            }
         faulthandler.cancel_dump_traceback_later()
         sys.stdout.buffer.write(json.dumps(answer).encode() + b"\n")
         sys.stdout.buffer.flush()

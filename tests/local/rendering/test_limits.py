@@ -157,3 +157,30 @@ def test_a_mixture_of_template_pieces_renders_or_is_refused(pieces: list[str]) -
         assert str(error).startswith("its chat template ")  # noqa: PT017 - either will do
     finally:
         made.close()
+
+
+def test_a_conversation_that_is_nested_too_deeply_is_refused(renderer: Make) -> None:
+    deep: object = "x"
+    for _ in range(800):
+        deep = [deep]
+    function = {"name": "f", "description": "", "parameters": {"enum": deep}}
+    made = renderer("{{ tools }}{{ messages[-1].content }}")
+    with pytest.raises(TemplateRefusalError, match="nested too deeply"):
+        made.render(HI, tools=[{"type": "function", "function": function}])
+    assert made.render(HI).text == "Hi"
+
+
+def test_where_no_process_can_be_started_a_later_request_tries_again(
+    renderer: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = renderer("{{ messages[-1].content }}")
+    made.close()
+    with monkeypatch.context() as patch:
+        patch.setattr(client, "_Process", _no_process)
+        with pytest.raises(TemplateRefusalError, match="none can be started"):
+            made.render(HI)
+    assert made.render(HI).text == "Hi"
+
+
+def _no_process() -> None:
+    raise OSError("Cannot allocate memory")

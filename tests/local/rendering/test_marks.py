@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from nbllm.local.llama.vocabulary import Vocabulary
 from nbllm.local.rendering.marks import Marks, free_character
+from nbllm.local.rendering.refusal import TemplateRefusalError
 from nbllm.local.rendering.template import Template
 
 MARKS = ("<|im_end|>", "<|im_start|>", "<|im|>", "<s>", "</s>", "[INST]", "<|endoftext|>", "aa")
@@ -74,7 +75,7 @@ def test_no_marks_and_marks_of_one_letter_are_no_marks() -> None:
 def test_the_guard_is_a_character_that_the_text_has_not() -> None:
     assert free_character("Hi") == GUARD
     assert free_character(GUARD, but="\U00010601") == "\U00010602"
-    with pytest.raises(ValueError, match="every character"):
+    with pytest.raises(TemplateRefusalError, match="every character"):
         free_character("".join(map(chr, range(0x10600, 0x10737))))
 
 
