@@ -176,6 +176,9 @@ class CloudModel(ModelInterface):
         """The events of one answer. Closing the generator closes the connection at once."""
         if request.options.adapters is not None:
             raise UnsupportedError(self.name, "adapters are of local models; leave them unset")
+        if request.options.raw:
+            problem = "it answers conversations and cannot continue a raw text; leave out raw"
+            raise UnsupportedError(self.name, problem)
         watch, attempt = Stopwatch(), 1
         while True:
             failure, delivered = None, False

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, fields, replace
-from pathlib import PurePath
+from pathlib import Path, PurePath
 from typing import Any
 
 from nbllm.core.errors import InvalidOptionError
 from nbllm.core.option_checks import adapters_of, check_number
 from nbllm.core.placement import KV_TYPES, KvType
 
-__all__ = ["LoadOptions"]
+__all__ = ["LoadOptions", "template_path"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,6 +43,9 @@ class LoadOptions:
     the context and a third with 2,000 of a small model, and memory for moving the context about.
     It works on the CPU, for the quantizations whose kernels compute token by token (Q4_0, Q4_1 and
     Q8_0 on processors with AVX); a model for which that does not hold is not loaded.
+
+    ``chat_template`` replaces the chat template of the model's file: the path of a file in Jinja,
+    or the template itself, which is a text with a brace in it.
     """
 
     device: str | None = None
@@ -57,10 +60,12 @@ class LoadOptions:
     adapters: tuple[tuple[str, float], ...] | None = None
     draft_model: str | None = None
     batch_invariant: bool | None = None
+    chat_template: str | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "adapters", adapters_of(self.adapters))
         object.__setattr__(self, "draft_model", _model_name(self.draft_model))
+        object.__setattr__(self, "chat_template", _template(self.chat_template))
         check_number("keep_alive", self.keep_alive, 0, _MAX_KEEP_ALIVE_SECONDS)
         for name, (low, high) in _LOAD_RANGES.items():
             value = getattr(self, name)
@@ -116,6 +121,21 @@ def _model_name(value: object) -> str | None:
     if not isinstance(value, str | PurePath) or not str(value) or "\0" in str(value):
         raise InvalidOptionError("draft_model", f"{value!r} is neither a path nor a model's name")
     return str(value)
+
+
+def _template(value: object) -> str | None:
+    """A chat template, or its path as a text."""
+    if value is None:
+        return None
+    if not isinstance(value, str | PurePath) or not str(value).strip():
+        raise InvalidOptionError("chat_template", f"{value!r} is neither a path nor a template")
+    path = None if isinstance(value, str) and not template_path(value) else Path(value)
+    return str(value) if path is None else str(path.expanduser())
+
+
+def template_path(chat_template: str) -> Path | None:
+    """The path that ``LoadOptions.chat_template`` names; None where it is the template itself."""
+    return None if "{" in chat_template else Path(chat_template)
 
 
 def _device_name(value: object) -> str:

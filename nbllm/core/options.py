@@ -90,6 +90,9 @@ class GenerationOptions:
     by what followed their like before; otherwise that is done as long as it saves time. Each guess
     is checked against the model's own choice.
 
+    ``raw`` continues the prompt, a text, without any chat template, as base models do; special
+    tokens that are written out in it are read as such. Local models only.
+
     ``adapters`` are scales for this answer of the LoRA adapters that a local model was loaded with,
     each by its path or the name of its file; those not named are off. Without it they have the
     scales of the load. Requests with the same scales are answered together, others take turns.
@@ -141,6 +144,7 @@ class GenerationOptions:
     priority: Priority | None = None
     on_full: OnFull | None = None
     prompt_lookup: bool | None = None
+    raw: bool | None = None
     adapters: tuple[tuple[str, float], ...] | None = None
     prompt_caching: bool | None = None
     connect_timeout: float | None = None
@@ -167,7 +171,7 @@ class GenerationOptions:
             value = getattr(self, name)
             if value is not None and value not in choices:
                 raise InvalidOptionError(name, f"{value!r} is none of {', '.join(choices)}")
-        for name in ("prompt_lookup", "ignore_eos", "prompt_caching"):
+        for name in ("prompt_lookup", "raw", "ignore_eos", "prompt_caching"):
             value = getattr(self, name)
             if not isinstance(value, bool | None):
                 raise InvalidOptionError(name, f"{value!r} is neither true nor false")

@@ -34,9 +34,14 @@ class Intake:
     Templates and tokenizers work here, so that a long prompt does not hold up running answers.
     """
 
-    def __init__(self, model: NativeModel, engine: Engine, send: Callable[[Frame], None]) -> None:
-        bos, eos = model.vocabulary.special_texts()
-        self._template = ChatTemplate(model.chat_template, bos=bos, eos=eos)
+    def __init__(
+        self,
+        model: NativeModel,
+        engine: Engine,
+        send: Callable[[Frame], None],
+        template: ChatTemplate,
+    ) -> None:
+        self._template = template
         model.vocabulary.write_out(self._template.all_marks)
         self._model, self._engine, self._send = model, engine, send
         self._embedder = Embedder(model, send)
@@ -57,8 +62,8 @@ class Intake:
         self._send({"op": "failed", "id": frame["id"], "kind": kind, "problem": problem, **details})
 
     def _tokens(self, prompt: Prompt) -> list[int]:
-        return self._model.vocabulary.tokenize(
-            prompt.text, add_special=prompt.add_special, parse_special=True
+        return self._model.vocabulary.tokenize_prompt(
+            prompt.text, add_special=prompt.add_special, guard=prompt.guard
         )
 
     def _generate(self, frame: Frame) -> None:
@@ -68,6 +73,9 @@ class Intake:
         if frame.get("suffix") is not None:
             prompt = Prompt(frame["messages"][0]["content"], add_special=False)
             tokens = self._model.vocabulary.gap_between(prompt.text, frame["suffix"])
+        elif options.get("raw"):
+            prompt = Prompt(frame["messages"][0]["content"], add_special=True)
+            tokens = self._tokens(prompt)
         else:
             prompt = self._template.render(frame["messages"], tools=tools, effort=effort)
             tokens = self._tokens(prompt)
@@ -98,16 +106,16 @@ class Intake:
             tuple(options.get("adapters", self._model.scales)),
             background=options.get("priority") == "background",
             shifts=shifts,
-            keep=self._kept_length(frame["messages"], tokens) if shifts else 0,
+            keep=self._kept_length(frame, tokens) if shifts else 0,
             lookup=Lookup() if looks_up else None,
         )
 
-    def _kept_length(self, messages: list[Frame], tokens: list[int]) -> int:
+    def _kept_length(self, frame: Frame, tokens: list[int]) -> int:
         """How many tokens a shift leaves at the beginning: the system message, and a few always.
 
         Attention leans on the first tokens (https://arxiv.org/abs/2309.17453).
         """
-        system = [message for message in messages[:1] if message["role"] == "system"]
+        system = [turn for turn in frame["messages"][:1] if turn["role"] == "system"]
         if not system:
             return _FIRST_TOKENS
         with suppress(TemplateRefusalError):

@@ -40,6 +40,7 @@ from nbllm.local.measuring.dry_runs import draft_frame, load_frame
 from nbllm.local.plans import make_plan, settled
 from nbllm.local.protocol import Frame
 from nbllm.local.reading.answer_reader import AnswerReader, refusal
+from nbllm.local.rendering.given import read_template
 from nbllm.local.turns import tool_frames, turn_frames
 from nbllm.local.worker_process import describe_exit
 
@@ -66,6 +67,7 @@ _OPTIONS = {
     "priority",
     "on_full",
     "prompt_lookup",
+    "raw",
     "adapters",
     *ENGINE_OPTIONS,
 }
@@ -101,6 +103,7 @@ class LlamaCppModel(ModelInterface):
                 "op": "load",
                 "steady": self.info.load.threads is None,
                 "adapters": self.info.load.adapters or (),
+                "chat_template": read_template(self.info.load),
                 "kept_bytes": (self.info.load.prefix_cache_mib or 0) * 2**20,
                 "draft": draft_frame(self.info, placement),
                 **load_frame(self.info, placement),
@@ -154,6 +157,8 @@ class LlamaCppModel(ModelInterface):
             raise UnsupportedError(self.name, f"it cannot write text: it is {kind}{use}")
         reader = AnswerReader(self.info, request.options.tools or ())
         turns = turn_frames(self.name, request.messages)
+        if request.options.raw:
+            _check_raw(request)
         body = {"messages": turns, "options": self._options(request), "suffix": request.suffix}
         stall_seconds = request.options.stall_timeout
         with self._channel.mailbox() as (number, mailbox):
@@ -263,6 +268,14 @@ class LlamaCppModel(ModelInterface):
         if reply["op"] != "reply":
             raise self._error(reply, "")
         return reply
+
+
+def _check_raw(request: GenerationRequest) -> None:
+    """Raise ``InvalidOptionError`` for what only a chat template can say."""
+    if len(request.messages) != 1 or request.messages[0].role != "user":
+        raise InvalidOptionError("raw", "give one text to continue; a conversation needs raw=False")
+    if request.options.tools:
+        raise InvalidOptionError("raw", "tools need the model's chat template; leave one out")
 
 
 def open_model(info: ModelInfo, control: LoadControl) -> LlamaCppModel:

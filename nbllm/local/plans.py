@@ -23,6 +23,7 @@ from nbllm.core.types import ModelInfo
 from nbllm.local.gguf.kinds import check_adapter, check_model
 from nbllm.local.gguf.shape import read_shape
 from nbllm.local.measuring.dry_runs import engine_devices, exact_placement
+from nbllm.local.rendering.given import read_template
 
 __all__ = ["cached_shape", "fit_model", "make_plan", "plan_model", "settled"]
 
@@ -51,6 +52,7 @@ def make_plan(info: ModelInfo, resources: Resources) -> Plan:
         raise ModelFileError(info.name, "its entry names no file; give it a path")
     for adapter, _ in info.load.adapters or ():
         _check_adapter(adapter)
+    read_template(info.load)  # before anything is unloaded for it
     shape, draft = _model_shape(info.path), info.load.draft_model
     if resources.gpus and resources.engine is None:
         resources = replace(resources, engine=engine_devices())

@@ -7,9 +7,9 @@ the worker to a pipe that was its standard output. ``op`` names the message.
 to worker
 ========== =====================================================================================
 load       the fields of ``loading.Settings``, and ``steady``: whether fewer threads are used
-           while others need the cores, ``kept_bytes`` for prompts outside the context, and
-           ``adapters``, each a path and a scale, and ``draft``: such fields of the draft model;
-           the first message
+           while others need the cores, ``kept_bytes`` for prompts outside the context,
+           ``adapters``, each a path and a scale, ``chat_template``: the one to use in place of
+           the file's, and ``draft``: such fields of the draft model; the first message
 generate   ``id, messages, options, suffix``; answered by progress, steps, and done or failed
 cancel     ``id``
 tokenize   ``id, text``; answered by reply ``tokens``

@@ -23,12 +23,13 @@ import psutil
 from nbllm.local import protocol
 from nbllm.local.engine import Engine
 from nbllm.local.intake import Intake
-from nbllm.local.llama.chat import TemplateRefusalError
+from nbllm.local.llama.chat import ChatTemplate, TemplateRefusalError
 from nbllm.local.llama.draft import load_draft
 from nbllm.local.llama.invariance import check_invariance
 from nbllm.local.llama.loading import Settings
 from nbllm.local.llama.native import NativeModel, NotLoadableError
 from nbllm.local.protocol import Frame
+from nbllm.local.rendering.client import Renderer
 from nbllm.local.scheduling.drafts import Drafts
 from nbllm.local.scheduling.pace import (
     Pace,
@@ -69,6 +70,7 @@ def main() -> None:
     inbox, outbox = sys.stdin.buffer, Outbox(_take_standard_output())
     threading.Thread(target=_beat, args=(outbox, os.getppid()), daemon=True).start()
     first = protocol.decode(inbox.readline() or b"{}")
+    renderer = Renderer()  # its process starts while the model is loaded
     model, draft = _load(first, outbox)
     pace = _pace(model) if first["steady"] else None
     engine = Engine(
@@ -78,10 +80,11 @@ def main() -> None:
         kept_bytes=first["kept_bytes"],
         drafts=Drafts(draft) if draft else None,
     )
-    try:
-        intake = Intake(model, engine, outbox.send)
-    except TemplateRefusalError as error:
-        _leave(outbox, str(error))
+    given = first["chat_template"]
+    template = ChatTemplate(given or model.chat_template, model.vocabulary, renderer)
+    if given:
+        _check(template, outbox)
+    intake = Intake(model, engine, outbox.send, template)
     threading.Thread(target=_read, args=(inbox, intake), daemon=True).start()
     threading.Thread(target=_watch, args=(engine,), daemon=True).start()
     outbox.send(
@@ -144,6 +147,14 @@ def _load(frame: Frame, outbox: Outbox) -> tuple[NativeModel, NativeModel | None
             check_invariance(model)
         return model, frame["draft"] and load_draft(Settings.from_frame(frame["draft"]), model)
     except NotLoadableError as error:
+        _leave(outbox, str(error))
+
+
+def _check(template: ChatTemplate, outbox: Outbox) -> None:
+    """A template that the user gave must be one; with its file's own, a model is of use anyway."""
+    try:
+        template.check()
+    except TemplateRefusalError as error:
         _leave(outbox, str(error))
 
 

@@ -53,6 +53,7 @@ class Completions:
             "llm.name": self._model_names,
             "llm_load.name": self._model_names,
             "llm_load.draft_model": self._file_names,
+            "llm_load.chat_template": self._file_names,
             "llm_unload.name": self._loaded_names,
             "llm_jobs.number": self._job_numbers,
         }

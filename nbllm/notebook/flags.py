@@ -72,6 +72,7 @@ LOAD = Help(
     %llm_load phi --pin                   never unloaded to make room for another
     %llm_load qwen3 --keep-alive 10m
     %llm_load qwen3 --adapter style.gguf
+    %llm_load phi --chat-template phi.jinja
     %llm_load qwen3-8b --draft qwen3-0.6b the small one guesses, the large one checks
     model = %llm_load gpt-4o --config model_config.json
     await model.generate("Hello")
@@ -109,6 +110,11 @@ LOAD = Help(
             metavar="MODEL",
             dest="draft_model",
             help="A small model with the same vocabulary, which guesses words for it to check.",
+        ),
+        flag(
+            "--chat-template",
+            metavar="FILE",
+            help="A chat template in Jinja, in place of the one in the model's file.",
         ),
         flag(
             "--batch-invariant",

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from nbllm.core.errors import ConfigError, InvalidOptionError
+from nbllm.core.load_options import template_path
 from nbllm.core.model_config import load_config, save_config
 from nbllm.core.types import LoadOptions
 
@@ -68,4 +69,33 @@ def test_a_config_keeps_them(tmp_path: Path) -> None:
     entry["load"] = {"kv_type": "f32"}
     file.write_text(json.dumps([entry]))
     with pytest.raises(ConfigError, match=r"load\.kv_type"):
+        load_config(file)
+
+
+def test_a_chat_template_is_a_path_or_the_text_itself() -> None:
+    assert LoadOptions(chat_template="{{ messages }}").chat_template == "{{ messages }}"
+    assert template_path("{{ messages }}") is None
+    given = LoadOptions(chat_template=Path("~/mine.jinja")).chat_template  # type: ignore[arg-type]
+    assert given == str(Path("~/mine.jinja").expanduser())
+    assert template_path(given) == Path(given)
+    for wrong in (5, "", " "):
+        with pytest.raises(InvalidOptionError, match="chat_template"):
+            LoadOptions(chat_template=wrong)  # type: ignore[arg-type]
+
+
+def test_a_config_takes_a_chat_template_from_its_own_folder(tmp_path: Path) -> None:
+    entry = {"name": "m", "model_type": "llama", "local": True, "path": "m.gguf"}
+    file = tmp_path / "models.json"
+    for given, wanted in (
+        ("own.jinja", str(tmp_path / "own.jinja")),
+        ("{{ messages }}", "{{ messages }}"),
+    ):
+        file.write_text(json.dumps([{**entry, "load": {"chat_template": given}}]))
+        infos = load_config(file)
+        assert infos[0].load.chat_template == wanted
+        save_config(file, infos)
+        assert json.loads(file.read_text())[0]["load"]["chat_template"] == given
+        assert load_config(file) == infos
+    file.write_text(json.dumps([{**entry, "load": {"chat_template": 5}}]))
+    with pytest.raises(ConfigError, match=r"load\.chat_template"):
         load_config(file)

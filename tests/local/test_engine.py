@@ -12,8 +12,10 @@ import pytest
 
 from nbllm.local.engine import Engine
 from nbllm.local.intake import Intake
+from nbllm.local.llama.chat import ChatTemplate
 from nbllm.local.llama.native import NativeModel
 from nbllm.local.protocol import Frame
+from nbllm.local.rendering.client import Renderer
 from nbllm.local.scheduling.pace import Pace
 
 LONG = "The quick brown fox jumps over the lazy dog. " * 20
@@ -48,7 +50,9 @@ class Running:
         self.neighbours = Neighbours()
         self.frames: queue.SimpleQueue[Frame] = queue.SimpleQueue()
         self.engine = Engine(model, self.frames.put, self.neighbours.pace)
-        self._intake = Intake(model, self.engine, self.frames.put)
+        self.renderer = Renderer()
+        template = ChatTemplate(model.chat_template, model.vocabulary, self.renderer)
+        self._intake = Intake(model, self.engine, self.frames.put, template)
         threading.Thread(target=self.engine.run, daemon=True).start()
 
     def ask(self, number: int, prompt: str) -> None:
@@ -66,7 +70,9 @@ class Running:
 
 @pytest.fixture
 def running(model: NativeModel) -> Iterator[Running]:
-    yield Running(model)
+    running = Running(model)
+    yield running
+    running.renderer.close()
     model.cells.clear()
 
 

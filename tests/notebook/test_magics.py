@@ -206,6 +206,25 @@ def test_a_raw_prompt_is_sent_as_typed(bench: Bench, prompt: str) -> None:
     assert line == prompt
 
 
+def test_a_completion_goes_on_from_the_text_alone(bench: Bench) -> None:
+    bench.run("%llm_config system='Be brief.'")
+    bench.run("x = 5")
+    bench.run("%%llm tiny --completion --max-tokens 3\nOnce {x} upon\n")
+    (request,) = bench.opener.opened[0].requests
+    assert [(m.role, m.text) for m in request.messages] == [("user", "Once 5 upon")]
+    assert request.options == GenerationOptions(max_tokens=3, raw=True)
+
+
+@pytest.mark.parametrize("flag", ["--system 'Be brief.'", "--chat trip", "--as json", "--schema x"])
+def test_a_completion_refuses_what_only_conversations_have(
+    bench: Bench, capsys: pytest.CaptureFixture[str], flag: str
+) -> None:
+    assert not bench.shell.run_cell(f"%%llm tiny --completion {flag}\nOnce").success
+    assert (
+        f"completion: it continues a text; leave out {flag.split()[0]}" in capsys.readouterr().out
+    )
+
+
 def test_the_line_form_may_be_assigned(bench: Bench) -> None:
     bench.run("%llm_load tiny")
     bench.run("answer = %llm --max-tokens 1 Is it?\nsame = answer is _llm")
@@ -323,8 +342,10 @@ def test_llm_load_returns_the_model_and_says_that_it_is_ready(
 
 
 def test_all_load_options_reach_the_opener(bench: Bench) -> None:
-    model = bench.run("%llm_load tiny --ctx 512 --threads 1 --gpu-layers -1 --parallel 2")
-    assert model.info.load == LoadOptions(context_length=512, threads=1, gpu_layers=-1, parallel=2)
+    flags = "--ctx 512 --threads 1 --gpu-layers -1 --parallel 2 --chat-template 'my own.jinja'"
+    model = bench.run(f"%llm_load tiny {flags}")
+    wanted = {"context_length": 512, "threads": 1, "gpu_layers": -1, "parallel": 2}
+    assert model.info.load == LoadOptions(**wanted, chat_template="my own.jinja")  # type: ignore[arg-type]
 
 
 def test_llm_load_reads_a_config_first(bench: Bench, tmp_path: Path) -> None:

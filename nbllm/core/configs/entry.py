@@ -12,6 +12,7 @@ from nbllm.core.configs.file import JsonObject
 from nbllm.core.configs.secrets import walk, where_is_key
 from nbllm.core.configs.values import MODEL_KEYS, OPTION_KEYS, kind_of
 from nbllm.core.errors import ConfigError, InvalidOptionError
+from nbllm.core.load_options import template_path
 from nbllm.core.paths import absolute_path, current_folder, is_gguf
 from nbllm.core.suggest import did_you_mean
 from nbllm.core.types import GenerationOptions, LoadOptions, ModelInfo
@@ -153,6 +154,8 @@ def entry_of(info: ModelInfo, folder: Path) -> dict[str, Any]:
     load = info.load.set_values()
     if "adapters" in load:
         load["adapters"] = {_written(Path(p), folder): scale for p, scale in load["adapters"]}
+    if "chat_template" in load and (template := template_path(load["chat_template"])):
+        load["chat_template"] = _written(template, folder)
     if "draft_model" in load:
         load["draft_model"] = _written(Path(load["draft_model"]), folder)
     for key, values in (("options", options), ("load", load)):
@@ -164,11 +167,12 @@ def entry_of(info: ModelInfo, folder: Path) -> dict[str, Any]:
 
 def _with_paths(load: LoadOptions, folder: Path) -> LoadOptions:
     """The options with the paths in them taken from ``folder``."""
-    adapters, draft = load.adapters, load.draft_model
+    adapters, draft, template = load.adapters, load.draft_model, load.chat_template
     return replace(
         load,
         adapters=adapters and tuple((str(folder / path), scale) for path, scale in adapters),
         draft_model=draft and str(folder / draft),
+        chat_template=str(folder / template) if template and template_path(template) else template,
     )
 
 

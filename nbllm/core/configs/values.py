@@ -165,6 +165,7 @@ OPTION_KEYS: Mapping[str, Callable[[Any], Any]] = {
     "extra": _object,
     "logit_bias": _pairs,
     "adapters": _pairs,
+    "chat_template": _text,
     "draft_model": _path,
     "dry_sequence_breakers": _texts,
     "grammar": _text,

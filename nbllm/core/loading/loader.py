@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from textwrap import shorten
 
 from nbllm.core.activity import Activity
 from nbllm.core.errors import ModelLoadError
@@ -21,6 +22,8 @@ from nbllm.core.types import LoadOptions, ModelInfo
 from nbllm.core.words import duration_words, size_words
 
 __all__ = ["Loader"]
+
+_LONGEST_VALUE = 200
 
 
 class Loader:
@@ -141,9 +144,14 @@ def _other_options(loaded: LoadOptions, wish: LoadOptions) -> str:
     for name, wanted in wish.set_values().items():
         had = getattr(loaded, name)
         if wanted != had:
-            was = "nbllm's own choice of" if had is None else f"{had!r} as"
-            differences.append(f"{was} {name} where {wanted!r} is asked")
+            was = "nbllm's own choice of" if had is None else f"{_brief(had)} as"
+            differences.append(f"{was} {name} where {_brief(wanted)} is asked")
     return ", and ".join(differences)
+
+
+def _brief(value: object) -> str:
+    """A value as it is written, short where it is a whole chat template."""
+    return shorten(repr(value), _LONGEST_VALUE, placeholder="…")
 
 
 def _loading_words(load: Load) -> str:

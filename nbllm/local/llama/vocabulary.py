@@ -9,7 +9,11 @@ from typing import Any
 
 import llama_cpp.llama_cpp as lib
 
+from nbllm.local.rendering.marks import Marks
+
 __all__ = ["Vocabulary"]
+
+_SPECIAL = lib.LLAMA_TOKEN_ATTR_CONTROL | lib.LLAMA_TOKEN_ATTR_UNKNOWN
 
 
 class Vocabulary:
@@ -42,6 +46,22 @@ class Vocabulary:
         count = ctypes.c_int32()
         tokens = lib.llama_vocab_get_suppress_tokens(self.raw, ctypes.byref(count))
         return tuple(tokens[: count.value]) if tokens else ()
+
+    @cached_property
+    def marks(self) -> Marks:
+        """What llama.cpp reads as special tokens where it is told to parse them.
+
+        Tokens that the model's makers added as ordinary words (``<think>`` of Qwen) are not among
+        them: they are read as such in every text, as in the makers' own tokenizer.
+        """
+        attributes, raw = lib.llama_vocab_get_attr, self.raw  # a large vocabulary takes 0.1 s
+        special = [token for token in range(self.size) if attributes(raw, token) & _SPECIAL]
+        return Marks(
+            lib.llama_vocab_get_text(self.raw, token).decode(errors="replace") for token in special
+        )
+
+    def _attributes(self, token: int) -> int:
+        return int(lib.llama_vocab_get_attr(self.raw, token))
 
     @property
     def begin(self) -> list[int]:
@@ -91,6 +111,34 @@ class Vocabulary:
                 self.raw, data, len(data), tokens, len(tokens), add_special, parse_special
             )
         return tokens[:count]
+
+    def tokenize_prompt(self, text: str, *, add_special: bool, guard: str) -> list[int]:
+        """The tokens of a prompt whose guarded marks are text; see ``nbllm.local.rendering.marks``.
+
+        Without a ``guard`` all marks are special tokens.
+        """
+        if not guard:
+            return self.tokenize(text, add_special=add_special, parse_special=True)
+        tokens = list(self.begin) if add_special else []
+        pieces = list(self.marks.pieces(text, guard))
+        for number, (piece, is_plain) in enumerate(pieces):
+            if is_plain:
+                piece = self._stripped(piece, tokens, pieces[number + 1 : number + 2])
+            tokens += self.tokenize(piece, add_special=False, parse_special=not is_plain)
+        return tokens
+
+    def _stripped(
+        self, piece: str, before: Sequence[int], behind: Sequence[tuple[str, bool]]
+    ) -> str:
+        """Without the spaces that special tokens beside it take along."""
+        if before and self._attributes(before[-1]) & lib.LLAMA_TOKEN_ATTR_RSTRIP:
+            piece = piece.lstrip()
+        following = self.marks.found(behind[0][0])[:1] if behind else []
+        for mark in following:
+            (token, *_) = self.tokenize(mark, add_special=False, parse_special=True)
+            if self._attributes(token) & lib.LLAMA_TOKEN_ATTR_LSTRIP:
+                piece = piece.rstrip()
+        return piece
 
     def detokenize(self, tokens: Sequence[int]) -> bytes:
         """The bytes of ``tokens``, special ones included."""

@@ -62,6 +62,9 @@ ASK = Help(
     %%llm --chat trip --as table -o cities
     Describe {df} and the plot {figure}; what does {file:notes.txt} add?
 
+    %%llm --completion
+    Once upon a time
+
     %%llm --bg -o job                goes on while other cells run
     Write a long story.
     job.result()                     waits for it, as "await job" does
@@ -106,6 +109,11 @@ ASK = Help(
             metavar="VAR",
             type=variable_name,
             help="Answer with JSON of this schema: a dict, a pydantic model or a dataclass.",
+        ),
+        flag(
+            "--completion",
+            action="store_true",
+            help="Continue the text as a base model does, without a chat template; local models.",
         ),
         flag("--raw", action="store_true", help="Send braces as they are, {name} too."),
         flag("--show-prompt", action="store_true", help="Show what would be sent, and its tokens."),

@@ -12,9 +12,10 @@ from __future__ import annotations
 
 from argparse import Namespace
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeAlias
 
+from nbllm.core.errors import InvalidOptionError
 from nbllm.core.model_interface import ModelInterface, options_from, to_messages
 from nbllm.core.types import GenerationOptions, GenerationResult, Message
 from nbllm.notebook.asking.flags import OPTIONS
@@ -74,14 +75,24 @@ def question_from(session: NotebookSession, text: str, args: Namespace) -> Quest
     """The question that flags and settings make of a text. Raises ``InvalidOptionError``."""
     settings = session.settings
     flags = GenerationOptions(**{name: getattr(args, name) for name in OPTIONS})
+    if args.completion:
+        text, flags = _continued(text, args), replace(flags, raw=True)
     system = args.system if args.system is not None else settings.system or None
     return Question(
         text=text,
         args=args,
         model=args.name or args.model or settings.model or None,
-        messages=to_messages(text, system=system),
+        messages=to_messages(text, system=None if args.completion else system),
         options=options_from(settings.options).merged(flags),
     )
+
+
+def _continued(text: str, args: Namespace) -> str:
+    """The text to go on from: without the line break that every cell ends with."""
+    given = {"system": args.system, "chat": args.chat, "as": args.form, "schema": args.schema}
+    for flag in (name for name, value in given.items() if value is not None):
+        raise InvalidOptionError("completion", f"it continues a text; leave out --{flag}")
+    return text.removesuffix("\n")
 
 
 def prepared(session: NotebookSession, question: Question) -> Question:

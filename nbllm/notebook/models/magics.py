@@ -99,6 +99,7 @@ class ModelMagics(SessionMagics):
             adapters=args.adapter,
             draft_model=args.draft_model,
             batch_invariant=args.batch_invariant,
+            chat_template=args.chat_template,
         )
         if args.config:
             self.session.manager.add_config(args.config)

@@ -1,0 +1,162 @@
+"""``Fitting``: finds what has to be altered of a conversation for a template to render it whole.
+
+Nothing is known of a template by name. A conversation of the same form, made of words that occur
+nowhere else, is rendered: what is missing was dropped, and what was refused can be altered. The
+cheapest alterations under which nothing is missing are the ones to make.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from itertools import chain, islice
+from typing import Any
+
+from nbllm.local.rendering.alterations import (
+    PARTS,
+    TOOLS_AS_TEXT,
+    Variant,
+    applicable,
+    as_text,
+    variants,
+)
+from nbllm.local.rendering.conversation import HELLO, Conversation, Turn, calls_of
+from nbllm.local.rendering.marks import Marks, free_character
+from nbllm.local.rendering.probe import Probe, probe_of
+from nbllm.local.rendering.refusal import TemplateRefusalError
+from nbllm.local.rendering.writer import Writer
+
+__all__ = ["Fit", "Fitting"]
+
+_TRIALS = 300
+_KEPT = 64
+_SYSTEM: Turn = {"role": "system", "content": "Be brief."}
+_TOOL: Turn = {
+    "type": "function",
+    "function": {
+        "name": "look",
+        "description": "Looks.",
+        "parameters": {
+            "type": "object",
+            "properties": {"at": {"type": "string", "description": "What at."}},
+            "required": ["at"],
+        },
+    },
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Fit:
+    """What to alter in conversations of one form, and what then comes of them.
+
+    ``marks`` are those that the template writes, ``lost`` counts the texts that it drops.
+    """
+
+    variant: Variant
+    marks: Sequence[str]
+    lost: int
+
+
+class Fitting:
+    """Fits conversations to the template of a writer; remembers those of the last ones."""
+
+    def __init__(self, writer: Writer, marks: Marks) -> None:
+        self._writer, self._marks = writer, marks
+        self._fits: dict[str, Fit] = {}
+        self._needed: dict[tuple[object, ...], Variant] = {}
+        self._knows_tools: bool | None = None
+        self._always: Variant = frozenset([PARTS]) if self._reads_parts() else frozenset()
+
+    def fit(self, whole: Conversation, values: Mapping[str, Any], *, shows_tools: bool) -> Fit:
+        """The fit of a conversation; without ``shows_tools``, of one whose tools are text.
+
+        Raises ``TemplateRefusalError`` where the template refuses it whatever is altered.
+        """
+        forced = self._forced(whole, shows_tools=shows_tools)
+        probe = probe_of(whole)
+        key = f"{sorted(forced)}{sorted(values.items())}{probe.key}"
+        if key not in self._fits:
+            _keep(self._fits, key, self._found(probe, values, forced))
+        return self._fits[key]
+
+    @property
+    def knows_tools(self) -> bool:
+        """Whether the template writes the tools that a model may call."""
+        if self._knows_tools is None:
+            self._knows_tools = self._takes_tools(as_json=False) or self._takes_tools(as_json=True)
+        return self._knows_tools
+
+    def _takes_tools(self, *, as_json: bool) -> bool:
+        self._writer.json_tools = as_json
+        return any(map(self._shows_tools, ([], [_SYSTEM])))
+
+    def _shows_tools(self, before: Sequence[Turn]) -> bool:
+        probe = probe_of(Conversation([*before, HELLO], [_TOOL]))
+        try:
+            fit = self._found(probe, {}, self._always)
+        except TemplateRefusalError:
+            return False
+        return TOOLS_AS_TEXT[0] not in fit.variant
+
+    def _reads_parts(self) -> bool:
+        """Whether it drops a content that is a text, and takes one that is a list of parts."""
+        probe = probe_of(Conversation([HELLO]))
+        with suppress(TemplateRefusalError):
+            if not self._trial(probe, frozenset(), {}).lost:
+                return False
+        with suppress(TemplateRefusalError):
+            return not self._trial(probe, frozenset([PARTS]), {}).lost
+        return False
+
+    def _forced(self, whole: Conversation, *, shows_tools: bool) -> Variant:
+        """Tools, calls and results are all text where a template does not know tools."""
+        has_tools = whole.tools or any(t["role"] == "tool" or calls_of(t) for t in whole.turns)
+        is_text = has_tools and not (shows_tools and self.knows_tools)
+        return self._always | (as_text(whole) if is_text else frozenset())
+
+    def _found(self, probe: Probe, values: Mapping[str, Any], forced: Variant) -> Fit:
+        """The cheapest variant that loses nothing, else the one that loses the least."""
+        tools = json.dumps(probe.conversation.tools, ensure_ascii=False)
+        features = (self._writer.json_tools, tools, forced, *applicable(probe.conversation))
+        best: Fit | None = None
+        refusal: TemplateRefusalError | None = None
+        for variant in self._candidates(probe.conversation, forced, features):
+            try:
+                fit = self._trial(probe, variant, values)
+            except TemplateRefusalError as error:
+                refusal = refusal or error
+                continue
+            if best is None or fit.lost < best.lost:
+                best = fit
+            if not fit.lost:
+                break
+        if best is None:
+            raise refusal or TemplateRefusalError("its chat template renders nothing")
+        _keep(self._needed, features, best.variant)
+        return best
+
+    def _candidates(
+        self, whole: Conversation, forced: Variant, features: tuple[object, ...]
+    ) -> Iterator[Variant]:
+        """First what the last conversation with the same features and tools needed.
+
+        So the beginning of a conversation that grows stays as it was rendered before.
+        """
+        known = [self._needed[features]] if features in self._needed else []
+        cheap = islice(variants(whole, forced), _TRIALS)
+        all_text = islice(variants(whole, forced | as_text(whole)), _TRIALS)
+        return chain(known, cheap, all_text)
+
+    def _trial(self, probe: Probe, variant: Variant, values: Mapping[str, Any]) -> Fit:
+        end = free_character(self._writer.text)
+        text = self._writer.prompt(probe.conversation, variant, values, end)
+        return Fit(variant, self._marks.found(text), probe.lost(text))
+
+
+def _keep(kept: dict[Any, Any], key: object, value: object) -> None:
+    """Keep a value, and no more than the newest of them."""
+    kept[key] = value
+    if len(kept) > _KEPT:
+        del kept[next(iter(kept))]

@@ -1,0 +1,117 @@
+"""Special tokens in foreign text, which must stay text.
+
+A conversation's own text may hold what reads like a special token: ``<|im_end|>`` in a question
+about chat templates, or in a file that somebody else wrote. Before the conversation is rendered, a
+*guard*, a character that occurs nowhere in it, is put behind the first character of each; so the
+rendered text tells the marks that the template wrote from those that were in its values.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from functools import cached_property
+from itertools import pairwise
+
+from nbllm.local.rendering.refusal import TemplateRefusalError
+
+__all__ = ["Marks", "free_character"]
+
+# Linear A: letters (so that no template's escaping touches them), without cases, and unused.
+_GUARDS = range(0x10600, 0x10737)
+
+
+class Marks:
+    """The texts of a vocabulary's special tokens; single characters are none."""
+
+    def __init__(self, texts: Iterable[str]) -> None:
+        self.texts = sorted({text for text in texts if len(text) > 1})
+        self._longest = max(map(len, self.texts), default=0)
+
+    @cached_property
+    def _pattern(self) -> re.Pattern[str]:
+        return re.compile(_alternatives(self.texts) if self.texts else r"(?!)")
+
+    @cached_property
+    def _begins(self) -> re.Pattern[str]:
+        return re.compile(f"(?={self._pattern.pattern})")
+
+    @cached_property
+    def _edges(self) -> frozenset[str]:
+        """The beginnings and ends of marks: with more text they may become one."""
+        places = [(text, place) for text in self.texts for place in range(1, len(text))]
+        return frozenset(part for text, at in places for part in (text[:at], text[at:]))
+
+    @cached_property
+    def _joined(self) -> str:
+        return "\0".join(self.texts)
+
+    def found(self, text: str) -> list[str]:
+        """The marks in ``text``, in their order; of two at one place the longer."""
+        return self._pattern.findall(text)
+
+    def broken(self, text: str, guard: str) -> str:
+        """``text`` with a guard inside everything that reads like a mark."""
+        places = [found.start() + 1 for found in self._begins.finditer(text)]
+        if not places:
+            return text
+        bounds = [0, *places, len(text)]
+        return guard.join(text[a:b] for a, b in pairwise(bounds))
+
+    def enclosed(self, text: str, guard: str) -> str:
+        """``broken``, and guarded at its ends where it may become a mark with what is beside it."""
+        broken, core = self.broken(text, guard), text.strip()
+        if not core or not self._is_risky(core):
+            return broken
+        lead, tail = len(text) - len(text.lstrip()), len(text.rstrip()) - len(text)
+        end = len(broken) + tail
+        return f"{broken[:lead]}{guard}{broken[lead:end]}{guard}{broken[end:]}"
+
+    def _is_risky(self, core: str) -> bool:
+        if core in self._joined:
+            return True
+        lengths = range(1, min(self._longest, len(core) + 1))
+        return any(core[:n] in self._edges or core[-n:] in self._edges for n in lengths)
+
+    def pieces(self, text: str, guard: str) -> Iterator[tuple[str, bool]]:
+        """``text`` without its guards, in pieces: True for one whose marks are text.
+
+        Pieces begin and end where the template wrote a mark, or the text does.
+        """
+        begin, at = 0, 0
+        for found in [*self._pattern.finditer(text), None]:
+            end = len(text) if found is None else found.start()
+            if guard in text[at:end]:
+                if begin < at:
+                    yield text[begin:at], False
+                yield text[at:end].replace(guard, ""), True
+                begin = end
+            at = end if found is None else found.end()
+        if begin < len(text):
+            yield text[begin:], False
+
+
+def free_character(text: str, *, but: str = "") -> str:
+    """A character that does not occur in ``text``, another than ``but``."""
+    for code in _GUARDS:
+        if chr(code) not in text and chr(code) != but:
+            return chr(code)
+    raise TemplateRefusalError("the conversation holds every character that could mark its places")
+
+
+def _alternatives(texts: Sequence[str]) -> str:
+    """A regular expression of sorted texts by their common beginnings: linear, however many."""
+    groups: dict[str, list[str]] = {}
+    for text in texts:
+        groups.setdefault(text[:1], []).append(text[1:])
+    ends = "" in groups
+    branches = [_branch(first, rests) for first, rests in groups.items() if first]
+    if not branches:
+        return ""
+    return f"(?:{'|'.join(branches)}){'?' if ends else ''}"
+
+
+def _branch(first: str, rests: Sequence[str]) -> str:
+    while len({rest[:1] for rest in rests}) == 1 and rests[0]:
+        first, rests = first + rests[0][0], [rest[1:] for rest in rests]
+    return re.escape(first) + _alternatives(rests)

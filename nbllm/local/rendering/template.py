@@ -1,0 +1,110 @@
+"""``Template``: a chat template that renders conversations whole, or says why not."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from nbllm.local.rendering.alterations import TOOLS_AS_TEXT
+from nbllm.local.rendering.conversation import Change, Conversation, Turn, calls_of
+from nbllm.local.rendering.fitting import Fitting
+from nbllm.local.rendering.marks import Marks, free_character
+from nbllm.local.rendering.writer import Writer
+
+__all__ = ["Rendered", "Template"]
+
+_TYPES = ("object", "array", "string", "number", "integer", "boolean", "null")
+_KEYWORDS = ("type", "properties", "required", "items", "enum", "description", "default", "const")
+_SCHEMA_WORDS = frozenset((*_TYPES, *_KEYWORDS))
+
+
+@dataclass(frozen=True, slots=True)
+class Rendered:
+    """A prompt. ``guard`` is in the marks that are not the template's (see ``marks``), "" if none.
+
+    ``shows_tools`` says that the template wrote the tools, in its own way. ``begun`` are the words
+    of the answer that stand at the prompt's end.
+    """
+
+    text: str
+    guard: str = ""
+    shows_tools: bool = False
+    begun: str = ""
+
+
+class Template:
+    """A chat template; ``marks`` are the special tokens of its model's vocabulary.
+
+    ``own`` are those of reasoning, which keep their meaning in the model's own turns.
+    Raises ``TemplateRefusalError`` for text that is not a template.
+    """
+
+    def __init__(
+        self,
+        source: str,
+        *,
+        bos: str,
+        eos: str,
+        marks: Sequence[str] = (),
+        own: Sequence[str] = (),
+    ) -> None:
+        self._marks = Marks(marks)
+        self._own = re.compile(f"({'|'.join(map(re.escape, own)) or '(?!)'})")
+        self._writer = Writer(source, bos=bos, eos=eos)
+        self._fitting = Fitting(self._writer, self._marks)
+
+    def render(
+        self,
+        turns: Sequence[Turn],
+        *,
+        tools: Sequence[Turn] = (),
+        effort: str | None = None,
+        shows_tools: bool = True,
+    ) -> Rendered:
+        """The prompt of a conversation.
+
+        ``effort`` "none" turns reasoning off; a template that knows nothing of it refuses. With
+        ``shows_tools`` off, tools are instructions although the template may know them. A last
+        turn of the model's own is gone on from. Raises ``TemplateRefusalError``.
+        """
+        values = self._writer.thinking(effort)
+        whole = Conversation(_without_empty_answer(turns), tools)
+        fit = self._fitting.fit(whole, values, shows_tools=shows_tools)
+        said = whole.texts
+        guard = free_character(self._writer.text + said)
+        end = free_character(self._writer.text + said, but=guard)
+        shown = whole
+        if self._marks.found(said):
+            shown = self._guarded(whole, lambda text: self._marks.broken(text, guard))
+        text = self._writer.prompt(shown, fit.variant, values, end)
+        if self._marks.found(text) != fit.marks:  # two texts together read like a mark
+            shown = self._guarded(whole, lambda text: self._enclosed(text, guard))
+            text = self._writer.prompt(shown, fit.variant, values, end)
+        text = text.replace(json.dumps(guard)[1:-1], guard)  # where a template escapes letters
+        return Rendered(
+            text,
+            guard=guard if guard in text else "",
+            shows_tools=bool(tools) and TOOLS_AS_TEXT[0] not in fit.variant,
+            begun=whole.turns[-1]["content"] if whole.is_continued else "",
+        )
+
+    def _guarded(self, whole: Conversation, guard: Change) -> Conversation:
+        """All texts guarded; the marks of reasoning in the model's own words are its own."""
+
+        def own(text: str) -> str:
+            parts = self._own.split(text)
+            return "".join(part if number % 2 else guard(part) for number, part in enumerate(parts))
+
+        return whole.changed(guard, own)
+
+    def _enclosed(self, text: str, guard: str) -> str:
+        return text if text in _SCHEMA_WORDS else self._marks.enclosed(text, guard)
+
+
+def _without_empty_answer(turns: Sequence[Turn]) -> Sequence[Turn]:
+    """A last turn of the model's that says nothing is the place of its answer."""
+    last = turns[-1] if turns else {}
+    is_empty = last.get("role") == "assistant" and not (last["content"] or calls_of(last))
+    return turns[:-1] if is_empty and len(turns) > 1 else turns
