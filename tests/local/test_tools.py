@@ -90,7 +90,7 @@ async def test_a_result_keeps_text_as_a_part(model: LlamaCppModel) -> None:
 def test_a_schema_binds_the_answer_and_not_the_reasoning(
     template: str, prompt: str, begin: str
 ) -> None:
-    form = format_of(template, prompt, tools=False)
+    form = format_of(template, prompt, None)
     text = grammar_text({"response_schema": {"enum": ["a"]}}, form)
     assert text is not None
     root = next(line for line in text.splitlines() if line.startswith("root ::="))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
@@ -19,6 +19,7 @@ __all__ = [
     "Schema",
     "Tools",
     "shapes_call",
+    "special_marks",
 ]
 
 Schema: TypeAlias = Mapping[str, Any]
@@ -78,6 +79,16 @@ In a text, ``{name}`` is the tool's name.
 """
 
 
+_SPECIAL = re.compile(
+    r"<\|?[\w:▁/|\"]+\|?>|<｜[^<>｜]+｜>|</[\w:]+>|\[/?[A-Z_]+\]|◁/?think▷|｜DSML｜"
+)
+
+
+def special_marks(texts: Iterable[str]) -> set[str]:
+    """What looks like special tokens in texts."""
+    return {mark for text in texts for mark in _SPECIAL.findall(text)}
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CallFormat:
     """One way to write calls.
@@ -101,6 +112,15 @@ class CallFormat:
     forced: tuple[Piece, ...]
     bare: Literal["no", "start", "anywhere"] = "start"
     marks: tuple[str, ...] = ()
+
+    @property
+    def all_marks(self) -> set[str]:
+        """What may be special tokens in the calls of this format."""
+        return special_marks([*(mark for block in self.blocks for mark in block), *self.marks])
+
+    def is_in(self, template: str) -> bool:
+        """Whether a template has any of its marks."""
+        return any(mark in template for mark in self.all_marks)
 
 
 def shapes_call(pieces: Sequence[Piece], name: str) -> list[Piece]:

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
+from nbllm.local.formats.base import CallFormat
+from nbllm.local.formats.llama import GENERIC
+from nbllm.local.formats.table import FORMATS, PROBE, call_format
 from nbllm.local.llama.vocabulary import Vocabulary
 from nbllm.local.reading.output_format import BLOCKS, OutputFormat, format_of
 from nbllm.local.rendering.client import Renderer
@@ -16,7 +21,20 @@ from nbllm.local.rendering.template import Rendered
 
 __all__ = ["ChatTemplate", "Prompt", "TemplateRefusalError"]
 
-_REASONING = [(block.open.strip(), block.close) for block in BLOCKS if block.kind == "reasoning"]
+_REASONING = [(block.open.strip(), block.close) for block in BLOCKS]
+
+
+_PROBE_TOOL: Turn = {
+    "type": "function",
+    "function": {
+        "name": PROBE.name,
+        "description": "Answers.",
+        "parameters": {
+            "type": "object",
+            "properties": {key: {"type": "string"} for key in json.loads(PROBE.arguments)},
+        },
+    },
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +86,8 @@ class ChatTemplate:
     @property
     def all_marks(self) -> set[str]:
         """The marks of reasoning and calls that answers may hold."""
-        return format_of(self._source, "", tools=True, knows_tools=True).marks
+        marks = format_of(self._source, "", None).marks
+        return marks.union(*(each.all_marks for each in FORMATS if each.is_in(self._source)))
 
     def render(
         self, turns: Sequence[Turn], *, tools: Sequence[Turn] = (), effort: str | None = None
@@ -80,12 +99,31 @@ class ChatTemplate:
         self._setup.join()
         if not self._source:
             return self._plain(turns, tools)
-        rendered = self._renderer.render(turns, tools=tools, effort=effort)
-        form = format_of(
-            self._source, _opening(rendered), tools=bool(tools), knows_tools=rendered.shows_tools
+        calls = self._calls if tools else None
+        rendered = self._renderer.render(
+            turns, tools=tools, effort=effort, shows_tools=calls is not GENERIC
         )
+        if tools and not rendered.shows_tools:
+            calls = GENERIC
+        form = format_of(self._source, _opening(rendered), calls)
         add_special = not (self._bos and rendered.text.startswith(self._bos))
         return Prompt(rendered.text, add_special, rendered.guard, form)
+
+    @cached_property
+    def _calls(self) -> CallFormat:
+        """How the model writes calls: as its template writes a past one."""
+        function = {"name": PROBE.name, "arguments": json.loads(PROBE.arguments)}
+        call = {"id": "probe0000", "type": "function", "function": function}
+        turns: list[Turn] = [
+            {"role": "user", "content": "Hi"},
+            {"role": "assistant", "content": "", "tool_calls": [call]},
+            {"role": "tool", "content": "Hi", "tool_call_id": "probe0000", "name": PROBE.name},
+        ]
+        try:
+            shown = self._renderer.render(turns, tools=[_PROBE_TOOL])
+        except TemplateRefusalError:
+            return call_format(self._source, None)
+        return call_format(self._source, shown.text if shown.shows_calls else None)
 
     def _plain(self, turns: Sequence[Turn], tools: Sequence[Turn]) -> Prompt:
         if tools:

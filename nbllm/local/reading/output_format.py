@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from nbllm.local.formats.base import CallFormat
+from nbllm.local.formats.base import CallFormat, special_marks
 from nbllm.local.formats.harmony import HARMONY
-from nbllm.local.formats.llama import GENERIC
-from nbllm.local.formats.table import call_format, format_named
+from nbllm.local.formats.table import format_named
 
 __all__ = ["BLOCKS", "WRAPPERS", "Block", "OutputFormat", "Wrapper", "format_of"]
 
@@ -72,9 +70,6 @@ WRAPPERS = (
     Wrapper("<answer>", "</answer>"),  # Hunyuan
     Wrapper("<response>", "</response>"),  # Granite 3.3
 )
-_SPECIAL = re.compile(
-    r"<\|?[\w:▁/|\"]+\|?>|<｜[^<>｜]+｜>|</[\w:]+>|\[/?[A-Z_]+\]|◁/?think▷|｜DSML｜"
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,11 +113,8 @@ class OutputFormat:
         """The texts that may be special tokens, which must be written out for the parser."""
         texts = [mark for block in self.blocks for mark in (block.open, block.close)]
         texts += [mark for wrapper in self.wrappers for mark in (wrapper.open, wrapper.close)]
-        if self.calls is not None:
-            texts += [mark for block in self.calls.blocks for mark in block]
-            texts += self.calls.marks
         texts += HARMONY.marks if self.channels else ()
-        return {mark for text in texts for mark in _SPECIAL.findall(text)}
+        return special_marks(texts) | (self.calls.all_marks if self.calls else set())
 
     @property
     def answer_open(self) -> str:
@@ -130,27 +122,17 @@ class OutputFormat:
         return "<|channel|>final<|message|>" if self.channels else ""
 
 
-def format_of(
-    template: str,
-    prompt: str,
-    *,
-    tools: bool,
-    knows_tools: bool = True,
-    written: str | None = None,
-) -> OutputFormat:
+def format_of(template: str, prompt: str, calls: CallFormat | None) -> OutputFormat:
     """The marks that ``template`` knows; ``prompt`` is what it made.
 
-    ``tools`` says that there are some, ``knows_tools`` that the template wrote them. ``written``
-    is what it makes of a past call: see ``call_format``.
+    ``calls`` is how calls are written, None where there are no tools.
     """
     known = tuple(block for block in BLOCKS if block.known_to(template))
     end = prompt.rstrip()
-    thinking = next((block for block in known if end.endswith(block.open)), None)
-    calls = call_format(template, written) if knows_tools else GENERIC
     return OutputFormat(
         known,
         tuple(wrapper for wrapper in WRAPPERS if wrapper.open in template),
-        calls if tools else None,
-        thinking,
+        calls,
+        next((block for block in known if end.endswith(block.open)), None),
         "<|channel|>" in template and "<|message|>" in template,
     )

@@ -66,7 +66,7 @@ def cut(text: str, places: set[int]) -> list[str]:
 @pytest.mark.parametrize("case", WRITTEN["cases"], ids=lambda case: case["written"][:40])
 def test_what_is_written_means_the_same_however_it_is_cut(case: Any) -> None:
     text = case["written"]
-    form = format_of(case["template"], case.get("prompt", ""), tools=True)
+    form = format_of(case["template"], case.get("prompt", ""), call_format(case["template"], None))
     expected = case.get("reasoning", ""), case.get("text", ""), case.get("calls", [])
     for pieces in ([text], list(text), *(cut(text, {n, n + 7}) for n in range(1, len(text) - 7))):
         assert read(form, pieces)[:3] == expected

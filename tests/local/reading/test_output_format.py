@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from nbllm.core.answer import Answer
 from nbllm.core.types import ReasoningDelta, TextDelta, ToolCall, ToolCallDelta
+from nbllm.local.formats.table import call_format
 from nbllm.local.reading.output_format import OutputFormat, format_of
 from nbllm.local.reading.output_parser import output_parser
 
@@ -115,7 +116,7 @@ def test_however_it_is_cut_an_answer_means_the_same(case: Any, data: st.DataObje
     template, text, reasoning, said, calls = case
     cuts = sorted(data.draw(st.sets(st.integers(0, len(text)))))
     pieces = [text[a:b] for a, b in zip([0, *cuts], [*cuts, len(text)], strict=True)]
-    answer, events = parsed(format_of(template, "", tools=True), pieces)
+    answer, events = parsed(format_of(template, "", call_format(template, None)), pieces)
     assert (answer.joined("reasoning"), answer.joined("text")) == (reasoning, said)
     parts = [segment.part() for segment in answer.calls]
     made = [part for part in parts if isinstance(part, ToolCall)]
@@ -127,26 +128,28 @@ def test_however_it_is_cut_an_answer_means_the_same(case: Any, data: st.DataObje
 
 @given(text=st.text(alphabet='<>thinkol_ca/[]{}"|:\n ', max_size=60), cut=st.integers(0, 60))
 def test_nothing_of_any_text_is_lost_or_depends_on_the_cut(text: str, cut: int) -> None:
-    form = format_of(QWEN, "", tools=True)
+    form = format_of(QWEN, "", call_format(QWEN, None))
     whole, _ = parsed(form, [text])
     halves, _ = parsed(form, [text[:cut], text[cut:]])
     assert [s.part() for s in whole.segments] == [s.part() for s in halves.segments]
 
 
 def test_a_template_may_open_the_reasoning_itself() -> None:
-    form = format_of(QWEN, "<|im_start|>assistant\n<think>\n", tools=False)
+    form = format_of(QWEN, "<|im_start|>assistant\n<think>\n", None)
     answer, _ = parsed(form, ["so", "</thi", "nk>\n\nHi"])
     assert (answer.joined("reasoning"), answer.joined("text")) == ("so", "Hi")
 
 
 def test_without_tools_calls_are_text() -> None:
-    answer, _ = parsed(format_of(QWEN, "", tools=False), [f"<tool_call>{CALL}</tool_call>"])
+    answer, _ = parsed(format_of(QWEN, "", None), [f"<tool_call>{CALL}</tool_call>"])
     assert answer.joined("text") == f"<tool_call>{CALL}</tool_call>"
 
 
 def test_marks_that_may_be_special_tokens_are_named() -> None:
-    assert "<|python_tag|>" in format_of(LLAMA, "", tools=True).marks
-    assert {"[TOOL_CALLS]", "[ARGS]", "[/THINK]"} <= format_of(MISTRAL, "", tools=True).marks
-    harmony = format_of(HARMONY, "", tools=True).marks
+    assert "<|python_tag|>" in format_of(LLAMA, "", call_format(LLAMA, None)).marks
+    assert {"[TOOL_CALLS]", "[ARGS]", "[/THINK]"} <= format_of(
+        MISTRAL, "", call_format(MISTRAL, None)
+    ).marks
+    harmony = format_of(HARMONY, "", call_format(HARMONY, None)).marks
     assert {"<|channel|>", "<|message|>", "<|end|>", "<|start|>", "<|constrain|>"} <= harmony
-    assert format_of(PLAIN, "", tools=False).marks == set()
+    assert format_of(PLAIN, "", None).marks == set()
