@@ -107,6 +107,13 @@ ASK = Help(
             type=variable_name,
             help="Answer with JSON of this schema: a dict, a pydantic model or a dataclass.",
         ),
+        flag(
+            "--allow-file",
+            metavar="PATH",
+            action="append",
+            help="A file or folder that {file:…} may read although it is hidden or outside the "
+            "notebook's folder. May be given several times.",
+        ),
         flag("--raw", action="store_true", help="Send braces as they are, {name} too."),
         flag("--show-prompt", action="store_true", help="Show what would be sent, and its tokens."),
         *_GENERATION,

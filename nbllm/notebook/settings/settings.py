@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from traitlets import Bool, Dict, Integer, TraitError, Unicode, validate
+from traitlets import Bool, Dict, Integer, List, TraitError, Unicode, validate
 from traitlets.config import Configurable
 
 __all__ = ["NbLLM"]
@@ -38,6 +38,10 @@ class NbLLM(Configurable):
     ).tag(config=True)
     magic_prefix = Unicode("llm", help="What the names of the magics begin with.").tag(config=True)
 
+    prompt_files = List(
+        Unicode(),
+        help="Files and folders that {file:…} may read outside the notebook's folder, or hidden.",
+    ).tag(config=True)
     nest_asyncio = Bool(
         default_value=False,
         help="Apply nest_asyncio2, for cells that call asyncio.run; it cannot be taken back.",

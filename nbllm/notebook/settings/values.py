@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from traitlets import Bool, Dict, Integer, TraitError, TraitType, Unicode
+from traitlets import Bool, Dict, Integer, List, TraitError, TraitType, Unicode
 
 from nbllm.core.errors import ConfigError
 from nbllm.core.suggest import did_you_mean
@@ -30,8 +30,11 @@ _KINDS: dict[type[TraitType[Any, Any]], tuple[type, str]] = {
     Bool: (bool, "True or False"),
     Integer: (int, "a whole number"),
     Unicode: (str, "a text"),
+    List: (list, "a list of texts"),
     Dict: (dict, "a dict; set generation options by their names: temperature=0.2"),
 }
+_CONSENTS = ("prompt_files",)
+"""What the reader allows in this kernel; no file can say it, since files come from elsewhere."""
 OPTIONS = tuple(GenerationOptions.__dataclass_fields__)
 """The generation options, which are set by their names as settings are."""
 
@@ -104,9 +107,13 @@ def changed(settings: NbLLM) -> dict[str, Any]:
 
 
 def save(settings: NbLLM, path: Path) -> None:
-    """Write what differs from the defaults to a JSON file. Raises ``ConfigError``."""
+    """Write what differs from the defaults to a JSON file, but nothing that the reader allowed.
+
+    Raises ``ConfigError``.
+    """
+    values = {name: value for name, value in changed(settings).items() if name not in _CONSENTS}
     try:
-        path.write_text(json.dumps(changed(settings), indent=2) + "\n", encoding="utf-8")
+        path.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
     except OSError as error:
         raise ConfigError(f"cannot be written: {error.strerror}", file=path) from None
 
@@ -121,6 +128,10 @@ def load(settings: NbLLM, path: Path) -> None:
         raise ConfigError(f"cannot be read: {error}", file=path) from None
     if not isinstance(values, dict):
         raise ConfigError("this is not a JSON object of settings", file=path)
+    for name in _CONSENTS:
+        if name in values:
+            problem = f"{name} is not set by a file; set it with %llm_config {name}=…"
+            raise ConfigError(problem, file=path)
     try:
         change_all(settings, values.items())
     except ConfigError as error:

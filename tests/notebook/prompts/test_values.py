@@ -13,10 +13,11 @@ import pytest
 from IPython.display import Image as ShownImage
 from PIL import Image
 
-from nbllm.core.errors import InvalidOptionError
 from nbllm.core.types import ImagePart
-from nbllm.notebook.prompts.expressions import Refused
-from nbllm.notebook.prompts.values import TABLE_BYTES, read_file, rendered
+from nbllm.notebook.prompts.limits import Refused
+from nbllm.notebook.prompts.table_text import TABLE_BYTES
+from nbllm.notebook.prompts.texts import Written
+from nbllm.notebook.prompts.values import rendered
 
 
 def test_a_small_table_is_told_whole() -> None:
@@ -29,7 +30,10 @@ def test_a_small_table_is_told_whole() -> None:
 
 
 def test_a_large_table_is_told_by_its_beginning() -> None:
-    text = rendered(pd.DataFrame({"n": range(10_000), "t": "x" * 500}))
+    told = rendered(pd.DataFrame({"n": range(10_000), "t": "x" * 500}))
+    assert isinstance(told, Written)
+    assert told.left_out == "9,990 rows left out"
+    text = told.text
     assert text.startswith("DataFrame: 10,000 rows, 2 columns\n")
     assert "First 10 rows, separated by |:\nn|t\n0|xxx" in text
     assert "…" in text
@@ -38,7 +42,7 @@ def test_a_large_table_is_told_by_its_beginning() -> None:
 @pytest.mark.parametrize("columns", [50, 500, 5_000])
 def test_a_table_keeps_within_its_budget(columns: int) -> None:
     frame = pd.DataFrame(np.zeros((20, columns)), columns=[f"column {n}" for n in range(columns)])
-    text = rendered(frame)
+    text = rendered(frame).text
     assert len(text.encode()) <= TABLE_BYTES + 2
     assert f"{columns:,} columns" in text
 
@@ -104,32 +108,3 @@ def test_other_values_are_what_str_makes_of_them() -> None:
     assert rendered({"a": [1]}) == "{'a': [1]}"
     assert rendered(None) == "None"
     assert rendered("te{x}t") == "te{x}t"
-
-
-def test_files_are_read(tmp_path: Path) -> None:
-    (tmp_path / "a b.txt").write_bytes("\ufeffGr\u00fc\u00dfe {x}".encode())
-    (tmp_path / "p.PNG").write_bytes(png())
-    assert read_file(str(tmp_path / "a b.txt")) == "Gr\u00fc\u00dfe {x}"
-    assert read_file(str(tmp_path / "p.PNG")) == ImagePart("image/png", png())
-
-
-@pytest.mark.parametrize(
-    ("name", "data", "problem"),
-    [
-        ("none.txt", None, "No such file or directory; --raw sends the braces as they are"),
-        ("a.pdf", b"%PDF-1.7 ...", "a PDF is not read; put its text into a variable"),
-        ("a.bin", b"\xff\xfe\x00", "no text in UTF-8: byte 0"),
-        ("big.txt", b"x" * (2**20 + 1), "the file has 1.0 MiB, and a prompt takes 1 MiB at most"),
-        ("fake.png", b"text", "neither PNG, JPEG, GIF nor WebP"),
-        ("", None, "Is a directory"),
-        ("id_rsa", b"-----BEGIN RSA PRIVATE KEY-----", "holds a key, which is not sent"),
-        (".env", b"OPENAI_API_KEY=sk-abcdefghijkl", "holds a key, which is not sent"),
-    ],
-)
-def test_a_file_that_cannot_be_taken_says_why(
-    tmp_path: Path, name: str, data: bytes | None, problem: str
-) -> None:
-    if data is not None:
-        (tmp_path / name).write_bytes(data)
-    with pytest.raises(InvalidOptionError, match=problem):
-        read_file(str(tmp_path / name))
