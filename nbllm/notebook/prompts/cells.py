@@ -91,7 +91,7 @@ def _check_values(column: Any, budget: Budget) -> None:
         _check_objects(column if kind_of(column) == "array" else column.to_numpy(), budget)
         return
     kind = kind_of(dtype)
-    is_pandas = kind and module_of(type(column.array)).startswith("pandas.")
+    is_pandas = kind and module_of(type(column.array)).partition(".")[0] == "pandas"
     if is_pandas and kind == "categories":
         _check_values(dtype.categories, budget)
     elif not is_pandas and not is_a(dtype, "pandas", "IntervalDtype"):

@@ -11,8 +11,8 @@ from typing import Any
 
 from nbllm.notebook.prompts.cells import TABLES, weigh_table
 from nbllm.notebook.prompts.kinds import kind_of, type_name
-from nbllm.notebook.prompts.limits import VALUE_STEPS, Budget, Refused
-from nbllm.notebook.prompts.scalars import key, too_large, weigh_scalar
+from nbllm.notebook.prompts.limits import INT_BITS, TEXT_CHARACTERS, VALUE_STEPS, Budget, Refused
+from nbllm.notebook.prompts.scalars import TEXT_A_STEP, key, too_large, weigh_scalar
 
 __all__ = ["check_keys", "items", "length", "weigh"]
 
@@ -42,16 +42,32 @@ def _weigh_parts(value: Any, budget: Budget) -> int:
         each, depth = waiting.pop()
         parts = _parts(each)
         if parts is None:
-            weight += _weigh_leaf(each, budget)
+            leaf = _weigh_leaf(each, budget)
+            if leaf > 1:  # one was counted with its container
+                budget.spend(leaf - 1)
+            weight += leaf
         elif depth == _DEPTH:
             raise Refused(f"the {type_name(value)} is nested too deeply to compute with")
         else:
-            weight += 1 + len(parts)
-            waiting += [(part, depth + 1) for part in parts]
-        if weight > VALUE_STEPS:
+            budget.spend(1 + len(parts))
+            alike = _weigh_alike(parts)
+            weight += 1 + (alike or 0)
+            waiting += [(part, depth + 1) for part in parts] if alike is None else []
+        if weight + len(waiting) > VALUE_STEPS:
             raise too_large(value)
-    budget.spend(weight)
     return weight
+
+
+def _weigh_alike(parts: Sequence[Any]) -> int | None:
+    """The weight of many elements of one common type, in a fraction of the time; else None."""
+    types = {id(type(each)) for each in parts}
+    if types == {id(float)} or types == {id(bool)}:
+        return len(parts)
+    if types == {id(int)} and max(max(parts), -min(parts)).bit_length() <= INT_BITS:
+        return len(parts)
+    if types == {id(str)} and max(map(len, parts)) <= TEXT_CHARACTERS:
+        return len(parts) + sum(map(len, parts)) // TEXT_A_STEP
+    return None
 
 
 def _parts(value: Any) -> Sequence[Any] | None:

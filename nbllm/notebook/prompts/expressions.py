@@ -47,7 +47,7 @@ _ROOTS = (
 )
 """What a whole expression can be: a text, a number, a set or a dict is JSON or code."""
 MAX_SOURCE, MAX_NODES, MAX_DEPTH = 1_000, 300, 40
-"""Of an expression: characters, nodes of its tree, and nodes above one another."""
+"""Of an expression: characters, nodes that are evaluated, and nodes above one another."""
 _PRECISION = 1_000
 _CONSTANTS = (type(None), bool, int, float, complex, str, bytes)
 _SEQUENCES = ("list", "tuple", "text", "bytes", "range")
@@ -76,14 +76,14 @@ def evaluate(expression: ast.expr, variables: Mapping[str, Any], budget: Budget)
     """The value of ``expression``. Raises ``Refused``, and what Python's own operations raise."""
     if isinstance(expression, ast.Name):
         return variables[expression.id]
-    if sum(1 for _ in ast.walk(expression)) > MAX_NODES:
-        raise Refused("the expression is too long for a prompt; compute it in a variable first")
     with warnings.catch_warnings(), decimal.localcontext() as context:
         warnings.simplefilter("ignore")
         context.prec = min(context.prec, _PRECISION)
         value = _Evaluation(variables, budget).value(expression)
-    if isinstance(value, Groups | Located):
-        raise Refused("a part of a table's method is no value; add the method, such as .sum()")
+    if type(value) is Groups or type(value) is Located:
+        raise Refused(
+            "a grouped or located table has no text; add a method, such as .sum(), or brackets"
+        )
     return value
 
 
@@ -91,18 +91,21 @@ class _Evaluation:
     def __init__(self, variables: Mapping[str, Any], budget: Budget) -> None:
         self._variables = variables
         self._budget = budget
-        self._depth = 0
+        self._depth = self._nodes = 0
 
     def value(self, node: ast.expr) -> Any:
         """The value of a node; never code."""
         self._depth += 1
-        if self._depth > MAX_DEPTH:
-            raise Refused("the expression is nested too deeply for a prompt")
+        self._nodes += 1
+        if self._depth > MAX_DEPTH or self._nodes > MAX_NODES:
+            raise Refused("the expression is too long for a prompt; compute it in a variable first")
         self._budget.spend()
         value = self._value(node)
         self._depth -= 1
         if is_code(value):
-            raise Refused(f"a {type_name(value)} is no data; compute it in a variable first")
+            raise Refused(
+                f"a {type_name(value)} is not data; put what you need of it into a variable first"
+            )
         return value
 
     def _value(self, node: ast.expr) -> Any:
@@ -143,7 +146,7 @@ class _Evaluation:
     def _variable(self, name: str) -> Any:
         if name in self._variables:
             return self._variables[name]
-        raise Refused(f"{name} is no variable of the notebook")
+        raise Refused(f"{name} is not a variable of the notebook")
 
     def _compare(self, left: ast.expr, operations: list[ast.cmpop], others: list[ast.expr]) -> Any:
         first, result = self.value(left), True
@@ -174,14 +177,14 @@ class _Evaluation:
 
     def _item(self, owner: Any, index: Any) -> Any:
         kind = kind_of(owner)
-        if isinstance(owner, Groups):
+        if type(owner) is Groups:
             return groups_item(owner, index, self._budget)
-        if kind in TABLES or isinstance(owner, Located):
+        if kind in TABLES or type(owner) is Located:
             return table_item(owner, index, self._budget)
-        if kind == "dict" and not isinstance(index, slice):
+        if kind == "dict" and type(index) is not slice:
             return _entry(owner, index, self._budget)
         if kind in _SEQUENCES:
-            self._budget.spend(length(owner) // _COPIED_A_STEP if isinstance(index, slice) else 1)
+            self._budget.spend(length(owner) // _COPIED_A_STEP if type(index) is slice else 1)
             return owner[_position(index)]
         raise Refused(
             f"[…] of a {type_name(owner)} is not read in a prompt; put it into a variable first"
@@ -229,7 +232,7 @@ def _entry(owner: dict[Any, Any], index: Any, budget: Budget) -> Any:
 
 
 def _position(index: Any) -> Any:
-    if isinstance(index, slice):
+    if type(index) is slice:
         return slice(*(_whole(each) for each in (index.start, index.stop, index.step)))
     return _whole(index)
 

@@ -58,7 +58,7 @@ def _resolved(path: str) -> Path:
 
 def _check_allowed(option: str, path: str, file: Path, allowed: Sequence[str]) -> None:
     if any(file.is_relative_to(system) for system in _SYSTEMS):
-        raise InvalidOptionError(option, "this is no regular file, and is not read")
+        raise InvalidOptionError(option, "only regular files are read")
     here = Path(os.path.realpath(Path.cwd()))
     typed = Path(os.path.normpath(here / os.path.expanduser(path)))  # noqa: PTH111
     folders = [_resolved(each) for each in allowed]
@@ -112,7 +112,7 @@ def _check_regular(option: str, found: os.stat_result) -> None:
     if stat.S_ISDIR(found.st_mode):
         raise InvalidOptionError(option, f"Is a directory; {_RAW}")
     if not stat.S_ISREG(found.st_mode):
-        raise InvalidOptionError(option, "this is no regular file, and is not read")
+        raise InvalidOptionError(option, "only regular files are read")
 
 
 def _image(option: str, data: bytes) -> ImagePart:
@@ -145,6 +145,6 @@ def _decoded(data: bytes, option: str) -> str:
     except UnicodeDecodeError as error:
         raise InvalidOptionError(
             option,
-            f"this is no text in UTF-8: byte {error.start} cannot be read; "
+            f"the file is not text in UTF-8: byte {error.start} cannot be read; "
             "images are taken as PNG, JPEG, GIF and WebP",
         ) from None

@@ -22,20 +22,17 @@ import difflib
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from typing import Any
 
 from nbllm.core.configs.secrets import looks_like_key
 from nbllm.core.types import ImagePart, TextPart
-from nbllm.notebook.prompts.expressions import evaluate, names_in, parsed
-from nbllm.notebook.prompts.formats import SPEC, converted, formatted
-from nbllm.notebook.prompts.kinds import kind_of
+from nbllm.notebook.prompts.expressions import names_in
 from nbllm.notebook.prompts.limits import Budget, Refused
-from nbllm.notebook.prompts.scalars import SCALARS
+from nbllm.notebook.prompts.placeholders import RENDER_STEPS, Piece, Placeholder, taken_apart
 from nbllm.notebook.prompts.texts import Written
 
 __all__ = ["Interpolated", "Left", "Replaced", "interpolate"]
 
-Piece: TypeAlias = "str | Written | ImagePart"
 
 _BRACES = re.compile(r"\{\{|\{(?P<inside>[^{}\n]+)\}")
 _LATEX = re.compile(
@@ -52,15 +49,11 @@ _SHORTEST_GUESS = 3
 """In characters; shorter names resemble one another by chance."""
 _LIKENESS = 0.75
 """That of two names of four letters of which two changed places."""
-_CONVERSION = re.compile(r"(.*)!([rsa])", re.DOTALL)
-_LABEL = re.compile(r"(.*[^\s=!<>])\s*=\s*", re.DOTALL)
 _WORDS = re.compile(r"[^\W\d]\w*")
-_COLONS = 8
-"""How many colons of a placeholder are tried as the one before its format."""
 _GUESSES = 50
 """For how many names of a prompt similar ones are looked for."""
-_RENDER_STEPS = 10_000
-"""What a table, an image or a container costs to put in, beside what it costs to compute."""
+_IMAGE_STEPS = 100_000
+"""What an image costs to draw."""
 _LONGEST_GUESS = 200
 _REASON = 300
 _FILE = "file:"
@@ -198,10 +191,11 @@ class _Filling:
 
     def _piece(self, inside: str) -> Piece:
         if self.read is not None and inside.startswith(_FILE):
-            self.budget.spend(_RENDER_STEPS)
+            self.budget.spend(RENDER_STEPS)
             piece = self.read(inside.removeprefix(_FILE).strip())
         else:
             piece = self._of_expression(inside)
+        self.budget.spend(_IMAGE_STEPS if isinstance(piece, ImagePart) else 0)
         text = piece.text if isinstance(piece, Written) else piece
         if isinstance(text, str) and self._holds_key(text):
             raise _KeepBraces("there is what looks like an API key in its value")
@@ -223,10 +217,10 @@ class _Filling:
             reason = f"{type(error).__name__}: {error}"[:_REASON]
         raise _KeepBraces("" if placeholder.is_padded else reason)
 
-    def _taken_apart(self, inside: str) -> _Placeholder:
+    def _taken_apart(self, inside: str) -> Placeholder:
         """The placeholder, if all of its variables are there. Raises ``_KeepBraces``."""
         knows_one = not self.variables.keys().isdisjoint(_WORDS.findall(inside))
-        placeholder = _taken_apart(inside) if knows_one or len(inside) < _LONGEST_GUESS else None
+        placeholder = taken_apart(inside) if knows_one or len(inside) < _LONGEST_GUESS else None
         if placeholder is None:
             raise _KeepBraces
         names = names_in(placeholder.expression)
@@ -237,7 +231,7 @@ class _Filling:
             raise _KeepBraces
         return placeholder
 
-    def _misspelt(self, placeholder: _Placeholder, unknown: list[str]) -> str:
+    def _misspelt(self, placeholder: Placeholder, unknown: list[str]) -> str:
         """What to tell of braces that were probably meant for a variable; "" of all others."""
         if placeholder.is_padded:
             return ""
@@ -251,65 +245,6 @@ class _Filling:
         if isinstance(placeholder.expression, ast.Name):
             return f"there is no variable {unknown[0]}"
         return ""
-
-
-@dataclass(frozen=True, slots=True)
-class _Placeholder:
-    """What stands between braces: expression, conversion and format, as in an f-string.
-
-    ``label`` is the text of ``{x=}`` before the value. ``is_padded`` says that there are blanks
-    inside the edges, as code has them.
-    """
-
-    expression: ast.expr
-    conversion: str
-    spec: str
-    label: str = ""
-    is_padded: bool = False
-
-    @property
-    def is_path(self) -> bool:
-        """Whether it is a variable, or a part of one by names and fixed keys."""
-        node = self.expression
-        while isinstance(node, ast.Attribute | ast.Subscript):
-            if isinstance(node, ast.Subscript) and not isinstance(node.slice, ast.Constant):
-                return False
-            node = node.value
-        return isinstance(node, ast.Name)
-
-    def piece(
-        self, variables: Mapping[str, Any], render: Callable[[Any], Piece], budget: Budget
-    ) -> Piece:
-        """The value as text or image."""
-        value = evaluate(self.expression, variables, budget)
-        if kind_of(value) not in SCALARS:
-            budget.spend(_RENDER_STEPS)
-        conversion = self.conversion or ("r" if self.label and not self.spec else "")
-        if conversion:
-            value = converted(value, conversion)
-        if conversion or self.spec:
-            return f"{self.label}{formatted(value, self.spec)}"
-        return render(value)
-
-
-def _taken_apart(inside: str) -> _Placeholder | None:
-    """None where no expression with a format stands in the braces."""
-    bare = inside.strip(" ")
-    colons = [n for n, character in enumerate(bare) if character == ":"]
-    for end in [len(bare), *colons[:_COLONS]]:
-        head, spec = bare[:end], bare[end + 1 :]
-        match = _CONVERSION.fullmatch(head)
-        source, conversion = match.groups() if match else (head, "")
-        labelled = _LABEL.fullmatch(source)
-        expression = parsed(labelled[1] if labelled else source)
-        if expression is not None:
-            label = (inside if source == bare else source) if labelled else ""
-            is_padded = bare != inside and not labelled
-            is_whole = SPEC.fullmatch(spec) and not (is_padded and (spec or conversion))
-            return (
-                _Placeholder(expression, conversion, spec, label, is_padded) if is_whole else None
-            )
-    return None
 
 
 def _size(piece: Piece) -> int:

@@ -19,8 +19,8 @@ STEPS = 3_000_000
 """For all braces of a prompt: about as many elements of lists, looked at in Python's own loop."""
 VALUE_STEPS = 200_000
 """For one value that is computed with: the elements of a list, a fiftieth of a table's cells."""
-SECONDS = 10.0
-"""When no more braces are begun, whatever made the steps slow."""
+SECONDS = 5.0
+"""Of this thread's own time, after which no more braces are begun, whatever made steps slow."""
 TEXT_CHARACTERS = 1 << 20
 """The longest text that is computed with or put in; as long as the largest file."""
 PROMPT_CHARACTERS = 4 << 20
@@ -43,7 +43,7 @@ class Budget:
 
     steps: int = STEPS
     characters: int = PROMPT_CHARACTERS
-    deadline: float = field(default_factory=lambda: time.monotonic() + SECONDS)
+    deadline: float = field(default_factory=lambda: time.thread_time() + SECONDS)
     weights: dict[int, tuple[object, int]] = field(default_factory=dict)
     keyed: dict[int, object] = field(default_factory=dict)
 
@@ -53,11 +53,16 @@ class Budget:
         return self.steps <= 0
 
     def spend(self, steps: int = 1) -> None:
-        """Count ``steps``. Raises ``Refused`` where there are not as many left."""
-        if steps > self.steps or time.monotonic() > self.deadline:
-            self.steps = 0 if time.monotonic() > self.deadline else self.steps
+        """Count ``steps``. Raises ``Refused`` where there are not as many left.
+
+        What no prompt could afford costs nothing; it is refused before it is begun.
+        """
+        if steps > STEPS:
             raise Refused("it takes too long to compute; compute it in a variable first")
         self.steps -= steps
+        if self.steps < 0 or time.thread_time() > self.deadline:
+            self.steps = 0
+            raise Refused("the values of this prompt take too long to compute together")
 
     def take(self, characters: int) -> None:
         """Count what is put into the prompt. Raises ``Refused`` where there is no room for it."""

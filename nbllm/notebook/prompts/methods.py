@@ -46,7 +46,7 @@ _SEARCHED_AT_ONCE = 10
 
 def call_method(owner: Any, call: Call) -> Any:
     """The method's result, if it is listed. Raises ``Refused``."""
-    if isinstance(owner, Groups):
+    if type(owner) is Groups:
         return call_groups(owner, call)
     for each in (*call.given, *call.named.values()):
         call.budget.spend(weigh(each, call.budget))

@@ -9,9 +9,11 @@ from typing import Any
 from nbllm.notebook.prompts.kinds import kind_of, known_zone, type_name
 from nbllm.notebook.prompts.limits import INT_BITS, TEXT_CHARACTERS, Refused
 
-__all__ = ["SCALARS", "key", "plain", "too_large", "weigh_scalar"]
+__all__ = ["SCALARS", "TEXT_A_STEP", "key", "plain", "too_large", "weigh_scalar"]
 
 SCALARS = ("none", "number", "text", "bytes", "time")
+TEXT_A_STEP = 64
+"""Characters that cost as much as an element."""
 _DECIMAL_EXPONENT = 1_000
 
 
@@ -43,7 +45,7 @@ def too_large(value: object) -> Refused:
 def _weigh_text(value: Any) -> int:
     if len(value) > TEXT_CHARACTERS:
         raise too_large(value)
-    return 1 + len(value) // 64
+    return 1 + len(value) // TEXT_A_STEP
 
 
 def _weigh_number(value: Any) -> int:

@@ -70,6 +70,8 @@ def _cell(value: Any) -> Any:
     kind = kind_of(value)
     if kind == "text":
         return value[: _CELL_CHARACTERS + 1]
+    if is_a(value, "numpy", "dtype") or is_a(value, "pandas.api.extensions", "ExtensionDtype"):
+        return str(value)
     return value if kind in SCALARS else written(value).text[: _CELL_CHARACTERS + 1]
 
 

@@ -65,14 +65,14 @@ def table_attribute(table: Any, name: str, budget: Budget) -> Any:
 def table_item(table: Any, index: Any, budget: Budget) -> Any:
     """``table[index]``."""
     kind = kind_of(table)
-    if isinstance(table, Located):
+    if type(table) is Located:
         return _located(table, index, budget)
     if kind == "array":
         return table[_array_index(table, index, budget)]
     if kind == "index":
         return table[_position(index)]
     check_extras(table)
-    reads_rows = kind == "series" or kind_of(index) == "series" or isinstance(index, slice)
+    reads_rows = kind == "series" or kind_of(index) == "series" or type(index) is slice
     axis = table.index if reads_rows else table.columns
     return table[_labels(axis, table.index, index, budget)]
 
@@ -96,7 +96,7 @@ def _longest(axes: list[Any]) -> int:
 
 def _position(index: Any) -> Any:
     """A number, a slice of numbers, or a list of a few."""
-    if isinstance(index, slice):
+    if type(index) is slice:
         bounds = (index.start, index.stop, index.step)
         return slice(*(None if each is None else _whole(each) for each in bounds))
     if kind_of(index) == "list" and len(index) <= _LABELS:
@@ -116,7 +116,7 @@ def _labels(axis: Any, rows: Any, index: Any, budget: Budget) -> Any:
     check_labels(axis, budget)
     if kind_of(index) == "series":
         return _mask(rows, index, budget)
-    if isinstance(index, slice):
+    if type(index) is slice:
         return slice(*(key(each) for each in (index.start, index.stop, index.step)))
     if kind_of(index) != "list":
         return key(index)

@@ -25,7 +25,7 @@ from nbllm.notebook.prompts.kinds import (
     type_name,
 )
 from nbllm.notebook.prompts.limits import INT_BITS, Budget, Refused
-from nbllm.notebook.prompts.scalars import plain
+from nbllm.notebook.prompts.scalars import SCALARS, plain
 
 __all__ = [
     "ADDRESS",
@@ -125,11 +125,14 @@ class _Writer:
 
         ``path`` are the containers around it, by ``id``.
         """
+        kind = kind_of(value)
+        if kind in ("text", "bytes"):
+            return self._put_quoted(plain(value), room)
+        if kind in SCALARS:
+            return self._put(_leaf(value), room)
         base = container_of(value)
         is_view = any(type(value) is each for each in _VIEWS)
         fields = None if base is not None or is_view else fields_of(value, Budget())
-        if kind_of(value) in ("text", "bytes"):
-            return self._put_quoted(plain(value), room)
         if base is None and not is_view and fields is None:
             return self._put(_leaf(value), room)
         if id(value) in path or len(path) == _DEPTH:
@@ -185,7 +188,7 @@ class _Writer:
     def _element(self, element: tuple[Any, ...], room: int, path: tuple[int, ...]) -> int:
         took = 0
         for each in element:
-            if isinstance(each, _Mark):
+            if type(each) is _Mark:
                 took += self._put(each.text, room)
             else:
                 took += self.write(each, max(room - took, _SMALLEST_ROOM), path)
@@ -253,5 +256,6 @@ def check_digits(value: Any) -> None:
     """Raises ``Refused`` for a number of so many digits that writing them takes long."""
     parts = (value.numerator, value.denominator) if type(value) is Fraction else (value,)
     for part in parts:
-        if isinstance(part, int) and int.bit_length(part) > INT_BITS:
-            raise Refused(f"a number of {int.bit_length(part):,} bits is too long for a prompt")
+        bits = int.bit_length(part) if is_a(part, "builtins", "int") else 0
+        if bits > INT_BITS:
+            raise Refused(f"a number of {bits:,} bits is too long for a prompt")

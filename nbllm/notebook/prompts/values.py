@@ -128,7 +128,7 @@ def _source(value: Any) -> str:
             return inspect.getsource(value.__code__)
     elif type_name(value) in _METACLASSES and module_of(value) == _NOTEBOOK:
         return inspect.getsource(value)
-    raise Refused(f"a {type_name(value)} that is not of this notebook is no data")
+    raise Refused(f"a {type_name(value)} that this notebook did not define is not data")
 
 
 def _image(value: Any) -> ImagePart | None:

@@ -32,7 +32,7 @@ def test_files_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     [
         ("none.txt", None, "No such file or directory; --raw sends the braces as they are"),
         ("a.pdf", b"%PDF-1.7 ...", "a PDF is not read; put its text into a variable"),
-        ("a.bin", b"\xff\xfe\x00", "no text in UTF-8: byte 0"),
+        ("a.bin", b"\xff\xfe\x00", "not text in UTF-8: byte 0"),
         ("big.txt", b"x" * (2**20 + 1), "the file has 1.0 MiB, and a prompt takes 1 MiB at most"),
         ("fake.png", b"text", "neither PNG, JPEG, GIF nor WebP"),
         ("", None, "Is a directory"),
