@@ -49,6 +49,7 @@ _NAMED_TUPLES_FILE: str = _OneField.__repr__.__code__.co_filename
 _GENERATED = type(vars(_OneField)["field"])
 _NAMESPACES = (types.SimpleNamespace, argparse.Namespace)
 _ABSENT = object()
+_DESCRIPTORS = (types.GetSetDescriptorType, types.MemberDescriptorType)
 _DICT = type.__dict__["__dict__"]
 _ATTRIBUTES_A_STEP = 10
 
@@ -87,7 +88,7 @@ def instance_data(value: Any, name: str, budget: Budget) -> Any:
         )
     held = instance_dict(value, budget)
     on_class = class_attribute(type(value), name, _ABSENT)
-    if type(on_class) in (types.MemberDescriptorType, _GENERATED):
+    if type(on_class) is types.MemberDescriptorType or type(on_class) is _GENERATED:
         return on_class.__get__(value, type(value))
     if class_attribute(type(on_class), "__set__") is not None or (
         name not in held and class_attribute(type(on_class), "__get__") is not None
@@ -108,7 +109,7 @@ def instance_dict(value: Any, budget: Budget) -> dict[str, Any]:
         descriptor = _DICT.__get__(cls).get("__dict__")
         if descriptor is None:
             continue
-        if type(descriptor) is not types.GetSetDescriptorType:
+        if not any(type(descriptor) is each for each in _DESCRIPTORS):
             return {}
         held = descriptor.__get__(value, type(value))
         if type(held) is not dict:

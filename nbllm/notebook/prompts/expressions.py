@@ -23,7 +23,7 @@ from __future__ import annotations
 import ast
 import decimal
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from nbllm.notebook.prompts.attributes import attribute
@@ -35,7 +35,7 @@ from nbllm.notebook.prompts.kinds import is_code, kind_of, type_name
 from nbllm.notebook.prompts.limits import Budget, Refused
 from nbllm.notebook.prompts.methods import call_method
 from nbllm.notebook.prompts.operators import binary, compare, truth, unary
-from nbllm.notebook.prompts.scalars import key, plain
+from nbllm.notebook.prompts.scalars import key, plain, weigh_scalar
 from nbllm.notebook.prompts.table_methods import Groups, groups_item
 from nbllm.notebook.prompts.tables import Located, table_item
 
@@ -49,6 +49,7 @@ _ROOTS = (
 MAX_SOURCE, MAX_NODES, MAX_DEPTH = 1_000, 300, 40
 """Of an expression: characters, nodes that are evaluated, and nodes above one another."""
 _PRECISION = 1_000
+_SHORTEST_KEY = 8
 _CONSTANTS = (type(None), bool, int, float, complex, str, bytes)
 _SEQUENCES = ("list", "tuple", "text", "bytes", "range")
 _COPIED_A_STEP = 50
@@ -72,14 +73,22 @@ def names_in(expression: ast.expr) -> set[str]:
     return {node.id for node in ast.walk(expression) if isinstance(node, ast.Name)}
 
 
-def evaluate(expression: ast.expr, variables: Mapping[str, Any], budget: Budget) -> Any:
-    """The value of ``expression``. Raises ``Refused``, and what Python's own operations raise."""
+def evaluate(
+    expression: ast.expr,
+    variables: Mapping[str, Any],
+    budget: Budget,
+    holds_key: Callable[[str], bool],
+) -> Any:
+    """The value of ``expression``. Raises ``Refused``, and what Python's own operations raise.
+
+    A text for which ``holds_key`` is true is not computed with, so that no part of a key comes out.
+    """
     if isinstance(expression, ast.Name):
         return variables[expression.id]
     with warnings.catch_warnings(), decimal.localcontext() as context:
         warnings.simplefilter("ignore")
         context.prec = min(context.prec, _PRECISION)
-        value = _Evaluation(variables, budget).value(expression)
+        value = _Evaluation(variables, budget, holds_key).value(expression)
     if type(value) is Groups or type(value) is Located:
         raise Refused(
             "a grouped or located table has no text; add a method, such as .sum(), or brackets"
@@ -88,9 +97,12 @@ def evaluate(expression: ast.expr, variables: Mapping[str, Any], budget: Budget)
 
 
 class _Evaluation:
-    def __init__(self, variables: Mapping[str, Any], budget: Budget) -> None:
+    def __init__(
+        self, variables: Mapping[str, Any], budget: Budget, holds_key: Callable[[str], bool]
+    ) -> None:
         self._variables = variables
         self._budget = budget
+        self._holds_key = holds_key
         self._depth = self._nodes = 0
 
     def value(self, node: ast.expr) -> Any:
@@ -106,7 +118,15 @@ class _Evaluation:
             raise Refused(
                 f"a {type_name(value)} is not data; put what you need of it into a variable first"
             )
+        if kind_of(value) in ("text", "bytes"):
+            self._check_text(value)
         return value
+
+    def _check_text(self, value: Any) -> None:
+        self._budget.spend(weigh_scalar(value))
+        text = value.decode("latin-1") if kind_of(value) == "bytes" else value
+        if len(text) >= _SHORTEST_KEY and self._holds_key(text):
+            raise Refused("there is what looks like an API key in its value")
 
     def _value(self, node: ast.expr) -> Any:
         match node:

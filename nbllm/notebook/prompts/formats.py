@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from nbllm.core.types import ImagePart
 from nbllm.notebook.prompts.kinds import kind_of, type_name
 from nbllm.notebook.prompts.limits import Refused
 from nbllm.notebook.prompts.methods import check_time_format
@@ -25,9 +26,9 @@ MAX_WIDTH, MAX_PRECISION = 1_000, 300
 def converted(value: Any, conversion: str) -> str:
     """``value`` as ``!r``, ``!s`` and ``!a`` make a text of it; of bounded length."""
     if conversion == "s":
-        text = rendered(value)
-        if isinstance(text, str):
-            return text
+        shown = rendered(value)
+        if not isinstance(shown, ImagePart):
+            return shown if isinstance(shown, str) else shown.text
     text = written(value).text
     return ascii(text) if conversion == "a" and kind_of(value) == "text" else text
 

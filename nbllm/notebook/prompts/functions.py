@@ -66,7 +66,7 @@ _SHALLOW: dict[str, Called] = {
 
 def _whole(value: Any) -> int:
     whole = plain(value)
-    if type(whole) not in (int, bool) or whole.bit_length() > INT_BITS:
+    if kind_of(whole) != "number" or not isinstance(whole, int) or whole.bit_length() > INT_BITS:
         raise Refused(f"a {type_name(value)} is not a whole number")
     return int(whole)
 

@@ -20,6 +20,7 @@ import ast
 import builtins
 import difflib
 import re
+import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -210,11 +211,11 @@ class _Filling:
             raise Refused("the braces before it took too long to compute")
         self.budget.spend(len(inside))
         try:
-            return placeholder.piece(self.variables, self.render, self.budget)
+            return placeholder.piece(self.variables, self.render, self.budget, self._holds_key)
         except Refused as refused:
             reason = str(refused)
         except Exception as error:  # noqa: BLE001 - the user's objects may raise whatever they like
-            reason = f"{type(error).__name__}: {error}"[:_REASON]
+            reason = _reason(error)
         raise _KeepBraces("" if placeholder.is_padded else reason)
 
     def _taken_apart(self, inside: str) -> Placeholder:
@@ -245,6 +246,11 @@ class _Filling:
         if isinstance(placeholder.expression, ast.Name):
             return f"there is no variable {unknown[0]}"
         return ""
+
+
+def _reason(error: Exception) -> str:
+    """The error in one line, also where its class cannot say what it is."""
+    return traceback.format_exception_only(type(error), error)[-1].strip()[:_REASON]
 
 
 def _size(piece: Piece) -> int:

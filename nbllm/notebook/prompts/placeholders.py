@@ -54,10 +54,14 @@ class Placeholder:
         return isinstance(node, ast.Name)
 
     def piece(
-        self, variables: Mapping[str, Any], render: Callable[[Any], Piece], budget: Budget
+        self,
+        variables: Mapping[str, Any],
+        render: Callable[[Any], Piece],
+        budget: Budget,
+        holds_key: Callable[[str], bool],
     ) -> Piece:
         """The value as text or image."""
-        value = evaluate(self.expression, variables, budget)
+        value = evaluate(self.expression, variables, budget, holds_key)
         if kind_of(value) not in SCALARS:
             budget.spend(RENDER_STEPS)
         conversion = self.conversion or ("r" if self.label and not self.spec else "")

@@ -28,6 +28,7 @@ _TOLD = 3
 _SECRET = re.compile(r"(?i)(key|token|secret|passw(or)?d|credentials?)s?$|^(key|token|secret)")
 _SHORTEST_SECRET = 12
 """In characters; a shorter one may be a word of the prompt."""
+_SECRET_BEGINNING = 24
 
 
 def prepare_variables(session: NotebookSession, question: Question) -> Question:
@@ -64,9 +65,12 @@ def _with_values(
 
 
 def _secrets() -> list[str]:
-    """What environment variables hold that are called keys, tokens, secrets or passwords."""
+    """What environment variables hold that are called keys, tokens, secrets or passwords.
+
+    The beginnings of it, since a table's cells are cut.
+    """
     return [
-        value
+        value[:_SECRET_BEGINNING]
         for name, value in os.environ.items()
         if _SECRET.search(name) and len(value) >= _SHORTEST_SECRET
     ]

@@ -23,7 +23,7 @@ _LABELS = 1_000
 
 def table_text(table: Any) -> Written:
     """A DataFrame's or Series' shape, types and as many first rows as there is room for."""
-    kind = "DataFrame" if hasattr(table, "columns") else "Series"
+    kind = "DataFrame" if is_a(table, "pandas", "DataFrame") else "Series"
     frame = _bare(table)
     rows, columns = frame.shape
     shown_columns = frame.iloc[: _HEADS[0], :_SHOWN_COLUMNS]
@@ -49,7 +49,7 @@ def table_text(table: Any) -> Written:
 def _bare(table: Any) -> Any:
     """The table as a DataFrame of pandas' own, without attributes that it would copy."""
     pandas = sys.modules["pandas"]
-    if hasattr(table, "columns"):
+    if is_a(table, "pandas", "DataFrame"):
         return pandas.DataFrame(table, copy=False)
     return pandas.Series(table, copy=False).to_frame()
 

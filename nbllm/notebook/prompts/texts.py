@@ -249,7 +249,7 @@ def _leaf(value: Any) -> str:
         return str(value) if module_of(type(value)) == "numpy" else repr(value)
     if is_code(value) or not has_text(value):
         return f"<{type_name(value)}>"
-    return ADDRESS.sub(f"<{type_name(value)}>", str(repr(value)))
+    return ADDRESS.sub(f"<{type_name(value)}>", str.__str__(repr(value)))
 
 
 def check_digits(value: Any) -> None:

@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 
 from nbllm.core.images import image
 from nbllm.core.types import ImagePart
-from nbllm.notebook.prompts.attributes import fields_of
+from nbllm.notebook.prompts.attributes import fields_of, instance_data
 from nbllm.notebook.prompts.kinds import (
     class_attribute,
     is_a,
@@ -64,7 +64,7 @@ def _shown(value: Any) -> Piece:
     if drawn is not None:
         return drawn
     if is_a(value, "pandas.io.formats.style", "Styler"):
-        return table_text(value.data)
+        return table_text(instance_data(value, "data", Budget()))
     if is_a(value, "pandas", "DataFrame", "Series"):
         return table_text(value)
     match kind_of(value):
@@ -81,7 +81,7 @@ def _shown(value: Any) -> Piece:
 
 
 def _text(value: Any) -> str:
-    text = value if type(value) is str else str(value)
+    text = str.__str__(str(value))  # exactly a text, whatever the class returns
     if len(text) > TEXT_CHARACTERS:
         raise Refused(
             f"a text of {len(text):,} characters is too long; a prompt takes "
@@ -101,7 +101,7 @@ def _object(value: Any) -> Piece:
     if not has_text(value):
         raise Refused(f"a {name} has no text; put what you want to say of it into a variable")
     says = class_attribute(type(value), "__str__") is not object.__str__
-    text = cut(str(value), TEXT_CHARACTERS if says else VALUE_CHARACTERS)
+    text = cut(str.__str__(str(value)), TEXT_CHARACTERS if says else VALUE_CHARACTERS)
     if ADDRESS.fullmatch(text.text):
         raise Refused(f"a {name} has no text; put what you want to say of it into a variable")
     return text
