@@ -72,8 +72,8 @@ def _check_allowed(option: str, path: str, file: Path, allowed: Sequence[str]) -
         problem = f"{file} is hidden"
     raise InvalidOptionError(
         option,
-        f"{problem}, so it needs your word: %%llm --allow-file {_quoted(file)} for this prompt, or "
-        f"the setting prompt_files=[{str(file)!r}] (%llm_config) for this kernel",
+        f"{problem}, so it needs your word: %%llm --allow-file {_quoted(file)} for one prompt, or "
+        f"%llm_config prompt_files={_quoted(file)} for this kernel",
     )
 
 

@@ -18,7 +18,6 @@ _CELL_CHARACTERS = 60
 _SHOWN_COLUMNS = 1_000
 _ARRAY_NUMBERS = 1_000
 _ARRAY_EDGE = 3
-_LABELS = 1_000
 
 
 def table_text(table: Any) -> Written:
@@ -87,7 +86,7 @@ def _counted(count: int, thing: str) -> str:
 def array_text(array: Any) -> Written:
     """An array as numpy writes it; of a large one the edges, with its shape and type."""
     if array.dtype.hasobject:
-        return written(array.ravel()[:_ARRAY_NUMBERS].tolist())
+        return _beginning(array.flat[:_ARRAY_NUMBERS].tolist(), array.size)
     numpy = sys.modules["numpy"]
     # The notebook's own print options may have no limit, and functions of their own.
     with numpy.printoptions(threshold=_ARRAY_NUMBERS, edgeitems=_ARRAY_EDGE, formatter=None):
@@ -101,8 +100,13 @@ def array_text(array: Any) -> Written:
 
 def index_text(index: Any) -> Written:
     """The labels of an index, as a list."""
-    if len(index) > _LABELS:
-        rest = len(index) - _LABELS
-        first = written(index[:_LABELS].tolist())
-        return Written(f"{first.text} … {rest:,} more", f"{rest:,} labels left out")
-    return written(index.tolist())
+    return _beginning(index[:_ARRAY_NUMBERS].tolist(), len(index))
+
+
+def _beginning(first: list[Any], count: int) -> Written:
+    """The ``first`` of ``count`` elements."""
+    text, rest = written(first), count - len(first)
+    if not rest:
+        return text
+    left_out = f"{rest:,} more elements left out"
+    return Written(f"{text.text}… [{left_out}]", f"{text.left_out}, {left_out}".strip(", "))

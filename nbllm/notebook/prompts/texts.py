@@ -35,6 +35,7 @@ __all__ = [
     "container_of",
     "cut",
     "has_text",
+    "is_dict_view",
     "value_text",
     "written",
 ]
@@ -112,6 +113,11 @@ def container_of(value: Any) -> type | None:
     return None
 
 
+def is_dict_view(value: Any) -> bool:
+    """Whether ``value`` is what ``keys()``, ``values()`` or ``items()`` of a dict gave."""
+    return any(type(value) is each for each in _VIEWS)
+
+
 @dataclass(slots=True)
 class _Writer:
     """The ``parts`` of a text, and how many ``elements`` and ``characters`` it lacks."""
@@ -131,7 +137,7 @@ class _Writer:
         if kind in SCALARS:
             return self._put(_leaf(value), room)
         base = container_of(value)
-        is_view = any(type(value) is each for each in _VIEWS)
+        is_view = is_dict_view(value)
         fields = None if base is not None or is_view else fields_of(value, Budget())
         if base is None and not is_view and fields is None:
             return self._put(_leaf(value), room)

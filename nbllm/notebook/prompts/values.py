@@ -29,6 +29,7 @@ from nbllm.notebook.prompts.texts import (
     container_of,
     cut,
     has_text,
+    is_dict_view,
     written,
 )
 
@@ -96,7 +97,7 @@ def _object(value: Any) -> Piece:
         raise Refused(f"a {name} gives its elements only once; put list(…) of it into a variable")
     if any(is_a(value, "builtins", each) for each in ("int", "float")):
         check_digits(value)
-    elif container_of(value) is not None or kind_of(value) or _is_structured(value):
+    elif kind_of(value) == "bytes" or _has_parts(value):
         return written(value)
     if not has_text(value):
         raise Refused(f"a {name} has no text; put what you want to say of it into a variable")
@@ -107,8 +108,10 @@ def _object(value: Any) -> Piece:
     return text
 
 
-def _is_structured(value: Any) -> bool:
-    return fields_of(value, Budget()) is not None
+def _has_parts(value: Any) -> bool:
+    """Whether it is written part by part, so that it can be cut."""
+    is_container = container_of(value) is not None or is_dict_view(value)
+    return is_container or fields_of(value, Budget()) is not None
 
 
 def _is_source(value: Any) -> bool:

@@ -30,7 +30,7 @@ _KINDS: dict[type[TraitType[Any, Any]], tuple[type, str]] = {
     Bool: (bool, "True or False"),
     Integer: (int, "a whole number"),
     Unicode: (str, "a text"),
-    List: (list, "a list of texts"),
+    List: (list, "a text or a list of texts"),
     Dict: (dict, "a dict; set generation options by their names: temperature=0.2"),
 }
 _CONSENTS = ("prompt_files",)
@@ -63,6 +63,8 @@ def check_name(settings: NbLLM, name: str) -> None:
 def _change(settings: NbLLM, name: str, value: Any) -> None:
     """Set one setting or generation option; None is its default. Raises ``ConfigError``."""
     check_name(settings, name)
+    if isinstance(settings.traits().get(name), List) and isinstance(value, str):
+        value = [value]  # of one: prompt_files=data/
     try:
         if name in OPTIONS:
             options = {**settings.options, name: value}

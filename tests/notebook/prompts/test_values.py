@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import collections
+import dataclasses
+import datetime
+import decimal
 import io
 import math
+import os
+import threading
 import types
 from pathlib import Path
 
@@ -16,8 +22,16 @@ from PIL import Image
 from nbllm.core.types import ImagePart
 from nbllm.notebook.prompts.limits import Refused
 from nbllm.notebook.prompts.table_text import TABLE_BYTES
-from nbllm.notebook.prompts.texts import Written
+from nbllm.notebook.prompts.texts import VALUE_CHARACTERS, Written
 from nbllm.notebook.prompts.values import rendered
+
+
+@dataclasses.dataclass
+class Box:
+    held: list[int]
+
+
+FRAME = pd.DataFrame({"a": [1, 2]})
 
 
 def test_a_small_table_is_told_whole() -> None:
@@ -108,3 +122,109 @@ def test_other_values_are_what_str_makes_of_them() -> None:
     assert rendered({"a": [1]}) == "{'a': [1]}"
     assert rendered(None) == "None"
     assert rendered("te{x}t") == "te{x}t"
+
+
+def test_what_is_long_is_cut_and_says_by_how_much() -> None:
+    told = rendered(list(range(1_000_000)))
+    assert isinstance(told, Written)
+    assert len(told.text) < VALUE_CHARACTERS + 50
+    shown = len(told.text.split("…")[0].strip("[, ").split(","))
+    assert told.text.endswith(f", … {1_000_000 - shown:,} more]")
+    assert told.left_out == f"{1_000_000 - shown:,} elements left out"
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        {n: n for n in range(100_000)},
+        {"a": list(range(100_000)), "b": {"c": "x" * 100_000}},
+        set(range(100_000)),
+        collections.deque(range(100_000)),
+        collections.Counter(range(100_000)),
+        ["x" * 200_000],
+        b"x" * 100_000,
+        [[[list(range(100_000))]]],
+        (0,) * 100_000,
+        dict.fromkeys(range(100_000)).keys(),
+        pd.Index(range(100_000)),
+        np.arange(100_000),
+        np.array([["x"] * 5_000], dtype=object),
+        Box(list(range(100_000))),
+        types.SimpleNamespace(a=list(range(100_000))),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_long_values_of_all_kinds_are_cut(value: object) -> None:
+    told = rendered(value)
+    assert isinstance(told, Written)
+    assert len(told.text) <= VALUE_CHARACTERS + 200
+    assert "left out" in told.left_out
+
+
+def test_other_values_are_as_python_writes_them() -> None:
+    values = [
+        *([], (), (1,), set(), {1}, frozenset(), frozenset({1}), {"a": (1, [2.5, None])}, b"x"),
+        *({"k": {"l": "it's"}}, range(3), 1.5, decimal.Decimal("1.20"), True, Path("a/b")),
+        *(datetime.date(2026, 1, 2), collections.deque([1]), Box([1]), 10**400),
+    ]
+    for value in values:
+        assert rendered(value) == str(value)
+
+
+def test_what_holds_itself_or_is_nested_deeply_ends() -> None:
+    cycle: list[object] = [1]
+    cycle.append({"again": cycle})
+    assert rendered(cycle) == "[1, {'again': …}]"
+    deep: list[object] = []
+    for _ in range(100_000):
+        deep = [deep]
+    assert rendered(deep) == "[[[[[[[[…]]]]]]]]"
+    twice: object = [1]
+    for _ in range(100):
+        twice = [twice, twice]
+    assert len(str(rendered(twice))) < VALUE_CHARACTERS + 200
+
+
+class Bare:
+    pass
+
+
+@pytest.mark.parametrize(
+    ("value", "reason"),
+    [
+        (Bare(), "a Bare has no text; put what you want to say of it into a variable"),
+        (object(), "a object has no text"),
+        ((n for n in [1]), "a generator gives its elements only once"),
+        (map(len, []), "a map gives its elements only once"),
+        (iter([1]), "a list_iterator gives its elements only once"),
+        (os.environ, "a _Environ has no text"),
+        (types.MappingProxyType({}), "a mappingproxy has no text"),
+        (threading.Lock(), "a lock has no text"),
+        ("x" * (2**20 + 1), "a text of 1,048,577 characters is too long"),
+        (10**5000, "a number of 16,610 bits is too long"),
+        (FRAME.groupby("a"), "a DataFrameGroupBy gives|a DataFrameGroupBy has no text"),
+        (len, "not data"),
+    ],
+    ids=lambda value: type(value).__name__ if not isinstance(value, str) else None,
+)
+def test_what_has_no_text_is_told(value: object, reason: str) -> None:
+    with pytest.raises(Refused, match=reason):
+        rendered(value)
+
+
+def test_an_iterator_is_not_used_up() -> None:
+    numbers = iter([1, 2])
+    with pytest.raises(Refused):
+        rendered(numbers)
+    assert list(numbers) == [1, 2]
+
+
+def test_objects_within_are_shown_without_addresses() -> None:
+    assert rendered([Bare(), len, Bare, math]) == (
+        "[<Bare>, <builtin_function_or_method>, <type>, <module>]"
+    )
+
+
+def test_a_styler_is_its_table() -> None:
+    pytest.importorskip("jinja2")
+    assert rendered(FRAME.style) == rendered(FRAME)
