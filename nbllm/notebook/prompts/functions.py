@@ -15,7 +15,7 @@ from typing import Any, TypeAlias
 
 from nbllm.notebook.prompts.cells import TABLES
 from nbllm.notebook.prompts.data import items, length, weigh
-from nbllm.notebook.prompts.kinds import kind_of, type_name
+from nbllm.notebook.prompts.kinds import kind_of, kinds_of, type_name
 from nbllm.notebook.prompts.limits import INT_BITS, Budget, Refused
 from nbllm.notebook.prompts.scalars import SCALARS, plain, weigh_scalar
 from nbllm.notebook.prompts.texts import value_text
@@ -26,6 +26,7 @@ Called: TypeAlias = "Callable[..., Any]"
 """Takes the budget and the arguments."""
 
 _DIGITS = 300
+_GROWING_LITTLE = {id(bool), id(int), id(float)}
 _TEXT_STEPS = 64
 """Of a text that is read as a number: 4,000 characters."""
 
@@ -74,18 +75,25 @@ def _whole(value: Any) -> int:
 def _elements(values: tuple[Any, ...], budget: Budget) -> list[Any]:
     """Of the one container, or the arguments themselves; plain data, to be compared."""
     found = items(values[0], budget) if len(values) == 1 else list(values)
-    if any(kind_of(each) in TABLES for each in found):
+    budget.spend(weigh(found, budget))
+    if kinds_of(found) & set(TABLES):
         raise Refused("tables are not compared with one another in a prompt")
-    budget.spend(weigh(found, budget) * max(1, len(found).bit_length()))
     return found
 
 
 def _sum(budget: Budget, values: Any, start: Any = 0) -> Any:
-    total = plain(start)
-    for each in [total, *_elements((values,), budget)]:
-        if kind_of(each) not in ("number", "time"):
-            raise Refused("only numbers and times are summed in a prompt")
-    for each in items(values, budget):
+    found = [start, *_elements((values,), budget)]
+    if not kinds_of(found) <= {"number", "time"}:
+        raise Refused("only numbers and times are summed in a prompt")
+    if not {id(type(each)) for each in found} <= _GROWING_LITTLE:
+        return _summed_up(found)
+    return sum(found[1:], start)
+
+
+def _summed_up(values: list[Any]) -> Any:
+    """The sum of numbers that could grow with every addition, such as fractions."""
+    total = plain(values[0])
+    for each in values[1:]:
         total = total + plain(each)
         weigh_scalar(total)
     return total

@@ -216,7 +216,8 @@ class _Filling:
             reason = str(refused)
         except Exception as error:  # noqa: BLE001 - the user's objects may raise whatever they like
             reason = _reason(error)
-        raise _KeepBraces("" if placeholder.is_padded else reason)
+        is_code = placeholder.is_padded and not isinstance(placeholder.expression, ast.Name)
+        raise _KeepBraces("" if is_code else reason)
 
     def _taken_apart(self, inside: str) -> Placeholder:
         """The placeholder, if all of its variables are there. Raises ``_KeepBraces``."""

@@ -12,7 +12,7 @@ import sys
 import types
 import zoneinfo
 from collections import Counter, OrderedDict, defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from decimal import Decimal
 from functools import cache
 from typing import Any
@@ -23,6 +23,7 @@ __all__ = [
     "is_code",
     "is_stdlib",
     "kind_of",
+    "kinds_of",
     "known_zone",
     "module_of",
     "mro_of",
@@ -47,9 +48,10 @@ _BUILTIN: dict[str, tuple[type, ...]] = {
     "dict": (dict, OrderedDict, defaultdict, Counter),
     "range": (range,),
 }
+_PYTHON = {id(each): kind for kind, listed in _BUILTIN.items() for each in listed}
 _NUMPY = {
-    "number": "bool int8 int16 int32 int64 uint8 uint16 uint32 uint64 longlong ulonglong float16 "
-    "float32 float64 longdouble complex64 complex128 clongdouble",
+    "number": "bool bool_ int8 int16 int32 int64 uint8 uint16 uint32 uint64 longlong ulonglong "
+    "float16 float32 float64 longdouble complex64 complex128 clongdouble",
     "text": "str_",
     "bytes": "bytes_",
     "time": "datetime64 timedelta64",
@@ -77,7 +79,18 @@ def kind_of(value: object) -> str:
 
     Subclasses are not: they may hold code of their own.
     """
-    return _kinds(_is_loaded("numpy"), _is_loaded("pandas")).get(id(type(value)), "")
+    return _PYTHON.get(id(type(value))) or _libraries().get(id(type(value)), "")
+
+
+def kinds_of(values: Iterable[object]) -> set[str]:
+    """The kinds of many values, in a fraction of the time."""
+    libraries = _libraries()
+    types = {id(type(each)) for each in values}
+    return {_PYTHON.get(each) or libraries.get(each, "") for each in types}
+
+
+def _libraries() -> Mapping[int, str]:
+    return _of_libraries(_is_loaded("numpy"), _is_loaded("pandas"))
 
 
 def _is_loaded(module: str) -> bool:
@@ -86,8 +99,8 @@ def _is_loaded(module: str) -> bool:
 
 
 @cache
-def _kinds(has_numpy: bool, has_pandas: bool) -> Mapping[int, str]:  # noqa: FBT001 - a key
-    kinds = {id(each): kind for kind, listed in _BUILTIN.items() for each in listed}
+def _of_libraries(has_numpy: bool, has_pandas: bool) -> Mapping[int, str]:  # noqa: FBT001 - a key
+    kinds: dict[int, str] = {}
     if has_numpy:
         kinds.update(_of_library("numpy", _NUMPY))
     if has_pandas:
@@ -100,7 +113,7 @@ def _kinds(has_numpy: bool, has_pandas: bool) -> Mapping[int, str]:  # noqa: FBT
 def _of_library(module: str, kinds: Mapping[str, str]) -> Iterator[tuple[int, str]]:
     for kind, names in kinds.items():
         for name in names.split():
-            listed = getattr(sys.modules[module], name, None)
+            listed = vars(sys.modules[module]).get(name)
             if isinstance(listed, type):
                 yield id(listed), kind
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from nbllm.notebook.prompts.calls import Call
 from nbllm.notebook.prompts.data import check_keys, weigh
-from nbllm.notebook.prompts.kinds import kind_of, words
+from nbllm.notebook.prompts.kinds import kind_of, kinds_of, words
 from nbllm.notebook.prompts.limits import TEXT_CHARACTERS, Refused
 from nbllm.notebook.prompts.scalars import key, plain, weigh_scalar
 from nbllm.notebook.prompts.table_methods import (
@@ -77,7 +77,7 @@ def _padded(text: Any, name: str, width: Any, *fill: Any) -> Any:
 
 def _join(glue: Any, texts: Any) -> Any:
     found = list(texts) if kind_of(texts) in (*_GATHERED, "text") else [texts]
-    if any(kind_of(each) != kind_of(glue) for each in found):
+    if kinds_of(found) - {kind_of(glue)}:
         raise Refused("only texts are joined in a prompt")
     _check_size(sum(map(len, found)) + len(glue) * len(found))
     return glue.join(found)

@@ -20,6 +20,7 @@ from nbllm.notebook.prompts.kinds import (
     is_code,
     is_stdlib,
     kind_of,
+    known_zone,
     module_of,
     mro_of,
     type_name,
@@ -250,6 +251,8 @@ def _leaf(value: Any) -> str:
     kind = kind_of(value)
     if kind in _TABLES:
         return f"<{type_name(value)}, {' x '.join(map(str, value.shape))}>"
+    if kind == "time" and not known_zone(getattr(value, "tzinfo", None)):
+        return f"<{type_name(value)}>"
     if kind:
         check_digits(value)
         return str(value) if module_of(type(value)) == "numpy" else repr(value)

@@ -20,6 +20,7 @@ from nbllm.notebook.prompts.kinds import (
     type_name,
 )
 from nbllm.notebook.prompts.limits import TEXT_CHARACTERS, Budget, Refused
+from nbllm.notebook.prompts.scalars import weigh_scalar
 from nbllm.notebook.prompts.table_text import array_text, index_text, table_text
 from nbllm.notebook.prompts.texts import (
     ADDRESS,
@@ -73,7 +74,10 @@ def _shown(value: Any) -> Piece:
             return array_text(value)
         case "index":
             return index_text(value)
-        case "none" | "number" | "time" | "range":
+        case "time":
+            weigh_scalar(value)
+            return str(value)
+        case "none" | "number" | "range":
             check_digits(value)
             return str(value)
     if _is_source(value):

@@ -31,7 +31,7 @@ from nbllm.notebook.prompts.values import rendered
 
 SEED = 20261128
 EXPRESSIONS = 3_000
-"""Of one seed; 120,000 of other seeds were tried when this was written."""
+"""Of one seed; 200,000 of others were tried when this was written."""
 SECONDS = 5.0
 SECRET = "fuzz-secret-0123456789abcdef"
 CODE = "__import__('builtins').FIRED.append('code') or open('pwned', 'w')"

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from nbllm.core.errors import InvalidOptionError
 from nbllm.core.types import ImagePart, TextPart
 from nbllm.notebook.prompts.interpolation import Interpolated, interpolate
+from nbllm.notebook.prompts.values import rendered
 
 VARIABLES = {
     "x": 3.14159,
@@ -116,13 +117,17 @@ def test_what_was_replaced_is_told_and_what_failed_too() -> None:
     [
         ("{nmae}", ["there is no variable nmae. Did you mean 'name'?"]),
         ("{nmae.upper()} {name}", ["there is no variable nmae. Did you mean 'name'?"]),
+        (
+            "{ name.length } { it }",
+            ["a list_iterator gives its elements only once; put list(…) of it into a variable"],
+        ),
         ("{unknown}", ["there is no variable unknown"]),
         ("{unknown.x} {unknown + 1} { unknown } ${unknown} {}", []),
         ('{"nmae": 1}', []),
     ],
 )
 def test_a_misspelt_variable_is_told(text: str, reasons: list[str]) -> None:
-    told = interpolate(text, {"name": "Ada"})
+    told = interpolate(text, {"name": "Ada", "it": iter([])}, render=rendered)
     assert [each.reason for each in told.left] == reasons
     assert told.text == text.replace("{name}", "Ada")
 
