@@ -115,6 +115,13 @@ ASK = Help(
             action="store_true",
             help="Continue the text as a base model does, without a chat template; local models.",
         ),
+        flag(
+            "--allow-file",
+            metavar="PATH",
+            action="append",
+            help="A file or folder that {file:…} may read although it is hidden or outside the "
+            "notebook's folder. May be given several times.",
+        ),
         flag("--raw", action="store_true", help="Send braces as they are, {name} too."),
         flag("--show-prompt", action="store_true", help="Show what would be sent, and its tokens."),
         *_GENERATION,

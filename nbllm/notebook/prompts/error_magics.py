@@ -33,7 +33,7 @@ _FIX = "Correct this notebook cell, which failed. Change as little as possible."
 _FLAGS = tuple(
     (names, settings)
     for names, settings in ASK.arguments
-    if not {"name", "--raw", "--show-prompt", "--as", "--schema"} & set(names)
+    if not {"name", "--raw", "--allow-file", "--show-prompt", "--as", "--schema"} & set(names)
 )
 
 EXPLAIN = Help(
@@ -169,7 +169,14 @@ class ErrorMagics(SessionMagics):
         from nbllm.notebook.forms.steps import with_form
         from nbllm.notebook.jobs.jobs import begin_job
 
-        preset = {"name": None, "raw": True, "form": None, "schema": None, "bg": False}
+        preset = {
+            "name": None,
+            "raw": True,
+            "allow_file": None,
+            "form": None,
+            "schema": None,
+            "bg": False,
+        }
         filled = Namespace(**{**preset, **vars(args)})
         question = prepared(self.session, question_from(self.session, prompt, filled))
         if filled.bg:

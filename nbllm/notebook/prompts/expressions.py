@@ -1,103 +1,68 @@
-"""Python expressions in prompts, evaluated so that a pasted text cannot do harm.
+"""Python expressions in prompts, evaluated from a list of what they may do.
 
-A prompt may hold text from anywhere, such as a page or a mail. So an expression may read, compute
-and compare, and call only what changes nothing: some of Python's own functions, functions and
-objects that the notebook itself defines, and methods of texts, numbers, containers, tables and
-arrays that only look at them. Everything else raises ``Refused``.
+A prompt may hold text from anywhere, such as a page or a mail, so nothing runs that is not listed:
+
+- names of the notebook's own variables, and literals;
+- attributes without a leading underscore: those listed for numbers, times, arrays and tables, and
+  what stands in an object itself (``attributes``); properties and ``__getattr__`` are not asked;
+- subscripts and slices of Python's own containers and texts, arrays and tables;
+- operators, comparisons, ``and``, ``or``, ``not`` and ``if`` over plain data (``operators``);
+- calls of the listed functions (``functions``) and methods (``methods``) with plain data.
+
+Plain data is told by its exact type, down to the elements of containers and the cells of tables
+(``data``), so that no operator and no method reaches code of the notebook or of a package. Modules,
+classes, functions and whatever else can be called never come out as values; the one exception is
+a whole expression that is a bare name, which is shown, not called. What is shown in the end is
+asked for its text, as ``print`` would (``values``): that is the only code of an object that runs.
+
+Lengths, nesting, numbers, texts and time are limited (``limits``). All else raises ``Refused``.
 """
 
 from __future__ import annotations
 
 import ast
-import builtins
-import inspect
-import operator
+import decimal
+import warnings
 from collections.abc import Callable, Mapping
 from typing import Any
 
-__all__ = ["Refused", "evaluate", "names_in", "parsed"]
+from nbllm.notebook.prompts.attributes import attribute
+from nbllm.notebook.prompts.calls import Call
+from nbllm.notebook.prompts.cells import TABLES
+from nbllm.notebook.prompts.data import check_keys, length
+from nbllm.notebook.prompts.functions import Called, function_named, function_of
+from nbllm.notebook.prompts.kinds import is_code, kind_of, type_name
+from nbllm.notebook.prompts.limits import Budget, Refused
+from nbllm.notebook.prompts.methods import call_method
+from nbllm.notebook.prompts.operators import binary, compare, truth, unary
+from nbllm.notebook.prompts.scalars import key, plain, weigh_scalar
+from nbllm.notebook.prompts.table_methods import Groups, groups_item
+from nbllm.notebook.prompts.tables import Located, table_item
 
+__all__ = ["evaluate", "names_in", "parsed"]
 
-class Refused(Exception):  # noqa: N818 - no failure: the braces stay as they are
-    """The expression does what expressions in prompts may not do."""
-
-
-_BINARY: dict[type[ast.operator], Callable[[Any, Any], Any]] = {
-    ast.Add: operator.add,
-    ast.Sub: operator.sub,
-    ast.Mult: operator.mul,
-    ast.Div: operator.truediv,
-    ast.FloorDiv: operator.floordiv,
-    ast.Mod: operator.mod,
-    ast.BitAnd: operator.and_,
-    ast.BitOr: operator.or_,
-    ast.BitXor: operator.xor,
-    ast.MatMult: operator.matmul,
-    ast.Pow: operator.pow,
-}
-_UNARY: dict[type[ast.unaryop], Callable[[Any], Any]] = {
-    ast.USub: operator.neg,
-    ast.UAdd: operator.pos,
-    ast.Not: operator.not_,
-    ast.Invert: operator.invert,
-}
-_COMPARE: dict[type[ast.cmpop], Callable[[Any, Any], Any]] = {
-    ast.Eq: operator.eq,
-    ast.NotEq: operator.ne,
-    ast.Lt: operator.lt,
-    ast.LtE: operator.le,
-    ast.Gt: operator.gt,
-    ast.GtE: operator.ge,
-    ast.Is: operator.is_,
-    ast.IsNot: operator.is_not,
-    ast.In: lambda a, b: a in b,
-    ast.NotIn: lambda a, b: a not in b,
-}
 _ROOTS = (
     *(ast.Name, ast.Attribute, ast.Subscript, ast.Call),
     *(ast.BinOp, ast.UnaryOp, ast.Compare, ast.BoolOp, ast.IfExp),
 )
 """What a whole expression can be: a text, a number, a set or a dict is JSON or code."""
-
-_FUNCTIONS = (
-    "abs all any ascii bin bool dict enumerate float hex int len list max min oct ord chr range "
-    "repr reversed round set sorted str sum tuple type zip"
-)
-_PURE_FUNCTIONS = frozenset(getattr(builtins, name) for name in _FUNCTIONS.split())
-_TEXT_METHODS = (
-    "capitalize casefold center count decode encode endswith find index isalpha isdigit join "
-    "ljust lower lstrip partition removeprefix removesuffix replace rfind rjust rpartition rsplit "
-    "rstrip split splitlines startswith strip swapcase title upper zfill"
-)
-_CONTAINER_METHODS = "get items keys values copy union intersection difference"
-_NUMBER_METHODS = "is_integer bit_length date time isoformat strftime timestamp total_seconds"
-_TABLE_METHODS = (
-    "head tail describe sample nlargest nsmallest sort_values sort_index value_counts unique "
-    "nunique isna notna dropna fillna round abs sum mean median mode std var min max quantile "
-    "corr cov cumsum diff idxmin idxmax argmin argmax groupby reset_index set_index "
-    "to_dict to_list tolist transpose reshape ravel flatten astype "
-    "all any item"
-)
-_METHODS = f"{_TEXT_METHODS} {_CONTAINER_METHODS} {_NUMBER_METHODS} {_TABLE_METHODS}"
-_PURE_METHODS = frozenset(_METHODS.split())
-_WRITES = frozenset({"inplace", "out", "buf"})
-"""Arguments of tables' and arrays' methods that make them write."""
-
-_SHAPES = frozenset({"reshape", "transpose"})
-"""The methods of arrays of which no positional argument is one to write to."""
-
-_DATA_PACKAGES = frozenset({"builtins", "collections", "datetime", "decimal", "fractions"})
-_TABLE_PACKAGES = frozenset({"numpy", "pandas", "polars"})
-_FRAME_PARTS = ("gi_", "cr_", "ag_", "f_")
-"""How the attributes begin that lead from a generator into the frames of running code."""
-MAX_REPEATS, MAX_EXPONENT = 10**6, 1_000
-"""How far ``*`` may repeat a sequence and ``**`` raise a number, so that no prompt hangs."""
+MAX_SOURCE, MAX_NODES, MAX_DEPTH = 1_000, 300, 40
+"""Of an expression: characters, nodes that are evaluated, and nodes above one another."""
+_PRECISION = 1_000
+_SHORTEST_KEY = 8
+_CONSTANTS = (type(None), bool, int, float, complex, str, bytes)
+_SEQUENCES = ("list", "tuple", "text", "bytes", "range")
+_COPIED_A_STEP = 50
 
 
 def parsed(source: str) -> ast.expr | None:
     """The expression of ``source``; None where it is none, or one of those that JSON has too."""
+    if len(source) > MAX_SOURCE:
+        return None
     try:
-        root = ast.parse(source, mode="eval").body
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of escapes in foreign text
+            root = ast.parse(source, mode="eval").body
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return None
     return root if isinstance(root, _ROOTS) else None
@@ -108,38 +73,86 @@ def names_in(expression: ast.expr) -> set[str]:
     return {node.id for node in ast.walk(expression) if isinstance(node, ast.Name)}
 
 
-def evaluate(expression: ast.expr, variables: Mapping[str, Any]) -> Any:
-    """The value of ``expression``. Raises ``Refused``, and what the user's own objects raise."""
-    return _Evaluation(variables).value(expression)
+def evaluate(
+    expression: ast.expr,
+    variables: Mapping[str, Any],
+    budget: Budget,
+    holds_key: Callable[[str], bool],
+) -> Any:
+    """The value of ``expression``. Raises ``Refused``, and what Python's own operations raise.
+
+    A text for which ``holds_key`` is true is not computed with, so that no part of a key comes out.
+    """
+    if isinstance(expression, ast.Name):
+        return variables[expression.id]
+    with warnings.catch_warnings(), decimal.localcontext() as context:
+        warnings.simplefilter("ignore")
+        context.prec = min(context.prec, _PRECISION)
+        value = _Evaluation(variables, budget, holds_key).value(expression)
+    if type(value) is Groups or type(value) is Located:
+        raise Refused(
+            "a grouped or located table has no text; add a method, such as .sum(), or brackets"
+        )
+    return value
 
 
 class _Evaluation:
-    def __init__(self, variables: Mapping[str, Any]) -> None:
+    def __init__(
+        self, variables: Mapping[str, Any], budget: Budget, holds_key: Callable[[str], bool]
+    ) -> None:
         self._variables = variables
+        self._budget = budget
+        self._holds_key = holds_key
+        self._depth = self._nodes = 0
 
     def value(self, node: ast.expr) -> Any:
+        """The value of a node; never code."""
+        self._depth += 1
+        self._nodes += 1
+        if self._depth > MAX_DEPTH or self._nodes > MAX_NODES:
+            raise Refused("the expression is too long for a prompt; compute it in a variable first")
+        self._budget.spend()
+        value = self._value(node)
+        self._depth -= 1
+        if is_code(value):
+            raise Refused(
+                f"a {type_name(value)} is not data; put what you need of it into a variable first"
+            )
+        if kind_of(value) in ("text", "bytes"):
+            self._check_text(value)
+        return value
+
+    def _check_text(self, value: Any) -> None:
+        self._budget.spend(weigh_scalar(value))
+        text = value.decode("latin-1") if kind_of(value) == "bytes" else value
+        if len(text) >= _SHORTEST_KEY and self._holds_key(text):
+            raise Refused("there is what looks like an API key in its value")
+
+    def _value(self, node: ast.expr) -> Any:
         match node:
-            case ast.Constant(value):
+            case ast.Constant(value) if type(value) in _CONSTANTS:
                 return value
             case ast.Name(name):
                 return self._variable(name)
             case ast.Attribute(owner, name):
-                return getattr(self.value(owner), _public(name))
+                return attribute(self.value(owner), name, self._budget)
             case ast.Subscript(owner, index):
-                return self.value(owner)[self.value(index)]
-            case ast.Slice(lower, upper, step):
-                return slice(*(bound and self.value(bound) for bound in (lower, upper, step)))
-            case ast.Call(function, arguments, keywords):
-                return self._call(function, arguments, keywords)
+                return self._item(self.value(owner), self._index(index))
+            case ast.Call():
+                return self._call(node)
+            case ast.List(elements):
+                return [self.value(each) for each in elements]
+            case ast.Tuple(elements):
+                return tuple(self.value(each) for each in elements)
             case _:
                 return self._computed(node)
 
     def _computed(self, node: ast.expr) -> Any:
         match node:
-            case ast.BinOp(left, operation, right) if type(operation) in _BINARY:
-                return _binary(type(operation), self.value(left), self.value(right))
+            case ast.BinOp(left, operation, right):
+                return binary(type(operation), self.value(left), self.value(right), self._budget)
             case ast.UnaryOp(operation, operand):
-                return _UNARY[type(operation)](self.value(operand))
+                return unary(type(operation), self.value(operand), self._budget)
             case ast.Compare(left, operations, others):
                 return self._compare(left, operations, others)
             case ast.BoolOp(ast.And(), values):
@@ -147,102 +160,105 @@ class _Evaluation:
             case ast.BoolOp(ast.Or(), values):
                 return self._first(values, wanted=True)
             case ast.IfExp(test, then, otherwise):
-                return self.value(then if self.value(test) else otherwise)
-            case ast.List(elements):
-                return [self.value(each) for each in elements]
-            case ast.Tuple(elements):
-                return tuple(self.value(each) for each in elements)
-            case _:
-                raise Refused(f"{type(node).__name__} is not evaluated within a prompt")
+                return self.value(then if truth(self.value(test)) else otherwise)
+        raise Refused(f"{type(node).__name__} is not evaluated in a prompt")
 
     def _variable(self, name: str) -> Any:
         if name in self._variables:
             return self._variables[name]
-        return getattr(builtins, name)
+        raise Refused(f"{name} is not a variable of the notebook")
 
     def _compare(self, left: ast.expr, operations: list[ast.cmpop], others: list[ast.expr]) -> Any:
         first, result = self.value(left), True
         for operation, other in zip(operations, others, strict=True):
             second = self.value(other)
-            result = _COMPARE[type(operation)](first, second)
-            if len(operations) > 1 and not result:
+            result = compare(type(operation), first, second, self._budget)
+            if len(operations) > 1 and not truth(result):
                 return result
             first = second
         return result
 
     def _first(self, values: list[ast.expr], *, wanted: bool) -> Any:
         result: Any = None
-        for node in values:
+        for number, node in enumerate(values, 1):
             result = self.value(node)
-            if bool(result) is wanted:
+            if number < len(values) and truth(result) is wanted:
                 return result
         return result
 
-    def _call(
-        self, function: ast.expr, arguments: list[ast.expr], keywords: list[ast.keyword]
-    ) -> Any:
-        called = self.value(function)
-        if not _is_allowed(called):
-            raise Refused(
-                f"{ast.unparse(function)} is not called within a prompt; "
-                "put its result into a variable"
-            )
-        if any(isinstance(each, ast.Starred) for each in arguments):
-            raise Refused("* is not evaluated within a prompt")
-        named = {each.arg: self.value(each.value) for each in keywords if each.arg is not None}
-        if (
-            len(named) < len(keywords)
-            or _WRITES.intersection(named)
-            or _may_write(called, arguments)
-        ):
-            raise Refused(f"{ast.unparse(function)} could change something, called like this")
-        return called(*map(self.value, arguments), **named)
+    def _index(self, node: ast.expr) -> Any:
+        match node:
+            case ast.Slice(lower, upper, step):
+                return slice(*(bound and self.value(bound) for bound in (lower, upper, step)))
+            case ast.Tuple(elements):
+                return tuple(self._index(each) for each in elements)
+            case _:
+                return self.value(node)
 
-
-def _public(name: str) -> str:
-    if name.startswith(("_", *_FRAME_PARTS)):
-        raise Refused(f"the attribute {name} is not read within a prompt")
-    return name
-
-
-def _binary(operation: type[ast.operator], left: Any, right: Any) -> Any:
-    whole = [side for side in (left, right) if isinstance(side, int)]
-    if operation is ast.Mult and len(whole) == 1 and whole[0] > MAX_REPEATS:
-        raise Refused(f"nothing is repeated {whole[0]:,} times within a prompt")
-    if operation is ast.Pow and isinstance(right, int) and right > MAX_EXPONENT:
-        raise Refused(f"nothing is raised to the power of {right:,} within a prompt")
-    return _BINARY[operation](left, right)
-
-
-def _is_allowed(called: Any) -> bool:
-    """Whether calling it only looks at things, or is the notebook's own code."""
-    if inspect.iscoroutinefunction(called) or inspect.isasyncgenfunction(called):
-        return False
-    if _is_pure_function(called):
-        return True
-    owner = getattr(called, "__self__", None)
-    if owner is not None and not inspect.ismodule(owner):
-        return _module(type(owner)) == "__main__" or (
-            getattr(called, "__name__", "") in _PURE_METHODS
-            and _module(type(owner)).partition(".")[0] in _DATA_PACKAGES | _TABLE_PACKAGES
+    def _item(self, owner: Any, index: Any) -> Any:
+        kind = kind_of(owner)
+        if type(owner) is Groups:
+            return groups_item(owner, index, self._budget)
+        if kind in TABLES or type(owner) is Located:
+            return table_item(owner, index, self._budget)
+        if kind == "dict" and type(index) is not slice:
+            return _entry(owner, index, self._budget)
+        if kind in _SEQUENCES:
+            self._budget.spend(length(owner) // _COPIED_A_STEP if type(index) is slice else 1)
+            return owner[_position(index)]
+        raise Refused(
+            f"[…] of a {type_name(owner)} is not read in a prompt; put it into a variable first"
         )
-    return _module(called) == "__main__"
+
+    def _call(self, node: ast.Call) -> Any:
+        if any(isinstance(each, ast.Starred) for each in node.args):
+            raise Refused("* is not evaluated in a prompt")
+        if any(each.arg is None for each in node.keywords):
+            raise Refused("** is not evaluated in a prompt")
+        function = self._function(node.func)
+        owner = None if function else self.value(node.func.value)  # type: ignore[attr-defined]
+        given = [self.value(each) for each in node.args]
+        named = {str(each.arg): self.value(each.value) for each in node.keywords}
+        if function:
+            return function(self._budget, *given, **named)
+        return call_method(owner, Call(node.func.attr, given, named, self._budget))  # type: ignore[attr-defined]
+
+    def _function(self, called: ast.expr) -> Called | None:
+        """The listed function that is called; None for a method. Raises ``Refused`` for others."""
+        match called:
+            case ast.Name(name):
+                function = function_named(name, self._variables)
+            case ast.Attribute(ast.Name(module), name) if module in self._variables:
+                function = function_of(self._variables[module], name)
+                if function is None and not is_code(self._variables[module]):
+                    return None
+            case ast.Attribute():
+                return None
+            case _:
+                function = None
+        if function is None:
+            raise Refused(
+                f"{ast.unparse(called)} is not called in a prompt; compute it in a variable first"
+            )
+        return function
 
 
-def _may_write(called: Any, arguments: list[ast.expr]) -> bool:
-    """Whether a method of an array could be given the array to write to by its position."""
-    owner = type(getattr(called, "__self__", None))
-    is_array = _module(owner).startswith("numpy")
-    return is_array and len(arguments) > 1 and called.__name__ not in _SHAPES
+def _entry(owner: dict[Any, Any], index: Any, budget: Budget) -> Any:
+    check_keys(owner, budget)
+    wanted = key(index)
+    if wanted not in owner:
+        raise KeyError(wanted)
+    return dict.get(owner, wanted)
 
 
-def _is_pure_function(called: Any) -> bool:
-    try:
-        is_known = called in _PURE_FUNCTIONS
-    except TypeError:  # not hashable
-        return False
-    return is_known or _module(called) in {"math", "statistics"}
+def _position(index: Any) -> Any:
+    if type(index) is slice:
+        return slice(*(_whole(each) for each in (index.start, index.stop, index.step)))
+    return _whole(index)
 
 
-def _module(thing: Any) -> str:
-    return str(getattr(thing, "__module__", None))
+def _whole(value: Any) -> Any:
+    whole = plain(value)
+    if whole is None or type(whole) is int or type(whole) is bool:
+        return whole
+    raise Refused(f"a {type_name(value)} is not a position")

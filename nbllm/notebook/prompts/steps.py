@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from nbllm.core.types import GenerationResult, Message
+from nbllm.notebook.prompts.files import read_file
 from nbllm.notebook.prompts.interpolation import Interpolated, Left, Replaced, interpolate
 from nbllm.notebook.prompts.tracebacks import error_report
-from nbllm.notebook.prompts.values import read_file, rendered
+from nbllm.notebook.prompts.values import rendered
 
 if TYPE_CHECKING:
     from nbllm.notebook.asking.pipeline import Question
@@ -22,13 +25,18 @@ _ERROR = "Err"
 _HISTORY = {"In", "Out", "_", "__", "___", "_i", "_ii", "_iii"}
 _NUMBERED = re.compile(r"_i?\d+")
 _TOLD = 3
+_SECRET = re.compile(r"(?i)(key|token|secret|passw(or)?d|credentials?)s?$|^(key|token|secret)")
+_SHORTEST_SECRET = 12
+"""In characters; a shorter one may be a word of the prompt."""
+_SECRET_BEGINNING = 24
 
 
 def prepare_variables(session: NotebookSession, question: Question) -> Question:
     """Put variables and files into prompt and system prompt, unless ``--raw`` is given."""
     if question.args.raw:
         return question
-    told = [_with_values(session, message) for message in question.messages]
+    allowed = (*session.settings.prompt_files, *(question.args.allow_file or ()))
+    told = [_with_values(session, message, allowed) for message in question.messages]
     messages = tuple(
         Message(message.role, each.content)
         for message, each in zip(question.messages, told, strict=True)
@@ -44,9 +52,28 @@ def prepare_variables(session: NotebookSession, question: Question) -> Question:
     return replace(question, messages=messages, replaced=replaced, left=left, remarks=remarks)
 
 
-def _with_values(session: NotebookSession, message: Message) -> Interpolated:
-    variables = _variables(session, message.text)
-    return interpolate(message.text, variables, render=rendered, read=read_file)
+def _with_values(
+    session: NotebookSession, message: Message, allowed: tuple[str, ...]
+) -> Interpolated:
+    return interpolate(
+        message.text,
+        _variables(session, message.text),
+        render=rendered,
+        read=partial(read_file, allowed=allowed),
+        secrets=_secrets(),
+    )
+
+
+def _secrets() -> list[str]:
+    """What environment variables hold that are called keys, tokens, secrets or passwords.
+
+    The beginnings of it, since a table's cells are cut.
+    """
+    return [
+        value[:_SECRET_BEGINNING]
+        for name, value in os.environ.items()
+        if _SECRET.search(name) and len(value) >= _SHORTEST_SECRET
+    ]
 
 
 def _variables(session: NotebookSession, text: str) -> Mapping[str, Any]:
@@ -70,7 +97,9 @@ def _variables(session: NotebookSession, text: str) -> Mapping[str, Any]:
 
 def _words(replaced: tuple[Replaced, ...], left: tuple[Left, ...]) -> str:
     """For the status line: what was put in, and what could not be."""
-    sources = [each.source for each in replaced]
+    sources = [
+        f"{each.source} ({each.left_out})" if each.left_out else each.source for each in replaced
+    ]
     more = f" and {len(sources) - _TOLD} more" if len(sources) > _TOLD else ""
     with_words = [f"with {', '.join(sources[:_TOLD])}{more}"] if sources else []
     left_words = [f"{each.source} left as it is: {each.reason}" for each in left[:_TOLD]]

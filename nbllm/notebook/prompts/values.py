@@ -4,75 +4,167 @@ from __future__ import annotations
 
 import inspect
 import io
-import sys
-from pathlib import Path
+import types
 from typing import Any, TypeAlias
 
-from nbllm.core.configs.secrets import looks_like_key
-from nbllm.core.errors import InvalidOptionError
 from nbllm.core.images import image
 from nbllm.core.types import ImagePart
-from nbllm.notebook.prompts.expressions import Refused
+from nbllm.notebook.prompts.attributes import fields_of, instance_data
+from nbllm.notebook.prompts.kinds import (
+    class_attribute,
+    is_a,
+    is_code,
+    is_stdlib,
+    kind_of,
+    module_of,
+    type_name,
+)
+from nbllm.notebook.prompts.limits import TEXT_CHARACTERS, Budget, Refused
+from nbllm.notebook.prompts.scalars import weigh_scalar
+from nbllm.notebook.prompts.table_text import array_text, index_text, table_text
+from nbllm.notebook.prompts.texts import (
+    ADDRESS,
+    VALUE_CHARACTERS,
+    Written,
+    check_digits,
+    container_of,
+    cut,
+    has_text,
+    is_dict_view,
+    written,
+)
 
-__all__ = ["read_file", "rendered"]
+__all__ = ["Piece", "rendered"]
 
-Piece: TypeAlias = "str | ImagePart"
+Piece: TypeAlias = "str | Written | ImagePart"
 
-TABLE_BYTES = 4_000
-"""What a table may take in a prompt: about a thousand tokens."""
-FILE_BYTES = 1 << 20
-_HEADS = (10, 5, 3, 1)
-_CELL_CHARACTERS = 60
-_PRIVATE_KEY = "PRIVATE KEY-----"
-_IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".gif", ".webp"}
 _MIN_PIXELS = 8
+_MAX_NUMBERS = 200_000_000
+"""Of an array or image that is drawn; more than Pillow takes for harmless, in three colours."""
+_NOTEBOOK = "__main__"
+_WRAPPINGS = 20
+_METACLASSES = ("type", "ABCMeta", "EnumType", "EnumMeta")
 
 
 def rendered(value: Any) -> Piece:
     """``value`` as it is put into a prompt.
 
     Figures, PIL images, IPython's images and arrays of pixels become images. Tables are told by
-    shape, types and first rows, within ``TABLE_BYTES``. Functions and classes of the notebook are
-    their source. A text is itself, all else what ``str`` makes of it, as in an f-string. Raises
-    ``Refused`` for modules and other functions, which no reader of a prompt could use.
+    shape, types and first rows; containers and arrays are cut where they are long. Functions and
+    classes of the notebook are their source. A text is itself, and an object what its class makes
+    of it. Raises ``Refused`` for what no reader of a prompt could use: modules and other
+    functions, iterators, which would be used up, and objects without a text.
     """
-    if isinstance(value, str):
-        return value
-    if inspect.ismodule(value) or inspect.isroutine(value) or inspect.isclass(value):
+    shown = _shown(value)
+    return shown.text if isinstance(shown, Written) and not shown.left_out else shown
+
+
+def _shown(value: Any) -> Piece:
+    if is_a(value, "builtins", "str"):
+        return _text(value)
+    drawn = _image(value)
+    if drawn is not None:
+        return drawn
+    if is_a(value, "pandas.io.formats.style", "Styler"):
+        return table_text(instance_data(value, "data", Budget()))
+    if is_a(value, "pandas", "DataFrame", "Series"):
+        return table_text(value)
+    match kind_of(value):
+        case "array":
+            return array_text(value)
+        case "index":
+            return index_text(value)
+        case "time":
+            weigh_scalar(value)
+            return str(value)
+        case "none" | "number" | "range":
+            check_digits(value)
+            return str(value)
+    if _is_source(value):
         return _source(value)
-    pandas = sys.modules.get("pandas")
-    if pandas is not None and isinstance(value, pandas.DataFrame | pandas.Series):
-        return _table(value)
-    return _image(value) or format(value)
+    return _object(value)
+
+
+def _text(value: Any) -> str:
+    text = str.__str__(str(value))  # exactly a text, whatever the class returns
+    if len(text) > TEXT_CHARACTERS:
+        raise Refused(
+            f"a text of {len(text):,} characters is too long; a prompt takes "
+            f"{TEXT_CHARACTERS >> 20} MiB of one at most"
+        )
+    return text
+
+
+def _object(value: Any) -> Piece:
+    name = type_name(value)
+    if class_attribute(type(value), "__next__") is not None:
+        raise Refused(f"a {name} gives its elements only once; put list(…) of it into a variable")
+    if any(is_a(value, "builtins", each) for each in ("int", "float")):
+        check_digits(value)
+    elif kind_of(value) == "bytes" or _has_parts(value):
+        return written(value)
+    if not has_text(value):
+        raise Refused(f"a {name} has no text; put what you want to say of it into a variable")
+    says = class_attribute(type(value), "__str__") is not object.__str__
+    text = cut(str.__str__(str(value)), TEXT_CHARACTERS if says else VALUE_CHARACTERS)
+    if ADDRESS.fullmatch(text.text):
+        raise Refused(f"a {name} has no text; put what you want to say of it into a variable")
+    return text
+
+
+def _has_parts(value: Any) -> bool:
+    """Whether it is written part by part, so that it can be cut."""
+    is_container = container_of(value) is not None or is_dict_view(value)
+    return is_container or fields_of(value, Budget()) is not None
+
+
+def _is_source(value: Any) -> bool:
+    """Whether ``value`` is code itself: a function, a class, a module."""
+    return is_a(value, "builtins", "type") or (is_code(value) and is_stdlib(type(value)))
 
 
 def _source(value: Any) -> str:
-    if getattr(value, "__module__", None) != "__main__":
-        raise Refused(f"{getattr(value, '__name__', value)} is no data, nor of this notebook")
-    return inspect.getsource(value)
+    """The source of a function or class of the notebook, found without asking either."""
+    if type(value) is types.FunctionType:
+        for _ in range(_WRAPPINGS):  # the function that decorators stand around
+            inner = value.__dict__.get("__wrapped__")
+            if type(inner) is not types.FunctionType:
+                break
+            value = inner
+        if value.__module__ == _NOTEBOOK:
+            return inspect.getsource(value.__code__)
+    elif type_name(value) in _METACLASSES and module_of(value) == _NOTEBOOK:
+        return inspect.getsource(value)
+    raise Refused(f"a {type_name(value)} that this notebook did not define is not data")
 
 
 def _image(value: Any) -> ImagePart | None:
-    if isinstance(value, ImagePart):
+    if type(value) is ImagePart:
         return value
-    if hasattr(value, "savefig") or (hasattr(value, "save") and hasattr(value, "getbands")):
+    if is_a(value, "matplotlib.figure", "Figure") or is_a(value, "seaborn.axisgrid", "Grid"):
         return image(value)
-    if hasattr(value, "get_figure") and hasattr(value, "plot"):  # matplotlib's axes
+    if is_a(value, "matplotlib.axes", "Axes"):
         return image(value.get_figure())
-    if type(value).__module__ == "IPython.core.display" and isinstance(
-        getattr(value, "data", None), bytes
-    ):
-        return image(value.data)
-    numpy = sys.modules.get("numpy")
-    if numpy is not None and isinstance(value, numpy.ndarray) and _is_picture(value):
+    if is_a(value, "PIL.Image", "Image"):
+        _check_size(value.width * value.height)
+        return image(value)
+    if is_a(value, "IPython.core.display", "Image") or is_a(value, "IPython.display", "Image"):
+        return image(value.data) if type(value.data) is bytes else None
+    if kind_of(value) == "array" and _is_picture(value):
         return _drawn(value)
     return None
+
+
+def _check_size(numbers: int) -> None:
+    if numbers > _MAX_NUMBERS:
+        raise Refused(f"an image of {numbers:,} numbers is too large for a prompt")
 
 
 def _is_picture(array: Any) -> bool:
     """Whether an array holds pixels: rows, columns and 3 or 4 channels of bytes, or of 0 to 1."""
     if array.ndim != 3 or array.shape[2] not in (3, 4) or min(array.shape[:2]) < _MIN_PIXELS:
         return False
+    _check_size(array.size)
     is_unit = array.dtype.kind == "f" and bool(((array >= 0) & (array <= 1)).all())
     return array.dtype == "uint8" or is_unit
 
@@ -84,73 +176,3 @@ def _drawn(array: Any) -> ImagePart:
     file = io.BytesIO()
     Image.fromarray(pixels).save(file, format="PNG")
     return image(file.getvalue())
-
-
-def _table(table: Any) -> str:
-    """A DataFrame's or Series' shape, types and as many first rows as there is room for."""
-    kind = type(table).__name__
-    frame = table if hasattr(table, "columns") else table.to_frame()
-    rows, columns = frame.shape
-    says_index = type(frame.index).__name__ != "RangeIndex"  # which only counts
-    types = ", ".join(f"{name}: {dtype}" for name, dtype in frame.dtypes.items())
-    head = f"{kind}: {_counted(rows, 'row')}, {_counted(columns, 'column')}\nTypes: {types}"
-    for count in _HEADS:
-        shown = min(count, rows)
-        text = frame.head(shown).to_csv(
-            sep="|", float_format="%.6g", index=says_index, lineterminator="\n"
-        )
-        what = "All rows" if shown == rows else f"First {_counted(shown, 'row')}"
-        whole = "\n".join([head, f"{what}, separated by |:", *map(_cut_row, text.splitlines())])
-        if len(whole.encode()) <= TABLE_BYTES:
-            return whole
-    return _cut(head, TABLE_BYTES)
-
-
-def _counted(count: int, thing: str) -> str:
-    return f"{count:,} {thing}{'s' * (count != 1)}"
-
-
-def _cut_row(line: str) -> str:
-    return "|".join(_cut(cell, _CELL_CHARACTERS) for cell in line.split("|"))
-
-
-def _cut(text: str, characters: int) -> str:
-    return text if len(text) <= characters else f"{text[: characters - 1]}…"
-
-
-def read_file(path: str) -> Piece:
-    """The text of a file, or the image in it. Raises ``InvalidOptionError`` with the remedy."""
-    option, file = f"{{file:{path}}}", Path(path).expanduser()
-    if file.suffix.lower() in _IMAGE_SUFFIXES:
-        return image(file)
-    try:
-        size = file.stat().st_size
-        if size > FILE_BYTES:
-            raise InvalidOptionError(
-                option,
-                f"the file has {size / 2**20:,.1f} MiB, and a prompt takes {FILE_BYTES >> 20} MiB "
-                "at most; read the part that matters into a variable",
-            )
-        data = file.read_bytes()
-    except (OSError, ValueError) as error:
-        problem = getattr(error, "strerror", None) or str(error)
-        raise InvalidOptionError(option, f"{problem}; --raw sends the braces as they are") from None
-    if data.startswith(b"%PDF"):
-        raise InvalidOptionError(
-            option, "a PDF is not read; put its text into a variable, with pypdf for example"
-        )
-    text = _decoded(data, option)
-    if _PRIVATE_KEY in text or (file.name.startswith(".env") and looks_like_key(text)):
-        raise InvalidOptionError(option, "the file holds a key, which is not sent to a model")
-    return text
-
-
-def _decoded(data: bytes, option: str) -> str:
-    try:
-        return data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise InvalidOptionError(
-            option,
-            f"this is no text in UTF-8: byte {error.start} cannot be read; "
-            "images are taken as PNG, JPEG, GIF and WebP",
-        ) from None

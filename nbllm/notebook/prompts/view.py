@@ -98,4 +98,5 @@ def _content(message: Message) -> str:
 def _size(replaced: Replaced) -> str:
     if replaced.bytes is not None:
         return f"an image of {replaced.bytes:,} bytes"
-    return f"{replaced.characters:,} character{'s' * (replaced.characters != 1)}"
+    size = f"{replaced.characters:,} character{'s' * (replaced.characters != 1)}"
+    return f"{size}; {replaced.left_out}" if replaced.left_out else size

@@ -8,7 +8,7 @@ import sys
 from importlib.util import find_spec
 from typing import Any
 
-from traitlets import Bool, Dict, Integer, TraitError, Unicode, validate
+from traitlets import Bool, Dict, Integer, List, TraitError, Unicode, validate
 from traitlets.config import Configurable
 
 __all__ = ["NbLLM"]
@@ -46,6 +46,10 @@ class NbLLM(Configurable):
         config=True
     )
 
+    prompt_files = List(
+        Unicode(),
+        help="Files and folders that {file:…} may read outside the notebook's folder, or hidden.",
+    ).tag(config=True)
     nest_asyncio = Bool(
         default_value=False,
         help="Apply nest_asyncio2, for cells that call asyncio.run; it cannot be taken back.",

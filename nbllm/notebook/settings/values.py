@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from traitlets import Bool, Dict, Integer, TraitError, TraitType, Unicode
+from traitlets import Bool, Dict, Integer, List, TraitError, TraitType, Unicode
 
 from nbllm.core.configs.file import replace_text
 from nbllm.core.errors import ConfigError
@@ -36,8 +36,11 @@ _KINDS: dict[type[TraitType[Any, Any]], tuple[type, str]] = {
     Bool: (bool, "True or False"),
     Integer: (int, "a whole number"),
     Unicode: (str, "a text"),
+    List: (list, "a text or a list of texts"),
     Dict: (dict, "a dict; set generation options by their names: temperature=0.2"),
 }
+_CONSENTS = ("prompt_files",)
+"""What the reader allows in this kernel; no file can say it, since files come from elsewhere."""
 OPTIONS = tuple(GenerationOptions.__dataclass_fields__)
 """The generation options, which are set by their names as settings are."""
 
@@ -66,6 +69,8 @@ def check_name(settings: NbLLM, name: str) -> None:
 def _change(settings: NbLLM, name: str, value: Any) -> None:
     """Set one setting or generation option; None is its default. Raises ``ConfigError``."""
     check_name(settings, name)
+    if isinstance(settings.traits().get(name), List) and isinstance(value, str):
+        value = [value]  # of one: prompt_files=data/
     if value is not None and (problem := _problem(settings, name, value)):
         raise ConfigError(problem)
     try:
@@ -118,12 +123,12 @@ def changed(settings: NbLLM) -> dict[str, Any]:
 
 
 def save(settings: NbLLM, file: str) -> None:
-    """Write what differs from the defaults to a JSON file, all or nothing.
+    """Write what differs from the defaults to a JSON file, but nothing that the reader allowed.
 
-    Raises ``ConfigError``.
+    All or nothing. Raises ``ConfigError``.
     """
-    text = json.dumps(changed(settings), indent=2) + "\n"
-    replace_text(_path(file), text)
+    values = {name: value for name, value in changed(settings).items() if name not in _CONSENTS}
+    replace_text(_path(file), json.dumps(values, indent=2) + "\n")
 
 
 def load(settings: NbLLM, file: str) -> list[tuple[str, Any]]:
@@ -138,6 +143,10 @@ def load(settings: NbLLM, file: str) -> list[tuple[str, Any]]:
         raise ConfigError(f"cannot be read: {reason(error)}", file=path) from None
     if not isinstance(values, dict):
         raise ConfigError("this is not a JSON object of settings", file=path)
+    for name in _CONSENTS:
+        if name in values:
+            problem = f"{name} is not set by a file; set it with %llm_config {name}=…"
+            raise ConfigError(problem, file=path)
     try:
         _try_out(settings, values.items())
     except ConfigError as error:

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from nbllm.core.errors import InvalidOptionError
 from nbllm.core.types import ImagePart, TextPart
 from nbllm.notebook.prompts.interpolation import Interpolated, interpolate
+from nbllm.notebook.prompts.values import rendered
 
 VARIABLES = {
     "x": 3.14159,
@@ -47,6 +48,8 @@ def plain(text: str, **more: object) -> str:
         ("{len(words)} {', '.join(words)} {words[0].upper()}", "2 one, two ONE"),
         ("{sorted(data['k'], reverse=True)}", "[30, 20, 10]"),
         ("{math.floor(x)}", "3"),
+        ("{ name } {name } { data['k'] } { now.year }", "Ada Ada [10, 20, 30] 2026"),
+        ("{n=} {n = } {x=:.1f} {name=!s} {n + 1=}", "n=5 n = 5 x=3.1 name=Ada n + 1=6"),
         ("{n > 3} {1 < n < 4} {n in data['k']} {not n} {n and name} {n or name}",
          "True False False False Ada 5"),
         ('{"person": {name}, "age": {n}}', '{"person": Ada, "age": 5}'),
@@ -67,13 +70,13 @@ def test_what_resolves_is_replaced(text: str, expected: str) -> None:
         "{1, 2} {1} {'name'} {[n]} {(n, a)}",
         "{unknown} {unknown.name} {n + unknown} {unknown:.2f}",
         "{{name}} {{ name }} {{n}",
-        "{ name } {name } { name}",
+        "{ unknown } {unknown } { name() } { name + a } { name!r } { return name; }",
         "{\nname\n}",
         r"\frac{a}{n} \sqrt[n]{a} \mathbf{x} \sum_{i}^{n} x_{i} \alpha_{i} 2^{n} \begin{a}",
         "for (;;) { n; } if (a) { return n; }",
         "struct {int n;} fn main() {name()}",
         "{id} {type} {len} {print}",
-        "{n: value} {name: 1} {n=} {n!x} {n:zz}",
+        "{n: value} {name: 1} {n!x} {n:zz}",
         "{lambda: n} {[w for w in words]} {(n := 1)}",
         "{file:notes.txt}",
         "}{ {a b} {n",
@@ -103,10 +106,10 @@ def test_it_is_one_pass() -> None:
 
 
 def test_what_was_replaced_is_told_and_what_failed_too() -> None:
-    told = interpolate("{name} {data['x']} {unknown}", VARIABLES)
+    told = interpolate("{name} {data['x']} {unknown + 1}", VARIABLES)
     assert [(each.source, each.characters) for each in told.replaced] == [("{name}", 3)]
     assert [(each.source, each.reason) for each in told.left] == [("{data['x']}", "KeyError: 'x'")]
-    assert told.text == "Ada {data['x']} {unknown}"
+    assert told.text == "Ada {data['x']} {unknown + 1}"
 
 
 @pytest.mark.parametrize(
@@ -114,12 +117,17 @@ def test_what_was_replaced_is_told_and_what_failed_too() -> None:
     [
         ("{nmae}", ["there is no variable nmae. Did you mean 'name'?"]),
         ("{nmae.upper()} {name}", ["there is no variable nmae. Did you mean 'name'?"]),
-        ("{unknown} {na} {title}", []),
+        (
+            "{ name.length } { it }",
+            ["a list_iterator gives its elements only once; put list(…) of it into a variable"],
+        ),
+        ("{unknown}", ["there is no variable unknown"]),
+        ("{unknown.x} {unknown + 1} { unknown } ${unknown} {}", []),
         ('{"nmae": 1}', []),
     ],
 )
 def test_a_misspelt_variable_is_told(text: str, reasons: list[str]) -> None:
-    told = interpolate(text, {"name": "Ada"})
+    told = interpolate(text, {"name": "Ada", "it": iter([])}, render=rendered)
     assert [each.reason for each in told.left] == reasons
     assert told.text == text.replace("{name}", "Ada")
 
@@ -208,10 +216,14 @@ def test_an_array_cannot_be_written_to() -> None:
     )
 
 
-def test_functions_of_the_notebook_may_be_called() -> None:
+def test_functions_of_the_notebook_are_not_called() -> None:
     notebook = types.ModuleType("__main__")
     exec("def twice(n):\n    return 2 * n", notebook.__dict__)  # as a cell does
-    assert plain("{twice(n)} {twice(n=4)}", twice=notebook.twice) == "10 8"
+    told = interpolate("{twice(n)}", {"twice": notebook.twice, "n": 1})
+    assert told.text == "{twice(n)}"
+    assert told.left[0].reason == (
+        "twice is not called in a prompt; compute it in a variable first"
+    )
 
 
 def test_images_stand_where_they_were_named() -> None:

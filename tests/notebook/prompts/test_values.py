@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import collections
+import dataclasses
+import datetime
+import decimal
 import io
 import math
+import os
+import threading
 import types
 from pathlib import Path
 
@@ -13,10 +19,19 @@ import pytest
 from IPython.display import Image as ShownImage
 from PIL import Image
 
-from nbllm.core.errors import InvalidOptionError
 from nbllm.core.types import ImagePart
-from nbllm.notebook.prompts.expressions import Refused
-from nbllm.notebook.prompts.values import TABLE_BYTES, read_file, rendered
+from nbllm.notebook.prompts.limits import Refused
+from nbllm.notebook.prompts.table_text import TABLE_BYTES
+from nbllm.notebook.prompts.texts import VALUE_CHARACTERS, Written
+from nbllm.notebook.prompts.values import rendered
+
+
+@dataclasses.dataclass
+class Box:
+    held: list[int]
+
+
+FRAME = pd.DataFrame({"a": [1, 2]})
 
 
 def test_a_small_table_is_told_whole() -> None:
@@ -29,7 +44,10 @@ def test_a_small_table_is_told_whole() -> None:
 
 
 def test_a_large_table_is_told_by_its_beginning() -> None:
-    text = rendered(pd.DataFrame({"n": range(10_000), "t": "x" * 500}))
+    told = rendered(pd.DataFrame({"n": range(10_000), "t": "x" * 500}))
+    assert isinstance(told, Written)
+    assert told.left_out == "9,990 rows left out"
+    text = told.text
     assert text.startswith("DataFrame: 10,000 rows, 2 columns\n")
     assert "First 10 rows, separated by |:\nn|t\n0|xxx" in text
     assert "…" in text
@@ -38,7 +56,7 @@ def test_a_large_table_is_told_by_its_beginning() -> None:
 @pytest.mark.parametrize("columns", [50, 500, 5_000])
 def test_a_table_keeps_within_its_budget(columns: int) -> None:
     frame = pd.DataFrame(np.zeros((20, columns)), columns=[f"column {n}" for n in range(columns)])
-    text = rendered(frame)
+    text = rendered(frame).text
     assert len(text.encode()) <= TABLE_BYTES + 2
     assert f"{columns:,} columns" in text
 
@@ -106,30 +124,107 @@ def test_other_values_are_what_str_makes_of_them() -> None:
     assert rendered("te{x}t") == "te{x}t"
 
 
-def test_files_are_read(tmp_path: Path) -> None:
-    (tmp_path / "a b.txt").write_bytes("\ufeffGr\u00fc\u00dfe {x}".encode())
-    (tmp_path / "p.PNG").write_bytes(png())
-    assert read_file(str(tmp_path / "a b.txt")) == "Gr\u00fc\u00dfe {x}"
-    assert read_file(str(tmp_path / "p.PNG")) == ImagePart("image/png", png())
+def test_what_is_long_is_cut_and_says_by_how_much() -> None:
+    told = rendered(list(range(1_000_000)))
+    assert isinstance(told, Written)
+    assert len(told.text) < VALUE_CHARACTERS + 50
+    shown = len(told.text.split("…")[0].strip("[, ").split(","))
+    assert told.text.endswith(f", … {1_000_000 - shown:,} more]")
+    assert told.left_out == f"{1_000_000 - shown:,} elements left out"
 
 
 @pytest.mark.parametrize(
-    ("name", "data", "problem"),
+    "value",
     [
-        ("none.txt", None, "No such file or directory; --raw sends the braces as they are"),
-        ("a.pdf", b"%PDF-1.7 ...", "a PDF is not read; put its text into a variable"),
-        ("a.bin", b"\xff\xfe\x00", "no text in UTF-8: byte 0"),
-        ("big.txt", b"x" * (2**20 + 1), "the file has 1.0 MiB, and a prompt takes 1 MiB at most"),
-        ("fake.png", b"text", "neither PNG, JPEG, GIF nor WebP"),
-        ("", None, "Is a directory"),
-        ("id_rsa", b"-----BEGIN RSA PRIVATE KEY-----", "holds a key, which is not sent"),
-        (".env", b"OPENAI_API_KEY=sk-abcdefghijkl", "holds a key, which is not sent"),
+        {n: n for n in range(100_000)},
+        {"a": list(range(100_000)), "b": {"c": "x" * 100_000}},
+        set(range(100_000)),
+        collections.deque(range(100_000)),
+        collections.Counter(range(100_000)),
+        ["x" * 200_000],
+        b"x" * 100_000,
+        [[[list(range(100_000))]]],
+        (0,) * 100_000,
+        dict.fromkeys(range(100_000)).keys(),
+        pd.Index(range(100_000)),
+        np.arange(100_000),
+        np.array([["x"] * 5_000], dtype=object),
+        Box(list(range(100_000))),
+        types.SimpleNamespace(a=list(range(100_000))),
     ],
+    ids=lambda value: type(value).__name__,
 )
-def test_a_file_that_cannot_be_taken_says_why(
-    tmp_path: Path, name: str, data: bytes | None, problem: str
-) -> None:
-    if data is not None:
-        (tmp_path / name).write_bytes(data)
-    with pytest.raises(InvalidOptionError, match=problem):
-        read_file(str(tmp_path / name))
+def test_long_values_of_all_kinds_are_cut(value: object) -> None:
+    told = rendered(value)
+    assert isinstance(told, Written)
+    assert len(told.text) <= VALUE_CHARACTERS + 200
+    assert "left out" in told.left_out
+
+
+def test_other_values_are_as_python_writes_them() -> None:
+    values = [
+        *([], (), (1,), set(), {1}, frozenset(), frozenset({1}), {"a": (1, [2.5, None])}, b"x"),
+        *({"k": {"l": "it's"}}, range(3), 1.5, decimal.Decimal("1.20"), True, Path("a/b")),
+        *(datetime.date(2026, 1, 2), collections.deque([1]), Box([1]), 10**400),
+    ]
+    for value in values:
+        assert rendered(value) == str(value)
+
+
+def test_what_holds_itself_or_is_nested_deeply_ends() -> None:
+    cycle: list[object] = [1]
+    cycle.append({"again": cycle})
+    assert rendered(cycle) == "[1, {'again': …}]"
+    deep: list[object] = []
+    for _ in range(100_000):
+        deep = [deep]
+    assert rendered(deep) == "[[[[[[[[…]]]]]]]]"
+    twice: object = [1]
+    for _ in range(100):
+        twice = [twice, twice]
+    assert len(str(rendered(twice))) < VALUE_CHARACTERS + 200
+
+
+class Bare:
+    pass
+
+
+@pytest.mark.parametrize(
+    ("value", "reason"),
+    [
+        (Bare(), "a Bare has no text; put what you want to say of it into a variable"),
+        (object(), "a object has no text"),
+        ((n for n in [1]), "a generator gives its elements only once"),
+        (map(len, []), "a map gives its elements only once"),
+        (iter([1]), "a list_iterator gives its elements only once"),
+        (os.environ, "a _Environ has no text"),
+        (types.MappingProxyType({}), "a mappingproxy has no text"),
+        (threading.Lock(), "a lock has no text"),
+        ("x" * (2**20 + 1), "a text of 1,048,577 characters is too long"),
+        (10**5000, "a number of 16,610 bits is too long"),
+        (FRAME.groupby("a"), "a DataFrameGroupBy gives|a DataFrameGroupBy has no text"),
+        (len, "not data"),
+    ],
+    ids=lambda value: type(value).__name__ if not isinstance(value, str) else None,
+)
+def test_what_has_no_text_is_told(value: object, reason: str) -> None:
+    with pytest.raises(Refused, match=reason):
+        rendered(value)
+
+
+def test_an_iterator_is_not_used_up() -> None:
+    numbers = iter([1, 2])
+    with pytest.raises(Refused):
+        rendered(numbers)
+    assert list(numbers) == [1, 2]
+
+
+def test_objects_within_are_shown_without_addresses() -> None:
+    assert rendered([Bare(), len, Bare, math]) == (
+        "[<Bare>, <builtin_function_or_method>, <type>, <module>]"
+    )
+
+
+def test_a_styler_is_its_table() -> None:
+    pytest.importorskip("jinja2")
+    assert rendered(FRAME.style) == rendered(FRAME)

@@ -138,6 +138,26 @@ def test_settings_are_saved_and_loaded(run, tmp_path: Path) -> None:
     assert run("%config NbLLM.model") == "tiny"
 
 
+def test_what_prompts_may_read_is_set_here_and_by_no_file(
+    run, shell: InteractiveShell, opener: FakeOpener, tmp_path: Path, capsys
+) -> None:
+    secret, file = tmp_path / ".plan", tmp_path / "nbllm.json"
+    secret.write_text("the plan")
+    ask = f"%%llm tiny {{}}\nSum up {{{{file:{secret}}}}}"
+    assert not shell.run_cell(ask.format("")).success
+    assert f"%llm_config prompt_files={secret}" in capsys.readouterr().out
+    run(ask.format(f"--allow-file {secret}"))
+    assert not shell.run_cell(ask.format("")).success
+    run(f"%llm_config prompt_files={secret} seed=3 --save '{file}'")
+    run(ask.format(""))
+    texts = [request.messages[0].text.strip() for request in opener.opened[0].requests]
+    assert texts == ["Sum up the plan"] * 2
+    assert json.loads(file.read_text()) == {"options": {"seed": 3}}
+    file.write_text(json.dumps({"prompt_files": ["/"]}))
+    assert not shell.run_cell(f"%llm_config --load '{file}'").success
+    assert "prompt_files is not set by a file" in capsys.readouterr().out
+
+
 def test_a_wrong_file_changes_nothing(run, shell: InteractiveShell, tmp_path: Path, capsys) -> None:
     file = tmp_path / "nbllm.json"
     file.write_text('{"model": "tiny", "contxt": 5}')
