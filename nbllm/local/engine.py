@@ -13,11 +13,13 @@ back into the queue, background ones first, and its tokens are read again later.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from threading import Condition, Lock
 
 from nbllm.local.llama.native import NativeModel
-from nbllm.local.protocol import Frame
+from nbllm.local.protocol import Frame, failure_words
 from nbllm.local.scheduling.drafts import Drafts
 from nbllm.local.scheduling.pace import Pace
 from nbllm.local.scheduling.reports import Reports
@@ -26,6 +28,7 @@ from nbllm.local.scheduling.slots import Slots
 from nbllm.local.scheduling.step_times import StepTimes
 from nbllm.local.scheduling.steps import Limits, Row, fill
 from nbllm.local.scheduling.tasks import Slot, Task
+from nbllm.local.stages import TOKEN_SECONDS, Stage
 
 __all__ = ["QUEUE_LIMIT", "Engine"]
 
@@ -40,7 +43,8 @@ class Engine:
     """Runs the requests of one model; ``run`` is the worker's main thread.
 
     ``pace`` chooses the number of threads while it runs; without it the number stays as it is.
-    ``drafts`` guesses what comes next where the text itself gives no hint.
+    ``drafts`` guesses what comes next where the text itself gives no hint; ``stage`` is where
+    ``run`` tells what it is at.
     ``send`` takes the frames of ``protocol.py``. Up to ``kept_bytes`` of the prompts that have to
     leave the context are kept outside it. ``submit``, ``cancel`` and ``watch`` may be called from
     other threads.
@@ -54,11 +58,13 @@ class Engine:
         *,
         kept_bytes: int = 0,
         drafts: Drafts | None = None,
+        stage: Stage | None = None,
     ) -> None:
         self._model = model
         self._reports = Reports(send)
         self._pace = pace
         self._drafts = drafts
+        self._stage = stage or Stage()
         self._slots = Slots(model, kept_bytes)
         self._rotation = Rotation()
         self._times = StepTimes()
@@ -117,8 +123,10 @@ class Engine:
         while True:
             with self._lock:
                 rested = not self._tasks
+                self._stage.rest()
                 while not self._tasks:
                     self._wake.wait()
+                self._stage.begin()
                 cancelled = [task for task in self._tasks.values() if task.cancelled]
             for task in cancelled:
                 self._end(task)
@@ -148,7 +156,12 @@ class Engine:
         ):
             with self._lock:
                 self._queue.remove(task)
-            self._slots.place(task)
+            try:
+                self._slots.place(task)
+            except Exception as error:  # noqa: BLE001 - it is this request's alone
+                self._slots.empty_resting()  # nobody knows which one it has changed
+                self._break_off(task, error)
+                continue
             if not task.started:
                 task.started = time.perf_counter()
                 task.cached = len(self._slot_of(task).tokens)
@@ -166,8 +179,9 @@ class Engine:
 
     def _step(self) -> None:
         """Decode one batch and pass on what it brought."""
-        for task, slot in self._slots.running():
-            self._prepare(task, slot)
+        for task, slot in list(self._slots.running()):
+            with self._for(task):
+                self._prepare(task, slot)
         running = self._rotation.choose(list(self._slots.running()))
         rows = fill(self._model.batch, running, self._times, self._limits, self._drafts)
         if not rows:
@@ -181,8 +195,10 @@ class Engine:
             answers = sum(1 + row.guesses for row in rows if row.index is not None)
             prompts = self._model.batch.size - answers
             self._times.record(answers, prompts, time.perf_counter() - began)
+            self._stage.begin()
             for row in rows:
-                self._advance(row)
+                with self._for(row.task):
+                    self._advance(row)
             self._slots.took(self._model.batch.size)
             self._reports.flush(task for task, _ in self._slots.running())
             return
@@ -213,6 +229,7 @@ class Engine:
             self._reading = {row.task.id for row in rows if row.index is None}
             self._began, self._is_held_up = time.perf_counter(), False
             self._model.set_abort(any(row.task.cancelled for row in rows))
+        self._stage.begin(TOKEN_SECONDS * self._model.batch.size)
         outcome = self._model.decode()
         with self._lock:
             self._reading = set()
@@ -237,6 +254,22 @@ class Engine:
             self._queue.append(task)
 
     # ------------------------------------------------------------ answers
+
+    @contextmanager
+    def _for(self, task: Task) -> Iterator[None]:
+        """Whatever goes wrong in here ends this request and no other."""
+        try:
+            yield
+        except Exception as error:  # noqa: BLE001 - see above
+            self._break_off(task, error)
+
+    def _break_off(self, task: Task, error: Exception) -> None:
+        traceback.print_exception(error)
+        problem = failure_words(error)
+        if self._tasks.get(task.id) is task:
+            self._fail(task, problem)
+        else:  # it had ended, and could not be told so
+            self._reports.failed(task, problem)
 
     def _advance(self, row: Row) -> None:
         """Take a decoded row in: the tokens that it brought, and the cells that stay."""
@@ -301,9 +334,9 @@ class Engine:
         """Take a request off the books; its slot rests, with its cells."""
         with self._lock:
             self._tasks.pop(task.id, None)
-            if task.slot is None:
+            if task in self._queue:
                 self._queue.remove(task)
-            else:
+            if task.slot is not None:
                 self._is_crowded = False
         self._slots.release(task)
         task.sampler.close()

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+import traceback
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -12,11 +13,12 @@ from nbllm.local.llama.chat import ChatTemplate, Prompt, TemplateRefusalError
 from nbllm.local.llama.embedder import Embedder, Job, rerank_tokens
 from nbllm.local.llama.native import NativeModel
 from nbllm.local.llama.sampling import Sampler
-from nbllm.local.protocol import Frame
+from nbllm.local.protocol import Frame, failure_words
 from nbllm.local.reading.output_format import OutputFormat
 from nbllm.local.scheduling.lookup import Lookup
 from nbllm.local.scheduling.prefixes import shared_length
 from nbllm.local.scheduling.tasks import Task
+from nbllm.local.stages import Stage
 from nbllm.local.text import TextAssembler
 
 if TYPE_CHECKING:
@@ -32,26 +34,50 @@ class Intake:
     """Turns the parent's frames into tasks and answers, which ``send`` takes.
 
     Templates and tokenizers work here, so that a long prompt does not hold up running answers.
+    Whatever goes wrong with a frame ends its request and no other. ``embedder_stage`` is where the
+    embedder tells what it is at.
     """
 
-    def __init__(self, model: NativeModel, engine: Engine, send: Callable[[Frame], None]) -> None:
+    def __init__(
+        self,
+        model: NativeModel,
+        engine: Engine,
+        send: Callable[[Frame], None],
+        embedder_stage: Stage | None = None,
+    ) -> None:
         bos, eos = model.vocabulary.special_texts()
         self._template = ChatTemplate(model.chat_template, bos=bos, eos=eos)
         model.vocabulary.write_out(self._template.all_marks)
         self._model, self._engine, self._send = model, engine, send
-        self._embedder = Embedder(model, send)
+        self._embedder = Embedder(model, send, embedder_stage or Stage())
+        self._services: Mapping[str, Callable[[Frame], Frame | None]] = {
+            "generate": self._generate,
+            "cancel": self._cancel,
+            "count": self._count,
+            "tokenize": self._tokenize,
+            "detokenize": self._detokenize,
+            "embed": self._embed,
+            "rerank": self._rerank,
+        }
 
     def handle(self, frame: Frame) -> None:
         """Do what a frame asks for, or say why not."""
         try:
-            reply = getattr(self, f"_{frame['op']}")(frame)
+            _check_fields(frame)
+            reply = self._services[frame["op"]](frame)
+            if reply is not None:
+                self._send({"op": "reply", "id": frame["id"], **reply})
         except TemplateRefusalError as error:
             self._refuse(frame, "template", str(error))
         except ValueError as error:
             self._refuse(frame, "engine", str(error))
-        else:
-            if reply is not None:
-                self._send({"op": "reply", "id": frame["id"], **reply})
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is this request's alone
+            traceback.print_exc()
+            self._refuse(frame, "engine", failure_words(error))
+
+    def refuse(self, id: int, problem: str) -> None:  # noqa: A002 - the protocol's word
+        """Say that a request cannot be served."""
+        self._refuse({"id": id}, "engine", problem)
 
     def _refuse(self, frame: Frame, kind: str, problem: str, **details: Any) -> None:
         self._send({"op": "failed", "id": frame["id"], "kind": kind, "problem": problem, **details})
@@ -77,11 +103,18 @@ class Intake:
         elif len(tokens) >= limit:
             self._refuse(frame, "context", "", prompt_tokens=len(tokens), context_length=limit)
         else:
-            task = self._task(frame, tokens, prompt.form)
-            self._send({"op": "prompt", "id": frame["id"], **prompt.form.to_frame()})
-            if not self._engine.submit(task):
+            self._submit(frame, self._task(frame, tokens, prompt.form), prompt.form)
+
+    def _submit(self, frame: Frame, task: Task, form: OutputFormat) -> None:
+        submitted = False
+        try:
+            self._send({"op": "prompt", "id": frame["id"], **form.to_frame()})
+            submitted = self._engine.submit(task)
+        finally:
+            if not submitted:
                 task.sampler.close()
-                self._refuse(frame, "busy", "", waiting=QUEUE_LIMIT)
+        if not submitted:
+            self._refuse(frame, "busy", "", waiting=QUEUE_LIMIT)
 
     def _task(self, frame: Frame, tokens: list[int], form: OutputFormat) -> Task:
         options = frame["options"]
@@ -89,16 +122,18 @@ class Intake:
         if shifts and not self._model.cells.can_shift:
             raise ValueError("this model cannot drop tokens from its context; leave out on_full")
         looks_up = options.get("prompt_lookup", True) and self._model.can_copy_prefix
+        text = TextAssembler(tuple(options.get("stop", ())))
+        keep = self._kept_length(frame["messages"], tokens) if shifts else 0
         return Task(
             frame["id"],
             tokens,
             options.get("max_tokens") or (sys.maxsize if shifts else self._model.context_length),
             Sampler(options, self._model, tokens, form),
-            TextAssembler(tuple(options.get("stop", ()))),
+            text,
             tuple(options.get("adapters", self._model.scales)),
             background=options.get("priority") == "background",
             shifts=shifts,
-            keep=self._kept_length(frame["messages"], tokens) if shifts else 0,
+            keep=keep,
             lookup=Lookup() if looks_up else None,
         )
 
@@ -137,7 +172,7 @@ class Intake:
 
     def _embed(self, frame: Frame) -> None:
         vocabulary = self._model.vocabulary
-        if not all(frame["texts"]):
+        if not frame["texts"] or not all(frame["texts"]):
             raise ValueError("an empty text has no embedding")
         texts = [
             vocabulary.tokenize(text, add_special=True, parse_special=False)
@@ -167,3 +202,33 @@ class Intake:
                 self._refuse(frame, "long_text", "", **counts)
                 return
         self._embedder.submit(Job(frame["id"], texts, answer))
+
+
+_FIELDS: Mapping[str, Mapping[str, type]] = {
+    "generate": {"messages": list, "options": dict},
+    "cancel": {},
+    "count": {"messages": list},
+    "tokenize": {"text": str},
+    "detokenize": {"tokens": list},
+    "embed": {"texts": list},
+    "rerank": {"query": str, "documents": list},
+}
+_ITEMS: Mapping[str, type] = {
+    "messages": dict,
+    "tokens": int,
+    "texts": str,
+    "documents": str,
+}
+
+
+def _check_fields(frame: Frame) -> None:
+    """Raise ``ValueError`` for a frame whose fields have not the types of ``protocol.py``."""
+    fields = _FIELDS.get(frame["op"])
+    if fields is None:
+        raise ValueError(f"a worker knows no request {frame['op']!r}")
+    for name, kind in {"id": int, **fields}.items():
+        value = frame.get(name)
+        if not isinstance(value, kind):
+            raise ValueError(f"{name}: it must be {kind.__name__}, not {type(value).__name__}")
+        if isinstance(value, list) and not all(isinstance(item, _ITEMS[name]) for item in value):
+            raise ValueError(f"{name}: each of them must be {_ITEMS[name].__name__}")
