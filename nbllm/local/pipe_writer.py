@@ -5,7 +5,7 @@ from __future__ import annotations
 import queue
 import threading
 from contextlib import suppress
-from typing import IO
+from io import FileIO
 
 __all__ = ["PipeWriter"]
 
@@ -14,10 +14,10 @@ class PipeWriter:
     """Writes lines to a pipe in their order, from a thread of its own.
 
     ``put`` never blocks. What waits is kept as it was given; it is dropped once the pipe's reader
-    is gone, which whoever watches the process tells.
+    is gone, which whoever watches the process tells. ``pipe`` has no buffer.
     """
 
-    def __init__(self, pipe: IO[bytes], name: str) -> None:
+    def __init__(self, pipe: FileIO, name: str) -> None:
         self._pipe = pipe
         self._lines: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
@@ -35,5 +35,6 @@ class PipeWriter:
     def _run(self) -> None:
         with suppress(OSError), self._pipe:  # the reader is gone
             while (line := self._lines.get()) is not None:
-                self._pipe.write(line)
-                self._pipe.flush()
+                rest = memoryview(line)
+                while rest:
+                    rest = rest[self._pipe.write(rest) :]

@@ -10,6 +10,7 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
+from io import BufferedReader, FileIO
 from pathlib import Path
 from typing import IO
 
@@ -54,6 +55,7 @@ class WorkerProcess:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
+            bufsize=0,  # a forked child would flush what is in a buffer, into our worker
             cwd=Path(nbllm.__file__).parent.parent,
             env=engine_environment(),
             start_new_session=True,
@@ -124,20 +126,20 @@ class WorkerProcess:
         if self.is_ours:
             self._process.kill()
 
-    def _read_log(self, pipe: IO[bytes]) -> None:
-        with pipe:
-            for line in pipe:
+    def _read_log(self, pipe: FileIO) -> None:
+        with BufferedReader(pipe) as lines:
+            for line in lines:
                 self._log.append(line.decode(errors="replace").rstrip())
 
     def _read_frames(
         self,
-        pipe: IO[bytes],
+        pipe: FileIO,
         logger: threading.Thread,
         on_frame: Callable[[Frame], None],
         on_exit: Callable[[int], None],
     ) -> None:
-        with pipe:
-            for line in pipe:
+        with BufferedReader(pipe) as lines:
+            for line in lines:
                 if line.endswith(b"\n"):  # a killed worker's last line may be cut
                     self._deliver(line, on_frame)
         status = self._process.wait()
@@ -156,9 +158,9 @@ class WorkerProcess:
         on_frame(frame)
 
 
-def _pipe(pipe: IO[bytes] | None) -> IO[bytes]:
-    """A pipe that was asked for; ``Popen`` types it as optional."""
-    assert pipe is not None  # noqa: S101
+def _pipe(pipe: IO[bytes] | None) -> FileIO:
+    """A pipe that was asked for, unbuffered; ``Popen`` types it more widely."""
+    assert isinstance(pipe, FileIO)  # noqa: S101
     return pipe
 
 

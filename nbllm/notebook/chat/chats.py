@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,6 +10,7 @@ from nbllm.core.configs.file import replace_text
 from nbllm.core.conversations.conversation import Conversation, Turn, check_name
 from nbllm.core.conversations.files import from_json, to_json, to_markdown
 from nbllm.core.errors import ConfigError, ConversationError
+from nbllm.core.forks import ChildSafeLock
 from nbllm.core.suggest import did_you_mean
 from nbllm.notebook.chat.cells import Cell
 
@@ -56,7 +56,7 @@ class Chats:
         self._known: dict[str, Conversation] = {}
         self._files: dict[str, Path] = {}
         self._runs: dict[tuple[str, str], tuple[str, int]] = {}
-        self._lock, self._writing = threading.Lock(), threading.Lock()
+        self._lock, self._writing = ChildSafeLock(), ChildSafeLock()
 
     def names(self) -> list[str]:
         """All names, in the order in which the conversations began."""
