@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 __all__ = ["Intake"]
 
 _FIRST_TOKENS = 4
+_WORTH_A_LOOK = 50_000  # characters, which take less time than to look for the longest token
 
 
 class Intake:
@@ -82,22 +83,33 @@ class Intake:
     def _refuse(self, frame: Frame, kind: str, problem: str, **details: Any) -> None:
         self._send({"op": "failed", "id": frame["id"], "kind": kind, "problem": problem, **details})
 
+    def _is_too_long(self, text: str, limit: int) -> bool:
+        """Whether a text has more tokens than ``limit`` at first sight; short ones cost nothing."""
+        return len(text) > _WORTH_A_LOOK and self._model.vocabulary.least_tokens(text) > limit
+
     def _tokens(self, prompt: Prompt) -> list[int]:
         return self._model.vocabulary.tokenize(
             prompt.text, add_special=prompt.add_special, parse_special=True
         )
 
     def _generate(self, frame: Frame) -> None:
-        options = frame["options"]
+        options, limit = frame["options"], self._model.context_length
         tools = options.get("tools", ()) if options.get("tool_choice") != "none" else ()
         effort = options.get("reasoning_effort")
         if frame.get("suffix") is not None:
             prompt = Prompt(frame["messages"][0]["content"], add_special=False)
-            tokens = self._model.vocabulary.gap_between(prompt.text, frame["suffix"])
+            whole = prompt.text + frame["suffix"]
         else:
             prompt = self._template.render(frame["messages"], tools=tools, effort=effort)
-            tokens = self._tokens(prompt)
-        limit = self._model.context_length
+            whole = prompt.text
+        if self._is_too_long(whole, limit):
+            self._refuse(frame, "context", "", prompt_tokens=None, context_length=limit)
+            return
+        tokens = (
+            self._tokens(prompt)
+            if frame.get("suffix") is None
+            else self._model.vocabulary.gap_between(prompt.text, frame["suffix"])
+        )
         if not tokens:
             self._refuse(frame, "engine", "the prompt is empty")
         elif len(tokens) >= limit:
@@ -174,6 +186,8 @@ class Intake:
         vocabulary = self._model.vocabulary
         if not frame["texts"] or not all(frame["texts"]):
             raise ValueError("an empty text has no embedding")
+        if self._refuses_long(frame, frame["texts"]):
+            return
         texts = [
             vocabulary.tokenize(text, add_special=True, parse_special=False)
             for text in frame["texts"]
@@ -184,10 +198,21 @@ class Intake:
         self._pool(frame, texts, lambda rows: {"vectors": rows.tolist(), "tokens": tokens})
 
     def _rerank(self, frame: Frame) -> None:
+        if self._refuses_long(frame, [frame["query"] + text for text in frame["documents"]]):
+            return
         texts = [
             rerank_tokens(self._model, frame["query"], document) for document in frame["documents"]
         ]
         self._pool(frame, texts, lambda rows: {"scores": rows[:, 0].tolist()})
+
+    def _refuses_long(self, frame: Frame, texts: Sequence[str]) -> bool:
+        """Refuse texts that are too long at first sight; whether one was."""
+        limit = self._embedder.longest
+        for number, text in enumerate(texts, 1):
+            if self._is_too_long(text, limit):
+                self._refuse(frame, "long_text", "", number=number, tokens=None, limit=limit)
+                return True
+        return False
 
     def _pool(
         self,

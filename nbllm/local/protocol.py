@@ -74,8 +74,8 @@ def decode(line: bytes) -> Frame:
     """A line as a message. Raises ``ValueError`` for what is none."""
     try:
         frame = json.loads(line)
-    except RecursionError:
-        raise ValueError(f"nested too deeply: {line[:80]!r}") from None
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"not a message ({error}): {line[:80]!r}") from None
     if not isinstance(frame, dict) or not isinstance(frame.get("op"), str):
         raise ValueError(f"not a message: {line[:80]!r}")
     return frame
