@@ -156,16 +156,19 @@ class Engine:
         ):
             with self._lock:
                 self._queue.remove(task)
-            try:
-                self._slots.place(task)
-            except Exception as error:  # noqa: BLE001 - it is this request's alone
-                self._slots.empty_resting()  # nobody knows which one it has changed
-                self._break_off(task, error)
-                continue
-            if not task.started:
-                task.started = time.perf_counter()
-                task.cached = len(self._slot_of(task).tokens)
-                self._reports.progress(task, task.cached)
+            with self._for(task):
+                self._place(task)
+
+    def _place(self, task: Task) -> None:
+        try:
+            self._slots.place(task)
+        except Exception:
+            self._slots.empty_resting()  # nobody knows which one it has changed
+            raise
+        if not task.started:
+            task.started = time.perf_counter()
+            task.cached = len(self._slot_of(task).tokens)
+            self._reports.progress(task, task.cached)
 
     def _next_waiting(self) -> Task | None:
         now = time.perf_counter()
