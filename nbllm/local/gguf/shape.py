@@ -11,6 +11,7 @@ from typing import Literal
 
 from nbllm.core.errors import ModelFileError
 from nbllm.core.fitting.model_shape import ModelShape, SplitInfo, TensorInfo
+from nbllm.core.texts import well_formed
 from nbllm.core.types import ModelInfo
 from nbllm.local.gguf.header import Header, read_header
 from nbllm.local.gguf.keys import Keys
@@ -54,7 +55,7 @@ def model_info_from_gguf(
     shape = read_shape(file)
     split_name = _SPLIT_NAME.fullmatch(file.stem)
     return ModelInfo(
-        name=name or (split_name["stem"] if split_name else file.stem),
+        name=name or well_formed(split_name["stem"] if split_name else file.stem),
         model_type=shape.architecture if shape.kind == "model" else shape.kind,
         local=True,
         path=file,
