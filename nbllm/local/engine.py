@@ -28,6 +28,7 @@ from nbllm.local.scheduling.slots import Slots
 from nbllm.local.scheduling.step_times import StepTimes
 from nbllm.local.scheduling.steps import Limits, Row, fill
 from nbllm.local.scheduling.tasks import Slot, Task
+from nbllm.local.scheduling.writer import Writer
 from nbllm.local.stages import TOKEN_SECONDS, Stage
 
 __all__ = ["QUEUE_LIMIT", "Engine"]
@@ -62,6 +63,7 @@ class Engine:
     ) -> None:
         self._model = model
         self._reports = Reports(send)
+        self._writer = Writer(model, self._reports)
         self._pace = pace
         self._drafts = drafts
         self._stage = stage or Stage()
@@ -281,7 +283,7 @@ class Engine:
             slot.tokens += row.tokens
             self._reports.progress(task, len(slot.tokens))
             return
-        written, reason = self._write(row, row.index)
+        written, reason = self._writer.write(row, row.index)
         slot.tokens += row.tokens[: len(written)]
         if len(written) < len(row.tokens):
             self._slots.cut(slot, len(slot.tokens))
@@ -292,35 +294,6 @@ class Engine:
         task.guessed += len(written) - 1
         if reason:
             self._finish(task, reason)
-
-    def _write(self, row: Row, index: int) -> tuple[list[int], str | None]:
-        """Choose the next token, and further ones as long as the guesses were right."""
-        task, written = row.task, list[int]()
-        while True:
-            token = task.sampler.choose(index + len(written))
-            written.append(token)
-            reason = self._append(task, token)
-            right = len(written) < len(row.tokens) and row.tokens[len(written)] == token
-            if reason or not right:
-                return written, reason
-
-    def _append(self, task: Task, token: int) -> str | None:
-        """Add a token to an answer; why the answer ends with it, None where it goes on."""
-        task.tokens.append(token)
-        task.written += 1
-        task.last_token = time.perf_counter()
-        if not task.first_token:
-            task.first_token = task.last_token
-            self._reports.begins()
-        stops = token in task.sampler.stop_tokens
-        piece = None if stops else self._model.vocabulary.piece(token)
-        if piece is None:
-            return "stop"
-        task.unsent += task.text.feed(piece)
-        if task.text.stopped is not None:
-            return "stop"
-        full = len(task.tokens) >= self._model.context_length and not task.shifts
-        return "length" if full or task.written >= task.max_tokens else None
 
     def _finish(self, task: Task, reason: str) -> None:
         task.unsent += task.text.finish()

@@ -21,6 +21,7 @@ from nbllm.local.llama.vocabulary import Vocabulary
 from nbllm.local.protocol import Frame
 from nbllm.local.scheduling.reports import Reports
 from nbllm.local.scheduling.slots import Slots
+from nbllm.local.scheduling.writer import Writer
 from nbllm.local.text import TextAssembler
 
 TURNS = [{"role": "user", "content": "12345 678 90"}]
@@ -120,13 +121,13 @@ PLACES: dict[str, tuple[type, str, Bad]] = {
     "after the place": (Slots, "_follow", lambda _, task, __: task.id == BAD),
     "prepare": (Engine, "_prepare", lambda _, task, __: task.id == BAD),
     "advance": (Engine, "_advance", lambda _, row: row.task.id == BAD),
-    "write": (Engine, "_write", lambda _, row, __: row.task.id == BAD),
-    "append": (Engine, "_append", lambda _, task, __: task.id == BAD),
+    "write": (Writer, "write", lambda _, row, __: row.task.id == BAD),
+    "append": (Writer, "_append", lambda _, task, __: task.id == BAD),
     "end of the text": (Engine, "_finish", lambda _, task, __: task.id == BAD),
     "done": (Reports, "done", lambda _, task, __: task.id == BAD),
     "progress": (Reports, "progress", lambda _, task, __: task.id == BAD),
 }
-IN_THE_ENGINE = [name for name in PLACES if PLACES[name][0] in (Slots, Engine, Reports)]
+IN_THE_ENGINE = [name for name in PLACES if PLACES[name][0] in (Slots, Engine, Writer, Reports)]
 
 
 @pytest.mark.filterwarnings("ignore")
