@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import threading
 from collections.abc import AsyncGenerator, Callable
 from contextlib import suppress
 
 import httpx
+
+from nbllm.core.forks import ChildSafeLock, keep_untouched, renew_in_children
 
 __all__ = ["ClientPool"]
 
@@ -26,9 +27,15 @@ class ClientPool:
 
     def __init__(self, make: Callable[[], httpx.AsyncClient]) -> None:
         self._make = make
-        self._lock = threading.Lock()
+        self._lock = ChildSafeLock()
         self._open: dict[asyncio.AbstractEventLoop, tuple[httpx.AsyncClient, _Keeper]] = {}
         self._closed = False
+        renew_in_children(self)
+
+    def renew(self) -> None:
+        """Have no client, in a forked child: the connections that are open are the parent's."""
+        keep_untouched(self._open)
+        self._open = {}
 
     @property
     def closed(self) -> bool:

@@ -7,7 +7,6 @@ reads it. That is the one place where generations are counted, stopped and recor
 from __future__ import annotations
 
 import asyncio
-import threading
 import time
 from collections import Counter
 from collections.abc import AsyncGenerator, Callable
@@ -15,6 +14,7 @@ from contextlib import aclosing
 from datetime import datetime
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
+from nbllm.core.forks import ChildSafeLock, keep_untouched, renew_in_children
 from nbllm.core.history import GenerationLog, GenerationRecord
 from nbllm.core.token_pace import TokenPace
 from nbllm.core.types import (
@@ -174,7 +174,13 @@ class Activity:
         self._history, self._clock = history, clock
         self._running: list[Generation] = []
         self._finished: Counter[str] = Counter()
-        self._lock = threading.Lock()
+        self._lock = ChildSafeLock()
+        renew_in_children(self)
+
+    def renew(self) -> None:
+        """Have no generation that runs, in a forked child: those are the parent's."""
+        keep_untouched(self._running)
+        self._running = []
 
     def running(self, model: str | None = None) -> list[Generation]:
         """Those that run now, the oldest first; of one model where that is named."""

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from io import StringIO
 from typing import Literal
 
+from nbllm.core.texts import well_formed
 from nbllm.core.types import (
     ContentPart,
     Event,
@@ -60,7 +61,7 @@ class Segment:
     def part(self, signer: str | None = None) -> ContentPart | None:
         """The part as it is now, None where it is empty; ``signer`` is the vendor who answers."""
         vendor = self.vendor or (signer if self.signature else None)
-        content = self.content.getvalue() + _without_surrogates(self.held)
+        content = self.content.getvalue() + well_formed(self.held)
         match self.kind:
             case "call":
                 return ToolCall(self.id, self.name, content, self.signature, vendor)
@@ -137,7 +138,7 @@ class Answer:
         """Text without broken characters: some servers cut a surrogate pair between two chunks."""
         more = segment.held + more
         segment.held = more[-1] if more and "\ud800" <= more[-1] <= "\udbff" else ""
-        return _without_surrogates(more[: len(more) - len(segment.held)])
+        return well_formed(more[: len(more) - len(segment.held)])
 
     @property
     def calls(self) -> list[Segment]:
@@ -175,10 +176,3 @@ class Answer:
             logprobs=tuple(self.logprobs),
             notes=self.notes,
         )
-
-
-def _without_surrogates(pieces: str) -> str:
-    """Text that can be encoded: pairs of surrogates joined, lone ones replaced by U+FFFD."""
-    if pieces.isascii():
-        return pieces
-    return pieces.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import threading
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from nbllm.core.forks import ChildSafeLock
 from nbllm.core.types import FinishReason, GenerationResult, Timings, Usage
 
 __all__ = ["GenerationLog", "GenerationRecord"]
@@ -73,7 +73,7 @@ class GenerationLog:
     def __init__(self, max_records: int = MAX_RECORDS) -> None:
         self._records: deque[GenerationRecord] = deque(maxlen=max_records)
         self._listeners: list[Callable[[GenerationRecord], None]] = []
-        self._lock = threading.Lock()
+        self._lock = ChildSafeLock()
 
     def append(self, record: GenerationRecord) -> None:
         """Add a record and tell the listeners."""

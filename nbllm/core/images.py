@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from nbllm.core.errors import InvalidOptionError
+from nbllm.core.texts import shown
 from nbllm.core.types import ImagePart
 
 __all__ = ["image"]
@@ -31,7 +32,7 @@ def image(source: Any) -> ImagePart:
     if isinstance(source, str) and source.startswith(_ADDRESSES):
         return ImagePart(url=source)
     if isinstance(source, str | Path):
-        return _from_bytes(_read(Path(source).expanduser()), str(source))
+        return _from_bytes(_read(source), shown(str(source)))
     if isinstance(source, bytes | bytearray | memoryview):
         return _from_bytes(bytes(source), f"these {len(source):,} bytes")
     if hasattr(source, "savefig"):
@@ -51,11 +52,19 @@ def _drawn(draw: Any) -> ImagePart:
     return ImagePart("image/png", file.getvalue())
 
 
-def _read(path: Path) -> bytes:
+def _read(source: str | Path) -> bytes:
     try:
+        path = Path(source).expanduser()
+        if path.exists() and not path.is_file():  # a pipe or a device might never end
+            raise InvalidOptionError("image", f"{path}: it is not a regular file")
         return path.read_bytes()
     except OSError as error:
-        raise InvalidOptionError("image", f"{path}: {error.strerror}") from None
+        problem = error.strerror or type(error).__name__
+        raise InvalidOptionError("image", f"{source}: {problem}") from None
+    except InvalidOptionError:
+        raise
+    except (RuntimeError, ValueError) as error:  # an unknown user's home; a zero in the name
+        raise InvalidOptionError("image", f"{shown(str(source))}: {error}") from None
 
 
 def _from_bytes(data: bytes, what: str) -> ImagePart:

@@ -10,6 +10,7 @@ from typing import Any
 from nbllm.core.errors import InvalidOptionError
 from nbllm.core.option_checks import adapters_of, check_number
 from nbllm.core.placement import KV_TYPES, KvType
+from nbllm.core.texts import shown
 
 __all__ = ["LoadOptions", "template_path"]
 
@@ -71,16 +72,16 @@ class LoadOptions:
             value = getattr(self, name)
             check_number(name, value, low, high)
             if value is not None and not isinstance(value, int):
-                raise InvalidOptionError(name, f"{value!r} is not a whole number")
+                raise InvalidOptionError(name, f"{shown(value)} is not a whole number")
         if self.device is not None:
             object.__setattr__(self, "device", _device_name(self.device))
-        if self.kv_type not in (None, *KV_TYPES):
-            problem = f"{self.kv_type!r} is none of {', '.join(KV_TYPES)}"
+        if not isinstance(self.kv_type, str | None) or self.kv_type not in (None, *KV_TYPES):
+            problem = f"{shown(self.kv_type)} is none of {', '.join(KV_TYPES)}"
             raise InvalidOptionError("kv_type", problem)
         for name in ("flash_attention", "batch_invariant"):
             value = getattr(self, name)
             if not isinstance(value, bool | None):
-                raise InvalidOptionError(name, f"{value!r} is neither true nor false")
+                raise InvalidOptionError(name, f"{shown(value)} is neither true nor false")
         if self.flash_attention is False and self.kv_type not in (None, "f16"):
             problem = f"{self.kv_type} needs flash attention, which is turned off"
             raise InvalidOptionError("kv_type", problem)
@@ -119,7 +120,9 @@ def _model_name(value: object) -> str | None:
     if value is None:
         return None
     if not isinstance(value, str | PurePath) or not str(value) or "\0" in str(value):
-        raise InvalidOptionError("draft_model", f"{value!r} is neither a path nor a model's name")
+        raise InvalidOptionError(
+            "draft_model", f"{shown(value)} is neither a path nor a model's name"
+        )
     return str(value)
 
 
@@ -145,7 +148,7 @@ def _device_name(value: object) -> str:
     """
     if not isinstance(value, str) or not _DEVICE.fullmatch(value.strip().lower()):
         raise InvalidOptionError(
-            "device", f'{value!r} is none of "CPU", "GPU", "GPU 0" and "GPU 0 + GPU 1"'
+            "device", f'{shown(value)} is none of "CPU", "GPU", "GPU 0" and "GPU 0 + GPU 1"'
         )
     labels = dict.fromkeys(
         f"GPU {int(index)}" + (f" MIG {int(part)}" if part else "")

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
+
+from nbllm.core.forks import ChildSafeLock
 
 __all__ = ["EventKind", "Listener", "Listeners", "ManagerEvent"]
 
@@ -46,7 +47,7 @@ class Listeners:
 
     def __init__(self) -> None:
         self._listeners: list[Listener] = []
-        self._lock = threading.Lock()
+        self._lock = ChildSafeLock()
 
     def subscribe(self, listener: Listener) -> Callable[[], None]:
         """Call ``listener`` with every event from now on; returns what ends that."""

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias, get_args
 
 from nbllm.core.errors import InvalidOptionError
+from nbllm.core.texts import shown, well_formed
 
 __all__ = [
     "INLINE",
@@ -29,11 +30,29 @@ INLINE = "inline"
 """The ``vendor`` of reasoning that stood between marks in the text: it is sent to nobody."""
 
 
+def _check_texts(part: Any, *names: str) -> None:
+    """Have these fields of a part hold text that can be encoded; those with None may stay so.
+
+    Halves of surrogate pairs become U+FFFD. Raises ``InvalidOptionError`` for other types.
+    """
+    optional = part.__dataclass_fields__
+    for name in names:
+        value = getattr(part, name)
+        if isinstance(value, str):
+            object.__setattr__(part, name, well_formed(value))
+        elif value is not None or optional[name].default is not None:
+            kind = type(part).__name__
+            raise InvalidOptionError(name, f"in a {kind} it must be text (got {shown(value)})")
+
+
 @dataclass(frozen=True, slots=True)
 class TextPart:
     """A piece of text in a message."""
 
     text: str
+
+    def __post_init__(self) -> None:
+        _check_texts(self, "text")
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +62,11 @@ class ImagePart:
     media_type: str = "image/png"
     data: bytes | None = field(default=None, repr=False)
     url: str | None = None
+
+    def __post_init__(self) -> None:
+        _check_texts(self, "media_type", "url")
+        if not isinstance(self.data, bytes | None):
+            raise InvalidOptionError("data", f"it must be bytes (got {shown(self.data)})")
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +80,9 @@ class ReasoningPart:
     text: str
     signature: str | None = field(default=None, repr=False)
     vendor: str | None = field(default=None, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        _check_texts(self, "text", "signature")
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +99,9 @@ class ToolCall:
     signature: str | None = field(default=None, repr=False)
     vendor: str | None = field(default=None, repr=False, compare=False)
 
+    def __post_init__(self) -> None:
+        _check_texts(self, "id", "name", "arguments", "signature")
+
     def parsed_arguments(self) -> Any:
         """The arguments as Python values; raises ``json.JSONDecodeError`` on broken JSON."""
         return json.loads(self.arguments or "{}")
@@ -86,6 +116,9 @@ class ToolResult:
     content: str
     is_error: bool = False
 
+    def __post_init__(self) -> None:
+        _check_texts(self, "call_id", "name", "content")
+
 
 @dataclass(frozen=True, slots=True)
 class VendorPart:
@@ -97,22 +130,30 @@ class VendorPart:
     vendor: str
     content: str = field(repr=False)
 
+    def __post_init__(self) -> None:
+        _check_texts(self, "vendor", "content")
+
 
 ContentPart: TypeAlias = TextPart | ImagePart | ReasoningPart | ToolCall | ToolResult | VendorPart
 
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One turn of a conversation. ``content`` is text, or a sequence of parts."""
+    """One turn of a conversation. ``content`` is text, or a sequence of parts.
+
+    Text that cannot be encoded is mended: a lone surrogate becomes U+FFFD. Raises
+    ``InvalidOptionError`` for an unknown role and for content that is neither.
+    """
 
     role: Role
     content: str | tuple[ContentPart, ...]
 
     def __post_init__(self) -> None:
-        if self.role not in get_args(Role):
+        if not isinstance(self.role, str) or self.role not in get_args(Role):
             raise InvalidOptionError(
-                "role", f"{self.role!r} is none of {', '.join(get_args(Role))}"
+                "role", f"{shown(self.role)} is none of {', '.join(get_args(Role))}"
             )
+        object.__setattr__(self, "content", _checked_content(self.content))
 
     @property
     def parts(self) -> tuple[ContentPart, ...]:
@@ -123,6 +164,17 @@ class Message:
     def text(self) -> str:
         """The text parts, joined."""
         return "".join(part.text for part in self.parts if isinstance(part, TextPart))
+
+
+def _checked_content(content: object) -> str | tuple[ContentPart, ...]:
+    if isinstance(content, str):
+        return well_formed(content)
+    if not isinstance(content, list | tuple):
+        raise InvalidOptionError("content", f"{shown(content)} is neither text nor parts")
+    for part in content:
+        if not isinstance(part, get_args(ContentPart)):
+            raise InvalidOptionError("content", f"{shown(part)} is not a part of a message")
+    return tuple(content)
 
 
 PromptLike: TypeAlias = str | Message | Sequence[Message | Mapping[str, Any]]

@@ -13,8 +13,10 @@ from nbllm.core.errors import InvalidOptionError, NbllmError, UnsupportedError
 from nbllm.core.images import image
 from nbllm.core.loading.uses import Uses
 from nbllm.core.openai_turns import message_of, part_of, with_names
+from nbllm.core.option_checks import items_of, text_of, texts_of
 from nbllm.core.schemas.requests import with_schema
 from nbllm.core.suggest import did_you_mean
+from nbllm.core.texts import shown
 from nbllm.core.types import (
     Completed,
     ContentPart,
@@ -37,6 +39,7 @@ if TYPE_CHECKING:
 __all__ = ["ModelInterface", "to_messages"]
 
 _SEEDS = 2**63
+_MOST_ANSWERS = 10_000
 
 
 class ModelInterface(ABC):
@@ -157,9 +160,10 @@ class ModelInterface(ABC):
         With a ``seed`` the answers draw with it and the numbers that follow it. Takes and raises
         the same as ``stream``; the first failure ends the others.
         """
-        if not isinstance(n, int) or n < 1:
-            raise InvalidOptionError("n", f"{n!r} is not a number of answers")
-        asked = (options or GenerationOptions()).merged(options_from(overrides))
+        if not isinstance(n, int) or isinstance(n, bool) or not 1 <= n <= _MOST_ANSWERS:
+            problem = f"it must be a whole number from 1 to {_MOST_ANSWERS:,} (got {shown(n)})"
+            raise InvalidOptionError("n", problem)
+        asked = _checked(options).merged(options_from(overrides))
         seed = self.info.options.merged(asked).seed
         one_each = [
             asked if seed is None else replace(asked, seed=(seed + number) % _SEEDS)
@@ -196,8 +200,9 @@ class ModelInterface(ABC):
                 "it was not trained to fill in the middle; load a GGUF of a code model, such as "
                 "Qwen2.5-Coder",
             )
-        request = self._request(prefix, None, options, overrides)
-        return await self._whole(self._followed(replace(request, suffix=suffix)))
+        before, behind = text_of("prefix", prefix), text_of("suffix", suffix)
+        request = self._request(before, None, options, overrides)
+        return await self._whole(self._followed(replace(request, suffix=behind)))
 
     async def tokenize(self, text: str) -> list[int]:
         """The tokens of ``text`` alone, without a chat template."""
@@ -234,9 +239,11 @@ class ModelInterface(ABC):
         """One vector for each text, of length 1 unless ``normalize`` is off.
 
         So the dot product of two vectors is their cosine, whatever the model: most vendors give
-        such vectors anyway, and what the length of the others means is rarely known.
+        such vectors anyway, and what the length of the others means is rarely known. Raises
+        ``InvalidOptionError`` for what is not text, such as a missing value of a column.
         """
-        embeddings = await self._embed([texts] if isinstance(texts, str) else list(texts))
+        given = [texts] if isinstance(texts, str) else texts
+        embeddings = await self._embed(texts_of("texts", given))
         return embeddings.normalized() if normalize else embeddings
 
     @abstractmethod
@@ -267,12 +274,25 @@ class ModelInterface(ABC):
         overrides: Mapping[str, Any],
         schema: Any = None,
     ) -> GenerationRequest:
-        chosen = self.info.options.merged(options or GenerationOptions())
+        chosen = self.info.options.merged(_checked(options))
         chosen, wanted = with_schema(chosen.merged(options_from(overrides)), schema)
         return GenerationRequest(to_messages(prompt, system=system), chosen, schema=wanted)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.name!r}>"
+
+
+def _checked(options: object) -> GenerationOptions:
+    """Options that a caller gave; None stands for none."""
+    if options is None:
+        return GenerationOptions()
+    if not isinstance(options, GenerationOptions):
+        raise InvalidOptionError(
+            "options",
+            f"it must be a GenerationOptions (got {shown(options)}); single options can be given "
+            "by name, as in max_tokens=100",
+        )
+    return options
 
 
 def options_from(values: Mapping[str, Any]) -> GenerationOptions:
@@ -288,17 +308,20 @@ def to_messages(prompt: PromptLike, *, system: str | None = None) -> tuple[Messa
     """``prompt`` as a conversation, behind ``system`` where that is given.
 
     Mappings are read as OpenAI's JSON has them: ``{"role": …, "content": …}``. Content may be a
-    list of texts, parts, OpenAI's pieces, and images of any kind that ``image`` takes.
+    list of texts, parts, OpenAI's pieces, and images of any kind that ``image`` takes. Raises
+    ``InvalidOptionError`` for anything else.
     """
     if isinstance(prompt, str):
         turns: tuple[Message, ...] = (Message("user", prompt),)
     elif isinstance(prompt, Message):
         turns = (prompt,)
+    elif isinstance(prompt, Mapping):
+        turns = (_to_message(prompt),)
     else:
-        turns = with_names(tuple(map(_to_message, prompt)))
+        turns = with_names(tuple(map(_to_message, items_of("prompt", prompt, "messages"))))
     if not turns:
         raise InvalidOptionError("prompt", "it is empty; give a text or at least one message")
-    return turns if system is None else (Message("system", system), *turns)
+    return turns if system is None else (Message("system", text_of("system", system)), *turns)
 
 
 def _to_message(turn: Message | Mapping[str, Any]) -> Message:
@@ -306,7 +329,7 @@ def _to_message(turn: Message | Mapping[str, Any]) -> Message:
         return turn
     if not isinstance(turn, Mapping):
         raise InvalidOptionError(
-            "prompt", f"{turn!r} is neither a Message nor a mapping of role and content"
+            "prompt", f"{shown(turn)} is neither a Message nor a mapping of role and content"
         )
     return message_of(turn, _part)
 

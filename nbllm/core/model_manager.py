@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from functools import cache
@@ -29,10 +30,12 @@ from nbllm.core.manager_events import Listener, Listeners
 from nbllm.core.model_config import load_config, save_config
 from nbllm.core.model_interface import ModelInterface
 from nbllm.core.model_names import find_entry, matching, not_loaded
+from nbllm.core.option_checks import check_number
 from nbllm.core.paths import absolute_path
 from nbllm.core.placement import Placement
 from nbllm.core.resource_detector import ResourceDetector
 from nbllm.core.suggest import did_you_mean
+from nbllm.core.texts import shown
 from nbllm.core.types import LoadOptions, ModelInfo
 
 __all__ = ["WAIT_SECONDS", "ModelManager", "default_manager"]
@@ -218,7 +221,10 @@ class ModelManager:
         load can be tried again. Cancelling leaves the load to those who wait for it too; the
         last one ends it.
         """
-        wish = _located((options or LoadOptions()).merged(_load_options(overrides)))
+        wish = _located(_checked(options).merged(_load_options(overrides)))
+        check_number("wait", wait, 0, math.inf)
+        if not isinstance(alias, str | None):
+            raise InvalidOptionError("alias", f"it must be text (got {shown(alias)})")
         if wish.draft_model is not None:
             draft = await asyncio.to_thread(self._file_of, wish.draft_model)
             wish = replace(wish, draft_model=str(draft))
@@ -324,6 +330,19 @@ def default_manager() -> ModelManager:
 
 def _plan_nothing(info: ModelInfo, resources: Resources) -> Placement | None:
     """For models whose memory nobody knows before they are loaded."""
+
+
+def _checked(options: object) -> LoadOptions:
+    """Options that a caller gave; None stands for none."""
+    if options is None:
+        return LoadOptions()
+    if not isinstance(options, LoadOptions):
+        raise InvalidOptionError(
+            "options",
+            f"it must be a LoadOptions (got {shown(options)}); single options can be given by "
+            "name, as in context_length=4096",
+        )
+    return options
 
 
 def _load_options(values: dict[str, Any]) -> LoadOptions:

@@ -3,20 +3,65 @@
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Mapping
+from itertools import islice, starmap
 from pathlib import Path, PurePath
 from typing import Any
 
 from nbllm.core.errors import InvalidOptionError
+from nbllm.core.texts import is_well_formed, shown, well_formed
 
-__all__ = ["adapters_of", "biases_of", "check_number", "check_texts", "is_token", "listed"]
+__all__ = [
+    "SINGLE_PRECISION",
+    "adapters_of",
+    "biases_of",
+    "check_number",
+    "check_texts",
+    "checked_text",
+    "is_token",
+    "items_of",
+    "listed",
+    "text_of",
+    "texts_of",
+    "token_ids",
+]
 
 
-def listed(value: Any) -> Any:
+_MOST_ITEMS = 100_000
+_MOST_TOKEN = 2**31 - 1
+_MOST_BITS = 1023  # what a float can hold, and far less than Python refuses to write
+SINGLE_PRECISION = 3.4e38
+"""About the largest number that llama.cpp's options can hold."""
+
+
+def items_of(option: str, values: Any, what: str) -> tuple[Any, ...]:
+    """The items of a list, or of anything else that can be gone through once and ends.
+
+    ``what`` says what the items are. Raises ``InvalidOptionError`` for a text, bytes, a mapping
+    and what has no items, so that none of them is taken apart by mistake.
+    """
+    if isinstance(values, str | bytes | bytearray | memoryview | Mapping):
+        raise InvalidOptionError(option, f"give a list of {what}, not {shown(values)}")
+    try:
+        may_be_endless = not hasattr(values, "__len__")
+        items = tuple(islice(values, _MOST_ITEMS + 1) if may_be_endless else values)
+    except TypeError:
+        raise InvalidOptionError(option, f"give a list of {what}, not {shown(values)}") from None
+    if may_be_endless and len(items) > _MOST_ITEMS:
+        problem = f"an iterator gave more than {_MOST_ITEMS:,} {what}; give a list"
+        raise InvalidOptionError(option, problem)
+    return items
+
+
+def listed(option: str, value: Any) -> Any:
     """One value, or several, as a tuple; None stays what it is."""
     if value is None:
         return None
-    return (value,) if isinstance(value, str | int) else tuple(value)
+    if isinstance(value, str | int):
+        value = (value,)
+    items = items_of(option, value, "values")
+    return tuple(well_formed(item) if isinstance(item, str) else item for item in items)
 
 
 def adapters_of(value: Any) -> tuple[tuple[str, float], ...] | None:
@@ -31,12 +76,25 @@ def adapters_of(value: Any) -> tuple[tuple[str, float], ...] | None:
     listed = (value,) if isinstance(value, str | PurePath) else value
     if not isinstance(listed, list | tuple):
         raise InvalidOptionError("adapters", "give paths, or pairs of a path and a scale")
-    pairs = [(item, 1.0) if isinstance(item, str | PurePath) else tuple(item) for item in listed]
-    for pair in pairs:
-        if len(pair) != 2 or not isinstance(pair[0], str | PurePath) or not str(pair[0]):
-            raise InvalidOptionError("adapters", f"{pair!r} is not a path with a scale")
-        check_number("adapters", pair[1], -100, 100)
-    return tuple((str(Path(path).expanduser()), float(scale)) for path, scale in pairs)
+    return tuple(map(_adapter, listed))
+
+
+def _adapter(item: object) -> tuple[str, float]:
+    pair = (item, 1.0) if isinstance(item, str | PurePath) else item
+    match pair:
+        case list() | tuple() if len(pair) == 2 and isinstance(pair[0], str | PurePath):
+            path, scale = pair
+        case _:
+            raise InvalidOptionError("adapters", f"{shown(item)} is not a path with a scale")
+    if not str(path) or "\0" in str(path):
+        raise InvalidOptionError("adapters", f"{shown(path)} is not a path")
+    if scale is None:
+        raise InvalidOptionError("adapters", f"{shown(item)} is not a path with a scale")
+    check_number("adapters", scale, -100, 100)
+    try:
+        return str(Path(path).expanduser()), float(scale)
+    except RuntimeError as error:  # the home of a user whom this machine does not know
+        raise InvalidOptionError("adapters", f"{shown(path)}: {error}") from None
 
 
 def biases_of(value: Any) -> tuple[tuple[int | str, float], ...] | None:
@@ -49,16 +107,22 @@ def biases_of(value: Any) -> tuple[tuple[int | str, float], ...] | None:
         return None
     try:
         if isinstance(value, Mapping):
-            biases = tuple((_id_or_text(token), bias) for token, bias in value.items())
+            biases = [(_id_or_text(token), bias) for token, bias in value.items()]
         else:
-            biases = tuple((token, bias) for token, bias in value)
+            biases = [(token, bias) for token, bias in islice(value, _MOST_ITEMS)]
     except (TypeError, ValueError):
         raise InvalidOptionError("logit_bias", "give pairs of a token and a number") from None
-    for token, bias in biases:
-        if not is_token(token):
-            raise InvalidOptionError("logit_bias", f"{token!r} is neither a token's id nor a text")
-        check_number("logit_bias", bias, -math.inf, 1e6)
-    return biases
+    return tuple(starmap(_bias, biases))
+
+
+def _bias(token: Any, bias: Any) -> tuple[int | str, float]:
+    if not is_token(token):
+        raise InvalidOptionError("logit_bias", f"{shown(token)} is neither a token's id nor a text")
+    if bias is None:
+        raise InvalidOptionError("logit_bias", "None is not a number")
+    if not (isinstance(bias, float) and bias == -math.inf):
+        check_number("logit_bias", bias, -SINGLE_PRECISION, 1e6)
+    return (well_formed(token) if isinstance(token, str) else token), bias
 
 
 def _id_or_text(key: Any) -> Any:
@@ -70,7 +134,47 @@ def is_token(value: object) -> bool:
     """Whether this can name a token: an id, or a text."""
     if isinstance(value, str):
         return bool(value)
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= _MOST_TOKEN
+
+
+def checked_text(option: str, value: object) -> str | None:
+    """A text of which every character counts; None stays None. Raises ``InvalidOptionError``."""
+    if value is None:
+        return None
+    if not isinstance(value, str):
+        raise InvalidOptionError(option, f"it must be text (got {shown(value)})")
+    if not is_well_formed(value):
+        raise InvalidOptionError(option, "it holds half a character (a lone surrogate)")
+    return str.__str__(value)
+
+
+def texts_of(option: str, values: Any) -> list[str]:
+    """Texts, which are mended where they cannot be encoded. Raises ``InvalidOptionError``."""
+    items = values if isinstance(values, list) else items_of(option, values, "texts")
+    return [text_of(option, item, f"text {number}: ") for number, item in enumerate(items, 1)]
+
+
+def text_of(option: str, value: object, place: str = "") -> str:
+    """A text, mended where it cannot be encoded. Raises ``InvalidOptionError``."""
+    if isinstance(value, str):
+        return well_formed(value)
+    is_missing = value is None or (isinstance(value, float) and math.isnan(value))
+    missing = " Drop missing values first." if is_missing else ""
+    raise InvalidOptionError(option, f"{place}it must be text (got {shown(value)}).{missing}")
+
+
+def token_ids(option: str, values: Any) -> list[int]:
+    """Ids of tokens, numpy's integers among them. Raises ``InvalidOptionError``."""
+    ids = []
+    for value in items_of(option, values, "token ids"):
+        try:
+            token = operator.index(value)
+        except TypeError:
+            token = -1
+        if isinstance(value, bool) or not 0 <= token <= _MOST_TOKEN:
+            raise InvalidOptionError(option, f"{shown(value)} is not a token's id")
+        ids.append(token)
+    return ids
 
 
 def check_texts(name: str, texts: tuple[Any, ...]) -> None:
@@ -84,7 +188,9 @@ def check_number(name: str, value: object, low: float, high: float) -> None:
     if value is None:
         return
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise InvalidOptionError(name, f"{value!r} is not a number")
-    if not low <= value <= high:
-        bounds = f"at least {low:g}" if high == math.inf else f"between {low:g} and {high:g}"
-        raise InvalidOptionError(name, f"{value!r} is not {bounds}")
+        raise InvalidOptionError(name, f"{shown(value)} is not a number")
+    is_huge = isinstance(value, int) and value.bit_length() > _MOST_BITS
+    if is_huge or not low <= value <= high:
+        is_open = high >= _MOST_TOKEN and not (is_huge and value > 0) and not value > high
+        bounds = f"at least {low:g}" if is_open else f"between {low:g} and {high:g}"
+        raise InvalidOptionError(name, f"{shown(value)} is not {bounds}")

@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any, Literal, get_args
 
 from nbllm.core.errors import InvalidOptionError
+from nbllm.core.json_values import json_object
 from nbllm.core.option_checks import (
+    SINGLE_PRECISION,
     adapters_of,
     biases_of,
     check_number,
     check_texts,
+    checked_text,
     is_token,
+    items_of,
     listed,
+    text_of,
 )
+from nbllm.core.texts import shown
 
 __all__ = ["ENGINE_OPTIONS", "GenerationOptions", "Tool"]
 
@@ -45,11 +51,25 @@ OnFull = Literal["stop", "shift"]
 
 @dataclass(frozen=True, slots=True)
 class Tool:
-    """A function that the model may ask for; ``parameters`` is a JSON schema of an object."""
+    """A function that the model may ask for; ``parameters`` is a JSON schema of an object.
+
+    Raises ``InvalidOptionError`` for what cannot be sent.
+    """
 
     name: str
     description: str
     parameters: Mapping[str, Any]
+
+    def __post_init__(self) -> None:
+        name = checked_text("name", self.name)
+        if not name:
+            raise InvalidOptionError("name", f"a tool's must be text (got {shown(self.name)})")
+        parameters = json_object("parameters", self.parameters)
+        if parameters is None:
+            raise InvalidOptionError("parameters", f"{name}: they must be a mapping (got None)")
+        object.__setattr__(self, "name", name)
+        object.__setattr__(self, "description", text_of("description", self.description))
+        object.__setattr__(self, "parameters", parameters)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -153,10 +173,8 @@ class GenerationOptions:
     max_retry_seconds: float | None = None
 
     def __post_init__(self) -> None:
-        for name in ("stop", "dry_sequence_breakers", "stop_tokens"):
-            object.__setattr__(self, name, listed(getattr(self, name)))
-        object.__setattr__(self, "logit_bias", biases_of(self.logit_bias))
-        object.__setattr__(self, "adapters", adapters_of(self.adapters))
+        for name, made in _MADE.items():
+            object.__setattr__(self, name, made(name, getattr(self, name)))
         for name, (low, high) in _OPTION_RANGES.items():
             check_number(name, getattr(self, name), low, high)
         for name in _WHOLE:
@@ -169,12 +187,12 @@ class GenerationOptions:
             raise InvalidOptionError("stop_tokens", "give the ids of tokens, or their texts")
         for name, choices in _CHOICES.items():
             value = getattr(self, name)
-            if value is not None and value not in choices:
-                raise InvalidOptionError(name, f"{value!r} is none of {', '.join(choices)}")
+            if value is not None and not (isinstance(value, str) and value in choices):
+                raise InvalidOptionError(name, f"{shown(value)} is none of {', '.join(choices)}")
         for name in ("prompt_lookup", "raw", "ignore_eos", "prompt_caching"):
             value = getattr(self, name)
             if not isinstance(value, bool | None):
-                raise InvalidOptionError(name, f"{value!r} is neither true nor false")
+                raise InvalidOptionError(name, f"{shown(value)} is neither true nor false")
         if self.response_schema is not None and self.grammar is not None:
             raise InvalidOptionError("grammar", "an answer follows it or response_schema; drop one")
 
@@ -187,33 +205,58 @@ class GenerationOptions:
         return {f.name: value for f in fields(self) if (value := getattr(self, f.name)) is not None}
 
 
+def _tools(option: str, value: Any) -> tuple[Tool, ...] | None:
+    if value is None:
+        return None
+    tools = items_of(option, value, "tools")
+    for tool in tools:
+        if not isinstance(tool, Tool):
+            raise InvalidOptionError(option, f"{shown(tool)} is not a Tool")
+    return tools
+
+
+_MADE: dict[str, Callable[[str, Any], Any]] = {
+    "stop": listed,
+    "dry_sequence_breakers": listed,
+    "stop_tokens": listed,
+    "logit_bias": lambda _, value: biases_of(value),
+    "adapters": lambda _, value: adapters_of(value),
+    "tools": _tools,
+    "response_schema": json_object,
+    "extra": json_object,
+    "grammar": checked_text,
+    "tool_choice": checked_text,
+    "reasoning_effort": checked_text,
+}
+"""How each option that is no number gets the form in which it is kept."""
+
 _CHOICES: dict[str, tuple[str, ...]] = {
     "priority": get_args(Priority),
     "on_full": get_args(OnFull),
 }
 _OPTION_RANGES: dict[str, tuple[float, float]] = {
-    "max_tokens": (1, math.inf),
-    "temperature": (0, math.inf),
+    "max_tokens": (1, 2**63 - 1),
+    "temperature": (0, SINGLE_PRECISION),
     "top_p": (0, 1),
-    "top_k": (0, math.inf),
+    "top_k": (0, 2**31 - 1),
     "min_p": (0, 1),
-    "repeat_penalty": (1e-3, math.inf),
+    "repeat_penalty": (1e-3, SINGLE_PRECISION),
     "presence_penalty": (-2, 2),
     "frequency_penalty": (-2, 2),
     "seed": (0, 2**63 - 1),
     "logprobs": (0, 100),
     "typical_p": (0, 1),
-    "top_n_sigma": (0, math.inf),
-    "dynatemp_range": (0, math.inf),
-    "dynatemp_exponent": (0, math.inf),
+    "top_n_sigma": (0, SINGLE_PRECISION),
+    "dynatemp_range": (0, SINGLE_PRECISION),
+    "dynatemp_exponent": (0, SINGLE_PRECISION),
     "xtc_probability": (0, 1),
     "xtc_threshold": (0, 1),
     "repeat_last_n": (0, 2**20),
-    "dry_multiplier": (0, math.inf),
-    "dry_base": (1, math.inf),
+    "dry_multiplier": (0, SINGLE_PRECISION),
+    "dry_base": (1, SINGLE_PRECISION),
     "dry_allowed_length": (0, 2**20),
     "mirostat": (0, 2),
-    "mirostat_tau": (0, math.inf),
+    "mirostat_tau": (0, SINGLE_PRECISION),
     "mirostat_eta": (0, 1),
     "connect_timeout": (1e-3, math.inf),
     "first_token_timeout": (1e-3, math.inf),

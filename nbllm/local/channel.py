@@ -2,43 +2,48 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import queue
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
+from nbllm.local import protocol
 from nbllm.local.mailbox import Mailbox
 from nbllm.local.protocol import Frame
-from nbllm.local.worker_process import WorkerProcess, describe_exit
+from nbllm.local.signs import Patience, Signs
+from nbllm.local.worker_process import WORKER, WorkerProcess, describe_exit
 
-__all__ = ["STALL_SECONDS", "Channel", "merged"]
+__all__ = ["Channel", "merged"]
 
-STALL_SECONDS = 60.0
-"""A worker that gives no sign of life for so long is ended. It gives one every second, in the
-middle of the longest step too, unless it was stopped or the machine has no memory left."""
-
-_LEAST_STALL_SECONDS = 3.0  # three of the worker's signs
-_LOOK_SECONDS = 5.0
 _LOAD_LOOK_SECONDS = 0.05
+_KILLED = -9
 
 
 class Channel:
     """Sends frames to a worker of its own, and sorts those that come back.
 
     A worker that ended has told every open mailbox so, by an ``exit`` frame with its ``status``;
-    ``stalled`` says that it was ended because it gave no sign of life.
+    ``stalled`` says that it was ended because it gave no sign of life, or hung at one thing. In a
+    forked child of the process that made it, mailboxes get a frame ``forked``, and nothing else.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, module: str = WORKER) -> None:
         self._numbers = itertools.count()
         self._mailboxes: dict[int, Mailbox[Frame]] = {}
         self._lock = threading.Lock()
         self._first: queue.SimpleQueue[Frame] = queue.SimpleQueue()
-        self._signs = 0
+        self._signs = Signs()
         self.stalled = False
         self.exit_status: int | None = None
-        self.worker = WorkerProcess(self._on_frame, self._on_exit)
+        self.worker = WorkerProcess(self._on_frame, self._on_exit, module)
+
+    @property
+    def usable(self) -> bool:
+        """Whether the worker runs, as far as is known, and is this process's."""
+        worker = self.worker
+        return worker.is_ours and self.exit_status is None and worker.exit_status is None
 
     @contextmanager
     def mailbox(self) -> Iterator[tuple[int, Mailbox[Frame]]]:
@@ -47,6 +52,10 @@ class Channel:
         The mailbox of a worker that has ended holds its exit already.
         """
         mailbox: Mailbox[Frame] = Mailbox(merged)
+        if not self.worker.is_ours:
+            mailbox.put({"op": "forked"})
+            yield -1, mailbox
+            return
         with self._lock:
             number = next(self._numbers)
             self._mailboxes[number] = mailbox
@@ -56,46 +65,68 @@ class Channel:
         try:
             yield number, mailbox
         finally:
-            with self._lock:
-                self._mailboxes.pop(number, None)
-            if not mailbox.ended:
-                self.worker.send({"op": "cancel", "id": number})
+            if self.worker.is_ours:
+                self._take_back(number, mailbox)
 
-    async def take(self, mailbox: Mailbox[Frame], stall_seconds: float | None) -> list[Frame]:
-        """The next frames of a mailbox; a worker that gives no sign of life is ended meanwhile."""
-        limit = _limit(stall_seconds)
-        look, silent, signs = min(_LOOK_SECONDS, limit / 8), 0.0, self._signs
-        while not (frames := await mailbox.take(look)):
-            silent = silent + look if signs == self._signs else 0.0
-            signs = self._signs
-            if silent >= limit:
-                self._give_up()
-        return frames
+    def _take_back(self, number: int, mailbox: Mailbox[Frame]) -> None:
+        with self._lock:
+            self._mailboxes.pop(number, None)
+        if not mailbox.ended:
+            self.send({"op": "cancel", "id": number})
+
+    def send(self, frame: Frame) -> None:
+        """Send a frame, without waiting until it is read. Raises ``UnsendableError``."""
+        self.worker.send(protocol.encode(frame))
+
+    async def ask(self, frame: Frame) -> None:
+        """The same from an event loop, which goes on while a long frame is encoded."""
+        self.worker.send(await asyncio.to_thread(protocol.encode, frame))
+
+    async def take(
+        self, mailbox: Mailbox[Frame], stall_seconds: float | None, *stages: str
+    ) -> list[Frame]:
+        """The next frames of a mailbox, which the worker makes in one of these ``stages``.
+
+        A worker that gives no sign of life, or hangs at one thing there, is ended meanwhile.
+        """
+        patience = Patience(self._signs, stall_seconds, stages)
+        while self.worker.is_ours:
+            if frames := await mailbox.take(patience.look_seconds):
+                return frames
+            self._look(patience, patience.look_seconds)
+        return [{"op": "forked"}]
 
     def first_frame(self, cancelled: threading.Event, stall_seconds: float | None) -> Frame | None:
         """The next frame of a worker that is loading; None as soon as ``cancelled`` is set.
 
         Blocks, but not for ever: see ``take``.
         """
-        limit, silent, signs = _limit(stall_seconds), 0.0, self._signs
+        patience = Patience(self._signs, stall_seconds, ("load",))
         while not cancelled.is_set():
             with suppress(queue.Empty):
                 return self._first.get(timeout=_LOAD_LOOK_SECONDS)
-            silent = silent + _LOAD_LOOK_SECONDS if signs == self._signs else 0.0
-            signs = self._signs
-            if silent >= limit:
-                self._give_up()
+            self._look(patience, _LOAD_LOOK_SECONDS)
         return None
 
-    def _give_up(self) -> None:
-        """End a worker that does nothing; its exit follows, to whoever waits."""
-        self.stalled = True
-        self.worker.end()
+    def _look(self, patience: Patience, seconds: float) -> None:
+        """After ``seconds`` in vain: end a worker that does nothing; its exit follows.
+
+        Where it does not follow, it is told all the same: a process that was forked meanwhile may
+        hold the worker's pipe open, or a driver the worker itself.
+        """
+        if not patience.is_over(seconds):
+            return
+        status = self.worker.exit_status
+        if status is None and not self.stalled:
+            self.stalled = True
+            self.worker.end()
+        elif self.exit_status is None:
+            self._on_exit(_KILLED if status is None else status)
 
     # ------------------------------------------------------------ from the reader's thread
 
     def _on_frame(self, frame: Frame) -> None:
-        self._signs += 1
+        self._signs.note(frame)
         if frame["op"] == "step":
             for number, text, tokens in frame["texts"]:
                 self._deliver(number, {"op": "text", "text": text, "tokens": tokens})
@@ -114,7 +145,9 @@ class Channel:
     def _on_exit(self, status: int) -> None:
         problem = f"its worker process {describe_exit(status)} while loading"
         if self.stalled:
-            problem = "its worker process gave no sign of life while loading, and was ended"
+            problem = (
+                "its worker process gave no sign of life, or hung, while loading, and was ended"
+            )
         self._first.put({"op": "exit", "status": status, "problem": problem})
         with self._lock:
             self.exit_status = status
@@ -122,10 +155,6 @@ class Channel:
         for mailbox in mailboxes:
             mailbox.ended = True
             mailbox.put({"op": "exit", "status": status})
-
-
-def _limit(stall_seconds: float | None) -> float:
-    return max(_LEAST_STALL_SECONDS, stall_seconds or STALL_SECONDS)
 
 
 def merged(frame: Frame, newer: Frame) -> Frame | None:

@@ -13,12 +13,14 @@ back into the queue, background ones first, and its tokens are read again later.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from threading import Condition, Lock
 
 from nbllm.core.grammars.gbnf import GrammarError
 from nbllm.local.llama.native import NativeModel
-from nbllm.local.protocol import Frame
+from nbllm.local.protocol import Frame, failure_words
 from nbllm.local.scheduling.drafts import Drafts
 from nbllm.local.scheduling.pace import Pace
 from nbllm.local.scheduling.reports import Reports
@@ -27,6 +29,8 @@ from nbllm.local.scheduling.slots import Slots
 from nbllm.local.scheduling.step_times import StepTimes
 from nbllm.local.scheduling.steps import Limits, Row, fill
 from nbllm.local.scheduling.tasks import Slot, Task
+from nbllm.local.scheduling.writer import Writer
+from nbllm.local.stages import TOKEN_SECONDS, Stage
 
 __all__ = ["QUEUE_LIMIT", "Engine"]
 
@@ -41,7 +45,8 @@ class Engine:
     """Runs the requests of one model; ``run`` is the worker's main thread.
 
     ``pace`` chooses the number of threads while it runs; without it the number stays as it is.
-    ``drafts`` guesses what comes next where the text itself gives no hint.
+    ``drafts`` guesses what comes next where the text itself gives no hint; ``stage`` is where
+    ``run`` tells what it is at.
     ``send`` takes the frames of ``protocol.py``. Up to ``kept_bytes`` of the prompts that have to
     leave the context are kept outside it. ``submit``, ``cancel`` and ``watch`` may be called from
     other threads.
@@ -55,11 +60,14 @@ class Engine:
         *,
         kept_bytes: int = 0,
         drafts: Drafts | None = None,
+        stage: Stage | None = None,
     ) -> None:
         self._model = model
         self._reports = Reports(send)
+        self._writer = Writer(model, self._reports)
         self._pace = pace
         self._drafts = drafts
+        self._stage = stage or Stage()
         self._slots = Slots(model, kept_bytes)
         self._rotation = Rotation()
         self._times = StepTimes()
@@ -118,8 +126,10 @@ class Engine:
         while True:
             with self._lock:
                 rested = not self._tasks
+                self._stage.rest()
                 while not self._tasks:
                     self._wake.wait()
+                self._stage.begin()
                 cancelled = [task for task in self._tasks.values() if task.cancelled]
             for task in cancelled:
                 self._end(task)
@@ -149,11 +159,19 @@ class Engine:
         ):
             with self._lock:
                 self._queue.remove(task)
+            with self._for(task):
+                self._place(task)
+
+    def _place(self, task: Task) -> None:
+        try:
             self._slots.place(task)
-            if not task.started:
-                task.started = time.perf_counter()
-                task.cached = len(self._slot_of(task).tokens)
-                self._reports.progress(task, task.cached)
+        except Exception:
+            self._slots.empty_resting()  # nobody knows which one it has changed
+            raise
+        if not task.started:
+            task.started = time.perf_counter()
+            task.cached = len(self._slot_of(task).tokens)
+            self._reports.progress(task, task.cached)
 
     def _next_waiting(self) -> Task | None:
         now = time.perf_counter()
@@ -167,8 +185,9 @@ class Engine:
 
     def _step(self) -> None:
         """Decode one batch and pass on what it brought."""
-        for task, slot in self._slots.running():
-            self._prepare(task, slot)
+        for task, slot in list(self._slots.running()):
+            with self._for(task):
+                self._prepare(task, slot)
         running = self._rotation.choose(list(self._slots.running()))
         rows = fill(self._model.batch, running, self._times, self._limits, self._drafts)
         if not rows:
@@ -182,8 +201,10 @@ class Engine:
             answers = sum(1 + row.guesses for row in rows if row.index is not None)
             prompts = self._model.batch.size - answers
             self._times.record(answers, prompts, time.perf_counter() - began)
+            self._stage.begin()
             for row in rows:
-                self._advance(row)
+                with self._for(row.task):
+                    self._advance(row)
             self._slots.took(self._model.batch.size)
             self._reports.flush(task for task, _ in self._slots.running())
             return
@@ -214,6 +235,7 @@ class Engine:
             self._reading = {row.task.id for row in rows if row.index is None}
             self._began, self._is_held_up = time.perf_counter(), False
             self._model.set_abort(any(row.task.cancelled for row in rows))
+        self._stage.begin(TOKEN_SECONDS * self._model.batch.size)
         outcome = self._model.decode()
         with self._lock:
             self._reading = set()
@@ -239,6 +261,22 @@ class Engine:
 
     # ------------------------------------------------------------ answers
 
+    @contextmanager
+    def _for(self, task: Task) -> Iterator[None]:
+        """Whatever goes wrong in here ends this request and no other."""
+        try:
+            yield
+        except Exception as error:  # noqa: BLE001 - see above
+            self._break_off(task, error)
+
+    def _break_off(self, task: Task, error: Exception) -> None:
+        traceback.print_exception(error)
+        problem = failure_words(error)
+        if self._tasks.get(task.id) is task:
+            self._fail(task, problem)
+        else:  # it had ended, and could not be told so
+            self._reports.failed(task, problem)
+
     def _advance(self, row: Row) -> None:
         """Take a decoded row in: the tokens that it brought, and the cells that stay."""
         task, slot = row.task, row.slot
@@ -247,7 +285,7 @@ class Engine:
             self._reports.progress(task, len(slot.tokens))
             return
         try:
-            written, reason = self._write(row, row.index)
+            written, reason = self._writer.write(row, row.index)
         except GrammarError as error:
             self._fail(task, str(error))
             return
@@ -261,35 +299,6 @@ class Engine:
         task.guessed += len(written) - 1
         if reason:
             self._finish(task, reason)
-
-    def _write(self, row: Row, index: int) -> tuple[list[int], str | None]:
-        """Choose the next token, and further ones as long as the guesses were right."""
-        task, written = row.task, list[int]()
-        while True:
-            token = task.sampler.choose(index + len(written))
-            written.append(token)
-            reason = self._append(task, token)
-            right = len(written) < len(row.tokens) and row.tokens[len(written)] == token
-            if reason or not right:
-                return written, reason
-
-    def _append(self, task: Task, token: int) -> str | None:
-        """Add a token to an answer; why the answer ends with it, None where it goes on."""
-        task.tokens.append(token)
-        task.written += 1
-        task.last_token = time.perf_counter()
-        if not task.first_token:
-            task.first_token = task.last_token
-            self._reports.begins()
-        stops = token in task.sampler.stop_tokens
-        piece = None if stops else self._model.vocabulary.piece(token)
-        if piece is None:
-            return "stop"
-        task.unsent += task.text.feed(piece)
-        if task.text.stopped is not None:
-            return "stop"
-        full = len(task.tokens) >= self._model.context_length and not task.shifts
-        return "length" if full or task.written >= task.max_tokens else None
 
     def _finish(self, task: Task, reason: str) -> None:
         task.unsent += task.text.finish()
@@ -306,9 +315,9 @@ class Engine:
         """Take a request off the books; its slot rests, with its cells."""
         with self._lock:
             self._tasks.pop(task.id, None)
-            if task.slot is None:
+            if task in self._queue:
                 self._queue.remove(task)
-            else:
+            if task.slot is not None:
                 self._is_crowded = False
         self._slots.release(task)
         task.sampler.close()

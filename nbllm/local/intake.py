@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+import traceback
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -12,11 +13,12 @@ from nbllm.local.llama.chat import ChatTemplate, Prompt, TemplateRefusalError
 from nbllm.local.llama.embedder import Embedder, Job, rerank_tokens
 from nbllm.local.llama.native import NativeModel
 from nbllm.local.llama.sampling import Sampler
-from nbllm.local.protocol import Frame
+from nbllm.local.protocol import Frame, failure_words
 from nbllm.local.reading.output_format import OutputFormat
 from nbllm.local.scheduling.lookup import Lookup
 from nbllm.local.scheduling.prefixes import shared_length
 from nbllm.local.scheduling.tasks import Task
+from nbllm.local.stages import Stage
 from nbllm.local.text import TextAssembler
 
 if TYPE_CHECKING:
@@ -26,12 +28,15 @@ if TYPE_CHECKING:
 __all__ = ["Intake"]
 
 _FIRST_TOKENS = 4
+_WORTH_A_LOOK = 50_000  # characters, which take less time than to look for the longest token
 
 
 class Intake:
     """Turns the parent's frames into tasks and answers, which ``send`` takes.
 
     Templates and tokenizers work here, so that a long prompt does not hold up running answers.
+    Whatever goes wrong with a frame ends its request and no other. ``embedder_stage`` is where the
+    embedder tells what it is at.
     """
 
     def __init__(
@@ -40,26 +45,47 @@ class Intake:
         engine: Engine,
         send: Callable[[Frame], None],
         template: ChatTemplate,
+        embedder_stage: Stage | None = None,
     ) -> None:
         self._template = template
         model.vocabulary.write_out(self._template.all_marks)
         self._model, self._engine, self._send = model, engine, send
-        self._embedder = Embedder(model, send)
+        self._embedder = Embedder(model, send, embedder_stage or Stage())
+        self._services: Mapping[str, Callable[[Frame], Frame | None]] = {
+            "generate": self._generate,
+            "cancel": self._cancel,
+            "count": self._count,
+            "tokenize": self._tokenize,
+            "detokenize": self._detokenize,
+            "embed": self._embed,
+            "rerank": self._rerank,
+        }
 
     def handle(self, frame: Frame) -> None:
         """Do what a frame asks for, or say why not."""
         try:
-            reply = getattr(self, f"_{frame['op']}")(frame)
+            _check_fields(frame)
+            reply = self._services[frame["op"]](frame)
+            if reply is not None:
+                self._send({"op": "reply", "id": frame["id"], **reply})
         except TemplateRefusalError as error:
             self._refuse(frame, "template", str(error))
         except ValueError as error:
             self._refuse(frame, "engine", str(error))
-        else:
-            if reply is not None:
-                self._send({"op": "reply", "id": frame["id"], **reply})
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is this request's alone
+            traceback.print_exc()
+            self._refuse(frame, "engine", failure_words(error))
+
+    def refuse(self, id: int, problem: str) -> None:  # noqa: A002 - the protocol's word
+        """Say that a request cannot be served."""
+        self._refuse({"id": id}, "engine", problem)
 
     def _refuse(self, frame: Frame, kind: str, problem: str, **details: Any) -> None:
         self._send({"op": "failed", "id": frame["id"], "kind": kind, "problem": problem, **details})
+
+    def _is_too_long(self, text: str, limit: int) -> bool:
+        """Whether a text has more tokens than ``limit`` at first sight; short ones cost nothing."""
+        return len(text) > _WORTH_A_LOOK and self._model.vocabulary.least_tokens(text) > limit
 
     def _tokens(self, prompt: Prompt) -> list[int]:
         return self._model.vocabulary.tokenize_prompt(
@@ -67,29 +93,43 @@ class Intake:
         )
 
     def _generate(self, frame: Frame) -> None:
-        options = frame["options"]
+        options, limit = frame["options"], self._model.context_length
         tools = options.get("tools", ()) if options.get("tool_choice") != "none" else ()
         effort = options.get("reasoning_effort")
         if frame.get("suffix") is not None:
             prompt = Prompt(frame["messages"][0]["content"], add_special=False)
-            tokens = self._model.vocabulary.gap_between(prompt.text, frame["suffix"])
+            whole = prompt.text + frame["suffix"]
         elif options.get("raw"):
             prompt = Prompt(frame["messages"][0]["content"], add_special=True)
-            tokens = self._tokens(prompt)
+            whole = prompt.text
         else:
             prompt = self._template.render(frame["messages"], tools=tools, effort=effort)
-            tokens = self._tokens(prompt)
-        limit = self._model.context_length
+            whole = prompt.text
+        if self._is_too_long(whole, limit):
+            self._refuse(frame, "context", "", prompt_tokens=None, context_length=limit)
+            return
+        tokens = (
+            self._tokens(prompt)
+            if frame.get("suffix") is None
+            else self._model.vocabulary.gap_between(prompt.text, frame["suffix"])
+        )
         if not tokens:
             self._refuse(frame, "engine", "the prompt is empty")
         elif len(tokens) >= limit:
             self._refuse(frame, "context", "", prompt_tokens=len(tokens), context_length=limit)
         else:
-            task = self._task(frame, tokens, prompt.form)
-            self._send({"op": "prompt", "id": frame["id"], **prompt.form.to_frame()})
-            if not self._engine.submit(task):
+            self._submit(frame, self._task(frame, tokens, prompt.form), prompt.form)
+
+    def _submit(self, frame: Frame, task: Task, form: OutputFormat) -> None:
+        submitted = False
+        try:
+            self._send({"op": "prompt", "id": frame["id"], **form.to_frame()})
+            submitted = self._engine.submit(task)
+        finally:
+            if not submitted:
                 task.sampler.close()
-                self._refuse(frame, "busy", "", waiting=QUEUE_LIMIT)
+        if not submitted:
+            self._refuse(frame, "busy", "", waiting=QUEUE_LIMIT)
 
     def _task(self, frame: Frame, tokens: list[int], form: OutputFormat) -> Task:
         options = frame["options"]
@@ -97,16 +137,18 @@ class Intake:
         if shifts and not self._model.cells.can_shift:
             raise ValueError("this model cannot drop tokens from its context; leave out on_full")
         looks_up = options.get("prompt_lookup", True) and self._model.can_copy_prefix
+        text = TextAssembler(tuple(options.get("stop", ())))
+        keep = self._kept_length(frame, tokens) if shifts else 0
         return Task(
             frame["id"],
             tokens,
             options.get("max_tokens") or (sys.maxsize if shifts else self._model.context_length),
             Sampler(options, self._model, tokens, form),
-            TextAssembler(tuple(options.get("stop", ()))),
+            text,
             tuple(options.get("adapters", self._model.scales)),
             background=options.get("priority") == "background",
             shifts=shifts,
-            keep=self._kept_length(frame, tokens) if shifts else 0,
+            keep=keep,
             lookup=Lookup() if looks_up else None,
         )
 
@@ -145,8 +187,10 @@ class Intake:
 
     def _embed(self, frame: Frame) -> None:
         vocabulary = self._model.vocabulary
-        if not all(frame["texts"]):
+        if not frame["texts"] or not all(frame["texts"]):
             raise ValueError("an empty text has no embedding")
+        if self._refuses_long(frame, frame["texts"]):
+            return
         texts = [
             vocabulary.tokenize(text, add_special=True, parse_special=False)
             for text in frame["texts"]
@@ -157,10 +201,21 @@ class Intake:
         self._pool(frame, texts, lambda rows: {"vectors": rows.tolist(), "tokens": tokens})
 
     def _rerank(self, frame: Frame) -> None:
+        if self._refuses_long(frame, [frame["query"] + text for text in frame["documents"]]):
+            return
         texts = [
             rerank_tokens(self._model, frame["query"], document) for document in frame["documents"]
         ]
         self._pool(frame, texts, lambda rows: {"scores": rows[:, 0].tolist()})
+
+    def _refuses_long(self, frame: Frame, texts: Sequence[str]) -> bool:
+        """Refuse texts that are too long at first sight; whether one was."""
+        limit = self._embedder.longest
+        for number, text in enumerate(texts, 1):
+            if self._is_too_long(text, limit):
+                self._refuse(frame, "long_text", "", number=number, tokens=None, limit=limit)
+                return True
+        return False
 
     def _pool(
         self,
@@ -175,3 +230,33 @@ class Intake:
                 self._refuse(frame, "long_text", "", **counts)
                 return
         self._embedder.submit(Job(frame["id"], texts, answer))
+
+
+_FIELDS: Mapping[str, Mapping[str, type]] = {
+    "generate": {"messages": list, "options": dict},
+    "cancel": {},
+    "count": {"messages": list},
+    "tokenize": {"text": str},
+    "detokenize": {"tokens": list},
+    "embed": {"texts": list},
+    "rerank": {"query": str, "documents": list},
+}
+_ITEMS: Mapping[str, type] = {
+    "messages": dict,
+    "tokens": int,
+    "texts": str,
+    "documents": str,
+}
+
+
+def _check_fields(frame: Frame) -> None:
+    """Raise ``ValueError`` for a frame whose fields have not the types of ``protocol.py``."""
+    fields = _FIELDS.get(frame["op"])
+    if fields is None:
+        raise ValueError(f"a worker knows no request {frame['op']!r}")
+    for name, kind in {"id": int, **fields}.items():
+        value = frame.get(name)
+        if not isinstance(value, kind):
+            raise ValueError(f"{name}: it must be {kind.__name__}, not {type(value).__name__}")
+        if isinstance(value, list) and not all(isinstance(item, _ITEMS[name]) for item in value):
+            raise ValueError(f"{name}: each of them must be {_ITEMS[name].__name__}")

@@ -21,6 +21,7 @@ from nbllm.core.errors import (
 )
 from nbllm.core.model_interface import ModelInterface
 from nbllm.core.openers import LoadControl
+from nbllm.core.option_checks import text_of, texts_of, token_ids
 from nbllm.core.options import ENGINE_OPTIONS
 from nbllm.core.placement import Placement
 from nbllm.core.resource_detector import ResourceDetector
@@ -38,7 +39,7 @@ from nbllm.local.channel import Channel
 from nbllm.local.gguf.shape import model_info_from_gguf
 from nbllm.local.measuring.dry_runs import draft_frame, load_frame
 from nbllm.local.plans import make_plan, settled
-from nbllm.local.protocol import Frame
+from nbllm.local.protocol import Frame, UnsendableError
 from nbllm.local.reading.answer_reader import AnswerReader, refusal
 from nbllm.local.rendering.given import read_template
 from nbllm.local.turns import tool_frames, turn_frames
@@ -98,9 +99,10 @@ class LlamaCppModel(ModelInterface):
 
     def load(self, placement: Placement, control: LoadControl) -> None:
         """Have the worker load the model; blocks. Raises ``ModelLoadError``."""
-        self._worker.send(
+        self._channel.send(
             {
                 "op": "load",
+                "file_bytes": self.info.size_bytes or 0,
                 "steady": self.info.load.threads is None,
                 "adapters": self.info.load.adapters or (),
                 "chat_template": read_template(self.info.load),
@@ -134,7 +136,7 @@ class LlamaCppModel(ModelInterface):
     @property
     def usable(self) -> bool:
         """Whether the worker runs."""
-        return self._channel.exit_status is None and not self._closing and self._worker.alive
+        return self._channel.usable and not self._closing
 
     @property
     def pid(self) -> int:
@@ -160,12 +162,13 @@ class LlamaCppModel(ModelInterface):
         if request.options.raw:
             _check_raw(request)
         body = {"messages": turns, "options": self._options(request), "suffix": request.suffix}
-        stall_seconds = request.options.stall_timeout
+        stall_seconds, stage = request.options.stall_timeout, "intake"
         with self._channel.mailbox() as (number, mailbox):
-            await asyncio.to_thread(self._worker.send, {"op": "generate", "id": number, **body})
+            await self._send({"op": "generate", "id": number, **body})
             while True:
-                for frame in await self._channel.take(mailbox, stall_seconds):
-                    if frame["op"] in ("failed", "exit"):
+                for frame in await self._channel.take(mailbox, stall_seconds, stage):
+                    stage = "engine"
+                    if frame["op"] in ("failed", "exit", "forked"):
                         raise self._error(frame, reader.text)
                     for event in reader.read(frame):
                         yield event
@@ -174,17 +177,18 @@ class LlamaCppModel(ModelInterface):
 
     async def tokenize(self, text: str) -> list[int]:
         """The tokens of ``text`` alone; special tokens written out in it are recognised."""
-        tokens: list[int] = (await self._ask({"op": "tokenize", "text": text}))["tokens"]
+        reply = await self._ask("tokenize", text=text_of("text", text))
+        tokens: list[int] = reply["tokens"]
         return tokens
 
     async def detokenize(self, tokens: Sequence[int]) -> str:
         """The text of ``tokens``, special ones written out; invalid UTF-8 becomes U+FFFD."""
-        reply = await self._ask({"op": "detokenize", "tokens": list(map(int, tokens))})
+        reply = await self._ask("detokenize", tokens=token_ids("tokens", tokens))
         return str(reply["text"])
 
     async def _count_messages(self, messages: tuple[Message, ...]) -> TokenCount:
         turns = turn_frames(self.name, messages)
-        return TokenCount((await self._ask({"op": "count", "messages": turns}))["tokens"])
+        return TokenCount((await self._ask("count", messages=turns))["tokens"])
 
     async def _embed(self, texts: list[str]) -> Embeddings:
         """Vectors pooled as the model's file says, else the mean over the tokens."""
@@ -194,7 +198,7 @@ class LlamaCppModel(ModelInterface):
             raise UnsupportedError(self.name, "it gives scores in place of vectors; use rerank")
         if not texts:
             raise EngineError(self.name, "there is no text to embed")
-        reply = await self._ask({"op": "embed", "texts": texts})
+        reply = await self._ask("embed", texts=texts)
         vectors = np.asarray(reply["vectors"], np.float32)
         return Embeddings(vectors, self.name, Usage(prompt_tokens=reply["tokens"], cost_usd=0.0))
 
@@ -202,12 +206,10 @@ class LlamaCppModel(ModelInterface):
         """The score of each document, as the model's own head gives it; see the base class."""
         if not self._is_reranker:
             return await super().rerank(query, documents)
-        if isinstance(documents, str):
-            raise InvalidOptionError("documents", "give a list of texts, not one text")
-        if not documents:
+        asked, texts = text_of("query", query), texts_of("documents", documents)
+        if not texts:
             return ()
-        asked = {"op": "rerank", "query": query, "documents": list(documents)}
-        return tuple((await self._ask(asked))["scores"])
+        return tuple((await self._ask("rerank", query=asked, documents=texts))["scores"])
 
     async def aclose(self) -> None:
         """End the worker; requests under way raise ``ModelClosedError`` with their text so far."""
@@ -233,6 +235,13 @@ class LlamaCppModel(ModelInterface):
         return values
 
     def _error(self, frame: Frame, partial_text: str) -> ModelError:
+        if frame["op"] == "forked":
+            return ModelClosedError(
+                self.name,
+                "it was loaded in another process, from which this one was forked. Load it again "
+                "here to use it here.",
+                partial_text=partial_text,
+            )
         if frame["op"] == "exit":
             return self._exit_error(frame["status"], partial_text)
         return refusal(self.name, frame, partial_text)
@@ -245,8 +254,8 @@ class LlamaCppModel(ModelInterface):
         if self._channel.stalled:
             return EngineStalledError(
                 self.name,
-                "its worker process gave no sign of life for longer than stall_timeout allows, and "
-                "was ended. Load the model again to go on.",
+                "its worker process gave no sign of life, or hung, for longer than stall_timeout "
+                "allows, and was ended. Load the model again to go on.",
                 partial_text=partial_text,
             )
         return EngineCrashedError(
@@ -260,14 +269,21 @@ class LlamaCppModel(ModelInterface):
 
     # ------------------------------------------------------------ frames
 
-    async def _ask(self, frame: Frame) -> Frame:
+    async def _ask(self, op: str, **body: Any) -> Frame:
         """Send a question and wait for its one answer."""
+        stall_seconds = self.info.options.stall_timeout
         with self.uses, self._channel.mailbox() as (number, mailbox):
-            await asyncio.to_thread(self._worker.send, {**frame, "id": number})
-            reply = (await self._channel.take(mailbox, self.info.options.stall_timeout))[0]
-        if reply["op"] != "reply":
-            raise self._error(reply, "")
-        return reply
+            await self._send({"op": op, "id": number, **body})
+            frames = await self._channel.take(mailbox, stall_seconds, "intake", "embedder")
+        if frames[0]["op"] != "reply":
+            raise self._error(frames[0], "")
+        return frames[0]
+
+    async def _send(self, frame: Frame) -> None:
+        try:
+            await self._channel.ask(frame)
+        except UnsendableError as error:
+            raise EngineError(self.name, f"the request cannot be sent: {error}") from None
 
 
 def _check_raw(request: GenerationRequest) -> None:

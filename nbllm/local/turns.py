@@ -6,11 +6,11 @@ nearly all templates want them.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 from nbllm.core.errors import UnsupportedError
+from nbllm.core.json_values import json_problem
 from nbllm.core.types import ImagePart, Message, ReasoningPart, Tool, ToolCall, ToolResult
 
 __all__ = ["tool_frames", "turn_frames"]
@@ -63,7 +63,9 @@ def _calls(message: Message) -> dict[str, Any]:
 def _call(call: ToolCall) -> dict[str, Any]:
     try:
         arguments = call.parsed_arguments()
-    except json.JSONDecodeError:
+    except (ValueError, RecursionError):  # no JSON, or more digits or levels than Python reads
+        arguments = call.arguments
+    if json_problem(arguments) is not None:
         arguments = call.arguments
     function = {"name": call.name, "arguments": arguments}
     return {"id": call.id, "type": "function", "function": function}

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import faulthandler
 import os
+import re
 import sys
 import threading
 import time
@@ -28,6 +29,7 @@ from nbllm.local.llama.draft import load_draft
 from nbllm.local.llama.invariance import check_invariance
 from nbllm.local.llama.loading import Settings
 from nbllm.local.llama.native import NativeModel, NotLoadableError
+from nbllm.local.outbox import Outbox, take_standard_output
 from nbllm.local.protocol import Frame
 from nbllm.local.rendering.client import Renderer
 from nbllm.local.scheduling.drafts import Drafts
@@ -38,40 +40,26 @@ from nbllm.local.scheduling.pace import (
     machine_busy_seconds,
     process_seconds,
 )
+from nbllm.local.stages import LOAD_BYTES_A_SECOND, Stage
 
 __all__ = ["main"]
 
-_BEAT_SECONDS = 1.0
 _WATCH_SECONDS = 0.25
-
-
-class Outbox:
-    """Where all threads put the frames for the parent."""
-
-    def __init__(self, file: BinaryIO) -> None:
-        self._file = file
-        self._lock = threading.Lock()
-
-    def send(self, frame: Frame) -> None:
-        """Write a frame; a parent that is gone ends the worker."""
-        data = protocol.encode(frame)
-        with self._lock:
-            try:
-                self._file.write(data)
-                self._file.flush()
-            except OSError:
-                os._exit(0)
+_INTAKE_BYTES_A_SECOND = 10e3  # of characters that no vocabulary has; others take a 100th of it
+_REQUEST = re.compile(rb'\{"op":"[a-z]+","id":(\d+)')
 
 
 def main() -> None:
     """Load the model that the first frame names, then serve until the input ends."""
     faulthandler.enable()
     threading.excepthook = _end_with
-    inbox, outbox = sys.stdin.buffer, Outbox(_take_standard_output())
-    threading.Thread(target=_beat, args=(outbox, os.getppid()), daemon=True).start()
+    inbox, outbox = sys.stdin.buffer, Outbox(take_standard_output())
+    stages = {name: Stage() for name in ("load", "intake", "engine", "embedder")}
+    outbox.keep_beating(stages)
     first = protocol.decode(inbox.readline() or b"{}")
     renderer = Renderer()  # its process starts while the model is loaded
-    model, draft = _load(first, outbox)
+    with stages["load"].at_work():
+        model, draft = _load(first, outbox, stages["load"])
     pace = _pace(model) if first["steady"] else None
     engine = Engine(
         model,
@@ -79,13 +67,14 @@ def main() -> None:
         pace,
         kept_bytes=first["kept_bytes"],
         drafts=Drafts(draft) if draft else None,
+        stage=stages["engine"],
     )
     given = first["chat_template"]
     template = ChatTemplate(given or model.chat_template, model.vocabulary, renderer)
     if given:
         _check(template, outbox)
-    intake = Intake(model, engine, outbox.send, template)
-    threading.Thread(target=_read, args=(inbox, intake), daemon=True).start()
+    intake = Intake(model, engine, outbox.send, template, stages["embedder"])
+    threading.Thread(target=_read, args=(inbox, intake, stages["intake"]), daemon=True).start()
     threading.Thread(target=_watch, args=(engine,), daemon=True).start()
     outbox.send(
         {
@@ -120,21 +109,15 @@ def _pace(model: NativeModel) -> Pace:
     )
 
 
-def _take_standard_output() -> BinaryIO:
-    """The pipe to the parent; from here on, printing goes to standard error."""
-    sys.stdout.flush()
-    private = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)
-    return private
-
-
-def _load(frame: Frame, outbox: Outbox) -> tuple[NativeModel, NativeModel | None]:
+def _load(frame: Frame, outbox: Outbox, stage: Stage) -> tuple[NativeModel, NativeModel | None]:
     """The model and its draft model, if it is to have one."""
     settings = Settings.from_frame(frame)
-    told = 0.0
+    told, allowed = 0.0, frame["file_bytes"] / LOAD_BYTES_A_SECOND
+    stage.begin(allowed)
 
     def report(fraction: float) -> None:
         nonlocal told
+        stage.begin(allowed)
         now = time.monotonic()
         if now - told >= 0.1 or fraction >= 1:
             told = now
@@ -163,23 +146,28 @@ def _leave(outbox: Outbox, problem: str) -> NoReturn:
     os._exit(1)
 
 
-def _read(inbox: BinaryIO, intake: Intake) -> None:
+def _read(inbox: BinaryIO, intake: Intake, stage: Stage) -> None:
     """Serve the parent; when it is gone or says so, leave without waiting for a step's end."""
     with suppress(OSError):
         for line in inbox:
-            frame = protocol.decode(line)
+            try:
+                frame = protocol.decode(line)
+            except ValueError as error:
+                _refuse(line, error, intake)
+                continue
             if frame["op"] == "close":
                 break
-            intake.handle(frame)
+            with stage.at_work(len(line) / _INTAKE_BYTES_A_SECOND):
+                intake.handle(frame)
     os._exit(0)
 
 
-def _beat(outbox: Outbox, parent: int) -> None:
-    """Give signs of life as long as the parent lives; then leave."""
-    while os.getppid() == parent:
-        outbox.send({"op": "beat"})
-        time.sleep(_BEAT_SECONDS)
-    os._exit(0)
+def _refuse(line: bytes, error: ValueError, intake: Intake) -> None:
+    """A line that cannot be read ends the request that it is of, and no other."""
+    request = _REQUEST.match(line)
+    if request is None:
+        raise error
+    intake.refuse(int(request[1]), f"its worker could not read the request: {error}")
 
 
 def _watch(engine: Engine) -> None:

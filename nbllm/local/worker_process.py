@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -9,41 +10,57 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
+from io import BufferedReader, FileIO
 from pathlib import Path
 from typing import IO
 
 import nbllm
 from nbllm.local import protocol
 from nbllm.local.environment import engine_environment
+from nbllm.local.pipe_writer import PipeWriter
 from nbllm.local.protocol import Frame
 
-__all__ = ["WorkerProcess"]
+__all__ = ["WORKER", "WorkerProcess", "describe_exit"]
+
+WORKER = "nbllm.local.worker"
+"""The module that owns one model and answers requests."""
 
 _LOG_LINES = 200
 _LEAVE_SECONDS = 2.0
+_END_SECONDS = 10.0  # a killed process can hang in a driver; nobody can end it then
 
 
 class WorkerProcess:
-    """One running worker.
+    """A running worker, which is ``python -m module`` and speaks ``protocol.py``.
 
     ``on_frame`` gets each frame that it sends, ``on_exit`` its exit status (negative: the signal
     that killed it) once all its frames were delivered; both are called from a reader thread.
+
+    It belongs to the process that started it. In a forked child it is as if it had ended, and
+    nothing here touches it.
     """
 
-    def __init__(self, on_frame: Callable[[Frame], None], on_exit: Callable[[int], None]) -> None:
+    def __init__(
+        self,
+        on_frame: Callable[[Frame], None],
+        on_exit: Callable[[int], None],
+        module: str = WORKER,
+    ) -> None:
+        self._owner = os.getpid()
         self._log: deque[str] = deque(maxlen=_LOG_LINES)
-        self._write_lock = threading.Lock()
         # Run from nbllm's own folder, so that no module beside a notebook shadows a real one, in
         # a session of its own, so that an interrupt of the notebook is not one of the worker.
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "nbllm.local.worker"],
+        self._process = subprocess.Popen(  # noqa: S603 - the module is one of nbllm's own
+            [sys.executable, "-m", module],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
+            bufsize=0,  # a forked child would flush what is in a buffer, into our worker
             cwd=Path(nbllm.__file__).parent.parent,
             env=engine_environment(),
             start_new_session=True,
         )
+        self._writer = PipeWriter(_pipe(self._process.stdin), "nbllm-worker-write")
         logger = _start("log", self._read_log, _pipe(self._process.stderr))
         output = _pipe(self._process.stdout)
         self._reader = _start("read", self._read_frames, output, logger, on_frame, on_exit)
@@ -54,9 +71,14 @@ class WorkerProcess:
         return self._process.pid
 
     @property
-    def alive(self) -> bool:
-        """Whether it runs."""
-        return self._process.poll() is None
+    def is_ours(self) -> bool:
+        """Whether this process started it, and was not forked from the one that did."""
+        return self._owner == os.getpid()
+
+    @property
+    def exit_status(self) -> int | None:
+        """Its exit status; None while it runs."""
+        return self._process.poll()
 
     def used_memory_bytes(self) -> int | None:
         """Its resident memory that the system cannot take back; None where it does not run."""
@@ -72,23 +94,27 @@ class WorkerProcess:
         """The last lines that llama.cpp and the worker wrote, oldest first."""
         return tuple(self._log)[-lines:]
 
-    def send(self, frame: Frame) -> None:
-        """Send a frame; one to a worker that is gone is dropped, its exit is told anyway."""
-        pipe = _pipe(self._process.stdin)
-        with self._write_lock, suppress(OSError, ValueError):
-            pipe.write(protocol.encode(frame))
-            pipe.flush()
+    def send(self, line: bytes) -> None:
+        """Send an encoded frame, without waiting until it is read.
+
+        Nothing is sent to a worker that is gone: its exit is told anyway.
+        """
+        if self.is_ours:
+            self._writer.put(line)
 
     def close(self) -> None:
         """End the worker, by force if it does not leave by itself, and give back its pipes."""
-        self.send({"op": "close"})
+        if not self.is_ours:
+            return
+        self.send(protocol.encode({"op": "close"}))
         try:
             self._process.wait(_LEAVE_SECONDS)
         except subprocess.TimeoutExpired:
             self._process.kill()
-        self._process.wait()
+        with suppress(subprocess.TimeoutExpired):
+            self._process.wait(_END_SECONDS)
         if threading.current_thread() is not self._reader:
-            self._reader.join()
+            self._reader.join(_END_SECONDS)
 
     def kill(self) -> None:
         """End the worker at once."""
@@ -97,34 +123,44 @@ class WorkerProcess:
 
     def end(self) -> None:
         """Have the system end the worker, without waiting for it."""
-        self._process.kill()
+        if self.is_ours:
+            self._process.kill()
 
-    def _read_log(self, pipe: IO[bytes]) -> None:
-        with pipe:
-            for line in pipe:
+    def _read_log(self, pipe: FileIO) -> None:
+        with BufferedReader(pipe) as lines:
+            for line in lines:
                 self._log.append(line.decode(errors="replace").rstrip())
 
     def _read_frames(
         self,
-        pipe: IO[bytes],
+        pipe: FileIO,
         logger: threading.Thread,
         on_frame: Callable[[Frame], None],
         on_exit: Callable[[int], None],
     ) -> None:
-        with pipe:
-            for line in pipe:
+        with BufferedReader(pipe) as lines:
+            for line in lines:
                 if line.endswith(b"\n"):  # a killed worker's last line may be cut
-                    on_frame(protocol.decode(line))
+                    self._deliver(line, on_frame)
         status = self._process.wait()
-        logger.join()
-        with self._write_lock, suppress(OSError):
-            _pipe(self._process.stdin).close()
+        logger.join(_LEAVE_SECONDS)
+        self._writer.close(_LEAVE_SECONDS)
         on_exit(status)
 
+    def _deliver(self, line: bytes, on_frame: Callable[[Frame], None]) -> None:
+        """Pass a frame on. A worker that sends what is none would be waited for in vain."""
+        try:
+            frame = protocol.decode(line)
+        except ValueError as error:
+            self._log.append(f"nbllm ended the worker, because what it sent is {error}")
+            self._process.kill()
+            return
+        on_frame(frame)
 
-def _pipe(pipe: IO[bytes] | None) -> IO[bytes]:
-    """A pipe that was asked for; ``Popen`` types it as optional."""
-    assert pipe is not None  # noqa: S101
+
+def _pipe(pipe: IO[bytes] | None) -> FileIO:
+    """A pipe that was asked for, unbuffered; ``Popen`` types it more widely."""
+    assert isinstance(pipe, FileIO)  # noqa: S101
     return pipe
 
 

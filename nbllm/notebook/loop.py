@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import atexit
-import os
 import signal
 import threading
 from collections.abc import Callable, Coroutine, Iterator
@@ -18,6 +17,8 @@ from concurrent.futures import wait as wait_for
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
+
+from nbllm.core.forks import ChildSafeLock, keep_untouched, renew_in_children
 
 __all__ = ["LoopJob", "LoopThread", "interruptible"]
 
@@ -33,7 +34,6 @@ CLOSE_SECONDS = 5.0
 class _Running:
     """A loop that runs in a thread of this process, and the event that ends it."""
 
-    pid: int
     loop: asyncio.AbstractEventLoop
     stop: asyncio.Event
     thread: threading.Thread
@@ -47,8 +47,14 @@ class LoopThread:
     """
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = ChildSafeLock()
         self._running: _Running | None = None
+        renew_in_children(self)
+
+    def renew(self) -> None:
+        """Have no thread, in a forked child: the one that there is runs in the parent alone."""
+        keep_untouched(self._running)
+        self._running = None
 
     def run(
         self,
@@ -92,16 +98,13 @@ class LoopThread:
         with self._lock:
             running, self._running = self._running, None
         atexit.unregister(self.close)
-        if running is not None and _is_alive(running):
+        if running is not None and running.thread.is_alive():
             running.loop.call_soon_threadsafe(running.stop.set)
             running.thread.join(CLOSE_SECONDS)
 
     def _ensure_running(self) -> _Running:
-        if self._running is not None and self._running.pid != os.getpid():
-            # A forked child: the lock may have been held by a thread that it does not have.
-            self._lock = threading.Lock()
         with self._lock:
-            if self._running is None or not _is_alive(self._running):
+            if self._running is None or not self._running.thread.is_alive():
                 self._running = _start()
                 atexit.unregister(self.close)
                 atexit.register(self.close)
@@ -187,16 +190,12 @@ def interruptible() -> Iterator[None]:
         signal.signal(signal.SIGINT, before)
 
 
-def _is_alive(running: _Running) -> bool:
-    return running.pid == os.getpid() and running.thread.is_alive()
-
-
 def _start() -> _Running:
     started: Future[tuple[asyncio.AbstractEventLoop, asyncio.Event]] = Future()
     thread = threading.Thread(target=_serve, args=(started,), name="nbllm-loop", daemon=True)
     thread.start()
     loop, stop = started.result()
-    return _Running(os.getpid(), loop, stop, thread)
+    return _Running(loop, stop, thread)
 
 
 def _serve(started: Future[tuple[asyncio.AbstractEventLoop, asyncio.Event]]) -> None:

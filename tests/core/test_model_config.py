@@ -356,15 +356,10 @@ def test_a_failed_save_leaves_the_old_file(tmp_path: Path) -> None:
     good = ModelInfo(name="c", model_type="openai", local=False)
     save_config(file, [good])
     before = file.read_bytes()
-    bad_options = [
-        GenerationOptions(extra={"x": {1, 2}}),
-        GenerationOptions(extra={"x": float("nan")}),
-        GenerationOptions(temperature=float("inf")),
-    ]
-    for options in bad_options:
-        bad = ModelInfo(name="d", model_type="openai", local=False, options=options)
-        with pytest.raises(ConfigError, match="JSON"):
-            save_config(file, [good, bad])
+    options = GenerationOptions(first_token_timeout=float("inf"))
+    bad = ModelInfo(name="d", model_type="openai", local=False, options=options)
+    with pytest.raises(ConfigError, match="JSON"):
+        save_config(file, [good, bad])
     with pytest.raises(ConfigError, match="same name"):
         save_config(file, [good, good])
     assert file.read_bytes() == before

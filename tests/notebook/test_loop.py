@@ -245,13 +245,13 @@ def test_a_forked_child_has_a_loop_of_its_own() -> None:
     done = run_python(
         "async def one(): return threading.get_ident()\n"
         "bridge.run(one())\n"
-        "bridge._lock.acquire()  # as if another thread held it at the fork\n"
+        "bridge._lock.__enter__()  # as if another thread held it at the fork\n"
         "child = os.fork()\n"
         "if child == 0:\n"
         "    bridge.run(one())\n"
         "    sys.exit(7)\n"
         "status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])\n"
-        "bridge._lock.release()\n"
+        "bridge._lock.__exit__()\n"
         "bridge.run(one())\n"
         "print(status)\n"
     )

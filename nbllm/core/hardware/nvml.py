@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from nbllm.core.forks import renew_in_children
 from nbllm.core.hardware.gpu_source import GpuFindings
 from nbllm.core.hardware.nvml_readings import (
     NvmlDevice,
@@ -41,6 +42,11 @@ class NvidiaSource:
         self._environ = os.environ if environ is None else environ
         self._lock = threading.Lock()
         self._session: _Session | None = None
+        renew_in_children(self)
+
+    def renew(self) -> None:
+        """Ask afresh, in a forked child, whoever asks in the parent."""
+        self._lock = threading.Lock()
 
     def find(self) -> GpuFindings:
         """Every GPU and instance with all that it tells; the library is given back."""

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from nbllm.core.forks import ChildSafeLock
 from nbllm.core.hardware import cgroups
 from nbllm.core.hardware.host import usable_processors
 from nbllm.core.hardware.machine import Machine
@@ -70,7 +70,7 @@ class CpuLoad:
 
     def __init__(self, machine: Machine) -> None:
         self._machine = machine
-        self._lock = threading.Lock()
+        self._lock = ChildSafeLock()
         self._before: tuple[float, float] | None = None
         self._latest: float | None = None
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import threading
 import time
 from collections.abc import Callable, Mapping
 
 from nbllm.core.errors import ModelLoadError
+from nbllm.core.forks import ChildSafeLock, keep_untouched, renew_in_children
 from nbllm.core.loading.admission import (
     Admit,
     Evict,
@@ -47,7 +47,13 @@ class MemoryQueue:
         self._residents, self._plan, self._tell = residents, plan, tell
         self._waiting: list[Load] = []
         self._admitted: list[Load] = []
-        self._deciding = threading.Lock()
+        self._deciding = ChildSafeLock()
+        renew_in_children(self)
+
+    def renew(self) -> None:
+        """Have no load that waits, in a forked child: those are the parent's."""
+        keep_untouched(self._waiting, self._admitted)
+        self._waiting, self._admitted = [], []
 
     def admit(self, load: Load) -> None:
         """Wait until the load has its memory, and reserve it; models are evicted where need be.

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import TypeAlias
 
+from nbllm.core.forks import keep_untouched, renew_in_children
 from nbllm.core.hardware.resources import Resources
 from nbllm.core.loading.admission import device_bytes, free_bytes
 from nbllm.core.loading.alarm import Alarm
@@ -40,17 +41,26 @@ class Residents:
     """
 
     def __init__(self, survey: Survey, tell: Callable[[ManagerEvent], None]) -> None:
+        self.survey, self._tell = survey, tell
+        self._ticks = itertools.count()
+        self._begin()
+        renew_in_children(self)
+
+    def _begin(self) -> None:
         self.loaded: dict[str, Loaded] = {}
         self.loading: dict[str, Load] = {}
         self.pinned: set[str] = set()
         self.changed = threading.Condition(threading.Lock())
         self.version = 0
-        self.survey, self._tell = survey, tell
         self._closing: list[Loaded] = []
         self._expected_free: dict[str, int] = {}
         self._settles_until = 0.0
-        self._ticks = itertools.count()
         self._alarm = Alarm(self._unload_expired, "nbllm-keep-alive")
+
+    def renew(self) -> None:
+        """Have nothing in memory, in a forked child: what there is belongs to the parent."""
+        keep_untouched(self.loaded, self.loading, self._closing, self._alarm)
+        self._begin()
 
     def wake(self) -> None:
         """Have those who wait look again; called under ``changed``."""

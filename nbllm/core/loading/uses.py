@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 
 from nbllm.core.errors import ModelClosedError
+from nbllm.core.forks import ChildSafeLock
 
 __all__ = ["HAND_OVER_SECONDS", "Uses", "retire_idle"]
 
@@ -17,7 +17,7 @@ find it there, even where another load waits for just its memory."""
 
 # One lock for all models: several can only be found idle and closed at one moment under one lock.
 # It is held for as long as a counter takes.
-_LOCK = threading.Lock()
+_LOCK = ChildSafeLock()
 
 
 class Uses:

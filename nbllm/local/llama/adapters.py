@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import os
 from collections.abc import Sequence
 from typing import Any
 
@@ -31,7 +32,7 @@ class Adapters:
 
 
 def _read(model: Any, path: str) -> Any:
-    adapter = lib.llama_adapter_lora_init(model, path.encode())
+    adapter = lib.llama_adapter_lora_init(model, os.fsencode(path))
     if not adapter:
         raise ValueError(
             f"the adapter {path} cannot be used: it is no LoRA in a GGUF, or was made for "

@@ -7,6 +7,7 @@ written, or a cancel. llama.cpp's contexts share nothing but the weights, which 
 from __future__ import annotations
 
 import threading
+import traceback
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -17,7 +18,8 @@ from numpy.typing import NDArray
 
 from nbllm.local.llama.batch import TokenBatch
 from nbllm.local.llama.native import NativeModel, NotLoadableError
-from nbllm.local.protocol import Frame
+from nbllm.local.protocol import Frame, failure_words
+from nbllm.local.stages import TOKEN_SECONDS, Stage
 
 __all__ = ["Embedder", "Job", "rerank_tokens"]
 
@@ -43,12 +45,13 @@ class Embedder:
 
     Texts are pooled as the model's file says, else by the mean over their tokens, several of them
     in one batch. ``send`` takes the frames of ``protocol.py``; all methods may be called from any
-    thread.
+    thread. ``stage`` is where its thread tells what it is at.
     """
 
-    def __init__(self, model: NativeModel, send: Callable[[Frame], None]) -> None:
+    def __init__(self, model: NativeModel, send: Callable[[Frame], None], stage: Stage) -> None:
         self._model = model
         self._send = send
+        self._stage = stage
         self._jobs: deque[Job] = deque()
         self._wake = threading.Condition()
         self._context: object = None
@@ -78,6 +81,7 @@ class Embedder:
     def _run(self) -> None:
         while True:
             with self._wake:
+                self._stage.rest()
                 while not self._jobs:
                     self._wake.wait()
                 job = self._jobs[0]
@@ -89,14 +93,22 @@ class Embedder:
 
     def _answered(self, job: Job) -> Frame | None:
         try:
-            rows: list[NDArray[np.float32]] = []
-            self._make_room(max(map(len, job.texts)))
-            for batch in _batches(job.texts, self._cells):
-                if job.cancelled:
-                    return None
-                rows += self._computed(batch)
+            return self._reply(job)
         except NotLoadableError as error:
-            return {"op": "failed", "id": job.id, "kind": "engine", "problem": str(error)}
+            problem = str(error)
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is this request's alone
+            traceback.print_exc()
+            problem = failure_words(error)
+        return {"op": "failed", "id": job.id, "kind": "engine", "problem": problem}
+
+    def _reply(self, job: Job) -> Frame | None:
+        rows: list[NDArray[np.float32]] = []
+        self._make_room(max(map(len, job.texts)))
+        for batch in _batches(job.texts, self._cells):
+            if job.cancelled:
+                return None
+            self._stage.begin(TOKEN_SECONDS * sum(map(len, batch)))
+            rows += self._computed(batch)
         return {"op": "reply", "id": job.id, **job.answer(np.stack(rows))}
 
     def _make_room(self, length: int) -> None:
@@ -123,6 +135,8 @@ class Embedder:
             raise NotLoadableError("llama.cpp could not process the texts")
         for sequence in range(len(texts)):
             vector = lib.llama_get_embeddings_seq(self._context, sequence)
+            if not vector:
+                raise NotLoadableError("llama.cpp gave no vector of a text")
             yield np.ctypeslib.as_array(vector, (self._model.vector_size,)).copy()
 
 

@@ -6,6 +6,7 @@ Runs in the worker only. Nothing here knows of requests; ``engine.py`` decides w
 from __future__ import annotations
 
 import ctypes
+import os
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -80,7 +81,7 @@ class NativeModel:
             return True
 
         params.progress_callback = self._keep(lib.llama_progress_callback(report))
-        model = lib.llama_model_load_from_file(self.settings.path.encode(), params)
+        model = lib.llama_model_load_from_file(os.fsencode(self.settings.path), params)
         if not model:
             raise NotLoadableError("llama.cpp could not load the file")
         return model

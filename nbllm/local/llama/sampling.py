@@ -10,6 +10,7 @@ from __future__ import annotations
 import ctypes
 import secrets
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from itertools import starmap
 from typing import TYPE_CHECKING, Any
 
@@ -85,9 +86,12 @@ class Sampler:
         if text is not None and (options.get("ignore_eos") or not vocabulary.ends):
             raise ValueError("an answer by a grammar ends with a token that ignore_eos forbids")
         biases = _biases(options, vocabulary)
-        self._grammar = None if text is None else Grammar(text, vocabulary)
-        self._shape = _chain(_shaping(self._values, biases, vocabulary, prompt))
-        self._choice = _chain(_choosing(self._values, vocabulary, self.seed))
+        with ExitStack() as made:  # what llama.cpp has made is freed where a later part fails
+            self._grammar = None if text is None else Grammar(text, vocabulary)
+            self._shape = _chain(_shaping(self._values, biases, vocabulary, prompt))
+            made.callback(lib.llama_sampler_free, self._shape)
+            self._choice = _chain(_choosing(self._values, vocabulary, self.seed))
+            made.pop_all()
         self._whole = _chain([self._shape, self._choice])
         self._is_shaped = lib.llama_sampler_chain_n(self._shape) > 0
         self._is_greedy = self._values["temperature"] == 0
@@ -169,8 +173,12 @@ def _chain(links: Iterable[Any]) -> Any:
     params = lib.llama_sampler_chain_default_params()
     params.no_perf = True
     chain = lib.llama_sampler_chain_init(params)
-    for link in links:
-        lib.llama_sampler_chain_add(chain, link)
+    try:
+        for link in links:
+            lib.llama_sampler_chain_add(chain, link)
+    except BaseException:
+        lib.llama_sampler_free(chain)
+        raise
     return chain
 
 

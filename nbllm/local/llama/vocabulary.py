@@ -101,6 +101,22 @@ class Vocabulary:
         )
         return [*self.begin, before, *first, behind, *last, gap]
 
+    def least_tokens(self, text: str) -> int:
+        """How many tokens ``text`` has at least, by its length alone; 0 where nobody can tell.
+
+        llama.cpp takes minutes for a few megabytes of characters that its vocabulary does not
+        have, which is not worth waiting for where the text is too long anyway.
+        """
+        return len(text) // self._longest if self._longest else 0
+
+    @cached_property
+    def _longest(self) -> int:
+        """The bytes of the longest token; 0 for vocabularies that leave parts of a text out."""
+        kinds = (lib.LLAMA_VOCAB_TYPE_SPM, lib.LLAMA_VOCAB_TYPE_BPE)
+        if lib.llama_vocab_type(self.raw) not in kinds:
+            return 0
+        return max((len(self.text(token)) for token in range(self.size)), default=0)
+
     def tokenize(self, text: str, *, add_special: bool, parse_special: bool) -> list[int]:
         """The tokens of ``text``; may be called from any thread."""
         data = text.encode(errors="replace")

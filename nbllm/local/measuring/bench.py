@@ -3,27 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-import json
-import sys
-from collections import deque
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from pathlib import Path
 
-import nbllm
 from nbllm.core.errors import ModelFileError, ModelLoadError
 from nbllm.core.hardware.resources import CpuInfo, Resources
 from nbllm.core.measurements import Benchmark, Measurement, write_measured
 from nbllm.core.placement import Placement
 from nbllm.core.types import ModelInfo
-from nbllm.local.environment import engine_environment
+from nbllm.local.channel import Channel
 from nbllm.local.measuring.dry_runs import load_frame
 from nbllm.local.plans import plan_model
+from nbllm.local.protocol import Frame
 from nbllm.local.worker_process import describe_exit
 
 __all__ = ["BenchPlan", "measure_model", "plan_of"]
 
-_LOG_LINES = 12
+_PROCESS = "nbllm.local.measuring.bench_process"
 _QUIET_CORES = 0.25  # of other processes' use; beside more, fewer threads seem to be faster
 
 
@@ -78,7 +74,8 @@ async def measure_model(
     Takes tens of seconds, a ``quick`` one less and less exactly; ``plan`` says otherwise what is
     measured. ``progress`` gets the finished fraction, 0 to 1. Nothing is kept of what was
     measured while other processes kept the cores busy. Cancelling it ends it at once and keeps
-    nothing. Raises ``DoesNotFitError``, ``ModelFileError`` and ``ModelLoadError``.
+    nothing; so does a process that gives no sign of life for the entry's ``stall_timeout``. Raises
+    ``DoesNotFitError``, ``ModelFileError`` and ``ModelLoadError``.
     """
     if info.path is None:
         raise ModelFileError(info.name, "its entry names no file; give it a path")
@@ -96,47 +93,35 @@ async def _run(
     plan: BenchPlan,
     progress: Callable[[float], None],
 ) -> Benchmark:
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "nbllm.local.measuring.bench_process"),
-        stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-        cwd=Path(nbllm.__file__).parent.parent,
-        env=engine_environment(),
-        start_new_session=True,
-    )
-    assert process.stdin is not None  # noqa: S101 - for the type checker: all three are pipes
-    assert process.stdout is not None  # noqa: S101
-    assert process.stderr is not None  # noqa: S101
-    log: deque[str] = deque(maxlen=_LOG_LINES)
-    logging = asyncio.create_task(_keep_log(process.stderr, log))
-    frame = load_frame(info, placement)
-    problem, measured, others = None, [], 0.0
+    channel = Channel(_PROCESS)
     try:
-        process.stdin.write(json.dumps({"load": frame, "plan": asdict(plan)}).encode() + b"\n")
-        async for line in process.stdout:
-            match json.loads(line):
-                case {"fraction": fraction}:
-                    progress(fraction)
-                case {"measured": values}:
-                    measured.append(Measurement(**values))
-                case {"other_cores": others}:
-                    pass
-                case {"problem": problem}:
-                    pass
-        status = await process.wait()
-        await logging
+        with channel.mailbox() as (number, mailbox):
+            load = {**load_frame(info, placement), "file_bytes": info.size_bytes or 0}
+            await channel.ask({"op": "bench", "id": number, "load": load, "plan": asdict(plan)})
+            while True:
+                for frame in await channel.take(mailbox, info.options.stall_timeout, "bench"):
+                    match frame["op"]:
+                        case "fraction":
+                            progress(frame["fraction"])
+                        case "done":
+                            return _benchmark(frame)
+                        case _:
+                            raise _failure(info.name, frame, channel)
     finally:
-        logging.cancel()
-        if process.returncode is None:
-            process.kill()
-            await process.wait()
-    if status != 0:
-        problem = problem or f"its benchmark {describe_exit(status)}"
-        raise ModelLoadError(info.name, problem, log=tuple(log))
-    return Benchmark(measured=tuple(measured), other_cores=others, kept=others <= _QUIET_CORES)
+        channel.worker.end()
+        await asyncio.to_thread(channel.worker.close)
 
 
-async def _keep_log(pipe: asyncio.StreamReader, log: deque[str]) -> None:
-    async for line in pipe:
-        log.append(line.decode(errors="replace").rstrip())
+def _benchmark(frame: Frame) -> Benchmark:
+    others: float = frame["other_cores"]
+    measured = tuple(Measurement(**values) for values in frame["measured"])
+    return Benchmark(measured=measured, other_cores=others, kept=others <= _QUIET_CORES)
+
+
+def _failure(name: str, frame: Frame, channel: Channel) -> ModelLoadError:
+    problem = frame.get("problem")
+    if channel.stalled:
+        problem = "its benchmark gave no sign of life, or hung, and was ended"
+    elif problem is None:
+        problem = f"its benchmark {describe_exit(frame['status'])}"
+    return ModelLoadError(name, problem, log=channel.worker.log_tail())

@@ -1,9 +1,8 @@
 """A process that measures one model: ``python -m nbllm.local.measuring.bench_process``.
 
-It reads one JSON object from its standard input, ``load`` (a load frame of ``protocol.py``) and
-``plan`` (what to measure), and writes JSON lines: ``fraction`` on its way, at its end
-``other_cores`` and ``measured`` for each speed, or ``problem`` where the model cannot be loaded.
-llama.cpp's log goes to standard error.
+It speaks ``protocol.py`` as a worker does. Its one message, ``bench``, has ``load`` (a load frame)
+and ``plan`` (what to measure). It is answered by frames ``fraction`` on the way and at the end by
+``done`` with ``other_cores`` and ``measured``, or by ``failed`` where the model cannot be loaded.
 
 The counts of threads take turns, round after round, so that a machine that slows down meanwhile
 slows them all; each speed is the median of its rounds.
@@ -11,7 +10,6 @@ slows them all; each speed is the median of its rounds.
 
 from __future__ import annotations
 
-import json
 import os
 import statistics
 import sys
@@ -22,10 +20,13 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from nbllm.core.measurements import Kind, Measurement
+from nbllm.local import protocol
 from nbllm.local.llama.loading import Settings
 from nbllm.local.llama.native import NativeModel, NotLoadableError
 from nbllm.local.measuring.bench import BenchPlan
+from nbllm.local.outbox import Outbox, take_standard_output
 from nbllm.local.scheduling.pace import cores_in_use, machine_busy_seconds
+from nbllm.local.stages import LOAD_BYTES_A_SECOND, TOKEN_SECONDS, Stage
 
 __all__ = ["main"]
 
@@ -41,8 +42,8 @@ class _Case:
 class _Bench:
     """Runs the cases of a plan on a loaded model."""
 
-    def __init__(self, model: NativeModel, plan: BenchPlan) -> None:
-        self._model, self._plan = model, plan
+    def __init__(self, model: NativeModel, plan: BenchPlan, stage: Stage) -> None:
+        self._model, self._plan, self._stage = model, plan, stage
         self._token = model.vocabulary.tokenize("the", add_special=False, parse_special=False)[0]
         self._speeds: dict[_Case, list[float]] = {}
 
@@ -99,7 +100,7 @@ class _Bench:
             batch.clear()
             piece = [self._token] * min(size, self._plan.prompt_tokens - position)
             batch.add(piece, position, 0, logits=True)
-            self._model.decode()
+            self._compute()
             position += len(piece)
         return position / (time.perf_counter() - began)
 
@@ -110,10 +111,14 @@ class _Bench:
             batch.clear()
             for sequence in range(case.sequences):
                 row = batch.add([self._token], position, sequence, logits=True)
-            self._model.decode()
+            self._compute()
             self._model.logits(row).argmax()
             position += 1
         return position * case.sequences / (time.perf_counter() - began)
+
+    def _compute(self) -> None:
+        self._stage.begin(TOKEN_SECONDS * self._model.batch.size)
+        self._model.decode()
 
     def _has_time(self, began: float) -> bool:
         return time.perf_counter() - began < self._plan.seconds
@@ -139,25 +144,25 @@ class _Neighbours:
 
 def main() -> None:
     """Measure what the first line of standard input asks for."""
-    asked = json.loads(sys.stdin.buffer.readline())
-    out, sys.stdout = sys.stdout, sys.stderr
+    outbox, stage = Outbox(take_standard_output()), Stage()
+    outbox.keep_beating({"bench": stage})
+    asked = protocol.decode(sys.stdin.buffer.readline() or b"{}")
     threading.Thread(target=_leave_with_parent, daemon=True).start()
-
-    def tell(frame: dict[str, object]) -> None:
-        print(json.dumps(frame), file=out, flush=True)
-
     plan = BenchPlan(**{key: _tupled(value) for key, value in asked["plan"].items()})
+    allowed = asked["load"]["file_bytes"] / LOAD_BYTES_A_SECOND
+    number = asked["id"]
     try:
-        model = NativeModel(Settings.from_frame(asked["load"]), lambda fraction: None)
+        stage.begin(allowed)
+        settings = Settings.from_frame(asked["load"])
+        model = NativeModel(settings, lambda fraction: stage.begin(allowed))
     except NotLoadableError as error:
-        tell({"problem": str(error)})
+        outbox.send({"op": "failed", "id": number, "problem": str(error)})
         os._exit(1)
-    bench, neighbours = _Bench(model, plan), _Neighbours()
+    bench, neighbours = _Bench(model, plan, stage), _Neighbours()
     for fraction in bench.run():
-        tell({"fraction": fraction})
-    tell({"other_cores": neighbours.cores})
-    for measurement in bench.results():
-        tell({"measured": asdict(measurement)})
+        outbox.send({"op": "fraction", "id": number, "fraction": fraction})
+    measured = [asdict(measurement) for measurement in bench.results()]
+    outbox.send({"op": "done", "id": number, "other_cores": neighbours.cores, "measured": measured})
     os._exit(0)  # llama.cpp's own ending takes seconds for a large model
 
 

@@ -10,6 +10,7 @@ input, ``{}`` or a load frame of ``protocol.py``, and writes one to its standard
 from __future__ import annotations
 
 import json
+import os
 import re
 import sys
 from typing import Any
@@ -72,7 +73,7 @@ def _measure(frame: Frame, log: _Log) -> dict[str, Any]:
     except ValueError as error:
         return {"problem": str(error)}
     params.no_alloc, params.load_mode = True, _NO_LOAD_MODE
-    model = lib.llama_model_load_from_file(settings.path.encode(), params)
+    model = lib.llama_model_load_from_file(os.fsencode(settings.path), params)
     kept.clear()
     if not model:
         return {"problem": "llama.cpp could not load the file"}

@@ -108,14 +108,14 @@ def refusal(model: str, frame: Frame, partial_text: str) -> ModelError:
         case "context":
             prompt, limit = frame["prompt_tokens"], frame["context_length"]
             problem = (
-                f"the prompt has {prompt:,} tokens, and the context holds {limit:,} with the "
+                f"the prompt has {_count(prompt)} tokens, and the context holds {limit:,} with the "
                 "answer. Shorten the prompt, or load the model with a longer context."
             )
             return ContextLengthError(model, problem, prompt_tokens=prompt, context_length=limit)
         case "long_text":
             tokens, limit = frame["tokens"], frame["limit"]
             problem = (
-                f"text {frame['number']} has {tokens:,} tokens, and the model reads at most "
+                f"text {frame['number']} has {_count(tokens)} tokens, and the model reads at most "
                 f"{limit:,} at a time. Split it into shorter ones."
             )
             return ContextLengthError(model, problem, prompt_tokens=tokens, context_length=limit)
@@ -127,3 +127,7 @@ def refusal(model: str, frame: Frame, partial_text: str) -> ModelError:
             )
         case _:
             return EngineError(model, frame["problem"], partial_text=partial_text)
+
+
+def _count(tokens: int | None) -> str:
+    return "far too many" if tokens is None else f"{tokens:,}"

@@ -157,6 +157,12 @@ class Slots:
         self._cells.forget(slot.id, 0)
         slot.tokens, slot.prompt_length = [], 0
 
+    def empty_resting(self) -> None:
+        """Drop all cells of the slots at rest."""
+        for slot in self._slots:
+            if slot.task is None:
+                self.empty(slot)
+
     def release(self, task: Task) -> None:
         """A request is done with its slot, which rests from now on with its cells."""
         if task.slot is not None:

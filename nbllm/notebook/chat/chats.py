@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import threading
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,6 +12,7 @@ from nbllm.core.conversations.files import to_json, to_markdown
 from nbllm.core.conversations.merging import merged
 from nbllm.core.conversations.saving import ChatFile, write_copy
 from nbllm.core.errors import ConversationError
+from nbllm.core.forks import ChildSafeLock
 from nbllm.core.paths import absolute_path, current_folder, reason
 from nbllm.core.suggest import did_you_mean
 from nbllm.notebook.chat.cells import Cell
@@ -61,7 +61,7 @@ class Chats:
         self._files: dict[str, ChatFile] = {}
         self._problems: dict[str, str] = {}
         self._runs: dict[tuple[str, str], tuple[str, int]] = {}
-        self._lock, self._writing = threading.Lock(), threading.Lock()
+        self._lock, self._writing = ChildSafeLock(), ChildSafeLock()
 
     def names(self) -> list[str]:
         """All names, in the order in which the conversations began."""

@@ -14,6 +14,7 @@ import ipywidgets
 from IPython.core.getipython import get_ipython
 
 from nbllm.core.errors import DoesNotFitError, NbllmError
+from nbllm.core.forks import ChildSafeLock
 from nbllm.core.hardware.resources import Resources
 from nbllm.core.history import GenerationRecord
 from nbllm.core.manager_events import ManagerEvent
@@ -68,7 +69,7 @@ class Dashboard:
         self._available: list[ModelInfo] = []
         self._fits: dict[str, str] = {}
         self._loop = LoopThread()
-        self._lock = threading.Lock()
+        self._lock = ChildSafeLock()
         self._is_ticking = self._is_closed = False
         self._needs_scan = threading.Event()
         self._build()

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import html
-import threading
 from collections import deque
 from datetime import datetime
 
+from nbllm.core.forks import ChildSafeLock
 from nbllm.core.history import GenerationRecord
 from nbllm.core.manager_events import ManagerEvent
 from nbllm.core.types import FinishReason
@@ -23,7 +23,7 @@ class LogPanel:
 
     def __init__(self) -> None:
         self._lines: deque[tuple[datetime, str]] = deque(maxlen=SHOWN_LINES)
-        self._lock = threading.Lock()
+        self._lock = ChildSafeLock()
         self._text = text(_EMPTY)
         self.widget = card("Log", self._text)
         self.widget.add_class("nbllm-last")  # where there is one column only

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import threading
 import time
 from collections.abc import Generator
 from concurrent.futures import Future
@@ -11,6 +10,7 @@ from concurrent.futures import TimeoutError as FutureTimeoutError
 from concurrent.futures import wait as wait_for_futures
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
+from nbllm.core.forks import ChildSafeLock
 from nbllm.core.types import FinishReason, GenerationResult
 from nbllm.notebook.asking.asking import Asking
 from nbllm.notebook.asking.stop_button import StopButton
@@ -54,7 +54,7 @@ class Job:
         self._view = open_background_view(session.shell)
         self._asking = Asking(session, question, self._view)
         self._future: Future[GenerationResult] = Future()
-        self._showing = threading.Lock()  # the loop's thread and a cell's may both show it
+        self._showing = ChildSafeLock()  # the loop's thread and a cell's may both show it
         self._began, self._ended = time.monotonic(), 0.0
         self._button = StopButton(session, self.stop)
         self._open()

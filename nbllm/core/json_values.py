@@ -1,0 +1,115 @@
+"""Structures that are sent as JSON, such as schemas: checked and copied before anything is sent."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from nbllm.core.errors import InvalidOptionError
+from nbllm.core.texts import is_well_formed, shown
+
+__all__ = ["json_object", "json_problem"]
+
+_MOST_LEVELS = 200  # Python's own encoder and decoder give up at some hundred
+_MOST_VALUES = 100_000
+_MOST_BITS = 1024  # as large as a float can be; Python refuses to write much longer integers
+
+
+def json_object(option: str, value: object) -> dict[str, Any] | None:
+    """A plain copy of ``value`` for JSON; None stays None. Mappings and tuples are taken too.
+
+    Raises ``InvalidOptionError``, naming the place, for what JSON cannot hold or nobody can have
+    meant: other types, NaN, keys that are not texts, half characters, structures that contain
+    themselves, more than 200 levels or 100,000 values.
+    """
+    if value is None:
+        return None
+    if not isinstance(value, Mapping):
+        raise InvalidOptionError(option, f"it must be a mapping (got {shown(value)})")
+    try:
+        copied: dict[str, Any] = _Copy().of(value, ())
+    except _NotJsonError as error:
+        raise InvalidOptionError(option, str(error)) from None
+    return copied
+
+
+def json_problem(value: object) -> str | None:
+    """Why ``value`` cannot be sent as JSON; None where it can."""
+    try:
+        _Copy().of(value, ())
+    except _NotJsonError as error:
+        return str(error)
+    return None
+
+
+class _NotJsonError(Exception):
+    """Where a structure is not JSON, and why."""
+
+    def __init__(self, place: tuple[object, ...], problem: str) -> None:
+        steps = [part if isinstance(part, str) else f"[{part}]" for part in place]
+        more = [*steps[:3], "…", *steps[-3:]] if len(steps) > 6 else steps
+        where = f"at {shown('.'.join(more))}: " if place else ""
+        super().__init__(f"{where}{problem}")
+
+
+class _Copy:
+    """Copies one structure; counts its values, and knows those that contain the present one."""
+
+    def __init__(self) -> None:
+        self._count = 0
+        self._around: set[int] = set()
+
+    def of(self, value: object, place: tuple[object, ...]) -> Any:
+        self._count += 1
+        if self._count > _MOST_VALUES:
+            raise _NotJsonError((), f"it has more than {_MOST_VALUES:,} values")
+        match value:
+            case None | bool():
+                return value
+            case str():
+                return _text(value, place)
+            case int() | float():
+                return _number(value, place)
+            case Mapping() | list() | tuple():
+                return self._inside(value, place)
+        raise _NotJsonError(place, f"JSON has no value like {shown(value)}")
+
+    def _inside(
+        self, value: Mapping[Any, Any] | list[Any] | tuple[Any, ...], place: tuple[object, ...]
+    ) -> Any:
+        if id(value) in self._around:
+            raise _NotJsonError(place, "it contains itself")
+        if len(place) >= _MOST_LEVELS:
+            raise _NotJsonError(place, f"it is nested more than {_MOST_LEVELS} levels deep")
+        self._around.add(id(value))
+        if isinstance(value, Mapping):
+            copied: Any = {
+                _key(key, place): self.of(part, (*place, key)) for key, part in value.items()
+            }
+        else:
+            copied = [self.of(part, (*place, index)) for index, part in enumerate(value)]
+        self._around.discard(id(value))
+        return copied
+
+
+def _key(key: object, place: tuple[object, ...]) -> str:
+    if not isinstance(key, str):
+        raise _NotJsonError(place, f"keys are texts, not {shown(key)}")
+    return _text(key, place)
+
+
+def _text(text: str, place: tuple[object, ...]) -> str:
+    if not is_well_formed(text):
+        raise _NotJsonError(place, f"{ascii(text)[:80]} holds half a character (a lone surrogate)")
+    return str.__str__(text)
+
+
+def _number(number: float, place: tuple[object, ...]) -> float:
+    if isinstance(number, int):
+        if number.bit_length() > _MOST_BITS:
+            raise _NotJsonError(place, f"a number of {number.bit_length():,} bits is too large")
+        return int(number)
+    if not math.isfinite(number):
+        raise _NotJsonError(place, f"JSON has no number {number}")
+    return float(number)

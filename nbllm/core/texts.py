@@ -1,0 +1,39 @@
+"""Values from anywhere as text that can be shown, encoded and sent."""
+
+from __future__ import annotations
+
+from reprlib import Repr
+
+__all__ = ["is_well_formed", "shown", "well_formed"]
+
+_SHOWN = Repr()
+_SHOWN.maxstring = _SHOWN.maxother = 80
+
+
+def is_well_formed(text: str) -> bool:
+    """Whether ``text`` can be encoded: it holds no half of a surrogate pair."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def well_formed(text: str) -> str:
+    """``text`` as a plain ``str`` that can be encoded.
+
+    Halves of surrogate pairs, as ``json.loads`` leaves them behind, are joined where both are
+    there; a lone one becomes U+FFFD.
+    """
+    plain = str.__str__(text)
+    if plain.isascii() or is_well_formed(plain):
+        return plain
+    return plain.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+
+
+def shown(value: object) -> str:
+    """``value`` for an error message: at most about 80 characters, whatever it is."""
+    try:
+        return well_formed(_SHOWN.repr(value))
+    except Exception:  # noqa: BLE001 - its own __repr__ may raise anything; a long int's does
+        return f"a value of type {type(value).__name__}"

@@ -1,0 +1,281 @@
+"""An error of one request ends that request alone, wherever it happens."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from nbllm.local.engine import Engine
+from nbllm.local.intake import Intake
+from nbllm.local.llama.chat import ChatTemplate
+from nbllm.local.llama.embedder import Embedder
+from nbllm.local.llama.loading import Settings
+from nbllm.local.llama.native import NativeModel
+from nbllm.local.llama.sampling import Sampler
+from nbllm.local.llama.vocabulary import Vocabulary
+from nbllm.local.protocol import Frame
+from nbllm.local.scheduling.reports import Reports
+from nbllm.local.scheduling.slots import Slots
+from nbllm.local.scheduling.writer import Writer
+from nbllm.local.text import TextAssembler
+
+TURNS = [{"role": "user", "content": "12345 678 90"}]
+BAD, GOOD = 1, 2
+
+
+@pytest.fixture(scope="module")
+def native_model(tiny_models: dict[str, Path]) -> NativeModel:
+    settings = Settings(
+        path=str(tiny_models["mistral"]),
+        context_length=512,
+        parallel=4,
+        sequences=4,
+        threads=1,
+        batch_threads=1,
+        gpus=(),
+        gpu_layers=0,
+        tensor_split=(),
+        kv_type="f16",
+        flash_attention=None,
+        batch_tokens=128,
+        max_outputs=16,
+        batch_invariant=False,
+    )
+    return NativeModel(settings, lambda fraction: None)
+
+
+class Worker:
+    """Intake and engine as in a worker, with what they send."""
+
+    def __init__(self, model: NativeModel) -> None:
+        self.frames: queue.SimpleQueue[Frame] = queue.SimpleQueue()
+        self.engine = Engine(model, self.frames.put)
+        self.intake = Intake(model, self.engine, self.frames.put)
+        self.thread = threading.Thread(target=self.engine.run, daemon=True)
+        self.thread.start()
+
+    def generate(self, number: int, max_tokens: int = 20, **options: Any) -> None:
+        options = {"temperature": 0, "ignore_eos": True, "max_tokens": max_tokens, **options}
+        self.intake.handle(
+            {"op": "generate", "id": number, "messages": TURNS, "options": options, "suffix": None}
+        )
+
+    def last_of(self, number: int) -> Frame:
+        """The frame that ends a request, with its whole text; what comes of others goes by."""
+        text = ""
+        while True:
+            frame = self.frames.get(timeout=30)
+            steps = frame["texts"] if frame["op"] == "step" else ()
+            text += "".join(more for id_, more, _ in steps if id_ == number)
+            if frame.get("id") == number and frame["op"] == "done":
+                return {**frame, "text": text + frame["text"]}
+            if frame.get("id") == number and frame["op"] in ("failed", "reply"):
+                return frame
+
+    def works(self) -> bool:
+        """Whether another request is answered, and nothing is left behind by those before."""
+        self.generate(99, 3)
+        frame = self.last_of(99)
+        assert frame["op"] == "done", frame
+        assert self.thread.is_alive()
+        assert not self.engine._tasks
+        assert not self.engine._queue
+        assert not list(self.engine._slots.running())
+        return True
+
+
+@pytest.fixture
+def worker(native_model: NativeModel) -> Iterator[Worker]:
+    yield Worker(native_model)
+    native_model.cells.clear()
+
+
+class _OddError(Exception):
+    """An error that nobody foresaw."""
+
+
+def failing_for(bad: Callable[..., bool], known: Callable[..., Any]) -> Callable[..., Any]:
+    """``known``, but an error where ``bad`` says so of its arguments."""
+
+    def call(*args: Any, **kwargs: Any) -> Any:
+        if bad(*args, **kwargs):
+            raise _OddError("injected")
+        return known(*args, **kwargs)
+
+    return call
+
+
+Bad = Callable[..., bool]
+PLACES: dict[str, tuple[type, str, Bad]] = {
+    "template": (ChatTemplate, "render", lambda *_, **__: True),
+    "tokenizer": (Vocabulary, "tokenize", lambda *_, **__: True),
+    "sampler": (Sampler, "__init__", lambda *_: True),
+    "text": (TextAssembler, "__init__", lambda *_: True),
+    "submit": (Engine, "submit", lambda *_: True),
+    "place": (Slots, "place", lambda _, task: task.id == BAD),
+    "after the place": (Slots, "_follow", lambda _, task, __: task.id == BAD),
+    "prepare": (Engine, "_prepare", lambda _, task, __: task.id == BAD),
+    "advance": (Engine, "_advance", lambda _, row: row.task.id == BAD),
+    "write": (Writer, "write", lambda _, row, __: row.task.id == BAD),
+    "append": (Writer, "_append", lambda _, task, __: task.id == BAD),
+    "end of the text": (Engine, "_finish", lambda _, task, __: task.id == BAD),
+    "done": (Reports, "done", lambda _, task, __: task.id == BAD),
+    "progress": (Reports, "progress", lambda _, task, __: task.id == BAD),
+}
+IN_THE_ENGINE = [name for name in PLACES if PLACES[name][0] in (Slots, Engine, Writer, Reports)]
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("place", PLACES)
+def test_an_error_anywhere_ends_its_request(
+    worker: Worker, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    kind, name, bad = PLACES[place]
+    with monkeypatch.context() as patch:
+        patch.setattr(kind, name, failing_for(bad, getattr(kind, name)))
+        worker.generate(BAD)
+        frame = worker.last_of(BAD)
+        assert (frame["op"], frame["kind"]) == ("failed", "engine")
+        assert "_OddError: injected" in frame["problem"]
+    assert worker.works()
+
+
+@pytest.mark.parametrize("place", [place for place in IN_THE_ENGINE if place != "submit"])
+def test_those_beside_it_go_on_as_if_it_had_not_been(
+    worker: Worker, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    worker.generate(GOOD, 200)
+    alone = worker.last_of(GOOD)["text"]
+    kind, name, bad = PLACES[place]
+    with monkeypatch.context() as patch:
+        patch.setattr(kind, name, failing_for(bad, getattr(kind, name)))
+        worker.generate(GOOD, 200)
+        worker.generate(BAD, 10)
+        assert worker.last_of(GOOD)["text"] == alone
+    assert worker.works()
+
+
+def test_a_sampler_that_cannot_be_made_leaves_nothing_behind(
+    worker: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from nbllm.local.llama import sampling
+
+    made: list[Any] = []
+    freed: list[Any] = []
+    known = sampling.lib.llama_sampler_chain_init, sampling.lib.llama_sampler_free
+    with monkeypatch.context() as patch:
+        patch.setattr(
+            sampling.lib,
+            "llama_sampler_chain_init",
+            lambda params: made.append(known[0](params)) or made[-1],
+        )
+        patch.setattr(
+            sampling.lib, "llama_sampler_free", lambda chain: freed.append(chain) or known[1](chain)
+        )
+        patch.setattr(
+            sampling.lib,
+            "llama_sampler_init_dist",
+            failing_for(lambda *_: True, sampling.lib.llama_sampler_init_dist),
+        )
+        worker.generate(BAD, temperature=1.0)
+        assert worker.last_of(BAD)["op"] == "failed"
+    assert made
+    assert sorted(map(str, made)) == sorted(map(str, freed))
+    assert worker.works()
+
+
+REQUESTS: list[Frame] = [
+    {"op": "tokenize", "text": None},
+    {"op": "tokenize", "text": 5},
+    {"op": "tokenize"},
+    {"op": "detokenize", "tokens": None},
+    {"op": "detokenize", "tokens": ["x"]},
+    {"op": "detokenize", "tokens": [10**30]},
+    {"op": "detokenize", "tokens": [-1]},
+    {"op": "count", "messages": 5},
+    {"op": "count", "messages": [5]},
+    {"op": "count", "messages": [{}]},
+    {"op": "embed", "texts": [float("nan")]},
+    {"op": "embed", "texts": ["ok", 5]},
+    {"op": "embed", "texts": None},
+    {"op": "embed", "texts": []},
+    {"op": "embed", "texts": [""]},
+    {"op": "rerank", "query": 5, "documents": ["x"]},
+    {"op": "rerank", "query": "x", "documents": [5]},
+    {"op": "generate", "messages": TURNS, "options": None, "suffix": None},
+    {"op": "generate", "messages": None, "options": {}, "suffix": None},
+    {"op": "generate", "messages": TURNS, "options": {}, "suffix": 5},
+    {"op": "generate", "messages": [{"role": 5, "content": 5}], "options": {}, "suffix": None},
+    {"op": "nothing"},
+    {"op": "handle"},
+    {"op": "__init__"},
+]
+OPTIONS: list[dict[str, Any]] = [
+    {"grammar": 5},
+    {"temperature": "hot"},
+    {"temperature": 10**400},
+    {"top_k": "many"},
+    {"top_k": None},
+    {"seed": "x"},
+    {"stop": 5},
+    {"stop": [5]},
+    {"stop_tokens": [10**30]},
+    {"stop_tokens": ["two tokens"]},
+    {"logit_bias": 5},
+    {"logit_bias": [[10**30, 1.0]]},
+    {"logit_bias": [[1, "x"]]},
+    {"logit_bias": [[1, 10**400]]},
+    {"logprobs": "x"},
+    {"adapters": 5},
+    {"dry_multiplier": 1.0, "dry_sequence_breakers": [5]},
+    {"mirostat": 1, "mirostat_tau": "x"},
+    {"repeat_last_n": "x"},
+    {"response_schema": 5},
+    {"tools": [{}]},
+    {"tools": 5},
+]
+
+
+@pytest.mark.parametrize("request_", REQUESTS, ids=str)
+def test_a_frame_with_the_wrong_values_is_refused(worker: Worker, request_: Frame) -> None:
+    worker.intake.handle({**request_, "id": BAD})
+    assert worker.last_of(BAD)["op"] == "failed"
+    assert worker.works()
+
+
+@pytest.mark.parametrize("options", OPTIONS, ids=str)
+def test_an_option_with_the_wrong_value_is_refused(worker: Worker, options: dict[str, Any]) -> None:
+    worker.generate(BAD, **{"temperature": 1.0, **options})
+    assert worker.last_of(BAD)["op"] == "failed"
+    assert worker.works()
+
+
+@pytest.mark.parametrize("name", ["_make_room", "_computed"])
+def test_an_error_of_the_embedder_ends_its_request(
+    worker: Worker, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    asked = {"op": "embed", "texts": ["12345"]}
+    with monkeypatch.context() as patch:
+        patch.setattr(Embedder, name, failing_for(lambda *_: True, getattr(Embedder, name)))
+        worker.intake.handle({**asked, "id": BAD})
+        assert "_OddError" in worker.last_of(BAD)["problem"]
+    worker.intake.handle({**asked, "id": GOOD})
+    assert worker.last_of(GOOD)["op"] == "reply"
+
+
+def test_a_prompt_that_is_far_too_long_is_refused_before_it_is_tokenized(
+    worker: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Vocabulary, "tokenize", failing_for(lambda *_, **__: True, len))
+    long = [{"role": "user", "content": "no token " * 100_000}]
+    frame = {"op": "generate", "messages": long, "options": {}, "suffix": None}
+    worker.intake.handle({**frame, "id": BAD})
+    assert worker.last_of(BAD)["kind"] == "context"
+    worker.intake.handle({"op": "embed", "id": BAD, "texts": ["12345", long[0]["content"]]})
+    refused = worker.last_of(BAD)
+    assert (refused["kind"], refused["number"]) == ("long_text", 2)
