@@ -9,7 +9,8 @@ from pathlib import Path
 
 from nbllm.core.configs.file import replace_text
 from nbllm.core.conversations.conversation import Conversation, Turn, check_name
-from nbllm.core.conversations.files import from_json, to_json, to_markdown
+from nbllm.core.conversations.files import from_json, to_json
+from nbllm.core.conversations.reading import to_markdown
 from nbllm.core.errors import ConfigError, ConversationError
 from nbllm.core.suggest import did_you_mean
 from nbllm.notebook.chat.cells import Cell

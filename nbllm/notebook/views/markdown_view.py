@@ -9,7 +9,7 @@ from typing import Any
 
 from nbllm.notebook.views import bundles
 from nbllm.notebook.views.blocks import cut_finished
-from nbllm.notebook.views.bundles import Bundle, Ending
+from nbllm.notebook.views.bundles import Bundle, Ending, size_of
 
 __all__ = ["BackgroundView", "MarkdownView"]
 
@@ -71,9 +71,10 @@ class MarkdownView:
             return
         if self._is_alone and len(self._tail) > TAIL_CHARACTERS:
             self._freeze()
-        self._next_update = now + len(self._tail.encode()) * 2 / BYTES_PER_SECOND
         self._unsent = False
-        self._show(bundles.markdown(self._tail))
+        growing = bundles.rendered(self._tail, is_growing=True)
+        self._next_update = now + size_of(growing) / BYTES_PER_SECOND
+        self._show(growing)
 
     def finish(self, ending: Ending) -> None:  # noqa: D102
         if self._is_alone and (self._panel or self._control_place):
@@ -87,7 +88,7 @@ class MarkdownView:
     def _freeze(self) -> None:
         finished, rest = cut_finished(self._tail)
         if finished:
-            self._show(bundles.markdown(finished))
+            self._show(bundles.rendered(finished))
             self._panel, self._tail = None, rest
 
     def _clear(self) -> None:

@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nbllm.core.conversations.conversation import Conversation, Summary, Turn, check_name
-from nbllm.core.conversations.files import from_json, to_json, to_markdown
+from nbllm.core.conversations.files import from_json, to_json
+from nbllm.core.conversations.reading import to_markdown
 from nbllm.core.errors import ConversationError
 from nbllm.core.types import (
     FinishReason,
