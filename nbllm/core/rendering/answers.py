@@ -20,6 +20,7 @@ from nbllm.core.rendering.escaping import (
     without_blank_lines,
 )
 from nbllm.core.rendering.formulas import Formula, is_drawable
+from nbllm.core.rendering.links import is_allowed
 from nbllm.core.rendering.parser import TooComplexError, parse
 
 if TYPE_CHECKING:
@@ -82,7 +83,8 @@ class _Writer:
 
     def __init__(self, *, coloured: bool) -> None:
         self._coloured = coloured
-        self._tags = self._formulas = self._formula_characters = self._open_links = 0
+        self._tags = self._formulas = self._formula_characters = 0
+        self._links: list[str] = []
         self._makers: Mapping[str, Callable[[Token], str]] = {
             "text": lambda token: text_html(token.content),
             "code_inline": lambda token: f"<code>{code_html(token.content)}</code>",
@@ -123,18 +125,18 @@ class _Writer:
         return f"<pre><code>{shown}</code></pre>\n"
 
     def _link(self, token: Token) -> str:
-        self._open_links += 1
-        return _LINK.format(attribute_html(str(token.attrs["href"])))
+        self._links.append(_link(str(token.attrs["href"])))
+        return self._links[-1]
 
     def _link_end(self, token: Token) -> str:
-        self._open_links -= 1
-        return "</a>"
+        return "</a>" if self._links.pop() else ""
 
     def _image(self, token: Token) -> str:
         """A link that leads to the image, unless it stands in one that leads elsewhere."""
         address = str(token.attrs["src"])
         words = text_html(f"image: {token.content or address}")
-        return words if self._open_links else f"{_LINK.format(attribute_html(address))}{words}</a>"
+        link = "" if any(self._links) else _link(address)
+        return f"{link}{words}</a>" if link else words
 
     def _formula(self, token: Token) -> str:
         """The formula for the front end to typeset, or as code where it may not have it."""
@@ -146,6 +148,11 @@ class _Writer:
         if within and is_drawable(formula):
             return attribute_html(formula.written)
         return f"<code>{code_html(formula.written)}</code>"
+
+
+def _link(address: str) -> str:
+    """The tag that opens a link; "" where none may lead to ``address``."""
+    return _LINK.format(attribute_html(address)) if is_allowed(address) else ""
 
 
 def _flat(tokens: list[Token]) -> Iterator[Token]:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from nbllm.core.rendering.escaping import encodable
 from nbllm.core.rendering.formulas import Formula, is_drawable
 from nbllm.core.rendering.languages import language_named
+from nbllm.core.rendering.links import is_allowed
 from nbllm.core.rendering.parser import TooComplexError, parse
 
 if TYPE_CHECKING:
@@ -46,9 +47,8 @@ def portable_markdown(text: str) -> str:
 
 
 def escaped_markdown(text: str) -> str:
-    """``text`` as a line of prose that is read as it is written."""
-    escaped = _SPECIAL.sub(_escape, " ".join(encodable(text).split()))
-    return _LINE_START.sub(_escape_start, escaped)
+    """``text`` as prose for the middle of a line, which is read as it is written."""
+    return _SPECIAL.sub(_escape, " ".join(encodable(text).split()))
 
 
 def fenced(code: str, language: str = "") -> str:
@@ -189,6 +189,8 @@ def _inline(token: Token) -> str:
 
 
 def _link(label: str, address: str) -> str:
+    if not is_allowed(address):
+        return label
     is_bare = label == _SPECIAL.sub(_escape, address)
     return f"<{address}>" if is_bare else f"[{label}]({_address(address)})"
 
@@ -207,7 +209,7 @@ def _code_span(token: Token) -> str:
 
 
 def _image(token: Token) -> str:
-    return f"[{_image_words(token)}]({_address(str(token.attrs['src']))})"
+    return _link(_image_words(token), str(token.attrs["src"]))
 
 
 def _image_words(token: Token) -> str:

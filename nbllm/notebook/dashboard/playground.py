@@ -53,7 +53,9 @@ class AnswerArea:
                 self._tail = rest
                 set_children(self.widget, [*self.widget.children, ipywidgets.Output()])
         growing = rendered(self._tail, is_growing=True)
-        self._next = now + max(TICK_SECONDS, size_of(growing) / BYTES_PER_SECOND)
+        rendered_in = self._clock() - now
+        wait = max(TICK_SECONDS, size_of(growing) / BYTES_PER_SECOND, 4 * rendered_in)
+        self._next = now + wait
         self._show(growing)
 
     def finish(self, whole: str) -> None:

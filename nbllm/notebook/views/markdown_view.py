@@ -15,7 +15,8 @@ __all__ = ["BackgroundView", "MarkdownView"]
 
 TAIL_CHARACTERS = 1_500
 BYTES_PER_SECOND = 24_000
-"""What the updates of one answer may send; a tail that cannot be cut is sent less often."""
+"""What the updates of one answer may send; a tail that cannot be cut is sent less often, and so is
+one that takes long to render."""
 
 _NOTHING = Bundle({"text/plain": ""})
 
@@ -73,7 +74,8 @@ class MarkdownView:
             self._freeze()
         self._unsent = False
         growing = bundles.rendered(self._tail, is_growing=True)
-        self._next_update = now + size_of(growing) / BYTES_PER_SECOND
+        seconds = max(size_of(growing) / BYTES_PER_SECOND, 4 * (self._clock() - now))
+        self._next_update = now + seconds
         self._show(growing)
 
     def finish(self, ending: Ending) -> None:  # noqa: D102

@@ -197,7 +197,7 @@ def test_markdown_tells_how_answers_ended_and_defuses_html() -> None:
     )
     text = to_markdown(chat)
     assert text.startswith("# trip\n\n**System**\n\nBe brief.\n\n## 1. You\n\nasked in a\n")
-    assert "**Answer** (tiny)\n\n&lt;script>" in text
+    assert "**Answer** (tiny)\n\n&lt;script&gt;" in text
     assert "(stopped, answered before an earlier turn was changed)" in text
     assert "**Answer** (not answered)" in text
-    assert "*[image: image/png, 3 bytes]*" in text
+    assert r"*\[image: image/png, 3 bytes\]*" in text
