@@ -81,10 +81,10 @@ def test_every_cell_ran_once_in_order_and_none_failed(
     assert "error" not in {output.output_type for cell in cells for output in cell.outputs}
 
 
-def test_the_answer_is_saved_as_markdown_with_plain_text_beside_it(quickstart: Any) -> None:
+def test_the_answer_is_saved_as_html_with_plain_text_beside_it(quickstart: Any) -> None:
     outputs = outputs_of(quickstart, "%%llm --max-tokens")
-    (answer,) = (o.data for o in outputs if "text/markdown" in o.get("data", {}))
-    assert len(answer["text/markdown"]) > 100
+    (answer,) = (o.data for o in outputs if "<li>" in o.get("data", {}).get("text/html", ""))
+    assert set(answer) == {"text/html", "text/plain"}
     assert "1." in answer["text/plain"]
 
 
@@ -107,7 +107,7 @@ def test_tables_show_models_and_devices(quickstart: Any) -> None:
 
 def test_the_configured_model_answers(quickstart: Any) -> None:
     outputs = outputs_of(quickstart, "%%llm storyteller")
-    assert any("text/markdown" in output.get("data", {}) for output in outputs)
+    assert any("nbllm" in output.get("metadata", {}) for output in outputs)
 
 
 def test_throughput_compares_the_models_that_it_measured(throughput: Any) -> None:

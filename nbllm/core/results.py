@@ -7,8 +7,8 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from nbllm.core.errors import AnswerFormError, InvalidOptionError
-from nbllm.core.markdown import safe_markdown
 from nbllm.core.messages import ContentPart, Message, ToolCall
+from nbllm.core.rendering.answers import answer_html
 
 if TYPE_CHECKING:
     import numpy as np
@@ -174,8 +174,8 @@ class GenerationResult:
     def __str__(self) -> str:
         return self.text
 
-    def _repr_markdown_(self) -> str:
-        return safe_markdown(self.text)
+    def _repr_html_(self) -> str:
+        return answer_html(self.text)
 
     def _repr_pretty_(self, printer: Any, cycle: bool) -> None:  # noqa: FBT001 - IPython's way
         printer.text(self.text)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 import re
 import shutil
 import sys
@@ -12,6 +11,7 @@ from typing import Any
 import pandas as pd
 
 from nbllm.core.loading.loads import ModelStatus
+from nbllm.core.rendering.escaping import text_html
 from nbllm.core.types import ModelInfo
 from nbllm.core.vendors import place_of
 from nbllm.notebook.views.bundles import note_html
@@ -221,4 +221,4 @@ def _is_number(dtype: Any) -> bool:
 
 def _html_row(tag: str, styles: Iterable[str], texts: Iterable[str]) -> str:
     cells = zip(styles, texts, strict=True)
-    return f"<tr>{''.join(f'<{tag}{s}>{html.escape(text)}</{tag}>' for s, text in cells)}</tr>"
+    return f"<tr>{''.join(f'<{tag}{s}>{text_html(text)}</{tag}>' for s, text in cells)}</tr>"

@@ -133,7 +133,7 @@ class Notebook:
                 continue
             content = message["content"]
             assert message["msg_type"] != "error", content["traceback"]
-            if first is None and "text/markdown" in content.get("data", {}):
+            if first is None and "<p>" in content.get("data", {}).get("text/html", ""):
                 first = time.perf_counter()
             if content.get("execution_state") == "idle":
                 self._client.get_shell_msg(timeout=10)

@@ -52,7 +52,7 @@ async def test_every_control_works(server: Any, open_notebook: Open) -> None:
     await page.get_by_label("Temperature").fill("0")
     await press(notebook, "Send")
     await see(notebook, "first token", seconds=60)
-    assert await page.locator(".nbllm-answer .jp-RenderedMarkdown li").count() >= 1
+    assert await page.locator(".nbllm-answer .jp-RenderedHTML li").count() >= 1
     await notebook.run(2)
     await see(notebook, "writing")
     await see(notebook, SPEED)

@@ -74,12 +74,12 @@ async def test_an_answer_streams_and_is_saved_once_with_its_recipe(notebook: Any
     lengths = await notebook.lengths()
     assert len(set(lengths)) > 3
     shown = notebook.output(STREAM)
-    assert await shown.locator(".jp-RenderedMarkdown strong").count() > 3
+    assert await shown.locator(".jp-RenderedHTML strong").count() > 3
     assert "tiny · CPU" in await shown.inner_text()
     await pictures(notebook, "answer", STREAM)
     outputs = (await notebook.saved()).cells[STREAM].outputs
     answer, status = outputs
-    assert answer.data["text/markdown"].count("**bold**") == 5
+    assert answer.data["text/html"].count("<strong>") == 5
     assert answer.metadata["nbllm"]["model"] == "tiny"
     assert answer.metadata["nbllm"]["options"]["seed"] == 7
     assert "cut off at the token limit" in status.data["text/plain"]
@@ -161,5 +161,5 @@ async def test_a_reloaded_page_shows_the_last_answer_again(notebook: Any) -> Non
     await notebook.wait_for_kernel("idle")
     await notebook.run(LAST)
     shown = notebook.output(LAST)
-    assert await shown.locator(".jp-RenderedMarkdown strong").count() == 5
+    assert await shown.locator(".jp-RenderedHTML strong").count() == 5
     await pictures(notebook, "last", LAST)

@@ -43,13 +43,13 @@ async def test_quickstart_streams_and_renders_and_saves(server: Any, open_notebo
     await notebook.watch_lengths(ask)
     await notebook.command("notebook:run-all-cells")
     assert len(set(await notebook.lengths())) > 3
-    rendered = notebook.output(ask).locator(".jp-RenderedMarkdown")
+    rendered = notebook.output(ask).locator(".jp-RenderedHTML")
     assert await rendered.locator("li").count() >= 1
     saved = (await notebook.saved()).cells
     assert all(
         cell.outputs for cell in saved[ask:] if cell.cell_type == "code" and "%" in cell.source
     )
-    assert any("text/markdown" in output.data for output in saved[ask].outputs)
+    assert any("nbllm" in output.metadata for output in saved[ask].outputs)
     for theme in notebook.themes:
         await notebook.use_theme(theme)
         for index in range(0, len(saved), 6):

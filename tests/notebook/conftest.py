@@ -50,7 +50,7 @@ class FrontEnd:
 
     @property
     def shown(self) -> list[str]:
-        return [data.get("text/markdown", data["text/plain"]) for _, data in self.outputs]
+        return [data["text/plain"] for _, data in self.outputs]
 
 
 @pytest.fixture
@@ -83,9 +83,11 @@ class Ran:
         return [message["content"] for _, message in self.messages if message["msg_type"] in kinds]
 
     @property
-    def markdown(self) -> list[str]:
-        shown = self.contents("display_data", "update_display_data")
-        return [c["data"]["text/markdown"] for c in shown if "text/markdown" in c["data"]]
+    def answers(self) -> list[str]:
+        """The texts of answers, whole or growing; notes and reasoning have elements of their own."""
+        shown = [c["data"] for c in self.contents("display_data", "update_display_data")]
+        answers = [d for d in shown if not d.get("text/html", "<div").startswith(("<d", "<style"))]
+        return [data["text/plain"] for data in answers]
 
     @property
     def result(self) -> str:

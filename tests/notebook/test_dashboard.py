@@ -294,5 +294,5 @@ def test_markup_of_models_is_made_safe() -> None:
     area = AnswerArea()
     area.finish("<script>alert(1)</script>")
     (child,) = area.widget.children
-    assert "<script>" not in child.outputs[0]["data"]["text/markdown"]
+    assert "<script>" not in child.outputs[0]["data"]["text/html"]
     close_tree(area.widget)

@@ -35,7 +35,7 @@ def fake_kernel(kernel):
 def test_an_answer_arrives_in_pieces_and_ends_whole(fake_kernel) -> None:
     fake_kernel.ok(f"use(text={BLOCKS}, token_seconds=0.001)")
     ran = fake_kernel.ok("%%llm tiny\nHi")
-    live, whole = ran.markdown[:-1], ran.markdown[-1]
+    live, whole = ran.answers[:-1], ran.answers[-1]
     assert whole == "Words that make a paragraph.\n\n" * 200
     assert len(live) >= 5
     assert max(map(len, live)) < len(whole)
@@ -49,7 +49,7 @@ def test_the_first_text_does_not_wait_for_the_next_look(fake_kernel) -> None:
     fake_kernel.ok("from nbllm.notebook.asking import asking\nasking.TICK_SECONDS = 30")
     ran = fake_kernel.ok("%%llm\nHi")
     fake_kernel.ok("asking.TICK_SECONDS = 0.1")
-    assert ran.markdown == ["One", "One two three four"]
+    assert ran.answers == ["One", "One two three four"]
 
 
 def test_reading_the_prompt_shows_progress(fake_kernel) -> None:
@@ -88,7 +88,7 @@ def test_an_interrupt_stops_at_once_and_keeps_what_came(fake_kernel, cell: str) 
     (error,) = ran.contents("error")
     assert error["ename"] == "Stopped"
     assert error["traceback"] == ["Stopped. What had arrived is in _llm."]
-    assert ran.markdown[-1].startswith("Words that make")
+    assert ran.answers[-1].startswith("Words that make")
     status = ran.contents("display_data")[-1]["data"]["text/plain"]
     assert status.startswith("■ stopped · tiny")
     kept = fake_kernel.ok("kept is _llm, str(_llm.finish_reason), len(_llm.text) > 20")
@@ -123,7 +123,7 @@ def test_a_failure_is_one_line_and_the_text_stays(fake_kernel) -> None:
     (line,) = error["traceback"]
     assert line.endswith(": tiny: its process was killed")
     assert "\n" not in line
-    assert ran.markdown[-1] == "One two"
+    assert ran.answers[-1] == "One two"
     assert fake_kernel.ok("_llm.text").result == "'One two'"
 
 
@@ -131,7 +131,7 @@ def test_two_answers_in_one_cell_both_stay(fake_kernel) -> None:
     fake_kernel.ok("use(text='Hello you.')\n%llm_load tiny")
     ran = fake_kernel.ok("print('before')\n%llm One?\n%llm Two?")
     assert not ran.contents("clear_output")
-    assert ran.markdown.count("Hello you.") >= 2
+    assert ran.answers.count("Hello you.") >= 2
 
 
 def test_captured_answers_are_whole(fake_kernel) -> None:
@@ -144,7 +144,7 @@ def test_captured_answers_are_whole(fake_kernel) -> None:
 def test_timing_wraps_the_cell_magic(fake_kernel) -> None:
     fake_kernel.ok("use(text='Hello you.')\n%llm_load tiny")
     ran = fake_kernel.ok("%%time\n%llm Hi?")
-    assert ran.markdown[-1] == "Hello you."
+    assert ran.answers[-1] == "Hello you."
     assert "Wall time" in ran.contents("stream")[0]["text"]
 
 
@@ -164,8 +164,8 @@ def test_a_saved_notebook_holds_the_answer_once() -> None:
     assert error is None
     ready, answer, status = notebook.cells[1].outputs
     assert ready.data["text/plain"].startswith("tiny ready")
-    assert set(answer.data) == {"text/markdown", "text/plain"}
-    assert answer.data["text/markdown"] == "Words that make a paragraph.\n\n" * 200
+    assert set(answer.data) == {"text/html", "text/plain"}
+    assert answer.data["text/plain"] == "Words that make a paragraph.\n\n" * 200
     assert status.data["text/plain"].startswith("tiny · CPU · ")
     assert "size (MiB)" in notebook.cells[2].outputs[0].data["text/html"]
     nbformat.validate(notebook)
@@ -198,7 +198,7 @@ def test_a_failure_stops_run_all_and_is_saved_with_the_text() -> None:
     assert "EngineCrashedError" in str(error)
     assert not notebook.cells[2].outputs
     *_, answer, status, failure = notebook.cells[1].outputs
-    assert answer.data["text/markdown"] == "One"
+    assert answer.data["text/html"] == "<p>One</p>"
     assert status.data["text/plain"].startswith("✗ failed · tiny")
     assert len(failure.traceback) == 1
 
@@ -208,7 +208,7 @@ def test_the_bundled_model_answers_stops_and_is_awaited(kernel, bundled_gguf: Pa
     ran = kernel.ok("%%llm --max-tokens 24 --temperature 0\nName three colours.")
     first = ran.contents("display_data", "update_display_data")[0]["data"]["text/plain"]
     assert first.startswith(("Loading ", "No model was loaded, so this is the bundled one: "))
-    assert len(ran.markdown[-1]) > 10
+    assert len(ran.answers[-1]) > 10
     status = ran.contents("display_data")[-1]["data"]["text/plain"]
     assert bundled_gguf.stem in status
     assert "24 tokens" in status

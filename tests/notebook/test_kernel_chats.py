@@ -198,7 +198,7 @@ def test_code_goes_into_a_new_cell_and_does_not_run(fake_kernel) -> None:
     assert payload["text"] == "print(1)"
     assert payload["replace"] is False
     assert not ran.contents("stream")
-    assert ran.markdown[-1] == "```python\nprint(1)\n```"
+    assert ran.answers[-1] == "```python\nprint(1)\n```"
     assert value(fake_kernel, "code") == "print(1)"
     assert value(fake_kernel, "_llm.text.startswith('Here: ')") is True
 
@@ -255,7 +255,7 @@ def test_an_answer_without_the_form_stays_and_its_variable_goes(fake_kernel) -> 
         "the answer is no JSON: it has no object or array. The whole text is shown above and in "
         "_llm.text"
     )
-    assert ran.markdown[-1] == "No JSON, sorry."
+    assert ran.answers[-1] == "No JSON, sorry."
     assert value(fake_kernel, "_llm.text, 'v' in globals()") == ("No JSON, sorry.", False)
 
 
@@ -272,7 +272,7 @@ def test_explain_sends_the_error_without_secrets(fake_kernel) -> None:
     fake_kernel.ok("use(text='You divide by zero.')\n%llm_load tiny")
     fake_kernel.run("key = 'sk-abcdefghijklmnop'\nimport json\njson.loads('{')")
     ran = fake_kernel.ok("%llm_explain Is it mine?")
-    assert ran.markdown[-1] == "You divide by zero."
+    assert ran.answers[-1] == "You divide by zero."
     (prompt,) = value(fake_kernel, "sent()")
     assert "> " in prompt
     assert "json.loads('{')" in prompt

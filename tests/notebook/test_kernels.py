@@ -54,8 +54,8 @@ def patched_kernel(request: pytest.FixtureRequest, any_kernel: Any) -> Any:
 
 def test_an_answer_streams(patched_kernel: Any) -> None:
     ran = patched_kernel.ok("%%llm tiny --max-tokens 60\nHi")
-    assert ran.markdown[-1] == "Some words. " * 29 + "Some words."
-    assert len(ran.markdown) >= 2
+    assert ran.answers[-1] == "Some words. " * 29 + "Some words."
+    assert len(ran.answers) >= 2
 
 
 def test_an_interrupt_stops_it(patched_kernel: Any) -> None:

@@ -1,4 +1,4 @@
-"""Conversations as JSON, which ``reading`` reads again, and as Markdown for reading.
+"""Conversations as JSON, which ``reading`` reads again.
 
 The JSON holds all there is: images, reasoning and tool parts too. It names its format and version.
 """
@@ -13,21 +13,14 @@ from typing import Any
 
 from nbllm.core.conversations.conversation import Conversation, Turn
 from nbllm.core.conversations.reading import FORMAT, PARTS, VERSION
-from nbllm.core.markdown import safe_markdown
 from nbllm.core.types import (
     ContentPart,
-    FinishReason,
     ImagePart,
     Message,
-    ReasoningPart,
-    TextPart,
-    ToolCall,
-    ToolResult,
     Usage,
-    VendorPart,
 )
 
-__all__ = ["to_json", "to_markdown"]
+__all__ = ["to_json"]
 
 _KIND_OF = {part: kind for kind, part in PARTS.items()}
 
@@ -80,67 +73,3 @@ def _part_to_json(part: ContentPart) -> dict[str, Any]:
     if isinstance(part, ImagePart) and part.data is not None:
         value["data"] = base64.b64encode(part.data).decode()
     return {"type": _KIND_OF[type(part)], **value}
-
-
-# ---------------------------------------------------------------- Markdown
-
-_ENDS = {
-    None: "not answered",
-    FinishReason.CANCELLED: "stopped",
-    FinishReason.FAILED: "failed",
-    FinishReason.LENGTH: "cut off at the token limit",
-}
-
-
-def to_markdown(conversation: Conversation, *, level: int = 1) -> str:
-    """The conversation for reading; a model's HTML is shown as text, images as their size.
-
-    ``level`` is that of its heading.
-    """
-    head = [f"{'#' * level} {conversation.name}"]
-    if conversation.system:
-        head += ["**System**", safe_markdown(conversation.system)]
-    if conversation.summary:
-        head += ["**Summary of the oldest turns**", safe_markdown(conversation.summary.text)]
-    marks = "#" * (level + 1)
-    turns = (
-        f"{marks} {number}. You\n\n{_turn_to_markdown(turn)}"
-        for number, turn in enumerate(conversation.turns, 1)
-    )
-    return "\n\n".join([*head, *turns]) + "\n"
-
-
-def _turn_to_markdown(turn: Turn) -> str:
-    notes = [turn.model, _ENDS.get(turn.finish_reason, "")]
-    if turn.is_stale:
-        notes.append("answered before an earlier turn was changed")
-    told = ", ".join(filter(None, notes))
-    answer = [_message_to_markdown(turn.answer)] if turn.answer else []
-    return "\n\n".join(
-        [
-            _message_to_markdown(turn.question),
-            f"**Answer**{f' ({told})' if told else ''}",
-            *answer,
-        ]
-    )
-
-
-def _message_to_markdown(message: Message) -> str:
-    return safe_markdown("\n\n".join(filter(None, map(_part_to_markdown, message.parts))).strip())
-
-
-def _part_to_markdown(part: ContentPart) -> str:
-    match part:
-        case TextPart(text):
-            return text
-        case ImagePart(media_type, data, url):
-            size = f"{media_type}, {len(data or b''):,} bytes"
-            return f"*[image: {url or size}]*"
-        case ReasoningPart():
-            return ""
-        case ToolCall(name=name, arguments=arguments):
-            return f"*[calls {name}({arguments})]*"
-        case ToolResult(name=name, content=content):
-            return f"*[{name} answered: {content}]*"
-        case VendorPart(vendor=vendor):
-            return f"*[a part that only {vendor} reads]*"

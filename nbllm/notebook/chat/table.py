@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from nbllm.core.conversations.conversation import Conversation
-from nbllm.core.conversations.files import to_markdown
+from nbllm.core.conversations.showing import to_html, to_markdown
 from nbllm.notebook.chat.chats import Chats
 from nbllm.notebook.tables import Table, make_table
 
@@ -30,15 +30,15 @@ _CHARACTERS = 50
 
 @dataclass(frozen=True, slots=True)
 class Transcript:
-    """A conversation for reading; the models' texts are shown as safe Markdown."""
+    """A conversation for reading."""
 
     conversation: Conversation
 
     def __repr__(self) -> str:
         return to_markdown(self.conversation)
 
-    def _repr_markdown_(self) -> str:
-        return to_markdown(self.conversation, level=3)
+    def _repr_html_(self) -> str:
+        return to_html(self.conversation)
 
 
 def chats_table(chats: Chats, notes: Iterable[str] = ()) -> Table:

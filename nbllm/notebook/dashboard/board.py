@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import html
 import threading
 from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
@@ -20,6 +19,7 @@ from nbllm.core.history import GenerationRecord
 from nbllm.core.manager_events import ManagerEvent
 from nbllm.core.model_manager import ModelManager, default_manager
 from nbllm.core.openers import plan_model
+from nbllm.core.rendering.escaping import text_html
 from nbllm.core.resource_detector import ResourceDetector
 from nbllm.core.types import ModelInfo
 from nbllm.core.vendors import place_of
@@ -291,5 +291,5 @@ def _head(words: str, *, is_on: bool) -> str:
     return (
         '<div class="nbllm-brand"><strong>nbllm</strong>'
         f'<span class="nbllm-soft"><i class="nbllm-dot{" on" if is_on else ""}"></i>'
-        f"{html.escape(words)}</span></div>"
+        f"{text_html(words)}</span></div>"
     )

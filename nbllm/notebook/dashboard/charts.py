@@ -6,9 +6,10 @@ so that they keep their size.
 
 from __future__ import annotations
 
-import html
 import math
 from collections.abc import Mapping, Sequence
+
+from nbllm.core.rendering.escaping import attribute_html, text_html
 
 __all__ = ["line_chart", "meter", "nice_top"]
 
@@ -36,7 +37,7 @@ def line_chart(
         for number, values in enumerate(series.values())
     )
     legend = "".join(
-        f'<span><i class="nbllm-key nbllm-s{number % 6}"></i>{html.escape(name)} '
+        f'<span><i class="nbllm-key nbllm-s{number % 6}"></i>{text_html(name)} '
         f"<b>{values[-1] if values else 0:,.0f}</b></span>"
         for number, (name, values) in enumerate(series.items())
     )
@@ -48,9 +49,9 @@ def line_chart(
         f'<div class="nbllm-plot"><div class="nbllm-scale"><span>{top:,.0f}</span>'
         f"<span>{top / 2:,.0f}</span><span>0</span></div>"
         f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" preserveAspectRatio="none" role="img" '
-        f'aria-label="{html.escape(unit)}">{grid}{lines}</svg></div>'
-        f'<div class="nbllm-times"><span>{html.escape(span)}</span>'
-        f"<span>{html.escape(unit)}</span><span>now</span></div></div>"
+        f'aria-label="{attribute_html(unit)}">{grid}{lines}</svg></div>'
+        f'<div class="nbllm-times"><span>{text_html(span)}</span>'
+        f"<span>{text_html(unit)}</span><span>now</span></div></div>"
     )
 
 
@@ -58,9 +59,9 @@ def meter(name: str, fraction: float | None, words: str) -> str:
     """A labelled bar that is full at 1; empty where the fraction is not known."""
     percent = 0 if fraction is None else round(100 * min(1.0, max(0.0, fraction)))
     return (
-        f'<div class="nbllm-meter"><span>{html.escape(name)}</span>'
+        f'<div class="nbllm-meter"><span>{text_html(name)}</span>'
         f'<div class="nbllm-bar"><i style="width:{percent}%"></i></div>'
-        f"<b>{html.escape(words)}</b></div>"
+        f"<b>{text_html(words)}</b></div>"
     )
 
 

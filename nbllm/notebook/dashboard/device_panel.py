@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import html
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
 
 from nbllm.core.hardware.resource_sample import GpuSample, ResourceSample
+from nbllm.core.rendering.escaping import attribute_html, text_html
 from nbllm.core.words import size_words
 from nbllm.notebook.dashboard.charts import line_chart, meter, nice_top
 from nbllm.notebook.dashboard.widgets import card, text
@@ -109,10 +109,10 @@ def _gpu(gpu: GpuSample) -> str:
 
 
 def _device(name: str, *meters: str) -> str:
-    title = html.escape(name)
     rows = "".join(meters)
     return (
-        f'<div class="nbllm-device"><div class="nbllm-name" title="{title}">{title}</div>'
+        f'<div class="nbllm-device"><div class="nbllm-name" title="{attribute_html(name)}">'
+        f"{text_html(name)}</div>"
         f"{rows}</div>"
     )
 

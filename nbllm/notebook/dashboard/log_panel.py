@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import html
 from collections import deque
 from datetime import datetime
 
 from nbllm.core.forks import ChildSafeLock
 from nbllm.core.history import GenerationRecord
 from nbllm.core.manager_events import ManagerEvent
+from nbllm.core.rendering.escaping import text_html
 from nbllm.core.types import FinishReason
 from nbllm.notebook.dashboard.widgets import card, text
 
@@ -53,6 +53,6 @@ class LogPanel:
             lines = [*reversed(self._lines)]
         if lines:
             rows = (
-                f"<time>{at:%H:%M:%S}</time><div>{html.escape(words)}</div>" for at, words in lines
+                f"<time>{at:%H:%M:%S}</time><div>{text_html(words)}</div>" for at, words in lines
             )
             self._text.value = f'<div class="nbllm-log">{"".join(rows)}</div>'

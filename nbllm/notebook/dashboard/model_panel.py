@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import html
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from nbllm.core.loading.loads import ModelStatus
+from nbllm.core.rendering.escaping import attribute_html, text_html
 from nbllm.core.types import ModelInfo
 from nbllm.core.vendors import place_of
 from nbllm.core.words import duration_words, size_words
@@ -78,11 +78,11 @@ class _Row:
     def update(self, info: ModelInfo, status: ModelStatus | None, fit: str) -> None:
         self._status = status
         state, kind = _state(status, fit), " · ".join(_kind(info))
-        name = html.escape(info.name)
+        name, title = text_html(info.name), attribute_html(info.name)
         self._cells.value = (
-            f'<div class="nbllm-cells"><div title="{name}"><b>{_dot(status)}{name}</b></div>'
-            f'<div title="{html.escape(state)}">{html.escape(state)}</div>'
-            f'<div class="nbllm-soft">{html.escape(kind)}</div>'
+            f'<div class="nbllm-cells"><div title="{title}"><b>{_dot(status)}{name}</b></div>'
+            f'<div title="{attribute_html(state)}">{text_html(state)}</div>'
+            f'<div class="nbllm-soft">{text_html(kind)}</div>'
             f'<div class="nbllm-soft">{_second(status)}</div></div>'
         )
         self._load.description = _LOAD_WORDS.get(status.state if status else "", "Load")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 import time
 from collections.abc import Callable, Sequence
 from contextlib import aclosing
@@ -11,13 +10,14 @@ from typing import Any
 import ipywidgets
 
 from nbllm.core.errors import InvalidOptionError, NbllmError
-from nbllm.core.markdown import safe_markdown
 from nbllm.core.model_interface import options_from
 from nbllm.core.model_manager import ModelManager
+from nbllm.core.rendering.escaping import text_html
 from nbllm.core.types import Completed, GenerationOptions, ReasoningDelta, TextDelta
 from nbllm.notebook.dashboard.widgets import box, button, card, field, set_children, text
 from nbllm.notebook.loop import LoopJob, LoopThread
 from nbllm.notebook.views.blocks import cut_finished
+from nbllm.notebook.views.bundles import Bundle, rendered, size_of
 from nbllm.notebook.words import status_words
 
 __all__ = ["AnswerArea", "Playground"]
@@ -46,27 +46,29 @@ class AnswerArea:
         now = self._clock()
         if now < self._next:
             return
-        self._next = now + max(TICK_SECONDS, len(self._tail) * 2 / BYTES_PER_SECOND)
         if len(self._tail) > TAIL_CHARACTERS:
             finished, rest = cut_finished(self._tail)
             if finished:
-                self._show_tail(finished)
+                self._show(rendered(finished))
                 self._tail = rest
                 set_children(self.widget, [*self.widget.children, ipywidgets.Output()])
-        self._show_tail(self._tail)
+        growing = rendered(self._tail, is_growing=True)
+        rendered_in = self._clock() - now
+        wait = max(TICK_SECONDS, size_of(growing) / BYTES_PER_SECOND, 4 * rendered_in)
+        self._next = now + wait
+        self._show(growing)
 
     def finish(self, whole: str) -> None:
         """Show the whole in one piece."""
         self._tail = whole
         set_children(self.widget, self.widget.children[:1])
-        self._show_tail(whole)
+        self._show(rendered(whole))
 
-    def _show_tail(self, shown: str) -> None:
+    def _show(self, bundle: Bundle) -> None:
         if not self.widget.children:
             set_children(self.widget, [ipywidgets.Output()])
-        data = {"text/markdown": safe_markdown(shown), "text/plain": shown}
-        output = {"output_type": "display_data", "data": data, "metadata": {}}
-        self.widget.children[-1].outputs = (output,) if shown else ()
+        output = {"output_type": "display_data", "data": dict(bundle.data), "metadata": {}}
+        self.widget.children[-1].outputs = (output,) if bundle.data["text/plain"] else ()
 
 
 class Playground:
@@ -173,7 +175,7 @@ class Playground:
         return options_from(values)
 
     def _say(self, words: str) -> None:
-        self._status.value = f'<span class="nbllm-soft">{html.escape(words)}</span>'
+        self._status.value = f'<span class="nbllm-soft">{text_html(words)}</span>'
 
     @property
     def inputs(self) -> dict[str, Any]:

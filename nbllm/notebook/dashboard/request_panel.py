@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import html
 from collections.abc import Sequence
 from typing import Any
 
 from nbllm.core.activity import Generation
+from nbllm.core.rendering.escaping import attribute_html, text_html
 from nbllm.core.words import duration_words
 from nbllm.notebook.dashboard.widgets import box, button, card, set_children, text
 
@@ -43,9 +43,11 @@ class _Row:
 
     def update(self) -> None:
         generation = self._generation
-        name, device = html.escape(generation.model), html.escape(generation.device)
+        name, device = text_html(generation.model), text_html(generation.device)
+        title = attribute_html(generation.model)
         self._cells.value = (
-            f'<div class="nbllm-cells nbllm-request"><div title="{name}"><b>{name}</b></div>'
+            f'<div class="nbllm-cells nbllm-request"><div title="{title}">'
+            f"<b>{name}</b></div>"
             f"<div>{_speed(generation)}</div>"
             f'<div class="nbllm-soft">{device} · {duration_words(generation.seconds)}</div>'
             f'<div class="nbllm-soft">{_state(generation)}</div></div>'

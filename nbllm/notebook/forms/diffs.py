@@ -6,8 +6,8 @@ In a terminal that shows colours they are those that ``git diff`` has.
 from __future__ import annotations
 
 import difflib
-import html
 
+from nbllm.core.rendering.escaping import code_html
 from nbllm.notebook.colours import BOLD, CYAN, GREEN, RED, coloured
 from nbllm.notebook.views.bundles import Bundle
 
@@ -53,7 +53,7 @@ def _painted_line(line: str) -> str:
 
 
 def _row(line: str) -> str:
-    text = html.escape(line) or " "
+    text = code_html(line) or " "
     style = _HUNK_STYLE
     if not line.startswith(("@", *_HEADS)):
         background = _BACKGROUNDS.get(line[:1])

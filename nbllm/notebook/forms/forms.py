@@ -16,9 +16,12 @@ from nbllm.core.errors import AnswerFormError
 
 __all__ = ["code_of", "diff_of", "math_of"]
 
-_DISPLAY_MATH = re.compile(r"\$\$(.+?)\$\$|\\\[(.+?)\\\]", re.DOTALL)
-_INLINE_MATH = re.compile(r"(?<![\\$])\$(?!\s)([^$\n]+?)(?<![\\\s])\$(?!\$)|\\\((.+?)\\\)")
-_ENVIRONMENT = re.compile(r"\\begin\{(\w+\*?)\}.*?\\end\{\1\}", re.DOTALL)
+# A formula has so many characters at most: a search for each opening's end stays linear.
+_DISPLAY_MATH = re.compile(r"\$\$(.{1,3000}?)\$\$|\\\[(.{1,3000}?)\\\]", re.DOTALL)
+_INLINE_MATH = re.compile(
+    r"(?<![\\$])\$(?!\s)([^$\n]{1,3000}?)(?<![\\\s])\$(?!\$)|\\\((.{1,3000}?)\\\)"
+)
+_ENVIRONMENT = re.compile(r"\\begin\{(\w{1,30}\*?)\}.{0,3000}?\\end\{\1\}", re.DOTALL)
 _HUNK = re.compile(r"^@@ .*@@", re.MULTILINE)
 _DIFF_LINE = re.compile(r"(diff |index |--- |\+\+\+ |@@|[-+ ]|\\|$)")
 

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from nbllm.core.answer_json import json_of
 from nbllm.core.errors import AnswerFormError, InvalidOptionError
+from nbllm.core.rendering.escaping import encodable
+from nbllm.core.rendering.portable_markdown import fenced
 from nbllm.core.schemas.answers import answer_schema
 from nbllm.core.types import FinishReason, GenerationResult, Message, TextPart
 from nbllm.notebook.forms.diffs import diff_bundle
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Form", "FormedAnswer", "deliver_form", "prepare_form", "with_form"]
 
+_SHOWN_ROWS, _SHOWN_COLUMNS, _CELL_CHARACTERS = 200, 50, 2_000
 _UNFINISHED = (FinishReason.CANCELLED, FinishReason.FAILED)
 
 
@@ -132,7 +135,7 @@ def _with_schema(session: NotebookSession, question: Question, name: str, form: 
 
 
 def _show_json(value: Any) -> str:
-    return f"```json\n{json.dumps(value, indent=2, ensure_ascii=False, default=_plain)}\n```"
+    return fenced(json.dumps(value, indent=2, ensure_ascii=False, default=_plain), "json")
 
 
 def _plain(value: Any) -> Any:
@@ -143,11 +146,11 @@ def _plain(value: Any) -> Any:
 
 
 def _show_code(code: str) -> str:
-    return f"```{'' if code.startswith('%%') else 'python'}\n{code}\n```"
+    return fenced(code, "" if code.startswith("%%") else "python")
 
 
 def _show_text(text: str) -> Bundle:
-    return Bundle({"text/plain": text})
+    return Bundle({"text/plain": encodable(text)})
 
 
 def _show_math(latex: str) -> str:
@@ -159,17 +162,24 @@ def _show_diff(diff: str) -> Bundle:
 
 
 def _show_frame(frame: Any) -> Bundle:
-    return Bundle({"text/html": frame._repr_html_(), "text/plain": repr(frame)})
-
-
-def _show_table(frame: Any) -> Bundle:
+    """The beginning of a DataFrame; pandas' own HTML would have its formulas typeset."""
     from nbllm.notebook.tables import Table
 
-    return _show_frame(Table(frame.map(lambda cell: cell if _is_scalar(cell) else str(cell))))
+    table = Table(frame.iloc[:_SHOWN_ROWS, :_SHOWN_COLUMNS].map(_shown_cell))
+    if table.shape != frame.shape:
+        rows, columns = frame.shape
+        table.attrs["notes"] = [
+            f"The first {len(table):,} of {rows:,} rows and {table.shape[1]:,} of {columns:,} "
+            "columns"
+        ]
+    return Bundle({"text/html": table._repr_html_(), "text/plain": encodable(repr(table))})
 
 
-def _is_scalar(value: Any) -> bool:
-    return value is None or isinstance(value, str | int | float)
+def _shown_cell(value: Any) -> Any:
+    if value is None or isinstance(value, int | float):
+        return value
+    text = str(value)
+    return text if len(text) <= _CELL_CHARACTERS else f"{text[: _CELL_CHARACTERS - 1]}…"
 
 
 def _read_table(text: str) -> Any:
@@ -193,7 +203,7 @@ _FORMS = {
         _read_table,
         _show_frame,
     ),
-    "table": Form("Answer with a Markdown table only.", _read_table, _show_table),
+    "table": Form("Answer with a Markdown table only.", _read_table, _show_frame),
     "math": Form("Answer with LaTeX only, between $$ and $$.", math_of, _show_math),
     "diff": Form("Answer with a unified diff only, in one fenced block.", diff_of, _show_diff),
 }

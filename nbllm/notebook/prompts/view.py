@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import html
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from nbllm.core.errors import ModelNotFoundError, NbllmError
+from nbllm.core.rendering.escaping import preformatted, text_html
 from nbllm.core.types import ImagePart, Message, TokenCount
 from nbllm.notebook.chat.steps import whole_conversation
 from nbllm.notebook.prompts.interpolation import Left, Replaced
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = ["ShownPrompt", "shown_prompt"]
 
-_PRE = "white-space: pre-wrap; margin: 0.2em 0 0.8em 1.2em; background: transparent"
+_INDENTED = "margin: 0.2em 0 0.8em 1.2em"
 _ROLE = "color: var(--jp-ui-font-color2, GrayText); font-weight: bold"
 
 
@@ -61,8 +61,8 @@ class ShownPrompt:
     def _repr_html_(self) -> str:
         # Text is escaped and set in <pre>, where no front end reads Markdown or formulas.
         told = (
-            f'<div style="{_ROLE}">{message.role}</div>'
-            f'<pre style="{_PRE}">{html.escape(_content(message))}</pre>'
+            f'<div style="{_ROLE}">{text_html(message.role)}</div>'
+            f'<div style="{_INDENTED}">{preformatted(_content(message))}</div>'
             for message in self.messages
         )
         return "".join([*told, *map(note_html, self.notes)])

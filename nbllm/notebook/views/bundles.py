@@ -1,27 +1,28 @@
 """What nbllm puts into a notebook, as MIME bundles.
 
-A model's text is untrusted. It is shown as Markdown made safe and as plain text. The one place
-where it stands in HTML is the folded block of its reasoning: Markdown cannot fold. That block is
-nbllm's own fixed HTML, and the text in it is escaped to the last character and set in ``<pre>``,
-where front ends neither interpret Markdown nor typeset formulas.
+A model's text is untrusted. It is sent as HTML that nbllm writes itself (``nbllm.core.rendering``)
+and as the text that it is. It is never sent as ``text/markdown``: front ends take HTML in that for
+live where the reader ran the cell, and those that export notebooks follow its links and diagrams.
+Reasoning is not rendered, but escaped to the last character and set in ``<pre>``.
 """
 
 from __future__ import annotations
 
-import html
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from nbllm.core.markdown import safe_markdown
+from nbllm.core.rendering.answers import answer_html
+from nbllm.core.rendering.escaping import encodable, preformatted, text_html
 
 __all__ = [
     "Bundle",
     "Ending",
-    "markdown",
     "note",
     "note_html",
     "outputs",
+    "rendered",
+    "size_of",
     "two_outputs",
     "widget_view",
 ]
@@ -30,7 +31,7 @@ _GREY = "color: var(--jp-ui-font-color2, GrayText); font-size: 0.85em"
 _NOTE = '<div style="{grey}">{words}</div>'
 _FOLDED = (
     '<details style="{grey}"><summary style="cursor: pointer">{title}</summary>'
-    '<pre style="white-space: pre-wrap; margin: 0.5em 0 0.5em 1.2em">{text}</pre></details>'
+    '<div style="margin: 0.5em 0 0.5em 1.2em">{text}</div></details>'
 )
 
 
@@ -68,13 +69,23 @@ class Ending:
         """The output of the answer itself; none where there is no text."""
         if self.form is not None:
             return [Bundle(self.form.data, _metadata(self.recipe))]
-        return [markdown(self.text, self.recipe)] if self.text else []
+        return [rendered(self.text, self.recipe)] if self.text else []
 
 
-def markdown(text: str, recipe: Mapping[str, Any] | None = None) -> Bundle:
-    """A model's text; ``recipe`` is saved with it under the key "nbllm"."""
-    data = {"text/markdown": safe_markdown(text), "text/plain": text}
-    return Bundle(data, _metadata(recipe))
+def rendered(
+    text: str, recipe: Mapping[str, Any] | None = None, *, is_growing: bool = False
+) -> Bundle:
+    """A model's Markdown; ``recipe`` is saved with it under the key "nbllm".
+
+    What ``is_growing`` is sent again and again, so it has no colours, which are most of its bytes.
+    """
+    html = answer_html(text, coloured=not is_growing)
+    return Bundle({"text/html": html, "text/plain": encodable(text)}, _metadata(recipe))
+
+
+def size_of(bundle: Bundle) -> int:
+    """The bytes of a bundle's texts."""
+    return sum(len(str(content).encode()) for content in bundle.data.values())
 
 
 def _metadata(recipe: Mapping[str, Any] | None) -> dict[str, Any]:
@@ -98,7 +109,7 @@ def widget_view(widget: Any, words: str = "") -> Bundle:
 def outputs(ending: Ending) -> list[Bundle]:
     """An answer from top to bottom: the folded reasoning, the text, the status line."""
     thought, title = ending.reasoning, _title(ending.reasoning)
-    folded = Bundle({"text/html": _folded(thought), "text/plain": f"{title}\n{thought}"})
+    folded = Bundle({"text/html": _folded(thought), "text/plain": encodable(f"{title}\n{thought}")})
     return [
         *([folded] if thought else []),
         *ending.answer,
@@ -118,11 +129,11 @@ def two_outputs(ending: Ending) -> list[Bundle]:
 
 def note_html(words: str) -> str:
     """``words`` of nbllm as a small grey line."""
-    return _NOTE.format(grey=_GREY, words=html.escape(words))
+    return _NOTE.format(grey=_GREY, words=text_html(words))
 
 
 def _folded(text: str) -> str:
-    return _FOLDED.format(grey=_GREY, title=_title(text), text=html.escape(text))
+    return _FOLDED.format(grey=_GREY, title=_title(text), text=preformatted(text))
 
 
 def _title(text: str) -> str:

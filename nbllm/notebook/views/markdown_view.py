@@ -9,13 +9,14 @@ from typing import Any
 
 from nbllm.notebook.views import bundles
 from nbllm.notebook.views.blocks import cut_finished
-from nbllm.notebook.views.bundles import Bundle, Ending
+from nbllm.notebook.views.bundles import Bundle, Ending, size_of
 
 __all__ = ["BackgroundView", "MarkdownView"]
 
 TAIL_CHARACTERS = 1_500
 BYTES_PER_SECOND = 24_000
-"""What the updates of one answer may send; a tail that cannot be cut is sent less often."""
+"""What the updates of one answer may send; a tail that cannot be cut is sent less often, and so is
+one that takes long to render."""
 
 _NOTHING = Bundle({"text/plain": ""})
 
@@ -71,9 +72,11 @@ class MarkdownView:
             return
         if self._is_alone and len(self._tail) > TAIL_CHARACTERS:
             self._freeze()
-        self._next_update = now + len(self._tail.encode()) * 2 / BYTES_PER_SECOND
         self._unsent = False
-        self._show(bundles.markdown(self._tail))
+        growing = bundles.rendered(self._tail, is_growing=True)
+        seconds = max(size_of(growing) / BYTES_PER_SECOND, 4 * (self._clock() - now))
+        self._next_update = now + seconds
+        self._show(growing)
 
     def finish(self, ending: Ending) -> None:  # noqa: D102
         if self._is_alone and (self._panel or self._control_place):
@@ -87,7 +90,7 @@ class MarkdownView:
     def _freeze(self) -> None:
         finished, rest = cut_finished(self._tail)
         if finished:
-            self._show(bundles.markdown(finished))
+            self._show(bundles.rendered(finished))
             self._panel, self._tail = None, rest
 
     def _clear(self) -> None:

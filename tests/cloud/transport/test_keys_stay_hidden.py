@@ -248,7 +248,7 @@ async def test_waits_results_and_the_model_itself(
         assert result.text == "Hello"
         inside = [repr(vars(part)) for part in (model, model._transport, model._key)]
         nothing_shows_it(
-            repr(retry), repr(rest), str(result), result._repr_markdown_(), repr(model),
+            repr(retry), repr(rest), str(result), result._repr_html_(), repr(model),
             repr(model.info), pd.DataFrame([asdict(result)]).to_html(), *inside,
         )  # fmt: skip
 

@@ -10,8 +10,9 @@ from hypothesis import given
 from made_conversations import conversations
 
 from nbllm.core.conversations.conversation import Conversation, Summary, Turn, check_name
-from nbllm.core.conversations.files import to_json, to_markdown
+from nbllm.core.conversations.files import to_json
 from nbllm.core.conversations.reading import from_json
+from nbllm.core.conversations.showing import to_markdown
 from nbllm.core.errors import ConversationError
 from nbllm.core.types import (
     FinishReason,
@@ -150,10 +151,10 @@ def test_markdown_tells_how_answers_ended_and_defuses_html() -> None:
     )
     text = to_markdown(chat)
     assert text.startswith("# trip\n\n**System**\n\nBe brief.\n\n## 1. You\n\nasked in a\n")
-    assert "**Answer** (tiny)\n\n&lt;script>" in text
+    assert "**Answer** (tiny)\n\n&lt;script&gt;" in text
     assert "(stopped, answered before an earlier turn was changed)" in text
     assert "**Answer** (not answered)" in text
-    assert "*[image: image/png, 3 bytes]*" in text
+    assert r"*\[image: image/png, 3 bytes\]*" in text
 
 
 # ---------------------------------------------------------------- whose signatures

@@ -32,7 +32,7 @@ def jobs_kernel(kernel: Any) -> Any:
 
 def shown(ran: Any) -> list[str]:
     return [
-        content["data"].get("text/markdown", content["data"]["text/plain"])
+        content["data"]["text/plain"]
         for content in ran.contents("display_data", "update_display_data")
     ]
 
@@ -137,7 +137,7 @@ def test_a_headless_run_saves_the_answer_in_both_cells() -> None:
     NotebookClient(notebook, timeout=60, kernel_name="python3").execute()
     for cell in (notebook.cells[1], notebook.cells[3]):
         answer, status = cell.outputs
-        assert answer.data["text/markdown"] == "One two three."
+        assert answer.data["text/html"] == "<p>One two three.</p>"
         assert answer.metadata["nbllm"]["model"] == "tiny"
         assert status.data["text/plain"].startswith("tiny · CPU · ")
     assert "widgets" not in notebook.metadata

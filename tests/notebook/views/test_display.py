@@ -48,7 +48,7 @@ def test_the_answer_grows_on_the_screen_and_ends_as_one_output(front_end, view, 
     view.finish(Ending("Hello *you*.", "tiny · CPU"))
     assert front_end.shown == ["Hello *you*.", "tiny · CPU"]
     assert front_end.outputs[0][1] == {
-        "text/markdown": "Hello *you*.",
+        "text/html": "<p>Hello <em>you</em>.</p>",
         "text/plain": "Hello *you*.",
     }
 
@@ -163,10 +163,10 @@ def test_model_text_is_never_html(front_end, view, clock) -> None:
     stream(view, clock, evil, characters_per_second=1000)
     view.finish(Ending(evil, "<b>status</b>"))
     answer, status = (data for _, data in front_end.outputs)
-    assert set(answer) == {"text/markdown", "text/plain"}
-    assert "<script" not in answer["text/markdown"]
-    assert "](http" in answer["text/markdown"]
-    assert "![" not in answer["text/markdown"].replace("\\![", "")
+    assert set(answer) == {"text/html", "text/plain"}
+    assert "<script" not in answer["text/html"]
+    assert "<img" not in answer["text/html"]
+    assert '<a href="http://example.org/x.png"' in answer["text/html"]
     assert "&lt;b&gt;status" in status["text/html"]
 
 
@@ -259,7 +259,7 @@ def test_reasoning_is_folded_above_the_answer_and_fully_escaped(front_end, view)
     assert "<script" not in folded["text/html"]
     assert folded["text/html"].count("</pre>") == 1
     assert evil in folded["text/plain"]
-    assert answer["text/markdown"] == "Text"
+    assert answer["text/html"] == "<p>Text</p>"
     assert status["text/plain"] == "status"
 
 

@@ -4,7 +4,6 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
-
 from nbllm.core.markdown import safe_markdown
 
 IMAGE = "<img src=http://stranger/x>"
