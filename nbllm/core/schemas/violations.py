@@ -16,13 +16,20 @@ from nbllm.core.schemas.pattern_match import found_in
 
 __all__ = ["same", "violation"]
 
-_MOST_CHECKS = 300_000
+_MOST_CHECKS = 100_000
 _MOST_NESTING = 100
 
 
 def violation(document: Document, schemas: Sequence[Schema], value: Any) -> str | None:
     """What a value lacks to follow all of ``schemas``, parts of ``document``, with its place."""
-    return next(_Checker(document).problems(schemas, value, "", 0), None)
+    try:
+        return next(_Checker(document).problems(schemas, value, "", 0), None)
+    except _TooLargeError:
+        return "it is too large or too deep to be checked by the schema"
+
+
+class _TooLargeError(Exception):
+    """The check takes too long."""
 
 
 def same(one: Any, other: Any) -> bool:
@@ -56,8 +63,8 @@ class _Checker:
     def _problems(self, schema: Schema, value: Any, place: str, depth: int) -> Iterator[str]:
         self._checks += 1
         if self._checks > _MOST_CHECKS or depth > _MOST_NESTING:
-            yield f"{place or 'the value'}: too large or too deep to be checked"
-        elif schema is False:
+            raise _TooLargeError
+        if schema is False:
             yield f"{place or 'the value'}: it must not be there"
         elif isinstance(schema, dict):
             for inner in self._document.targets(schema):

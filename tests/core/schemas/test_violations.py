@@ -1,0 +1,162 @@
+"""Values held against schemas, beside jsonschema where that knows the keyword."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import jsonschema
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from nbllm.core.schemas.documents import Document
+from nbllm.core.schemas.violations import violation
+
+
+def problem(schema: Any, value: Any) -> str | None:
+    document = Document(schema)
+    return violation(document, [document.root], value)
+
+
+@pytest.mark.parametrize(
+    ("schema", "value", "told"),
+    [
+        ({"type": "integer"}, 1.5, "the value: 1.5 is not of the type integer"),
+        ({"type": ["integer", "null"]}, "a", "the value: 'a' is not of the type integer or null"),
+        ({"type": "number"}, True, "the value: True is not of the type number"),
+        ({"const": 1}, True, "the value: True is not 1"),
+        ({"enum": ["a", "b"]}, "c", "the value: 'c' is none of 'a', 'b'"),
+        ({"minLength": 2}, "a", "the value: 'a' has fewer than 2 characters"),
+        ({"pattern": "^b"}, "a", "the value: 'a' does not match the pattern ^b"),
+        ({"exclusiveMinimum": 3}, 3, "the value: 3 is not above 3"),
+        ({"minimum": 3, "exclusiveMinimum": True}, 3, "the value: 3 is not above 3"),
+        ({"maximum": 3}, 3.5, "the value: 3.5 is above 3"),
+        ({"multipleOf": 0.1}, 0.35, "the value: 0.35 is not a multiple of 0.1"),
+        ({"required": ["a"]}, {}, "the value: 'a' is missing"),
+        (
+            {"properties": {"a": {"items": {"type": "string"}}}},
+            {"a": ["x", 1]},
+            "a[1]: 1 is not of the type string",
+        ),
+        ({"additionalProperties": False}, {"b": 1}, "b: it must not be there"),
+        ({"minItems": 2}, [1], "the value: it has 1 items, and is to have at least 2"),
+        ({"uniqueItems": True}, [1, 1.0], "the value: two of its items are the same"),
+        ({"not": {"type": "null"}}, None, "the value: None is what the schema's not forbids"),
+        ({"oneOf": [{}, True]}, 1, "the value: 1 follows 2 of oneOf, not one"),
+        ({"anyOf": [{"type": "string"}, False]}, 1, "the value: 1 follows none of the 2 of anyOf"),
+        ({"contains": {"const": 1}}, [2], "the value: 0 of its items are what it must contain"),
+        ({"if": {"minimum": 5}, "then": {"const": 7}}, 6, "the value: 6 is not 7"),
+        ({"dependentRequired": {"a": ["b"]}}, {"a": 1}, "the value: 'b' is missing beside 'a'"),
+        ({"propertyNames": {"enum": ["a"]}}, {"b": 1}, "the value: 'b' is none of 'a'"),
+        (
+            {"allOf": [{"properties": {"a": {}}}], "unevaluatedProperties": False},
+            {"a": 1, "b": 2},
+            "b: it must not be there",
+        ),
+        ({"prefixItems": [True], "unevaluatedItems": False}, [1, 2], "[1]: it must not be there"),
+    ],
+)  # fmt: skip
+def test_a_violation_is_told_with_its_place(schema: Any, value: Any, told: str) -> None:
+    assert problem(schema, value) == told
+
+
+@pytest.mark.parametrize(
+    ("schema", "value"),
+    [
+        ({"type": "integer"}, 1.0),
+        ({"const": 1}, 1.0),
+        ({"multipleOf": 0.1}, 0.3),
+        ({"type": "string", "nullable": True}, None),
+        ({"uniqueItems": True}, [1, True, "1", [1], {"a": 1}]),
+        ({"enum": [[1, {"a": None}]]}, [1.0, {"a": None}]),
+    ],
+)
+def test_what_json_holds_for_the_same_is(schema: Any, value: Any) -> None:
+    assert problem(schema, value) is None
+
+
+LEAVES: list[Any] = [
+    True,
+    False,
+    {},
+    {"type": "string"},
+    {"type": ["integer", "null"]},
+    {"minimum": 1, "exclusiveMaximum": 5},
+    {"minLength": 1, "maxLength": 2},
+    {"pattern": "^a"},
+    {"enum": [1, "a", None]},
+    {"const": {"a": 1}},
+    {"multipleOf": 2},
+    {"required": ["a"]},
+    {"minItems": 1, "uniqueItems": True},
+    {"minProperties": 1, "maxProperties": 2},
+    {"propertyNames": {"pattern": "^[ab]$"}},
+    {"dependentRequired": {"a": ["b"]}},
+    {"$ref": "#/$defs/x"},
+]
+
+
+def nested(inner: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
+    several = st.lists(inner, min_size=1, max_size=2)
+    maps = st.dictionaries(st.sampled_from(["a", "b", "c"]), inner, max_size=2)
+    return st.fixed_dictionaries(
+        {},
+        optional={
+            "properties": maps,
+            "additionalProperties": inner,
+            "patternProperties": inner.map(lambda schema: {"^b": schema}),
+            "items": inner,
+            "prefixItems": several,
+            "contains": inner,
+            "anyOf": several,
+            "oneOf": several,
+            "allOf": several,
+            "not": inner,
+            "if": inner,
+            "then": inner,
+            "else": inner,
+            "unevaluatedProperties": inner,
+            "unevaluatedItems": inner,
+            "dependentSchemas": maps,
+        },
+    )
+
+
+SCHEMAS = st.builds(
+    lambda schema, extra: {"allOf": [schema], "$defs": {"x": extra}},
+    st.recursive(st.sampled_from(LEAVES), nested, max_leaves=5),
+    st.sampled_from(LEAVES[:-1]),
+)
+VALUES = st.recursive(
+    st.sampled_from([None, True, 0, 1, 2.0, 4.5, "", "a", "ab", "b"]),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from("abc"), inner, max_size=3)
+    ),
+    max_leaves=5,
+)
+
+
+@settings(max_examples=600, deadline=None)
+@given(SCHEMAS, VALUES)
+def test_jsonschema_finds_the_same(schema: dict[str, Any], value: Any) -> None:
+    expected = jsonschema.Draft202012Validator(schema).is_valid(value)
+    assert (problem(schema, value) is None) is expected
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"anyOf": [{"$ref": "#"}, {"$ref": "#"}]},
+        {"not": {"$ref": "#"}},
+        {"if": {"$ref": "#"}, "then": {"$ref": "#"}},
+        {"items": {"anyOf": [{"$ref": "#"}, {"$ref": "#"}, {"$ref": "#"}], "type": "null"}},
+    ],
+)
+def test_a_check_ends_whatever_the_schema(schema: Any) -> None:
+    value: Any = 1
+    for _ in range(300):
+        value = [value]
+    began = time.perf_counter()
+    assert problem(schema, value)
+    assert time.perf_counter() - began < 10
