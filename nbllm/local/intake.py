@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -68,7 +68,7 @@ class Intake:
 
     def _generate(self, frame: Frame) -> None:
         options = frame["options"]
-        tools = options.get("tools", ()) if options.get("tool_choice") != "none" else ()
+        tools = _offered(options)
         effort = options.get("reasoning_effort")
         if frame.get("suffix") is not None:
             prompt = Prompt(frame["messages"][0]["content"], add_special=False)
@@ -119,7 +119,7 @@ class Intake:
         if not system:
             return _FIRST_TOKENS
         with suppress(TemplateRefusalError):
-            begin = self._tokens(self._template.render(system))
+            begin = self._tokens(self._template.render(system, tools=_offered(frame["options"])))
             return max(_FIRST_TOKENS, shared_length(begin, tokens))
         return _FIRST_TOKENS
 
@@ -175,3 +175,8 @@ class Intake:
                 self._refuse(frame, "long_text", "", **counts)
                 return
         self._embedder.submit(Job(frame["id"], texts, answer))
+
+
+def _offered(options: Frame) -> Sequence[Frame]:
+    """The tools that may be called."""
+    return options.get("tools", ()) if options.get("tool_choice") != "none" else ()
