@@ -94,7 +94,7 @@ class Intake:
 
     def _generate(self, frame: Frame) -> None:
         options, limit = frame["options"], self._model.context_length
-        tools = options.get("tools", ()) if options.get("tool_choice") != "none" else ()
+        tools = _offered(options)
         effort = options.get("reasoning_effort")
         if frame.get("suffix") is not None:
             prompt = Prompt(frame["messages"][0]["content"], add_special=False)
@@ -161,7 +161,7 @@ class Intake:
         if not system:
             return _FIRST_TOKENS
         with suppress(TemplateRefusalError):
-            begin = self._tokens(self._template.render(system))
+            begin = self._tokens(self._template.render(system, tools=_offered(frame["options"])))
             return max(_FIRST_TOKENS, shared_length(begin, tokens))
         return _FIRST_TOKENS
 
@@ -230,6 +230,11 @@ class Intake:
                 self._refuse(frame, "long_text", "", **counts)
                 return
         self._embedder.submit(Job(frame["id"], texts, answer))
+
+
+def _offered(options: Frame) -> Sequence[Frame]:
+    """The tools that may be called."""
+    return options.get("tools", ()) if options.get("tool_choice") != "none" else ()
 
 
 _FIELDS: Mapping[str, Mapping[str, type]] = {

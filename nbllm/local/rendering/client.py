@@ -82,6 +82,16 @@ class Renderer:
             self._ready().send(request)
             return Rendered(**self._answer())
 
+    def written(self, turns: Sequence[Turn], tools: Sequence[Turn]) -> str | None:
+        """See ``Template.written``; None for a template that cannot be used at all, too."""
+        try:
+            with self._lock:
+                self._ready().send({"op": "written", "turns": turns, "tools": tools})
+                text: str | None = self._answer()["text"]
+        except TemplateRefusalError:
+            return None
+        return text
+
     def close(self) -> None:
         """End the process."""
         with self._lock:

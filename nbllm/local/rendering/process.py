@@ -27,7 +27,7 @@ _LEAST_OUTPUT, _OUTPUT_FACTOR = 2**20, 8
 
 
 def main() -> None:
-    """Answer requests until the input ends: ``setup`` first, then ``render``."""
+    """Answer requests until the input ends: ``setup`` first, then ``render`` and ``written``."""
     _limit_itself()
     template: Template | None = None
     for line in sys.stdin.buffer:
@@ -45,7 +45,8 @@ def main() -> None:
                 answer: dict[str, Any] = {}
             else:
                 assert template is not None  # noqa: S101 - the setup was answered
-                answer = _rendered(template, request, _LEAST_OUTPUT + _OUTPUT_FACTOR * len(line))
+                limit = _LEAST_OUTPUT + _OUTPUT_FACTOR * len(line)
+                answer = _ANSWERS[request["op"]](template, request, limit)
         except TemplateRefusalError as error:
             answer = {"problem": str(error)}
         except MemoryError:
@@ -75,6 +76,14 @@ def _rendered(template: Template, request: dict[str, Any], limit: int) -> dict[s
         "shows_tools": rendered.shows_tools,
         "begun": rendered.begun,
     }
+
+
+def _written(template: Template, request: dict[str, Any], limit: int) -> dict[str, Any]:
+    text = template.written(request["turns"], request["tools"])
+    return {"text": text if len(text or "") <= limit else None}
+
+
+_ANSWERS = {"render": _rendered, "written": _written}
 
 
 def _limit_itself() -> None:

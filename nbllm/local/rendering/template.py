@@ -11,6 +11,7 @@ from nbllm.local.rendering.alterations import TOOLS_AS_TEXT
 from nbllm.local.rendering.conversation import Change, Conversation, Turn, calls_of
 from nbllm.local.rendering.fitting import Fitting
 from nbllm.local.rendering.marks import Marks, free_character
+from nbllm.local.rendering.refusal import TemplateRefusalError
 from nbllm.local.rendering.writer import Writer
 
 __all__ = ["Rendered", "Template"]
@@ -91,6 +92,19 @@ class Template:
             shows_calls=any(map(calls_of, turns)) and TOOLS_AS_TEXT[1] not in fit.variant,
             begun=whole.turns[-1]["content"] if whole.is_continued else "",
         )
+
+    def written(self, turns: Sequence[Turn], tools: Sequence[Turn]) -> str | None:
+        """What the template makes of past calls in its own way; None where it loses them.
+
+        It tells in which format its model calls tools.
+        """
+        whole = Conversation(turns, tools)
+        try:
+            fit = self._fitting.fit(whole, {}, shows_tools=True)
+            is_native = fit.variant.isdisjoint(TOOLS_AS_TEXT[:2])
+            return self._writer.prompt(whole, fit.variant, {}, "") if is_native else None
+        except TemplateRefusalError:
+            return None
 
     def _guarded(self, whole: Conversation, guard: Change) -> Conversation:
         """All texts guarded; the marks of reasoning in the model's own words are its own."""

@@ -132,6 +132,18 @@ def test_a_process_that_ended_is_started_anew(renderer: Make) -> None:
     assert made.render(HI).text == "Hi"
 
 
+def test_what_is_written_of_calls_is_asked_of_the_process(renderer: Make) -> None:
+    call = {"id": "a", "type": "function", "function": {"name": "f", "arguments": {"x": 1}}}
+    turns = [*HI, {"role": "assistant", "content": "", "tool_calls": [call]}]
+    function = {"name": "f", "description": "Does.", "parameters": {}}
+    tools = [{"type": "function", "function": function}]
+    source = "{{ tools | tojson }}{% for m in messages %}{{ m.content }}{{ m.tool_calls | tojson "
+    told = renderer(source + "if m.tool_calls }}{% endfor %}").written(turns, tools)
+    assert '"arguments": {"x": 1}' in (told or "")
+    for refuses in ("{{ 1/0 }}", "{% for %}", "{% for i in range(10**12) %}"):
+        assert renderer(refuses).written(turns, tools) is None
+
+
 def test_the_process_leaves_with_the_one_that_started_it(renderer: Make) -> None:
     made = renderer("{{ messages[-1].content }}")
     made.check()

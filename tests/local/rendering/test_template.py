@@ -325,3 +325,15 @@ def test_nothing_that_was_said_is_lost_whatever_the_template(roles: list[str], t
             assert turn["content"] in told
             for call in turn.get("tool_calls", ()):
                 assert json.dumps(call["function"]["arguments"]) in told
+
+
+def test_what_is_written_of_calls_tells_their_format() -> None:
+    turns = [HI, called(7), result(7)]
+    for source, writes in (
+        (QWEN, True),
+        (DROPS_CALLS, False),
+        (CHATML, False),
+        ("{{ 1/0 }}", False),
+    ):
+        told = Template(source, bos="", eos="").written(turns, [TOOL])
+        assert ("<tool_call>" in (told or "")) is writes
