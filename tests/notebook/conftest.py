@@ -84,7 +84,7 @@ class Ran:
 
     @property
     def answers(self) -> list[str]:
-        """The texts of answers, whole or growing; notes and reasoning have elements of their own."""
+        """The texts of answers, whole or growing; notes and reasoning have other elements."""
         shown = [c["data"] for c in self.contents("display_data", "update_display_data")]
         answers = [d for d in shown if not d.get("text/html", "<div").startswith(("<d", "<style"))]
         return [data["text/plain"] for data in answers]

@@ -29,8 +29,11 @@ if TYPE_CHECKING:
 __all__ = ["answer_html"]
 
 MOST_ELEMENTS = 20_000
-MOST_FORMULAS, MOST_FORMULA_CHARACTERS = 300, 30_000
-"""What a page can lay out and typeset without a pause that a reader would notice."""
+MOST_FORMULAS, MOST_FORMULA_CHARACTERS = 200, 8_000
+"""What a page lays out and typesets within about two seconds, whatever it is."""
+
+MOST_COLOURED_CHARACTERS = 20_000
+"""Of the code of one answer; colours are ten times as long as what they colour."""
 
 _CONSTANTS: Mapping[str, str] = {
     "blockquote_open": "<blockquote>\n",
@@ -83,7 +86,7 @@ class _Writer:
 
     def __init__(self, *, coloured: bool) -> None:
         self._coloured = coloured
-        self._tags = self._formulas = self._formula_characters = 0
+        self._tags = self._formulas = self._formula_characters = self._code_characters = 0
         self._links: list[str] = []
         self._makers: Mapping[str, Callable[[Token], str]] = {
             "text": lambda token: text_html(token.content),
@@ -121,7 +124,9 @@ class _Writer:
     def _fence(self, token: Token) -> str:
         language = token.info.split(maxsplit=1)[0] if token.info.strip() else ""
         code = token.content.removesuffix("\n")
-        shown = coloured_code(code, language) if self._coloured else code_html(code)
+        self._code_characters += len(code)
+        is_coloured = self._coloured and self._code_characters <= MOST_COLOURED_CHARACTERS
+        shown = coloured_code(code, language) if is_coloured else code_html(code)
         return f"<pre><code>{shown}</code></pre>\n"
 
     def _link(self, token: Token) -> str:

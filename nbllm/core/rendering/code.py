@@ -24,9 +24,6 @@ if TYPE_CHECKING:
 
 __all__ = ["coloured_code"]
 
-LONGEST = 50_000
-"""Characters of code that are coloured; a longer block has one colour."""
-
 _GREEN, _RED, _BLUE, _GREY = "#2e8540", "#c8514b", "#3b7dd8", "#5f8a8a"
 _COLOURS = {  # kind -> the name that JupyterLab has for it, and a colour that needs no theme
     "comment": ("comment", _GREY),
@@ -49,7 +46,7 @@ def coloured_code(code: str, language: str) -> str:
     from nbllm.core.rendering.languages import language_named
 
     known = language_named(language)
-    if known is None or len(code) > LONGEST:
+    if known is None:
         return code_html(code)
     runs = groupby(_pieces(code, known), key=lambda piece: piece[0])
     return "".join(_painted(kind, "".join(text for _, text in run)) for kind, run in runs)

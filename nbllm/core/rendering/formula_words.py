@@ -23,7 +23,7 @@ _LETTERS = """
     varnothing forall exists nexists neg lnot top bot angle measuredangle sphericalangle triangle
     square Box Diamond lozenge blacksquare blacklozenge blacktriangle bigstar star prime backprime
     flat natural sharp clubsuit diamondsuit heartsuit spadesuit surd mho eth Finv Game complement
-    Bbbk circledR circledS checkmark maltese yen dagger ddagger dag ddag S P copyright pounds degree
+    Bbbk circledR circledS checkmark maltese yen dagger ddagger S degree
     diagup diagdown
 """
 _OPERATORS = """
@@ -77,11 +77,11 @@ _STRUCTURE = """
     displaystyle textstyle scriptstyle scriptscriptstyle cr newline
 """
 _ACCENTS = """
-    hat widehat check widecheck tilde widetilde acute grave dot ddot dddot ddddot breve bar vec
+    hat widehat check tilde widetilde acute grave dot ddot dddot ddddot breve bar vec
     mathring
 """
 _FONTS = """
-    mathrm mathbf mathit mathsf mathtt mathcal mathscr mathfrak mathbb mathnormal boldsymbol bm
+    mathrm mathbf mathit mathsf mathtt mathcal mathscr mathfrak mathbb mathnormal boldsymbol
     pmb text textrm textbf textit textsf texttt textnormal mbox rm bf it sf tt cal frak Bbb
 """
 _ENVIRONMENTS = """
@@ -89,7 +89,7 @@ _ENVIRONMENTS = """
     eqnarray* equation equation* flalign flalign* gather gather* gathered matrix multline multline*
     pmatrix rcases smallmatrix split subarray Vmatrix vmatrix
 """
-_SPACES = "quad qquad enspace enskip thinspace medspace thickspace negthinspace negmedspace space"
+_SPACES = "quad qquad enspace thinspace negthinspace negmedspace space"
 
 COMMANDS = frozenset(
     " ".join(

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Formula", "block_formula", "find_formula", "inline_formula", "is_drawable"]
 
-LONGEST = 3_000
-"""Characters of one formula; MathJax takes milliseconds for each hundred."""
+LONGEST = 2_000
+"""Characters of one formula; MathJax takes up to 30 ms for each hundred."""
 
 _DEEPEST, _MOST_COMMANDS = 16, 400
 _CLOSINGS = {"$$": "$$", "$": "$", "\\(": "\\)", "\\[": "\\]"}

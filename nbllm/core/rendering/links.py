@@ -11,7 +11,12 @@ if TYPE_CHECKING:
 __all__ = ["bare_address", "is_allowed"]
 
 _LONGEST = 2_000
-_ALLOWED = re.compile(r"(?:https?://[a-z0-9\[]|mailto:[a-z0-9])[!#-;=?-\[\]^_a-~]*", re.IGNORECASE)
+_HOST = r"(?:[a-z0-9._-]+|\[[0-9a-f:.]+\])(?::\d{1,5})?"
+_REST_OF_ADDRESS = r"[!#-;=?-\[\]^_a-~]*"
+_ALLOWED = re.compile(
+    rf"(?:https?://{_HOST}(?:[/?#]{_REST_OF_ADDRESS})?|mailto:[a-z0-9]{_REST_OF_ADDRESS})",
+    re.IGNORECASE,
+)
 _SCHEME = re.compile(r"(?<![a-z0-9])https?\Z", re.IGNORECASE)
 _REST = re.compile(r"://[^\s<>\"`\\^{}|\u3000-\u303f\uff00-\uffef]{1,2000}")
 _TRAILING = "?!.,:;*_~'"
@@ -19,7 +24,7 @@ _BRACKETS = {")": "(", "]": "["}
 
 
 def is_allowed(address: str) -> bool:
-    """Whether a link may lead there: to http, https or mailto, in printable ASCII."""
+    """Whether a link may lead there: to http or https with a plain host, or to mailto, in ASCII."""
     return len(address) <= _LONGEST and _ALLOWED.fullmatch(address) is not None
 
 

@@ -28,11 +28,12 @@ __all__ = ["TooComplexError", "parse"]
 LONGEST = 200_000
 """Characters of a text that is parsed; it takes about 3 µs a character."""
 
-SECONDS = 2.0
+SECONDS = 1.5
 """The CPU time that a parse may take. Ordinary text of the greatest length takes a third of it."""
 
 _DEEPEST = 20  # levels; an item of a list is two of them
 _MOST_TOKENS = 60_000
+_MOST_INLINE_TOKENS = 10_000  # of a paragraph; they are paired and joined where no rule can look
 _MOST_CELLS, _MOST_COLUMNS = 20_000, 200
 _TABLE_RULE = re.compile(r"[ \t|:-]*-[ \t|:-]*\Z")
 
@@ -85,6 +86,8 @@ def _limit_blocks(state: StateBlock, start: int, stop: int, silent: bool) -> boo
 def _limit_inline(state: StateInline, silent: bool) -> bool:  # noqa: FBT001
     """An inline rule that never matches; it stands before all others."""
     _check_time(state.env)
+    if len(state.tokens) > _MOST_INLINE_TOKENS:
+        raise TooComplexError
     return False
 
 

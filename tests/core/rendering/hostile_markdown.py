@@ -14,7 +14,20 @@ PIECES = (
     *("`", "``", "```", "~~~", "\n", "\n\n", "\r", "\r\n", "- ", "> ", "1. ", "   ", "    ", "\t"),
     *("\\", "|", "*", "**", "_", "~~", "# ", "---", "===", "|-|-|", "| a | b |\n|---|:-:|\n", "!"),
     *("[", "]", "(", ")", "<", ">", "&", '"', "'", "$", "$$", "\\(", "\\)", "\\[", "\\]", "{", "}"),
-    *("a", " ", "é", "1", "\u2028", "\x00", "\x0b", "\ud83d", "\u202e", "\ufeff", "\u200b", "：//"),
+    *(
+        "a",
+        " ",
+        "é",
+        "1",
+        "\u2028",
+        "\x00",
+        "\x0b",
+        "\ud83d",
+        "\u202e",
+        "\ufeff",
+        "\u200b",
+        "\uff1a//",
+    ),
     # HTML
     *(IMAGE, "<b>", "</b>", "<!--", "-->", "<![CDATA[", "]]>", "<?php", "?>", "</p>", "</pre>"),
     *("<script>window.nbllmRan=1</script>", "</script>", "</code></pre>", "<style>*{color:red}"),
@@ -101,31 +114,9 @@ ATTRIBUTES = {
     "th": {("style", f"text-align:{side}") for side in SIDES},
     "td": {("style", f"text-align:{side}") for side in SIDES},
 }
-PLAIN = frozenset(
-    [
-        "blockquote",
-        "br",
-        "code",
-        "em",
-        "h1",
-        "h2",
-        "h3",
-        "h4",
-        "h5",
-        "h6",
-        "hr",
-        "ol",
-        "p",
-        "s",
-        "span",
-        "strong",
-        "table",
-        "tbody",
-        "thead",
-        "tr",
-        "ul",
-    ]
-)
+PLAIN = """
+    blockquote br code em h1 h2 h3 h4 h5 h6 hr ol p s span strong table tbody thead tr ul
+"""
 VOID = {"br", "hr"}
 ADDRESS = re.compile(r"(https?://|mailto:)[!-~]+", re.IGNORECASE)
 COLOUR = re.compile(r"color:(#\w{6});color:var\(--jp-mirror-editor-[a-z]+-color,\1\)")
@@ -162,7 +153,7 @@ class Judge(HTMLParser):
             return len(attrs) == 1 and attrs[0][0] == "start" and (attrs[0][1] or "").isdecimal()
         if tag == "span" and attrs:
             return len(attrs) == 1 and bool(COLOUR.fullmatch(attrs[0][1] or ""))
-        known = tag in PLAIN or tag in ATTRIBUTES
+        known = tag in PLAIN.split() or tag in ATTRIBUTES
         return known and len(attrs) <= 1 and set(attrs) <= ATTRIBUTES.get(tag, set())
 
     def handle_endtag(self, tag: str) -> None:
