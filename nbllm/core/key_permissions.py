@@ -15,6 +15,7 @@ import os
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from nbllm.core import saved_files
 from nbllm.core.errors import ConfigError, InvalidOptionError
@@ -45,12 +46,15 @@ _OWN_HOSTS = {
 A host on which customers have names of their own, such as Azure's, is no vendor's own.
 """
 _ALIASES = {"GOOGLE_API_KEY": "GEMINI_API_KEY"}
+_ADDRESS_VARIABLES = {"OPENAI_API_KEY": "OPENAI_BASE_URL"}
+"""The variables that say for what address a key is: as the key, they are the person's own."""
 _VENDORS_VARIABLE = re.compile(r"([A-Z]+)(?:_[A-Z0-9]+)*_(?:API_KEY|TOKEN)")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _ADDRESS = re.compile(
     r"(https?)://([a-z0-9._-]+|\[[0-9a-f:.]+\])(?::([0-9]{1,5}))?(?:/[\w./~-]*)?",
     re.IGNORECASE | re.ASCII,
 )
+_LOOPBACK = ("localhost", "127.0.0.1", "::1")
 _USUAL_PORTS = {"http": 80, "https": 443}
 
 
@@ -76,7 +80,7 @@ def is_allowed(variable: str, address: str) -> bool:
 
     Raises ``ConfigError`` where what was allowed cannot be read.
     """
-    if _is_own(variable, address):
+    if _is_own(variable, address) or address == _named_beside(variable):
         return True
     return (variable, address) in _from_environment() or address in _kept().get(variable, ())
 
@@ -85,6 +89,17 @@ def _is_own(variable: str, address: str) -> bool:
     named = _VENDORS_VARIABLE.fullmatch(_ALIASES.get(variable, variable))
     hosts = _OWN_HOSTS.get(named[1], set()) if named else set()
     return address.removeprefix("https://") in hosts and address.startswith("https://")
+
+
+def _named_beside(variable: str) -> str | None:
+    """The address that the environment has beside a key; with http, only one on this machine."""
+    told = os.environ.get(_ADDRESS_VARIABLES.get(variable, ""), "").strip()
+    try:
+        address = _checked_address(told)
+    except InvalidOptionError:
+        return None
+    host = urlsplit(address).hostname
+    return address if address.startswith("https:") or host in _LOOPBACK else None
 
 
 def _checked_variable(variable: str) -> str:

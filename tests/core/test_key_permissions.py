@@ -128,6 +128,24 @@ def test_runs_without_a_person_are_allowed_by_a_variable(monkeypatch: pytest.Mon
         is_allowed("LAB_KEY", "https://lab.example")
 
 
+@pytest.mark.parametrize(
+    ("told", "address", "allowed"),
+    [
+        ("https://lab.example/v1", "https://lab.example", True),
+        ("http://localhost:8000/v1", "http://localhost:8000", True),
+        ("http://10.1.2.3:8000/v1", "http://10.1.2.3:8000", False),
+        ("https://lab.example/v1", "https://other.example", False),
+        ("lab.example", "https://lab.example", False),
+    ],
+)
+def test_an_address_that_the_environment_has_beside_a_key_is_the_persons_word(
+    told: str, address: str, allowed: bool, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPENAI_BASE_URL", told)
+    assert is_allowed("OPENAI_API_KEY", address) is allowed
+    assert not is_allowed("LAB_KEY", address)
+
+
 @pytest.mark.parametrize("content", ["{", "[]", '{"A": "https://x"}', '{"A": [1]}', "[" * 99999])
 def test_a_damaged_file_allows_nothing_and_is_not_overwritten(file: Path, content: str) -> None:
     file.parent.mkdir(parents=True)
