@@ -11,6 +11,12 @@ from pathlib import Path
 
 import psutil
 import pytest
+from hypothesis import settings
+
+# An example's time says more of the machine's other work than of what is tested; what hangs meets
+# pytest's timeout, and what is bounded has a test of its own.
+settings.register_profile("nbllm", deadline=None)
+settings.load_profile("nbllm")
 
 ROOT = Path(__file__).parent.parent
 SESSION_MARK = "NBLLM_TEST_SESSION"

@@ -6,10 +6,12 @@ import json
 import string
 from pathlib import Path
 
+import httpx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from nbllm.cloud.keys import address_of
 from nbllm.core import key_permissions
 from nbllm.core.errors import ConfigError, InvalidOptionError, NbllmError
 from nbllm.core.key_permissions import PERMISSIONS_VARIABLE, allow_key, disallow_key, is_allowed
@@ -166,10 +168,6 @@ _PIECES = st.sampled_from(
 @given(st.lists(_PIECES, max_size=8).map("".join) | st.text(string.printable, max_size=30))
 def test_what_is_kept_is_what_the_requests_are_compared_with(address: str) -> None:
     """However an address is written: httpx connects to what was allowed, or it is refused."""
-    import httpx
-
-    from nbllm.cloud.keys import address_of
-
     try:
         allowed = key_permissions._checked_address(address)
     except NbllmError:
