@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import importlib.util
 import json
+import re
 import types
 import typing
 from collections.abc import Iterator, Mapping
@@ -138,7 +139,9 @@ def _culprit(kind: Any, seen: set[int]) -> Iterator[str]:
 
 def _name_of(kind: object) -> str:
     has_parts = typing.get_origin(kind) is not None
-    return str(kind) if has_parts else str(getattr(kind, "__name__", kind))
+    if not has_parts:
+        return str(getattr(kind, "__name__", kind))
+    return re.sub(r"(\w+\.)+(?=\w)", "", str(kind))  # without the modules
 
 
 def _fields(kind: Any) -> dict[str, Any]:

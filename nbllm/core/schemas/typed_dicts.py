@@ -32,16 +32,15 @@ def _typed_dict(kind: Any, above: frozenset[Any]) -> Any:
     """Made anew from its fields; ``typing_extensions`` comes with pydantic."""
     import typing_extensions as modern
 
-    fields = {
-        name: _modern(_bare(hint), above)
-        if name in kind.__required_keys__
-        else modern.NotRequired[_modern(_bare(hint), above)]
-        for name, hint in typing.get_type_hints(kind, include_extras=True).items()
-    }
+    fields: dict[str, Any] = {}
+    for name, hint in typing.get_type_hints(kind, include_extras=True).items():
+        wrapper = str(typing.get_origin(hint)).rpartition(".")[2]
+        bare = typing.get_args(hint)[0] if wrapper in ("Required", "NotRequired") else hint
+        # Annotations that are texts hide their wrapper from the class.
+        optional = wrapper == "NotRequired" or (
+            wrapper != "Required" and name not in kind.__required_keys__
+        )
+        fields[name] = (
+            modern.NotRequired[_modern(bare, above)] if optional else _modern(bare, above)
+        )
     return modern.TypedDict(kind.__name__, fields)  # type: ignore[operator]
-
-
-def _bare(hint: Any) -> Any:
-    """A field's type without ``Required`` and ``NotRequired`` around it."""
-    is_wrapped = str(typing.get_origin(hint)).rpartition(".")[2] in ("Required", "NotRequired")
-    return typing.get_args(hint)[0] if is_wrapped else hint

@@ -6,7 +6,8 @@ which that standard calls annotations. Takes bounded time, whatever the schema.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import closing
 from fractions import Fraction
 from typing import Any
 
@@ -49,6 +50,7 @@ def _key(value: Any) -> Any:
 class _Checker:
     def __init__(self, document: Document) -> None:
         self._document, self._checks = document, 0
+        self._open: set[tuple[int, int]] = set()
 
     def problems(
         self, schemas: Iterable[Schema], value: Any, place: str, depth: int
@@ -58,23 +60,38 @@ class _Checker:
             yield from self._problems(schema, value, place, depth)
 
     def _follows(self, schema: Schema, value: Any, depth: int) -> bool:
-        return next(self._problems(schema, value, "", depth), None) is None
+        problems = self._problems(schema, value, "", depth)
+        with closing(problems):
+            return next(problems, None) is None
 
-    def _problems(self, schema: Schema, value: Any, place: str, depth: int) -> Iterator[str]:
+    def _problems(
+        self, schema: Schema, value: Any, place: str, depth: int
+    ) -> Generator[str, None, None]:
         self._checks += 1
         if self._checks > _MOST_CHECKS or depth > _MOST_NESTING:
             raise _TooLargeError
         if schema is False:
             yield f"{place or 'the value'}: it must not be there"
         elif isinstance(schema, dict):
-            for inner in self._document.targets(schema):
-                yield from self._problems(inner, value, place, depth + 1)
-            for problem in self._own(schema, value):
-                yield f"{place or 'the value'}: {problem}"
-            for inner in schema.get("allOf", ()):
-                yield from self._problems(inner, value, place, depth + 1)
-            yield from self._applied(schema, value, place, depth)
-            yield from self._inside(schema, value, place, depth)
+            meant = (id(schema), id(value))
+            if meant in self._open:  # as one of its own alternatives, which adds nothing
+                yield f"{place or 'the value'}: the schema means itself"
+                return
+            self._open.add(meant)
+            try:
+                yield from self._all(schema, value, place, depth)
+            finally:
+                self._open.discard(meant)
+
+    def _all(self, schema: dict[str, Any], value: Any, place: str, depth: int) -> Iterator[str]:
+        for inner in self._document.targets(schema):
+            yield from self._problems(inner, value, place, depth + 1)
+        for problem in self._own(schema, value):
+            yield f"{place or 'the value'}: {problem}"
+        for inner in schema.get("allOf", ()):
+            yield from self._problems(inner, value, place, depth + 1)
+        yield from self._applied(schema, value, place, depth)
+        yield from self._inside(schema, value, place, depth)
 
     # ------------------------------------------------------------ the value itself
 

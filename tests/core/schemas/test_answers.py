@@ -1,0 +1,158 @@
+"""``generate(schema=…)`` and ``result.value``, on a fake model that answers what it is told."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import pickle
+from collections.abc import Callable
+from typing import Any, Literal, Optional, TypedDict, Union
+
+import pytest
+from pydantic import BaseModel
+from typing_extensions import NotRequired
+
+from nbllm.core.errors import AnswerFormError, InvalidOptionError
+from nbllm.core.schemas.answers import answer_schema
+from nbllm.core.types import Completed, GenerationOptions, Tool
+from nbllm.testing import FakeModel
+
+
+class Person(BaseModel):
+    name: str
+    friend: Optional[Person] = None  # noqa: UP045 - as people write it
+
+
+@dataclasses.dataclass
+class Point:
+    x: int
+    y: int = 0
+
+
+class Movie(TypedDict):
+    title: str
+    year: NotRequired[int]
+
+
+class Shelf(TypedDict, total=False):
+    movies: list[Movie]
+
+
+class Calling(BaseModel):
+    callback: Callable[[int], int]
+
+
+@dataclasses.dataclass
+class Holding:
+    inner: Calling
+
+
+PART = {"type": "object", "properties": {"a": {"type": "integer"}}, "required": ["a"]}
+ANN = Person(name="Ann")
+
+
+@pytest.mark.parametrize(
+    ("schema", "text", "value"),
+    [
+        (Person, '{"name": "Ann"}', ANN),
+        (list[Person], '[{"name": "Ann"}]', [ANN]),
+        (dict[str, Person], '{"a": {"name": "Ann"}}', {"a": ANN}),
+        (Person | Point, '{"x": 1}', Point(1)),
+        (Union[Person, None], "null", None),  # noqa: UP007 - as people write it
+        (Point, '{"x": 1, "y": 2}', Point(1, 2)),
+        (Movie, '{"title": "M"}', {"title": "M"}),
+        (Shelf, '{"movies": [{"title": "M", "year": 1}]}', {"movies": [{"title": "M", "year": 1}]}),
+        (list[Movie], '[{"title": "M"}]', [{"title": "M"}]),
+        (tuple[int, str], '[1, "a"]', (1, "a")),
+        (Literal["yes", "no"], '"yes"', "yes"),
+        (int, "3", 3),
+        (PART, 'Here: ```json\n{"a": 1}\n```', {"a": 1}),
+        ({"type": "array", "items": PART}, '[{"a": 1}]', [{"a": 1}]),
+    ],
+)  # fmt: skip
+async def test_an_answer_is_a_value_of_its_schema(schema: Any, text: str, value: Any) -> None:
+    model = FakeModel(text=text)
+    result = await model.generate("Go", schema=schema)
+    assert result.value == value
+    assert model.requests[0].options.response_schema == answer_schema(schema).json_schema
+    (same,) = await model.generate_many("Go", 1, schema=schema)
+    assert same.value == value
+    *_, last = [event async for event in model.stream("Go", schema=schema)]
+    assert isinstance(last, Completed)
+    assert last.result.value == value
+
+
+async def test_a_schema_among_the_options_gives_values_too() -> None:
+    result = await FakeModel(text='{"a": 1}').generate("Go", response_schema=PART)
+    assert result.value == {"a": 1}
+
+
+async def test_results_with_schemas_pickle_and_copy() -> None:
+    for schema in (Person, PART):
+        result = await FakeModel(text='{"name": "Ann", "a": 1}').generate("Go", schema=schema)
+        for twin in (pickle.loads(pickle.dumps(result)), copy.deepcopy(result)):
+            assert twin == result
+            assert twin.value == result.value
+
+
+@pytest.mark.parametrize(
+    ("schema", "text", "told"),
+    [
+        (Person, '{"name": 5}', "the answer is no Person: name: Input should be a valid string"),
+        (list[Person], "{}", r"no list\[Person\]: the value: Input should be a valid array"),
+        (PART, '{"a": "x"}', "the answer is no JSON of this schema: a: 'x' is not of the type"),
+        (PART, "{}", "the value: 'a' is missing"),
+        (PART, '{"a": 1', "the answer is no JSON: "),
+        (PART, "Sorry.", "it has no object or array"),
+        (PART, '{"a": ' + "9" * 5_000 + "}", "a number that is too long"),
+        (PART, "[" * 100_000, "it is nested too deeply"),
+        ({"type": "array", "uniqueItems": True}, "[1, 1]", "two of its items are the same"),
+    ],
+)
+async def test_what_an_answer_lacks_is_told(schema: Any, text: str, told: str) -> None:
+    result = await FakeModel(text=text).generate("Go", schema=schema)
+    with pytest.raises(AnswerFormError, match=told) as caught:
+        _ = result.value
+    assert caught.value.text == text
+
+
+async def test_an_answer_that_was_cut_off_says_so() -> None:
+    result = await FakeModel(text='{"a": 1, "b": 2}').generate("Go", schema=PART, max_tokens=2)
+    with pytest.raises(AnswerFormError, match="cut off at the token limit, so raise max_tokens"):
+        _ = result.value
+
+
+@pytest.mark.parametrize(
+    ("asked", "told"),
+    [
+        ({"schema": {"type": "objekt"}}, "schema: /type: 'objekt' is not a type"),
+        ({"schema": {"$ref": "http://x.test"}}, r"schema: /\$ref: 'http://x.test' leads out"),
+        ({"schema": Calling}, "no JSON schema of Calling.callback: "),
+        ({"schema": Holding}, "no JSON schema of Holding.inner.callback: "),
+        (
+            {"schema": list[Holding]},
+            r"no JSON schema of list\[.*Holding\].Holding.inner.callback: ",
+        ),
+        ({"schema": print}, "give a dict with a JSON schema, a pydantic model"),
+        ({"schema": Person(name="A")}, "of the type Person; give"),
+        ({"schema": "Person"}, "of the type str; give"),
+        ({"response_schema": {"items": 5}}, "response_schema: /items: 5 is not a schema"),
+        (
+            {"tools": (Tool("f", "F.", {"properties": {"a": {"type": "text"}}}),)},
+            "tools: the parameters of 'f': /properties/a/type: 'text' is not a type",
+        ),
+        ({"schema": PART, "grammar": 'root ::= "a"'}, "follows it or grammar; drop one"),
+    ],
+)
+async def test_what_cannot_be_asked_is_told_before_it_is(asked: dict[str, Any], told: str) -> None:
+    model = FakeModel()
+    with pytest.raises(InvalidOptionError, match=told) as caught:
+        await model.generate("Go", **asked)
+    assert "\n" not in str(caught.value)
+    assert not model.requests
+
+
+async def test_without_a_schema_there_is_no_value() -> None:
+    result = await FakeModel().generate("Go", options=GenerationOptions())
+    with pytest.raises(InvalidOptionError, match="asked for without one; give schema=…"):
+        _ = result.value
