@@ -89,6 +89,11 @@ class GenerationOptions:
     by what followed their like before; otherwise that is done as long as it saves time. Each guess
     is checked against the model's own choice.
 
+    ``stop_repetition`` False lets an answer of a local model go on that does nothing any more but
+    repeat itself; otherwise it ends after a few hundred tokens of that, with
+    ``FinishReason.REPETITION``. An answer that a grammar or a schema binds, or that must not end by
+    itself (``ignore_eos``), is ended so only where this is True.
+
     ``adapters`` are scales for this answer of the LoRA adapters that a local model was loaded with,
     each by its path or the name of its file; those not named are off. Without it they have the
     scales of the load. Requests with the same scales are answered together, others take turns.
@@ -136,6 +141,7 @@ class GenerationOptions:
     priority: Priority | None = None
     on_full: OnFull | None = None
     prompt_lookup: bool | None = None
+    stop_repetition: bool | None = None
     adapters: tuple[tuple[str, float], ...] | None = None
     connect_timeout: float | None = None
     first_token_timeout: float | None = None
@@ -161,7 +167,7 @@ class GenerationOptions:
             value = getattr(self, name)
             if value is not None and value not in choices:
                 raise InvalidOptionError(name, f"{value!r} is none of {', '.join(choices)}")
-        for name in ("prompt_lookup", "ignore_eos"):
+        for name in ("prompt_lookup", "stop_repetition", "ignore_eos"):
             value = getattr(self, name)
             if not isinstance(value, bool | None):
                 raise InvalidOptionError(name, f"{value!r} is neither true nor false")

@@ -16,6 +16,7 @@ from nbllm.local.protocol import Frame
 from nbllm.local.reading.output_format import OutputFormat
 from nbllm.local.scheduling.lookup import Lookup
 from nbllm.local.scheduling.prefixes import shared_length
+from nbllm.local.scheduling.repetition import Repetition, is_watched
 from nbllm.local.scheduling.tasks import Task
 from nbllm.local.text import TextAssembler
 
@@ -100,6 +101,7 @@ class Intake:
             shifts=shifts,
             keep=self._kept_length(frame["messages"], tokens) if shifts else 0,
             lookup=Lookup() if looks_up else None,
+            repetition=Repetition() if is_watched(options) else None,
         )
 
     def _kept_length(self, messages: list[Frame], tokens: list[int]) -> int:

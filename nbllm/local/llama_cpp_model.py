@@ -66,6 +66,7 @@ _OPTIONS = {
     "priority",
     "on_full",
     "prompt_lookup",
+    "stop_repetition",
     "adapters",
     *ENGINE_OPTIONS,
 }

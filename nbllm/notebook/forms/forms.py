@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from nbllm.core.errors import AnswerFormError
+from nbllm.notebook.forms.json_repair import loads_tolerantly
 
 __all__ = ["Block", "blocks_of", "code_of", "diff_of", "json_of", "math_of"]
 
@@ -104,10 +105,15 @@ def _bare_python(text: str) -> str:
 
 
 def json_of(text: str) -> Any:
-    """The JSON value of an answer: all of it, a fenced block, or what stands in its prose."""
-    for candidate in (text, *(block.text for block in blocks_of(text))):
-        with suppress(ValueError, RecursionError):
-            return json.loads(candidate)
+    """The JSON value of an answer: all of it, a fenced block, or what stands in its prose.
+
+    Python's way to write one counts too.
+    """
+    candidates = [text, *(block.text for block in blocks_of(text))]
+    for load in (json.loads, loads_tolerantly):
+        for candidate in candidates:
+            with suppress(ValueError, RecursionError):
+                return load(candidate)
     return _json_in_prose(text)
 
 
@@ -132,7 +138,7 @@ def _decoded(text: str, start: int) -> tuple[Any, int, str | None]:
         value, end = json.JSONDecoder().raw_decode(text, start)
     except json.JSONDecodeError as error:
         where = f"line {error.lineno}, column {error.colno}"
-        return None, max(error.pos, start + 1), f"{error.msg} at {where}"
+        return None, max(error.pos, start + 1), f"broken JSON at {where}: {error.msg}"
     except RecursionError:
         return None, len(text), "it is nested too deeply"
     return value, end, None

@@ -3,37 +3,50 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from nbllm.core.errors import AnswerFormError, InvalidOptionError
-from nbllm.core.types import FinishReason, GenerationResult, Message, TextPart
+from nbllm.core.model_interface import ModelInterface
+from nbllm.core.types import (
+    FinishReason,
+    GenerationOptions,
+    GenerationResult,
+    Message,
+    TextPart,
+)
 from nbllm.notebook.forms.diffs import diff_bundle
 from nbllm.notebook.forms.forms import code_of, diff_of, json_of, math_of
-from nbllm.notebook.forms.schemas import schema_from
+from nbllm.notebook.forms.json_repair import closed
+from nbllm.notebook.forms.schemas import Schema, schema_from
 from nbllm.notebook.views.bundles import Bundle
 
 if TYPE_CHECKING:
     from nbllm.notebook.asking.pipeline import Question
     from nbllm.notebook.session import NotebookSession
 
-__all__ = ["Form", "FormedAnswer", "deliver_form", "prepare_form", "with_form"]
+__all__ = ["Form", "FormedAnswer", "bind_form", "deliver_form", "prepare_form", "with_form"]
 
 _UNFINISHED = (FinishReason.CANCELLED, FinishReason.FAILED)
+_CUT = (FinishReason.LENGTH, FinishReason.REPETITION)
 
 
 @dataclass(frozen=True, slots=True)
 class Form:
     """A form of answers: the words that ask for it, its parser, and how a value is shown.
 
-    ``is_code`` says that the value goes into a new cell.
+    ``is_code`` says that the value goes into a new cell. ``schema`` binds local models, which then
+    cannot miss the form; ``mend`` makes the best of an answer that was cut off.
     """
 
     instruction: str
     parse: Callable[[str], Any]
     show: Callable[[Any], str | Bundle]
     is_code: bool = False
+    schema: Mapping[str, Any] | None = None
+    mend: Callable[[str], str] = str
 
 
 @dataclass(slots=True)
@@ -43,18 +56,27 @@ class FormedAnswer:
     form: Form
     value: Any = None
     problem: AnswerFormError | None = field(default=None)
+    is_mended: bool = False
 
     def render(self, result: GenerationResult) -> str | Bundle:
         """Read the answer; what has not the form is shown as it is."""
         self.problem = None
         if result.finish_reason in _UNFINISHED:
             return result.text
+        was_cut = result.finish_reason in _CUT
+        text = self.form.mend(result.text) if was_cut else result.text
+        self.is_mended = text != result.text
         try:
-            self.value = self.form.parse(result.text)
+            self.value = self.form.parse(text)
         except AnswerFormError as error:
             self.problem = error
             return result.text
         return self.form.show(self.value)
+
+    def remark(self, _: GenerationResult) -> str:
+        """What the status line tells of it."""
+        is_told = self.is_mended and self.problem is None
+        return "the value is what was complete of it" if is_told else ""
 
 
 def prepare_form(session: NotebookSession, question: Question) -> Question:
@@ -76,7 +98,28 @@ def with_form(question: Question, form: Form, flag: str) -> Question:
     formed = FormedAnswer(form)
     *earlier, message = question.messages
     asked = Message(message.role, _with_words(message, form.instruction))
-    return replace(question, messages=(*earlier, asked), render=formed.render, formed=formed)
+    return replace(
+        question,
+        messages=(*earlier, asked),
+        render=formed.render,
+        remarks=(*question.remarks, formed.remark),
+        formed=formed,
+    )
+
+
+async def bind_form(
+    session: NotebookSession, question: Question, model: ModelInterface
+) -> Question:
+    """Have a local model keep to the form; what is cut off is mended, so that a loop may be ended.
+
+    Vendors' schemas can't say "any JSON".
+    """
+    schema = question.formed.form.schema if question.formed is not None else None
+    asked = model.info.options.merged(question.options)
+    if schema is None or not model.info.local or asked.grammar or asked.response_schema:
+        return question
+    bound = GenerationOptions(response_schema=schema, stop_repetition=True)
+    return replace(question, options=bound.merged(question.options))
 
 
 def deliver_form(session: NotebookSession, question: Question, result: GenerationResult) -> None:
@@ -120,9 +163,9 @@ def _with_schema(session: NotebookSession, question: Question, name: str, form: 
         raise InvalidOptionError("schema", f"there is no variable {name}") from None
     written = json.dumps(schema.json_schema, ensure_ascii=False, default=str)
     words = f"Answer with JSON only, following this JSON schema:\n{written}"
-    made = Form(words, schema.parse, _show_json)
+    made = Form(words, schema.parse, _show_json, mend=closed)
     if form == "dataframe":
-        made = Form(words, lambda text: _frame(schema.parse(text) and json_of(text)), _show_frame)
+        made = replace(made, parse=partial(_checked_frame, schema), show=_show_frame)
     options = replace(question.options, response_schema=schema.json_schema)
     return with_form(replace(question, options=options), made, "--schema")
 
@@ -177,20 +220,35 @@ def _read_table(text: str) -> Any:
     return dataframe_of(text)
 
 
+def _checked_frame(schema: Schema, text: str) -> Any:
+    schema.parse(text)
+    return _frame(json_of(text))
+
+
 def _frame(value: Any) -> Any:
     from nbllm.notebook.forms.tables import dataframe_from
 
     return dataframe_from(value)
 
 
+_SCALAR = {"type": ["string", "number", "boolean", "null"]}
+_ROWS = {
+    "type": "array",
+    "items": {"type": "object", "additionalProperties": _SCALAR, "minProperties": 1},
+}
+_OBJECT_OR_ARRAY = {"anyOf": [{"type": "object"}, {"type": "array"}]}
 _FORMS = {
     "text": Form("Answer in plain text, without Markdown.", str, _show_text),
     "code": Form("Answer with code only, in one fenced block.", code_of, _show_code, is_code=True),
-    "json": Form("Answer with JSON only.", json_of, _show_json),
+    "json": Form(
+        "Answer with JSON only.", json_of, _show_json, schema=_OBJECT_OR_ARRAY, mend=closed
+    ),
     "dataframe": Form(
         "Answer with a JSON array of objects only, one a row, all with the same keys.",
         _read_table,
         _show_frame,
+        schema=_ROWS,
+        mend=closed,
     ),
     "table": Form("Answer with a Markdown table only.", _read_table, _show_table),
     "math": Form("Answer with LaTeX only, between $$ and $$.", math_of, _show_math),
