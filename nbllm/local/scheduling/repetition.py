@@ -22,9 +22,7 @@ _GRAM = 8  # tokens; one that is new makes as many n-grams new
 _WORN = 3  # times that an n-gram was there before; a text that is told twice is not stopped
 _HISTORY = 4096  # tokens in which an n-gram is remembered
 _ENOUGH = 384.0  # worn tokens with nothing new among them
-_DATA_WEIGHT = (
-    0.5  # of tokens without a letter: matrices of zeros and boards are long and asked for
-)
+_DATA_WEIGHT = 0.5  # of tokens without a letter: a matrix of zeros is long and wanted
 _NEWS = 24.0  # worn tokens that a new n-gram makes up for
 _BASE, _MODULUS = 1_000_003, 2**61 - 1
 _LEAVING = pow(_BASE, _GRAM, _MODULUS)

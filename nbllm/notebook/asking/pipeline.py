@@ -63,7 +63,7 @@ Deliver: TypeAlias = "Callable[[NotebookSession, Question, GenerationResult], No
 PREPARE: tuple[Prepare, ...] = (prepare_variables, trim_prompt, prepare_form, prepare_chat)
 """In the cell's thread, before anything is loaded: may read the user's variables."""
 
-FIT: tuple[Fit, ...] = (fit_chat, limit_answer, bind_form)
+FIT: tuple[Fit, ...] = (bind_form, fit_chat, limit_answer)
 """On the loop, once the model is there: may count its tokens and look at its context."""
 
 DELIVER: tuple[Deliver, ...] = (deliver_chat, deliver_form)

@@ -20,7 +20,7 @@ __all__ = ["trim_prompt", "trimmed"]
 
 
 def trimmed(text: str) -> str:
-    """``text`` without blank ends; the first of several lines keeps its indentation, as code may."""
+    """``text`` without blank ends; the first of several lines keeps its indentation."""
     whole = text.strip()
     if "\n" not in whole:
         return whole

@@ -9,6 +9,7 @@ import ast
 import json
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 __all__ = ["closed", "loads_tolerantly"]
@@ -46,12 +47,14 @@ def _strict(text: str) -> Iterator[str]:
             comma = part
         else:
             yield "" if part in ("]", "}") else comma
-            yield _WORDS.get(part, part) if part[0] != "'" else _requoted(part)
+            yield _requoted(part) if part[0] in "'\"" else _WORDS.get(part, part)
             comma = ""
         before = part
 
 
 def _requoted(part: str) -> str:
+    with suppress(ValueError):
+        return json.dumps(json.loads(part))
     try:
         return json.dumps(ast.literal_eval(part))
     except SyntaxError:

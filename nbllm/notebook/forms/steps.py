@@ -38,7 +38,8 @@ class Form:
     """A form of answers: the words that ask for it, its parser, and how a value is shown.
 
     ``is_code`` says that the value goes into a new cell. ``schema`` binds local models, which then
-    cannot miss the form; ``mend`` makes the best of an answer that was cut off.
+    cannot miss the form, and are asked with ``bound_instruction`` if there is one. ``mend`` makes
+    the best of an answer that was cut off.
     """
 
     instruction: str
@@ -46,6 +47,7 @@ class Form:
     show: Callable[[Any], str | Bundle]
     is_code: bool = False
     schema: Mapping[str, Any] | None = None
+    bound_instruction: str = ""
     mend: Callable[[str], str] = str
 
 
@@ -114,12 +116,17 @@ async def bind_form(
 
     Vendors' schemas can't say "any JSON".
     """
-    schema = question.formed.form.schema if question.formed is not None else None
+    form = question.formed.form if question.formed is not None else None
     asked = model.info.options.merged(question.options)
-    if schema is None or not model.info.local or asked.grammar or asked.response_schema:
+    is_bound = asked.grammar is not None or asked.response_schema is not None
+    if form is None or form.schema is None or not model.info.local or is_bound:
         return question
-    bound = GenerationOptions(response_schema=schema, stop_repetition=True)
-    return replace(question, options=bound.merged(question.options))
+    *earlier, message = question.messages
+    if form.bound_instruction:
+        message = Message(message.role, _with_other_words(message, form))
+    bound = GenerationOptions(response_schema=form.schema, stop_repetition=True)
+    options = bound.merged(question.options)
+    return replace(question, messages=(*earlier, message), options=options)
 
 
 def deliver_form(session: NotebookSession, question: Question, result: GenerationResult) -> None:
@@ -152,6 +159,12 @@ def _with_words(message: Message, words: str) -> Any:
     if isinstance(message.content, str):
         return f"{message.content.rstrip()}\n\n{words}"
     return (*message.content, TextPart(f"\n\n{words}"))
+
+
+def _with_other_words(message: Message, form: Form) -> Any:
+    if isinstance(message.content, str):
+        return message.content.removesuffix(form.instruction) + form.bound_instruction
+    return (*message.content[:-1], TextPart(f"\n\n{form.bound_instruction}"))
 
 
 def _with_schema(session: NotebookSession, question: Question, name: str, form: str) -> Question:
@@ -236,6 +249,7 @@ _ROWS = {
     "type": "array",
     "items": {"type": "object", "additionalProperties": _SCALAR, "minProperties": 1},
 }
+_AS_ROWS = "Answer with a JSON array of objects only, one a row, all with the same keys."
 _OBJECT_OR_ARRAY = {"anyOf": [{"type": "object"}, {"type": "array"}]}
 _FORMS = {
     "text": Form("Answer in plain text, without Markdown.", str, _show_text),
@@ -244,13 +258,20 @@ _FORMS = {
         "Answer with JSON only.", json_of, _show_json, schema=_OBJECT_OR_ARRAY, mend=closed
     ),
     "dataframe": Form(
-        "Answer with a JSON array of objects only, one a row, all with the same keys.",
+        _AS_ROWS,
         _read_table,
         _show_frame,
         schema=_ROWS,
         mend=closed,
     ),
-    "table": Form("Answer with a Markdown table only.", _read_table, _show_table),
+    "table": Form(
+        "Answer with a Markdown table only.",
+        _read_table,
+        _show_table,
+        schema=_ROWS,
+        bound_instruction=_AS_ROWS,
+        mend=closed,
+    ),
     "math": Form("Answer with LaTeX only, between $$ and $$.", math_of, _show_math),
     "diff": Form("Answer with a unified diff only, in one fenced block.", diff_of, _show_diff),
 }
