@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from nbllm.core.errors import AnswerFormError
+from nbllm.core.json_repair import loads_tolerantly
 
 __all__ = ["Block", "blocks_of", "json_of"]
 
@@ -40,10 +41,15 @@ def blocks_of(text: str) -> Iterator[Block]:
 
 
 def json_of(text: str) -> Any:
-    """The JSON value of an answer: all of it, a fenced block, or what stands in its prose."""
-    for candidate in (text, *(block.text for block in blocks_of(text))):
-        with suppress(ValueError, RecursionError):
-            return json.loads(candidate)
+    """The JSON value of an answer: all of it, a fenced block, or what stands in its prose.
+
+    Python's way to write one counts too.
+    """
+    candidates = [text, *(block.text for block in blocks_of(text))]
+    for load in (json.loads, loads_tolerantly):
+        for candidate in candidates:
+            with suppress(ValueError, RecursionError):
+                return load(candidate)
     return _json_in_prose(text)
 
 
@@ -68,7 +74,7 @@ def _decoded(text: str, start: int) -> tuple[Any, int, str | None]:
         value, end = json.JSONDecoder().raw_decode(text, start)
     except json.JSONDecodeError as error:
         where = f"line {error.lineno}, column {error.colno}"
-        return None, max(error.pos, start + 1), f"{error.msg} at {where}"
+        return None, max(error.pos, start + 1), f"broken JSON at {where}: {error.msg}"
     except RecursionError:
         return None, len(text), "it is nested too deeply"
     except ValueError:  # Python reads no number of more than 4,300 digits

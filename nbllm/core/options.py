@@ -113,6 +113,11 @@ class GenerationOptions:
     ``raw`` continues the prompt, a text, without any chat template, as base models do; special
     tokens that are written out in it are read as such. Local models only.
 
+    ``stop_repetition`` False lets an answer of a local model go on that does nothing any more but
+    repeat itself; otherwise it ends after a few hundred tokens of that, with
+    ``FinishReason.REPETITION``. An answer that a grammar or a schema binds, or that must not end by
+    itself (``ignore_eos``), is ended so only where this is True.
+
     ``adapters`` are scales for this answer of the LoRA adapters that a local model was loaded with,
     each by its path or the name of its file; those not named are off. Without it they have the
     scales of the load. Requests with the same scales are answered together, others take turns.
@@ -165,6 +170,7 @@ class GenerationOptions:
     on_full: OnFull | None = None
     prompt_lookup: bool | None = None
     raw: bool | None = None
+    stop_repetition: bool | None = None
     adapters: tuple[tuple[str, float], ...] | None = None
     prompt_caching: bool | None = None
     connect_timeout: float | None = None
@@ -189,7 +195,7 @@ class GenerationOptions:
             value = getattr(self, name)
             if value is not None and not (isinstance(value, str) and value in choices):
                 raise InvalidOptionError(name, f"{shown(value)} is none of {', '.join(choices)}")
-        for name in ("prompt_lookup", "raw", "ignore_eos", "prompt_caching"):
+        for name in ("prompt_lookup", "raw", "stop_repetition", "ignore_eos", "prompt_caching"):
             value = getattr(self, name)
             if not isinstance(value, bool | None):
                 raise InvalidOptionError(name, f"{shown(value)} is neither true nor false")

@@ -34,6 +34,8 @@ class FinishReason(str, enum.Enum):
     """The model ended its answer, or wrote a stop string."""
     LENGTH = "length"
     """``max_tokens`` or the end of the context was reached."""
+    REPETITION = "repetition"
+    """The engine ended it, because it did nothing any more but repeat itself."""
     TOOL_CALLS = "tool_calls"
     """The model wants tools called."""
     CONTENT_FILTER = "content_filter"

@@ -17,6 +17,7 @@ from nbllm.local.protocol import Frame, failure_words
 from nbllm.local.reading.output_format import OutputFormat
 from nbllm.local.scheduling.lookup import Lookup
 from nbllm.local.scheduling.prefixes import shared_length
+from nbllm.local.scheduling.repetition import Repetition, is_watched
 from nbllm.local.scheduling.tasks import Task
 from nbllm.local.stages import Stage
 from nbllm.local.text import TextAssembler
@@ -150,6 +151,7 @@ class Intake:
             shifts=shifts,
             keep=keep,
             lookup=Lookup() if looks_up else None,
+            repetition=Repetition() if is_watched(options) else None,
         )
 
     def _kept_length(self, frame: Frame, tokens: list[int]) -> int:

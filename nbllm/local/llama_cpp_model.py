@@ -69,6 +69,7 @@ _OPTIONS = {
     "on_full",
     "prompt_lookup",
     "raw",
+    "stop_repetition",
     "adapters",
     *ENGINE_OPTIONS,
 }

@@ -13,6 +13,7 @@ EARLY_ENDS = {
     FinishReason.CANCELLED: "■ stopped",
     FinishReason.FAILED: "✗ failed",
     FinishReason.LENGTH: "cut off at the token limit",
+    FinishReason.REPETITION: "stopped: it repeats itself",
     FinishReason.CONTENT_FILTER: "blocked by the vendor's filter",
     FinishReason.REFUSAL: "declined to answer",
     FinishReason.PAUSE: "paused by the vendor",

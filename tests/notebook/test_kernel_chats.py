@@ -228,7 +228,7 @@ def test_each_form_gives_its_value(fake_kernel, flags, text, expression, expecte
     (prompt,) = value(fake_kernel, "sent()")
     assert prompt.startswith("Give it.\n\nAnswer ")
     schema = value(fake_kernel, "opener.opened[0].requests[-1].options.response_schema is not None")
-    assert schema is ("--schema" in flags)
+    assert schema is any(word in flags for word in ("--schema", "json", "dataframe", "table"))
 
 
 def test_tables_and_diffs_are_shown_as_such_with_all_text_escaped(fake_kernel) -> None:
@@ -260,9 +260,16 @@ def test_an_answer_without_the_form_stays_and_its_variable_goes(fake_kernel) -> 
 
 
 def test_a_cut_off_answer_names_the_remedy(fake_kernel) -> None:
-    fake_kernel.ok("use(text='[1, 2, 3, 4]')")
+    fake_kernel.ok("use(text='It is [1, 2, 3, 4]')")
     ran = fake_kernel.run("%%llm tiny --as json --max-tokens 2\nGo")
     assert "raise --max-tokens" in ran.contents("error")[0]["evalue"]
+
+
+def test_what_is_complete_of_a_cut_off_table_is_kept(fake_kernel) -> None:
+    fake_kernel.ok("""use(text='[{"a": 1}, {"a": 2}, {"a": 3}]')""")
+    ran = fake_kernel.ok("%%llm tiny --as dataframe --max-tokens 5 -o v\nGo")
+    assert value(fake_kernel, "v.a.tolist()") == [1, 2]
+    assert "the value is what was complete of it" in str(ran.contents("display_data"))
 
 
 # ------------------------------------------------------------ errors

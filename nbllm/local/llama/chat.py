@@ -119,11 +119,7 @@ class ChatTemplate:
             {"role": "assistant", "content": "", "tool_calls": [call]},
             {"role": "tool", "content": "Hi", "tool_call_id": "probe0000", "name": PROBE.name},
         ]
-        try:
-            shown = self._renderer.render(turns, tools=[_PROBE_TOOL])
-        except TemplateRefusalError:
-            return call_format(self._source, None)
-        return call_format(self._source, shown.text if shown.shows_calls else None)
+        return call_format(self._source, self._renderer.written(turns, [_PROBE_TOOL]))
 
     def _plain(self, turns: Sequence[Turn], tools: Sequence[Turn]) -> Prompt:
         if tools:

@@ -25,14 +25,13 @@ _SCHEMA_WORDS = frozenset((*_TYPES, *_KEYWORDS))
 class Rendered:
     """A prompt. ``guard`` is in the marks that are not the template's (see ``marks``), "" if none.
 
-    ``shows_tools`` and ``shows_calls`` say that the template wrote the tools, and past calls, in
-    its own way. ``begun`` are the words of the answer that stand at the prompt's end.
+    ``shows_tools`` says that the template wrote the tools, in its own way. ``begun`` are the words
+    of the answer that stand at the prompt's end.
     """
 
     text: str
     guard: str = ""
     shows_tools: bool = False
-    shows_calls: bool = False
     begun: str = ""
 
 
@@ -89,7 +88,6 @@ class Template:
             text,
             guard=guard if guard in text else "",
             shows_tools=bool(tools) and TOOLS_AS_TEXT[0] not in fit.variant,
-            shows_calls=any(map(calls_of, turns)) and TOOLS_AS_TEXT[1] not in fit.variant,
             begun=whole.turns[-1]["content"] if whole.is_continued else "",
         )
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from nbllm.local.llama.sampling import Sampler
 from nbllm.local.scheduling.lookup import Lookup
+from nbllm.local.scheduling.repetition import Repetition
 from nbllm.local.text import TextAssembler
 
 __all__ = ["Slot", "Task"]
@@ -39,6 +40,7 @@ class Task:
     request with others.
     ``leader`` is a request that reads the same beginning just now, ``leader_length`` tokens of it;
     they are copied when it is done with them.
+    ``repetition`` watches for an answer that goes round in circles; None where it may.
     """
 
     id: int
@@ -51,6 +53,7 @@ class Task:
     shifts: bool = False
     keep: int = 0
     lookup: Lookup | None = None
+    repetition: Repetition | None = None
     arrived: float = field(default_factory=time.perf_counter)
     prompt_length: int = field(init=False)
     written: int = 0

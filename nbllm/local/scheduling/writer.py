@@ -44,5 +44,7 @@ class Writer:
         task.unsent += task.text.feed(piece)
         if task.text.stopped is not None:
             return "stop"
+        if task.repetition is not None and task.repetition.add(token, piece):
+            return "repetition"
         full = len(task.tokens) >= self._model.context_length and not task.shifts
         return "length" if full or task.written >= task.max_tokens else None

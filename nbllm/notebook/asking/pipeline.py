@@ -18,9 +18,11 @@ from typing import TYPE_CHECKING, TypeAlias
 from nbllm.core.errors import InvalidOptionError
 from nbllm.core.model_interface import ModelInterface, options_from, to_messages
 from nbllm.core.types import GenerationOptions, GenerationResult, Message
+from nbllm.notebook.asking.cell_limit import limit_answer
 from nbllm.notebook.asking.flags import OPTIONS
+from nbllm.notebook.asking.prompt_ends import trim_prompt
 from nbllm.notebook.chat.steps import AskedTurn, deliver_chat, fit_chat, prepare_chat
-from nbllm.notebook.forms.steps import FormedAnswer, deliver_form, prepare_form
+from nbllm.notebook.forms.steps import FormedAnswer, bind_form, deliver_form, prepare_form
 from nbllm.notebook.prompts.interpolation import Left, Replaced
 from nbllm.notebook.prompts.steps import prepare_variables
 from nbllm.notebook.views.bundles import Bundle
@@ -59,10 +61,10 @@ Prepare: TypeAlias = "Callable[[NotebookSession, Question], Question]"
 Fit: TypeAlias = "Callable[[NotebookSession, Question, ModelInterface], Awaitable[Question]]"
 Deliver: TypeAlias = "Callable[[NotebookSession, Question, GenerationResult], None]"
 
-PREPARE: tuple[Prepare, ...] = (prepare_variables, prepare_form, prepare_chat)
+PREPARE: tuple[Prepare, ...] = (prepare_variables, trim_prompt, prepare_form, prepare_chat)
 """In the cell's thread, before anything is loaded: may read the user's variables."""
 
-FIT: tuple[Fit, ...] = (fit_chat,)
+FIT: tuple[Fit, ...] = (bind_form, fit_chat, limit_answer)
 """On the loop, once the model is there: may count its tokens and look at its context."""
 
 DELIVER: tuple[Deliver, ...] = (deliver_chat, deliver_form)

@@ -144,7 +144,7 @@ class Playground:
         model, _ = await self._manager.load_model(self._model.value)
         system = self._system.value.strip() or None
         async with aclosing(
-            model.stream(self._prompt.value, system=system, options=options)
+            model.stream(self._prompt.value.strip(), system=system, options=options)
         ) as events:
             async for event in events:
                 match event:

@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from nbllm.core.answer_json import json_of
 from nbllm.core.errors import AnswerFormError, InvalidOptionError
+from nbllm.core.json_repair import closed
+from nbllm.core.model_interface import ModelInterface
 from nbllm.core.rendering.escaping import encodable
 from nbllm.core.rendering.portable_markdown import fenced
-from nbllm.core.schemas.answers import answer_schema
-from nbllm.core.types import FinishReason, GenerationResult, Message, TextPart
+from nbllm.core.schemas.answers import AnswerSchema, answer_schema
+from nbllm.core.types import (
+    FinishReason,
+    GenerationOptions,
+    GenerationResult,
+    Message,
+    TextPart,
+)
 from nbllm.notebook.forms.diffs import diff_bundle
 from nbllm.notebook.forms.forms import code_of, diff_of, math_of
 from nbllm.notebook.views.bundles import Bundle
@@ -21,23 +30,29 @@ if TYPE_CHECKING:
     from nbllm.notebook.asking.pipeline import Question
     from nbllm.notebook.session import NotebookSession
 
-__all__ = ["Form", "FormedAnswer", "deliver_form", "prepare_form", "with_form"]
+__all__ = ["Form", "FormedAnswer", "bind_form", "deliver_form", "prepare_form", "with_form"]
 
 _SHOWN_ROWS, _SHOWN_COLUMNS, _CELL_CHARACTERS = 200, 50, 2_000
 _UNFINISHED = (FinishReason.CANCELLED, FinishReason.FAILED)
+_CUT = (FinishReason.LENGTH, FinishReason.REPETITION)
 
 
 @dataclass(frozen=True, slots=True)
 class Form:
     """A form of answers: the words that ask for it, its parser, and how a value is shown.
 
-    ``is_code`` says that the value goes into a new cell.
+    ``is_code`` says that the value goes into a new cell. ``schema`` binds local models, which then
+    cannot miss the form, and are asked with ``bound_instruction`` if there is one. ``mend`` makes
+    the best of an answer that was cut off.
     """
 
     instruction: str
     parse: Callable[[str], Any]
     show: Callable[[Any], str | Bundle]
     is_code: bool = False
+    schema: Mapping[str, Any] | None = None
+    bound_instruction: str = ""
+    mend: Callable[[str], str] = str
 
 
 @dataclass(slots=True)
@@ -47,18 +62,27 @@ class FormedAnswer:
     form: Form
     value: Any = None
     problem: AnswerFormError | None = field(default=None)
+    is_mended: bool = False
 
     def render(self, result: GenerationResult) -> str | Bundle:
         """Read the answer; what has not the form is shown as it is."""
         self.problem = None
         if result.finish_reason in _UNFINISHED:
             return result.text
+        was_cut = result.finish_reason in _CUT
+        text = self.form.mend(result.text) if was_cut else result.text
+        self.is_mended = text != result.text
         try:
-            self.value = self.form.parse(result.text)
+            self.value = self.form.parse(text)
         except AnswerFormError as error:
             self.problem = error
             return result.text
         return self.form.show(self.value)
+
+    def remark(self, _: GenerationResult) -> str:
+        """What the status line tells of it."""
+        is_told = self.is_mended and self.problem is None
+        return "the value is what was complete of it" if is_told else ""
 
 
 def prepare_form(session: NotebookSession, question: Question) -> Question:
@@ -80,7 +104,33 @@ def with_form(question: Question, form: Form, flag: str) -> Question:
     formed = FormedAnswer(form)
     *earlier, message = question.messages
     asked = Message(message.role, _with_words(message, form.instruction))
-    return replace(question, messages=(*earlier, asked), render=formed.render, formed=formed)
+    return replace(
+        question,
+        messages=(*earlier, asked),
+        render=formed.render,
+        remarks=(*question.remarks, formed.remark),
+        formed=formed,
+    )
+
+
+async def bind_form(
+    session: NotebookSession, question: Question, model: ModelInterface
+) -> Question:
+    """Have a local model keep to the form; what is cut off is mended, so that a loop may be ended.
+
+    Vendors' schemas can't say "any JSON".
+    """
+    form = question.formed.form if question.formed is not None else None
+    asked = model.info.options.merged(question.options)
+    is_bound = asked.grammar is not None or asked.response_schema is not None
+    if form is None or form.schema is None or not model.info.local or is_bound:
+        return question
+    *earlier, message = question.messages
+    if form.bound_instruction:
+        message = Message(message.role, _with_other_words(message, form))
+    bound = GenerationOptions(response_schema=form.schema, stop_repetition=True)
+    options = bound.merged(question.options)
+    return replace(question, messages=(*earlier, message), options=options)
 
 
 def deliver_form(session: NotebookSession, question: Question, result: GenerationResult) -> None:
@@ -115,6 +165,12 @@ def _with_words(message: Message, words: str) -> Any:
     return (*message.content, TextPart(f"\n\n{words}"))
 
 
+def _with_other_words(message: Message, form: Form) -> Any:
+    if isinstance(message.content, str):
+        return message.content.removesuffix(form.instruction) + form.bound_instruction
+    return (*message.content[:-1], TextPart(f"\n\n{form.bound_instruction}"))
+
+
 def _with_schema(session: NotebookSession, question: Question, name: str, form: str) -> Question:
     if form not in ("json", "dataframe"):
         raise InvalidOptionError("schema", f"it asks for JSON, so that --as {form} cannot be had")
@@ -124,9 +180,9 @@ def _with_schema(session: NotebookSession, question: Question, name: str, form: 
         raise InvalidOptionError("schema", f"there is no variable {name}") from None
     written = json.dumps(schema.json_schema, ensure_ascii=False, default=str)
     words = f"Answer with JSON only, following this JSON schema:\n{written}"
-    made = Form(words, schema.parse, _show_json)
+    made = Form(words, schema.parse, _show_json, mend=closed)
     if form == "dataframe":
-        made = Form(words, lambda text: _frame(schema.parse(text) and json_of(text)), _show_frame)
+        made = replace(made, parse=partial(_checked_frame, schema), show=_show_frame)
     options = replace(question.options, response_schema=schema.json_schema)
     return with_form(replace(question, options=options), made, "--schema")
 
@@ -188,22 +244,45 @@ def _read_table(text: str) -> Any:
     return dataframe_of(text)
 
 
+def _checked_frame(schema: AnswerSchema, text: str) -> Any:
+    schema.parse(text)
+    return _frame(json_of(text))
+
+
 def _frame(value: Any) -> Any:
     from nbllm.notebook.forms.tables import dataframe_from
 
     return dataframe_from(value)
 
 
+_SCALAR = {"type": ["string", "number", "boolean", "null"]}
+_ROWS = {
+    "type": "array",
+    "items": {"type": "object", "additionalProperties": _SCALAR, "minProperties": 1},
+}
+_AS_ROWS = "Answer with a JSON array of objects only, one a row, all with the same keys."
+_OBJECT_OR_ARRAY = {"anyOf": [{"type": "object"}, {"type": "array"}]}
 _FORMS = {
     "text": Form("Answer in plain text, without Markdown.", str, _show_text),
     "code": Form("Answer with code only, in one fenced block.", code_of, _show_code, is_code=True),
-    "json": Form("Answer with JSON only.", json_of, _show_json),
+    "json": Form(
+        "Answer with JSON only.", json_of, _show_json, schema=_OBJECT_OR_ARRAY, mend=closed
+    ),
     "dataframe": Form(
-        "Answer with a JSON array of objects only, one a row, all with the same keys.",
+        _AS_ROWS,
         _read_table,
         _show_frame,
+        schema=_ROWS,
+        mend=closed,
     ),
-    "table": Form("Answer with a Markdown table only.", _read_table, _show_frame),
+    "table": Form(
+        "Answer with a Markdown table only.",
+        _read_table,
+        _show_frame,
+        schema=_ROWS,
+        bound_instruction=_AS_ROWS,
+        mend=closed,
+    ),
     "math": Form("Answer with LaTeX only, between $$ and $$.", math_of, _show_math),
     "diff": Form("Answer with a unified diff only, in one fenced block.", diff_of, _show_diff),
 }

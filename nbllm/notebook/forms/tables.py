@@ -52,7 +52,7 @@ def dataframe_from(value: Any) -> pd.DataFrame:
     if isinstance(value, Mapping):
         columns = [isinstance(each, list | Mapping) for each in value.values()]
         return pd.DataFrame(value) if columns and all(columns) else pd.DataFrame([value])
-    if isinstance(value, list) and value:
+    if isinstance(value, list):
         return pd.DataFrame(value)
     raise ValueError(f"{value!r} is no table")
 

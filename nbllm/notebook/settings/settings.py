@@ -29,6 +29,11 @@ class NbLLM(Configurable):
     options = Dict(help="Generation options that flags override: {'temperature': 0.2}.").tag(
         config=True
     )
+    cell_limit = Integer(
+        1000,
+        help="The longest answer of a cell in tokens, where neither --max-tokens nor an option "
+        "sets one; models behind an API get four times as much. 0: no limit.",
+    ).tag(config=True)
     device = Unicode("", help="Where models are loaded that say nothing else.").tag(config=True)
     context = Integer(0, help="The context of loaded models in tokens; 0: nbllm's choice.").tag(
         config=True
@@ -91,6 +96,13 @@ class NbLLM(Configurable):
         except InvalidOptionError as error:
             raise TraitError(str(error)) from None
         return options
+
+    @validate("cell_limit")
+    def _check_cell_limit(self, proposal: Any) -> int:
+        limit: int = proposal["value"]
+        if limit < 0:
+            raise TraitError(f"cell_limit must be at least 0, which is no limit (got {limit})")
+        return limit
 
     @validate("device")
     def _check_device(self, proposal: Any) -> str:

@@ -14,6 +14,7 @@ from pydantic import BaseModel
 
 from nbllm.core.answer_json import Block, blocks_of, json_of
 from nbllm.core.errors import AnswerFormError, InvalidOptionError
+from nbllm.core.json_repair import closed
 from nbllm.core.schemas.answers import answer_schema
 from nbllm.notebook.forms.forms import code_of, diff_of, math_of
 from nbllm.notebook.forms.tables import dataframe_of
@@ -74,9 +75,9 @@ def test_json_is_found_in_what_is_around_it(text: str) -> None:
     ("text", "problem"),
     [
         ("No JSON here.", "it has no object or array"),
-        ('[{"a": 1}, {"a": 2}, {"a"', "delimiter at line 1, column 26"),
-        ('[{"a": 1}, {"a": 2},]', "at line 1, column"),
-        ('[{"a": 1}, {"a": oops}, {"a": 3}]', "Expecting value at line 1, column 18"),
+        ('[{"a": 1}, {"a": 2}, {"a"', "broken JSON at line 1, column 26: .*delimiter"),
+        ('[{"a": 1}, {"a": 2},,]', "broken JSON at line 1, column"),
+        ('[{"a": 1}, {"a": oops}, {"a": 3}]', "at line 1, column 18: Expecting value"),
         ("[" * 100_000, "nested too deeply|at line"),
     ],
 )
@@ -133,10 +134,72 @@ def test_cells_with_bars_gaps_and_words_stay_texts() -> None:
     assert frame["b"].tolist()[:2] == ["1", "n/a"]
 
 
-@pytest.mark.parametrize("text", ["Just words.", "One, two.", "[]", "{", "```csv\n\n```"])
+@pytest.mark.parametrize("text", ["Just words.", "One, two.", "{", "```csv\n\n```"])
 def test_what_is_no_table_says_so(text: str) -> None:
     with pytest.raises(AnswerFormError, match="table"):
         dataframe_of(text)
+
+
+@pytest.mark.parametrize("text", ["[]", "```json\n[]\n```", '{"rows": []}'])
+def test_an_empty_list_is_an_empty_dataframe(text: str) -> None:
+    assert dataframe_of(text).empty
+
+
+# ------------------------------------------------------------ JSON that is nearly so
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("[1,2,]", [1, 2]),
+        ("{'a': 1}", {"a": 1}),
+        ("{'a': True, \"b\": [None,],}", {"a": True, "b": [None]}),
+        ("Sure: {'a': 'it\\'s \"x\"'}.", {"a": 'it\'s "x"'}),
+        ('```json\n[{"a": 1},]\n```', [{"a": 1}]),
+    ],
+)
+def test_json_as_python_writes_it_is_read(text: str, value: object) -> None:
+    assert json_of(text) == value
+
+
+@pytest.mark.parametrize(
+    ("text", "whole"),
+    [
+        ("[1, 2, 34", "[1, 2]"),
+        ('[{"a": 1}, {"a": 2, "b', '[{"a": 1}]'),
+        ('[{"a": 1, "b": "x', '[{"a": 1}]'),
+        ('{"a": [1, {"b": "c", "d', '{"a": [1, {"b": "c"}]}'),
+        ("[[1, 2], [3, 4", "[[1, 2]]"),
+        ('Here: {"a": tru', "{}"),
+        ("{", "{}"),
+        ("no bracket", "no bracket"),
+        ("[1] and more", "[1] and more"),
+        ("[1}", "[1}"),
+    ],
+)
+def test_what_is_complete_of_cut_json_is_kept(text: str, whole: str) -> None:
+    assert closed(text) == whole
+
+
+_JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+    max_leaves=20,
+)
+
+
+@given(st.lists(_JSON) | st.dictionaries(st.text(), _JSON), st.data())
+def test_json_that_is_cut_anywhere_is_json_once_closed(value: object, data: st.DataObject) -> None:
+    written = json.dumps(value)
+    cut = written[: data.draw(st.integers(1, len(written)))]
+    whole = json.loads(closed(cut))
+    if isinstance(value, list):
+        assert whole[:-1] == value[: max(len(whole) - 1, 0)]
+
+
+@given(_JSON)
+def test_what_python_prints_of_json_is_read_back(value: object) -> None:
+    assert json_of(repr([value])) == [value]
 
 
 # ------------------------------------------------------------ formulas and diffs

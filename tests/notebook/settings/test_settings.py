@@ -52,7 +52,7 @@ def test_settings_are_the_defaults_of_every_question(run, opener: FakeOpener, ca
     assert model.name == "other"
     (request,) = model.requests
     assert request.messages[0].text == "Be brief."
-    assert request.options == GenerationOptions(temperature=0, seed=3)
+    assert request.options == GenerationOptions(temperature=0, seed=3, max_tokens=1000)
     assert capsys.readouterr().out.endswith("Hello **you**.\n\n")
     run("%llm_config --reset")
     assert (run("%llm_config")["value"] == run("%llm_config")["default"]).all()
@@ -89,7 +89,7 @@ def test_how_models_are_loaded(run) -> None:
     [
         ("modle=phi", "there is no setting 'modle'. Did you mean 'model'?"),
         ("temperatur=1", "Did you mean 'temperature'?"),
-        ("xyz=1", "There are context, "),
+        ("xyz=1", "There are cell_limit, "),
         ("temperature=hot", "temperature: 'hot' is not a number"),
         ("show_status=perhaps", "show_status: 'perhaps' is not True or False"),
         ("context=many", "context: 'many' is not a whole number"),
