@@ -161,7 +161,7 @@ class ModelInterface(ABC):
         the same as ``stream``; the first failure ends the others.
         """
         if not isinstance(n, int) or isinstance(n, bool) or not 1 <= n <= _MOST_ANSWERS:
-            problem = f"it must be a whole number from 1 to {_MOST_ANSWERS:,} (got {shown(n)})"
+            problem = f"the number of answers must be 1 to {_MOST_ANSWERS:,} (got {shown(n)})"
             raise InvalidOptionError("n", problem)
         asked = _checked(options).merged(options_from(overrides))
         seed = self.info.options.merged(asked).seed

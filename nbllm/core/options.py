@@ -129,7 +129,7 @@ class GenerationOptions:
     The last four are about time, and are never sent: how many seconds connecting, the first token
     and each pause after it may take, and for how many seconds after a request began a failure is
     answered by another attempt (0: never). Of these, local models know ``stall_timeout``: how long
-    their process may give no sign of life, 60 s if nothing is said.
+    their process may give no sign of life, or hang at one thing, 60 s if nothing is said.
     """
 
     max_tokens: int | None = None
