@@ -23,9 +23,8 @@ _NOT_ENTERED = {"node_modules", "site-packages", "__pycache__"}
 _LATER_SPLIT = re.compile(r"-(?!00001)\d{5}-of-\d{5}\.gguf$")
 _NO_LANGUAGE_MODEL = {"adapter", "clip", "mmproj", "vocab"}
 _RECOMMENDED = {
-    # Its makers' advice (https://huggingface.co/HuggingFaceTB/SmolLM2-135M-Instruct), and a penalty
-    # without which one everyday answer in four never ends (measured on 12 prompts).
-    "smollm2": GenerationOptions(temperature=0.2, top_p=0.9, repeat_penalty=1.1),
+    # Its makers' advice (https://huggingface.co/HuggingFaceTB/SmolLM2-135M-Instruct).
+    "smollm2": GenerationOptions(temperature=0.2, top_p=0.9),
 }
 
 

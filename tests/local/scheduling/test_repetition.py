@@ -43,7 +43,20 @@ def verses(count: int, chorus: str, times: int) -> str:
     return "\n".join(words(40, seed) + "\n" + chorus * times for seed in range(count))
 
 
-DAYS = "first second third fourth fifth sixth seventh eighth ninth tenth eleventh twelfth".split()
+DAYS = [
+    "first",
+    "second",
+    "third",
+    "fourth",
+    "fifth",
+    "sixth",
+    "seventh",
+    "eighth",
+    "ninth",
+    "tenth",
+    "eleventh",
+    "twelfth",
+]
 GIFTS = [f"{number} {words(3, number)}" for number in range(12)]
 HONEST = {
     "song": verses(12, _CHORUS, 1),
@@ -85,7 +98,9 @@ HONEST = {
     "chess board": "\n".join(" ".join("#." * 5) for _ in range(10)),
     "tree of stars": "\n".join(" " * (20 - n) + "*" * (2 * n + 1) for n in range(20)),
     "base64 of zeros": "AAAA" * 90,
-    "code with like lines": "\n".join(f"    assert f({n}) == {n * n}, 'f({n})'" for n in range(150)),
+    "code with like lines": "\n".join(
+        f"    assert f({n}) == {n * n}, 'f({n})'" for n in range(150)
+    ),
     "equal lines of code": "    print()\n" * 30,
     "HTML rows": "<tr><td></td><td></td><td></td></tr>\n" * 12,
     "a program told three times": "\nOnce more, as a whole:\n".join([words(500)] * 3),
