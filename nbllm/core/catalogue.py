@@ -32,9 +32,8 @@ _MAX_KNOWN = 2 * GGUFS_AT_MOST
 _PARTS = re.compile(r"-\d{5}-of-\d{5}\.gguf$", re.IGNORECASE)
 _NO_LANGUAGE_MODEL = {"adapter", "control vector", "imatrix", "mmproj", "other", "vocab"}
 _RECOMMENDED = {
-    # Its makers' advice (https://huggingface.co/HuggingFaceTB/SmolLM2-135M-Instruct), and a penalty
-    # without which one everyday answer in four never ends (measured on 12 prompts).
-    "smollm2": GenerationOptions(temperature=0.2, top_p=0.9, repeat_penalty=1.1),
+    # Its makers' advice (https://huggingface.co/HuggingFaceTB/SmolLM2-135M-Instruct).
+    "smollm2": GenerationOptions(temperature=0.2, top_p=0.9),
 }
 
 Source = Literal["found", "bundled"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 import re
+import zlib
 from collections.abc import Iterable
 
 import pytest
@@ -22,7 +23,7 @@ _CHORUS = (
 
 def tokens_of(text: str) -> list[tuple[int, bytes]]:
     """Words, digits and signs, about as tokenizers cut them."""
-    return [(hash(piece) % 50_000, piece.encode()) for piece in _PIECE.findall(text)]
+    return [(zlib.crc32(piece.encode()) % 50_000, piece.encode()) for piece in _PIECE.findall(text)]
 
 
 def stopped_at(tokens: Iterable[tuple[int, bytes]]) -> int | None:
@@ -43,20 +44,7 @@ def verses(count: int, chorus: str, times: int) -> str:
     return "\n".join(words(40, seed) + "\n" + chorus * times for seed in range(count))
 
 
-DAYS = [
-    "first",
-    "second",
-    "third",
-    "fourth",
-    "fifth",
-    "sixth",
-    "seventh",
-    "eighth",
-    "ninth",
-    "tenth",
-    "eleventh",
-    "twelfth",
-]
+DAYS = words(12, 99).split()
 GIFTS = [f"{number} {words(3, number)}" for number in range(12)]
 HONEST = {
     "song": verses(12, _CHORUS, 1),
