@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from functools import cache
 from itertools import groupby
+from operator import itemgetter
 from typing import TYPE_CHECKING
 
 from nbllm.core.rendering.escaping import code_html
@@ -48,7 +49,7 @@ def coloured_code(code: str, language: str) -> str:
     known = language_named(language)
     if known is None:
         return code_html(code)
-    runs = groupby(_pieces(code, known), key=lambda piece: piece[0])
+    runs = groupby(filter(itemgetter(1), _pieces(code, known)), key=itemgetter(0))
     return "".join(_painted(kind, "".join(text for _, text in run)) for kind, run in runs)
 
 

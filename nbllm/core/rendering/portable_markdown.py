@@ -185,7 +185,7 @@ def _inline(token: Token) -> str:
             pieces.append(_image_words(child))
         else:
             pieces.append(_INLINE.get(child.type, _constant)(child))
-    return "".join(pieces).strip()
+    return "".join(pieces).strip().replace("![", "\\![")  # "!" before a link is no image
 
 
 def _link(label: str, address: str) -> str:
