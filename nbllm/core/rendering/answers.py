@@ -66,6 +66,7 @@ _HEADINGS = {name: name for name in ("h1", "h2", "h3", "h4", "h5", "h6")}
 _ALIGNMENTS = {f"text-align:{side}": side for side in ("left", "center", "right")}
 _BOXES = {"[ ] ": "☐ ", "[x] ": "☑ ", "[X] ": "☑ "}
 _TASK = '<li style="list-style-type:none">'
+_PRE = '<pre style="margin:1em 2em">'  # exported pages have no style of their own for it
 _LINK = '<a href="{}" target="_blank" rel="noopener noreferrer">'
 
 
@@ -127,7 +128,7 @@ class _Writer:
         self._code_characters += len(code)
         is_coloured = self._coloured and self._code_characters <= MOST_COLOURED_CHARACTERS
         shown = coloured_code(code, language) if is_coloured else code_html(code)
-        return f"<pre><code>{shown}</code></pre>\n"
+        return f"{_PRE}<code>{shown}</code></pre>\n"
 
     def _link(self, token: Token) -> str:
         self._links.append(_link(str(token.attrs["href"])))

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = ["coloured_code"]
 
-_GREEN, _RED, _BLUE, _GREY = "#2e8540", "#c8514b", "#3b7dd8", "#5f8a8a"
+_GREEN, _RED, _BLUE, _GREY = "#2e8540", "#c8514b", "#3b7dd8", "#567f7f"
 _COLOURS = {  # kind -> the name that JupyterLab has for it, and a colour that needs no theme
     "comment": ("comment", _GREY),
     "string": ("string", _RED),
@@ -40,6 +40,7 @@ _COLOURS = {  # kind -> the name that JupyterLab has for it, and a colour that n
     "added": ("keyword", _GREEN),
     "removed": ("string", _RED),
 }
+_FACES = {"keyword": ";font-weight:bold", "comment": ";font-style:italic"}
 
 
 def coloured_code(code: str, language: str) -> str:
@@ -60,7 +61,8 @@ def _painted(kind: str, text: str) -> str:
 @cache
 def _opening(kind: str) -> str:
     name, colour = _COLOURS[kind]
-    return f'<span style="color:{colour};color:var(--jp-mirror-editor-{name}-color,{colour})">'
+    theme = f"color:var(--jp-mirror-editor-{name}-color,{colour})"
+    return f'<span style="color:{colour};{theme}{_FACES.get(kind, "")}">'
 
 
 def _pieces(code: str, language: Language) -> Iterator[tuple[str, str]]:

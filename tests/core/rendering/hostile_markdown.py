@@ -110,7 +110,10 @@ PIECES = (
 SIDES = ("left", "center", "right")
 ATTRIBUTES = {
     "li": {("style", "list-style-type:none")},
-    "pre": {("style", "white-space: pre-wrap; overflow-wrap: anywhere; margin: 0")},
+    "pre": {
+        ("style", "margin:1em 2em"),
+        ("style", "white-space: pre-wrap; overflow-wrap: anywhere; margin: 0"),
+    },
     "th": {("style", f"text-align:{side}") for side in SIDES},
     "td": {("style", f"text-align:{side}") for side in SIDES},
 }
@@ -119,7 +122,9 @@ PLAIN = """
 """
 VOID = {"br", "hr"}
 ADDRESS = re.compile(r"(https?://|mailto:)[!-~]+", re.IGNORECASE)
-COLOUR = re.compile(r"color:(#\w{6});color:var\(--jp-mirror-editor-[a-z]+-color,\1\)")
+COLOUR = re.compile(
+    r"color:(#\w{6});color:var\(--jp-mirror-editor-[a-z]+-color,\1\)(;font-\w+:\w+)?"
+)
 
 
 def mixtures(seed: int, count: int) -> Iterator[str]:

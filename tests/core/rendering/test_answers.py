@@ -9,6 +9,7 @@ import pytest
 from hostile_markdown import IMAGE, PIECES, judged, mixtures
 from hypothesis import given
 from hypothesis import strategies as st
+from markdown_it import MarkdownIt
 
 from nbllm.core.rendering.answers import answer_html
 from nbllm.core.rendering.parser import LONGEST, SECONDS
@@ -38,7 +39,7 @@ def shown(text: str) -> str:
         ("|a|b|\n|-|-:|\n|1|2|", '<table>\n<thead>\n<tr><th style="text-align:left">a</th>'
          '<th style="text-align:right">b</th></tr>\n</thead>\n<tbody>\n<tr><td style="text-align:'
          'left">1</td><td style="text-align:right">2</td></tr>\n</tbody>\n</table>'),
-        ("```\na\n\n\nb\n```", "<pre><code>a&#10;&#10;\nb</code></pre>"),
+        ("```\na\n\n\nb\n```", '<pre style="margin:1em 2em"><code>a&#10;&#10;\nb</code></pre>'),
         ("[a](http://b.c)", f'<p><a href="http://b.c" {REMOTE}>a</a></p>'),
         ("See https://b.c/d_e).", f'<p>See <a href="https://b.c/d_e" {REMOTE}>https://b.c/d_e</a>'
          ").</p>"),
@@ -170,6 +171,12 @@ def test_no_mixture_that_hypothesis_finds_is_live(text: str) -> None:
 @given(st.text(max_size=60))
 def test_no_text_is_live(text: str) -> None:
     assert judged(answer_html(text)).faults == []
+
+
+def test_a_markdown_file_that_it_is_exported_into_has_it_as_html() -> None:
+    for text in mixtures(4, 500):
+        tokens = MarkdownIt("commonmark").parse(answer_html(text))
+        assert {token.type for token in tokens} <= {"html_block"}, text
 
 
 def test_while_it_grows_it_is_as_safe() -> None:
