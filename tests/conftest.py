@@ -11,11 +11,11 @@ from pathlib import Path
 
 import psutil
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 # An example's time says more of the machine's other work than of what is tested; what hangs meets
 # pytest's timeout, and what is bounded has a test of its own.
-settings.register_profile("nbllm", deadline=None)
+settings.register_profile("nbllm", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("nbllm")
 
 ROOT = Path(__file__).parent.parent

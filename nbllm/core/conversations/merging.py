@@ -11,6 +11,7 @@ Both come from a common ``base``, and each turn is known by its place:
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import TypeVar
@@ -19,6 +20,7 @@ from nbllm.core.conversations.conversation import Conversation, Summary, Turn
 
 __all__ = ["merged"]
 
+_DOUBLED = re.compile(r"\Anotebook \d+: ")
 _Value = TypeVar("_Value")
 
 
@@ -127,15 +129,16 @@ def _free(place: str, taken: set[str]) -> str:
 
 
 def _without_echoes(turns: list[Turn]) -> tuple[Turn, ...]:
-    """Without questions that wait for an answer which another turn here has got by now."""
-    answered = {
-        (turn.asked_at, turn.question.text) for turn in turns if turn.finish_reason is not None
-    }
+    """Without questions that wait for an answer which their double here has got by now."""
+    answered = {_question(turn) for turn in turns if turn.finish_reason is not None}
     return tuple(
-        turn
-        for turn in turns
-        if turn.finish_reason is not None or (turn.asked_at, turn.question.text) not in answered
+        turn for turn in turns if turn.finish_reason is not None or _question(turn) not in answered
     )
+
+
+def _question(turn: Turn) -> tuple[str, str, str]:
+    """What a turn and its double have in common, and no two turns that a person asked."""
+    return _DOUBLED.sub("", turn.place), turn.asked_at, turn.question.text
 
 
 def _summary(turns: tuple[Turn, ...], side: Conversation) -> Summary | None:

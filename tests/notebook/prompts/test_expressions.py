@@ -106,7 +106,7 @@ Pair = collections.namedtuple("Pair", "left right")
         ("shade.value", "d"),
         ("space.a", "3"),
         ("result.text", "Hi"),
-        ("result.usage.total_tokens", "0"),
+        ("result.usage.total_tokens", "None"),
     ],
 )
 def test_objects_give_their_data_and_run_no_code(expression: str, expected: str) -> None:

@@ -93,7 +93,7 @@ def test_how_models_are_loaded(run) -> None:
         ("temperature=hot", "temperature: 'hot' is not a number"),
         ("show_status=perhaps", "show_status: 'perhaps' is not True or False"),
         ("context=many", "context: 'many' is not a whole number"),
-        ("context=-1", "context_length: -1 is not between 16 and"),
+        ("context=-1", "context_length: -1 is not at least 16"),
         ("device=foo", "device: 'foo' is none of"),
         ("magic_prefix=9", "magic_prefix: 9 is not a text"),
         ("options=5", "options: 5 is not a dict; set generation options by their names"),
@@ -181,7 +181,7 @@ def test_a_wrong_file_changes_nothing(run, shell: InteractiveShell, tmp_path: Pa
         ('{"show_status": 1}', "show_status: 1 is not True or False"),
         ('{"context": 1e999}', "1e999 is not a number to work with"),
         ('{"context": NaN}', "NaN is not a number to work with"),
-        ('{"context": 7}', "context_length: 7 is not between 16"),
+        ('{"context": 7}', "context_length: 7 is not at least 16"),
         ('{"context": ' + "9" * 5_000 + "}", "a number of too many digits"),
         ('{"options": ' + "[" * 500 + "]" * 500 + "}", "nested too deeply"),
         ('{"options": {"nonsense": 1}}', "nonsense"),
@@ -290,7 +290,7 @@ def test_a_key_is_allowed_for_an_address_by_the_line_of_the_message(
         local=False,
         model="m",
         context_length=512,
-        base_url="http://10.1.2.3:8000/v1",
+        base_url="http://127.0.0.1:9/v1",  # where nobody listens
         api_key_env="LAB_KEY",
     )
     with pytest.raises(AuthenticationError) as caught:
