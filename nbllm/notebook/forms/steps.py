@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from nbllm.core.errors import AnswerFormError, InvalidOptionError
-from nbllm.core.rendering.escaping import encodable
+from nbllm.core.rendering.escaping import encodable, preformatted
 from nbllm.core.rendering.portable_markdown import fenced
 from nbllm.core.types import FinishReason, GenerationResult, Message, TextPart
 from nbllm.notebook.forms.diffs import diff_bundle
@@ -149,7 +149,8 @@ def _show_code(code: str) -> str:
 
 
 def _show_text(text: str) -> Bundle:
-    return Bundle({"text/plain": encodable(text)})
+    # As plain text alone JupyterLab would make links of it, to addresses of any scheme.
+    return Bundle({"text/html": preformatted(text), "text/plain": encodable(text)})
 
 
 def _show_math(latex: str) -> str:
