@@ -222,7 +222,9 @@ class Kernel:
             content = message["content"]
             if content.get("execution_state") == "idle":
                 break
-            text = content.get("data", {}).get("text/plain") or content.get("text", "")
+            data = content.get("data", {})
+            is_answer = data.get("text/html", "").startswith("<p>")
+            text = data["text/plain"] if is_answer else content.get("text", "")
             cost.text = text if "data" in content and text else cost.text + str(text)
             if message["msg_type"] == "error":
                 cost.traceback_lines = len("\n".join(content["traceback"]).splitlines())

@@ -12,7 +12,7 @@ from nbllm.core.answer_json import json_of
 from nbllm.core.errors import AnswerFormError, InvalidOptionError
 from nbllm.core.json_repair import closed
 from nbllm.core.model_interface import ModelInterface
-from nbllm.core.rendering.escaping import encodable
+from nbllm.core.rendering.escaping import encodable, preformatted
 from nbllm.core.rendering.portable_markdown import fenced
 from nbllm.core.schemas.answers import AnswerSchema, answer_schema
 from nbllm.core.types import (
@@ -206,7 +206,8 @@ def _show_code(code: str) -> str:
 
 
 def _show_text(text: str) -> Bundle:
-    return Bundle({"text/plain": encodable(text)})
+    # As plain text alone JupyterLab would make links of it, to addresses of any scheme.
+    return Bundle({"text/html": preformatted(text), "text/plain": encodable(text)})
 
 
 def _show_math(latex: str) -> str:
