@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import groupby
 from typing import TypeAlias
 
-__all__ = ["WS", "Part", "Rules", "Use", "literal"]
+__all__ = ["WS", "Part", "Rules", "Use", "add_texts", "literal"]
 
 _MOST_RULES = 20_000
 _MOST_CHARACTERS = 1_500_000
@@ -106,6 +107,29 @@ class Rules:
                 if not missing[user]:
                     todo.append(user[0])
         return usable
+
+
+def add_texts(rules: Rules, texts: Iterable[str]) -> Use:
+    """One of several texts: a tree, so that there is never more than one way to go on."""
+    top = Use(rules.fresh("text"))
+    todo = [(top.name, sorted(texts))]
+    while todo:
+        name, group = todo.pop()
+        options: list[list[Part]] = []
+        for _, same in groupby(group, key=lambda text: text[:1]):
+            alike = list(same)
+            begin = _common_start(alike[0], alike[-1])
+            options.append([literal(begin)] if begin else [])
+            if len(alike) > 1:
+                todo.append((rules.fresh("text"), [text[len(begin) :] for text in alike]))
+                options[-1].append(Use(todo[-1][0]))
+        rules.add(name, *options)
+    return top
+
+
+def _common_start(one: str, other: str) -> str:
+    pairs = enumerate(zip(one, other, strict=False))
+    return one[: next((n for n, (a, b) in pairs if a != b), min(len(one), len(other)))]
 
 
 def _kept(parts: tuple[Part, ...], usable: set[str]) -> tuple[Part, ...] | None:
