@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -11,7 +12,8 @@ from typing import TypeAlias
 __all__ = ["WS", "Part", "Rules", "Use", "add_texts", "literal"]
 
 _MOST_RULES = 20_000
-_MOST_CHARACTERS = 1_500_000
+_MOST_CHARACTERS = 900_000
+_MOST_SECONDS = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,13 +39,16 @@ WS = Use("ws")
 class Rules:
     """Rules by their names, each with its alternatives. ``text`` leaves out what cannot be used.
 
-    Raises ``ValueError`` where there are too many.
+    ``spare`` is how many steps of work may be done for better rules than are needed.
+    Raises ``ValueError`` where there are too many, or they take too long to make.
     """
 
     def __init__(self) -> None:
         self._rules: dict[str, list[tuple[Part, ...]]] = {}
         self._numbers: defaultdict[str, int] = defaultdict(int)
         self._size = 0
+        self._deadline = time.monotonic() + _MOST_SECONDS
+        self.spare = 30_000
 
     def __contains__(self, name: str) -> bool:
         return name in self._rules
@@ -61,6 +66,11 @@ class Rules:
             raise ValueError(
                 f"the schema makes a grammar of more than {_MOST_RULES:,} rules or "
                 f"{_MOST_CHARACTERS:,} characters; make it smaller"
+            )
+        if time.monotonic() > self._deadline:
+            raise ValueError(
+                f"the schema takes more than {_MOST_SECONDS:g} s to be made into a grammar; make "
+                "it smaller"
             )
         return Use(name)
 

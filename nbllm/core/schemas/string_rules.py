@@ -57,6 +57,8 @@ def looks_ahead(patterns: Sequence[str]) -> bool:
 
 def add_string(rules: Rules, patterns: Sequence[str], least: int, most: int | None) -> Use | None:
     """The rule of strings that follow all of it; None where that takes too many rules."""
+    if rules.spare < 0:
+        return None
     try:
         demands = [demand for pattern in patterns for demand in _demands(read_pattern(pattern))]
         return _Product(rules, demands, least, most).rule()
@@ -97,6 +99,9 @@ class _Product:
         if count == self._most:
             return found
         counted = min(count + 1, self._least) if self._most is None else count + 1
+        self._rules.spare -= len(self._classes) * len(self._demands)
+        if self._rules.spare < 0:
+            raise _NotRegularError
         for chars in self._classes:
             point = chars.ranges[0][0]
             behind = tuple(

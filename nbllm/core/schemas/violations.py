@@ -6,6 +6,7 @@ which that standard calls annotations. Takes bounded time, whatever the schema.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing
 from fractions import Fraction
@@ -18,6 +19,7 @@ from nbllm.core.schemas.pattern_match import found_in
 __all__ = ["following", "violation"]
 
 _MOST_CHECKS = 100_000
+_MOST_SECONDS = 5.0
 _MOST_NESTING = 100
 
 
@@ -25,7 +27,7 @@ def violation(document: Document, schemas: Sequence[Schema], value: Any) -> str 
     """What a value lacks to follow all of ``schemas``, parts of ``document``, with its place."""
     try:
         return next(_Checker(document).problems(schemas, value, "", 0), None)
-    except _TooLargeError:
+    except (_TooLargeError, RecursionError):
         return "it is too large or too deep to be checked by the schema"
 
 
@@ -54,6 +56,7 @@ def _key(value: Any) -> Any:
 class _Checker:
     def __init__(self, document: Document) -> None:
         self._document, self._checks = document, 0
+        self._deadline = time.monotonic() + _MOST_SECONDS
         self._open: set[tuple[int, int]] = set()
         self._enums: dict[int, set[Any]] = {}
 
@@ -73,7 +76,8 @@ class _Checker:
         self, schema: Schema, value: Any, place: str, depth: int
     ) -> Generator[str, None, None]:
         self._checks += 1
-        if self._checks > _MOST_CHECKS or depth > _MOST_NESTING:
+        is_late = time.monotonic() > self._deadline
+        if is_late or self._checks > _MOST_CHECKS or depth > _MOST_NESTING:
             raise _TooLargeError
         if schema is False:
             yield f"{place or 'the value'}: it must not be there"

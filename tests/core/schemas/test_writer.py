@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import random
 import time
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -206,6 +207,18 @@ def test_what_takes_too_many_rules_is_left_to_the_check() -> None:
     assert time.perf_counter() - began < 10
     assert takes(machine, '"a"')
     assert not takes(machine, '"c"')
+
+
+def test_much_of_everything_takes_little_time() -> None:
+    both = {"type": "string", "format": "uri", "pattern": r"^\S+\.\w{2,9}$", "maxLength": 90}
+    patterns = {f"^x{n}": {"type": "integer"} for n in range(100)}
+    names = {f"n{n}": both for n in range(100)}
+    began = time.perf_counter()
+    machine = automaton({"properties": names, "patternProperties": patterns})
+    assert takes(machine, '{"n1": "https://a.org/b.html"}')
+    with suppress(ValueError):  # it takes too long
+        automaton({"allOf": [{"anyOf": [{"properties": names}] * 3}] * 9, "anyOf": [patterns] * 50})
+    assert time.perf_counter() - began < 40
 
 
 def test_long_limits_are_left_to_the_check() -> None:
