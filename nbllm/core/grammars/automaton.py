@@ -118,6 +118,16 @@ class Automaton:
             state = onward
         return len(data), state
 
+    def take_character(self, state: State, point: int) -> State | None:
+        """The state behind a whole character."""
+        arguments, after = self._program.arguments, self._program.after
+        matching = [
+            *state.singles.get(point, ()),
+            *(pair for pair in state.others if point in arguments[pair[0]]),
+        ]
+        self._pay(len(state.others) + len(matching))
+        return self._closed([(after[at], frame) for at, frame in matching]) if matching else None
+
     def take_token(self, state: State, token: int) -> State | None:
         """The state behind a token that the grammar names by itself."""
         if token not in state.after_token:
@@ -142,7 +152,7 @@ class Automaton:
         if state.missing:
             return self._continued(state, byte)
         if byte < 0x80:
-            return self._taken(state, byte)
+            return self.take_character(state, byte)
         for first, missing in ((0xF0, 3), (0xE0, 2), (0xC2, 1)):
             if byte >= first:
                 begun = byte & (0x3F >> missing)
@@ -154,7 +164,9 @@ class Automaton:
         if not least <= byte <= 0xBF:  # less would be a longer form of a shorter character
             return None
         begun, missing = state.begun << 6 | byte & 0x3F, state.missing - 1
-        return self._partial(state, begun, missing) if missing else self._taken(state, begun)
+        return (
+            self._partial(state, begun, missing) if missing else self.take_character(state, begun)
+        )
 
     def _partial(self, state: State, begun: int, missing: int) -> State | None:
         """In the middle of a character, those steps wait on that it can still satisfy."""
@@ -169,15 +181,6 @@ class Automaton:
             if kinds[at] == CHARS and arguments[at].meets(low, high)
         }
         return self._state(kept, begun=begun, missing=missing) if kept else None
-
-    def _taken(self, state: State, point: int) -> State | None:
-        arguments, after = self._program.arguments, self._program.after
-        matching = [
-            *state.singles.get(point, ()),
-            *(pair for pair in state.others if point in arguments[pair[0]]),
-        ]
-        self._pay(len(state.others) + len(matching))
-        return self._closed([(after[at], frame) for at, frame in matching]) if matching else None
 
     # ------------------------------------------------------------ calls
 

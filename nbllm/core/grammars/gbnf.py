@@ -25,7 +25,7 @@ __all__ = [
     "read_gbnf",
 ]
 
-MOST_CHARACTERS = 2_000_000
+MOST_CHARACTERS = 1_000_000
 MOST_NESTING = 64
 MOST_REPEATS = 2_000  # llama.cpp's own threshold
 _MOST_SIGNS = 4  # of repetition, one on the other

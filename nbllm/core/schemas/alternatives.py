@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from nbllm.core.schemas.documents import Document
@@ -71,6 +72,7 @@ def _of_property(schema: dict[str, Any], name: str) -> Iterator[Schema]:
         yield schema["additionalProperties"]
 
 
+@lru_cache(maxsize=65_536)
 def matches(pattern: str, name: str) -> bool:
     """Whether a pattern of names, which may be too complex to tell, is found in one."""
     try:

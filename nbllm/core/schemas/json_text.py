@@ -20,7 +20,7 @@ from nbllm.core.schemas.patterns import (
 )
 from nbllm.core.schemas.rules import literal
 
-__all__ = ["CHAR", "CHAR_RULE", "pattern_text", "sized_text"]
+__all__ = ["CHAR", "CHAR_RULE", "branches", "character_text", "pattern_text", "sized_text"]
 
 CHAR = "char"
 CHAR_RULE = (
@@ -52,17 +52,17 @@ def pattern_text(pattern: str) -> str:
     Places of which it asserts something that no grammar can say are left out, so that the
     pattern is to be checked as well.
     """
-    branches = []
-    for items, from_start, to_end in _branches(read_pattern(pattern)):
+    found = []
+    for items, from_start, to_end in branches(read_pattern(pattern)):
         parts = [_written(item) for item in items]
         if None not in parts:
             begin, end = ("" if bound else f"{CHAR}*" for bound in (from_start, to_end))
             pieces = [begin, *(part for part in parts if part), end]
-            branches.append(" ".join(piece for piece in pieces if piece))
-    return rf'"\"" ({" | ".join(b or _NOTHING for b in branches)}) "\""' if branches else ""
+            found.append(" ".join(piece for piece in pieces if piece))
+    return rf'"\"" ({" | ".join(one or _NOTHING for one in found)}) "\""' if found else ""
 
 
-def _branches(node: Node) -> Iterator[tuple[Sequence[Node], bool, bool]]:
+def branches(node: Node) -> Iterator[tuple[Sequence[Node], bool, bool]]:
     """Alternatives of a pattern, and whether each must stand at the text's start and end."""
     todo: list[tuple[list[Node], bool, bool]] = [([node], False, False)]
     count = 0
@@ -114,7 +114,7 @@ def _written(node: Node) -> str | None:
     """A node in GBNF; None where no text matches it."""
     match node:
         case PatternChars(sure):
-            return _characters(sure)
+            return character_text(sure)
         case Series(items):
             parts = [_written(item) for item in items]
             return None if None in parts else " ".join(part for part in parts if part)
@@ -138,7 +138,7 @@ def _repeated(node: Repeated) -> str | None:
     return f"({inner}){{{least},{most}}}"
 
 
-def _characters(chars: CharSet) -> str | None:
+def character_text(chars: CharSet) -> str | None:
     """One of these characters, by its escape where it has one."""
     raw = CharSet.of(
         (max(low, a), min(high, b)) for low, high in chars.ranges for a, b in _RAW.ranges

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import time
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import groupby
 from typing import TypeAlias
 
-__all__ = ["WS", "Part", "Rules", "Use", "literal"]
+__all__ = ["WS", "Part", "Rules", "Use", "add_texts", "literal"]
 
 _MOST_RULES = 20_000
-_MOST_CHARACTERS = 1_500_000
+_MOST_CHARACTERS = 900_000
+_MOST_SECONDS = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,13 +39,16 @@ WS = Use("ws")
 class Rules:
     """Rules by their names, each with its alternatives. ``text`` leaves out what cannot be used.
 
-    Raises ``ValueError`` where there are too many.
+    ``spare`` is how many steps of work may be done for better rules than are needed.
+    Raises ``ValueError`` where there are too many, or they take too long to make.
     """
 
     def __init__(self) -> None:
         self._rules: dict[str, list[tuple[Part, ...]]] = {}
         self._numbers: defaultdict[str, int] = defaultdict(int)
         self._size = 0
+        self._deadline = time.monotonic() + _MOST_SECONDS
+        self.spare = 30_000
 
     def __contains__(self, name: str) -> bool:
         return name in self._rules
@@ -60,6 +66,11 @@ class Rules:
             raise ValueError(
                 f"the schema makes a grammar of more than {_MOST_RULES:,} rules or "
                 f"{_MOST_CHARACTERS:,} characters; make it smaller"
+            )
+        if time.monotonic() > self._deadline:
+            raise ValueError(
+                f"the schema takes more than {_MOST_SECONDS:g} s to be made into a grammar; make "
+                "it smaller"
             )
         return Use(name)
 
@@ -106,6 +117,29 @@ class Rules:
                 if not missing[user]:
                     todo.append(user[0])
         return usable
+
+
+def add_texts(rules: Rules, texts: Iterable[str]) -> Use:
+    """One of several texts: a tree, so that there is never more than one way to go on."""
+    top = Use(rules.fresh("text"))
+    todo = [(top.name, sorted(texts))]
+    while todo:
+        name, group = todo.pop()
+        options: list[list[Part]] = []
+        for _, same in groupby(group, key=lambda text: text[:1]):
+            alike = list(same)
+            begin = _common_start(alike[0], alike[-1])
+            options.append([literal(begin)] if begin else [])
+            if len(alike) > 1:
+                todo.append((rules.fresh("text"), [text[len(begin) :] for text in alike]))
+                options[-1].append(Use(todo[-1][0]))
+        rules.add(name, *options)
+    return top
+
+
+def _common_start(one: str, other: str) -> str:
+    pairs = enumerate(zip(one, other, strict=False))
+    return one[: next((n for n, (a, b) in pairs if a != b), min(len(one), len(other)))]
 
 
 def _kept(parts: tuple[Part, ...], usable: set[str]) -> tuple[Part, ...] | None:

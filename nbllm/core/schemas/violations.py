@@ -6,6 +6,7 @@ which that standard calls annotations. Takes bounded time, whatever the schema.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing
 from fractions import Fraction
@@ -15,9 +16,10 @@ from nbllm.core.schemas.documents import Document
 from nbllm.core.schemas.keywords import Schema
 from nbllm.core.schemas.pattern_match import found_in
 
-__all__ = ["same", "violation"]
+__all__ = ["following", "violation"]
 
 _MOST_CHECKS = 100_000
+_MOST_SECONDS = 5.0
 _MOST_NESTING = 100
 
 
@@ -25,7 +27,7 @@ def violation(document: Document, schemas: Sequence[Schema], value: Any) -> str 
     """What a value lacks to follow all of ``schemas``, parts of ``document``, with its place."""
     try:
         return next(_Checker(document).problems(schemas, value, "", 0), None)
-    except _TooLargeError:
+    except (_TooLargeError, RecursionError):
         return "it is too large or too deep to be checked by the schema"
 
 
@@ -33,13 +35,17 @@ class _TooLargeError(Exception):
     """The check takes too long."""
 
 
-def same(one: Any, other: Any) -> bool:
-    """Whether two values are the same in JSON, where 1 is 1.0 and not true."""
-    return bool(_key(one) == _key(other))
+def following(document: Document, schemas: Sequence[Schema], values: Iterable[Any]) -> list[Any]:
+    """Those of ``values`` that follow all of ``schemas``."""
+    checker = _Checker(document)
+    try:
+        return [v for v in values if next(checker.problems(schemas, v, "", 0), None) is None]
+    except _TooLargeError:
+        raise ValueError("the schema has too many values to be checked") from None
 
 
 def _key(value: Any) -> Any:
-    """Equal for the same values, and hashable."""
+    """Equal for values that are the same in JSON, where 1 is 1.0 and not true; and hashable."""
     if isinstance(value, dict):
         return "object", frozenset((name, _key(part)) for name, part in value.items())
     if isinstance(value, list):
@@ -50,7 +56,9 @@ def _key(value: Any) -> Any:
 class _Checker:
     def __init__(self, document: Document) -> None:
         self._document, self._checks = document, 0
+        self._deadline = time.monotonic() + _MOST_SECONDS
         self._open: set[tuple[int, int]] = set()
+        self._enums: dict[int, set[Any]] = {}
 
     def problems(
         self, schemas: Iterable[Schema], value: Any, place: str, depth: int
@@ -68,7 +76,8 @@ class _Checker:
         self, schema: Schema, value: Any, place: str, depth: int
     ) -> Generator[str, None, None]:
         self._checks += 1
-        if self._checks > _MOST_CHECKS or depth > _MOST_NESTING:
+        is_late = time.monotonic() > self._deadline
+        if is_late or self._checks > _MOST_CHECKS or depth > _MOST_NESTING:
             raise _TooLargeError
         if schema is False:
             yield f"{place or 'the value'}: it must not be there"
@@ -100,9 +109,9 @@ class _Checker:
         is_null = value is None and schema.get("nullable") is True
         if types is not None and not is_null and not any(map(_test_of(value), _listed(types))):
             yield f"{_shown(value)} is not of the type {' or '.join(_listed(types))}"
-        if "const" in schema and not same(value, schema["const"]):
+        if "const" in schema and _key(value) != _key(schema["const"]):
             yield f"{_shown(value)} is not {_shown(schema['const'])}"
-        if "enum" in schema and not any(same(value, one) for one in schema["enum"]):
+        if "enum" in schema and _key(value) not in self._values(schema):
             yield f"{_shown(value)} is none of {', '.join(map(_shown, schema['enum'][:8]))}"
         if isinstance(value, str):
             yield from self._text(schema, value)
@@ -110,6 +119,11 @@ class _Checker:
             yield from _number(schema, value)
         elif isinstance(value, list | dict):
             yield from _size(schema, value)
+
+    def _values(self, schema: dict[str, Any]) -> set[Any]:
+        if id(schema) not in self._enums:
+            self._enums[id(schema)] = set(map(_key, schema["enum"]))
+        return self._enums[id(schema)]
 
     def _text(self, schema: dict[str, Any], value: str) -> Iterator[str]:
         if len(value) < schema.get("minLength", 0):

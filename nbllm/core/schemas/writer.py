@@ -22,8 +22,9 @@ from nbllm.core.schemas.keywords import Schema
 from nbllm.core.schemas.numbers import integer_text, number_text
 from nbllm.core.schemas.objects import add_object
 from nbllm.core.schemas.plain import SchemaError
-from nbllm.core.schemas.rules import WS, Part, Rules, Use, literal
-from nbllm.core.schemas.violations import violation
+from nbllm.core.schemas.rules import WS, Part, Rules, Use, add_texts, literal
+from nbllm.core.schemas.string_rules import add_string, looks_ahead
+from nbllm.core.schemas.violations import following
 
 __all__ = ["GrammarWriter"]
 
@@ -134,8 +135,12 @@ class _SchemaRules:
                 yield from self._typed(one)
 
     def _values(self, one: Alternative, values: list[Any]) -> Iterator[tuple[Part, ...]]:
-        for value in values:
-            if violation(self._document, one.schemas, value) is None:
+        found = following(self._document, one.schemas, values)
+        plain = {_json(value) for value in found if not isinstance(value, dict | list)}
+        if plain:
+            yield (add_texts(self._rules, plain),)
+        for value in found:
+            if isinstance(value, dict | list):
                 yield tuple(_value_parts(value))
 
     def _typed(self, one: Alternative) -> Iterator[tuple[Part, ...]]:
@@ -145,7 +150,7 @@ class _SchemaRules:
                 yield from add(self._rules, one, self._rule_of)
             elif kind in types:
                 yield (Use(kind),)
-        if "string" in types and (string := _string(one)):
+        if "string" in types and (string := _string(self._rules, one)):
             yield (string,)
         whole, free = integer_text(one.schemas), number_text(one.schemas)
         if "integer" in types and whole:
@@ -158,30 +163,40 @@ class _SchemaRules:
             yield ('"null"',)
 
 
-def _string(one: Alternative) -> Part:
-    """A string by a pattern, else a format, else a length; empty where there is none."""
+def _string(rules: Rules, one: Alternative) -> Part:
+    """A string by its patterns, formats and lengths; empty where there is none.
+
+    Where all of them together take too many rules, only the first is in the grammar.
+    """
     patterns = [*one.having("pattern")]
     patterns += [FORMATS[name] for name in one.having("format") if name in FORMATS]
     patterns += [FORMATS["base64"] for name in one.having("contentEncoding") if name == "base64"]
-    if patterns:
-        return pattern_text(patterns[0])
     least, most = one.count("min", "Length"), one.count("max", "Length")
+    is_sized = least is not None or most is not None
     if most is not None and most < (least or 0):
         return ""
-    return Use("string") if least is most is None else sized_text(least or 0, most)
+    if patterns:
+        together = len(set(patterns)) > 1 or is_sized or looks_ahead(patterns)
+        made = add_string(rules, patterns, least or 0, most) if together else None
+        return made or pattern_text(patterns[0])
+    return sized_text(least or 0, most) if is_sized else Use("string")
 
 
 def _value_parts(value: Any) -> Iterator[Part]:
     """One value as JSON, with the space that its parts may have."""
     if not isinstance(value, dict | list) or not value:
-        yield literal(json.dumps(value, ensure_ascii=False))
+        yield literal(_json(value))
         return
     yield '"{"' if isinstance(value, dict) else '"["'
     yield WS
     parts = value.items() if isinstance(value, dict) else ((None, part) for part in value)
     for number, (name, part) in enumerate(parts):
         yield from ('","', WS) if number else ()
-        yield from () if name is None else (literal(f"{json.dumps(name, ensure_ascii=False)}:"), WS)
+        yield from () if name is None else (literal(f"{_json(name)}:"), WS)
         yield from _value_parts(part)
     yield WS
     yield '"}"' if isinstance(value, dict) else '"]"'
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False)

@@ -169,6 +169,10 @@ def test_what_is_too_deep_to_be_checked_says_so() -> None:
     told = "it is too large or too deep to be checked by the schema"
     assert problem({"items": {"$ref": "#"}, "type": "array"}, value) == told
     assert problem({"items": {"minimum": 1}}, [2] * 200_000) == told
+    for _ in range(700):
+        value = [value]
+    assert problem({"const": 1}, value) == told
+    assert problem({"uniqueItems": True}, [value, value]) == told
 
 
 def test_a_schema_among_its_own_alternatives_adds_nothing() -> None:

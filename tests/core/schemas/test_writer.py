@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import random
 import time
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -115,6 +116,14 @@ MANY = {f"p{n}": {"type": "integer"} for n in range(30)}
         ({"type": "number", "minimum": -2.5}, [-2.5, 3.7, 0], [-4, -4.5]),
         ({"type": "string", "pattern": r"^\d+$", "title": "no"}, ["12"], ["a", ""]),
         ({"type": "string", "contentEncoding": "base64"}, ["QUJD"], ["?"]),
+        ({"type": "string", "pattern": "^[a-z]+$", "minLength": 2, "maxLength": 4}, ["ab", "abcd"], ["a", "abcde", "A1"]),
+        ({"type": "string", "pattern": "^a*$", "minLength": 3}, ["aaa", "aaaaa"], ["aa", "aab"]),
+        ({"type": "string", "pattern": "x", "maxLength": 3}, ["x", "axb"], ["abcx", "ab"]),
+        ({"type": "string", "pattern": "^.+$", "maxLength": 2}, ["é", "😀a", '"\\', "\t"], ["abc", ""]),
+        ({"type": "string", "pattern": "^(?=.{2,4}$)[a-c]+$"}, ["ab", "abca"], ["a", "abcab"]),
+        ({"type": "string", "pattern": "^(?!admin)[a-z]+$"}, ["bob", "admi"], ["admin", "administrator"]),
+        ({"type": "string", "pattern": r"^(?=.*\d)(?=.*[A-Z])\S{4,8}$"}, ["aA1x", '1A"\\'], ["aaaa", "AAAA", "A1x"]),
+        ({"allOf": [{"pattern": "a"}, {"pattern": "b"}]}, ["xaxb", "ba"], ["a", "b"]),
         ({"type": "boolean"}, [True, False], [None]),
     ],
 )  # fmt: skip
@@ -137,6 +146,7 @@ def test_a_grammar_takes_what_follows_its_schema(
         ({"type": "string", "enum": [1]}, "the schema"),
         ({"type": "string", "minLength": 3, "maxLength": 2}, "the schema"),
         ({"type": "string", "pattern": r"[^\s\S]"}, "the schema"),
+        ({"type": "string", "pattern": "^a{5}$", "maxLength": 4}, "the schema"),
         ({"type": "integer", "minimum": 3, "maximum": 2}, "the schema"),
         ({"allOf": [{"type": "string"}, {"type": "null"}]}, "the schema"),
         ({"properties": {"a": {"enum": [1], "type": "string"}}, "required": ["a"]}, "/properties/a"),
@@ -188,6 +198,27 @@ def test_a_recursive_pydantic_model() -> None:
     tree = Node(name="A", kids=[Node(name="B", data={"x": [1]})])
     assert takes(machine, json.dumps(tree.model_dump(mode="json")))
     assert not takes(machine, '{"name": "a"}')
+
+
+def test_what_takes_too_many_rules_is_left_to_the_check() -> None:
+    long = {"type": "string", "pattern": "^(?=.*a.{20}$)(?=.*b.{20}$)[ab]+$"}
+    began = time.perf_counter()
+    machine = automaton(long)
+    assert time.perf_counter() - began < 10
+    assert takes(machine, '"a"')
+    assert not takes(machine, '"c"')
+
+
+def test_much_of_everything_takes_little_time() -> None:
+    both = {"type": "string", "format": "uri", "pattern": r"^\S+\.\w{2,9}$", "maxLength": 90}
+    patterns = {f"^x{n}": {"type": "integer"} for n in range(100)}
+    names = {f"n{n}": both for n in range(100)}
+    began = time.perf_counter()
+    machine = automaton({"properties": names, "patternProperties": patterns})
+    assert takes(machine, '{"n1": "https://a.org/b.html"}')
+    with suppress(ValueError):  # it takes too long
+        automaton({"allOf": [{"anyOf": [{"properties": names}] * 3}] * 9, "anyOf": [patterns] * 50})
+    assert time.perf_counter() - began < 40
 
 
 def test_long_limits_are_left_to_the_check() -> None:

@@ -211,11 +211,83 @@ def test_an_answer_ends_where_the_grammar_leaves_nothing(
 
 
 @pytest.mark.parametrize(
-    "text", ["", "root ::= [", "rot ::= [0-9]", 'root ::= "a', "root ::= root"]
+    ("text", "reason"),
+    [
+        ("", "does not contain a 'root' symbol"),
+        ("root ::= [", "line 1, column 11: unexpected end of input"),
+        ('root ::= "a" <|nowhere|>', "it is not one token of this model"),
+        ("root ::= root", "left recursion"),
+    ],
 )
-def test_a_text_that_is_no_grammar_is_refused(model: NativeModel, text: str) -> None:
-    with pytest.raises(ValueError, match="cannot read the grammar"):
+def test_a_text_that_is_no_grammar_is_refused(model: NativeModel, text: str, reason: str) -> None:
+    with pytest.raises(ValueError, match=f"cannot read the grammar: .*{reason}"):
         Sampler({"grammar": text}, model, [])
+
+
+class Theirs:
+    """llama.cpp's own sampler of a grammar, which must be a harmless one."""
+
+    def __init__(self, text: str, model: NativeModel) -> None:
+        self._raw = lib.llama_sampler_init_grammar(model.vocabulary.raw, text.encode(), b"root")
+        assert self._raw
+
+    def allowed(self, ids: Any) -> Any:
+        candidates = Candidates(ids, np.zeros(len(ids), np.float32))
+        candidates.apply(self._raw)
+        return np.isfinite(candidates.logits)
+
+    def accept(self, token: int) -> None:
+        lib.llama_sampler_accept(self._raw, token)
+
+
+PIECES = ['"a"', '"bc"', "[a-z]", "[^a-m]", '"é"', "[à-ü]", '" "', "[0-9]", '"the"', '"😀"', "."]
+
+
+def expressions(inner: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
+    signs = st.sampled_from(["?", "*", "+", "{2}", "{1,3}"])
+    return (
+        st.builds(lambda a, b: f"({a} | {b})", inner, inner)
+        | st.builds(lambda a, b: f"{a} {b}", inner, inner)
+        | st.builds(lambda a, sign: f"({a}){sign}", inner, signs)
+    )
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.recursive(st.sampled_from(PIECES), expressions, max_leaves=8), st.integers(0, 2**32))
+def test_llama_cpp_allows_the_same_tokens(model: NativeModel, text: str, seed: int) -> None:
+    vocabulary, random = model.vocabulary, np.random.default_rng(seed)
+    # Special tokens are no text here, and what cannot be UTF-8 is never begun.
+    texts = {t: vocabulary.piece(t) for t in range(vocabulary.size)}
+    known = [t for t, p in texts.items() if p and p == vocabulary.text(t) and p[0] and len(p) > 1]
+    some = random.choice(known, 3_000, replace=False)
+    ids = np.array([*some, vocabulary.ends[0]], np.int32)
+    ours, theirs = (
+        Grammar(f"root ::= {text} [a-z]", model.vocabulary),
+        Theirs(f"root ::= {text} [a-z]", model),
+    )
+    for _ in range(4):
+        allowed = ours.allowed(ids)
+        assert (allowed == theirs.allowed(ids)).all()
+        at_once = set(ours.all_allowed().tolist()) & set(ids.tolist())
+        assert at_once == set(ids[allowed].tolist())
+        if not allowed[:-1].any():
+            break
+        token = int(random.choice(ids[:-1][allowed[:-1]]))
+        ours.accept(token)
+        theirs.accept(token)
+
+
+def test_a_grammar_may_name_tokens(model: NativeModel) -> None:
+    mark = model.vocabulary.tokenize("<|im_start|>", add_special=False, parse_special=True)[0]
+    grammar = Grammar('root ::= "a" <|im_start|> !<[5]> "b"', model.vocabulary)
+    for text in ("a", mark, 7, "b"):
+        token = text if isinstance(text, int) else model.vocabulary.token_of(text)
+        assert token is not None
+        assert grammar.allows(token)
+        assert token in grammar.all_allowed()
+        assert not grammar.allows(5)
+        grammar.accept(token)
+    assert grammar.all_allowed().tolist() == sorted(model.vocabulary.ends)
 
 
 def test_what_contradicts_a_grammar_is_refused(model: NativeModel) -> None:
@@ -229,7 +301,7 @@ def test_what_contradicts_a_grammar_is_refused(model: NativeModel) -> None:
 @pytest.mark.parametrize(
     "kind", [{"type": "string", "maxLength": 0}, {"type": "array", "items": {}, "maxItems": 0}]
 )
-def test_long_limits_make_no_grammar_that_llama_cpp_cannot_read(
+def test_long_limits_make_no_grammar_that_cannot_be_read(
     model: NativeModel, kind: dict[str, Any], limit: int
 ) -> None:
     schema = {key: value if value != 0 else limit for key, value in kind.items()}
