@@ -202,7 +202,7 @@ def test_a_raw_prompt_is_sent_as_typed(bench: Bench, prompt: str) -> None:
     bench.run(f"%%llm tiny --raw\n{prompt}\n")
     bench.run(f"%llm --raw {prompt}")
     cell, line = (request.messages[0].text for request in bench.opener.opened[0].requests)
-    assert cell == f"{prompt}\n"
+    assert cell == prompt
     assert line == prompt
 
 

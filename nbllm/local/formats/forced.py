@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, TypeAlias
 
 from nbllm.core.schemas.rules import literal
@@ -16,7 +16,7 @@ from nbllm.local.formats.base import (
     Schema,
     shapes_call,
 )
-from nbllm.local.formats.parameters import allowed_types
+from nbllm.local.formats.parameters import allowed_types, referred
 
 __all__ = ["Visit", "forced_call", "text_before"]
 
@@ -32,21 +32,39 @@ def forced_call(form: CallFormat, tools: Sequence[Mapping[str, Any]], visit: Vis
 
 
 def text_before(mark: str) -> str:
-    """Any text in which the first two characters of ``mark`` do not stand together."""
-    first, second = (_in_class(character) for character in mark[:2])
-    return f"([^{first}] | {literal(mark[0])} [^{second}])*"
+    """Any text in which ``mark`` does not stand, as it may come before the mark.
+
+    Where the mark's first character comes again in it, only the mark up to there is left out.
+    """
+    again = mark.find(mark[0], 1, -1)
+    mark = mark if again < 0 else mark[:again]
+    first, rest = mark[0], mark[1:]
+    if not rest:
+        return f"[^{_in_class(first)}]*"
+    begun = [rest[:length] for length in range(len(rest))]  # what of it may follow the first
+    anew = " | ".join(literal(f"{part}{first}") for part in begun if part + first != rest)
+    start = f"{literal(first)} ({anew})*"
+    breaks = " | ".join(
+        f"{literal(part)} [^{_in_class(first)}{_in_class(rest[len(part)])}]".strip()
+        for part in begun
+    )
+    ends = " | ".join(literal(part) for part in begun if part)
+    tail = f" ({ends})?" if ends else ""
+    return f"([^{_in_class(first)}] | {start} ({breaks}))* ({start}{tail})?"
 
 
 def _in_class(character: str) -> str:
     return {"\n": "\\n", "]": "\\]", "\\": "\\\\", "^": "\\^", "-": "\\-"}.get(character, character)
 
 
+_NOTHING = {"type": "object", "properties": {}, "additionalProperties": False}
+_DEEPEST = 16
 Value: TypeAlias = Callable[[Any, str], str]
 """Adds the rules of a value's schema under a name."""
 
 
 def _call(form: CallFormat, tool: Mapping[str, Any], place: int, visit: Visit) -> str:
-    rule, schema = f"tool{place}", tool["parameters"] or {"type": "object"}
+    rule, schema = f"tool{place}", tool["parameters"] or _NOTHING
 
     def value(schema: Any, name: str) -> str:
         return visit(schema, name, f"the parameters of the tool {tool['name']!r}")
@@ -70,9 +88,28 @@ def _piece(piece: Piece, schema: Schema, rule: str, visit: Value) -> str:
 
 
 def _properties(schema: Schema) -> tuple[dict[str, Any], set[str]]:
-    declared, needed = schema.get("properties"), schema.get("required")
-    properties = dict(declared) if isinstance(declared, Mapping) else {}
-    return properties, set(needed) if isinstance(needed, list) else set()
+    """The parameters and the names of those that are required; references are followed."""
+    properties: dict[str, Any] = {}
+    needed: set[str] = set()
+    for part in _parts(schema, schema, 0):
+        declared, names = part.get("properties"), part.get("required")
+        properties |= declared if isinstance(declared, Mapping) else {}
+        needed |= set(names) if isinstance(names, list) else set()
+    return properties | dict.fromkeys(sorted(needed - properties.keys()), True), needed
+
+
+def _parts(schema: Any, root: Schema, depth: int) -> Iterator[Schema]:
+    """A schema, what it refers to, and all that it consists of; of branches the first."""
+    if not isinstance(schema, Mapping) or depth > _DEEPEST:
+        return
+    yield schema
+    if isinstance(schema.get("$ref"), str) and schema["$ref"].startswith("#/"):
+        yield from _parts(referred(root, schema["$ref"]), root, depth + 1)
+    for part in schema.get("allOf") or ():
+        yield from _parts(part, root, depth + 1)
+    for key in ("anyOf", "oneOf"):
+        for part in (schema.get(key) or ())[:1]:
+            yield from _parts(part, root, depth + 1)
 
 
 def _value(schema: Any, root: Schema, rule: str, visit: Value) -> str:
@@ -88,18 +125,23 @@ def _parameters(piece: Parameters, schema: Schema, rule: str, visit: Value) -> s
     for place, (key, wanted) in enumerate(properties.items()):
         is_text = allowed_types(wanted, schema) == {"string"}
         opening = piece.open.replace("{key}", key).replace("{text}", "true" if is_text else "false")
-        value = _text(wanted, piece.close) if is_text else ""
+        value = _text(wanted, schema, piece.close) if is_text else ""
         value = value or _value(wanted, schema, f"{rule}-{place}", visit)
         part = " ".join((literal(opening), value, literal(piece.close)))
         parts.append(part if key in needed else f"({part})?")
     return " ".join(parts)
 
 
-def _text(schema: Any, close: str) -> str:
-    choices = schema.get("enum") if isinstance(schema, Mapping) else None
-    if isinstance(choices, list) and all(isinstance(choice, str) for choice in choices):
-        return f"({' | '.join(map(literal, choices))})"
+def _text(schema: Any, root: Schema, close: str) -> str:
+    """A text as it stands there: one of those that the schema lists, or any."""
+    for part in _parts(schema, root, 0):
+        choices = [part["const"]] if "const" in part else part.get("enum")
+        if isinstance(choices, list) and all(isinstance(choice, str) for choice in choices):
+            return f"({' | '.join(literal(choice) or _EMPTY for choice in choices)})"
     return text_before(close)
+
+
+_EMPTY = '""'
 
 
 def _joined(schema: Schema, rule: str, visit: Value, head: Callable[[str], str], comma: str) -> str:
@@ -122,19 +164,10 @@ def _joined(schema: Schema, rule: str, visit: Value, head: Callable[[str], str],
 
 
 def _braced(quote: str, schema: Schema, rule: str, visit: Value) -> str:
-    properties, needed = _properties(schema)
-    del needed
-    simple = {
-        key: wanted
-        for key, wanted in properties.items()
-        if allowed_types(wanted, schema) <= {"string", "integer", "number", "boolean", "null"}
-    }
-    inner = {**schema, "properties": simple}
-
     def value(wanted: Any, name: str) -> str:
         if allowed_types(wanted, schema) == {"string"}:
-            return f"{literal(quote)} {_text(wanted, quote)} {literal(quote)}"
+            return f"{literal(quote)} {_text(wanted, schema, quote)} {literal(quote)}"
         return visit(wanted, name)
 
-    arguments = _joined(inner, rule, value, lambda key: literal(f"{key}:"), ",")
+    arguments = _joined(schema, rule, value, lambda key: literal(f"{key}:"), ",")
     return " ".join(filter(None, (literal("{"), arguments, literal("}"))))

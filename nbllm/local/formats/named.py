@@ -35,6 +35,8 @@ _V31 = re.compile(
 
 
 def _read_deepseek(body: str, tools: Tools) -> list[Call]:
+    if "<｜tool▁sep｜>" not in body:
+        return read_json_calls(body, tools)
     return _found(_V3 if "```" in body else _V31, body, tools)
 
 

@@ -15,7 +15,7 @@ from typing import Any
 from nbllm.local.formats.base import Schema
 from nbllm.local.formats.json_calls import compact
 
-__all__ = ["Marks", "allowed_types", "read_parameters", "typed"]
+__all__ = ["Marks", "allowed_types", "read_parameters", "referred", "typed"]
 
 _TYPES = {
     bool: "boolean",
@@ -167,11 +167,12 @@ def allowed_types(schema: object, root: Schema, depth: int = 0) -> frozenset[str
             return frozenset().union(*(allowed_types(s, root, depth + 1) for s in schema[key]))
     reference = schema.get("$ref")
     if isinstance(reference, str) and reference.startswith("#/"):
-        return allowed_types(_at(root, reference), root, depth + 1)
+        return allowed_types(referred(root, reference), root, depth + 1)
     return _EVERY_TYPE
 
 
-def _at(root: object, reference: str) -> object:
+def referred(root: object, reference: str) -> object:
+    """The part of a schema that a reference such as ``#/$defs/A`` leads to; None where none is."""
     for key in reference[2:].split("/"):
         name = key.replace("~1", "/").replace("~0", "~")
         root = root.get(name) if isinstance(root, Mapping) else None

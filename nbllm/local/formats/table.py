@@ -34,7 +34,7 @@ FORMATS: tuple[CallFormat, ...] = (
 PROBE = Call("nbllm_probe", '{"nbllm_key": "nbllm value"}')
 """The call that is rendered as a past one, to see how a template writes calls."""
 
-_HEAD, _TAIL = 40, 24  # how far brackets may stand from the name and the value, in characters
+_HEAD, _TAIL = 40, 64  # how far brackets may stand from the name and the value, in characters
 _BY_NAME = {each.name: each for each in FORMATS}
 
 
@@ -66,14 +66,16 @@ def _reads(form: CallFormat, written: str) -> bool:
 
 def _bodies(form: CallFormat, written: str) -> Iterator[str]:
     """What may be the body of the probe's call."""
-    at, value = written.find(PROBE.name), written.rfind("nbllm value")
-    if at < 0 or value < at:
+    value = written.rfind("nbllm value")  # the tool itself may be described before the call
+    at = written.rfind(PROBE.name, 0, max(value, 0))
+    if at < 0:
         return
     for opening, closing in form.blocks:
         start = written.rfind(opening, 0, at)
         if start >= 0 and closing:
             end = written.find(closing, value)
             yield written[start + len(opening) : end] if end >= 0 else ""
+            yield written[start : end + len(closing)] if end >= 0 else ""
         elif start >= 0:
             yield from (written[start + len(opening) : end] for end in _ends(written, value))
     if form.bare == "anywhere":

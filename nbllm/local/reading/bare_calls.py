@@ -16,8 +16,11 @@ _STARTS = (*_KEYS, *(f"[{key}" for key in _KEYS))
 _BRACKET = re.compile(r"[\[{]")
 _BLANKS = re.compile(r"\s+")
 _HEAD = 160
-_TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|\'(?:[^\'\\]|\\.)*\'|[\[\]{}()]', re.DOTALL)
-_JSON_TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|[\[\]{}]', re.DOTALL)
+# A text that is still open goes on to the end: brackets in it are none.
+_TOKEN = re.compile(
+    r"""\"(?:[^\"\\]|\\.)*(?:\"|\\?\Z)|'(?:[^'\\]|\\.)*(?:'|\\?\Z)|[\[\]{}()]""", re.DOTALL
+)
+_JSON_TOKEN = re.compile(r'"(?:[^"\\]|\\.)*(?:"|\\?\Z)|[\[\]{}]', re.DOTALL)
 _OPEN, _CLOSE = "[{(", "]})"
 
 

@@ -12,6 +12,7 @@ import enum
 import pathlib
 import types
 from collections import namedtuple
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from nbllm.core.results import GenerationResult, Timings, TokenCount, Usage
@@ -42,7 +43,16 @@ _PATHS = (
     *(pathlib.PurePosixPath, pathlib.PureWindowsPath, pathlib.PosixPath, pathlib.WindowsPath),
 )
 _PATH = words("name stem suffix suffixes parent parts anchor")
-_RESULTS = (GenerationResult, Timings, TokenCount, Usage)
+_RESULTS: Mapping[type, Collection[str]] = {
+    GenerationResult: words(
+        "text reasoning tool_calls model finish_reason raw_finish_reason refusal usage timings "
+        "device seed notes tokens_per_second"
+    ),
+    Timings: frozenset(field.name for field in dataclasses.fields(Timings)),
+    TokenCount: words("tokens exact"),
+    Usage: frozenset(field.name for field in dataclasses.fields(Usage)) | {"total_tokens"},
+}
+"""What is read of nbllm's own values: not ``value``, which runs the code of a schema's class."""
 _OneField = namedtuple("_OneField", "field")
 """A sample, for what ``namedtuple`` makes of a field and writes as a text."""
 _NAMED_TUPLES_FILE: str = _OneField.__repr__.__code__.co_filename
@@ -67,8 +77,8 @@ def attribute(value: Any, name: str, budget: Budget) -> Any:
         return getattr(value, name)
     if any(type(value) is each for each in _PATHS) and name in _PATH:
         return getattr(value, name)
-    if any(type(value) is each for each in _RESULTS):
-        return getattr(value, name)  # nbllm's own, which change nothing
+    if any(type(value) is each and name in names for each, names in _RESULTS.items()):
+        return getattr(value, name)
     if kind:
         raise Refused(
             f"{type_name(value)}.{name} is not read in a prompt; put it into a variable first"

@@ -43,6 +43,7 @@ _LATEX = re.compile(
       )\Z""",
     re.VERBOSE,
 )
+_RUN = re.compile(r"\{+")
 _LOOK_BEHIND = 200
 _DOUBLED_REACH = 2_000
 """How far apart in a line ``{{`` and ``}}`` belong together, in characters."""
@@ -54,6 +55,7 @@ _WORDS = re.compile(r"[^\W\d]\w*")
 _GUESSES = 50
 """For how many names of a prompt similar ones are looked for."""
 _IMAGE_STEPS = 100_000
+_PARSE_STEPS = 100
 """What an image costs to draw."""
 _LONGEST_GUESS = 200
 _REASON = 300
@@ -122,6 +124,9 @@ def interpolate(
     end = 0
     for match in _placeholders(text):
         source = match.group()
+        if filling.budget.is_spent:
+            left.append(Left(source, "it and all behind it stay: the braces before took too long"))
+            break
         try:
             piece = filling.piece(match["inside"])
         except _KeepBraces as kept:
@@ -156,8 +161,10 @@ def _placeholders(text: str) -> Iterator[re.Match[str]]:
 def _end_of_doubled(text: str, opening: re.Match[str]) -> int:
     """Where the search goes on behind ``{{``, which is closed in its line or stands alone."""
     end = text.find("}}", opening.end(), opening.end() + _DOUBLED_REACH)
-    is_closed = end != -1 and "\n" not in text[opening.end() : end]
-    return end + 2 if is_closed else opening.end()
+    if end != -1 and "\n" not in text[opening.end() : end]:
+        return end + 2
+    run = _RUN.match(text, opening.start())
+    return max(opening.end(), run.end() - 1) if run else opening.end()
 
 
 @dataclass(slots=True)
@@ -206,10 +213,8 @@ class _Filling:
         return looks_like_key(text) or any(secret in text for secret in self.secrets)
 
     def _of_expression(self, inside: str) -> Piece:
+        self.budget.spend(_PARSE_STEPS + len(inside))
         placeholder = self._taken_apart(inside)
-        if self.budget.is_spent:
-            raise Refused("the braces before it took too long to compute")
-        self.budget.spend(len(inside))
         try:
             return placeholder.piece(self.variables, self.render, self.budget, self._holds_key)
         except Refused as refused:

@@ -85,9 +85,14 @@ def _located(located: Located, index: Any, budget: Budget) -> Any:
         raise Refused("a table is read by a row and a column")
     budget.spend(sum(len(each) for each in given if kind_of(each) == "list") * _longest(axes))
     if by == "iloc":
-        return table.iloc[tuple(map(_position, given))]
+        return table.iloc[_key(list(map(_position, given)))]
     read = [_labels(axis, axis, each, budget) for axis, each in zip(axes, given, strict=False)]
-    return table.loc[tuple(read)]
+    return table.loc[_key(read)]
+
+
+def _key(read: list[Any]) -> Any:
+    """A row, or a row and a column: pandas 3 takes no tuple of one."""
+    return read[0] if len(read) == 1 else tuple(read)
 
 
 def _longest(axes: list[Any]) -> int:
