@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any, Literal, get_args
@@ -49,6 +50,10 @@ Priority = Literal["interactive", "background"]
 OnFull = Literal["stop", "shift"]
 
 
+_TOOL_NAME = re.compile(r"[A-Za-z0-9_.\-]{1,128}")
+"""What all vendors and formats can write; https://platform.openai.com/docs/api-reference/chat"""
+
+
 @dataclass(frozen=True, slots=True)
 class Tool:
     """A function that the model may ask for; ``parameters`` is a JSON schema of an object.
@@ -64,6 +69,9 @@ class Tool:
         name = checked_text("name", self.name)
         if not name:
             raise InvalidOptionError("name", f"a tool's must be text (got {shown(self.name)})")
+        if not _TOOL_NAME.fullmatch(name):
+            problem = f"a tool's may have letters, digits, _, - and . only (got {shown(name)})"
+            raise InvalidOptionError("name", problem)
         parameters = json_object("parameters", self.parameters)
         if parameters is None:
             raise InvalidOptionError("parameters", f"{name}: they must be a mapping (got None)")

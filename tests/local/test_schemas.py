@@ -10,8 +10,12 @@ import pytest
 from pydantic import BaseModel, Field
 
 from nbllm.core.errors import EngineError, InvalidOptionError
+from nbllm.core.grammars.gbnf import read_gbnf
+from nbllm.core.grammars.program import Program
 from nbllm.core.types import FinishReason, Tool
+from nbllm.local.llama.grammar import grammar_text
 from nbllm.local.llama_cpp_model import LlamaCppModel
+from nbllm.local.reading.output_format import OutputFormat
 
 
 class City(BaseModel):
@@ -44,6 +48,18 @@ async def test_a_tools_pattern_binds_its_call(model: LlamaCppModel) -> None:
     result = await model.generate("Go", tools=(tool,), tool_choice="look", max_tokens=60)
     (call,) = result.tool_calls
     assert call.parsed_arguments()["code"][0] == "["
+
+
+@pytest.mark.parametrize("style", ["generic", "tags", "llama", "mistral", None])
+@pytest.mark.parametrize(
+    "parameters", [{}, {"type": "null"}, {"$ref": "#/$defs/a", "$defs": {"a": {"const": 1}}}]
+)
+def test_a_call_needs_no_rule_that_is_not_there(style: Any, parameters: dict[str, Any]) -> None:
+    tools = [{"function": {"name": n, "parameters": parameters}} for n in ("a", 'b"\\')]
+    options = {"tools": tools, "tool_choice": "required"}
+    text = grammar_text(options, OutputFormat(style=style))
+    assert text is not None
+    Program(read_gbnf(text, lambda text: None))
 
 
 HOSTILE: list[dict[str, Any]] = [

@@ -36,7 +36,7 @@ def test_an_answer_arrives_in_pieces_and_ends_whole(fake_kernel) -> None:
     fake_kernel.ok(f"use(text={BLOCKS}, token_seconds=0.001)")
     ran = fake_kernel.ok("%%llm tiny\nHi")
     live, whole = ran.answers[:-1], ran.answers[-1]
-    assert whole == "Words that make a paragraph.\n\n" * 200
+    assert whole == ("Words that make a paragraph.\n\n" * 200).rstrip()
     assert len(live) >= 5
     assert max(map(len, live)) < len(whole)
     assert len(ran.contents("clear_output")) == 1
@@ -159,7 +159,9 @@ def run_all(*cells: str) -> tuple[nbformat.NotebookNode, CellExecutionError | No
 
 def test_a_saved_notebook_holds_the_answer_once() -> None:
     notebook, error = run_all(
-        f"{SETUP}use(text={BLOCKS}, token_seconds=0.001)", "%%llm tiny\nHi", "%llm_models"
+        f"{SETUP}use(text={BLOCKS}, token_seconds=0.001)",
+        "%%llm tiny --max-tokens 5000\nHi",
+        "%llm_models",
     )
     assert error is None
     ready, answer, status = notebook.cells[1].outputs
@@ -180,7 +182,7 @@ def test_a_saved_notebook_holds_the_recipe_and_folds_the_reasoning() -> None:
     reasoning, answer, _ = notebook.cells[1].outputs
     assert "<details" in reasoning.data["text/html"]
     recipe = answer.metadata["nbllm"]
-    assert recipe["options"] == {"seed": 3, "temperature": 0.0}
+    assert recipe["options"] == {"seed": 3, "temperature": 0.0, "max_tokens": 1000}
     assert recipe["usage"]["completion_tokens"] == 2
     assert "widgets" not in notebook.metadata
     page, _ = HTMLExporter().from_notebook_node(notebook)

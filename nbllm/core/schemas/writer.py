@@ -85,8 +85,8 @@ class GrammarWriter:
         return name
 
     def text(self) -> str:
-        """The rules whose names were given, with all that they need, but no ``root``."""
-        return self._rules.text(CHAR, *self._given)  # of characters texts speak too
+        """The rules whose names were given, with all that they need, and ``ws``; no ``root``."""
+        return self._rules.text(CHAR, WS.name, *self._given)
 
 
 class _SchemaRules:

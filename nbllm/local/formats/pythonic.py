@@ -50,15 +50,17 @@ def _call(literals: Literals, tools: Tools) -> Call:
 
 def _argument(literals: Literals, names: list[str], place: int) -> str:
     """``key=value``, or a value that stands in its place among the tool's parameters."""
-    start = literals.position
-    try:
-        key = literals.word()
-        literals.expect("=")
-    except NoCallError:
-        literals.position = start
-        if place >= len(names):
-            raise
-        key = names[place]
+    key = next((name for name in names if literals.take(f"{name}=")), None)
+    if key is None:
+        start = literals.position
+        try:
+            key = literals.word()
+            literals.expect("=")
+        except NoCallError:
+            literals.position = start
+            if place >= len(names):
+                raise
+            key = names[place]
     return f"{compact(key)}: {literals.value()}"
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from nbllm.cloud.cloud_model import CloudModel, open_model
+from nbllm.cloud.routes import route_to
 from nbllm.core.errors import ApiConnectionError, AuthenticationError, ProtocolError
 from nbllm.core.openers import LoadControl
 from nbllm.core.types import ModelInfo
@@ -83,7 +84,7 @@ async def test_it_is_ready_once_it_has_answered(
     model = load("openai", f"http://127.0.0.1:{unused_tcp_port}/v1")
     assert model.unready is not None
     async with raw_server(script) as server:
-        model._transport._base_url = f"{server.url}/v1"
+        model._transport._route = route_to("m", f"{server.url}/v1")
         await model.generate("Hi")
     assert model.unready is None
     await model.aclose()

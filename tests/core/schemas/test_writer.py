@@ -267,7 +267,7 @@ class Maker:
         for _ in range(150):
             if state.accepts and self._random.random() < 0.3:
                 return written.decode()
-            signs = [*range(32, 127), 10, 0xC3, 0xA9, 0xB6]
+            signs = [*range(32, 127), 10, 0xC3, 0xA9, 0xB6, *"😀".encode()]
             self._random.shuffle(signs)
             for sign in [*b'"}],'[self._random.randrange(5) :], *signs]:
                 after = machine.walk(state, bytes([sign]))
