@@ -131,9 +131,13 @@ def _template(value: object) -> str | None:
     if value is None:
         return None
     if not isinstance(value, str | PurePath) or not str(value).strip():
-        raise InvalidOptionError("chat_template", f"{value!r} is neither a path nor a template")
+        problem = f"{shown(value)} is neither a path nor a template"
+        raise InvalidOptionError("chat_template", problem)
     path = None if isinstance(value, str) and not template_path(value) else Path(value)
-    return str(value) if path is None else str(path.expanduser())
+    try:
+        return str(value) if path is None else str(path.expanduser())
+    except RuntimeError as error:  # nobody is called so
+        raise InvalidOptionError("chat_template", f"{shown(value)}: {error}") from None
 
 
 def template_path(chat_template: str) -> Path | None:
