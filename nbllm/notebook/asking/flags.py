@@ -105,7 +105,7 @@ ASK = Help(
             "--schema",
             metavar="VAR",
             type=variable_name,
-            help="Answer with JSON of this schema: a dict, a pydantic model or a dataclass.",
+            help="Answer with JSON of this schema: a dict, a pydantic model, a dataclass, ….",
         ),
         flag("--raw", action="store_true", help="Send braces as they are, {name} too."),
         flag("--show-prompt", action="store_true", help="Show what would be sent, and its tokens."),
