@@ -68,6 +68,7 @@ HOSTILE: list[dict[str, Any]] = [
     {"grammar": "root ::= " + "(" * 100_000},
     {"grammar": "".join(f"r{n} ::= r{n + 1} | r{n + 1}\n" for n in range(60)) + 'r60 ::= "a"\nroot ::= r0'},
     {"grammar": 'root ::= a root "x" | "y"\na ::= b\nb ::= ""'},
+    {"grammar": 'root ::= "a" x{1900}\nx ::= ("b"? "c"? "d"?){60}'},
     {"grammar": "root ::= [" + "a-z" * 100_000 + "]*"},
     {"schema": {"type": "string", "pattern": "^(((a?){100}){100}){100}$"}},
     {"schema": {"type": "string", "pattern": "^(a|aa|aaa|a*)*$"}},
@@ -95,3 +96,4 @@ async def test_hostile_grammars_end_alone(model: LlamaCppModel) -> None:
     assert (model.pid, model.usable) == (pid, True)
     assert "groups in one another" in told[2]
     assert "left recursion" in told[4]
+    assert "too ambiguous to be followed in reasonable time" in told[5]

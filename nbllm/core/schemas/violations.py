@@ -7,14 +7,13 @@ which that standard calls annotations. Takes bounded time, whatever the schema.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import closing
-from fractions import Fraction
 from typing import Any
 
 from nbllm.core.schemas.documents import Document
 from nbllm.core.schemas.keywords import Schema
-from nbllm.core.schemas.pattern_match import found_in
+from nbllm.core.schemas.value_checks import key_of, listed, matching, number, shown, size, test_of
 
 __all__ = ["following", "violation"]
 
@@ -42,15 +41,6 @@ def following(document: Document, schemas: Sequence[Schema], values: Iterable[An
         return [v for v in values if next(checker.problems(schemas, v, "", 0), None) is None]
     except _TooLargeError:
         raise ValueError("the schema has too many values to be checked") from None
-
-
-def _key(value: Any) -> Any:
-    """Equal for values that are the same in JSON, where 1 is 1.0 and not true; and hashable."""
-    if isinstance(value, dict):
-        return "object", frozenset((name, _key(part)) for name, part in value.items())
-    if isinstance(value, list):
-        return "array", tuple(map(_key, value))
-    return type(value) if isinstance(value, bool | str | None) else "number", value
 
 
 class _Checker:
@@ -107,31 +97,31 @@ class _Checker:
     def _own(self, schema: dict[str, Any], value: Any) -> Iterator[str]:
         types = schema.get("type")
         is_null = value is None and schema.get("nullable") is True
-        if types is not None and not is_null and not any(map(_test_of(value), _listed(types))):
-            yield f"{_shown(value)} is not of the type {' or '.join(_listed(types))}"
-        if "const" in schema and _key(value) != _key(schema["const"]):
-            yield f"{_shown(value)} is not {_shown(schema['const'])}"
-        if "enum" in schema and _key(value) not in self._values(schema):
-            yield f"{_shown(value)} is none of {', '.join(map(_shown, schema['enum'][:8]))}"
+        if types is not None and not is_null and not any(map(test_of(value), listed(types))):
+            yield f"{shown(value)} is not of the type {' or '.join(listed(types))}"
+        if "const" in schema and key_of(value) != key_of(schema["const"]):
+            yield f"{shown(value)} is not {shown(schema['const'])}"
+        if "enum" in schema and key_of(value) not in self._values(schema):
+            yield f"{shown(value)} is none of {', '.join(map(shown, schema['enum'][:8]))}"
         if isinstance(value, str):
             yield from self._text(schema, value)
         elif isinstance(value, int | float) and not isinstance(value, bool):
-            yield from _number(schema, value)
+            yield from number(schema, value)
         elif isinstance(value, list | dict):
-            yield from _size(schema, value)
+            yield from size(schema, value)
 
     def _values(self, schema: dict[str, Any]) -> set[Any]:
         if id(schema) not in self._enums:
-            self._enums[id(schema)] = set(map(_key, schema["enum"]))
+            self._enums[id(schema)] = set(map(key_of, schema["enum"]))
         return self._enums[id(schema)]
 
     def _text(self, schema: dict[str, Any], value: str) -> Iterator[str]:
         if len(value) < schema.get("minLength", 0):
-            yield f"{_shown(value)} has fewer than {schema['minLength']} characters"
+            yield f"{shown(value)} has fewer than {schema['minLength']} characters"
         if len(value) > schema.get("maxLength", len(value)):
-            yield f"{_shown(value)} has more than {schema['maxLength']} characters"
+            yield f"{shown(value)} has more than {schema['maxLength']} characters"
         if "pattern" in schema:
-            yield from _matching(schema["pattern"], value)
+            yield from matching(schema["pattern"], value)
 
     # ------------------------------------------------------------ schemas beside
 
@@ -141,11 +131,11 @@ class _Checker:
             options = schema.get(key, ())
             count = sum(1 for option in options if self._follows(option, value, deeper))
             if options and not count:
-                yield f"{where}: {_shown(value)} follows none of the {len(options)} of {key}"
+                yield f"{where}: {shown(value)} follows none of the {len(options)} of {key}"
             if key == "oneOf" and count > 1:
-                yield f"{where}: {_shown(value)} follows {count} of oneOf, not one"
+                yield f"{where}: {shown(value)} follows {count} of oneOf, not one"
         if "not" in schema and self._follows(schema["not"], value, deeper):
-            yield f"{where}: {_shown(value)} is what the schema's not forbids"
+            yield f"{where}: {shown(value)} is what the schema's not forbids"
         if "if" in schema:
             branch = "then" if self._follows(schema["if"], value, deeper) else "else"
             yield from self._problems(schema.get(branch, True), value, place, deeper)
@@ -253,7 +243,7 @@ def _named(schema: dict[str, Any], name: str) -> Iterator[Schema]:
     if name in schema.get("properties", {}):
         yield schema["properties"][name]
     for pattern, inner in schema.get("patternProperties", {}).items():
-        if not any(_matching(pattern, name)):
+        if not any(matching(pattern, name)):
             yield inner
 
 
@@ -267,60 +257,3 @@ def _placed(schema: dict[str, Any], number: int) -> Iterator[Schema]:
         yield firsts[number]
     elif rest is not None:
         yield rest
-
-
-def _matching(pattern: str, value: str) -> Iterator[str]:
-    try:
-        if not found_in(pattern, value):
-            yield f"{_shown(value)} does not match the pattern {pattern}"
-    except ValueError as error:
-        yield f"{_shown(value)}: {error}"
-
-
-def _number(schema: dict[str, Any], value: float) -> Iterator[str]:
-    low, high = schema.get("exclusiveMinimum"), schema.get("exclusiveMaximum")
-    least, most = schema.get("minimum"), schema.get("maximum")
-    if low is True:  # as in draft 4
-        low, least = least, None
-    if high is True:
-        high, most = most, None
-    if least is not None and value < least:
-        yield f"{value} is below {least}"
-    if most is not None and value > most:
-        yield f"{value} is above {most}"
-    if low is not None and low is not False and value <= low:
-        yield f"{value} is not above {low}"
-    if high is not None and high is not False and value >= high:
-        yield f"{value} is not below {high}"
-    if "multipleOf" in schema and Fraction(str(value)) % Fraction(str(schema["multipleOf"])):
-        yield f"{value} is not a multiple of {schema['multipleOf']}"
-
-
-def _size(schema: dict[str, Any], value: list[Any] | dict[str, Any]) -> Iterator[str]:
-    what = "Items" if isinstance(value, list) else "Properties"
-    least, most = schema.get(f"min{what}", 0), schema.get(f"max{what}", len(value))
-    if not least <= len(value) <= most:
-        wanted = f"at least {least}" if len(value) < least else f"at most {most}"
-        yield f"it has {len(value)} {what.lower()}, and is to have {wanted}"
-    if isinstance(value, dict):
-        required = schema.get("required", ())
-        for name in required if isinstance(required, list) else ():
-            if name not in value:
-                yield f"{name!r} is missing"
-    elif schema.get("uniqueItems") is True and len(set(map(_key, value))) < len(value):
-        yield "two of its items are the same"
-
-
-def _listed(types: Any) -> list[str]:
-    return types if isinstance(types, list) else [types]
-
-
-def _test_of(value: Any) -> Callable[[str], bool]:
-    names = {type(None): "null", bool: "boolean", dict: "object", list: "array", str: "string"}
-    name = names.get(type(value), "number")
-    is_whole = name == "number" and value == value // 1
-    return lambda wanted: wanted == name or (wanted == "integer" and is_whole)
-
-
-def _shown(value: Any) -> str:
-    return f"{value!r:.60}"

@@ -108,7 +108,7 @@ ASK = Help(
             "--schema",
             metavar="VAR",
             type=variable_name,
-            help="Answer with JSON of this schema: a dict, a pydantic model or a dataclass.",
+            help="Answer with JSON of this schema: a dict, a pydantic model, a dataclass, ….",
         ),
         flag(
             "--completion",

@@ -33,6 +33,7 @@ def problem(schema: Any, value: Any) -> str | None:
         ({"minimum": 3, "exclusiveMinimum": True}, 3, "the value: 3 is not above 3"),
         ({"maximum": 3}, 3.5, "the value: 3.5 is above 3"),
         ({"multipleOf": 0.1}, 0.35, "the value: 0.35 is not a multiple of 0.1"),
+        ({"multipleOf": 2}, float("inf"), "the value: inf is not a multiple of 2"),
         ({"required": ["a"]}, {}, "the value: 'a' is missing"),
         (
             {"properties": {"a": {"items": {"type": "string"}}}},
