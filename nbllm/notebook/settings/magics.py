@@ -49,6 +49,13 @@ CONFIG = Help(
             help="Let the key in an environment variable go to an address; kept for you, on this "
             "machine.",
         ),
+        flag(
+            "--disallow-key",
+            action="append",
+            default=[],
+            metavar="VARIABLE=ADDRESS",
+            help="Take back what --allow-key allowed.",
+        ),
         flag("--reset", action="store_true", help="Set everything to its default first."),
     ),
 )
@@ -77,6 +84,7 @@ class ConfigMagics(SessionMagics):
         only when it is asked for, so that the defaults of a notebook can lie beside it.
         """
         args = parse(parser_of(self, "llm_config"), line)
+        from nbllm.core.key_permissions import allow_key, disallow_key
         from nbllm.notebook.settings import values
 
         settings = self.session.settings
@@ -91,7 +99,9 @@ class ConfigMagics(SessionMagics):
             ]
             values.change_all(settings, wanted)
             for word in args.allow_key:
-                _allow_key(*word.partition("=")[::2])
+                allow_key(*word.partition("=")[::2])
+            for word in args.disallow_key:
+                disallow_key(*word.partition("=")[::2])
             if args.save:
                 values.save(settings, args.save)
         if line.strip() and not asked_for:
@@ -99,12 +109,6 @@ class ConfigMagics(SessionMagics):
         from nbllm.notebook.settings.table import settings_table
 
         return settings_table(settings, asked_for)
-
-
-def _allow_key(variable: str, address: str) -> None:
-    from nbllm.core.key_permissions import allow_key
-
-    allow_key(variable, address)
 
 
 def _names(settings: list[str]) -> list[str]:

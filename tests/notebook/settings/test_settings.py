@@ -300,3 +300,6 @@ def test_a_key_is_allowed_for_an_address_by_the_line_of_the_message(
     assert open_model(info, LoadControl()).usable
     with pytest.raises(NbllmError, match="address"):
         run("%llm_config --allow-key LAB_KEY")
+    run("%llm_config --disallow-key LAB_KEY=http://127.0.0.1:9")
+    with pytest.raises(AuthenticationError):
+        open_model(info, LoadControl())
