@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import json
+from collections import deque
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from nbllm.core.answer import Answer
+from nbllm.core.grammars.automaton import Automaton
+from nbllm.core.grammars.program import compiled
 from nbllm.core.types import ToolCall
 from nbllm.local.formats.base import NoCallError
 from nbllm.local.formats.json_calls import decoded
 from nbllm.local.formats.parameters import typed
 from nbllm.local.formats.table import FORMATS, PROBE, call_format
+from nbllm.local.llama.grammar import grammar_text
 from nbllm.local.reading.output_format import BLOCKS, WRAPPERS, OutputFormat, format_of
 from nbllm.local.reading.output_parser import output_parser
 
@@ -174,3 +179,69 @@ def test_a_template_has_the_format_that_reads_what_it_writes(
 ) -> None:
     assert PROBE.name in CALL
     assert call_format(template, written).name == name
+
+
+def test_the_tool_may_be_described_before_its_call() -> None:
+    described = '{"name": "nbllm_probe", "parameters": {"properties": {"nbllm_key": {}}}}'
+    written = f"<tools>{described}</tools>\n<tool_call>\n{CALL}\n</tool_call><|im_end|>\n"
+    assert call_format("<tools> <tool_call>", written).name == "hermes"
+    numbered = f'[TOOL_CALLS] [{CALL[:-1]}, "id": "probe0000"}}]</s>'
+    assert (
+        call_format("[TOOL_CALLS]", f"[AVAILABLE_TOOLS] [{described}]{numbered}").name == "mistral"
+    )
+
+
+@pytest.mark.parametrize("name", ["generic", "llama", "bare-list"])
+def test_brackets_in_a_text_that_is_still_open_end_no_call(name: str) -> None:
+    form = next(form for form in FORMATS if form.name == name)
+    text = '{"name": "python", "arguments": {"code": "}}} ] end"}}'
+    assert read(OutputFormat(calls=form), list(text))[2] == [["python", {"code": "}}} ] end"}]]
+
+
+PLACES = {
+    "type": "object",
+    "properties": {
+        "city": {"$ref": "#/$defs/City"},
+        "kind": {"const": "k"},
+        "html": {"type": "string"},
+        "tags": {"type": "array", "items": {"type": "string"}, "minItems": 1},
+        "max results": {"type": "integer", "minimum": 1, "maximum": 9},
+    },
+    "required": ["city", "kind", "html", "tags", "max results"],
+    "additionalProperties": False,
+    "$defs": {"City": {"enum": ["Paris", "Rome"]}},
+}
+
+
+def shortest(grammar: str) -> str:
+    """The shortest text that follows a grammar, of its own characters and an "a"."""
+    automaton = Automaton(compiled(grammar, lambda text: None))
+    letters = sorted({*grammar, "a", "1"} - set("\\^*+?;"))
+    todo = deque([(automaton.begin(), "")])
+    seen = {id(todo[0][0])}
+    while todo:
+        state, text = todo.popleft()
+        if state.accepts:
+            return text
+        for letter in (*letters, "\n"):
+            automaton.earn()
+            onward = automaton.walk(state, letter.encode())
+            if onward is not None and id(onward) not in seen:
+                seen.add(id(onward))
+                todo.append((onward, text + letter))
+    raise AssertionError("nothing follows the grammar")
+
+
+@pytest.mark.parametrize("form", FORMATS, ids=lambda form: form.name)
+def test_a_forced_call_is_read_again_and_follows_its_schema(form: Any) -> None:
+    tool = {"function": {"name": "find", "parameters": PLACES}}
+    asked = {"tools": [tool], "tool_choice": "find"}
+    channels = form.name == "harmony"
+    text = grammar_text(asked, OutputFormat(calls=form, channels=channels))
+    assert text is not None
+    answer = Answer()
+    parser = output_parser(OutputFormat(calls=form, channels=channels), answer, {"find": PLACES})
+    assert list(parser.take(shortest(text), final=True))
+    (call,) = [part for s in answer.calls if isinstance(part := s.part(), ToolCall)]
+    assert call.name == "find"
+    jsonschema.validate(call.parsed_arguments(), PLACES)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import datetime
 import math
 import sys
+import time
 import types
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -14,7 +16,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nbllm.core.errors import InvalidOptionError
-from nbllm.core.types import ImagePart, TextPart
+from nbllm.core.schemas.answers import answer_schema
+from nbllm.core.types import FinishReason, GenerationResult, ImagePart, TextPart
 from nbllm.notebook.prompts.interpolation import Interpolated, interpolate
 from nbllm.notebook.prompts.values import rendered
 
@@ -260,3 +263,39 @@ def test_long_texts_take_linear_time(text: str) -> None:
 def test_deep_nesting_is_left() -> None:
     deep = "{" + "(" * (sys.getrecursionlimit() * 2) + "n" + ")" * 10 + "}"
     assert plain(deep) == deep
+
+
+def test_braces_without_end_stop_at_the_limit_of_a_prompt() -> None:
+    for text in ("".join(f"{{x+{n}}}" for n in range(60_000)), "{" * 500_000 + "{x}"):
+        began = time.thread_time()
+        found = interpolate(text, {"x": 3})
+        assert time.thread_time() - began < 12
+        assert found.left or found.replaced
+
+
+def test_the_value_of_a_schema_is_not_made_in_braces() -> None:
+    made = []
+
+    @dataclass
+    class Person:
+        name: str
+
+        def __post_init__(self) -> None:
+            made.append(self)
+
+    result = GenerationResult(
+        text='{"name": "Ann"}',
+        model="m",
+        finish_reason=FinishReason.STOP,
+        schema=answer_schema(Person),
+    )
+    assert "{r.value}" in interpolate("{r.value} {r.schema}", {"r": result}).text
+    assert interpolate("{r.text}", {"r": result}).text == '{"name": "Ann"}'
+    assert not made
+    assert result.value.name == "Ann"
+
+
+def test_a_row_of_a_table_stands_in_braces() -> None:
+    table = pd.DataFrame({"a": [1, 2], "b": ["x", "y"]})
+    found = interpolate("{t.loc[1]} {t.iloc[0]} {t.loc[1, 'b']}", {"t": table})
+    assert not found.left
