@@ -400,7 +400,8 @@ json_values = st.recursive(
 )
 objects = st.dictionaries(words, json_values, max_size=3)
 maybe = st.none
-tools = st.builds(Tool, words, st.text(max_size=5), objects)
+names = st.from_regex(r"[A-Za-z0-9_.\-]{1,8}", fullmatch=True)
+tools = st.builds(Tool, names, st.text(max_size=5), objects)
 options = st.builds(
     GenerationOptions,
     max_tokens=maybe() | st.integers(1, 2**40),
@@ -410,8 +411,7 @@ options = st.builds(
     stop=maybe() | st.lists(words, max_size=3).map(tuple),
     response_schema=maybe() | objects,
     reasoning_effort=maybe() | words,
-    tools=maybe()
-    | st.lists(st.builds(Tool, words, st.text(max_size=5), objects), max_size=2).map(tuple),
+    tools=maybe() | st.lists(tools, max_size=2).map(tuple),
     extra=maybe() | objects,
     stall_timeout=maybe() | st.floats(1, 100),
 )

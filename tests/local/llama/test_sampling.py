@@ -323,7 +323,7 @@ def test_long_limits_make_no_grammar_that_cannot_be_read(
 def test_a_schema_binds_what_stands_behind_the_reasoning(
     model: NativeModel, prompt: str, answer: str, fits: bool
 ) -> None:
-    form = format_of("<think></think>", prompt, tools=False)
+    form = format_of("<think></think>", prompt, None)
     text = grammar_text({"response_schema": {"enum": ["a"]}}, form)
     assert text is not None
     grammar = Grammar(text, model.vocabulary)
