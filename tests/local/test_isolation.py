@@ -19,6 +19,7 @@ from nbllm.local.llama.native import NativeModel
 from nbllm.local.llama.sampling import Sampler
 from nbllm.local.llama.vocabulary import Vocabulary
 from nbllm.local.protocol import Frame
+from nbllm.local.rendering.client import Renderer
 from nbllm.local.scheduling.reports import Reports
 from nbllm.local.scheduling.slots import Slots
 from nbllm.local.scheduling.writer import Writer
@@ -55,7 +56,9 @@ class Worker:
     def __init__(self, model: NativeModel) -> None:
         self.frames: queue.SimpleQueue[Frame] = queue.SimpleQueue()
         self.engine = Engine(model, self.frames.put)
-        self.intake = Intake(model, self.engine, self.frames.put)
+        self.renderer = Renderer()
+        template = ChatTemplate(model.chat_template, model.vocabulary, self.renderer)
+        self.intake = Intake(model, self.engine, self.frames.put, template)
         self.thread = threading.Thread(target=self.engine.run, daemon=True)
         self.thread.start()
 
@@ -91,7 +94,9 @@ class Worker:
 
 @pytest.fixture
 def worker(native_model: NativeModel) -> Iterator[Worker]:
-    yield Worker(native_model)
+    running = Worker(native_model)
+    yield running
+    running.renderer.close()
     native_model.cells.clear()
 
 
