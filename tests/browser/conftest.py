@@ -125,7 +125,7 @@ class OpenNotebook:
                 const cell = document.querySelectorAll('.jp-Notebook .jp-Cell')[index];
                 const output = cell.querySelector('.jp-Cell-outputWrapper');
                 window.seenLengths = [];
-                new MutationObserver(() => window.seenLengths.push(output.innerText.length))
+                new MutationObserver(() => window.seenLengths.push(output.textContent.length))
                     .observe(output, {childList: true, subtree: true, characterData: true});
             }""",
             index,

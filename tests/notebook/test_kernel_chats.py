@@ -178,8 +178,8 @@ def test_show_prompt_sends_nothing(fake_kernel) -> None:
     fake_kernel.ok("%%llm --chat c\nOne?", cell="a")
     ran = fake_kernel.ok("%%llm --chat c --show-prompt --as json\nTwo, {name}?", cell="b")
     assert ran.result == (
-        "user:\nOne?\n\n\nassistant:\nYes.\n\nuser:\nTwo, Ada <b>?\n\nAnswer with JSON only.\n\n"
-        "{name} became 7 characters\nNot sent. 46 characters, 9 of 4,096 tokens, for tiny"
+        "user:\nOne?\n\nassistant:\nYes.\n\nuser:\nTwo, Ada <b>?\n\nAnswer with JSON only.\n\n"
+        "{name} became 7 characters\nNot sent. 45 characters, 9 of 4,096 tokens, for tiny"
     )
     html = ran.contents("execute_result")[0]["data"]["text/html"]
     assert "Ada &lt;b&gt;?" in html
