@@ -26,7 +26,8 @@ _OPENAI_TYPES = ("openai", "openai-compatible")
 _OLLAMA_PORTS = {"": "11434", "http": "80", "https": "443"}
 _EVERYWHERE = ("", "0.0.0.0", "[::]")  # noqa: S104 - where a server listens, read as where it is
 _HOST = re.compile(
-    r"(?:(https?)://)?(\[[0-9a-f:.]+\]|[\w.-]*)(?::(\d{1,5}))?(/[\w./-]*)?", re.IGNORECASE
+    r"(?:(https?)://)?(\[[0-9a-f:.]+\]|[\w.-]*)(?::(\d{1,5}))?(/[\w./-]*)?",
+    re.IGNORECASE | re.ASCII,
 )
 
 

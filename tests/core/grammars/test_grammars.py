@@ -133,8 +133,7 @@ def test_characters_may_come_in_pieces(text: str, data: st.DataObject) -> None:
     cut = data.draw(st.integers(0, len(encoded)))
     machine = automaton("root ::= [^\\x00]*")
     state = machine.walk(machine.begin(), encoded[:cut])
-    assert state is not None
-    end = machine.walk(state, encoded[cut:])
+    end = None if state is None else machine.walk(state, encoded[cut:])
     assert (end is not None and end.accepts) == ("\0" not in text)
 
 

@@ -98,7 +98,10 @@ def test_text_without_known_variables_is_unchanged(dense: str, any_text: str) ->
         assert interpolate(text, {}).parts == (TextPart(text),)
 
 
-@given(st.text(), st.text(alphabet=st.characters(blacklist_characters="{}", blacklist_categories=["Cs"])))
+@given(
+    st.text(),
+    st.text(alphabet=st.characters(blacklist_characters="{}", blacklist_categories=["Cs"])),
+)
 def test_values_are_put_in_verbatim_and_never_expanded(value: str, around: str) -> None:
     told = interpolate(f"{around}\n{{value}}|{around}", {"value": value, "name": "never"})
     assert told.text == f"{around}\n{value}|{around}"
