@@ -14,11 +14,7 @@ from nbllm.core.json_repair import loads_tolerantly
 
 __all__ = ["Block", "blocks_of", "json_of"]
 
-_FENCE = re.compile(
-    r"^(?P<indent> {0,3})(?P<fence>`{3,}|~{3,})[ \t]*(?P<language>[^\s`]*)[^\n`]*\n"
-    r"(?P<body>.*?)(?:^ {0,3}(?P=fence)[`~]*[ \t]*$|\Z)",
-    re.DOTALL | re.MULTILINE,
-)
+_OPENING = re.compile(r"( {0,3})(`{3,}|~{3,})")
 _JSON_START = re.compile(r"[\[{]")
 _JSON_INSIDE = re.compile(r"[\[{\"]")
 
@@ -33,11 +29,24 @@ class Block:
 
 def blocks_of(text: str) -> Iterator[Block]:
     """The fenced blocks in order; one that is not closed goes to the end."""
-    for match in _FENCE.finditer(text):
-        body = match["body"]
-        if match["indent"]:
-            body = re.sub(rf"^ {{0,{len(match['indent'])}}}", "", body, flags=re.MULTILINE)
-        yield Block(match["language"].lower(), body.rstrip("\n"))
+    lines = iter(text.split("\n"))
+    for line in lines:
+        match = _OPENING.match(line)
+        info = line[match.end() :].strip() if match else ""
+        if match is None or (match[2][0] == "`" and "`" in info):
+            continue
+        body = _body(lines, match[2], len(match[1]))
+        language = info.split()[0].lower() if info else ""
+        yield Block(language, "\n".join(body).rstrip("\n"))
+
+
+def _body(lines: Iterator[str], fence: str, indent: int) -> Iterator[str]:
+    """The lines up to the closing fence, without as much of ``indent`` as each of them has."""
+    for line in lines:
+        closing = line.strip()
+        if closing.startswith(fence) and not closing.strip("`~") and _OPENING.match(line):
+            return
+        yield line[min(indent, len(line) - len(line.lstrip(" "))) :]
 
 
 def json_of(text: str) -> Any:

@@ -121,3 +121,8 @@ def test_empty_tables_keep_their_columns() -> None:
     assert "source" in models_table([], []).columns
     assert repr(unloaded_table([])) == "name  was on  freed (MiB)\nNo model was loaded."
     assert "source" in repr(models_table([], []))
+
+
+def test_what_stands_in_a_table_is_text() -> None:
+    shown = make_table([{"model": "<b>a</b> $x$"}], {"model": "string"})._repr_html_()
+    assert "&lt;b&gt;a&lt;/b&gt; <span>$</span>x<span>$</span>" in shown

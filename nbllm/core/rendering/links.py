@@ -18,7 +18,7 @@ _ALLOWED = re.compile(
     re.IGNORECASE,
 )
 _SCHEME = re.compile(r"(?<![a-z0-9])https?\Z", re.IGNORECASE)
-_REST = re.compile(r"://[^\s<>\"`\\^{}|\u3000-\u303f\uff00-\uffef]{1,2000}")
+_REST = re.compile(r"://(?=[^\W_]|\[)[^\s<>\"`\\^{}|\u3000-\u303f\uff00-\uffef]{1,1900}")
 _TRAILING = "?!.,:;*_~'"
 _BRACKETS = {")": "(", "]": "["}
 

@@ -14,7 +14,7 @@ from nbllm.core.errors import AnswerFormError
 
 __all__ = ["dataframe_from", "dataframe_of"]
 
-_RULE = re.compile(r"\s*\|?\s*:?-+:?\s*(\|\s*:?-+:?\s*)*\|?\s*")
+_RULE = re.compile(r":?-+:?")
 _SPLIT = re.compile(r"(?<!\\)\|")
 _SEPARATORS = {"csv": ",", "tsv": "\t"}
 
@@ -62,7 +62,7 @@ def _markdown_rows(text: str) -> list[list[str]] | None:
     lines = text.splitlines()
     for number in range(1, len(lines)):
         head, rule = lines[number - 1], lines[number]
-        if "|" in head and "-" in rule and _RULE.fullmatch(rule):
+        if "|" in head and all(map(_RULE.fullmatch, _cells(rule))):
             columns = _cells(head)
             if len(_cells(rule)) == len(columns):
                 return [columns, *_body(lines[number + 1 :], len(columns))]
