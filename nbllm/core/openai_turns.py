@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from itertools import islice
 from typing import Any, get_args
 
 from nbllm.core.errors import InvalidOptionError
@@ -23,6 +24,7 @@ from nbllm.core.messages import (
     ToolCall,
     ToolResult,
 )
+from nbllm.core.texts import shown
 
 __all__ = ["message_of", "part_of", "with_names"]
 
@@ -74,7 +76,7 @@ def _role(value: Any) -> Role:
     known: dict[str, Role] = {role: role for role in get_args(Role)} | _ROLES
     if isinstance(value, str) and value in known:
         return known[value]
-    raise InvalidOptionError("role", f"{value!r} is none of {', '.join(get_args(Role))}")
+    raise InvalidOptionError("role", f"{shown(value)} is none of {', '.join(get_args(Role))}")
 
 
 def part_of(piece: Mapping[str, Any]) -> ContentPart:
@@ -84,11 +86,11 @@ def part_of(piece: Mapping[str, Any]) -> ContentPart:
         text = piece.get("refusal" if kind == "refusal" else "text")
         if isinstance(text, str):
             return TextPart(text)
-        raise InvalidOptionError("content", f"a piece of type {kind!r} has no text")
+        raise InvalidOptionError("content", f"a piece of type {shown(kind)} has no text")
     if kind in _IMAGES:
         return _image(piece)
     known = ", ".join(map(repr, (*_TEXTS, *_IMAGES)))
-    raise InvalidOptionError("content", f"a piece of type {kind!r} is none of {known}")
+    raise InvalidOptionError("content", f"a piece of type {shown(kind)} is none of {known}")
 
 
 def _image(piece: Mapping[str, Any]) -> ImagePart:
@@ -116,7 +118,7 @@ def _parts(content: Any, part: Part) -> Sequence[ContentPart]:
         return (part(content),)
     if isinstance(content, list | tuple):
         return tuple(map(part, content))
-    raise InvalidOptionError("content", f"{content!r} is neither a text nor a list of parts")
+    raise InvalidOptionError("content", f"{shown(content)} is neither a text nor a list of parts")
 
 
 def _reasoning(turn: Mapping[str, Any]) -> Iterator[ReasoningPart]:
@@ -148,7 +150,9 @@ def _function_call(turn: Mapping[str, Any]) -> list[Mapping[str, Any]]:
 def _call(call: Any) -> ToolCall:
     function = call.get("function") if isinstance(call, Mapping) else None
     if not isinstance(function, Mapping) or not isinstance(function.get("name"), str):
-        raise InvalidOptionError("tool_calls", f"{call!r} is no call of a function with a name")
+        raise InvalidOptionError(
+            "tool_calls", f"{shown(call)} is no call of a function with a name"
+        )
     arguments = function.get("arguments")
     if not isinstance(arguments, str):  # some have the object itself
         arguments = json.dumps(arguments or {}, ensure_ascii=False)
@@ -160,8 +164,8 @@ def _listed(value: Any, name: str) -> Sequence[Any]:
         return ()
     if isinstance(value, list | tuple):
         return value
-    raise InvalidOptionError(name, f"{value!r} is not a list")
+    raise InvalidOptionError(name, f"{shown(value)} is not a list")
 
 
 def _keys(turn: Mapping[str, Any]) -> str:
-    return ", ".join(map(repr, turn)) or "nothing"
+    return ", ".join(map(shown, islice(turn, 20))) or "nothing"
