@@ -98,21 +98,24 @@ JSON = st.recursive(
     | st.integers()
     | st.floats(allow_nan=False, allow_infinity=False)
     | st.text(),
-    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
+    max_leaves=12,
 )
 ANYTHING = st.recursive(
     JSON | st.binary() | st.floats() | st.text(st.characters(codec=None)) | st.dates(),
-    lambda inner: st.lists(inner) | st.dictionaries(st.text() | st.integers(), inner),
+    lambda inner: st.lists(inner, max_size=4)
+    | st.dictionaries(st.text() | st.integers(), inner, max_size=4),
+    max_leaves=12,
 )
 
 
-@given(st.dictionaries(st.text(), JSON))
+@given(st.dictionaries(st.text(), JSON, max_size=4))
 def test_json_stays_what_it_is(value: dict[str, Any]) -> None:
     assert json_object("extra", value) == value
     assert json_problem(value) is None
 
 
-@given(st.dictionaries(st.text(), ANYTHING))
+@given(st.dictionaries(st.text(), ANYTHING, max_size=4))
 def test_whatever_passes_can_be_sent(value: dict[str, Any]) -> None:
     try:
         kept = json_object("extra", value)

@@ -9,7 +9,13 @@ from pathlib import Path
 
 import pytest
 
-pytestmark = pytest.mark.skipif(os.name == "nt", reason="Windows keeps a folder that is in use")
+pytestmark = [
+    pytest.mark.skipif(os.name == "nt", reason="Windows keeps a folder that is in use"),
+    pytest.mark.skipif(
+        sys.version_info[:3] == (3, 13, 0),
+        reason="CPython 3.13.0 raises SystemError for a missing attribute of any module there",
+    ),
+]
 
 NOTEBOOK = """
 import os, sys
