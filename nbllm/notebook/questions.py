@@ -1,49 +1,119 @@
-"""Lines that begin with ``%llm``, kept from what IPython would make of them.
+"""Lines that call ``%llm``, kept from what IPython and Python's tokenizer would make of them.
 
-IPython takes any line that ends in a question mark for a request for help, so that
-``%llm What is recursion?`` would never reach the magic.
+IPython takes any line that ends in a question mark for a request for help, and reads prompts as
+Python to find where its lines begin: an apostrophe or a bracket in one prompt hides the next.
+So these lines become calls before anything else looks at the cell::
+
+    %llm What is recursion?        x = %llm What's up?        if True: %llm Why :-( ?
+
+Lines inside a text, a comment, or brackets that are closed stay as they are.
 """
 
 from __future__ import annotations
 
+import ast
 import re
+import tokenize
+from collections.abc import Iterator
+from contextlib import suppress
 from functools import cache
-
-from IPython.core.inputtransformer2 import make_tokens_by_line
+from typing import NamedTuple
 
 __all__ = ["keep_questions"]
 
 _HELP = {"?", "??"}
+_OPEN, _CLOSE = "([{", ")]}"
+
+
+class _Call(NamedTuple):
+    """A line that may call a magic, from ``first`` to before ``end``: ``before``, magic, text."""
+
+    first: int
+    end: int
+    before: str
+    magic: str
+    text: str
+
+    @property
+    def code(self) -> str:
+        return f"{self.before}get_ipython().run_line_magic({self.magic!r}, {self.text!r})\n"
 
 
 def keep_questions(lines: list[str], magic: str = "llm") -> list[str]:
-    """An input transformer: calls in place of ``%llm …?`` and of ``x = %llm …``.
+    """An input transformer: calls in place of the lines that call ``%llm``, ``%llm_explain``, ….
 
-    The magic itself returns nothing, since its answer is on the screen already; where it is
-    assigned the target gets the result. ``magic`` is what it is called in this shell.
+    ``magic`` is what ``llm`` is called in this shell.
     """
     is_cell_magic = bool(lines) and lines[0].startswith("%%")
     if is_cell_magic or not any(f"%{magic}" in line for line in lines):
         return lines
-    starts = {tokens[0].start[0] - 1 for tokens in make_tokens_by_line(lines) if tokens}
-    return [_as_call(line, magic) if n in starts else line for n, line in enumerate(lines)]
+    calls = list(_calls(lines, magic))
+    if not calls or _is_python("".join(lines)):
+        return lines
+    meant = _outside_of_texts(lines, calls)
+    kept, position = [], 0
+    for call in meant:
+        kept += [*lines[position : call.first], call.code]
+        position = call.end
+    return [*kept, *lines[position:]]
 
 
-def _as_call(line: str, magic: str) -> str:
-    match = _pattern(magic).match(line)
-    if match is None or match["text"] in _HELP:
-        return line
-    indent, target, text = match["indent"], match["target"], match["text"]
-    if target is None and not text.endswith("?"):
-        return line
-    call = f"get_ipython().run_line_magic({match['magic']!r}, {text!r})"
-    return f"{indent}{target}{call} or _llm\n" if target else f"{indent}{call}\n"
+def _calls(lines: list[str], magic: str) -> Iterator[_Call]:
+    """All lines that look like calls, each with the lines that a backslash joins to it."""
+    pattern, first = _pattern(magic), 0
+    while first < len(lines):
+        match = pattern.match(lines[first])
+        if match is None or match["text"].strip() in _HELP:
+            first += 1
+            continue
+        end, parts = first + 1, [match["text"].rstrip()]
+        while parts[-1].endswith("\\") and end < len(lines):
+            parts[-1] = parts[-1][:-1]
+            parts.append(lines[end].rstrip())
+            end += 1
+        yield _Call(first, end, match["before"], match["magic"], " ".join(parts))
+        first = end
+
+
+def _is_python(source: str) -> bool:
+    """Whether it is Python as it stands: ``%llm`` in a text, or a remainder over two lines."""
+    with suppress(SyntaxError, ValueError, RecursionError, MemoryError):
+        ast.parse(source)
+        return True
+    return False
+
+
+def _outside_of_texts(lines: list[str], calls: list[_Call]) -> list[_Call]:
+    """Those that are code, which is found by reading the cell with a name in each one's place."""
+    names = {f"_nbllm_{number}_": call for number, call in enumerate(calls)}
+    pieces, position = [], 0
+    for name, call in names.items():
+        pieces += [*lines[position : call.first], f"{call.before}{name}\n"]
+        position = call.end
+    source = "".join([*pieces, *lines[position:]])
+    found, depth, held = [], 0, []
+    for token in _tokens(source):
+        if token.type == tokenize.OP:
+            depth += (token.string in _OPEN) - (token.string in _CLOSE)
+            held = held if depth > 0 else []
+        elif token.type == tokenize.NAME and token.string in names:
+            (held if depth > 0 else found).append(names[token.string])
+    # A bracket that is never closed is an error of its own, which Python tells.
+    return sorted([*found, *held])
+
+
+def _tokens(source: str) -> Iterator[tokenize.TokenInfo]:
+    """The tokens of what may be no Python, up to what cannot be one."""
+    lines = iter(source.splitlines(keepends=True))
+    with suppress(tokenize.TokenError, SyntaxError):
+        yield from tokenize.generate_tokens(lambda: next(lines, ""))
 
 
 @cache
 def _pattern(magic: str) -> re.Pattern[str]:
     return re.compile(
-        r"(?P<indent>\s*)(?P<target>[A-Za-z_][^=%#'\"]*=\s*)?"
-        rf"%(?P<magic>{magic}(?:_explain|_fix)?)[ \t]+(?P<text>\S.*?)\s*$",
+        r"(?P<before>\s*(?:(?:%(?:time|timeit|prun)\b|[^%!?\s]).*?(?:[=:;]|\breturn)[ \t]*"
+        r"|return[ \t]+)?)"
+        rf"%(?P<magic>{re.escape(magic)}(?:_explain|_fix)?)[ \t]+(?P<text>\S.*)",
         re.DOTALL,
     )

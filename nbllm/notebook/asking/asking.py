@@ -166,8 +166,9 @@ class Asking:
         """What a stop does now."""
         if self._loading is not None:
             return f"Loading {self.model} was stopped."
-        has_begun = self.answer.has_begun
-        return f"Stopped{'. What had arrived is in _llm' if has_begun else ' before it was asked'}."
+        if self.answer.text:
+            return "Stopped. What had arrived is in _llm."
+        return f"Stopped before {'any text came' if self.answer.has_begun else 'it was asked'}."
 
     def stop(self) -> None:
         """Finish what had come when the reader stopped it."""
@@ -213,8 +214,8 @@ def _reasoning(session: NotebookSession, result: GenerationResult) -> str:
     return result.reasoning if session.settings.show_reasoning else ""
 
 
-def ask(session: NotebookSession, question: Question, view: View) -> None:
-    """Show the answer while it comes, and keep it.
+def ask(session: NotebookSession, question: Question, view: View) -> GenerationResult:
+    """Show the answer while it comes, keep it, and return it.
 
     Raises ``Stopped`` on an interrupt and when its button is pressed, and what loading and asking
     raise.
@@ -237,3 +238,4 @@ def ask(session: NotebookSession, question: Question, view: View) -> None:
             asking.fail(error)
             raise
         asking.finish(result)
+        return result

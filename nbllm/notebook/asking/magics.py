@@ -9,6 +9,7 @@ from IPython.core.magic import line_cell_magic, line_magic, magics_class, no_var
 
 from nbllm.notebook.arguments import parse, parse_flags
 from nbllm.notebook.asking.flags import ASK, LAST
+from nbllm.notebook.asking.quiet_values import keep_quiet
 from nbllm.notebook.failures import brief_errors
 from nbllm.notebook.flags import parser_of, with_help
 from nbllm.notebook.session import NotebookSession, SessionMagics
@@ -39,11 +40,11 @@ class AskMagics(SessionMagics):
     @no_var_expand
     @with_help(ASK)
     @line_cell_magic
-    def llm(self, line: str, cell: str | None = None) -> Job | ShownPrompt | None:
-        """Ask a model; the answer appears while it is written, and stays in ``_llm``.
+    def llm(self, line: str, cell: str | None = None) -> Job | ShownPrompt | GenerationResult:
+        """Ask a model; the answer appears while it is written, and is returned.
 
         ``%%llm`` sends the cell, ``%llm`` the rest of its line. The variable ``_llm`` holds the
-        whole result: text, model, device, usage, timings, and how it ended. An interrupt stops
+        whole result too: text, model, device, usage, timings, and how it ended. An interrupt stops
         the answer and keeps what has come. With ``--bg`` the cell ends at once with a job.
         """
         if cell is None:
@@ -57,7 +58,7 @@ class AskMagics(SessionMagics):
         with brief_errors():
             return self._ask(prompt, args)
 
-    def _ask(self, prompt: str, args: Namespace) -> Job | ShownPrompt | None:
+    def _ask(self, prompt: str, args: Namespace) -> Job | ShownPrompt | GenerationResult:
         from nbllm.notebook.asking.asking import ask
         from nbllm.notebook.asking.pipeline import prepared, question_from
         from nbllm.notebook.jobs.jobs import begin_job
@@ -68,8 +69,9 @@ class AskMagics(SessionMagics):
 
             return shown_prompt(self.session, question)
         if not args.bg:
-            ask(self.session, question, self.session.open_view("llm"))
-            return None
+            result = ask(self.session, question, self.session.open_view("llm"))
+            keep_quiet(result, self.session.shell.user_global_ns)
+            return result
         job = begin_job(self.session, question)
         if args.output:
             self.session.shell.user_ns[args.output] = job

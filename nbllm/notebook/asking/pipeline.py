@@ -11,9 +11,9 @@ looks at ``question.args`` for its own flag.
 from __future__ import annotations
 
 from argparse import Namespace
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, TypeAlias
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from nbllm.core.errors import InvalidOptionError
 from nbllm.core.model_interface import ModelInterface, options_from, to_messages
@@ -21,6 +21,7 @@ from nbllm.core.types import GenerationOptions, GenerationResult, Message
 from nbllm.notebook.asking.cell_limit import limit_answer
 from nbllm.notebook.asking.flags import OPTIONS
 from nbllm.notebook.asking.prompt_ends import trim_prompt
+from nbllm.notebook.asking.scope import local_variables
 from nbllm.notebook.chat.steps import AskedTurn, deliver_chat, fit_chat, prepare_chat
 from nbllm.notebook.forms.steps import FormedAnswer, bind_form, deliver_form, prepare_form
 from nbllm.notebook.prompts.interpolation import Left, Replaced
@@ -39,7 +40,7 @@ class Question:
 
     ``model`` is the wanted name, None for the one used last. ``messages`` are sent with
     ``options``. ``render`` makes Markdown of a result, or an output of another kind, where that
-    is not its text. ``remarks`` tell more of a result in the status line. ``replaced`` and
+    is not its text. ``scope`` holds the variables of the function that asks. ``remarks`` tell more of a result in the status line. ``replaced`` and
     ``left`` are the braces of the text, ``chat`` is its place in a conversation, ``formed`` the
     form that is asked for.
     """
@@ -50,6 +51,7 @@ class Question:
     messages: tuple[Message, ...]
     options: GenerationOptions
     render: Callable[[GenerationResult], str | Bundle] = str
+    scope: Mapping[str, Any] = field(default_factory=dict)
     remarks: tuple[Callable[[GenerationResult], str], ...] = ()
     replaced: tuple[Replaced, ...] = ()
     left: tuple[Left, ...] = ()
@@ -86,6 +88,7 @@ def question_from(session: NotebookSession, text: str, args: Namespace) -> Quest
         model=args.name or args.model or settings.model or None,
         messages=to_messages(text, system=None if args.completion else system),
         options=options_from(settings.options).merged(flags),
+        scope=local_variables(session.shell.user_global_ns),
     )
 
 

@@ -22,8 +22,9 @@ if TYPE_CHECKING:
 __all__ = ["prepare_variables"]
 
 _ERROR = "Err"
-_HISTORY = {"In", "Out", "_", "__", "___", "_i", "_ii", "_iii"}
-_NUMBERED = re.compile(r"_i?\d+")
+_IPYTHONS = {"get_ipython", "exit", "quit", "open", "_ih", "_oh", "_dh"}
+_DUNDER = re.compile(r"__\w+__")
+_OWN = object()
 _TOLD = 3
 _SECRET = re.compile(r"(?i)(key|token|secret|passw(or)?d|credentials?)s?$|^(key|token|secret)")
 _SHORTEST_SECRET = 12
@@ -36,7 +37,7 @@ def prepare_variables(session: NotebookSession, question: Question) -> Question:
     if question.args.raw:
         return question
     allowed = (*session.settings.prompt_files, *(question.args.allow_file or ()))
-    told = [_with_values(session, message, allowed) for message in question.messages]
+    told = [_with_values(session, question, each, allowed) for each in question.messages]
     messages = tuple(
         Message(message.role, each.content)
         for message, each in zip(question.messages, told, strict=True)
@@ -53,11 +54,11 @@ def prepare_variables(session: NotebookSession, question: Question) -> Question:
 
 
 def _with_values(
-    session: NotebookSession, message: Message, allowed: tuple[str, ...]
+    session: NotebookSession, question: Question, message: Message, allowed: tuple[str, ...]
 ) -> Interpolated:
     return interpolate(
         message.text,
-        _variables(session, message.text),
+        _variables(session, question.scope, message.text),
         render=rendered,
         read=partial(read_file, allowed=allowed),
         secrets=_secrets(),
@@ -76,18 +77,24 @@ def _secrets() -> list[str]:
     ]
 
 
-def _variables(session: NotebookSession, text: str) -> Mapping[str, Any]:
-    """The user's variables, without those that IPython puts beside them, but with its history."""
+def _variables(
+    session: NotebookSession, scope: Mapping[str, Any], text: str
+) -> Mapping[str, Any]:
+    """The reader's variables, and IPython's history as it was typed; ``scope`` comes first.
+
+    Left out is what IPython itself put among them, by name: what it calls hidden holds the
+    variables of startup files and of ``embed()`` too.
+    """
     shell = session.shell
     hidden: Mapping[str, Any] = shell.user_ns_hidden
     variables = {
         name: value
         for name, value in shell.user_ns.items()
-        if name not in hidden
-        or hidden[name] is not value
-        or name in _HISTORY
-        or _NUMBERED.fullmatch(name)
+        if not (name in _IPYTHONS or _DUNDER.fullmatch(name)) or hidden.get(name, _OWN) is not value
     }
+    if shell.user_ns.get("In") is shell.history_manager.input_hist_parsed:
+        variables["In"] = shell.history_manager.input_hist_raw
+    variables.update(scope)
     if f"{{{_ERROR}" in text and _ERROR not in variables:
         error = session.last_error
         if error is not None:
