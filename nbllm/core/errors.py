@@ -11,6 +11,7 @@
     ├── ModelNotFoundError          no model of this name; suggests the closest ones
     ├── ModelLoadError              a model was found and could not be loaded
     │   ├── ModelFileError          its file is absent, damaged, truncated or not a GGUF
+    │   ├── LoadedOtherwiseError    it is loaded already, with other options
     │   └── DoesNotFitError         memory is too small; carries the bytes and what would fit
     └── ModelError                  a loaded model failed; carries the partial text
         ├── ModelClosedError        the model was unloaded
@@ -61,6 +62,7 @@ __all__ = [
     "EngineStalledError",
     "InterruptedStreamError",
     "InvalidOptionError",
+    "LoadedOtherwiseError",
     "MissingDependencyError",
     "ModelClosedError",
     "ModelError",
@@ -186,6 +188,10 @@ class ModelLoadError(NbllmError):
 
 class ModelFileError(ModelLoadError):
     """The model's file is absent, damaged, truncated, or not a GGUF."""
+
+
+class LoadedOtherwiseError(ModelLoadError):
+    """The model is loaded already, with other options than are asked for; nothing was changed."""
 
 
 class DoesNotFitError(ModelLoadError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 import io
 import keyword
 import re
@@ -12,11 +13,24 @@ from IPython.core.error import UsageError
 
 from nbllm.core.suggest import did_you_mean
 
-__all__ = ["parse", "parse_flags", "seconds", "unescaped", "variable_name"]
+__all__ = [
+    "HelpWanted",
+    "new_variable",
+    "parse",
+    "parse_flags",
+    "seconds",
+    "unescaped",
+    "variable_name",
+]
 
 _FLAG = re.compile(r"--?[A-Za-z]")
 _HELP = ("-h", "--help")
+_IPYTHONS = {"get_ipython", "In", "Out", "display", "exit", "quit", "_", "__", "___"}
 _ESCAPES = {r"\n": "\n", r"\t": "\t", r"\\": "\\"}
+
+
+class HelpWanted(UsageError):  # noqa: N818 - no failure
+    """``--help`` stands among the arguments."""
 
 
 def parse(parser: ArgumentParser, line: str) -> Namespace:
@@ -51,6 +65,15 @@ def variable_name(word: str) -> str:
     return word
 
 
+def new_variable(word: str) -> str:
+    """``word``, if a variable of the reader's can be called so, and hides nothing of Python's."""
+    name = variable_name(word)
+    if hasattr(builtins, name) or name in _IPYTHONS:
+        owner = "IPython" if name in _IPYTHONS else "Python"
+        raise UsageError(f"{name!r} is a name of {owner}'s; choose another one for the result")
+    return name
+
+
 def seconds(word: str) -> float:
     """A time such as "90", "90s", "1.5m" or "2h", in seconds; for ``argument(type=…)``."""
     match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smhd]?)", word.strip().lower())
@@ -83,8 +106,9 @@ def _first_argument(parser: ArgumentParser, text: str) -> tuple[str, str]:
     if not word.startswith("--") and word[:2] in actions and word[2:]:
         return word, rest  # a value that is attached: -oanswer
     if flag not in actions:
-        alike = did_you_mean(flag, actions) if flag not in _HELP else ""
-        hint = alike or f" %{parser.prog}? shows all that it has."
+        if flag in _HELP:
+            raise HelpWanted
+        hint = did_you_mean(flag, actions) or f" %{parser.prog}? shows all that it has."
         raise UsageError(f"%{parser.prog} has no flag {flag}.{hint}")
     if has_value or actions[flag].nargs == 0 or not rest:
         return word, rest

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
+from typing import TYPE_CHECKING, Any
 
 from IPython.core.getipython import get_ipython
 
@@ -12,7 +13,10 @@ from nbllm.core.errors import NbllmError
 from nbllm.core.paths import printable
 from nbllm.notebook.colours import RED, coloured, wants_colours
 
-__all__ = ["Stopped", "brief_errors"]
+if TYPE_CHECKING:
+    from IPython.core.interactiveshell import InteractiveShell
+
+__all__ = ["Stopped", "brief_errors", "end_stops_quietly"]
 
 
 class Stopped(KeyboardInterrupt):
@@ -21,6 +25,28 @@ class Stopped(KeyboardInterrupt):
     def _render_traceback_(self) -> list[str]:
         """What IPython shows in place of a traceback."""
         return [str(self)]
+
+
+def end_stops_quietly(shell: InteractiveShell) -> Callable[[], None]:
+    """Have ``shell`` tell a stop in a line of its own, in place of an error's red block.
+
+    The cell ends with an error all the same, so that Run All stops. What handles other exceptions
+    already goes on doing so. Returns what takes it back.
+    """
+    others: Any = shell.custom_exceptions
+    theirs: Any = getattr(shell, "CustomTB", None)
+
+    def tell(shell: InteractiveShell, kind: Any, error: Any, tb: Any, tb_offset: Any = None) -> Any:
+        if theirs is not None and not isinstance(error, Stopped):
+            return theirs(kind, error, tb, tb_offset)
+        print(error)  # noqa: T201 - the cell's own output
+        return None
+
+    def take_back() -> None:
+        shell.custom_exceptions, shell.CustomTB = others, theirs
+
+    shell.set_custom_exc((*others, Stopped), tell)  # type: ignore[no-untyped-call]
+    return take_back
 
 
 @contextmanager

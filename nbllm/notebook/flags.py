@@ -5,11 +5,12 @@ from __future__ import annotations
 from argparse import ArgumentParser
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import wraps
 from typing import Any, TypeVar
 
 from IPython.core.magic_arguments import argument, kwds, magic_arguments
 
-from nbllm.notebook.arguments import scaled, seconds
+from nbllm.notebook.arguments import HelpWanted, scaled, seconds
 
 __all__ = [
     "BENCH",
@@ -53,9 +54,23 @@ def with_help(explained: Help) -> Callable[[Function], Function]:
             magic = argument(*names, **settings)(magic)  # type: ignore[no-untyped-call]
         magic = kwds(epilog=f"Examples::\n{explained.examples}")(magic)  # type: ignore[no-untyped-call]
         decorated: Function = magic_arguments()(magic)  # type: ignore[no-untyped-call]
-        return decorated
+        return _with_help_shown(decorated)
 
     return decorate
+
+
+def _with_help_shown(magic: Function) -> Function:
+    """``magic``, which shows what it takes where ``--help`` is among its arguments."""
+
+    @wraps(magic)
+    def call(self: Any, line: str, *cell: str) -> Any:
+        try:
+            return magic(self, line, *cell)
+        except HelpWanted:
+            print((magic.__doc__ or "").strip().removeprefix("::").strip())  # noqa: T201 - the cell's own output
+            return None
+
+    return call  # type: ignore[return-value]
 
 
 def parser_of(magics: object, name: str) -> ArgumentParser:

@@ -5,18 +5,21 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
 from nbllm.notebook.asking.magics import AskMagics
 from nbllm.notebook.chat.magics import ChatMagics
 from nbllm.notebook.dashboard_magics import DashboardMagics
+from nbllm.notebook.failures import end_stops_quietly
 from nbllm.notebook.jobs.magics import JobMagics
+from nbllm.notebook.late_questions import keep_late_questions
 from nbllm.notebook.models.bench_magics import BenchMagics
 from nbllm.notebook.models.fit_magics import FitMagics
 from nbllm.notebook.models.magics import ModelMagics
 from nbllm.notebook.prompts.error_magics import ErrorMagics
 from nbllm.notebook.questions import keep_questions
 from nbllm.notebook.registration import Registration
-from nbllm.notebook.session import NotebookSession, SessionMagics
+from nbllm.notebook.session import NotebookSession, SessionMagics, SessionState
 from nbllm.notebook.settings.magics import ConfigMagics
 from nbllm.notebook.stats.magics import StatsMagics
 from nbllm.notebook.versions import complete_with
@@ -43,30 +46,44 @@ GROUPS: tuple[type[SessionMagics], ...] = (
 """Every group of magics, each in a module that imports at load what IPython has loaded anyway."""
 
 
+_STATES: WeakKeyDictionary[InteractiveShell, SessionState] = WeakKeyDictionary()
+"""What goes on when the extension is loaded again, by shell."""
+
+
 def load(shell: InteractiveShell, manager: Callable[[], ModelManager] | None = None) -> None:
     """Register everything with ``shell``; what an earlier load registered is replaced.
 
-    ``manager`` gives the models, ``nbllm.default_manager`` without it.
+    Conversations, settings, answers and jobs of an earlier load go on. ``manager`` gives the
+    models, ``nbllm.default_manager`` without it.
     """
     unload(shell)
-    session = NotebookSession(shell, manager or _default_manager)
+    session = NotebookSession(shell, manager or _default_manager, _STATES.get(shell))
+    _STATES[shell] = session.state
     groups = [group(session) for group in GROUPS]  # each adds itself to the configurables
     configurables: list[Any] = shell.configurables
     _add(session, configurables, session.settings)
     session.at_close(complete_with(shell.Completer, session.completions.find))
     _add(session, shell.input_transformers_cleanup, _question_keeper(session))
+    session.at_close(keep_late_questions(shell, session.settings.magic_prefix))
+    session.at_close(end_stops_quietly(shell))
     for group in groups:
         session.at_close(partial(configurables.remove, group))
     _follow_nest_asyncio(session)
     _register(session, Registration(shell, groups))
 
 
-def unload(shell: InteractiveShell) -> None:
-    """Take back all that ``load`` registered. The models that are loaded stay so."""
+def unload(shell: InteractiveShell, *, for_good: bool = False) -> None:
+    """Take back all that ``load`` registered. The models that are loaded stay so.
+
+    ``for_good`` ends the jobs too and forgets the rest; else a later ``load`` goes on with them.
+    """
     registry = shell.magics_manager.registry
     groups = [magics for magics in registry.values() if isinstance(magics, SessionMagics)]
     for session in {magics.session for magics in groups}:
         session.close()
+    state = _STATES.pop(shell, None) if for_good else None
+    if state is not None:
+        state.close_bridge()
 
 
 def _register(session: NotebookSession, registration: Registration) -> None:

@@ -19,13 +19,13 @@ from contextlib import suppress
 from functools import cache
 from typing import NamedTuple
 
-__all__ = ["keep_questions"]
+__all__ = ["Call", "calls_in", "keep_questions"]
 
 _HELP = {"?", "??"}
 _OPEN, _CLOSE = "([{", ")]}"
 
 
-class _Call(NamedTuple):
+class Call(NamedTuple):
     """A line that may call a magic, from ``first`` to before ``end``: ``before``, magic, text."""
 
     first: int
@@ -36,6 +36,7 @@ class _Call(NamedTuple):
 
     @property
     def code(self) -> str:
+        """The line that calls the magic whatever its text holds."""
         return f"{self.before}get_ipython().run_line_magic({self.magic!r}, {self.text!r})\n"
 
 
@@ -44,21 +45,23 @@ def keep_questions(lines: list[str], magic: str = "llm") -> list[str]:
 
     ``magic`` is what ``llm`` is called in this shell.
     """
-    is_cell_magic = bool(lines) and lines[0].startswith("%%")
-    if is_cell_magic or not any(f"%{magic}" in line for line in lines):
-        return lines
-    calls = list(_calls(lines, magic))
-    if not calls or _is_python("".join(lines)):
-        return lines
-    meant = _outside_of_texts(lines, calls)
     kept, position = [], 0
-    for call in meant:
+    for call in calls_in(lines, magic):
         kept += [*lines[position : call.first], call.code]
         position = call.end
-    return [*kept, *lines[position:]]
+    return [*kept, *lines[position:]] if kept else lines
 
 
-def _calls(lines: list[str], magic: str) -> Iterator[_Call]:
+def calls_in(lines: list[str], magic: str = "llm") -> list[Call]:
+    """The lines of a cell that call one of these magics, in their order."""
+    is_cell_magic = bool(lines) and lines[0].startswith("%%")
+    if is_cell_magic or not any(f"%{magic}" in line for line in lines):
+        return []
+    calls = list(_calls(lines, magic))
+    return [] if not calls or _is_python("".join(lines)) else _outside_of_texts(lines, calls)
+
+
+def _calls(lines: list[str], magic: str) -> Iterator[Call]:
     """All lines that look like calls, each with the lines that a backslash joins to it."""
     pattern, first = _pattern(magic), 0
     while first < len(lines):
@@ -71,7 +74,7 @@ def _calls(lines: list[str], magic: str) -> Iterator[_Call]:
             parts[-1] = parts[-1][:-1]
             parts.append(lines[end].rstrip())
             end += 1
-        yield _Call(first, end, match["before"], match["magic"], " ".join(parts))
+        yield Call(first, end, match["before"], match["magic"], " ".join(parts))
         first = end
 
 
@@ -83,7 +86,7 @@ def _is_python(source: str) -> bool:
     return False
 
 
-def _outside_of_texts(lines: list[str], calls: list[_Call]) -> list[_Call]:
+def _outside_of_texts(lines: list[str], calls: list[Call]) -> list[Call]:
     """Those that are code, which is found by reading the cell with a name in each one's place."""
     names = {f"_nbllm_{number}_": call for number, call in enumerate(calls)}
     pieces, position = [], 0
@@ -91,7 +94,9 @@ def _outside_of_texts(lines: list[str], calls: list[_Call]) -> list[_Call]:
         pieces += [*lines[position : call.first], f"{call.before}{name}\n"]
         position = call.end
     source = "".join([*pieces, *lines[position:]])
-    found, depth, held = [], 0, []
+    found: list[Call] = []
+    held: list[Call] = []
+    depth = 0
     for token in _tokens(source):
         if token.type == tokenize.OP:
             depth += (token.string in _OPEN) - (token.string in _CLOSE)

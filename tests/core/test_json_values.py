@@ -103,8 +103,9 @@ JSON = st.recursive(
 )
 ANYTHING = st.recursive(
     JSON | st.binary() | st.floats() | st.text(st.characters(codec=None)) | st.dates(),
-    lambda inner: st.lists(inner, max_size=4)
-    | st.dictionaries(st.text() | st.integers(), inner, max_size=4),
+    lambda inner: (
+        st.lists(inner, max_size=4) | st.dictionaries(st.text() | st.integers(), inner, max_size=4)
+    ),
     max_leaves=12,
 )
 

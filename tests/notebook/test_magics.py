@@ -132,8 +132,7 @@ def test_help_names_every_flag(bench: Bench) -> None:
         ("%%llm --max-token 3\nHi", "%llm has no flag --max-token. Did you mean '--max-tokens'?"),
         ("%llm --sistem x Hi", "%llm has no flag --sistem. Did you mean '--system'?"),
         ("%llm_load x --context 3", "%llm_load has no flag --context."),
-        ("%llm --help", "%llm has no flag --help. %llm? shows all that it has."),
-        ("%%llm --temperature hot\nHi", "argument --temperature: invalid float value: 'hot'"),
+        ("%%llm -t hot\nHi", "argument -t/--temp/--temperature: invalid float value: 'hot'"),
         ("%%llm tiny -m other\nHi", "two models are named: tiny and other"),
         ("%%llm tiny\n  \n", "there is nothing to ask"),
         ("%llm --seed 1", "there is nothing to ask"),
@@ -337,7 +336,8 @@ def test_llm_load_returns_the_model_and_says_that_it_is_ready(
     model = bench.run("model = %llm_load tiny --as small --ctx 2048 --threads 2\nmodel")
     assert model is bench.manager.get_model("small")
     assert model.info.load == LoadOptions(context_length=2048, threads=2)
-    assert "small ready on CPU in 0.0 s · context 4,096 · 3 MiB" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert re.search(r"small ready on CPU in [\d.]+ s · context 4,096 · 3 MiB", shown)
     assert bench.run("(await model.generate('Hi')).text") == "Hello **you**."
 
 

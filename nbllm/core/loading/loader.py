@@ -11,7 +11,7 @@ from dataclasses import replace
 from textwrap import shorten
 
 from nbllm.core.activity import Activity
-from nbllm.core.errors import ModelLoadError
+from nbllm.core.errors import LoadedOtherwiseError, ModelLoadError
 from nbllm.core.loading.loads import Load, Loaded, Progress, unloaded
 from nbllm.core.loading.memory_queue import MemoryQueue
 from nbllm.core.loading.residents import Residents
@@ -134,7 +134,7 @@ def _same(known: ModelInfo, asked: ModelInfo, wish: LoadOptions) -> ModelInfo:
         raise ModelLoadError(asked.name, f"{problem} {remedy}")
     if kept.load.merged(wish) != kept.load:
         problem = f"it is loaded already, with {_other_options(kept.load, wish)}."
-        raise ModelLoadError(asked.name, f"{problem} {remedy}")
+        raise LoadedOtherwiseError(asked.name, f"{problem} {remedy}")
     return kept
 
 

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
-from nbllm.notebook.arguments import scaled, unescaped, variable_name
+from nbllm.notebook.arguments import new_variable, scaled, unescaped, variable_name
 from nbllm.notebook.flags import Help, flag
 
 __all__ = ["ASK", "LAST", "OPTIONS"]
 
 _GENERATION = (
-    flag("--max-tokens", metavar="N", type=int, help="The longest answer, in tokens."),
-    flag("--temperature", metavar="X", type=float, help="0 always takes the likeliest token."),
+    flag("-n", "--max-tokens", metavar="N", type=int, help="The longest answer, in tokens."),
+    flag(
+        "-t",
+        "--temp",
+        "--temperature",
+        dest="temperature",
+        metavar="X",
+        type=float,
+        help="0 always takes the likeliest token.",
+    ),
     flag("--top-p", metavar="X", type=float, help="Only tokens that make up this probability."),
     flag("--top-k", metavar="N", type=int, help="Only the N likeliest tokens; 0 is off."),
     flag("--min-p", metavar="X", type=float, help="Only tokens this likely beside the first."),
@@ -81,7 +89,7 @@ ASK = Help(
             "-o",
             "--output",
             metavar="VAR",
-            type=variable_name,
+            type=new_variable,
             help="A variable for the result, besides _llm; with --bg for the job.",
         ),
         flag("--bg", action="store_true", help="Answer in the background; see %%llm_jobs."),

@@ -50,13 +50,23 @@ class AskMagics(SessionMagics):
         if cell is None:
             args, prompt = parse_flags(parser_of(self, "llm"), line)
         else:
-            args, prompt = parse(parser_of(self, "llm"), line), cell
+            args, prompt = self._cell_arguments(line), cell
         if args.name and args.model:
             raise UsageError(f"two models are named: {args.name} and {args.model}")
         if not prompt.strip():
             raise UsageError("there is nothing to ask: write the prompt behind %llm or below %%llm")
         with brief_errors():
             return self._ask(prompt, args)
+
+    def _cell_arguments(self, line: str) -> Namespace:
+        try:
+            return parse(parser_of(self, "llm"), line)
+        except UsageError as error:
+            name, _, words = str(error).partition("unrecognized arguments: ")
+            if name:
+                raise
+            problem = f"behind %%llm stand a model and flags; write the prompt below ({words})"
+            raise UsageError(problem) from None
 
     def _ask(self, prompt: str, args: Namespace) -> Job | ShownPrompt | GenerationResult:
         from nbllm.notebook.asking.asking import ask

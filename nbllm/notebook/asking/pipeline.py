@@ -40,9 +40,9 @@ class Question:
 
     ``model`` is the wanted name, None for the one used last. ``messages`` are sent with
     ``options``. ``render`` makes Markdown of a result, or an output of another kind, where that
-    is not its text. ``scope`` holds the variables of the function that asks. ``remarks`` tell more of a result in the status line. ``replaced`` and
-    ``left`` are the braces of the text, ``chat`` is its place in a conversation, ``formed`` the
-    form that is asked for.
+    is not its text. ``scope`` holds the variables of the function that asks. ``remarks`` tell
+    more of a result in the status line. ``replaced`` and ``left`` are the braces of the text,
+    ``chat`` is its place in a conversation, ``formed`` the form that is asked for.
     """
 
     text: str

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from types import CodeType, FrameType
 from typing import Any
 
-__all__ = ["cell_code", "local_variables"]
+__all__ = ["local_variables", "running_code"]
 
 _MACHINERY = ("IPython", "ipykernel", "nbllm", "decorator")
 
@@ -28,10 +28,12 @@ def local_variables(namespace: Mapping[str, Any]) -> dict[str, Any]:
     return seen
 
 
-def cell_code(namespace: Mapping[str, Any]) -> CodeType | None:
-    """The code of the statement of a cell that runs now; ``namespace`` is the notebook's."""
-    frames = [frame for frame in _callers() if frame.f_globals is namespace]
-    return frames[-1].f_code if frames else None
+def running_code(namespace: Mapping[str, Any]) -> list[CodeType]:
+    """The notebook's own code that runs now, innermost first: functions and cells' statements.
+
+    There are several statements where one cell runs another, as ``%%time`` and ``%%capture`` do.
+    """
+    return [frame.f_code for frame in _callers() if frame.f_globals is namespace]
 
 
 def _callers() -> Iterator[FrameType]:

@@ -13,7 +13,7 @@ from nbllm.notebook.arguments import parse_flags
 from nbllm.notebook.asking.flags import ASK
 from nbllm.notebook.failures import brief_errors
 from nbllm.notebook.flags import Help, flag, parser_of, with_help
-from nbllm.notebook.session import NotebookSession, SessionMagics
+from nbllm.notebook.session import Failure, NotebookSession, SessionMagics, is_own
 
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import ExecutionResult
@@ -79,11 +79,11 @@ class ErrorMagics(SessionMagics):
         versions of the packages in it; no values of variables.
         """
         args, wish = parse_flags(parser_of(self, "llm_explain"), line)
-        error = self._error()
+        failure = self._failure()
         from nbllm.notebook.prompts.tracebacks import error_report, versions
 
-        report = error_report(error, self.session.shell.user_ns)
-        prompt = f"{_EXPLAIN}\n\n{versions(error)}\n\n{report}"
+        report = error_report(failure.error, self.session.shell.user_ns, failure.cell)
+        prompt = f"{_EXPLAIN}\n\n{versions(failure.error)}\n\n{report}"
         with brief_errors():
             return self._ask("llm_explain", f"{prompt}\n\n{wish}".rstrip(), args)
 
@@ -100,14 +100,14 @@ class ErrorMagics(SessionMagics):
         if args.accept:
             self._accept()
             return
-        error = self._error()
+        failure = self._failure()
         from nbllm.notebook.prompts.tracebacks import error_report, failed_source, versions
 
-        namespace = self.session.shell.user_ns
-        source = failed_source(error, namespace)
+        error, namespace = failure.error, self.session.shell.user_ns
+        source = failure.cell or failed_source(error, namespace)
         if source is None:
             raise UsageError("the source of the cell that failed is not known any more")
-        report = f"{versions(error)}\n\n{error_report(error, namespace)}"
+        report = f"{versions(error)}\n\n{error_report(error, namespace, failure.cell)}"
         prompt = f"{_FIX} {wish}".rstrip() + f"\n\n```python\n{source}\n```\n\n{report}"
         with brief_errors():
             self._ask("llm_fix", prompt, args, self._fix_form(source))
@@ -115,11 +115,10 @@ class ErrorMagics(SessionMagics):
     def _note_error(self, ran: ExecutionResult) -> None:
         """Remember the error of a cell, but not what a magic of nbllm's told."""
         error = ran.error_in_exec or ran.error_before_exec
-        is_told = isinstance(error, UsageError | KeyboardInterrupt) or hasattr(
-            error, "_render_traceback_"
-        )
-        if error is not None and not is_told:
-            self.session.last_error = error
+        if error is not None and is_own(error):
+            cell = getattr(ran.info, "raw_cell", None)
+            number = ran.execution_count or self.session.shell.execution_count
+            self.session.state.failure = Failure(error, cell and cell.strip("\n"), number)
 
     def _accept(self) -> None:
         if self.proposal is None:
@@ -155,10 +154,17 @@ class ErrorMagics(SessionMagics):
     def _fix(self) -> str:
         return f"%{self.session.magic_name('llm_fix')}"
 
-    def _error(self) -> BaseException:
-        if self.session.last_error is None:
-            raise UsageError("no cell has failed since %load_ext nbllm")
-        return self.session.last_error
+    def _failure(self) -> Failure:
+        failure = self.session.failure
+        if failure is None:
+            raise UsageError("no cell of this kernel has failed yet")
+        return failure
+
+    def _about(self) -> str:
+        """Which error it is about, for the reader."""
+        failure = self._failure()
+        place = "" if failure.number is None else f" of cell [{failure.number}]"
+        return f"About the {type(failure.error).__name__}{place}."
 
     def _ask(
         self, magic: str, prompt: str, args: Namespace, form: Form | None = None
@@ -184,5 +190,7 @@ class ErrorMagics(SessionMagics):
         if form is not None:
             question = with_form(question, form, f"%{magic}")
             question = replace(question, remarks=(*question.remarks, self._offer))
-        ask(self.session, question, self.session.open_view(magic))
+        view = self.session.open_view(magic)
+        view.keep(self._about())
+        ask(self.session, question, view)
         return None

@@ -77,9 +77,7 @@ def _secrets() -> list[str]:
     ]
 
 
-def _variables(
-    session: NotebookSession, scope: Mapping[str, Any], text: str
-) -> Mapping[str, Any]:
+def _variables(session: NotebookSession, scope: Mapping[str, Any], text: str) -> Mapping[str, Any]:
     """The reader's variables, and IPython's history as it was typed; ``scope`` comes first.
 
     Left out is what IPython itself put among them, by name: what it calls hidden holds the
@@ -92,13 +90,14 @@ def _variables(
         for name, value in shell.user_ns.items()
         if not (name in _IPYTHONS or _DUNDER.fullmatch(name)) or hidden.get(name, _OWN) is not value
     }
-    if shell.user_ns.get("In") is shell.history_manager.input_hist_parsed:
-        variables["In"] = shell.history_manager.input_hist_raw
+    history: Any = shell.history_manager
+    if shell.user_ns.get("In") is history.input_hist_parsed:
+        variables["In"] = history.input_hist_raw
     variables.update(scope)
     if f"{{{_ERROR}" in text and _ERROR not in variables:
-        error = session.last_error
-        if error is not None:
-            variables[_ERROR] = error_report(error, session.shell.user_ns)
+        failure = session.failure
+        if failure is not None:
+            variables[_ERROR] = error_report(failure.error, session.shell.user_ns, failure.cell)
     return variables
 
 

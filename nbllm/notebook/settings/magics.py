@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from IPython.core.magic import line_magic, magics_class, no_var_expand
 from traitlets import Bool
@@ -24,6 +24,7 @@ CONFIG = Help(
     %llm_config                                   every setting, as a DataFrame
     %llm_config model temperature                 these two, with who set them
     %llm_config model=phi temperature=0.2         for this kernel
+    %llm_config temperature 0.2                   the same
     %llm_config system="Answer in French." show_status=False
     %llm_config temperature=                      back to its default
     %llm_config --save nbllm.json                 what differs from the defaults
@@ -88,16 +89,18 @@ class ConfigMagics(SessionMagics):
         from nbllm.notebook.settings import values
 
         settings = self.session.settings
-        asked_for = [word for word in args.settings if "=" not in word]
+        words = values.paired(settings, args.settings)
+        asked_for = [word for word in words if "=" not in word]
         with brief_errors():
             for name in asked_for:
                 values.check_name(settings, name)
             wanted = [
                 *(values.defaults(settings) if args.reset else ()),
                 *(values.load(settings, args.load) if args.load else ()),
-                *(values.parse_setting(word) for word in args.settings if "=" in word),
+                *(values.parse_setting(word) for word in words if "=" in word),
             ]
             values.change_all(settings, wanted)
+            self._tell_unknown_model(wanted)
             for word in args.allow_key:
                 allow_key(*word.partition("=")[::2])
             for word in args.disallow_key:
@@ -109,6 +112,17 @@ class ConfigMagics(SessionMagics):
         from nbllm.notebook.settings.table import settings_table
 
         return settings_table(settings, asked_for)
+
+    def _tell_unknown_model(self, changes: list[tuple[str, Any]]) -> None:
+        """Say so where the model that was set is none that there is now."""
+        from nbllm.core.errors import ModelFileError, ModelNotFoundError
+
+        name = self.session.settings.model
+        if name and "model" in dict(changes):
+            try:
+                self.session.manager.find_model(name)
+            except (ModelNotFoundError, ModelFileError) as error:
+                self.session.open_view("llm_config").keep(f"model is set to {name}. {error}")
 
 
 def _names(settings: list[str]) -> list[str]:

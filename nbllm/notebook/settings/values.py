@@ -26,6 +26,7 @@ __all__ = [
     "check_name",
     "defaults",
     "load",
+    "paired",
     "parse_setting",
     "save",
 ]
@@ -55,6 +56,21 @@ def parse_setting(word: str) -> tuple[str, Any]:
         return name, ast.literal_eval(text) if text else None
     except (ValueError, SyntaxError):
         return name, text
+
+
+def paired(settings: NbLLM, words: list[str]) -> list[str]:
+    """``words`` with a name and the value behind it as one, "name=value".
+
+    A word that is itself the name of a setting is no value.
+    """
+    names = {*settings.trait_names(config=True), *OPTIONS}
+    found: list[str] = []
+    for word in words:
+        if found and found[-1] in names and word not in names and "=" not in word:
+            found[-1] = f"{found[-1]}={word}"
+        else:
+            found.append(word)
+    return found
 
 
 def check_name(settings: NbLLM, name: str) -> None:

@@ -150,7 +150,7 @@ def test_a_file_that_is_lost_is_told_with_every_answer(
         ("%llm --overflow summarise Hi", "it is about conversations; give --chat NAME too"),
         ("%llm --as json --bg Hi", "does not go with --bg"),
         ("%llm --schema nothing Hi", "there is no variable nothing"),
-        ("%llm_explain", "no cell has failed since"),
+        ("%llm_explain", "no cell of this kernel has failed yet"),
     ],
 )
 def test_a_wrong_line_fails_with_one_line(

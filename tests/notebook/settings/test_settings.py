@@ -67,7 +67,8 @@ def test_an_empty_value_is_the_default(run) -> None:
 
 def test_a_name_alone_shows_the_setting_and_who_set_it(run, shell: InteractiveShell) -> None:
     shell.config.merge(Config({"NbLLM": {"model": "phi", "options": {"seed": 3, "top_k": 5}}}))
-    run("%reload_ext nbllm")
+    magics.unload(shell, for_good=True)
+    run("%load_ext nbllm")
     shown = run("%llm_config model device seed top_k temperature device=CPU temperature=0.2 top_k=")
     assert shown[["setting", "value", "set by"]].to_numpy().tolist() == [
         ["model", "phi", "IPython's configuration"],
@@ -251,7 +252,7 @@ def test_another_prefix_renames_every_magic(run, shell: InteractiveShell, opener
 
 
 def test_a_clash_is_told_and_both_can_be_had(run, shell: InteractiveShell, capsys) -> None:
-    run("%unload_ext nbllm")
+    magics.unload(shell, for_good=True)
 
     def theirs(line: str, cell: str = "") -> str:
         return "theirs"
@@ -272,7 +273,7 @@ def test_a_clash_is_told_and_both_can_be_had(run, shell: InteractiveShell, capsy
 
 
 def test_a_clash_is_settled_by_unloading(run, shell: InteractiveShell) -> None:
-    run("%unload_ext nbllm")
+    magics.unload(shell, for_good=True)
     shell.register_magic_function(lambda line: "theirs", magic_name="llm")
     shell.run_line_magic("load_ext", "nbllm")
     shell.run_line_magic("unload_ext", "nbllm")
