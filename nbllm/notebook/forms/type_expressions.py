@@ -109,6 +109,8 @@ class _Meaning:
                 return self.of(left) | self.of(right)
             case ast.Tuple(parts):
                 return tuple(map(self.of, parts))
+            case ast.List(parts):
+                return list(map(self.of, parts))
             case ast.UnaryOp(ast.USub(), ast.Constant(int() as number)):
                 return -number
             case _:
@@ -131,4 +133,4 @@ class _Meaning:
             if isinstance(value, type | types.GenericAlias | dict) and not key.startswith("_")
         ]
         hint = did_you_mean(name, classes)
-        raise InvalidOptionError("schema", f"there is no variable {name:.60}.{hint}".rstrip("."))
+        raise InvalidOptionError("schema", f"there is no variable {name:.60}; define it in a cell.{hint}")
