@@ -136,8 +136,10 @@ def _template(value: object) -> str | None:
     path = None if isinstance(value, str) and not template_path(value) else Path(value)
     try:
         return str(value) if path is None else str(path.expanduser())
-    except RuntimeError as error:  # nobody is called so
-        raise InvalidOptionError("chat_template", f"{shown(value)}: {error}") from None
+    except RuntimeError:  # nobody is called so
+        user = str(path).partition("/")[0]
+        problem = f"{shown(value)}: there is no home folder for {shown(user)}"
+        raise InvalidOptionError("chat_template", problem) from None
 
 
 def template_path(chat_template: str) -> Path | None:

@@ -75,7 +75,7 @@ def named_type(written: str, namespace: Mapping[str, Any]) -> Any:
         return _Meaning(namespace).of(tree.body)
     except InvalidOptionError:
         raise
-    except _NotAType as error:
+    except _NotATypeError as error:
         raise _refused(written, f"is no type: {error}") from None
     except Exception as error:  # noqa: BLE001 - of a class's own subscript; an error of the reader's
         problem = str(error) or type(error).__name__
@@ -86,7 +86,7 @@ def _refused(written: str, problem: str) -> InvalidOptionError:
     return InvalidOptionError("schema", f"{capped(written, 80)} {problem}")
 
 
-class _NotAType(Exception):
+class _NotATypeError(Exception):
     """A part of an expression has no place in a type; the text says which."""
 
 
@@ -114,7 +114,7 @@ class _Meaning:
             case ast.UnaryOp(ast.USub(), ast.Constant(int() as number)):
                 return -number
             case _:
-                raise _NotAType(
+                raise _NotATypeError(
                     f"{capped(ast.unparse(node), 60)} cannot stand there; assign it to a variable "
                     "in a cell, and name that"
                 )
@@ -133,4 +133,6 @@ class _Meaning:
             if isinstance(value, type | types.GenericAlias | dict) and not key.startswith("_")
         ]
         hint = did_you_mean(name, classes)
-        raise InvalidOptionError("schema", f"there is no variable {name:.60}; define it in a cell.{hint}")
+        raise InvalidOptionError(
+            "schema", f"there is no variable {name:.60}; define it in a cell.{hint}"
+        )

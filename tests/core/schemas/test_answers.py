@@ -99,7 +99,8 @@ ANN = Person(name="Ann")
          Tagged([Tag("a", 2, Colour.RED)], datetime.date(2026, 2, 3))),
         (Optional[Tag], "null", None),  # noqa: UP045 - as people write it
         (dict[str, Tag], '{"a": {"name": "b"}}', {"a": Tag("b")}),
-        (Cinema, '{"movies": [{"title": "M"}], "tag": {"name": "a"}}', Cinema([{"title": "M"}], Tag("a"))),
+        (Cinema, '{"movies": [{"title": "M"}], "tag": {"name": "a"}}',
+         Cinema([{"title": "M"}], Tag("a"))),
         (Age, "3", 3),
         (Annotated[int, {"not": "hashable"}], "3", 3),
         (set[int], "[1, 2]", {1, 2}),
