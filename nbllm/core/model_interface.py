@@ -214,15 +214,21 @@ class ModelInterface(ABC):
         raise UnsupportedError(self.name, "its vendor does not publish a tokenizer")
 
     async def count_tokens(
-        self, prompt: PromptLike, *, system: str | None = None, template: bool = True
+        self,
+        prompt: PromptLike,
+        *,
+        system: str | None = None,
+        template: bool = True,
+        raw: bool = False,
     ) -> TokenCount:
         """How many tokens ``prompt`` is for this model, its chat template included.
 
-        Without the ``template`` it is those of a text alone, such as a part of a prompt. The count
+        Without the ``template`` it is those of a text alone, such as a part of a prompt, and with
+        ``raw`` those of a text that ``raw=True`` continues. The count
         is exact where the model is here or its vendor counts, else an estimate. A text may have
         32 MiB.
         """
-        if template:
+        if template and not raw:
             messages = to_messages(prompt, system=system)
             for message in messages:
                 check_size("prompt", message.text)
@@ -231,7 +237,7 @@ class ModelInterface(ABC):
             problem = "without a template only a text can be counted, and no system prompt"
             raise InvalidOptionError("template", problem)
         check_size("prompt", prompt)
-        return await self._count_text(prompt)
+        return await (self._count_raw(prompt) if raw else self._count_text(prompt))
 
     @abstractmethod
     async def _count_messages(self, messages: tuple[Message, ...]) -> TokenCount:
@@ -240,6 +246,10 @@ class ModelInterface(ABC):
     async def _count_text(self, text: str) -> TokenCount:
         """The tokens of a text alone."""
         return TokenCount(len(await self.tokenize(text)))
+
+    async def _count_raw(self, text: str) -> TokenCount:
+        """The tokens of a text that is continued as it is."""
+        return await self._count_text(text)
 
     async def embed(self, texts: str | Sequence[str], *, normalize: bool = True) -> Embeddings:
         """One vector for each text, of length 1 unless ``normalize`` is off.

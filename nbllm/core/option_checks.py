@@ -6,10 +6,11 @@ import math
 import operator
 from collections.abc import Mapping
 from itertools import islice, starmap
-from pathlib import Path, PurePath
+from pathlib import PurePath
 from typing import Any
 
 from nbllm.core.errors import InvalidOptionError
+from nbllm.core.paths import expanded
 from nbllm.core.texts import is_well_formed, shown, well_formed
 
 __all__ = [
@@ -92,11 +93,9 @@ def _adapter(item: object) -> tuple[str, float]:
         raise InvalidOptionError("adapters", f"{shown(item)} is not a path with a scale")
     check_number("adapters", scale, -100, 100)
     try:
-        return str(Path(path).expanduser()), float(scale)
-    except RuntimeError:  # the home of a user whom this machine does not know
-        user = str(path).partition("/")[0]
-        problem = f"{shown(path)}: there is no home folder for {shown(user)}"
-        raise InvalidOptionError("adapters", problem) from None
+        return str(expanded(path)), float(scale)
+    except ValueError as error:
+        raise InvalidOptionError("adapters", f"{shown(path)}: {error}") from None
 
 
 def biases_of(value: Any) -> tuple[tuple[int | str, float], ...] | None:

@@ -206,7 +206,11 @@ class Intake:
         self._embedder.cancel(frame["id"])
 
     def _count(self, frame: Frame) -> Frame:
-        return {"tokens": len(self._tokens(self._template.render(frame["messages"])))}
+        if frame.get("raw"):
+            prompt = Prompt(frame["messages"][0]["content"], add_special=True)
+        else:
+            prompt = self._template.render(frame["messages"])
+        return {"tokens": len(self._tokens(prompt))}
 
     def _tokenize(self, frame: Frame) -> Frame:
         tokens = self._model.vocabulary.tokenize(

@@ -198,6 +198,10 @@ class LlamaCppModel(ModelInterface):
         turns = turn_frames(self.name, messages)
         return TokenCount((await self._ask("count", messages=turns))["tokens"])
 
+    async def _count_raw(self, text: str) -> TokenCount:
+        turns = [{"role": "user", "content": text}]
+        return TokenCount((await self._ask("count", messages=turns, raw=True))["tokens"])
+
     async def _embed(self, texts: list[str]) -> Embeddings:
         """Vectors pooled as the model's file says, else the mean over the tokens."""
         import numpy as np

@@ -16,7 +16,7 @@ generate   ``id, messages, options, suffix``; answered by progress, steps, and d
 cancel     ``id``
 tokenize   ``id, text``; answered by reply ``tokens``
 detokenize ``id, tokens``; answered by reply ``text``
-count      ``id, messages``; answered by reply ``tokens``
+count      ``id, messages, raw``; answered by reply ``tokens``
 embed      ``id, texts``; answered by reply ``vectors, tokens``
 rerank     ``id, query, documents``; answered by reply ``scores``
 close      leave at once

@@ -108,7 +108,7 @@ def test_a_given_template_that_cannot_be_used_fails_the_load(
         load(base, chat_template="{% for %}")
     with pytest.raises(ModelFileError, match="cannot be read"):
         load(base, chat_template=tmp_path / "absent.jinja")
-    with pytest.raises(ModelFileError, match="Is a directory|Permission denied"):
+    with pytest.raises(ModelFileError, match=r"Is a directory|Permission denied"):
         load(base, chat_template=tmp_path)
     (tmp_path / "latin.jinja").write_bytes("{{ 'é' }}".encode("latin-1"))
     with pytest.raises(ModelFileError, match="not UTF-8"):

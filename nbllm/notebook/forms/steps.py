@@ -21,6 +21,7 @@ from nbllm.core.types import (
     GenerationOptions,
     GenerationResult,
     Message,
+    ModelInfo,
     TextPart,
 )
 from nbllm.notebook.forms.diffs import diff_bundle
@@ -32,7 +33,15 @@ if TYPE_CHECKING:
     from nbllm.notebook.asking.pipeline import Question
     from nbllm.notebook.session import NotebookSession
 
-__all__ = ["Form", "FormedAnswer", "bind_form", "deliver_form", "prepare_form", "with_form"]
+__all__ = [
+    "Form",
+    "FormedAnswer",
+    "bind_form",
+    "bound",
+    "deliver_form",
+    "prepare_form",
+    "with_form",
+]
 
 _SHOWN_ROWS, _SHOWN_COLUMNS, _CELL_CHARACTERS = 200, 50, 2_000
 _UNFINISHED = (FinishReason.CANCELLED, FinishReason.FAILED)
@@ -118,20 +127,25 @@ def with_form(question: Question, form: Form, flag: str) -> Question:
 async def bind_form(
     session: NotebookSession, question: Question, model: ModelInterface
 ) -> Question:
-    """Have a local model keep to the form; what is cut off is mended, so that a loop may be ended.
+    """Have a local model keep to the form; see ``bound``."""
+    return bound(question, model.info)
 
-    Vendors' schemas can't say "any JSON".
+
+def bound(question: Question, info: ModelInfo) -> Question:
+    """The question as it is asked of a model, whose grammar binds it where it is a local one.
+
+    What is cut off is mended, so that a loop may be ended. Vendors' schemas can't say "any JSON".
     """
     form = question.formed.form if question.formed is not None else None
-    asked = model.info.options.merged(question.options)
+    asked = info.options.merged(question.options)
     is_bound = asked.grammar is not None or asked.response_schema is not None
-    if form is None or form.schema is None or not model.info.local or is_bound:
+    if form is None or form.schema is None or not info.local or is_bound:
         return question
     *earlier, message = question.messages
     if form.bound_instruction:
         message = Message(message.role, _with_other_words(message, form))
-    bound = GenerationOptions(response_schema=form.schema, stop_repetition=True)
-    options = bound.merged(question.options)
+    binding = GenerationOptions(response_schema=form.schema, stop_repetition=True)
+    options = binding.merged(question.options)
     return replace(question, messages=(*earlier, message), options=options)
 
 
