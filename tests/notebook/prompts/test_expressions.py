@@ -104,7 +104,10 @@ Pair = collections.namedtuple("Pair", "left right")
         ("p.__class__", "left: the attribute __class__ is not read in a prompt"),
         ("slotted.x", "1"),
         ("slotted.shared", "s"),
-        ("slotted.other", "left: Slotted.other would be computed by its class"),
+        (
+            "slotted.other",
+            "left: Slotted.other would be computed by its class; put it into a variable first",
+        ),
         ("pair.right", "2"),
         ("pair", "Pair(left=1, right=2)"),
         ("shade.value", "d"),
