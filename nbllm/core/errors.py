@@ -44,6 +44,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from nbllm.core.texts import capped
+
 __all__ = [
     "AnswerFormError",
     "ApiConnectionError",
@@ -81,12 +83,21 @@ __all__ = [
 ]
 
 
+_MOST_CHARACTERS = 6_000
+_MOST_OF_OPTIONS = 1_000
+
+
 class NbllmError(Exception):
     """Base of every error of nbllm; all of them pickle and copy, whatever their constructor takes.
 
-    An exception is otherwise built anew from its message, which the constructors here do not take;
-    one that cannot be read back breaks a whole process pool.
+    Of a message of more than 6,000 characters the middle is left out, and halves of characters
+    are replaced. An exception is otherwise built anew from its message, which the constructors here
+    do not take; one that cannot be read back breaks a whole process pool.
     """
+
+    def __init__(self, *messages: str) -> None:
+        # Messages hold foreign text, which no output need be able to take, and of any length.
+        super().__init__(*(capped(message, _MOST_CHARACTERS) for message in messages))
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _restored, (type(self), self.args, vars(self))
@@ -116,9 +127,9 @@ class ConfigError(NbllmError):
         key: str | None = None,
     ) -> None:
         self.file, self.entry, self.key = file, entry, key
-        where = [str(file)] if file is not None else []
+        where = [capped(str(file))] if file is not None else []
         if entry is not None:
-            where.append(f"entry {entry}" if isinstance(entry, int) else f"entry {entry!r}")
+            where.append(f"entry {entry if isinstance(entry, int) else capped(repr(entry))}")
         if key is not None:
             where.append(f"key {key!r}")
         super().__init__(f"{', '.join(where)}: {problem}" if where else problem)
@@ -132,7 +143,7 @@ class ConversationError(NbllmError):
 
     def __init__(self, conversation: str, problem: str) -> None:
         self.conversation = conversation
-        super().__init__(f"conversation {conversation!r}: {problem}")
+        super().__init__(f"conversation {capped(repr(conversation))}: {problem}")
 
 
 class AnswerFormError(NbllmError, ValueError):
@@ -148,7 +159,7 @@ class InvalidOptionError(NbllmError, ValueError):
 
     def __init__(self, option: str, problem: str) -> None:
         self.option = option
-        super().__init__(f"{option}: {problem}")
+        super().__init__(f"{capped(option, 80)}: {capped(problem, _MOST_OF_OPTIONS)}")
 
 
 class MissingDependencyError(NbllmError, ImportError):
@@ -167,7 +178,7 @@ class ModelNotFoundError(NbllmError, LookupError):
 
     def __init__(self, name: str, *, suggestions: tuple[str, ...] = (), hint: str = "") -> None:
         self.name, self.suggestions = name, suggestions
-        parts = [f"No model is called {name!r}."]
+        parts = [f"No model is called {capped(repr(name))}."]
         if suggestions:
             parts.append(f"Did you mean {' or '.join(map(repr, suggestions))}?")
         if hint:
@@ -183,7 +194,7 @@ class ModelLoadError(NbllmError):
 
     def __init__(self, model: str, problem: str, *, log: tuple[str, ...] = ()) -> None:
         self.model, self.log = model, log
-        super().__init__(_with_log(f"{model}: {problem}", log))
+        super().__init__(_with_log(f"{capped(model)}: {problem}", log))
 
 
 class ModelFileError(ModelLoadError):
@@ -223,7 +234,7 @@ class ModelError(NbllmError):
 
     def __init__(self, model: str, problem: str, *, partial_text: str = "") -> None:
         self.model, self.partial_text = model, partial_text
-        super().__init__(f"{model}: {problem}")
+        super().__init__(f"{capped(model)}: {problem}")
 
 
 class ModelClosedError(ModelError):

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from nbllm.core.errors import InvalidOptionError
-from nbllm.core.texts import shown
+from nbllm.core.paths import absolute_path, read_file, reason
+from nbllm.core.texts import capped, shown
 from nbllm.core.types import ImagePart
 
 __all__ = ["image"]
@@ -18,6 +19,8 @@ _SIGNATURES = {
     b"GIF87a": "image/gif",
     b"GIF89a": "image/gif",
 }
+_MOST_BYTES = 64 * 2**20
+"""More than any vendor takes of an image."""
 _ADDRESSES = ("http://", "https://", "data:")
 
 
@@ -54,17 +57,9 @@ def _drawn(draw: Any) -> ImagePart:
 
 def _read(source: str | Path) -> bytes:
     try:
-        path = Path(source).expanduser()
-        if path.exists() and not path.is_file():  # a pipe or a device might never end
-            raise InvalidOptionError("image", f"{path}: it is not a regular file")
-        return path.read_bytes()
-    except OSError as error:
-        problem = error.strerror or type(error).__name__
-        raise InvalidOptionError("image", f"{source}: {problem}") from None
-    except InvalidOptionError:
-        raise
-    except (RuntimeError, ValueError) as error:  # an unknown user's home; a zero in the name
-        raise InvalidOptionError("image", f"{shown(str(source))}: {error}") from None
+        return read_file(absolute_path(source), _MOST_BYTES)
+    except (OSError, ValueError) as error:
+        raise InvalidOptionError("image", f"{capped(str(source))}: {reason(error)}") from None
 
 
 def _from_bytes(data: bytes, what: str) -> ImagePart:

@@ -19,6 +19,7 @@ from urllib.parse import urlsplit
 
 from nbllm.core import saved_files
 from nbllm.core.errors import ConfigError, InvalidOptionError
+from nbllm.core.paths import read_text, reason
 
 __all__ = ["PERMISSIONS_VARIABLE", "allow_key", "disallow_key", "is_allowed"]
 
@@ -160,11 +161,11 @@ def _change(variable: str, address: str, *, allowed: bool) -> None:
 def _kept() -> Mapping[str, list[str]]:
     file = _file()
     try:
-        text = file.read_text("utf-8-sig")
+        text = read_text(file, saved_files.MOST_BYTES)
     except FileNotFoundError:
         return {}
-    except (OSError, UnicodeError) as error:
-        problem = f"this cannot be read: {getattr(error, 'strerror', None) or error}"
+    except (OSError, ValueError) as error:
+        problem = f"this cannot be read: {reason(error)}"
         raise ConfigError(problem, file=file) from None
     return _parsed(text, file)
 

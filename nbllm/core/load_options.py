@@ -9,6 +9,7 @@ from typing import Any
 
 from nbllm.core.errors import InvalidOptionError
 from nbllm.core.option_checks import adapters_of, check_number
+from nbllm.core.paths import expanded
 from nbllm.core.placement import KV_TYPES, KvType
 from nbllm.core.texts import shown
 
@@ -135,8 +136,8 @@ def _template(value: object) -> str | None:
         raise InvalidOptionError("chat_template", problem)
     path = None if isinstance(value, str) and not template_path(value) else Path(value)
     try:
-        return str(value) if path is None else str(path.expanduser())
-    except RuntimeError as error:  # nobody is called so
+        return str(value) if path is None else str(expanded(path))
+    except ValueError as error:
         raise InvalidOptionError("chat_template", f"{shown(value)}: {error}") from None
 
 

@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 from nbllm.core import saved_files
 from nbllm.core.hardware.resources import CpuInfo
+from nbllm.core.paths import read_text
 from nbllm.core.placement import ThreadCounts
 
 __all__ = [
@@ -110,7 +111,7 @@ def read_threads(path: Path, cpu: CpuInfo, *, file: Path | None = None) -> Threa
     What cannot be read counts as not measured: the counts only make a model faster.
     """
     try:
-        text = (file or store_file()).read_text(encoding="utf-8")
+        text = read_text(file or store_file(), saved_files.MOST_BYTES)
         best = _machines(text)[machine_key(cpu)][model_key(path)]["best"]
         return ThreadCounts(_count(best["decode"]), _count(best["batch"]))
     except (OSError, KeyError, TypeError, ValueError):

@@ -14,6 +14,7 @@ from nbllm.core.images import image
 from nbllm.core.loading.uses import Uses
 from nbllm.core.openai_turns import message_of, part_of, with_names
 from nbllm.core.option_checks import items_of, text_of, texts_of
+from nbllm.core.request_checks import check_options, check_size
 from nbllm.core.schemas.requests import with_schema
 from nbllm.core.suggest import did_you_mean
 from nbllm.core.texts import shown
@@ -205,7 +206,7 @@ class ModelInterface(ABC):
         return await self._whole(self._followed(replace(request, suffix=behind)))
 
     async def tokenize(self, text: str) -> list[int]:
-        """The tokens of ``text`` alone, without a chat template."""
+        """The tokens of ``text`` alone, without a chat template; it may have 32 MiB."""
         raise UnsupportedError(self.name, "its vendor does not publish a tokenizer")
 
     async def detokenize(self, tokens: Sequence[int]) -> str:
@@ -213,19 +214,30 @@ class ModelInterface(ABC):
         raise UnsupportedError(self.name, "its vendor does not publish a tokenizer")
 
     async def count_tokens(
-        self, prompt: PromptLike, *, system: str | None = None, template: bool = True
+        self,
+        prompt: PromptLike,
+        *,
+        system: str | None = None,
+        template: bool = True,
+        raw: bool = False,
     ) -> TokenCount:
         """How many tokens ``prompt`` is for this model, its chat template included.
 
-        Without the ``template`` it is those of a text alone, such as a part of a prompt. The count
-        is exact where the model is here or its vendor counts, else an estimate.
+        Without the ``template`` it is those of a text alone, such as a part of a prompt, and with
+        ``raw`` those of a text that ``raw=True`` continues. The count
+        is exact where the model is here or its vendor counts, else an estimate. A text may have
+        32 MiB.
         """
-        if template:
-            return await self._count_messages(to_messages(prompt, system=system))
+        if template and not raw:
+            messages = to_messages(prompt, system=system)
+            for message in messages:
+                check_size("prompt", message.text)
+            return await self._count_messages(messages)
         if not isinstance(prompt, str) or system is not None:
             problem = "without a template only a text can be counted, and no system prompt"
             raise InvalidOptionError("template", problem)
-        return await self._count_text(prompt)
+        check_size("prompt", prompt)
+        return await (self._count_raw(prompt) if raw else self._count_text(prompt))
 
     @abstractmethod
     async def _count_messages(self, messages: tuple[Message, ...]) -> TokenCount:
@@ -235,15 +247,22 @@ class ModelInterface(ABC):
         """The tokens of a text alone."""
         return TokenCount(len(await self.tokenize(text)))
 
+    async def _count_raw(self, text: str) -> TokenCount:
+        """The tokens of a text that is continued as it is."""
+        return await self._count_text(text)
+
     async def embed(self, texts: str | Sequence[str], *, normalize: bool = True) -> Embeddings:
         """One vector for each text, of length 1 unless ``normalize`` is off.
 
         So the dot product of two vectors is their cosine, whatever the model: most vendors give
         such vectors anyway, and what the length of the others means is rarely known. Raises
-        ``InvalidOptionError`` for what is not text, such as a missing value of a column.
+        ``InvalidOptionError`` for what is not text, such as a missing value of a column, and for
+        a text of more than 32 MiB.
         """
-        given = [texts] if isinstance(texts, str) else texts
-        embeddings = await self._embed(texts_of("texts", given))
+        given = texts_of("texts", [texts] if isinstance(texts, str) else texts)
+        for text in given:
+            check_size("texts", text)
+        embeddings = await self._embed(given)
         return embeddings.normalized() if normalize else embeddings
 
     @abstractmethod
@@ -276,6 +295,7 @@ class ModelInterface(ABC):
     ) -> GenerationRequest:
         chosen = self.info.options.merged(_checked(options))
         chosen, wanted = with_schema(chosen.merged(options_from(overrides)), schema)
+        check_options(chosen)
         return GenerationRequest(to_messages(prompt, system=system), chosen, schema=wanted)
 
     def __repr__(self) -> str:

@@ -6,10 +6,11 @@ import math
 import operator
 from collections.abc import Mapping
 from itertools import islice, starmap
-from pathlib import Path, PurePath
+from pathlib import PurePath
 from typing import Any
 
 from nbllm.core.errors import InvalidOptionError
+from nbllm.core.paths import expanded
 from nbllm.core.texts import is_well_formed, shown, well_formed
 
 __all__ = [
@@ -92,8 +93,8 @@ def _adapter(item: object) -> tuple[str, float]:
         raise InvalidOptionError("adapters", f"{shown(item)} is not a path with a scale")
     check_number("adapters", scale, -100, 100)
     try:
-        return str(Path(path).expanduser()), float(scale)
-    except RuntimeError as error:  # the home of a user whom this machine does not know
+        return str(expanded(path)), float(scale)
+    except ValueError as error:
         raise InvalidOptionError("adapters", f"{shown(path)}: {error}") from None
 
 
@@ -111,7 +112,9 @@ def biases_of(value: Any) -> tuple[tuple[int | str, float], ...] | None:
         else:
             biases = [(token, bias) for token, bias in islice(value, _MOST_ITEMS)]
     except (TypeError, ValueError):
-        raise InvalidOptionError("logit_bias", "give pairs of a token and a number") from None
+        raise InvalidOptionError(
+            "logit_bias", f"give pairs of a token and a number, or a mapping (got {shown(value)})"
+        ) from None
     return tuple(starmap(_bias, biases))
 
 
@@ -180,7 +183,9 @@ def token_ids(option: str, values: Any) -> list[int]:
 def check_texts(name: str, texts: tuple[Any, ...]) -> None:
     """Raise ``InvalidOptionError`` unless all are texts that are not empty."""
     if not all(isinstance(text, str) and text for text in texts):
-        raise InvalidOptionError(name, "give one or more texts, none of them empty")
+        raise InvalidOptionError(
+            name, f"give one or more texts, none of them empty (got {shown(texts)})"
+        )
 
 
 def check_number(name: str, value: object, low: float, high: float) -> None:

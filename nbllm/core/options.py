@@ -194,11 +194,12 @@ class GenerationOptions:
         for name in _WHOLE:
             value = getattr(self, name)
             if value is not None and not isinstance(value, int):
-                raise InvalidOptionError(name, f"{value!r} is not a whole number")
+                raise InvalidOptionError(name, f"{shown(value)} is not a whole number")
         for name in ("stop", "dry_sequence_breakers"):
             check_texts(name, getattr(self, name) or ())
         if not all(map(is_token, self.stop_tokens or ())):
-            raise InvalidOptionError("stop_tokens", "give the ids of tokens, or their texts")
+            problem = f"give the ids of tokens, or their texts (got {shown(self.stop_tokens)})"
+            raise InvalidOptionError("stop_tokens", problem)
         for name, choices in _CHOICES.items():
             value = getattr(self, name)
             if value is not None and not (isinstance(value, str) and value in choices):

@@ -9,14 +9,17 @@ from __future__ import annotations
 import errno
 import os
 import stat
+from io import BufferedReader, FileIO
 from pathlib import Path
 
 __all__ = [
     "TooLargeError",
     "absolute_path",
     "current_folder",
+    "expanded",
     "file_status",
     "is_gguf",
+    "open_regular",
     "printable",
     "read_file",
     "read_start",
@@ -54,13 +57,22 @@ def absolute_path(written: str | os.PathLike[str]) -> Path:
     if "\0" in text:
         raise ValueError("a path cannot contain a zero character")
     try:
-        return Path(text).expanduser().absolute()
-    except RuntimeError:
-        raise ValueError(f"there is no home folder for {text.partition('/')[0]}") from None
+        return expanded(text).absolute()
     except OSError:
         raise ValueError(
             "the current folder does not exist any more; give a path that begins with /"
         ) from None
+
+
+def expanded(written: str | os.PathLike[str]) -> Path:
+    """The path with a home in place of ``~``. Raises ``ValueError`` where nobody is called so."""
+    text = os.fspath(written)
+    if not text.startswith("~"):  # "./~" is a folder of that name
+        return Path(text)
+    try:
+        return Path(text).expanduser()
+    except RuntimeError:
+        raise ValueError(f"there is no home folder for {Path(text).parts[0]:.80}") from None
 
 
 def is_gguf(path: str | Path) -> bool:
@@ -98,9 +110,19 @@ def read_file(path: Path, most_bytes: int) -> bytes:
 
 def read_start(path: Path, count: int) -> bytes:
     """The first ``count`` bytes of a regular file. Raises ``OSError`` and ``ValueError``."""
-    with open(path, "rb", opener=_open_at_once) as file:
-        _check_regular(os.fstat(file.fileno()))
+    with BufferedReader(open_regular(path)) as file:
         return file.read(count)
+
+
+def open_regular(path: Path) -> FileIO:
+    """A regular file to read from, unbuffered. Raises ``OSError``, for another kind too."""
+    file = FileIO(os.fspath(path), opener=_open_at_once)
+    try:
+        _check_regular(os.fstat(file.fileno()))
+    except OSError:
+        file.close()
+        raise
+    return file
 
 
 def _open_at_once(path: str, flags: int) -> int:

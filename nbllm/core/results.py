@@ -55,6 +55,14 @@ class FinishReason(str, enum.Enum):
         return self.value
 
 
+_EARLY = {
+    FinishReason.LENGTH: "it was cut off at the token limit, so raise max_tokens",
+    FinishReason.REPETITION: "it was ended because it only repeated itself",
+    FinishReason.CANCELLED: "it was stopped before its end",
+    FinishReason.FAILED: "it broke before its end",
+}
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Usage:
     """Tokens read and written, and their price.
@@ -157,9 +165,10 @@ class GenerationResult:
         try:
             return self.schema.parse(self.text)
         except AnswerFormError as error:
-            if self.finish_reason is not FinishReason.LENGTH:
+            early = _EARLY.get(self.finish_reason)
+            if early is None:
                 raise
-            problem = f"{error.problem}; it was cut off at the token limit, so raise max_tokens"
+            problem = f"{error.problem}; {early}"
             raise AnswerFormError(error.form, problem, text=self.text) from error
 
     @property

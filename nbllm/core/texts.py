@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from reprlib import Repr
 
-__all__ = ["is_well_formed", "shown", "well_formed"]
+__all__ = ["MOST_FOREIGN", "capped", "is_well_formed", "shown", "well_formed"]
 
 _SHOWN = Repr()
 _SHOWN.maxstring = _SHOWN.maxother = 80
+MOST_FOREIGN = 300
+"""So many characters of another program's or person's text are in a message at most."""
 
 
 def is_well_formed(text: str) -> bool:
@@ -37,3 +39,12 @@ def shown(value: object) -> str:
         return well_formed(_SHOWN.repr(value))
     except Exception:  # noqa: BLE001 - its own __repr__ may raise anything; a long int's does
         return f"a value of type {type(value).__name__}"
+
+
+def capped(text: str, most: int = MOST_FOREIGN) -> str:
+    """Foreign text for an error message: its beginning and its end where it is long."""
+    text = well_formed(text)
+    if len(text) <= most:
+        return text
+    end = most // 4
+    return f"{text[: most - end - 1]}…{text[len(text) - end :]}"

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import sys
+import threading
 import traceback
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +15,7 @@ from nbllm.local.llama.chat import ChatTemplate, Prompt, TemplateRefusalError
 from nbllm.local.llama.embedder import Embedder, Job, rerank_tokens
 from nbllm.local.llama.native import NativeModel
 from nbllm.local.llama.sampling import Sampler
-from nbllm.local.protocol import Frame, failure_words
+from nbllm.local.protocol import Frame, RefusedOptionError, failure_words
 from nbllm.local.reading.output_format import OutputFormat
 from nbllm.local.scheduling.lookup import Lookup
 from nbllm.local.scheduling.prefixes import shared_length
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
 __all__ = ["Intake"]
 
 _FIRST_TOKENS = 4
+_PREPARERS = 4  # so many grammars are made at a time
 _WORTH_A_LOOK = 50_000  # characters, which take less time than to look for the longest token
 
 
@@ -52,6 +55,9 @@ class Intake:
         model.vocabulary.write_out(self._template.all_marks)
         self._model, self._engine, self._send = model, engine, send
         self._embedder = Embedder(model, send, embedder_stage or Stage())
+        self._lock = threading.Lock()
+        self._preparing, self._cancelled = set[int](), set[int]()
+        self._preparers = ThreadPoolExecutor(_PREPARERS, "nbllm-prepare")
         self._services: Mapping[str, Callable[[Frame], Frame | None]] = {
             "generate": self._generate,
             "cancel": self._cancel,
@@ -63,7 +69,27 @@ class Intake:
         }
 
     def handle(self, frame: Frame) -> None:
-        """Do what a frame asks for, or say why not."""
+        """Do what a frame asks for, or say why not.
+
+        A grammar may take seconds to be made, so that an answer that needs one is prepared on
+        another thread.
+        """
+        if _is_bound(frame):
+            with self._lock:
+                self._preparing.add(frame["id"])
+            self._preparers.submit(self._prepare, frame)
+        else:
+            self._serve(frame)
+
+    def _prepare(self, frame: Frame) -> None:
+        try:
+            self._serve(frame)
+        finally:
+            with self._lock:
+                self._preparing.discard(frame["id"])
+                self._cancelled.discard(frame["id"])
+
+    def _serve(self, frame: Frame) -> None:
         try:
             _check_fields(frame)
             reply = self._services[frame["op"]](frame)
@@ -71,6 +97,8 @@ class Intake:
                 self._send({"op": "reply", "id": frame["id"], **reply})
         except TemplateRefusalError as error:
             self._refuse(frame, "template", str(error))
+        except RefusedOptionError as error:
+            self._refuse(frame, "option", str(error), option=error.option)
         except ValueError as error:
             self._refuse(frame, "engine", str(error))
         except Exception as error:  # noqa: BLE001 - whatever it is, it is this request's alone
@@ -125,18 +153,21 @@ class Intake:
         submitted = False
         try:
             self._send({"op": "prompt", "id": frame["id"], **form.to_frame()})
-            submitted = self._engine.submit(task)
+            with self._lock:  # a cancel is either seen here, or comes to the engine behind it
+                is_wanted = frame["id"] not in self._cancelled
+                submitted = is_wanted and self._engine.submit(task)
         finally:
             if not submitted:
                 task.sampler.close()
-        if not submitted:
+        if is_wanted and not submitted:
             self._refuse(frame, "busy", "", waiting=QUEUE_LIMIT)
 
     def _task(self, frame: Frame, tokens: list[int], form: OutputFormat) -> Task:
         options = frame["options"]
         shifts = options.get("on_full") == "shift"
         if shifts and not self._model.cells.can_shift:
-            raise ValueError("this model cannot drop tokens from its context; leave out on_full")
+            problem = "this model cannot drop tokens from its context; leave it out"
+            raise RefusedOptionError("on_full", problem)
         looks_up = options.get("prompt_lookup", True) and self._model.can_copy_prefix
         text = TextAssembler(tuple(options.get("stop", ())))
         keep = self._kept_length(frame, tokens) if shifts else 0
@@ -168,11 +199,18 @@ class Intake:
         return _FIRST_TOKENS
 
     def _cancel(self, frame: Frame) -> None:
-        self._engine.cancel(frame["id"])
+        with self._lock:
+            if frame["id"] in self._preparing:
+                self._cancelled.add(frame["id"])
+            self._engine.cancel(frame["id"])
         self._embedder.cancel(frame["id"])
 
     def _count(self, frame: Frame) -> Frame:
-        return {"tokens": len(self._tokens(self._template.render(frame["messages"])))}
+        if frame.get("raw"):
+            prompt = Prompt(frame["messages"][0]["content"], add_special=True)
+        else:
+            prompt = self._template.render(frame["messages"])
+        return {"tokens": len(self._tokens(prompt))}
 
     def _tokenize(self, frame: Frame) -> Frame:
         tokens = self._model.vocabulary.tokenize(
@@ -184,13 +222,14 @@ class Intake:
         vocabulary = self._model.vocabulary
         strangers = [token for token in frame["tokens"] if token not in vocabulary]
         if strangers:
-            raise ValueError(f"{strangers[0]} is no token of this model's {vocabulary.size:,}")
+            problem = f"{strangers[0]} is no token of this model's {vocabulary.size:,}"
+            raise RefusedOptionError("tokens", problem)
         return {"text": vocabulary.detokenize(frame["tokens"]).decode(errors="replace")}
 
     def _embed(self, frame: Frame) -> None:
         vocabulary = self._model.vocabulary
         if not frame["texts"] or not all(frame["texts"]):
-            raise ValueError("an empty text has no embedding")
+            raise RefusedOptionError("texts", "an empty text has no embedding; leave it out")
         if self._refuses_long(frame, frame["texts"]):
             return
         texts = [
@@ -198,7 +237,7 @@ class Intake:
             for text in frame["texts"]
         ]
         if not all(texts):
-            raise ValueError("a text of no token has no embedding")
+            raise RefusedOptionError("texts", "a text of no token has no embedding; leave it out")
         tokens = sum(map(len, texts))
         self._pool(frame, texts, lambda rows: {"vectors": rows.tolist(), "tokens": tokens})
 
@@ -237,6 +276,15 @@ class Intake:
 def _offered(options: Frame) -> Sequence[Frame]:
     """The tools that may be called."""
     return options.get("tools", ()) if options.get("tool_choice") != "none" else ()
+
+
+def _is_bound(frame: Frame) -> bool:
+    """Whether this asks for an answer that may need a grammar."""
+    options = frame.get("options")
+    if frame["op"] != "generate" or not isinstance(options, dict):
+        return False
+    bound = ("response_schema", "grammar", "tools")
+    return isinstance(frame.get("id"), int) and any(options.get(name) for name in bound)
 
 
 _FIELDS: Mapping[str, Mapping[str, type]] = {

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Iterator, Sequence
 from dataclasses import replace
 from importlib.util import find_spec
 from typing import Any
@@ -17,6 +17,7 @@ from nbllm.core.errors import (
     ModelClosedError,
     ModelError,
     ModelLoadError,
+    NbllmError,
     UnsupportedError,
 )
 from nbllm.core.model_interface import ModelInterface
@@ -24,6 +25,7 @@ from nbllm.core.openers import LoadControl
 from nbllm.core.option_checks import text_of, texts_of, token_ids
 from nbllm.core.options import ENGINE_OPTIONS
 from nbllm.core.placement import Placement
+from nbllm.core.request_checks import check_size
 from nbllm.core.resource_detector import ResourceDetector
 from nbllm.core.types import (
     Embeddings,
@@ -73,6 +75,7 @@ _OPTIONS = {
     "adapters",
     *ENGINE_OPTIONS,
 }
+_PORTION_CHARACTERS = 4 * 2**20
 _HTTP_OPTIONS = (
     "prompt_caching",
     "connect_timeout",
@@ -160,6 +163,8 @@ class LlamaCppModel(ModelInterface):
             raise UnsupportedError(self.name, f"it cannot write text: it is {kind}{use}")
         reader = AnswerReader(self.info, request.options.tools or ())
         turns = turn_frames(self.name, request.messages)
+        for message in request.messages:
+            check_size("prompt", message.text)
         if request.options.raw:
             _check_raw(request)
         body = {"messages": turns, "options": self._options(request), "suffix": request.suffix}
@@ -178,7 +183,9 @@ class LlamaCppModel(ModelInterface):
 
     async def tokenize(self, text: str) -> list[int]:
         """The tokens of ``text`` alone; special tokens written out in it are recognised."""
-        reply = await self._ask("tokenize", text=text_of("text", text))
+        given = text_of("text", text)
+        check_size("text", given)
+        reply = await self._ask("tokenize", text=given)
         tokens: list[int] = reply["tokens"]
         return tokens
 
@@ -191,6 +198,10 @@ class LlamaCppModel(ModelInterface):
         turns = turn_frames(self.name, messages)
         return TokenCount((await self._ask("count", messages=turns))["tokens"])
 
+    async def _count_raw(self, text: str) -> TokenCount:
+        turns = [{"role": "user", "content": text}]
+        return TokenCount((await self._ask("count", messages=turns, raw=True))["tokens"])
+
     async def _embed(self, texts: list[str]) -> Embeddings:
         """Vectors pooled as the model's file says, else the mean over the tokens."""
         import numpy as np
@@ -198,19 +209,24 @@ class LlamaCppModel(ModelInterface):
         if self._is_reranker:
             raise UnsupportedError(self.name, "it gives scores in place of vectors; use rerank")
         if not texts:
-            raise EngineError(self.name, "there is no text to embed")
-        reply = await self._ask("embed", texts=texts)
-        vectors = np.asarray(reply["vectors"], np.float32)
-        return Embeddings(vectors, self.name, Usage(prompt_tokens=reply["tokens"], cost_usd=0.0))
+            raise InvalidOptionError("texts", "there is no text to embed; give at least one")
+        replies = [await self._ask("embed", texts=some) for some in _portions(texts)]
+        vectors = np.concatenate([np.asarray(reply["vectors"], np.float32) for reply in replies])
+        tokens = sum(reply["tokens"] for reply in replies)
+        return Embeddings(vectors, self.name, Usage(prompt_tokens=tokens, cost_usd=0.0))
 
     async def rerank(self, query: str, documents: Sequence[str]) -> tuple[float, ...]:
         """The score of each document, as the model's own head gives it; see the base class."""
         if not self._is_reranker:
             return await super().rerank(query, documents)
         asked, texts = text_of("query", query), texts_of("documents", documents)
+        for text in (asked, *texts):
+            check_size("documents", text)
         if not texts:
             return ()
-        return tuple((await self._ask("rerank", query=asked, documents=texts))["scores"])
+        portions = _portions(texts)
+        replies = [await self._ask("rerank", query=asked, documents=some) for some in portions]
+        return tuple(score for reply in replies for score in reply["scores"])
 
     async def aclose(self) -> None:
         """End the worker; requests under way raise ``ModelClosedError`` with their text so far."""
@@ -235,7 +251,7 @@ class LlamaCppModel(ModelInterface):
             raise UnsupportedError(self.name, f"local models have no option {name}; leave it out")
         return values
 
-    def _error(self, frame: Frame, partial_text: str) -> ModelError:
+    def _error(self, frame: Frame, partial_text: str) -> NbllmError:
         if frame["op"] == "forked":
             return ModelClosedError(
                 self.name,
@@ -285,6 +301,19 @@ class LlamaCppModel(ModelInterface):
             await self._channel.ask(frame)
         except UnsendableError as error:
             raise EngineError(self.name, f"the request cannot be sent: {error}") from None
+
+
+def _portions(texts: list[str]) -> Iterator[list[str]]:
+    """The texts in requests that a worker holds easily, and between which others are served."""
+    portion: list[str] = []
+    size = 0
+    for text in texts:
+        if portion and size + len(text) > _PORTION_CHARACTERS:
+            yield portion
+            portion, size = [], 0
+        portion.append(text)
+        size += len(text)
+    yield portion
 
 
 def _check_raw(request: GenerationRequest) -> None:

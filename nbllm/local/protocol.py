@@ -16,7 +16,7 @@ generate   ``id, messages, options, suffix``; answered by progress, steps, and d
 cancel     ``id``
 tokenize   ``id, text``; answered by reply ``tokens``
 detokenize ``id, tokens``; answered by reply ``text``
-count      ``id, messages``; answered by reply ``tokens``
+count      ``id, messages, raw``; answered by reply ``tokens``
 embed      ``id, texts``; answered by reply ``vectors, tokens``
 rerank     ``id, query, documents``; answered by reply ``scores``
 close      leave at once
@@ -39,7 +39,7 @@ done       ``id, text, tokens``: the last of a text, ``reason, stop, seed``, all
            characters up to U+00FF, its log-probability, and such pairs of the likeliest
 reply      ``id`` and what was asked for
 fraction   ``id, fraction``: how much of a benchmark is done
-failed     ``id, kind, problem`` and details by kind
+failed     ``id, kind, problem`` and details by kind; of the kind "option", ``option`` is its name
 ========== =====================================================================================
 """
 
@@ -48,9 +48,24 @@ from __future__ import annotations
 import json
 from typing import Any, TypeAlias
 
-__all__ = ["Frame", "UnsendableError", "decode", "encode", "failure_words"]
+__all__ = [
+    "Frame",
+    "RefusedOptionError",
+    "UnsendableError",
+    "decode",
+    "encode",
+    "failure_words",
+]
 
 Frame: TypeAlias = dict[str, Any]
+
+
+class RefusedOptionError(ValueError):
+    """The model cannot follow a request's ``option``; the text says why."""
+
+    def __init__(self, option: str, problem: str) -> None:
+        self.option = option
+        super().__init__(problem)
 
 
 class UnsendableError(ValueError):

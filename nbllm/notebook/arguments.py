@@ -110,6 +110,10 @@ def _first_argument(parser: ArgumentParser, text: str) -> tuple[str, str]:
             raise HelpWanted
         hint = did_you_mean(flag, actions) or f" %{parser.prog}? shows all that it has."
         raise UsageError(f"%{parser.prog} has no flag {flag}.{hint}")
+    first_word = getattr(actions[flag].type, "first_word", None)  # how the value is to be read
+    if first_word is not None:
+        value, rest = first_word(text[len(flag) :].removeprefix("=").lstrip())
+        return (f"{flag}={value}" if value else flag), rest
     if has_value or actions[flag].nargs == 0 or not rest:
         return word, rest
     value, rest = _first_word(rest)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+import os
 from pathlib import Path
 
 import pytest
@@ -53,3 +54,10 @@ def test_a_message_mixes_texts_and_images() -> None:
     assert turns == (Message("user", (TextPart("What is this?"), image(picture))),)
     with pytest.raises(InvalidOptionError, match="content"):
         to_messages([{"role": "user", "content": 3}])
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no named pipes")
+def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "x.png")
+    with pytest.raises(InvalidOptionError, match="it is a named pipe"):
+        image(tmp_path / "x.png")

@@ -108,13 +108,13 @@ def test_a_given_template_that_cannot_be_used_fails_the_load(
         load(base, chat_template="{% for %}")
     with pytest.raises(ModelFileError, match="cannot be read"):
         load(base, chat_template=tmp_path / "absent.jinja")
-    with pytest.raises(ModelFileError, match="not a file"):
+    with pytest.raises(ModelFileError, match=r"Is a directory|Permission denied"):
         load(base, chat_template=tmp_path)
     (tmp_path / "latin.jinja").write_bytes("{{ 'é' }}".encode("latin-1"))
     with pytest.raises(ModelFileError, match="not UTF-8"):
         load(base, chat_template=tmp_path / "latin.jinja")
     (tmp_path / "long.jinja").write_bytes(b"x" * (2**20 + 1))
-    with pytest.raises(ModelFileError, match="at most"):
+    with pytest.raises(ModelFileError, match="more than 1 MiB"):
         load(base, chat_template=tmp_path / "long.jinja")
 
 

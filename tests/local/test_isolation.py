@@ -14,6 +14,7 @@ from nbllm.local.engine import Engine
 from nbllm.local.intake import Intake
 from nbllm.local.llama.chat import ChatTemplate
 from nbllm.local.llama.embedder import Embedder
+from nbllm.local.llama.grammar import grammar_text
 from nbllm.local.llama.loading import Settings
 from nbllm.local.llama.native import NativeModel
 from nbllm.local.llama.sampling import Sampler
@@ -284,3 +285,24 @@ def test_a_prompt_that_is_far_too_long_is_refused_before_it_is_tokenized(
     worker.intake.handle({"op": "embed", "id": BAD, "texts": ["12345", long[0]["content"]]})
     refused = worker.last_of(BAD)
     assert (refused["kind"], refused["number"]) == ("long_text", 2)
+
+
+def test_a_grammar_that_takes_long_holds_nobody_and_can_be_cancelled(
+    worker: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, go_on = threading.Event(), threading.Event()
+
+    def slowly(*arguments: Any, **named: Any) -> Any:
+        begun.set()
+        go_on.wait(10)
+        return grammar_text(*arguments, **named)
+
+    monkeypatch.setattr("nbllm.local.llama.sampling.grammar_text", slowly)
+    worker.generate(1, response_schema={"type": "integer"}, ignore_eos=False)
+    assert begun.wait(10)
+    worker.intake.handle({"op": "tokenize", "id": 2, "text": "a"})
+    assert worker.last_of(2)["op"] == "reply"
+    worker.intake.handle({"op": "cancel", "id": 1})
+    go_on.set()
+    monkeypatch.undo()
+    assert worker.works()

@@ -1,5 +1,6 @@
 """The magics in a shell within this process, on fake models."""
 
+import re
 import threading
 import traceback
 from pathlib import Path

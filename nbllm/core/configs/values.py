@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from nbllm.core.paths import expanded
 from nbllm.core.types import Tool
 
 __all__ = ["MODEL_KEYS", "OPTION_KEYS", "kind_of"]
@@ -73,10 +74,7 @@ def _path(value: Any) -> Path:
     text = _filled(value)
     if "\0" in text:
         raise ValueError("a path cannot hold a zero character")
-    try:
-        return Path(text).expanduser() if text.startswith("~") else Path(text)
-    except RuntimeError as error:
-        raise ValueError(str(error)) from None
+    return expanded(text)
 
 
 def _variable(value: Any) -> str:

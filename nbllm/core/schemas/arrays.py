@@ -26,14 +26,14 @@ def add_array(rules: Rules, one: Alternative, rule_of: RuleOf) -> Iterator[tuple
     other = rule_of(_of_item(one, None))
     behind = rules.add(rules.fresh("item"), ['","', WS, other]).name
     if least == 0:
-        yield ('"["', WS, '"]"')
+        yield ('"[]"',)
     if firsts:
         items = [rule_of(_of_item(one, number)) for number in range(firsts)]
         rest = _counted(behind, least - firsts, None if most is None else most - firsts)
-        yield ('"["', WS, *_in_places(rules, items, rest, least), WS, '"]"')
+        yield ('"["', *_in_places(rules, items, rest, least), '"]"')
     elif most != 0:
         rest = _counted(behind, least - 1, None if most is None else most - 1)
-        yield ('"["', WS, other, *rest, WS, '"]"')
+        yield ('"["', other, *rest, '"]"')
 
 
 def _counted(name: str, least: int, most: int | None) -> tuple[Part, ...]:

@@ -74,9 +74,9 @@ def _sequence(
         starts.insert(0, (prop.pair, *rest))
         rest = _behind(rules, prop, rest)
     for start in starts:
-        yield ('"{"', WS, *start, WS, '"}"')
+        yield ('"{"', *start, '"}"')
     if can_be_empty:
-        yield ('"{"', WS, '"}"')
+        yield ('"{}"',)
 
 
 def _more(least: int, most: int | None) -> str:

@@ -33,7 +33,11 @@ Part: TypeAlias = str | Use
 """A piece of GBNF without names of rules, or a rule."""
 
 WS = Use("ws")
-"""Space between the parts of JSON: none, one, or a new line with its indent."""
+"""Space behind a comma or a colon: none or one, and none elsewhere.
+
+JSON may have space between any two parts. Where it is for a small model to choose, it does so
+forever, or loses what it was to write: ``{ "name" : ""``.
+"""
 
 
 class Rules:

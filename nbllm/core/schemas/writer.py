@@ -31,19 +31,16 @@ __all__ = ["GrammarWriter"]
 _MOST_VALUES = 5_000
 """An ``enum`` of more values is given by its type, and checked."""
 _ANYTHING: tuple[tuple[str, tuple[tuple[Part, ...], ...]], ...] = (
-    ("ws", (('""',), ('" "',), (r'"\n" [ \t]{0,20}',))),
+    (WS.name, (('""',), ('" "',))),
     (CHAR, ((CHAR_RULE,),)),
     ("string", ((r'"\""', Use(CHAR, "*"), r'"\""'),)),
     ("number", ((number_text(()),),)),
     ("pair", ((Use("string"), '":"', WS, Use("value")),)),
     ("pairs", ((Use("pair"), Use("more-pairs", "*")),)),
     ("more-pairs", (('","', WS, Use("pair")),)),
-    ("object", (('"{"', WS, '"}"'), ('"{"', WS, Use("pairs"), WS, '"}"'))),
+    ("object", (('"{}"',), ('"{"', Use("pairs"), '"}"'))),
     ("more-values", (('","', WS, Use("value")),)),
-    (
-        "array",
-        (('"["', WS, '"]"'), ('"["', WS, Use("value"), Use("more-values", "*"), WS, '"]"')),
-    ),
+    ("array", (('"[]"',), ('"["', Use("value"), Use("more-values", "*"), '"]"'))),
     (
         "value",
         (
@@ -188,13 +185,11 @@ def _value_parts(value: Any) -> Iterator[Part]:
         yield literal(_json(value))
         return
     yield '"{"' if isinstance(value, dict) else '"["'
-    yield WS
     parts = value.items() if isinstance(value, dict) else ((None, part) for part in value)
     for number, (name, part) in enumerate(parts):
         yield from ('","', WS) if number else ()
         yield from () if name is None else (literal(f"{_json(name)}:"), WS)
         yield from _value_parts(part)
-    yield WS
     yield '"}"' if isinstance(value, dict) else '"]"'
 
 

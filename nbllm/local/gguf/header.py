@@ -18,7 +18,7 @@ from typing import Literal, NamedTuple
 
 from nbllm.core.errors import ModelFileError
 from nbllm.core.fitting.model_shape import TensorInfo, Value
-from nbllm.core.paths import file_status, reason
+from nbllm.core.paths import file_status, open_regular, reason
 from nbllm.local.gguf.cursor import Cursor
 from nbllm.local.gguf.foreign import foreign_format
 from nbllm.local.gguf.types import TENSOR_TYPES, tensor_type_label
@@ -72,8 +72,8 @@ def read_header(path: Path) -> Header:
     Raises ``ModelFileError`` where the file is absent, unreadable, no GGUF, truncated or damaged.
     """
     try:
-        status = file_status(path)  # opening a pipe would wait for ever
-        with path.open("rb", buffering=0) as file:
+        status = file_status(path)
+        with open_regular(path) as file:
             return _read(Cursor(file, status.st_size, str(path)))
     except OSError as error:
         raise ModelFileError(str(path), f"cannot be read: {reason(error)}") from error

@@ -18,6 +18,7 @@ from nbllm.core.schemas.writer import GrammarWriter
 from nbllm.local.formats.forced import Visit, forced_call, text_before
 from nbllm.local.formats.llama import GENERIC
 from nbllm.local.llama.vocabulary import Vocabulary
+from nbllm.local.protocol import RefusedOptionError
 from nbllm.local.reading.output_format import OutputFormat
 
 __all__ = ["Candidates", "Grammar", "grammar_text"]
@@ -57,7 +58,7 @@ class Grammar:
 
     ``text`` is GBNF whose first rule is ``root``. llama.cpp's own sampler of grammars is not used:
     it ends the process on some texts, and takes exponential time and memory on others.
-    Raises ``GrammarError`` where the text is no grammar; later each method does so where the
+    Raises ``RefusedOptionError`` where the text is no grammar; later each method does so where the
     grammar is too ambiguous.
     """
 
@@ -67,7 +68,7 @@ class Grammar:
             self._automaton = Automaton(compiled(text, vocabulary.token_of))
             self._state = self._automaton.begin()
         except GrammarError as error:
-            raise GrammarError(f"cannot read the grammar: {error}") from None
+            raise RefusedOptionError("grammar", f"cannot read the grammar: {error}") from None
 
     def allowed(self, ids: NDArray[np.int32]) -> NDArray[np.bool_]:
         """Which of these tokens may come next."""
@@ -110,13 +111,15 @@ def grammar_text(options: Mapping[str, Any], form: OutputFormat = _NO_FORM) -> s
     """The GBNF that an answer must follow, None where it is free.
 
     It may reason first, as far as ``form`` knows reasoning. What a grammar cannot say of a schema
-    is left to the model; see ``GrammarWriter``. Raises ``ValueError``.
+    is left to the model; see ``GrammarWriter``. Raises ``RefusedOptionError``.
     """
     tools, choice = options.get("tools") or (), options.get("tool_choice") or "auto"
     schema = options.get("response_schema")
     if tools and choice != "none" and (choice != "auto" or form.calls is GENERIC):
         if schema is not None or options.get("grammar") is not None:
-            raise ValueError("an answer cannot follow both a schema and its tools; leave one out")
+            raise RefusedOptionError(
+                "tools", "an answer cannot follow both a schema and its tools; leave one out"
+            )
         return _grammar(form, lambda visit: _call(form, tools, choice, visit))
     if schema is None:
         return options.get("grammar")
@@ -129,7 +132,7 @@ def _call(form: OutputFormat, tools: Sequence[Any], choice: str, visit: Visit) -
     offered = [tool["function"] for tool in tools]
     wanted = [tool for tool in offered if choice in ("auto", "required", tool["name"])]
     if not wanted:
-        raise ValueError(f"tool_choice: there is no tool {choice!r}")
+        raise RefusedOptionError("tool_choice", f"there is no tool {choice!r}")
     call = forced_call(form.calls or GENERIC, wanted, visit)
     return call if choice != "auto" else f"({call} | {visit(_RESPONSE, 'response', '')})"
 
@@ -141,7 +144,9 @@ def _grammar(form: OutputFormat, answer: Callable[[Visit], str]) -> str:
         try:
             return writer.rule(schema, name)
         except ValueError as error:
-            raise ValueError(f"{called}: {error}") from None
+            option = "response_schema" if called == "response_schema" else "tools"
+            whose = "" if called == option else f"{called}: "
+            raise RefusedOptionError(option, f"{whose}{error}") from None
 
     body = answer(visit)
     return f"{writer.text()}root ::= {f'{_thought(form)} {body}'.strip()}\n"

@@ -18,9 +18,11 @@ import llama_cpp.llama_cpp as lib
 import numpy as np
 from numpy.typing import NDArray
 
+from nbllm.core.texts import shown
 from nbllm.local.llama.grammar import Candidates, Grammar, grammar_text
 from nbllm.local.llama.logprobs import Logprobs
 from nbllm.local.llama.vocabulary import Vocabulary
+from nbllm.local.protocol import RefusedOptionError
 from nbllm.local.reading.output_format import OutputFormat
 
 if TYPE_CHECKING:
@@ -84,7 +86,9 @@ class Sampler:
         self.logprobs = None if top is None else Logprobs(vocabulary, top)
         text = grammar_text(options, form)
         if text is not None and (options.get("ignore_eos") or not vocabulary.ends):
-            raise ValueError("an answer by a grammar ends with a token that ignore_eos forbids")
+            raise RefusedOptionError(
+                "ignore_eos", "it forbids the token that ends an answer by a grammar; drop one"
+            )
         biases = _biases(options, vocabulary)
         with ExitStack() as made:  # what llama.cpp has made is freed where a later part fails
             self._grammar = None if text is None else Grammar(text, vocabulary)
@@ -259,7 +263,7 @@ def _biases(options: Mapping[str, Any], vocabulary: Vocabulary) -> list[tuple[in
     biases = [
         (token, bias)
         for wanted, bias in options.get("logit_bias", ())
-        for token in _tokens_of(wanted, vocabulary)
+        for token in _tokens_of("logit_bias", wanted, vocabulary)
     ]
     forbidden = [*vocabulary.suppressed, *(vocabulary.ends if options.get("ignore_eos") else ())]
     return biases + [(token, -np.inf) for token in forbidden]
@@ -267,19 +271,21 @@ def _biases(options: Mapping[str, Any], vocabulary: Vocabulary) -> list[tuple[in
 
 def _stop_tokens(wanted: Iterable[int | str], vocabulary: Vocabulary) -> Iterator[int]:
     for value in wanted:
-        tokens = _tokens_of(value, vocabulary)
+        tokens = _tokens_of("stop_tokens", value, vocabulary)
         if len(tokens) != 1:
-            raise ValueError(
-                f"stop_tokens: {value!r} is {len(tokens)} tokens of this model, not one; "
-                "put it into stop, which takes any text"
+            raise RefusedOptionError(
+                "stop_tokens",
+                f"{shown(value)} is {len(tokens)} tokens of this model, not one; put it into "
+                "stop, which takes any text",
             )
         yield tokens[0]
 
 
-def _tokens_of(value: int | str, vocabulary: Vocabulary) -> list[int]:
+def _tokens_of(option: str, value: int | str, vocabulary: Vocabulary) -> list[int]:
     """A token by its id, or the tokens of a text."""
     if isinstance(value, str):
         return vocabulary.tokenize(value, add_special=False, parse_special=True)
     if value not in vocabulary:
-        raise ValueError(f"{value} is no token of this model's {vocabulary.size:,}")
+        problem = f"{value} is no token of this model, which has those below {vocabulary.size:,}"
+        raise RefusedOptionError(option, problem)
     return [value]

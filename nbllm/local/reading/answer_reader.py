@@ -8,7 +8,13 @@ from dataclasses import replace
 from typing import Any
 
 from nbllm.core.answer import Answer
-from nbllm.core.errors import ContextLengthError, EngineBusyError, EngineError, ModelError
+from nbllm.core.errors import (
+    ContextLengthError,
+    EngineBusyError,
+    EngineError,
+    InvalidOptionError,
+    NbllmError,
+)
 from nbllm.core.types import (
     Completed,
     Event,
@@ -102,7 +108,7 @@ def _logprob(record: Sequence[Any]) -> TokenLogprob:
     return TokenLogprob(data.decode(errors="replace"), logprob, data, best)
 
 
-def refusal(model: str, frame: Frame, partial_text: str) -> ModelError:
+def refusal(model: str, frame: Frame, partial_text: str) -> NbllmError:
     """The error of a ``failed`` frame."""
     match frame["kind"]:
         case "context":
@@ -119,6 +125,8 @@ def refusal(model: str, frame: Frame, partial_text: str) -> ModelError:
                 f"{limit:,} at a time. Split it into shorter ones."
             )
             return ContextLengthError(model, problem, prompt_tokens=tokens, context_length=limit)
+        case "option":
+            return InvalidOptionError(frame["option"], frame["problem"])
         case "busy":
             return EngineBusyError(
                 model,

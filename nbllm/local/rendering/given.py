@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import stat
+import errno
 from pathlib import Path
 
 from nbllm.core.errors import ModelFileError
 from nbllm.core.load_options import LoadOptions, template_path
+from nbllm.core.paths import read_text, reason
 
 __all__ = ["read_template"]
 
@@ -26,18 +27,9 @@ def read_template(options: LoadOptions) -> str | None:
 
 def _read(path: Path) -> str:
     try:
-        if not stat.S_ISREG(path.stat().st_mode):  # a pipe would be waited for
-            raise ModelFileError(str(path), "it is not a file to take a chat template from")
-        with path.open("rb") as file:
-            data = file.read(_LONGEST_BYTES + 1)
+        return read_text(path, _LONGEST_BYTES)
     except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        problem = f"the chat template cannot be read: {reason}"
-        raise ModelFileError(str(path), problem) from None
-    if len(data) > _LONGEST_BYTES:
-        raise ModelFileError(str(path), f"a chat template has at most {_LONGEST_BYTES:,} bytes")
-    try:
-        return data.decode()
-    except UnicodeDecodeError as error:
-        problem = f"the chat template is not UTF-8 (byte {error.start})"
+        is_absent = getattr(error, "errno", None) in (errno.ENOENT, errno.ENAMETOOLONG)
+        hint = "; give a file, or the template itself, which has {% … %}" if is_absent else ""
+        problem = f"the chat template cannot be read: {reason(error)}{hint}"
         raise ModelFileError(str(path), problem) from None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from concurrent.futures import CancelledError
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -84,7 +85,8 @@ class Asking:
             for fit in FIT:
                 self.question = await fit(self._session, self.question, model)
             self._began, self._is_fitting = time.monotonic(), False
-            events = model.stream(self.question.messages, options=self.question.options)
+            asked = self.question
+            events = model.stream(asked.messages, options=asked.options, schema=asked.schema)
             return await self.answer.follow(events, model.name, model.device)
 
     async def _model(self) -> ModelInterface:
@@ -173,7 +175,7 @@ class Asking:
     def stop(self) -> None:
         """Finish what had come when the reader stopped it."""
         if self.answer.has_begun:
-            self.finish(self.answer.partial_result(FinishReason.CANCELLED, "interrupt"))
+            self.finish(self._partial(FinishReason.CANCELLED, "interrupt"))
         else:
             self.view.drop_note("")
 
@@ -183,12 +185,15 @@ class Asking:
         Where the error itself is shown below the answer, none is needed.
         """
         if self.answer.has_begun:
-            partial = self.answer.partial_result(FinishReason.FAILED, type(error).__name__)
-            self.finish(partial, problem)
+            self.finish(self._partial(FinishReason.FAILED, type(error).__name__), problem)
         elif problem:
             self._show_ending(Ending("", f"✗ failed · {problem}"))
         else:
             self.view.drop_note("")
+
+    def _partial(self, finish_reason: FinishReason, raw: str) -> GenerationResult:
+        partial = self.answer.partial_result(finish_reason, raw)
+        return replace(partial, schema=self.question.schema)
 
     def _show_ending(self, ending: Ending) -> None:
         self.ending = ending

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from nbllm.notebook.arguments import new_variable, scaled, unescaped, variable_name
 from nbllm.notebook.flags import Help, flag
+from nbllm.notebook.forms.type_expressions import TypeExpression
 
 __all__ = ["ASK", "LAST", "OPTIONS"]
 
@@ -114,9 +115,10 @@ ASK = Help(
         ),
         flag(
             "--schema",
-            metavar="VAR",
-            type=variable_name,
-            help="Answer with JSON of this schema: a dict, a pydantic model, a dataclass, ….",
+            metavar="TYPE",
+            type=TypeExpression,
+            help="Answer with JSON of this schema: a variable that holds one (a dict), or a type "
+            "(a pydantic model, a dataclass, list[Person], …).",
         ),
         flag(
             "--completion",

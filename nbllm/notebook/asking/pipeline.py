@@ -29,6 +29,7 @@ from nbllm.notebook.prompts.steps import prepare_variables
 from nbllm.notebook.views.bundles import Bundle
 
 if TYPE_CHECKING:
+    from nbllm.core.schemas.answers import AnswerSchema
     from nbllm.notebook.session import NotebookSession
 
 __all__ = ["DELIVER", "FIT", "PREPARE", "Question", "prepared", "question_from"]
@@ -42,7 +43,8 @@ class Question:
     ``options``. ``render`` makes Markdown of a result, or an output of another kind, where that
     is not its text. ``scope`` holds the variables of the function that asks. ``remarks`` tell
     more of a result in the status line. ``replaced`` and ``left`` are the braces of the text,
-    ``chat`` is its place in a conversation, ``formed`` the form that is asked for.
+    ``chat`` is its place in a conversation, ``formed`` the form that is asked for, ``schema``
+    what makes a value of the answer.
     """
 
     text: str
@@ -57,6 +59,7 @@ class Question:
     left: tuple[Left, ...] = ()
     chat: AskedTurn | None = None
     formed: FormedAnswer | None = None
+    schema: AnswerSchema | None = None
 
 
 Prepare: TypeAlias = "Callable[[NotebookSession, Question], Question]"

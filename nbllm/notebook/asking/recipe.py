@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import nbllm
+from nbllm.core.paths import open_regular
 from nbllm.core.types import GenerationOptions, GenerationResult, ModelInfo
 
 __all__ = ["file_fingerprint", "recipe_of"]
@@ -67,7 +68,7 @@ def _hash_of_slices(path: Path, size: int, modified_ns: int) -> str:
     """``modified_ns`` makes a file that was written anew another one."""
     digest = hashlib.sha256(str(size).encode())
     last = max(size - SLICE_BYTES, 0)
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         for number in range(SLICES):
             file.seek(last * number // (SLICES - 1))
             digest.update(file.read(SLICE_BYTES))

@@ -15,22 +15,33 @@ from nbllm.core.model_interface import ModelInterface
 from nbllm.core.rendering.escaping import encodable, preformatted
 from nbllm.core.rendering.portable_markdown import fenced
 from nbllm.core.schemas.answers import AnswerSchema, answer_schema
+from nbllm.core.schemas.kinds import plain_value
 from nbllm.core.types import (
     FinishReason,
     GenerationOptions,
     GenerationResult,
     Message,
+    ModelInfo,
     TextPart,
 )
 from nbllm.notebook.forms.diffs import diff_bundle
 from nbllm.notebook.forms.forms import code_of, diff_of, math_of
+from nbllm.notebook.forms.type_expressions import named_type
 from nbllm.notebook.views.bundles import Bundle
 
 if TYPE_CHECKING:
     from nbllm.notebook.asking.pipeline import Question
     from nbllm.notebook.session import NotebookSession
 
-__all__ = ["Form", "FormedAnswer", "bind_form", "deliver_form", "prepare_form", "with_form"]
+__all__ = [
+    "Form",
+    "FormedAnswer",
+    "bind_form",
+    "bound",
+    "deliver_form",
+    "prepare_form",
+    "with_form",
+]
 
 _SHOWN_ROWS, _SHOWN_COLUMNS, _CELL_CHARACTERS = 200, 50, 2_000
 _UNFINISHED = (FinishReason.CANCELLED, FinishReason.FAILED)
@@ -116,20 +127,25 @@ def with_form(question: Question, form: Form, flag: str) -> Question:
 async def bind_form(
     session: NotebookSession, question: Question, model: ModelInterface
 ) -> Question:
-    """Have a local model keep to the form; what is cut off is mended, so that a loop may be ended.
+    """Have a local model keep to the form; see ``bound``."""
+    return bound(question, model.info)
 
-    Vendors' schemas can't say "any JSON".
+
+def bound(question: Question, info: ModelInfo) -> Question:
+    """The question as it is asked of a model, whose grammar binds it where it is a local one.
+
+    What is cut off is mended, so that a loop may be ended. Vendors' schemas can't say "any JSON".
     """
     form = question.formed.form if question.formed is not None else None
-    asked = model.info.options.merged(question.options)
+    asked = info.options.merged(question.options)
     is_bound = asked.grammar is not None or asked.response_schema is not None
-    if form is None or form.schema is None or not model.info.local or is_bound:
+    if form is None or form.schema is None or not info.local or is_bound:
         return question
     *earlier, message = question.messages
     if form.bound_instruction:
         message = Message(message.role, _with_other_words(message, form))
-    bound = GenerationOptions(response_schema=form.schema, stop_repetition=True)
-    options = bound.merged(question.options)
+    binding = GenerationOptions(response_schema=form.schema, stop_repetition=True)
+    options = binding.merged(question.options)
     return replace(question, messages=(*earlier, message), options=options)
 
 
@@ -174,31 +190,26 @@ def _with_other_words(message: Message, form: Form) -> Any:
 def _with_schema(session: NotebookSession, question: Question, name: str, form: str) -> Question:
     if form not in ("json", "dataframe"):
         raise InvalidOptionError("schema", f"it asks for JSON, so that --as {form} cannot be had")
-    try:
-        schema = answer_schema(session.shell.user_ns[name], name)
-    except KeyError:
-        raise InvalidOptionError("schema", f"there is no variable {name}") from None
+    schema = answer_schema(named_type(name, session.shell.user_ns), name)
     written = json.dumps(schema.json_schema, ensure_ascii=False, default=str)
     words = f"Answer with JSON only, following this JSON schema:\n{written}"
-    made = Form(words, schema.parse, _show_json, mend=closed)
+    show = _show_json if schema.kind is None else _show_instances
+    made = Form(words, schema.parse, show, mend=closed)
     if form == "dataframe":
         made = replace(made, parse=partial(_checked_frame, schema), show=_show_frame)
     options = replace(question.options, response_schema=schema.json_schema)
-    return with_form(replace(question, options=options), made, "--schema")
+    return with_form(replace(question, options=options, schema=schema), made, "--schema")
 
 
 # ---------------------------------------------------------------- how values are shown
 
 
 def _show_json(value: Any) -> str:
-    return fenced(json.dumps(value, indent=2, ensure_ascii=False, default=_plain), "json")
+    return fenced(json.dumps(value, indent=2, ensure_ascii=False), "json")
 
 
-def _plain(value: Any) -> Any:
-    """Instances of pydantic models and dataclasses as JSON."""
-    from pydantic import TypeAdapter
-
-    return TypeAdapter(type(value)).dump_python(value, mode="json")
+def _show_instances(value: Any) -> str:
+    return _show_json(plain_value(value))
 
 
 def _show_code(code: str) -> str:
@@ -247,7 +258,10 @@ def _read_table(text: str) -> Any:
 
 def _checked_frame(schema: AnswerSchema, text: str) -> Any:
     schema.parse(text)
-    return _frame(json_of(text))
+    try:
+        return _frame(json_of(text))
+    except ValueError:
+        raise AnswerFormError("table", "its JSON holds no rows", text=text) from None
 
 
 def _frame(value: Any) -> Any:

@@ -16,6 +16,12 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from nbllm.core.results import GenerationResult, Timings, TokenCount, Usage
+from nbllm.notebook.prompts.accessors import (
+    NAMES,
+    Accessor,
+    accessor_attribute,
+    accessor_of,
+)
 from nbllm.notebook.prompts.kinds import (
     class_attribute,
     is_stdlib,
@@ -26,6 +32,7 @@ from nbllm.notebook.prompts.kinds import (
 )
 from nbllm.notebook.prompts.limits import Budget, Refused
 from nbllm.notebook.prompts.scalars import weigh_scalar
+from nbllm.notebook.prompts.table_methods import Groups, groups_item
 from nbllm.notebook.prompts.tables import table_attribute
 
 __all__ = ["attribute", "fields_of", "instance_data"]
@@ -68,7 +75,13 @@ def attribute(value: Any, name: str, budget: Budget) -> Any:
     """``value.name``. Raises ``Refused`` for what is not listed, and ``AttributeError``."""
     if name.startswith("_"):
         raise Refused(f"the attribute {name} is not read in a prompt")
+    if type(value) is Groups:
+        return groups_item(value, name, budget)
+    if type(value) is Accessor:
+        return accessor_attribute(value, name)
     kind = kind_of(value)
+    if kind == "series" and name in NAMES:
+        return accessor_of(value, name, budget)
     if kind in _TABLES:
         return table_attribute(value, name, budget)
     if kind in _LISTED and name in _LISTED[kind]:
@@ -108,6 +121,11 @@ def instance_data(value: Any, name: str, budget: Budget) -> Any:
         )
     if name in held:
         return held[name]
+    if on_class is _ABSENT and class_attribute(type(value), "__getattr__") is not None:
+        raise Refused(
+            f"{type_name(value)}.{name} would be computed by its class; put it into a variable "
+            "first"
+        )
     if on_class is _ABSENT:
         raise AttributeError(f"{type_name(value)!r} object has no attribute {name!r}")
     return on_class

@@ -21,11 +21,13 @@ Lengths, nesting, numbers, texts and time are limited (``limits``). All else rai
 from __future__ import annotations
 
 import ast
+import builtins
 import decimal
 import warnings
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from nbllm.notebook.prompts.accessors import Accessor
 from nbllm.notebook.prompts.attributes import attribute
 from nbllm.notebook.prompts.calls import Call
 from nbllm.notebook.prompts.cells import TABLES
@@ -89,9 +91,10 @@ def evaluate(
         warnings.simplefilter("ignore")
         context.prec = min(context.prec, _PRECISION)
         value = _Evaluation(variables, budget, holds_key).value(expression)
-    if type(value) is Groups or type(value) is Located:
+    if any(type(value) is each for each in (Groups, Located, Accessor)):
         raise Refused(
-            "a grouped or located table has no text; add a method, such as .sum(), or brackets"
+            "a grouped or located table, .str and .dt have no text; add a method, such as .sum(), "
+            "or brackets"
         )
     return value
 
@@ -166,6 +169,11 @@ class _Evaluation:
     def _variable(self, name: str) -> Any:
         if name in self._variables:
             return self._variables[name]
+        if hasattr(builtins, name):
+            raise Refused(
+                f"{name} is no data, and only data is given to a method in a prompt; put the "
+                "result into a variable first"
+            )
         raise Refused(f"{name} is not a variable of the notebook")
 
     def _compare(self, left: ast.expr, operations: list[ast.cmpop], others: list[ast.expr]) -> Any:
@@ -201,6 +209,8 @@ class _Evaluation:
             return groups_item(owner, index, self._budget)
         if kind in TABLES or type(owner) is Located:
             return table_item(owner, index, self._budget)
+        if type(owner) is Accessor:
+            raise Refused("[…] of .str is not read in a prompt; put it into a variable first")
         if kind == "dict" and type(index) is not slice:
             return _entry(owner, index, self._budget)
         if kind in _SEQUENCES:

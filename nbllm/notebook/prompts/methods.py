@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+from nbllm.notebook.prompts.accessors import Accessor, call_accessor
 from nbllm.notebook.prompts.calls import Call
 from nbllm.notebook.prompts.data import check_keys, weigh
 from nbllm.notebook.prompts.kinds import kind_of, kinds_of, words
@@ -48,6 +49,8 @@ def call_method(owner: Any, call: Call) -> Any:
     """The method's result, if it is listed. Raises ``Refused``."""
     if type(owner) is Groups:
         return call_groups(owner, call)
+    if type(owner) is Accessor:
+        return call_accessor(owner, call)
     for each in (*call.given, *call.named.values()):
         call.budget.spend(weigh(each, call.budget))
     caller = _CALLERS.get(kind_of(owner))

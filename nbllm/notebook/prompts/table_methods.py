@@ -122,7 +122,9 @@ def call_table(table: Any, call: Call) -> Any:
     else:
         arguments.pop("numeric_only", None)
         _check_numeric(table, call.name)
-    return getattr(table, call.name)(**arguments)
+    found = getattr(table, call.name)(**arguments)
+    is_array = call.name == "unique" and kind_of(found) != "array"
+    return found.tolist() if is_array else found  # pandas' own arrays are nobody's data
 
 
 def _check_numeric(table: Any, name: str) -> None:
@@ -143,7 +145,10 @@ def _cost(table: Any, name: str, arguments: dict[str, Any]) -> int:
 def call_groups(groups: Groups, call: Call) -> Any:
     """A method of a grouped table, which makes a table of it again."""
     if call.name not in _GROUPED:
-        raise call.not_listed(groups)
+        raise Refused(
+            f"{call.name} of a grouped table is not called in a prompt; put its result into a "
+            "variable first"
+        )
     call.bound("")
     call.budget.spend(weigh(groups.table, call.budget) * _SORT_COST)
     # Only the groups that there are: all that categories could make need not fit into memory.
@@ -157,7 +162,15 @@ def groups_item(groups: Groups, columns: Any, budget: Budget) -> Groups:
     """``table.groupby(by)[columns]``."""
     if groups.columns is not None or kind_of(columns) not in (*SCALARS, "list"):
         raise Refused("a grouped table is read by the names of its columns")
-    table_item(groups.table, columns, budget)
+    if kind_of(groups.table) != "frame":
+        raise Refused("a grouped column has no columns; call a method of it, such as mean()")
+    try:
+        table_item(groups.table, columns, budget)
+    except KeyError:
+        raise Refused(
+            f"a grouped table has no column {columns!r:.80}, and no more than its columns is read "
+            "in a prompt; put the result into a variable first"
+        ) from None
     return Groups(groups.table, groups.by, columns)
 
 

@@ -6,9 +6,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from nbllm.core.errors import ModelNotFoundError, NbllmError
+from nbllm.core.model_interface import ModelInterface
 from nbllm.core.rendering.escaping import preformatted, text_html
-from nbllm.core.types import ImagePart, Message, TokenCount
+from nbllm.core.types import ImagePart, Message, ModelInfo, TokenCount
 from nbllm.notebook.chat.steps import whole_conversation
+from nbllm.notebook.forms.steps import bound
 from nbllm.notebook.prompts.interpolation import Left, Replaced
 from nbllm.notebook.views.bundles import note_html
 
@@ -69,21 +71,43 @@ class ShownPrompt:
 
 
 def shown_prompt(session: NotebookSession, question: Question) -> ShownPrompt:
-    """The prompt of a prepared question. Loads nothing."""
-    messages = question.messages
-    if question.chat is not None:
-        messages = whole_conversation(session, question).messages(messages[-1])
-    told = {"replaced": question.replaced, "left": question.left}
+    """The prompt of a prepared question, as it would be sent. Loads nothing."""
     try:
         model = session.manager.get_model(question.model)
     except ModelNotFoundError:
-        return ShownPrompt(messages, question.model, None, None, **told)  # type: ignore[arg-type]
+        model = None
+    info = model.info if model is not None else _info_of(session, question.model)
+    asked = bound(question, info) if info is not None else question
+    messages = asked.messages
+    if asked.chat is not None:
+        messages = whole_conversation(session, asked).messages(messages[-1])
+    return ShownPrompt(
+        messages,
+        question.model if model is None else model.name,
+        None if model is None else _count(session, model, messages, raw=bool(asked.options.raw)),
+        None if model is None else model.info.context_length,
+        replaced=question.replaced,
+        left=question.left,
+    )
+
+
+def _info_of(session: NotebookSession, name: str | None) -> ModelInfo | None:
+    """The model that would be loaded; None where there is none of this name."""
     try:
-        tokens = session.loop.run(model.count_tokens(messages))
+        return session.manager.bundled_model() if name is None else session.manager.find_model(name)
+    except NbllmError:
+        return None
+
+
+def _count(
+    session: NotebookSession, model: ModelInterface, messages: tuple[Message, ...], *, raw: bool
+) -> TokenCount | None:
+    try:
+        if raw:
+            return session.loop.run(model.count_tokens(messages[0].text, raw=True))
+        return session.loop.run(model.count_tokens(messages))
     except NbllmError:  # a vendor that cannot be reached, or images that cannot be counted
-        tokens = None
-    limit = model.info.context_length
-    return ShownPrompt(messages, model.name, tokens, limit, **told)  # type: ignore[arg-type]
+        return None
 
 
 def _content(message: Message) -> str:

@@ -11,9 +11,13 @@ from typing import Any
 from traitlets import Bool, Dict, Integer, List, TraitError, Unicode, validate
 from traitlets.config import Configurable
 
+from nbllm.core.texts import is_well_formed, shown
+
 __all__ = ["NbLLM"]
 
 _USUAL_PREFIX, _LONGEST_PREFIX = "llm", 40
+_MOST_TOKENS = 10**9
+_LONGEST_TEXT = 1_000_000
 
 
 class NbLLM(Configurable):
@@ -100,9 +104,30 @@ class NbLLM(Configurable):
     @validate("cell_limit")
     def _check_cell_limit(self, proposal: Any) -> int:
         limit: int = proposal["value"]
-        if limit < 0:
-            raise TraitError(f"cell_limit must be at least 0, which is no limit (got {limit})")
+        if not 0 <= limit <= _MOST_TOKENS:
+            raise TraitError(
+                f"cell_limit must be between 0, which is no limit, and {_MOST_TOKENS:,} "
+                f"(got {shown(limit)})"
+            )
         return limit
+
+    @validate("model", "system")
+    def _check_text(self, proposal: Any) -> str:
+        text: str = proposal["value"]
+        name, most = proposal["trait"].name, _LONGEST_TEXT
+        if not is_well_formed(text) or "\0" in text or len(text) > most:
+            raise TraitError(
+                f"{name}: it must be text of at most {most:,} characters (got {shown(text)})"
+            )
+        return text
+
+    @validate("prompt_files")
+    def _check_prompt_files(self, proposal: Any) -> list[str]:
+        files: list[str] = proposal["value"]
+        for file in files:
+            if not file or "\0" in file:
+                raise TraitError(f"prompt_files: {shown(file)} is not a path")
+        return files
 
     @validate("device")
     def _check_device(self, proposal: Any) -> str:

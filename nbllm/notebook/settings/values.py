@@ -40,8 +40,9 @@ _KINDS: dict[type[TraitType[Any, Any]], tuple[type, str]] = {
     List: (list, "a text or a list of texts"),
     Dict: (dict, "a dict; set generation options by their names: temperature=0.2"),
 }
-_CONSENTS = ("prompt_files",)
-"""What the reader allows in this kernel; no file can say it, since files come from elsewhere."""
+_CONSENTS = ("prompt_files", "nest_asyncio")
+"""What the reader allows in this kernel, or cannot be taken back; no file can say it, since files
+come from elsewhere."""
 OPTIONS = tuple(GenerationOptions.__dataclass_fields__)
 """The generation options, which are set by their names as settings are."""
 
@@ -160,7 +161,7 @@ def load(settings: NbLLM, file: str) -> list[tuple[str, Any]]:
     if not isinstance(values, dict):
         raise ConfigError("this is not a JSON object of settings", file=path)
     for name in _CONSENTS:
-        if name in values:
+        if values.get(name):
             problem = f"{name} is not set by a file; set it with %llm_config {name}=…"
             raise ConfigError(problem, file=path)
     try:

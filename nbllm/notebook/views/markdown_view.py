@@ -14,7 +14,7 @@ from nbllm.notebook.views.bundles import Bundle, Ending, size_of
 __all__ = ["BackgroundView", "MarkdownView"]
 
 TAIL_CHARACTERS = 1_500
-BYTES_PER_SECOND = 24_000
+BYTES_PER_SECOND = 18_000
 """What the updates of one answer may send; a tail that cannot be cut is sent less often, and so is
 one that takes long to render."""
 
@@ -70,11 +70,12 @@ class MarkdownView:
         now = self._clock()
         if not self._unsent or now < self._next_update:
             return
-        if self._is_alone and len(self._tail) > TAIL_CHARACTERS:
-            self._freeze()
+        is_long = self._is_alone and len(self._tail) > TAIL_CHARACTERS
+        sent = self._freeze() if is_long else 0
         self._unsent = False
         growing = bundles.rendered(self._tail, is_growing=True)
-        seconds = max(size_of(growing) / BYTES_PER_SECOND, 4 * (self._clock() - now))
+        sent += size_of(growing)
+        seconds = max(sent / BYTES_PER_SECOND, 4 * (self._clock() - now))
         self._next_update = now + seconds
         self._show(growing)
 
@@ -87,11 +88,15 @@ class MarkdownView:
             self._panel = None
         self._drop_control()
 
-    def _freeze(self) -> None:
+    def _freeze(self) -> int:
+        """Show what is finished for the last time; the bytes that it takes."""
         finished, rest = cut_finished(self._tail)
-        if finished:
-            self._show(bundles.rendered(finished))
-            self._panel, self._tail = None, rest
+        if not finished:
+            return 0
+        shown = bundles.rendered(finished)
+        self._show(shown)
+        self._panel, self._tail = None, rest
+        return size_of(shown)
 
     def _clear(self) -> None:
         self._publisher.clear_output(wait=True)

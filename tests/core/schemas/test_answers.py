@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import datetime
+import enum
 import pickle
 from collections.abc import Callable
-from typing import Any, Literal, Optional, TypedDict, Union
+from typing import Annotated, Any, Literal, NewType, Optional, TypedDict, Union
 
+import attrs
 import pytest
 from pydantic import BaseModel
 from typing_extensions import NotRequired
@@ -47,6 +50,30 @@ class Holding:
     inner: Calling
 
 
+class Colour(enum.Enum):
+    RED = "red"
+
+
+@attrs.define
+class Tag:
+    name: str
+    _rank: int = attrs.field(default=1, validator=attrs.validators.ge(0))
+    colour: "Colour | None" = None  # noqa: UP037 - as people write it
+
+
+@attrs.define
+class Tagged:
+    tags: list[Tag]
+    when: datetime.date = datetime.date(2026, 1, 1)
+
+
+@dataclasses.dataclass
+class Cinema:
+    movies: list[Movie]
+    tag: Tag | None = None
+
+
+Age = NewType("Age", int)
 PART = {"type": "object", "properties": {"a": {"type": "integer"}}, "required": ["a"]}
 ANN = Person(name="Ann")
 
@@ -65,6 +92,18 @@ ANN = Person(name="Ann")
         (list[Movie], '[{"title": "M"}]', [{"title": "M"}]),
         (tuple[int, str], '[1, "a"]', (1, "a")),
         (Literal["yes", "no"], '"yes"', "yes"),
+        (Colour, '"red"', Colour.RED),
+        (dict[str, Colour], '{"a": "red"}', {"a": Colour.RED}),
+        (Tag, '{"name": "a"}', Tag("a")),
+        (Tagged, '{"tags": [{"name": "a", "rank": 2, "colour": "red"}], "when": "2026-02-03"}',
+         Tagged([Tag("a", 2, Colour.RED)], datetime.date(2026, 2, 3))),
+        (Optional[Tag], "null", None),  # noqa: UP045 - as people write it
+        (dict[str, Tag], '{"a": {"name": "b"}}', {"a": Tag("b")}),
+        (Cinema, '{"movies": [{"title": "M"}], "tag": {"name": "a"}}',
+         Cinema([{"title": "M"}], Tag("a"))),
+        (Age, "3", 3),
+        (Annotated[int, {"not": "hashable"}], "3", 3),
+        (set[int], "[1, 2]", {1, 2}),
         (int, "3", 3),
         (PART, 'Here: ```json\n{"a": 1}\n```', {"a": 1}),
         ({"type": "array", "items": PART}, '[{"a": 1}]', [{"a": 1}]),
@@ -100,6 +139,9 @@ async def test_results_with_schemas_pickle_and_copy() -> None:
     [
         (Person, '{"name": 5}', "the answer is no Person: name: Input should be a valid string"),
         (list[Person], "{}", r"no list\[Person\]: the value: Input should be a valid array"),
+        (Tag, '{"name": "a", "rank": "x"}', "the answer is no Tag: rank: Input should be a valid"),
+        (Tag, '{"name": "a", "rank": -1}', "must be >= 0: -1"),
+        (Colour, '"blue"', "Input should be 'red'"),
         (PART, '{"a": "x"}', "the answer is no JSON of this schema: a: 'x' is not of the type"),
         (PART, "{}", "the value: 'a' is missing"),
         (PART, '{"a": 1', "the answer is no JSON: "),
@@ -116,6 +158,25 @@ async def test_what_an_answer_lacks_is_told(schema: Any, text: str, told: str) -
     assert caught.value.text == text
 
 
+async def test_msgspec_reads_what_holds_its_structs() -> None:
+    msgspec = pytest.importorskip("msgspec")
+    pair = msgspec.defstruct("Pair", [("a", int), ("b", list[str], [])])
+    for schema, text, value in (
+        (pair, '{"a": 1}', pair(1)),
+        (list[pair], '[{"a": 1, "b": ["x"]}]', [pair(1, ["x"])]),
+        (dict[str, pair], '{"k": {"a": 1}}', {"k": pair(1)}),
+    ):
+        result = await FakeModel(text=text).generate("Go", schema=schema)
+        assert result.value == value
+    result = await FakeModel(text='{"a": "x"}').generate("Go", schema=pair)
+    with pytest.raises(AnswerFormError, match=r"the answer is no Pair: Expected `int`, got `str`"):
+        _ = result.value
+    with pytest.raises(
+        InvalidOptionError, match=r"schema: Odd has no JSON schema: .*; give a dict"
+    ):
+        FakeModel().stream("Go", schema=msgspec.defstruct("Odd", [("a", object), ("b", print)]))
+
+
 async def test_an_answer_that_was_cut_off_says_so() -> None:
     result = await FakeModel(text='{"a": 1, "b": 2}').generate("Go", schema=PART, max_tokens=2)
     with pytest.raises(AnswerFormError, match="cut off at the token limit, so raise max_tokens"):
@@ -127,11 +188,11 @@ async def test_an_answer_that_was_cut_off_says_so() -> None:
     [
         ({"schema": {"type": "objekt"}}, "schema: /type: 'objekt' is not a type"),
         ({"schema": {"$ref": "http://x.test"}}, r"schema: /\$ref: 'http://x.test' leads out"),
-        ({"schema": Calling}, "no JSON schema of Calling.callback: "),
-        ({"schema": Holding}, "no JSON schema of Holding.inner.callback: "),
+        ({"schema": Calling}, "Calling.callback has no JSON schema: "),
+        ({"schema": Holding}, "Holding.inner.callback has no JSON schema: "),
         (
             {"schema": list[Holding]},
-            r"no JSON schema of list\[.*Holding\].Holding.inner.callback: ",
+            r"list\[Holding\].Holding.inner.callback has no JSON schema: ",
         ),
         ({"schema": print}, "give a dict with a JSON schema, a pydantic model"),
         ({"schema": Person(name="A")}, "of the type Person; give"),

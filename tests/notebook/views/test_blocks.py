@@ -40,6 +40,23 @@ def test_a_code_block_without_end_is_cut_between_lines(text: str, finished: str,
     assert cut_finished(text) == (finished, rest)
 
 
+HEAD = "| a | b |\n|---|:-:|\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "finished", "rest"),
+    [
+        (f"{HEAD}| 1 | 2 |\n| 3 | 4 |\n| 5", f"{HEAD}| 1 | 2 |\n", f"{HEAD}| 3 | 4 |\n| 5"),
+        (f"{HEAD}| 1 | 2 |\n| 3 | 4 |\n", f"{HEAD}| 1 | 2 |\n", f"{HEAD}| 3 | 4 |\n"),
+        (f"{HEAD}| 1 | 2 |\n", "", f"{HEAD}| 1 | 2 |\n"),
+        (f"{HEAD}| 1 | 2 |\n# No row\n| 3 |\n", "", f"{HEAD}| 1 | 2 |\n# No row\n| 3 |\n"),
+        ("| a |\n|---|---|\n| 1 |\n| 2 |\n", "", "| a |\n|---|---|\n| 1 |\n| 2 |\n"),
+    ],
+)
+def test_a_table_without_end_is_cut_between_rows(text: str, finished: str, rest: str) -> None:
+    assert cut_finished(text) == (finished, rest)
+
+
 @pytest.mark.parametrize("text", ["```python", "```python\n", "```python\na = 1"])
 def test_a_code_block_of_less_than_a_line_is_not_cut(text: str) -> None:
     assert cut_finished(text) == ("", text)

@@ -68,8 +68,15 @@ def test_text_that_came_too_soon_is_shown_by_a_later_look(front_end, view, clock
 
 @pytest.mark.parametrize(
     "text",
-    [f"{PARAGRAPH}\n\n" * 80, CODE * 8, PARAGRAPH * 80, f"- {PARAGRAPH}\n" * 80],
-    ids=["paragraphs", "code", "one paragraph", "one list"],
+    [
+        f"{PARAGRAPH}\n\n" * 80,
+        CODE * 8,
+        PARAGRAPH * 80,
+        f"- {PARAGRAPH}\n" * 80,
+        "| city | country |\n|---|---|\n" + "| Rome | Italy |\n" * 2_000,
+        "```python\n" + "x = f(1, 'a')  # words\n" * 1_500,
+    ],
+    ids=["paragraphs", "code", "one paragraph", "one list", "one table", "one block of code"],
 )
 @pytest.mark.parametrize("is_alone", [True, False])
 def test_cost_is_linear_whatever_the_text_is(front_end, clock, text: str, is_alone: bool) -> None:
@@ -87,6 +94,8 @@ def test_cost_is_linear_whatever_the_text_is(front_end, clock, text: str, is_alo
 
 def test_finished_blocks_are_not_sent_again(front_end, view, clock) -> None:
     stream(view, clock, f"{PARAGRAPH}\n\n" * 20, characters_per_second=500)
+    clock.now += 1
+    view.add("")
     first_id = front_end.outputs[0][0]
     assert len(front_end.outputs) >= 4
     assert "".join(front_end.shown) == f"{PARAGRAPH}\n\n" * 20

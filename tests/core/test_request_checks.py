@@ -1,0 +1,86 @@
+"""Options that only make sense together, and texts that are too long for anybody."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from nbllm.core.errors import InvalidOptionError, ModelNotFoundError, NbllmError
+from nbllm.core.request_checks import MOST_TEXT_BYTES, check_size
+from nbllm.core.types import Tool
+from nbllm.testing import FakeModel
+
+CLOCK = Tool("clock", "Tells the time.", {"type": "object", "properties": {}})
+
+
+@pytest.mark.parametrize(
+    ("asked", "told"),
+    [
+        ({"tools": (CLOCK,), "tool_choice": "clok"}, "tool_choice: there is no tool 'clok'; give one of auto, none, required, clock. Did you mean 'clock'?"),  # noqa: E501
+        ({"tools": (CLOCK,), "tool_choice": "any"}, "tool_choice: there is no tool 'any'"),
+        ({"tools": (CLOCK,), "tool_choice": ""}, "tool_choice: there is no tool ''"),
+        ({"tool_choice": "clock"}, "tool_choice: 'clock' needs tools"),
+        ({"tool_choice": "required", "tools": ()}, "tool_choice: 'required' needs tools"),
+        ({"tool_choice": 5}, "tool_choice: it must be text (got 5)"),
+        ({"grammar": "root ::="}, None),
+        ({"grammar": "root = 5"}, "grammar: cannot read the grammar: line 1, column 6: expecting ::="),  # noqa: E501
+        ({"grammar": "x ::= [a]"}, "grammar: cannot read the grammar: grammar does not contain a 'root' symbol"),  # noqa: E501
+        ({"grammar": "root ::= nothing"}, "Undefined rule identifier 'nothing'"),
+        ({"grammar": 'root ::= root "a"'}, "left recursion"),
+        ({"grammar": "root ::= " + "x" * 10_000}, "Undefined rule identifier"),
+        ({"grammar": ""}, "does not contain a 'root' symbol"),
+        ({"grammar": "root ::= <think> [a]"}, None),
+        ({"logit_bias": "abc"}, "logit_bias: give pairs of a token and a number, or a mapping (got 'abc')"),  # noqa: E501
+        ({"logit_bias": {"a": "x"}}, "logit_bias: 'x' is not a number"),
+        ({"logit_bias": [(1,)]}, "logit_bias: give pairs"),
+        ({"logit_bias": {-1: 1}}, "logit_bias: -1 is neither a token's id nor a text"),
+        ({"stop": ""}, "stop: give one or more texts, none of them empty (got ('',))"),
+        ({"stop": [5]}, "stop: give one or more texts, none of them empty (got (5,))"),
+        ({"stop": {"a": 1}}, "stop: give a list of values, not {'a': 1}"),
+        ({"stop": 1.5}, "stop: give a list of values, not 1.5"),
+        ({"stop_tokens": [-1]}, "stop_tokens: give the ids of tokens, or their texts (got (-1,))"),
+        ({"response_schema": "x"}, "response_schema: it must be a mapping (got 'x')"),
+        ({"response_schema": {"type": "objekt"}}, "response_schema: /type: 'objekt' is not a type"),
+        ({"response_schema": {"type": "x" * 100_000}}, "response_schema: /type: 'xxx"),
+    ],
+)  # fmt: skip
+def test_what_cannot_work_names_option_value_and_remedy(
+    asked: dict[str, Any], told: str | None
+) -> None:
+    model = FakeModel()
+    if told is None:
+        model.stream("Hi", **asked)
+        return
+    with pytest.raises(InvalidOptionError) as caught:
+        model.stream("Hi", **asked)
+    assert told in str(caught.value)
+    assert caught.value.option == next(reversed(asked)) or caught.value.option in asked
+    assert len(str(caught.value)) < 1_100
+    assert not model.requests
+
+
+@pytest.mark.parametrize("text", ["x" * (MOST_TEXT_BYTES + 1), "é" * (MOST_TEXT_BYTES // 2 + 1)])
+async def test_texts_have_a_limit_that_is_told(text: str) -> None:
+    model = FakeModel()
+    for ask in (
+        lambda: model.count_tokens(text),
+        lambda: model.count_tokens(text, template=False),
+        lambda: model.embed(["a", text]),
+    ):
+        with pytest.raises(InvalidOptionError, match=r"33,554,432 \(32 MiB\); split it"):
+            await ask()
+    check_size("text", "x" * MOST_TEXT_BYTES)
+
+
+def test_messages_are_short_and_printable_whatever_they_hold() -> None:
+    for error in (
+        InvalidOptionError("o" * 9_000, "x" * 9_000),
+        ModelNotFoundError("x" * 90_000),
+        NbllmError("x" * 90_000),
+        NbllmError("a\udcffb"),
+        ModelNotFoundError("caf\udce9.gguf"),
+    ):
+        assert len(str(error)) < 6_001
+        assert str(error).encode()
+    assert str(NbllmError("a" * 5_000 + "b" * 5_000)).endswith("b")
