@@ -17,9 +17,9 @@ from IPython.core.interactiveshell import InteractiveShell
 from nbllm.core.errors import EngineError
 from nbllm.core.hardware.resource_sample import GpuSample, ResourceSample
 from nbllm.core.model_manager import ModelManager
+from nbllm.notebook.dashboard.answer_area import AnswerArea
 from nbllm.notebook.dashboard.board import Dashboard
 from nbllm.notebook.dashboard.device_panel import DevicePanel
-from nbllm.notebook.dashboard.playground import AnswerArea
 from nbllm.notebook.dashboard.widgets import close_tree
 from nbllm.notebook.magics import load, unload
 from nbllm.testing import FakeOpener, fake_info
@@ -46,7 +46,7 @@ class Page:
         self.board = Dashboard(self.manager, tick_seconds=0.2)
 
     def look(self) -> None:
-        self.board._repr_mimebundle_()
+        self.board._presence.shown()
         self.board.widget._view_count = 1
         until(lambda: "tiny" in self.text)
 
@@ -59,7 +59,7 @@ class Page:
         return [
             button
             for button in walk(self.board.widget, ipywidgets.Button)
-            if button.description == words and "nbllm-void" not in button._dom_classes
+            if button.description == words and "nbllm-hidden" not in button._dom_classes
         ]
 
     def press(self, words: str, index: int = 0) -> None:
@@ -119,7 +119,7 @@ def test_names_are_escaped_everywhere(open_page) -> None:
     page.input("model").value = "<b>evil</b>"
     page.input("prompt").value = "Hi"
     page.press("Send")
-    until(lambda: "wrote" in page.text)
+    until(lambda: "generated" in page.text)
     assert "<b>evil" not in page.text
 
 
@@ -149,7 +149,7 @@ def test_both_stop_buttons_keep_what_has_come(open_page, button: int) -> None:
     until(lambda: "stopped" in page.text)
     assert page.answer.startswith("word")
     assert [record.stopped for record in page.manager.history] == [True]
-    until(lambda: "Nothing runs" in page.text)
+    until(lambda: "No request is running" in page.text)
 
 
 @pytest.mark.parametrize(
@@ -192,10 +192,10 @@ def test_a_failure_of_its_own_is_told_and_refresh_starts_it_again(open_page, mon
     assert not page.board.ticking
     monkeypatch.undo()
     page.press("Refresh")
-    until(lambda: "live" in page.text)
+    until(lambda: page.board.ticking and "ZeroDivision" not in page.text)
 
 
-def test_gpus_have_meters_and_what_drivers_do_not_tell_is_said() -> None:
+def test_gpus_have_meters_and_what_drivers_do_not_report_is_said() -> None:
     known = GpuSample(
         index=0,
         label="GPU 0",
@@ -219,7 +219,7 @@ def test_gpus_have_meters_and_what_drivers_do_not_tell_is_said() -> None:
     shown = "".join(widget.value for widget in walk(panel.widget, ipywidgets.HTML))
     for words in ("RTX &lt;4090&gt;", "50% · 61 °C · 250 W", "6.0 of 24.0 GiB"):
         assert words in shown
-    assert shown.count("not told") == 2, "of GPU 1; that of the CPU is not known yet"
+    assert shown.count("unknown") == 2, "of GPU 1; that of the CPU is not known yet"
     assert "\N{EN DASH}" in shown
     close_tree(panel.widget)
 
@@ -242,7 +242,8 @@ def test_a_hundred_dashboards_leave_nothing_behind() -> None:
     boards = []
     for _ in range(100):
         board = Dashboard(manager)
-        board._repr_mimebundle_()
+        board._presence.shown()
+        board._wake()
         assert len(INSTANCES) > widgets + 50
         board.close()
         boards.append(weakref.ref(board))
