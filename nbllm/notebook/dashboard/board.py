@@ -98,9 +98,9 @@ class Dashboard:
         self._pulse.add_class("nbllm-hidden")
         self._pulse.observe(self._on_pulse, "value")
         refresh = button("Refresh", "Look for models again", self._scan_soon)
-        left = [self._devices.widget, self._throughput.widget, self._log.widget]
-        right = [self._models.widget, self._requests.widget, self._playground.widget]
-        columns = [box(side, "nbllm-column") for side in (left, right)]
+        left = (self._devices, self._throughput, self._requests, self._log)
+        right = (self._models, self._playground)
+        columns = [box([panel.widget for panel in side], "nbllm-column") for side in (left, right)]
         self.widget = box(
             [
                 text(STYLE + self._saved.hiding_style + runs(ENTRIES), "nbllm-hidden"),

@@ -64,8 +64,9 @@ class LoadForm:
         on_submit(self.name, self.load_named)
         self._load = button("Load", "Load the model that is named here", self.load_named)
         self._load.add_class("nbllm-go")
-        self._problem = text()
-        self.top = box([self.filter, self.context, self.device], "nbllm-fields", "nbllm-load-with")
+        self._problem, self._context_problem = text(), text()
+        fields = box([self.filter, self.context, self.device], "nbllm-fields", "nbllm-load-with")
+        self.top = box([fields, self._context_problem])
         line = box([self.name, self._load], "nbllm-line")
         self.bottom = box([line, self._problem], "nbllm-entry")
 
@@ -117,11 +118,10 @@ class LoadForm:
         return all(word in known for word in self.filter.value.casefold().split())
 
     def _check(self) -> None:
+        problem = ""
         try:
             self.options()
         except InvalidOptionError as error:
-            mark(self.context, "nbllm-wrong", on=True)
-            self.say(str(error))
-        else:
-            mark(self.context, "nbllm-wrong", on=False)
-            self.say("")
+            problem = str(error)
+        mark(self.context, "nbllm-wrong", on=bool(problem))
+        self._context_problem.value = problem_html(problem)

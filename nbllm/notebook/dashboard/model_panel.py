@@ -47,9 +47,9 @@ class ModelPanel:
         self._rows: dict[str, ModelRow] = {}
         self._saved: tuple[tuple[str, ...], ...] = ()
         self._note = text()
-        self._list = box([self._note])
+        self._list = box([], "nbllm-models")
         self.form = LoadForm(on_filter, self._load_as_chosen)
-        self.widget = card("Models", self.form.top, self._list, self.form.bottom)
+        self.widget = card("Models", self.form.top, self._list, self._note, self.form.bottom)
 
     def shown(
         self, statuses: Sequence[ModelStatus], available: Sequence[ModelInfo]
@@ -84,7 +84,7 @@ class ModelPanel:
             for info in (status.info for status in statuses)
         )
         self._note.value = self._note_html(len(infos), len(wanted) - len(infos))
-        set_children(self._list, [*(row.widget for row in self._rows.values()), self._note])
+        set_children(self._list, [row.widget for row in self._rows.values()])
 
     @property
     def section(self) -> Section:

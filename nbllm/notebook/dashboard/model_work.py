@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-from nbllm.core.errors import NbllmError
 from nbllm.core.model_manager import ModelManager
 from nbllm.core.types import LoadOptions
 from nbllm.notebook.dashboard.cell_defaults import CellDefaults
 from nbllm.notebook.dashboard.model_row import ModelActions, Report
+from nbllm.notebook.dashboard.widgets import failure_words
 from nbllm.notebook.loop import LoopThread
 
 __all__ = ["ModelWork"]
@@ -54,9 +54,10 @@ class ModelWork:
     async def _reported(self, work: Coroutine[Any, Any, object], report: Report) -> None:
         try:
             await work
-        except NbllmError as error:
-            report(str(error))
-            self._on_end(f"✗ {str(error).splitlines()[0]}")
+        except Exception as error:  # noqa: BLE001 - nobody else hears of what a press raises
+            words = failure_words(error)
+            report(words)
+            self._on_end(f"✗ {words.splitlines()[0]}")
         else:
             report("")
             self._on_end("")

@@ -8,7 +8,7 @@ from typing import Any
 
 import ipywidgets
 
-from nbllm.core.errors import InvalidOptionError, NbllmError
+from nbllm.core.errors import InvalidOptionError
 from nbllm.core.model_manager import ModelManager
 from nbllm.core.rendering.escaping import text_html
 from nbllm.core.types import Completed, ReasoningDelta, TextDelta
@@ -22,6 +22,7 @@ from nbllm.notebook.dashboard.widgets import (
     box,
     button,
     card,
+    failure_words,
     field,
     on_submit,
     problem_html,
@@ -164,8 +165,8 @@ class Playground:
         self.offer_text.clear()
         try:
             self._end = await self._stream()
-        except NbllmError as error:
-            self._end = f"✗ {error}"
+        except Exception as error:  # noqa: BLE001 - nobody else hears of what a press raises
+            self._end = f"✗ {failure_words(error)}"
         finally:
             self.answer.finish("".join(self._pieces))
             self.version += 1

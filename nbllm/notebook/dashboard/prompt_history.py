@@ -14,7 +14,7 @@ __all__ = ["PromptHistory"]
 
 KEPT = 50
 _LONGEST_LABEL = 80
-_NONE = ("…", "")
+_NONE = ("earlier prompts", "")
 
 
 class PromptHistory:

@@ -9,12 +9,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from nbllm.core.rendering.answers import answer_html
-from nbllm.core.rendering.escaping import encodable, text_html
+from nbllm.core.rendering.escaping import encodable, text_html, without_blank_lines
 
 __all__ = ["Section", "sections_html", "sections_text"]
 
-_CELL = "text-align: left; vertical-align: top; padding: 2px 12px 2px 0; overflow-wrap: anywhere"
-_WIDE = "white-space: pre-wrap; overflow-wrap: anywhere; margin: 2px 0"
+_CELL = "text-align: left; vertical-align: top; white-space: pre-wrap; padding: 4px 12px 4px 0"
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +44,7 @@ def _html(section: Section) -> str:
 
 
 def _cell(text: str) -> str:
-    return f'<td style="{_CELL}"><div style="{_WIDE}">{text_html(text)}</div></td>'
+    return f'<td style="{_CELL}">{without_blank_lines(text_html(text))}</td>'
 
 
 def _text(section: Section) -> str:

@@ -7,6 +7,8 @@ from typing import Any
 
 import ipywidgets
 
+from nbllm.core.errors import NbllmError
+from nbllm.core.paths import printable
 from nbllm.core.rendering.escaping import text_html
 from nbllm.notebook.dashboard.page_scripts import SUBMIT_MARK
 from nbllm.notebook.subshells import answer_where_asked
@@ -17,6 +19,7 @@ __all__ = [
     "button",
     "card",
     "close_tree",
+    "failure_words",
     "field",
     "mark",
     "on_submit",
@@ -77,6 +80,12 @@ def on_submit(entry: Any, call: Callable[[], None]) -> None:
 
     entry.observe(look, "value")
     entry.on_msg(take)
+
+
+def failure_words(error: Exception) -> str:
+    """What is shown of a failure; its kind too where the message is not nbllm's."""
+    message = printable(str(error))
+    return message if isinstance(error, NbllmError) else f"{type(error).__name__}: {message}"
 
 
 def problem_html(words: str) -> str:
