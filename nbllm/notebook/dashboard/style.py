@@ -71,6 +71,7 @@ STYLE = """<style>
 .nbllm-s2 { color: #009e73; } .nbllm-s3 { color: #b5659a; }
 .nbllm-s4 { color: #b07a00; } .nbllm-s5 { color: #7a7a7a; }
 .nbllm-row { gap: 2px; padding: 8px 0 !important; border-top: 1px solid var(--nbllm-line); }
+.nbllm-row:last-child { padding-bottom: 0 !important; }
 .nbllm-board .nbllm-models { max-height: 420px; overflow: hidden auto; flex: 0 1 auto;
   scrollbar-width: thin; padding-right: 2px; }
 .nbllm-line { gap: 8px; min-width: 0; }
