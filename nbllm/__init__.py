@@ -104,7 +104,6 @@ def load_ipython_extension(shell: InteractiveShell) -> None:
 
 def unload_ipython_extension(shell: InteractiveShell) -> None:
     """Called by ``%unload_ext nbllm``, and by ``%reload_ext`` before it loads again."""
-    from nbllm.notebook.magics import unload
-    from nbllm.notebook.versions import is_reloading
+    from nbllm.notebook.magics import leave
 
-    unload(shell, for_good=not is_reloading())
+    leave(shell)

@@ -125,8 +125,9 @@ def test_throughput_compares_the_models_that_it_measured(throughput: Any) -> Non
 
 
 def test_the_dashboard_is_shown_and_stops_one_of_four(dashboard: Any) -> None:
-    (shown,) = outputs_of(dashboard, "%llm_dashboard")
-    assert "application/vnd.jupyter.widget-view+json" in shown.data
+    live, saved = outputs_of(dashboard, "%llm_dashboard")
+    assert "application/vnd.jupyter.widget-view+json" in live.data
+    assert "nbllm dashboard, as of" in saved.data["text/html"]
     ends = shown_text(outputs_of(dashboard, "for generation in"))
     assert ends.count("cancelled") == 1
     assert len(ends.splitlines()) == 4

@@ -42,12 +42,15 @@ Phase: TypeAlias = Literal["waiting", "reading", "retrying", "thinking", "writin
 class Generation:
     """One generation that runs. Its loop's thread writes; any thread may read it, or stop it.
 
-    ``started`` is in local time, with its zone; ``prompt`` tells how far the prompt is read.
+    ``started`` is in local time, with its zone; ``prompt`` tells how far the prompt is read, and
+    ``beginning`` is that of its text, in one line (see ``prompt_beginnings``).
     ``tokens`` counts what is told while it comes: for models behind HTTP, pieces of text.
     """
 
-    def __init__(self, model: str, device: str, clock: Callable[[], float]) -> None:
-        self.model, self.device = model, device
+    def __init__(
+        self, model: str, device: str, clock: Callable[[], float], beginning: str = ""
+    ) -> None:
+        self.model, self.device, self.beginning = model, device, beginning
         self.started = datetime.now().astimezone()
         self.phase: Phase = "waiting"
         self.prompt: PromptProgress | None = None
@@ -196,10 +199,13 @@ class Activity:
         return dict(totals)
 
     async def follow(
-        self, model: ModelInterface, events: AsyncGenerator[Event, None]
+        self, model: ModelInterface, events: AsyncGenerator[Event, None], beginning: str = ""
     ) -> AsyncGenerator[Event, None]:
-        """``events``, watched. One that is stopped by ``cancel`` ends with its partial result."""
-        generation = self._begin(model)
+        """``events``, watched. One that is stopped by ``cancel`` ends with its partial result.
+
+        ``beginning`` is that of the prompt, for those who watch.
+        """
+        generation = self._begin(model, beginning)
         try:
             async with aclosing(events):
                 generation.wait_next()
@@ -219,8 +225,8 @@ class Activity:
         if self._end(generation, result) and generation.stop_wanted:
             yield Completed(result)
 
-    def _begin(self, model: ModelInterface) -> Generation:
-        generation = Generation(model.name, model.device, self._clock)
+    def _begin(self, model: ModelInterface, beginning: str) -> Generation:
+        generation = Generation(model.name, model.device, self._clock, beginning)
         with self._lock:
             self._running.append(generation)
         return generation

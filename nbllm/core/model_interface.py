@@ -14,6 +14,7 @@ from nbllm.core.images import image
 from nbllm.core.loading.uses import Uses
 from nbllm.core.openai_turns import message_of, part_of, with_names
 from nbllm.core.option_checks import items_of, text_of, texts_of
+from nbllm.core.prompt_beginnings import beginning_of
 from nbllm.core.request_checks import check_options, check_size
 from nbllm.core.schemas.requests import with_schema
 from nbllm.core.suggest import did_you_mean
@@ -116,7 +117,9 @@ class ModelInterface(ABC):
 
     def _followed(self, request: GenerationRequest) -> AsyncGenerator[Event, None]:
         events = self._counted(request)
-        return events if self._activity is None else self._activity.follow(self, events)
+        if self._activity is None:
+            return events
+        return self._activity.follow(self, events, beginning_of(request.messages))
 
     async def _counted(self, request: GenerationRequest) -> AsyncGenerator[Event, None]:
         with self.uses:

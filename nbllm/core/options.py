@@ -24,7 +24,7 @@ from nbllm.core.option_checks import (
 )
 from nbllm.core.texts import shown
 
-__all__ = ["ENGINE_OPTIONS", "GenerationOptions", "Tool"]
+__all__ = ["ENGINE_OPTIONS", "GenerationOptions", "Tool", "option_bounds"]
 
 ENGINE_OPTIONS = (
     "typical_p",
@@ -289,3 +289,8 @@ _WHOLE = (
     "dry_allowed_length",
     "mirostat",
 )
+
+
+def option_bounds(name: str) -> tuple[float, float]:
+    """The least and the greatest value of an option that is a number."""
+    return _OPTION_RANGES[name]

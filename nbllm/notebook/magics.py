@@ -22,14 +22,14 @@ from nbllm.notebook.registration import Registration
 from nbllm.notebook.session import NotebookSession, SessionMagics, SessionState
 from nbllm.notebook.settings.magics import ConfigMagics
 from nbllm.notebook.stats.magics import StatsMagics
-from nbllm.notebook.versions import complete_with
+from nbllm.notebook.versions import complete_with, is_reloading
 
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
 
     from nbllm.core.model_manager import ModelManager
 
-__all__ = ["load", "unload"]
+__all__ = ["leave", "load", "unload"]
 
 GROUPS: tuple[type[SessionMagics], ...] = (
     AskMagics,
@@ -84,6 +84,11 @@ def unload(shell: InteractiveShell, *, for_good: bool = False) -> None:
     state = _STATES.pop(shell, None) if for_good else None
     if state is not None:
         state.close_bridge()
+
+
+def leave(shell: InteractiveShell) -> None:
+    """What ``%unload_ext`` does: unload for good, unless ``%reload_ext`` is about to load again."""
+    unload(shell, for_good=not is_reloading())
 
 
 def _register(session: NotebookSession, registration: Registration) -> None:

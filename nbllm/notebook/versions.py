@@ -18,7 +18,7 @@ from nbllm.notebook.completion import Found
 if TYPE_CHECKING:
     from IPython.core.completer import CompletionContext, IPCompleter
 
-__all__ = ["can_be_started", "complete_with", "frame_name", "is_reloading"]
+__all__ = ["can_be_started", "complete_with", "explain", "frame_name", "is_reloading"]
 
 
 def complete_with(
@@ -78,6 +78,11 @@ def _older_matcher(
 def can_be_started(play: Any) -> bool:
     """Whether the pages set a ``Play`` going when the kernel does, as from ipywidgets 8 on."""
     return bool(play.has_trait("playing"))
+
+
+def explain(widget: Any, tooltip: str) -> None:
+    """Have the pages show ``tooltip`` over an input, which ipywidgets 7 calls otherwise."""
+    setattr(widget, "tooltip" if widget.has_trait("tooltip") else "description_tooltip", tooltip)
 
 
 def frame_name(code: CodeType) -> str:

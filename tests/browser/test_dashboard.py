@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import re
+import shutil
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+import nbformat
 import pytest
 from playwright.async_api import TimeoutError as PlaywrightTimeout
 
@@ -50,22 +52,23 @@ async def test_every_control_works(server: Any, open_notebook: Open) -> None:
     await page.get_by_label("Prompt", exact=True).fill("Give three tips for learning a language.")
     await page.get_by_label("Max tokens").fill("90")
     await page.get_by_label("Temperature").fill("0")
-    await press(notebook, "Send")
+    await page.get_by_label("Prompt", exact=True).press("Control+Enter")
     await see(notebook, "first token", seconds=60)
     assert await page.locator(".nbllm-answer .jp-RenderedHTML li").count() >= 1
     await notebook.run(2)
-    await see(notebook, "writing")
+    await see(notebook, "decode")
+    await see(notebook, "Tell a very long story.")
     await see(notebook, SPEED)
     await pictures(notebook)
     await press(notebook, "Stop")
-    await see(notebook, "Nothing runs")
-    await see(notebook, "ended by: cancelled")
+    await see(notebook, "No request is running")
+    await see(notebook, re.compile("generated .* cancelled"))
     await notebook.run(2)
-    await see(notebook, "writing")
+    await see(notebook, "decode")
     waiting = await notebook.start(3)
     await notebook.wait_for_kernel("busy")
     await press(notebook, "Stop")
-    await see(notebook, "Nothing runs", seconds=15)
+    await see(notebook, "No request is running", seconds=15)
     assert not waiting.done(), "the Stop button works while a cell runs"
     await notebook.press_stop()
     await asyncio.wait([waiting])
@@ -90,14 +93,51 @@ async def test_it_rests_when_its_views_are_gone(server: Any, open_notebook: Open
     await notebook.command("notebook:clear-cell-output")
     assert await ticks(notebook, index=4) == "False"
     await notebook.run(1)
-    await boards.get_by_text("live").first.wait_for()
+    await boards.get_by_text("as of").first.wait_for()
     assert await ticks(notebook) == "True"
     await notebook.command("docmanager:save")
     await notebook.page.reload()
-    await boards.get_by_text("live").first.wait_for(timeout=60_000)
+    await boards.get_by_text("as of").first.wait_for(timeout=60_000)
     await boards.get_by_text("fits CPU").first.wait_for()
     await notebook.wait_for_kernel("idle")
     assert await ticks(notebook) == "True", "a page that was reloaded shows it again"
+
+
+async def test_a_prompt_goes_into_a_cell_and_the_saved_state_needs_no_kernel(
+    server: Any, open_notebook: Open
+) -> None:
+    server.add_notebook("saved.ipynb", [LOAD, SHOW])
+    notebook = await open_notebook("saved.ipynb")
+    for index in (0, 1):
+        await notebook.run(index)
+    await see(notebook, "fits CPU")
+    await notebook.page.get_by_label("Load another model").fill("/no/such/file.gguf")
+    await notebook.page.get_by_label("Load another model").press("Enter")
+    await see(notebook, "No such file")
+    await notebook.page.get_by_label("Prompt", exact=True).fill("Is {this} it?\nYes.")
+    await press(notebook, "To a cell")
+    await see(notebook, "Added as a cell below.")
+    state = notebook.output(1).locator("td", has_text="No such file")
+    await state.wait_for(state="attached")  # it is kept a little later
+    saved = await notebook.saved()
+    assert saved.cells[2].source.startswith("%%llm ")
+    assert saved.cells[2].source.endswith(" --raw\nIs {this} it?\nYes.")
+    assert not await state.is_visible(), "the live one stands in its place"
+    saved.cells[0].source += "\n# changed elsewhere, so that its outputs are not trusted"
+    for name, outputs_of in (("trusted.ipynb", None), ("untrusted.ipynb", saved)):
+        copy = notebook.file.with_name(name)
+        if outputs_of is None:
+            shutil.copy(notebook.file, copy)
+        else:
+            nbformat.write(outputs_of, copy)
+        again = await open_notebook(name)
+        await again.output(1).get_by_text("nbllm dashboard, as of").wait_for()
+        await again.page.wait_for_timeout(2_500)  # so long a missing widget is looked for
+        text = await again.output(1).inner_text()
+        assert "No such file" in text
+        assert "widget" not in text
+        await again.scroll_to(1)
+        await again.picture(f"dashboard-{name.split('.')[0]}")
 
 
 async def ticks(notebook: Any, index: int = 3) -> str:

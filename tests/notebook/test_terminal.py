@@ -187,4 +187,6 @@ def test_errors_are_red_only_where_colours_are_wanted(
 
 
 def test_the_dashboard_says_where_it_lives(terminal: Terminal) -> None:
-    assert "live in a notebook only" in terminal.shown_by("%llm_dashboard")
+    shown = terminal.shown_by("%llm_dashboard")
+    assert "nbllm dashboard, as of" in shown
+    assert "needs a notebook with widgets" in shown

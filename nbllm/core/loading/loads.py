@@ -143,7 +143,8 @@ class ModelStatus:
     memory), "loading", "loaded" or "crashed". ``requests`` counts those under way; ``keep_alive``
     is for how many seconds it stays without one, None: for ever while memory is not needed.
     ``idle_seconds`` is the time since the last one, ``load_seconds`` how long the load took.
-    ``fraction`` is how much is loaded, 0 to 1.
+    ``fraction`` is how much is loaded, 0 to 1. ``used`` grows with every model that is asked for,
+    so the greatest is that of the model that answers where none is named.
     """
 
     info: ModelInfo
@@ -154,6 +155,7 @@ class ModelStatus:
     idle_seconds: float | None = None
     load_seconds: float | None = None
     fraction: float = 1.0
+    used: int = 0
 
     @classmethod
     def of_loaded(cls, entry: Loaded, *, pinned: bool) -> ModelStatus:
@@ -167,6 +169,7 @@ class ModelStatus:
             requests=uses.count,
             idle_seconds=max(0.0, time.monotonic() - uses.last_used),
             load_seconds=entry.load_seconds,
+            used=entry.used,
         )
 
     @classmethod

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from nbllm.notebook.arguments import new_variable, scaled, unescaped, variable_name
+from nbllm.notebook.arguments import new_variable, scaled, unescaped
 from nbllm.notebook.flags import Help, flag
 from nbllm.notebook.forms.type_expressions import TypeExpression
 

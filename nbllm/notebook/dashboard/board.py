@@ -4,49 +4,47 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import ExitStack, suppress
+from datetime import datetime
 from typing import Any
 
 import ipywidgets
 from IPython.core.getipython import get_ipython
 
-from nbllm.core.errors import DoesNotFitError, NbllmError
 from nbllm.core.forks import ChildSafeLock
-from nbllm.core.hardware.resources import Resources
 from nbllm.core.history import GenerationRecord
 from nbllm.core.manager_events import ManagerEvent
 from nbllm.core.model_manager import ModelManager, default_manager
-from nbllm.core.openers import plan_model
 from nbllm.core.rendering.escaping import text_html
 from nbllm.core.resource_detector import ResourceDetector
-from nbllm.core.types import ModelInfo
-from nbllm.core.vendors import place_of
-from nbllm.core.words import size_words
+from nbllm.notebook.dashboard.cell_defaults import CellDefaults
 from nbllm.notebook.dashboard.device_panel import DevicePanel, ThroughputPanel
 from nbllm.notebook.dashboard.log_panel import LogPanel
-from nbllm.notebook.dashboard.model_panel import SHOWN_MODELS, ModelActions, ModelPanel
+from nbllm.notebook.dashboard.model_panel import ModelPanel
+from nbllm.notebook.dashboard.model_work import ModelWork
+from nbllm.notebook.dashboard.page_scripts import ENTRIES, runs
 from nbllm.notebook.dashboard.playground import Playground
 from nbllm.notebook.dashboard.presence import Presence, follow_cells
 from nbllm.notebook.dashboard.request_panel import RequestPanel
+from nbllm.notebook.dashboard.saved_view import SavedView
+from nbllm.notebook.dashboard.sections import Section
 from nbllm.notebook.dashboard.style import STYLE
+from nbllm.notebook.dashboard.survey import Survey
 from nbllm.notebook.dashboard.widgets import box, button, close_tree, text
 from nbllm.notebook.loop import LoopThread
 from nbllm.notebook.subshells import answer_where_asked
 from nbllm.notebook.versions import can_be_started
-from nbllm.notebook.views.bundles import widget_view
 
 __all__ = ["Dashboard", "dashboard"]
 
 TICK_SECONDS = 1.0
 NUDGE_SECONDS = 0.1
 """What happens in between is shown this late at most, and no more often."""
-_BUTTONS_WAIT = "a cell is running: buttons answer when it ends"
-_IN_PLAIN_TEXT = (
-    "The dashboard is live in a notebook only; %llm_models, %llm_devices and %llm_stats show "
-    "tables everywhere."
-)
+FIRST_SECONDS = 1.0
+"""How long a cell waits at most for what a notebook is to keep of the dashboard."""
+_BUTTONS_WAIT = "a cell is running: buttons respond when it ends"
 _SCANS_AGAIN = {"loaded", "unloaded", "evicted", "failed"}
 
 
@@ -65,9 +63,10 @@ class Dashboard:
         self._tick_seconds = tick_seconds
         self._detector = ResourceDetector()
         self._nudge: Callable[[], object] = lambda: None
-        self._cpu_name = ""
-        self._available: list[ModelInfo] = []
-        self._fits: dict[str, str] = {}
+        self._survey = Survey(self.manager, self._detector)
+        self._cells = CellDefaults(self.manager)
+        self._saved, self._saved_version = SavedView(self._sections), (0, 0)
+        self._has_state = threading.Event()
         self._loop = LoopThread()
         self._lock = ChildSafeLock()
         self._is_ticking = self._is_closed = False
@@ -83,26 +82,28 @@ class Dashboard:
             self._at_close.callback(leave)
 
     def _build(self) -> None:
-        actions = ModelActions(
-            load=lambda name: self._do(self._load(name)),
-            unload=lambda name: self._do(self.manager.unload_model(name)),
-            pin=lambda name: self._do(self._pin(name, pinned=True)),
-            unpin=lambda name: self._do(self._pin(name, pinned=False)),
-        )
-        self._models, self._requests = ModelPanel(actions), RequestPanel()
+        self._requests, self._log = RequestPanel(), LogPanel()
         self._devices, self._throughput = DevicePanel(), ThroughputPanel()
-        self._playground, self._log = Playground(self.manager, self._loop), LogPanel()
+        self._playground = Playground(self.manager, self._loop, self._cells.magic)
+        work = ModelWork(
+            self.manager,
+            self._loop,
+            self._cells,
+            on_end=self._on_work_end,
+            on_choice=self._playground.choose,
+        )
+        self._models = ModelPanel(work.actions, work.load, self._on_work_end)
         self._head = text()
         self._pulse = answer_where_asked(ipywidgets.Play(value=0, max=1, interval=1000))
         self._pulse.add_class("nbllm-hidden")
         self._pulse.observe(self._on_pulse, "value")
         refresh = button("Refresh", "Look for models again", self._scan_soon)
-        left = [self._devices.widget, self._throughput.widget, self._log.widget]
-        right = [self._models.widget, self._requests.widget, self._playground.widget]
-        columns = [box(side, "nbllm-column") for side in (left, right)]
+        left = (self._devices, self._throughput, self._requests, self._log)
+        right = (self._models, self._playground)
+        columns = [box([panel.widget for panel in side], "nbllm-column") for side in (left, right)]
         self.widget = box(
             [
-                text(STYLE, "nbllm-hidden"),
+                text(STYLE + self._saved.hiding_style + runs(ENTRIES), "nbllm-hidden"),
                 box([self._head, refresh, self._pulse], "nbllm-head"),
                 box(columns, "nbllm-columns"),
             ],
@@ -113,12 +114,20 @@ class Dashboard:
 
     # ------------------------------------------------------------ showing
 
-    def _repr_mimebundle_(self, **_: Any) -> dict[str, Any]:
-        if self._is_closed:
-            return {"text/plain": repr(self)}
+    def _ipython_display_(self) -> None:
+        shell = get_ipython()
+        if shell is None or self._is_closed:
+            print(repr(self))  # noqa: T201 - all that there is to show
+            return
         self._presence.shown()
         self._wake()
-        return dict(widget_view(self.widget, _IN_PLAIN_TEXT).data)
+        self._saved.show(
+            shell.display_pub, self.widget, lambda: self._has_state.wait(FIRST_SECONDS)
+        )
+
+    def _sections(self) -> list[Section]:
+        panels = (self._models, self._requests, self._playground, self._devices, self._log)
+        return [panel.section for panel in panels]
 
     def __repr__(self) -> str:
         return "<Dashboard, closed>" if self._is_closed else f"<Dashboard of {self.manager!r}>"
@@ -142,6 +151,7 @@ class Dashboard:
         self._at_close.close()
         self._loop.close()
         self._detector.close()
+        self._saved.clear()
         close_tree(self.widget)
 
     # ------------------------------------------------------------ what pages and the manager tell
@@ -170,6 +180,11 @@ class Dashboard:
         self._log.add_record(record)
         self._nudge()
 
+    def _on_work_end(self, problem: str = "") -> None:
+        if problem:
+            self._log.add(problem)
+        self._nudge()
+
     def _scan_soon(self) -> None:
         self._needs_scan.set()
         self._nudge()
@@ -189,7 +204,7 @@ class Dashboard:
         error = None if result.cancelled() else result.exception()
         if error is not None and not self._is_closed:
             words = f"stopped by {type(error).__name__}: {error}. Refresh starts it again."
-            self._head.value = _head(words, is_on=False)
+            self._head.value = _head(words)
 
     async def _tick(self) -> None:
         loop, nudged = asyncio.get_running_loop(), asyncio.Event()
@@ -202,60 +217,53 @@ class Dashboard:
         next_sample = 0.0
         try:
             while not self._is_closed and self._presence.check():
-                if self._needs_scan.is_set():
-                    self._needs_scan.clear()
-                    await asyncio.to_thread(self._scan)
+                await self._look()
                 if loop.time() >= next_sample:
                     next_sample = loop.time() + self._tick_seconds
                     self._update_charts()
                 self._update_rows()
+                self._keep()
                 await _pause(nudged, next_sample - loop.time())
+            self._keep(is_last=True)
         finally:
             self._is_ticking = False
         self._wake()  # a view may have been opened while this one ended
 
-    def _scan(self) -> None:
+    async def _look(self) -> None:
         """What takes longer: look for files, read their headers, and see what fits now."""
-        resources = self._detector.detect()
-        self._cpu_name = resources.cpu.model or resources.cpu.architecture
-        self._available = self.manager.list_available_models()
-        shown = self._available[: SHOWN_MODELS + len(self.manager.list_statuses())]
-        self._fits = {info.name: _fit_words(info, resources) for info in shown}
+        survey = self._survey
+        if self._needs_scan.is_set():
+            self._needs_scan.clear()
+            await asyncio.to_thread(survey.scan)
+        shown = self._models.shown(self.manager.list_statuses(), survey.available)
+        if unplanned := survey.unplanned(shown):
+            await asyncio.to_thread(survey.plan, unplanned)
+
+    def _keep(self, *, is_last: bool = False) -> None:
+        """Have the notebook keep the state, where something happened since it did so last."""
+        self._has_state.set()
+        version = (self._log.version, self._playground.version)
+        if version != self._saved_version and self._saved.update(is_last=is_last):
+            self._saved_version = version
 
     def _update_charts(self) -> None:
         """Measure, and show it."""
-        self._devices.update(self._detector.sample(), self._cpu_name)
+        self._devices.update(self._detector.sample(), self._survey.cpu_name)
         self._throughput.update(self.manager.activity.tokens_by_device())
 
     def _update_rows(self) -> None:
         """Show what is now; a widget whose value is the same sends nothing."""
-        statuses = self.manager.list_statuses()
+        survey, statuses = self._survey, self.manager.list_statuses()
         loaded = [status.info.name for status in statuses if status.state == "loaded"]
-        others = [info.name for info in self._available if info.name not in loaded]
+        others = [info.name for info in survey.available if info.name not in loaded]
         self._requests.update(self.manager.activity.running())
-        self._models.update(statuses, self._available, self._fits)
+        default = self._cells.model(statuses)
+        self._models.update(statuses, survey.available, survey.fits, default)
+        if survey.resources is not None:
+            self._models.form.offer_devices(survey.resources)
         self._playground.offer([*loaded, *others])
         self._log.update()
-        waits = self._presence.buttons_wait
-        self._head.value = _head(_BUTTONS_WAIT if waits else "live", is_on=not waits)
-
-    # ------------------------------------------------------------ what buttons do
-
-    def _do(self, work: Coroutine[Any, Any, Any]) -> None:
-        self._loop.submit(self._logged(work))
-
-    async def _logged(self, work: Coroutine[Any, Any, Any]) -> None:
-        try:
-            await work
-        except NbllmError as error:
-            self._log.add(f"✗ {str(error).splitlines()[0]}")
-        self._nudge()
-
-    async def _load(self, name: str) -> None:
-        await self.manager.load_model(name)
-
-    async def _pin(self, name: str, *, pinned: bool) -> None:
-        (self.manager.pin_model if pinned else self.manager.unpin_model)(name)
+        self._head.value = _head(_updated(_BUTTONS_WAIT if self._presence.buttons_wait else ""))
 
 
 def dashboard(manager: ModelManager | None = None) -> Dashboard:
@@ -274,22 +282,13 @@ async def _pause(nudged: asyncio.Event, seconds: float) -> None:
     nudged.clear()
 
 
-def _fit_words(info: ModelInfo, resources: Resources) -> str:
-    try:
-        placement = plan_model(info, resources)
-    except DoesNotFitError as error:
-        needed, there = size_words(error.needed_bytes), size_words(error.available_bytes)
-        return f"needs {needed}, {there} free"
-    except NbllmError as error:
-        return str(error).splitlines()[0].removeprefix(f"{info.name}: ")
-    if placement is None:
-        return place_of(info) or ""
-    return f"fits {placement.device} · {size_words(placement.total_bytes)}"
+def _updated(words: str) -> str:
+    """When it was brought up to date: true in a page that nobody updates any more, too."""
+    return " · ".join(filter(None, [f"as of {datetime.now().astimezone():%H:%M:%S}", words]))
 
 
-def _head(words: str, *, is_on: bool) -> str:
+def _head(words: str) -> str:
     return (
         '<div class="nbllm-brand"><strong>nbllm</strong>'
-        f'<span class="nbllm-soft"><i class="nbllm-dot{" on" if is_on else ""}"></i>'
-        f"{text_html(words)}</span></div>"
+        f'<span class="nbllm-soft">{text_html(words)}</span></div>'
     )

@@ -10,6 +10,7 @@ from nbllm.core.hardware.resource_sample import GpuSample, ResourceSample
 from nbllm.core.rendering.escaping import attribute_html, text_html
 from nbllm.core.words import size_words
 from nbllm.notebook.dashboard.charts import line_chart, meter, nice_top
+from nbllm.notebook.dashboard.sections import Section
 from nbllm.notebook.dashboard.widgets import card, text
 
 __all__ = ["DevicePanel", "ThroughputPanel"]
@@ -28,12 +29,14 @@ class DevicePanel:
     def __init__(self) -> None:
         self._meters, self._chart = text(), text()
         self._busy: dict[str, deque[float]] = {}
+        self._saved: tuple[tuple[str, ...], ...] = ()
         self.widget = card("Devices", self._meters, self._chart)
 
     def update(self, sample: ResourceSample, cpu_name: str) -> None:
         """Show a sample; ``cpu_name`` is that of the processor."""
         rows = [_cpu(sample, cpu_name), *map(_gpu, sample.gpus)]
         self._meters.value = "".join(rows)
+        self._saved = (_saved_cpu(sample, cpu_name), *map(_saved_gpu, sample.gpus))
         self._note("CPU", sample.cpu_fraction)
         for gpu in sample.gpus:
             self._note(gpu.label, gpu.utilization)
@@ -44,6 +47,11 @@ class DevicePanel:
             span="2 min ago",
             unit="busy, %",
         )
+
+    @property
+    def section(self) -> Section:
+        """The last sample."""
+        return Section("Devices", self._saved)
 
     def _note(self, name: str, fraction: float | None) -> None:
         if fraction is not None:
@@ -82,30 +90,48 @@ class ThroughputPanel:
 
 def _cpu(sample: ResourceSample, name: str) -> str:
     used, total = sample.memory_used_bytes, sample.memory_total_bytes
-    busy = sample.cpu_fraction
     return _device(
         name,
-        meter("CPU", busy, _NO_READING if busy is None else _percent(busy)),
+        meter("CPU", sample.cpu_fraction, _cpu_words(sample)),
         meter("Memory", used / total if total else None, _of(used, total)),
     )
 
 
 def _gpu(gpu: GpuSample) -> str:
     used, total = gpu.vram_used_bytes, gpu.vram_total_bytes
-    known = used is not None and total is not None
+    return _device(
+        f"{gpu.label}: {gpu.name}",
+        meter("GPU", gpu.utilization, _gpu_words(gpu)),
+        meter("Memory", used / total if used is not None and total else None, _vram_words(gpu)),
+    )
+
+
+def _cpu_words(sample: ResourceSample) -> str:
+    busy = sample.cpu_fraction
+    return _NO_READING if busy is None else _percent(busy)
+
+
+def _gpu_words(gpu: GpuSample) -> str:
     details = [
         *([f"{gpu.temperature_celsius:.0f} °C"] if gpu.temperature_celsius is not None else []),
         *([f"{gpu.power_watts:.0f} W"] if gpu.power_watts is not None else []),
     ]
-    return _device(
-        f"{gpu.label}: {gpu.name}",
-        meter("GPU", gpu.utilization, " · ".join([_percent(gpu.utilization), *details])),
-        meter(
-            "Memory",
-            used / total if used is not None and total else None,
-            _of(used or 0, total or 0) if known else "not told",
-        ),
-    )
+    return " · ".join([_percent(gpu.utilization), *details])
+
+
+def _vram_words(gpu: GpuSample) -> str:
+    used, total = gpu.vram_used_bytes, gpu.vram_total_bytes
+    return "unknown" if used is None or total is None else _of(used, total)
+
+
+def _saved_cpu(sample: ResourceSample, name: str) -> tuple[str, ...]:
+    memory = _of(sample.memory_used_bytes, sample.memory_total_bytes)
+    return name, f"CPU {_cpu_words(sample)}", f"memory {memory}"
+
+
+def _saved_gpu(gpu: GpuSample) -> tuple[str, ...]:
+    words = f"GPU {_gpu_words(gpu)}", f"memory {_vram_words(gpu)}"
+    return f"{gpu.label}: {gpu.name}", *words
 
 
 def _device(name: str, *meters: str) -> str:
@@ -118,7 +144,7 @@ def _device(name: str, *meters: str) -> str:
 
 
 def _percent(fraction: float | None) -> str:
-    return "not told" if fraction is None else f"{fraction:.0%}"
+    return "unknown" if fraction is None else f"{fraction:.0%}"
 
 
 def _of(used: int, total: int) -> str:

@@ -2,105 +2,95 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Sequence
 from contextlib import aclosing
 from typing import Any
 
 import ipywidgets
 
-from nbllm.core.errors import InvalidOptionError, NbllmError
-from nbllm.core.model_interface import options_from
+from nbllm.core.errors import InvalidOptionError
 from nbllm.core.model_manager import ModelManager
 from nbllm.core.rendering.escaping import text_html
-from nbllm.core.types import Completed, GenerationOptions, ReasoningDelta, TextDelta
-from nbllm.notebook.dashboard.widgets import box, button, card, field, set_children, text
+from nbllm.core.types import Completed, ReasoningDelta, TextDelta
+from nbllm.notebook.dashboard.answer_area import AnswerArea
+from nbllm.notebook.dashboard.cell_source import cell_source
+from nbllm.notebook.dashboard.offer import Offer
+from nbllm.notebook.dashboard.options_form import OptionsForm
+from nbllm.notebook.dashboard.prompt_history import PromptHistory
+from nbllm.notebook.dashboard.sections import Section
+from nbllm.notebook.dashboard.widgets import (
+    box,
+    button,
+    card,
+    failure_words,
+    field,
+    on_submit,
+    problem_html,
+    text,
+)
 from nbllm.notebook.loop import LoopJob, LoopThread
-from nbllm.notebook.views.blocks import cut_finished
-from nbllm.notebook.views.bundles import Bundle, rendered, size_of
 from nbllm.notebook.words import status_words
 
-__all__ = ["AnswerArea", "Playground"]
+__all__ = ["Playground"]
 
-TICK_SECONDS = 0.25
-TAIL_CHARACTERS = 1_500
-BYTES_PER_SECOND = 24_000
-
-
-class AnswerArea:
-    """A growing Markdown text in output widgets: what is finished is sent once, the tail again."""
-
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self.widget = box([], "nbllm-answer")
-        self._clock = clock
-        self._tail, self._next = "", 0.0
-
-    def clear(self) -> None:
-        """Show nothing."""
-        set_children(self.widget, [])
-        self._tail, self._next = "", 0.0
-
-    def add(self, more: str) -> None:
-        """Show more, at once or a little later."""
-        self._tail += more
-        now = self._clock()
-        if now < self._next:
-            return
-        if len(self._tail) > TAIL_CHARACTERS:
-            finished, rest = cut_finished(self._tail)
-            if finished:
-                self._show(rendered(finished))
-                self._tail = rest
-                set_children(self.widget, [*self.widget.children, ipywidgets.Output()])
-        growing = rendered(self._tail, is_growing=True)
-        rendered_in = self._clock() - now
-        wait = max(TICK_SECONDS, size_of(growing) / BYTES_PER_SECOND, 4 * rendered_in)
-        self._next = now + wait
-        self._show(growing)
-
-    def finish(self, whole: str) -> None:
-        """Show the whole in one piece."""
-        self._tail = whole
-        set_children(self.widget, self.widget.children[:1])
-        self._show(rendered(whole))
-
-    def _show(self, bundle: Bundle) -> None:
-        if not self.widget.children:
-            set_children(self.widget, [ipywidgets.Output()])
-        output = {"output_type": "display_data", "data": dict(bundle.data), "metadata": {}}
-        self.widget.children[-1].outputs = (output,) if bundle.data["text/plain"] else ()
+SAVED_CHARACTERS = 20_000
+"""Of an answer in a saved notebook, whose state is sent again with each change."""
 
 
 class Playground:
-    """Inputs, Send and Stop, and the answer. Its work runs on ``loop``."""
+    """Inputs, Send and Stop, and the answer. Its work runs on ``loop``.
 
-    def __init__(self, manager: ModelManager, loop: LoopThread) -> None:
-        self._manager, self._loop = manager, loop
+    ``magic`` says what ``%%llm`` is called at the moment; ``version`` grows with every answer.
+    """
+
+    def __init__(
+        self, manager: ModelManager, loop: LoopThread, magic: Callable[[], str] = lambda: "llm"
+    ) -> None:
+        self._manager, self._loop, self._magic = manager, loop, magic
         self._job: LoopJob[None] | None = None
-        self._model = field(ipywidgets.Dropdown(description="Model"))
-        self._max_tokens = field(ipywidgets.Text("300", description="Max tokens"))
-        self._temperature = field(ipywidgets.Text(description="Temperature", placeholder="default"))
-        self._seed = field(ipywidgets.Text(description="Seed", placeholder="any"))
-        self._system = field(
-            ipywidgets.Text(
-                description="System prompt", placeholder="none", continuous_update=False
-            )
-        )
-        self._prompt = field(ipywidgets.Textarea(description="Prompt", rows=3))
-        self._send = button("Send", "Ask the model", self.send, style="primary")
-        self._stop = button("Stop", "Stop the answer; what has come stays", self.stop)
-        self._stop.disabled = True
+        self._asked, self._end = "", ""
+        self.version = 0
+        self._pieces: list[str] = []
+        self._options, self.answer = OptionsForm(), AnswerArea()
         self._status = text()
-        self.answer = AnswerArea()
-        settings = (self._model, self._max_tokens, self._temperature, self._seed)
+        self.offer_text = Offer(self._say)
+        self._build_inputs()
+        self._build_buttons()
+        settings = [self._model, *self._options.inputs.values()]
         self.widget = card(
             "Playground",
             box(settings, "nbllm-fields"),
-            self._system,
+            self._options.problem,
+            box([self._system, self.history.widget], "nbllm-fields", "nbllm-two"),
             self._prompt,
-            box([self._send, self._stop, self._status], "nbllm-actions"),
+            box([*self._buttons, self._status], "nbllm-actions"),
+            self.offer_text.widget,
             self.answer.widget,
         )
+        self.widget.add_class("nbllm-entry")
+
+    def _build_inputs(self) -> None:
+        self._model = field(ipywidgets.Dropdown(description="Model"))
+        self._system = field(
+            ipywidgets.Text(description="System prompt", placeholder="none"),
+            "Instructions that stand before the prompt.",
+        )
+        self._prompt = field(
+            ipywidgets.Textarea(description="Prompt", placeholder="Ctrl+Enter sends it", rows=3),
+            "",
+            "nbllm-text",
+        )
+        on_submit(self._prompt, self.send)
+        self.history = PromptHistory(self._reuse)
+
+    def _build_buttons(self) -> None:
+        self._send = button("Send", "Send the prompt (Ctrl+Enter)", self.send, style="primary")
+        self._send.add_class("nbllm-go")
+        self._stop = button("Stop", "Stop the response; the text so far is kept", self.stop)
+        self._stop.disabled = True
+        copy = button("Copy", "Copy the response as it was written", self.copy)
+        cell = button("To a cell", "Add a %%llm cell with this prompt", self.to_cell)
+        self._buttons = (self._send, self._stop, copy, cell)
 
     def offer(self, names: Sequence[str]) -> None:
         """The models to choose from, the preferred one first; the choice is kept if it can be."""
@@ -109,6 +99,12 @@ class Playground:
         chosen = self._model.value
         self._model.options = tuple(names)
         self._model.value = chosen if chosen in names else (names[0] if names else None)
+
+    def choose(self, name: str) -> None:
+        """Ask this model from now on."""
+        if name not in self._model.options:
+            self._model.options = (name, *self._model.options)
+        self._model.value = name
 
     def send(self) -> None:
         """Ask, unless an answer is on its way."""
@@ -122,60 +118,34 @@ class Playground:
         if self._job is not None:
             self._job.stop()
 
-    async def _ask(self) -> None:
-        pieces: list[str] = []
-        status = "■ stopped"
-        self.answer.clear()
+    def copy(self) -> None:
+        """Offer the answer for the clipboard."""
+        if self._pieces:
+            self.offer_text.copy("".join(self._pieces))
+        else:
+            self._say("There is no response to copy yet.")
+
+    def to_cell(self) -> None:
+        """Offer a cell that asks what is filled in."""
+        prompt, system = self._prompt.value.strip(), self._system.value.strip()
+        if not prompt:
+            self._say("Write a prompt first.")
+            return
         try:
-            status = await self._stream(pieces)
-        except NbllmError as error:
-            status = f"✗ {error}"
-        finally:
-            self.answer.finish("".join(pieces))
-            self._say(status)
-            self._send.disabled, self._stop.disabled = False, True
+            options = self._options.options()
+        except InvalidOptionError:
+            self._options.check()
+            return
+        model = self._model.value or ""
+        self.offer_text.to_cell(cell_source(self._magic(), model, prompt, system, options))
 
-    async def _stream(self, pieces: list[str]) -> str:
-        """Fill ``pieces``; the line to show below them."""
-        if not self._model.value or not self._prompt.value.strip():
-            return "Choose a model and write a prompt."
-        options = self._options()
-        self._say(f"Waiting for {self._model.value} …")
-        model, _ = await self._manager.load_model(self._model.value)
-        system = self._system.value.strip() or None
-        async with aclosing(
-            model.stream(self._prompt.value.strip(), system=system, options=options)
-        ) as events:
-            async for event in events:
-                match event:
-                    case TextDelta(more):
-                        pieces.append(more)
-                        self.answer.add(more)
-                    case ReasoningDelta():
-                        self._say("thinking …")
-                    case Completed(result):
-                        return status_words(result)
-        return ""
-
-    def _options(self) -> GenerationOptions:
-        """Raises ``InvalidOptionError`` for what is no number."""
-        fields = (
-            ("max_tokens", self._max_tokens, int),
-            ("temperature", self._temperature, float),
-            ("seed", self._seed, int),
-        )
-        values = {}
-        for name, entry, kind in fields:
-            written = entry.value.strip()
-            try:
-                if written:
-                    values[name] = kind(written)
-            except ValueError:
-                raise InvalidOptionError(name, f"{written!r} is not a number") from None
-        return options_from(values)
-
-    def _say(self, words: str) -> None:
-        self._status.value = f'<span class="nbllm-soft">{text_html(words)}</span>'
+    @property
+    def section(self) -> Section:
+        """The last prompt, how it ended, and the answer."""
+        if not self._asked:
+            return Section("Playground")
+        rows = (("Prompt", self._asked), ("Status", self._end))
+        return Section("Playground", rows, "".join(self._pieces)[:SAVED_CHARACTERS])
 
     @property
     def inputs(self) -> dict[str, Any]:
@@ -184,7 +154,54 @@ class Playground:
             "model": self._model,
             "system": self._system,
             "prompt": self._prompt,
-            "max_tokens": self._max_tokens,
-            "temperature": self._temperature,
-            "seed": self._seed,
+            **self._options.inputs,
         }
+
+    def _reuse(self, prompt: str) -> None:
+        self._prompt.value = prompt
+
+    async def _ask(self) -> None:
+        self._end = "■ stopped"
+        self.offer_text.clear()
+        try:
+            self._end = await self._stream()
+        except Exception as error:  # noqa: BLE001 - nobody else hears of what a press raises
+            self._end = f"✗ {failure_words(error)}"
+        finally:
+            self.answer.finish("".join(self._pieces))
+            self.version += 1
+            self._say(self._end)
+            self._send.disabled, self._stop.disabled = False, True
+
+    async def _stream(self) -> str:
+        """Show the answer while it comes; the line to show above it in the end."""
+        prompt, name = self._prompt.value.strip(), self._model.value
+        if not name or not prompt:
+            return "Choose a model and write a prompt."
+        options = self._options.options()
+        self._begin(name, prompt)
+        model, _ = await self._manager.load_model(name)
+        system = self._system.value.strip() or None
+        async with aclosing(model.stream(prompt, system=system, options=options)) as events:
+            async for event in events:
+                match event:
+                    case TextDelta(more):
+                        self._pieces.append(more)
+                        self.answer.add(more)
+                    case ReasoningDelta():
+                        self._say("reasoning …")
+                    case Completed(result):
+                        return status_words(result)
+        return ""
+
+    def _begin(self, name: str, prompt: str) -> None:
+        self._asked = prompt
+        self._pieces.clear()
+        self.history.add(prompt)
+        self.answer.clear()
+        self._say(f"Waiting for {name} …")
+
+    def _say(self, words: str) -> None:
+        is_failure = words.startswith("✗")
+        soft = f'<span class="nbllm-soft">{text_html(words)}</span>' if words else ""
+        self._status.value = problem_html(words) if is_failure else soft

@@ -12,6 +12,7 @@ STYLE = """<style>
   --nbllm-card: var(--jp-layout-color1, Canvas);
   --nbllm-fill: var(--jp-layout-color2, #8882);
   --nbllm-accent: var(--jp-brand-color1, #1f83c4);
+  --nbllm-error: var(--jp-error-color1, #d32f2f);
   color: var(--nbllm-text); font-family: var(--jp-ui-font-family, system-ui, sans-serif);
   font-size: 13px; width: 100%; container-type: inline-size; overflow: visible; padding: 4px 2px;
 }
@@ -34,7 +35,7 @@ STYLE = """<style>
 .nbllm-title { font-weight: 600; font-size: 13px; display: flex; justify-content: space-between;
   gap: 12px; }
 .nbllm-title span { color: var(--nbllm-soft); font-weight: 400; }
-.nbllm-head, .nbllm-row, .nbllm-actions { flex-direction: row !important;
+.nbllm-head, .nbllm-line, .nbllm-buttons, .nbllm-actions { flex-direction: row !important;
   align-items: center !important; }
 .nbllm-head { gap: 12px; padding: 0 2px 10px !important; }
 .nbllm-head .widget-html { flex: 1 1 auto; }
@@ -69,14 +70,26 @@ STYLE = """<style>
 .nbllm-s0 { color: var(--nbllm-accent); } .nbllm-s1 { color: #d55e00; }
 .nbllm-s2 { color: #009e73; } .nbllm-s3 { color: #b5659a; }
 .nbllm-s4 { color: #b07a00; } .nbllm-s5 { color: #7a7a7a; }
-.nbllm-row { gap: 8px; padding: 7px 0 !important; border-top: 1px solid var(--nbllm-line); }
-.nbllm-row .widget-html { flex: 1 1 auto; }
-.nbllm-cells { display: grid; gap: 2px 12px; align-items: center;
-  grid-template-columns: minmax(0, 2fr) minmax(114px, 1fr); }
-.nbllm-cells.nbllm-request { grid-template-columns: minmax(0, 1fr) minmax(164px, auto); }
-.nbllm-cells > div { min-width: 0; overflow: hidden; text-overflow: ellipsis;
-  white-space: nowrap; font-variant-numeric: tabular-nums; }
-.nbllm-cells .nbllm-bar { margin-top: 4px; }
+.nbllm-row { gap: 2px; padding: 8px 0 !important; border-top: 1px solid var(--nbllm-line); }
+.nbllm-row:last-child { padding-bottom: 0 !important; }
+.nbllm-board .nbllm-models { max-height: 420px; overflow: hidden auto; flex: 0 1 auto;
+  scrollbar-width: thin; padding-right: 2px; }
+.nbllm-line { gap: 8px; min-width: 0; }
+.nbllm-line > .widget-html { flex: 1 1 0; }
+.nbllm-buttons { gap: 6px; flex: 0 0 auto; width: auto; }
+.nbllm-model-name { display: flex; align-items: baseline; gap: 0; min-width: 0; }
+.nbllm-model-name .nbllm-dot { flex: none; }
+.nbllm-model-name b, .nbllm-asked, .nbllm-details > div { min-width: 0; overflow: hidden;
+  text-overflow: ellipsis; white-space: nowrap; }
+.nbllm-details > div { font-variant-numeric: tabular-nums; }
+.nbllm-details .nbllm-bar { margin-top: 4px; }
+.nbllm-badge { flex: none; margin-left: 8px; padding: 0 7px; border-radius: 9px; font-size: 11px;
+  line-height: 17px; color: var(--nbllm-accent); border: 1px solid currentColor; }
+.nbllm-problem { color: var(--nbllm-error); white-space: pre-wrap; overflow-wrap: anywhere; }
+.nbllm-board .nbllm-wrong input { border-color: var(--nbllm-error) !important; }
+.nbllm-offer pre { max-height: 140px; overflow: auto; margin: 4px 0 0; padding: 8px;
+  user-select: all; white-space: pre-wrap; overflow-wrap: anywhere; font-size: 12px;
+  background: var(--nbllm-fill); border-radius: 5px; color: inherit; }
 .nbllm-board button.jupyter-button { height: 26px; line-height: 24px; padding: 0 10px; width: auto;
   margin: 0; border-radius: 5px; font-size: 12px; flex: 0 0 auto; box-shadow: none;
   background: transparent; border: 1px solid var(--nbllm-line); color: var(--nbllm-text); }
@@ -90,6 +103,10 @@ STYLE = """<style>
   border-color: var(--nbllm-accent); }
 .nbllm-fields { display: grid !important; gap: 8px 10px;
   grid-template-columns: minmax(0, 2fr) minmax(0, 1fr) minmax(0, 1fr) minmax(0, 1fr); }
+.nbllm-fields.nbllm-load-with { grid-template-columns: minmax(0, 2fr) minmax(0, 1fr)
+  minmax(0, 1fr); }
+.nbllm-fields.nbllm-two { grid-template-columns: minmax(0, 2fr) minmax(0, 1fr); }
+.nbllm-entry > .nbllm-line { align-items: flex-end !important; }
 .nbllm-board .nbllm-field { width: 100%; margin: 0; display: flex; flex-direction: column;
   align-items: stretch; height: auto; }
 .nbllm-board .nbllm-field .widget-label { width: auto; text-align: left; color: var(--nbllm-soft);
@@ -102,8 +119,8 @@ STYLE = """<style>
   background-position: calc(100% - 13px) 11px, calc(100% - 8px) 11px !important;
   background-image: linear-gradient(45deg, transparent 50%, var(--nbllm-soft) 50%),
     linear-gradient(135deg, var(--nbllm-soft) 50%, transparent 50%) !important; }
-.nbllm-actions { gap: 8px; }
-.nbllm-actions .widget-html { flex: 1 1 auto; }
+.nbllm-actions { gap: 8px; flex-wrap: wrap; }
+.nbllm-actions > .widget-html { flex: 1 1 160px; }
 .nbllm-answer { border-left: 3px solid var(--nbllm-accent); padding-left: 12px !important; }
 .nbllm-answer:empty { display: none; }
 .nbllm-answer .jp-OutputArea-output { padding: 0; }
@@ -112,7 +129,7 @@ STYLE = """<style>
 .nbllm-log time { color: var(--nbllm-soft); font-variant-numeric: tabular-nums; }
 .nbllm-log div { overflow-wrap: anywhere; }
 .nbllm-hidden { display: none !important; }
-.nbllm-void { visibility: hidden; }
 .nbllm-board button.jupyter-button.nbllm-pin { width: 56px; padding: 0; }
 .nbllm-board button.jupyter-button.nbllm-load { width: 66px; padding: 0; }
+.nbllm-entry .nbllm-line button.jupyter-button { height: 28px; }
 </style>"""

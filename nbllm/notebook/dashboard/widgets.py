@@ -7,9 +7,26 @@ from typing import Any
 
 import ipywidgets
 
+from nbllm.core.errors import NbllmError
+from nbllm.core.paths import printable
+from nbllm.core.rendering.escaping import text_html
+from nbllm.notebook.dashboard.page_scripts import SUBMIT_MARK
 from nbllm.notebook.subshells import answer_where_asked
+from nbllm.notebook.versions import explain
 
-__all__ = ["box", "button", "card", "close_tree", "field", "set_children", "text"]
+__all__ = [
+    "box",
+    "button",
+    "card",
+    "close_tree",
+    "failure_words",
+    "field",
+    "mark",
+    "on_submit",
+    "problem_html",
+    "set_children",
+    "text",
+]
 
 
 def text(value: str = "", *classes: str) -> Any:
@@ -34,9 +51,46 @@ def button(words: str, tooltip: str, on_click: Callable[[], None], style: str = 
     return answer_where_asked(made)
 
 
-def field(made: Any) -> Any:
-    """An input with its label above it."""
-    return answer_where_asked(_with_classes(made, ("nbllm-field",)))
+def field(made: Any, tooltip: str = "", *classes: str) -> Any:
+    """An input with its label above it; ``tooltip`` is plain text."""
+    if tooltip:
+        explain(made, tooltip)
+    return answer_where_asked(_with_classes(made, ("nbllm-field", *classes)))
+
+
+def mark(widget: Any, name: str, *, on: bool) -> None:
+    """Give ``widget`` the class ``name``, or take it away."""
+    (widget.add_class if on else widget.remove_class)(name)
+
+
+def on_submit(entry: Any, call: Callable[[], None]) -> None:
+    """Call ``call`` when the page submits the text of ``entry``, which is whole by then.
+
+    Where no script runs in the page, Enter in a line does it too.
+    """
+
+    def look(change: Any) -> None:
+        if change["new"].endswith(SUBMIT_MARK):
+            entry.value = change["new"].rstrip(SUBMIT_MARK)
+            call()
+
+    def take(_: Any, content: Any, __: Any) -> None:
+        if content.get("event") == "submit":
+            call()
+
+    entry.observe(look, "value")
+    entry.on_msg(take)
+
+
+def failure_words(error: Exception) -> str:
+    """What is shown of a failure; its kind too where the message is not nbllm's."""
+    message = printable(str(error))
+    return message if isinstance(error, NbllmError) else f"{type(error).__name__}: {message}"
+
+
+def problem_html(words: str) -> str:
+    """What went wrong, below what it went wrong with; "" where nothing did."""
+    return f'<div class="nbllm-problem" role="alert">{text_html(words)}</div>' if words else ""
 
 
 def set_children(parent: Any, children: Sequence[Any]) -> None:
