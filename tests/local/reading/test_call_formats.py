@@ -16,12 +16,12 @@ from nbllm.core.answer import Answer
 from nbllm.core.grammars.automaton import Automaton
 from nbllm.core.grammars.program import compiled
 from nbllm.core.types import ToolCall
-from nbllm.local.formats.base import NoCallError
+from nbllm.local.formats.base import CallFormat, NoCallError
 from nbllm.local.formats.json_calls import decoded
 from nbllm.local.formats.parameters import typed
 from nbllm.local.formats.table import FORMATS, PROBE, call_format
 from nbllm.local.llama.grammar import grammar_text
-from nbllm.local.reading.output_format import BLOCKS, WRAPPERS, OutputFormat, format_of
+from nbllm.local.reading.output_format import BLOCKS, WRAPPERS, Dialect, OutputFormat, format_of
 from nbllm.local.reading.output_parser import output_parser
 
 WRITTEN = json.loads(Path(__file__).with_name("written.json").read_text(encoding="utf-8"))
@@ -50,6 +50,17 @@ PIECES = sorted(
     }
     | {"<|message|>", "<|start|>", " to=functions.get_time", "\n", "é", "[get_time(city=", ","}
 )
+
+
+DIALECTS: dict[str, Dialect] = {
+    "harmony": "harmony",
+    "muse": "muse",
+    "functionary-3.2": "functionary",
+}
+
+
+def output_format(form: CallFormat, **blocks: Any) -> OutputFormat:
+    return OutputFormat(**blocks, calls=form, dialect=DIALECTS.get(form.name, "marks"))
 
 
 def read(form: OutputFormat, pieces: list[str]) -> tuple[str, str, list[Any], list[Any]]:
@@ -86,8 +97,7 @@ def test_any_mixture_of_marks_is_read_the_same_however_it_is_cut(
     form: Any, pieces: list[str], data: st.DataObject
 ) -> None:
     text = "".join(pieces)
-    channels = form.name == "harmony"
-    whole = OutputFormat(BLOCKS, WRAPPERS, form, channels=channels)
+    whole = output_format(form, blocks=BLOCKS, wrappers=WRAPPERS)
     places = data.draw(st.sets(st.integers(0, len(text)), max_size=6))
     assert read(whole, cut(text, places))[:3] == read(whole, [text])[:3]
 
@@ -100,7 +110,7 @@ def test_no_body_breaks_a_reader(form: Any, body: str) -> None:
             calls = form.read(text, TOOLS)
         except NoCallError:
             continue
-        assert all(isinstance(decoded(call.arguments), dict) for call in calls)
+        assert all(isinstance(p, str) or isinstance(decoded(p.arguments), dict) for p in calls)
 
 
 @pytest.mark.parametrize(
@@ -236,11 +246,14 @@ def shortest(grammar: str) -> str:
 def test_a_forced_call_is_read_again_and_follows_its_schema(form: Any) -> None:
     tool = {"function": {"name": "find", "parameters": PLACES}}
     asked = {"tools": [tool], "tool_choice": "find"}
-    channels = form.name == "harmony"
-    text = grammar_text(asked, OutputFormat(calls=form, channels=channels))
+    text = grammar_text(asked, output_format(form))
     assert text is not None
     answer = Answer()
-    parser = output_parser(OutputFormat(calls=form, channels=channels), answer, {"find": PLACES})
+    parser = output_parser(
+        output_format(form),
+        answer,
+        {"find": PLACES},
+    )
     assert list(parser.take(shortest(text), final=True))
     (call,) = [part for s in answer.calls if isinstance(part := s.part(), ToolCall)]
     assert call.name == "find"
