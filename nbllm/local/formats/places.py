@@ -84,7 +84,8 @@ class Walk:
         self._closes = _places(text, marks.close)
         self._ends = _places(text, marks.end)
         self._closings = _places(text, self._closing)
-        self._openings = _places(text, self._opening)
+        own = self._opening.endswith("=")  # the text begins with the mark then
+        self._openings = _places(text, self._opening)[own:]
         told = [(at, self._is_sure(at)) for at in self._closes]
         self._sure = [at for at, sure in told if sure is not False]
         self._unsure = {at for at, sure in told if sure is None}

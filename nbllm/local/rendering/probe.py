@@ -114,7 +114,12 @@ def _value(value: Any, words: _Words) -> Any:
     if isinstance(value, str):
         return words.want(value)
     if isinstance(value, dict):
-        made = {words.want(key): _value(each, words) for key, each in value.items()}
+        made = {_key(key, each, words): _value(each, words) for key, each in value.items()}
         words.keys |= made.keys() - {""}
         return made
     return [_value(each, words) for each in value] if isinstance(value, list) else value
+
+
+def _key(key: str, value: Any, words: _Words) -> str:
+    """The word of an argument's name: one without a value may be left out."""
+    return words.fresh(key) if value is None else words.want(key)
