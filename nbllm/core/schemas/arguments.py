@@ -68,7 +68,8 @@ class Branch:
 class Arguments:
     """The parameters of one tool; ``rule`` makes the JSON rule of what follows some schemas.
 
-    ``given`` notes a rule that is used, and gives its name.
+    ``given`` notes a rule that is used, and gives its name; ``texts`` are the rules of texts that
+    are made already, for this tool or another.
     """
 
     def __init__(
@@ -77,10 +78,11 @@ class Arguments:
         document: Document,
         rule: Callable[[Sequence[Schema]], str],
         given: Callable[[Use], str],
+        texts: dict[tuple[object, ...], str],
     ) -> None:
         self._rules, self._document, self._given = rules, document, given
         self._rule = rule
-        self._texts: dict[tuple[object, ...], str] = {}
+        self._texts = texts
 
     @property
     def root(self) -> Schema:

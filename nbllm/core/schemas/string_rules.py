@@ -77,19 +77,22 @@ def add_string(rules: Rules, patterns: Sequence[str], least: int, most: int | No
 
 
 def add_plain_text(
-    rules: Rules,
-    patterns: Sequence[str],
-    least: int,
-    most: int | None,
-    unwanted: Sequence[str],
+    rules: Rules, patterns: Sequence[str], least: int, most: int | None, unwanted: Sequence[str]
 ) -> Use | None:
-    """The same of texts that stand by themselves; no pattern of ``unwanted`` matches them."""
+    """The same of texts that stand by themselves, in which no pattern of ``unwanted`` is found.
+
+    It takes no more than half of the work that is left.
+    """
+    left = rules.spare
+    rules.spare = left // 2
     try:
         demands = [demand for pattern in patterns for demand in _demands(read_pattern(pattern))]
-        demands += [_demand(list(branches(read_pattern(p))), negated=True) for p in unwanted]
-        return _Product(rules, demands, least, most, _PLAIN).rule() if rules.spare >= 0 else None
+        demands.append(_demand(list(branches(read_pattern("|".join(unwanted)))), negated=True))
+        return _Product(rules, demands, least, most, _PLAIN).rule()
     except (_NotRegularError, GrammarError):
         return None
+    finally:
+        rules.spare += left - left // 2
 
 
 class _Product:

@@ -67,6 +67,7 @@ class GrammarWriter:
     def __init__(self) -> None:
         self._rules = Rules()
         self._given: list[str] = []
+        self._texts: dict[tuple[object, ...], str] = {}
         for name, options in _ANYTHING:
             self._rules.add(name, *options)
 
@@ -91,7 +92,7 @@ class GrammarWriter:
             self._given.append(use.name)
             return use.name
 
-        return Arguments(self._rules, document, rule, given)
+        return Arguments(self._rules, document, rule, given, self._texts)
 
     def _usable(self, made: _SchemaRules, name: str) -> str:
         """The name of a rule that texts can follow."""

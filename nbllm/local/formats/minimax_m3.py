@@ -24,8 +24,7 @@ __all__ = ["MINIMAX_M3"]
 
 _MARK = "]<]minimax[>["
 _TAG = re.compile(
-    re.escape(_MARK)
-    + r'(?:<invoke name=["\']?(?P<name>[^"\'>\n]{1,200})["\']?>'
+    re.escape(_MARK) + r'(?:<invoke name=["\']?(?P<name>[^"\'>\n]{1,200})["\']?>'
     r"|<(?P<close>/)?(?P<key>[^>\n]{1,200})>)"
 )
 _DEEPEST = 32

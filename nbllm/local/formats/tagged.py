@@ -96,7 +96,9 @@ def _invoke(prefix: str, told: str = "") -> Marks:
     return Marks(
         begin=re.compile(rf"<{prefix}invoke name=(?P<name>[^<>\n]{{1,200}})>"),
         end=f"</{prefix}invoke>",
-        open=re.compile(rf"<{prefix}parameter name=[\"']?(?P<key>[^<>\"'\n]{{1,200}})[\"']?{told}>"),
+        open=re.compile(
+            rf"<{prefix}parameter name=[\"']?(?P<key>[^<>\"'\n]{{1,200}})[\"']?{told}>"
+        ),
         close=f"</{prefix}parameter>",
     )
 

@@ -9,6 +9,7 @@ from nbllm.local.formats.places import Walk
 
 __all__ = ["BlockEnd"]
 
+_FIRST_CHARACTERS = 2_000
 _GROWTH = 1.25
 """So much longer must a text be before it is walked over again: all takes linear time together."""
 
@@ -61,12 +62,19 @@ class BlockEnd:
         return bool(has_mark) and len(text) >= self._walked * _GROWTH
 
     def _tagged(self, text: str, *, final: bool) -> tuple[int, int] | None:
+        """By marks; the beginning is walked over first, lest many short blocks take long."""
         assert self._form.values is not None  # noqa: S101 - for the type checker
         block, head = (self._opening, self._closing), self._head
-        walk = Walk(head + text, self._form.values, self._tools, block, final=final)
-        if walk.end < 0:
-            return None
-        return walk.end - len(head), walk.after - len(head)
+        size = _FIRST_CHARACTERS
+        while True:
+            is_all = size >= len(text)
+            part = head + text[:size]
+            walk = Walk(part, self._form.values, self._tools, block, final=final and is_all)
+            if walk.end >= 0:
+                return walk.end - len(head), walk.after - len(head)
+            if is_all:
+                return None
+            size *= 8
 
     def _quoted(self, text: str) -> tuple[int, int] | None:
         marks = "|".join(map(re.escape, (self._closing, self._opening)))

@@ -23,6 +23,7 @@ _Kind: TypeAlias = Literal["header", "between", "reasoning", "text", "call"]
 
 _MESSAGE, _START, _CHANNEL = "<|message|>", "<|start|>", "<|channel|>"
 _ENDS = ("<|end|>", "<|call|>", "<|return|>", "<|eom|>", "<|eot|>", _START, _CHANNEL)
+_LONGEST_MARK = max(map(len, _ENDS))
 _END = re.compile("|".join(map(re.escape, _ENDS)))
 _RECIPIENT = re.compile(r"\bto=([^\s<]+)")
 _NAMED_CHANNEL = re.compile(r"<\|channel\|>\s*(\w+)")
@@ -40,6 +41,7 @@ class HarmonyParser:
         self._recipient = ""
         self._held = ""
         self._is_cut = False
+        self._searched = 0  # so many characters of what is held have no mark in them
 
     def take(self, text: str, *, final: bool, cut: bool = False) -> Iterator[Event]:
         """See ``Parser``."""
@@ -91,9 +93,11 @@ class HarmonyParser:
             self._held = self._held[found.end() * (found[0] != _CHANNEL) :]
 
     def _body(self, *, final: bool) -> Iterator[Event]:
-        end = _END.search(self._held)
+        end = _END.search(self._held, self._searched)
         if end is None and self._kind == "call" and not final:
+            self._searched = max(0, len(self._held) - _LONGEST_MARK)
             return
+        self._searched = 0
         stop = (
             end.start() if end else len(self._held) - (0 if final else open_end(self._held, _ENDS))
         )
