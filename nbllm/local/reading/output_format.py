@@ -84,6 +84,7 @@ WRAPPERS = (
     Wrapper("<|open|>response<|sep|>", "<|close|>response<|sep|>", key="<|open|>"),  # Kimi K3
     Wrapper('<|open|>message role="assistant"<|sep|>', "<|close|>message<|sep|>", key="<|open|>"),
     Wrapper("<|content|>", "<|end|>"),  # Solar Open
+    Wrapper("<|begin|>assistant", "<|end|>", key="<|content|>"),
     Wrapper("<answer>", "</answer>"),  # Hunyuan
     Wrapper("<response>", "</response>"),  # Granite 3.3
 )
