@@ -90,17 +90,21 @@ class Arguments:
         return self._document.root
 
     def branches(self, schemas: Sequence[Schema]) -> list[Branch]:
-        """The ways to follow all of ``schemas``. Raises ``SchemaError`` where there is none."""
-        found = [self._branch(one) for one in alternatives(self._document, schemas)]
-        usable = list(dict.fromkeys(map(_key, filter(None, found))))
-        by_key = {_key(branch): branch for branch in found if branch}
-        if not usable:
+        """The ways to follow all of ``schemas``, each once.
+
+        Where they mean no object at all, there are no parameters. Raises ``SchemaError`` where no
+        object can follow them.
+        """
+        ways = alternatives(self._document, schemas)
+        objects = [one for one in ways if "object" in one.types()]
+        if ways and not objects:
+            return [Branch(())]
+        found = {_key(branch): branch for branch in map(self._branch, objects) if branch}
+        if not found:
             raise SchemaError("", "no arguments can follow it")
-        return [by_key[key] for key in usable]
+        return list(found.values())
 
     def _branch(self, one: Alternative) -> Branch | None:
-        if "object" not in one.types():
-            return None
         declared = [name for properties in one.having("properties") for name in properties]
         listed = [names for names in one.having("required") if isinstance(names, list)]
         required = {name for names in listed for name in names}
