@@ -20,7 +20,15 @@ from nbllm.core.schemas.patterns import (
 )
 from nbllm.core.schemas.rules import literal
 
-__all__ = ["CHAR", "CHAR_RULE", "branches", "character_text", "pattern_text", "sized_text"]
+__all__ = [
+    "CHAR",
+    "CHAR_RULE",
+    "branches",
+    "character_text",
+    "pattern_text",
+    "plain_character_text",
+    "sized_text",
+]
 
 CHAR = "char"
 CHAR_RULE = (
@@ -153,6 +161,11 @@ def character_text(chars: CharSet) -> str | None:
     if not options:
         return None
     return options[0] if len(options) == 1 else f"({' | '.join(options)})"
+
+
+def plain_character_text(chars: CharSet) -> str | None:
+    """One of these characters as it is."""
+    return _class(chars) if chars.ranges else None
 
 
 def _class(chars: CharSet) -> str:

@@ -6,7 +6,7 @@ in all of them, with the number of characters so far where that counts.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -14,7 +14,7 @@ from nbllm.core.grammars.automaton import Automaton, State
 from nbllm.core.grammars.charsets import EVERYTHING, LAST, CharSet
 from nbllm.core.grammars.gbnf import Chars, Choice, Element, GrammarError, Repeat
 from nbllm.core.grammars.program import Program
-from nbllm.core.schemas.json_text import branches, character_text
+from nbllm.core.schemas.json_text import branches, character_text, plain_character_text
 from nbllm.core.schemas.pattern_classes import PatternChars
 from nbllm.core.schemas.patterns import (
     Alternatives,
@@ -27,7 +27,7 @@ from nbllm.core.schemas.patterns import (
 )
 from nbllm.core.schemas.rules import Part, Rules, Use
 
-__all__ = ["add_string", "looks_ahead"]
+__all__ = ["add_plain_text", "add_string", "looks_ahead"]
 
 _MOST_PLACES = 1_000
 _MOST_CLASSES = 64
@@ -47,6 +47,16 @@ class _Demand:
     negated: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class _Writing:
+    """How a text is written: what stands at both ends of it, and its characters."""
+
+    ends: str
+    character: Callable[[CharSet], str | None]
+
+
+_JSON = _Writing(r'"\""', character_text)
+_PLAIN = _Writing("", plain_character_text)
 _Place = tuple[tuple[State | None, ...], int]
 
 
@@ -66,13 +76,38 @@ def add_string(rules: Rules, patterns: Sequence[str], least: int, most: int | No
         return None
 
 
+def add_plain_text(
+    rules: Rules, patterns: Sequence[str], least: int, most: int | None, unwanted: Sequence[str]
+) -> Use | None:
+    """The same of texts that stand by themselves, in which no pattern of ``unwanted`` is found.
+
+    It takes no more than half of the work that is left.
+    """
+    left = rules.spare
+    rules.spare = left // 2
+    try:
+        demands = [demand for pattern in patterns for demand in _demands(read_pattern(pattern))]
+        demands.append(_demand(list(branches(read_pattern("|".join(unwanted)))), negated=True))
+        return _Product(rules, demands, least, most, _PLAIN).rule()
+    except (_NotRegularError, GrammarError):
+        return None
+    finally:
+        rules.spare += left - left // 2
+
+
 class _Product:
     """Makes the rules; no place is counted beyond ``least`` unless there is a ``most``."""
 
     def __init__(
-        self, rules: Rules, demands: Sequence[_Demand], least: int, most: int | None
+        self,
+        rules: Rules,
+        demands: Sequence[_Demand],
+        least: int,
+        most: int | None,
+        writing: _Writing = _JSON,
     ) -> None:
         self._rules, self._demands, self._least, self._most = rules, demands, least, most
+        self._writing = writing
         self._classes = _apart([chars for demand in demands for chars in demand.classes])
         self._names: dict[_Place, str] = {}
 
@@ -90,7 +125,8 @@ class _Product:
             if len(self._names) > _MOST_PLACES:
                 raise _NotRegularError
             self._rules.add(self._names[place], *self._options(place, found))
-        return self._rules.add(self._rules.fresh("text"), [r'"\""', Use(self._names[start])])
+        begin = [self._writing.ends] if self._writing.ends else []
+        return self._rules.add(self._rules.fresh("text"), [*begin, Use(self._names[start])])
 
     def _following(self, place: _Place) -> dict[_Place, list[CharSet]]:
         """The places behind one character, with the classes that lead there."""
@@ -122,14 +158,14 @@ class _Product:
         self, place: _Place, found: dict[_Place, list[CharSet]]
     ) -> Iterator[tuple[Part, ...]]:
         for after, classes in found.items():
-            text = character_text(CharSet.of(r for chars in classes for r in chars.ranges))
+            text = self._writing.character(CharSet.of(r for chars in classes for r in chars.ranges))
             if text is not None:
                 yield (text, Use(self._names[after]))
         states, count = place
         pairs = zip(self._demands, states, strict=True)
         fits = ((state is not None and state.accepts) != d.negated for d, state in pairs)
         if count >= self._least and all(fits):
-            yield (r'"\""',)
+            yield (self._writing.ends,) if self._writing.ends else ()
 
 
 def _apart(sets: Sequence[CharSet]) -> list[CharSet]:

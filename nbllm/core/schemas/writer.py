@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from nbllm.core.schemas.alternatives import Alternative, alternatives
+from nbllm.core.schemas.arguments import Arguments
 from nbllm.core.schemas.arrays import add_array
 from nbllm.core.schemas.documents import Document
 from nbllm.core.schemas.formats import FORMATS
@@ -63,6 +64,7 @@ class GrammarWriter:
     def __init__(self) -> None:
         self._rules = Rules()
         self._given: list[str] = []
+        self._texts: dict[tuple[object, ...], str] = {}
         for name, options in _ANYTHING:
             self._rules.add(name, *options)
 
@@ -73,7 +75,24 @@ class GrammarWriter:
         it.
         """
         made = _SchemaRules(self._rules, Document(schema))
-        name = made.written(stem, path)
+        return self._usable(made, made.written(stem, path))
+
+    def arguments(self, schema: object, stem: str) -> Arguments:
+        """The parameters of a tool, whose values stand by themselves. Raises ``ValueError``."""
+        document = Document(schema)
+        made = _SchemaRules(self._rules, document)
+
+        def rule(schemas: Sequence[Schema]) -> str:
+            return self._usable(made, made.together(schemas, stem))
+
+        def given(use: Use) -> str:
+            self._given.append(use.name)
+            return use.name
+
+        return Arguments(self._rules, document, rule, given, self._texts)
+
+    def _usable(self, made: _SchemaRules, name: str) -> str:
+        """The name of a rule that texts can follow."""
         unusable = self._rules.unusable()
         if name in unusable:
             place = next(filter(None, map(made.place, unusable)), "")
@@ -100,7 +119,11 @@ class _SchemaRules:
         part: Any = self._document.root
         for key in path:
             part = part[key]
-        use = self._rule_of([part], stem)
+        return self.together([part], stem)
+
+    def together(self, schemas: Iterable[Schema], stem: str) -> str:
+        """The rule of values that follow all of ``schemas``, with all that it needs."""
+        use = self._rule_of(schemas, stem)
         while self._due:
             name = self._due.popleft()
             self._rules.add(name, *self._options(self._schemas[name]))

@@ -8,13 +8,19 @@ from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
 __all__ = [
+    "JSON_STRING",
+    "PYTHON_STRING",
     "Braced",
     "Call",
     "CallFormat",
+    "Elements",
+    "Id",
     "Json",
     "Keywords",
+    "Marks",
     "NoCallError",
     "Parameters",
+    "Part",
     "Piece",
     "Schema",
     "Tools",
@@ -39,6 +45,26 @@ class Call:
     arguments: str
 
 
+Part: TypeAlias = Call | str
+"""A part of what a model wrote in a block: a call, or text that is no whole call."""
+
+
+@dataclass(frozen=True, slots=True)
+class Marks:
+    """The marks of values that stand as they are, which may hold marks themselves.
+
+    ``open`` has a group ``key``, and perhaps one ``text``, "true" where the value is a text.
+    ``close`` ends a value, ``end`` the call; "" where only the block's closing mark does.
+    ``begin`` begins a call. A value between ``quotes``, where there are any, holds no marks.
+    """
+
+    begin: re.Pattern[str]
+    end: str
+    open: re.Pattern[str]
+    close: str
+    quotes: tuple[str, str] | None = None
+
+
 # ---------------------------------------------------------------- pieces of a forced call
 
 
@@ -51,13 +77,15 @@ class Json:
 class Parameters:
     """Each argument between two marks; texts stand there as they are, other values as JSON.
 
-    ``open`` has ``{key}`` for the name. ``quotes_text`` says that texts are JSON too.
+    ``open`` has ``{key}`` for the name, and may have ``{text}`` for "true" or "false" or ``{type}``
+    for the type's name: what a value is stands in its mark then. Texts with one of ``unquoted``
+    in them stand between ``quotes``.
     """
 
     open: str
     close: str
-    between: str = "\n"
-    quotes_text: bool = False
+    quotes: tuple[str, str] | None = None
+    unquoted: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,15 +100,40 @@ class Braced:
     quote: str
 
 
-Piece: TypeAlias = str | Json | Parameters | Keywords | Braced
+@dataclass(frozen=True, slots=True)
+class Elements:
+    """Each argument as an element, ``<key>…</key>``, those inside of it too, behind ``mark``."""
+
+    mark: str
+
+
+@dataclass(frozen=True, slots=True)
+class Id:
+    """So many small letters and digits, which the model makes up."""
+
+    length: int
+
+
+Piece: TypeAlias = str | Json | Parameters | Keywords | Braced | Elements | Id
 """A part of a forced call: text that stands there literally, or the arguments in some form.
 
 In a text, ``{name}`` is the tool's name.
 """
 
 
+JSON_STRING = re.compile(r'"(?:[^"\\]|\\.)*(?:"|\\?\Z)', re.DOTALL)
+PYTHON_STRING = re.compile(
+    r'"""(?:[^\\]|\\.)*?(?:"""|\\?\Z)'
+    r"|'''(?:[^\\]|\\.)*?(?:'''|\\?\Z)"
+    r'|"(?:[^"\\]|\\.)*(?:"|\\?\Z)'
+    r"|'(?:[^'\\]|\\.)*(?:'|\\?\Z)",
+    re.DOTALL,
+)
+"""Texts in quotes; one that nothing closes goes on to the end."""
+
 _SPECIAL = re.compile(
     r"<\|?[\w:▁/|\"]+\|?>|<｜[^<>｜]+｜>|</[\w:]+>|\[/?[A-Z_]+\]|◁/?think▷|｜DSML｜"
+    r"|\]<\]minimax\[>\["
 )
 
 
@@ -96,22 +149,28 @@ class CallFormat:
     Attributes:
         name: Its name, which goes over the worker's protocol.
         blocks: The marks between which calls stand; a block whose closing mark is "" goes on to
-            the end of the answer.
-        read: Reads the calls in a block's body, or in a bare answer. Raises ``NoCallError``.
+            the end of the answer. An opening mark that ends in "=" belongs to the call itself.
+        read: Reads the calls in a block's body, or in a bare answer. Raises ``NoCallError`` where
+            there is none.
         hints: A template that loses past calls has this format where its text holds all of these.
         forced: How a forced call is written.
         bare: Whether a call may stand without marks: nowhere, as the beginning of an answer, or
             anywhere in it.
         marks: Texts inside of blocks that may be special tokens.
+        values: The marks of values inside of blocks, where values stand as they are.
+        strings: A text in quotes, which goes on to the end where nothing closes it; marks in one
+            are part of it.
     """
 
     name: str
     blocks: tuple[tuple[str, str], ...]
-    read: Callable[[str, Tools], Sequence[Call]]
+    read: Callable[[str, Tools], Sequence[Part]]
     hints: tuple[str, ...] = ()
     forced: tuple[Piece, ...]
     bare: Literal["no", "start", "anywhere"] = "start"
     marks: tuple[str, ...] = ()
+    values: Marks | None = None
+    strings: re.Pattern[str] = JSON_STRING
 
     @property
     def all_marks(self) -> set[str]:

@@ -2,33 +2,79 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, TypeAlias
+from collections.abc import Mapping, Sequence
+from typing import Any
 
+from nbllm.core.schemas.arguments import Arguments, Branch
 from nbllm.core.schemas.rules import literal
+from nbllm.core.schemas.writer import GrammarWriter
 from nbllm.local.formats.base import (
     Braced,
     CallFormat,
+    Elements,
+    Id,
     Json,
     Keywords,
     Parameters,
     Piece,
-    Schema,
     shapes_call,
 )
-from nbllm.local.formats.parameters import allowed_types, referred
+from nbllm.local.formats.forced_values import braced, elements, keywords, marked
 
-__all__ = ["Visit", "forced_call", "text_before"]
+__all__ = ["forced_call", "text_before"]
 
-Visit: TypeAlias = Callable[[Any, str, str], str]
-"""Adds the rules of a JSON schema under a name; returns the name of its rule. What the schema is
-called in errors comes last."""
+_NOTHING = {"type": "object", "properties": {}, "additionalProperties": False}
 
 
-def forced_call(form: CallFormat, tools: Sequence[Mapping[str, Any]], visit: Visit) -> str:
-    """The expression for one call of one of ``tools``, which have ``name`` and ``parameters``."""
-    calls = [_call(form, tool, place, visit) for place, tool in enumerate(tools)]
+def forced_call(form: CallFormat, tools: Sequence[Mapping[str, Any]], writer: GrammarWriter) -> str:
+    """The expression for one call of one of ``tools``, which have ``name`` and ``parameters``.
+
+    Raises ``ValueError`` for parameters that no grammar can say.
+    """
+    calls = [_call(form, tool, f"tool{place}", writer) for place, tool in enumerate(tools)]
     return f"({' | '.join(calls)})"
+
+
+def _call(form: CallFormat, tool: Mapping[str, Any], rule: str, writer: GrammarWriter) -> str:
+    schema = tool["parameters"] or _NOTHING
+    pieces = shapes_call(form.forced, tool["name"])
+    try:
+        if Json() in pieces:
+            parts = [_piece(piece, writer.rule(schema, rule)) for piece in pieces]
+            return " ".join(filter(None, parts))
+        arguments = writer.arguments(schema, rule)
+        branches = [
+            " ".join(filter(None, (_arguments(piece, arguments, one) for piece in pieces)))
+            for one in arguments.branches([arguments.root])
+        ]
+    except ValueError as error:
+        raise ValueError(f"the parameters of the tool {tool['name']!r}: {error}") from None
+    return f"({' | '.join(dict.fromkeys(branches))})"
+
+
+def _piece(piece: Piece, arguments: str) -> str:
+    """A piece of a call, where ``arguments`` is the expression of those."""
+    match piece:
+        case str():
+            return literal(piece)
+        case Id(length):
+            return f"[a-z0-9]{{{length}}}"
+        case Json() | Parameters() | Keywords() | Braced() | Elements():
+            return arguments
+
+
+def _arguments(piece: Piece, arguments: Arguments, branch: Branch) -> str:
+    match piece:
+        case Parameters():
+            return marked(piece, arguments, branch)
+        case Keywords():
+            return keywords(arguments, branch)
+        case Braced(quote):
+            return braced(quote, arguments, branch)
+        case Elements(mark):
+            return elements(mark, arguments, branch)
+        case _:
+            return _piece(piece, "")
 
 
 def text_before(mark: str) -> str:
@@ -55,119 +101,3 @@ def text_before(mark: str) -> str:
 
 def _in_class(character: str) -> str:
     return {"\n": "\\n", "]": "\\]", "\\": "\\\\", "^": "\\^", "-": "\\-"}.get(character, character)
-
-
-_NOTHING = {"type": "object", "properties": {}, "additionalProperties": False}
-_DEEPEST = 16
-Value: TypeAlias = Callable[[Any, str], str]
-"""Adds the rules of a value's schema under a name."""
-
-
-def _call(form: CallFormat, tool: Mapping[str, Any], place: int, visit: Visit) -> str:
-    rule, schema = f"tool{place}", tool["parameters"] or _NOTHING
-
-    def value(schema: Any, name: str) -> str:
-        return visit(schema, name, f"the parameters of the tool {tool['name']!r}")
-
-    pieces = shapes_call(form.forced, tool["name"])
-    return " ".join(filter(None, (_piece(piece, schema, rule, value) for piece in pieces)))
-
-
-def _piece(piece: Piece, schema: Schema, rule: str, visit: Value) -> str:
-    match piece:
-        case str():
-            return literal(piece) if piece else ""
-        case Json():
-            return visit(schema, rule)
-        case Parameters():
-            return _parameters(piece, schema, rule, visit)
-        case Keywords():
-            return _joined(schema, rule, visit, lambda key: literal(f"{key}="), ", ")
-        case Braced(quote):
-            return _braced(quote, schema, rule, visit)
-
-
-def _properties(schema: Schema) -> tuple[dict[str, Any], set[str]]:
-    """The parameters and the names of those that are required; references are followed."""
-    properties: dict[str, Any] = {}
-    needed: set[str] = set()
-    for part in _parts(schema, schema, 0):
-        declared, names = part.get("properties"), part.get("required")
-        properties |= declared if isinstance(declared, Mapping) else {}
-        needed |= set(names) if isinstance(names, list) else set()
-    return properties | dict.fromkeys(sorted(needed - properties.keys()), True), needed
-
-
-def _parts(schema: Any, root: Schema, depth: int) -> Iterator[Schema]:
-    """A schema, what it refers to, and all that it consists of; of branches the first."""
-    if not isinstance(schema, Mapping) or depth > _DEEPEST:
-        return
-    yield schema
-    if isinstance(schema.get("$ref"), str) and schema["$ref"].startswith("#/"):
-        yield from _parts(referred(root, schema["$ref"]), root, depth + 1)
-    for part in schema.get("allOf") or ():
-        yield from _parts(part, root, depth + 1)
-    for key in ("anyOf", "oneOf"):
-        for part in (schema.get(key) or ())[:1]:
-            yield from _parts(part, root, depth + 1)
-
-
-def _value(schema: Any, root: Schema, rule: str, visit: Value) -> str:
-    """A value as JSON; a schema inside of another sees the definitions of the outer one."""
-    definitions = {key: root[key] for key in ("$defs", "definitions") if key in root}
-    inner = {**schema, **definitions} if isinstance(schema, Mapping) else schema
-    return visit(inner, rule)
-
-
-def _parameters(piece: Parameters, schema: Schema, rule: str, visit: Value) -> str:
-    properties, needed = _properties(schema)
-    parts = []
-    for place, (key, wanted) in enumerate(properties.items()):
-        is_text = allowed_types(wanted, schema) == {"string"}
-        opening = piece.open.replace("{key}", key).replace("{text}", "true" if is_text else "false")
-        value = _text(wanted, schema, piece.close) if is_text else ""
-        value = value or _value(wanted, schema, f"{rule}-{place}", visit)
-        part = " ".join((literal(opening), value, literal(piece.close)))
-        parts.append(part if key in needed else f"({part})?")
-    return " ".join(parts)
-
-
-def _text(schema: Any, root: Schema, close: str) -> str:
-    """A text as it stands there: one of those that the schema lists, or any."""
-    for part in _parts(schema, root, 0):
-        choices = [part["const"]] if "const" in part else part.get("enum")
-        if isinstance(choices, list) and all(isinstance(choice, str) for choice in choices):
-            return f"({' | '.join(literal(choice) or _EMPTY for choice in choices)})"
-    return text_before(close)
-
-
-_EMPTY = '""'
-
-
-def _joined(schema: Schema, rule: str, visit: Value, head: Callable[[str], str], comma: str) -> str:
-    """The arguments one behind the other: those that are required, then any of the others."""
-    properties, needed = _properties(schema)
-    values = {
-        key: f"{head(key)} {_value(wanted, schema, f'{rule}-{place}', visit)}"
-        for place, (key, wanted) in enumerate(properties.items())
-    }
-    first = [values[key] for key in properties if key in needed]
-    others = [values[key] for key in properties if key not in needed]
-    expression = f" {literal(comma)} ".join(first)
-    if first:
-        return " ".join([expression, *(f"({literal(comma)} {value})?" for value in others)])
-    tail = ""
-    for value in reversed(others):  # a comma stands only where something stands before it
-        behind = [f"({literal(comma)} {other})?" for other in others[others.index(value) + 1 :]]
-        tail = " | ".join(filter(None, (" ".join([value, *behind]), tail)))
-    return f"({tail})?" if tail else ""
-
-
-def _braced(quote: str, schema: Schema, rule: str, visit: Value) -> str:
-    def value(wanted: Any, name: str) -> str:
-        if allowed_types(wanted, schema) == {"string"}:
-            return f"{literal(quote)} {_text(wanted, schema, quote)} {literal(quote)}"
-        return visit(wanted, name)
-
-    arguments = _joined(schema, rule, value, lambda key: literal(f"{key}:"), ",")
-    return " ".join(filter(None, (literal("{"), arguments, literal("}"))))

@@ -4,7 +4,15 @@ from __future__ import annotations
 
 import re
 
-from nbllm.local.formats.base import Braced, Call, CallFormat, NoCallError, Tools, checked_name
+from nbllm.local.formats.base import (
+    Braced,
+    Call,
+    CallFormat,
+    NoCallError,
+    Part,
+    Tools,
+    checked_name,
+)
 from nbllm.local.formats.literals import Literals
 
 __all__ = ["FUNCTION_GEMMA", "GEMMA"]
@@ -16,16 +24,21 @@ class _Reader:
     def __init__(self, quote: str) -> None:
         self._quote = quote
 
-    def __call__(self, body: str, tools: Tools) -> list[Call]:
+    def __call__(self, body: str, tools: Tools) -> list[Part]:
         """The calls in a block. Raises ``NoCallError``."""
-        calls, position = [], 0
+        parts: list[Part] = []
+        position = 0
         while found := _CALL.match(body, position):
             literals = Literals(body, found.end(), (self._quote,), bare_keys=True)
-            calls.append(Call(checked_name(found["name"]), literals.value()))
+            try:
+                parts.append(Call(checked_name(found["name"]), literals.value()))
+            except NoCallError:
+                break
             position = literals.position
-        if not calls or body[position:].strip(" \n,;"):
+        if not parts:
             raise NoCallError("no call stands here")
-        return calls
+        rest = body[position:]
+        return [*parts, rest] if rest.strip(" \n,;") else parts
 
 
 GEMMA = CallFormat(
@@ -35,6 +48,7 @@ GEMMA = CallFormat(
     hints=("<|tool_call>", "call:"),
     forced=("<|tool_call>call:{name}", Braced('<|"|>'), "<tool_call|>"),
     marks=('<|"|>',),
+    strings=re.compile(r'<\|"\|>.*?(?:<\|"\|>|\Z)', re.DOTALL),
 )
 FUNCTION_GEMMA = CallFormat(
     name="function-gemma",
@@ -43,4 +57,5 @@ FUNCTION_GEMMA = CallFormat(
     hints=("<start_function_call>",),
     forced=("<start_function_call>call:{name}", Braced("<escape>"), "<end_function_call>"),
     marks=("<escape>",),
+    strings=re.compile(r"<escape>.*?(?:<escape>|\Z)", re.DOTALL),
 )

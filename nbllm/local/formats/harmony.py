@@ -6,28 +6,36 @@ header, so it is read by a parser of its own, ``nbllm.local.reading.harmony``.
 
 from __future__ import annotations
 
-from nbllm.local.formats.base import Call, CallFormat, Json, NoCallError, Tools, checked_name
+from nbllm.local.formats.base import Call, CallFormat, Json, NoCallError, Part, Tools, checked_name
 from nbllm.local.formats.json_calls import call_of, compact, decoded
+from nbllm.local.formats.tagged import MUSE
 
-__all__ = ["HARMONY", "addressed_call"]
+__all__ = ["HARMONY", "addressed_calls"]
 
+_TAGS = MUSE.blocks[0]
 _CODE_TOOLS = ("python", "browser", "container")
 
 
-def addressed_call(recipient: str, body: str) -> Call:
-    """The call in a message to ``recipient``; Python's is code. Raises ``NoCallError``."""
+def addressed_calls(recipient: str, body: str, tools: Tools, *, cut: bool = False) -> list[Call]:
+    """The calls in a message to ``recipient``; Python's is code, unless it was cut off.
+
+    Muse's have tags in them. Raises ``NoCallError``.
+    """
+    if body.lstrip().startswith(_TAGS[0]):
+        inside = body.partition(_TAGS[0])[2].rpartition(_TAGS[1])[0]
+        return [part for part in MUSE.read(inside, tools) if isinstance(part, Call)]
     name = checked_name(recipient.removeprefix("functions."))
     try:
-        return call_of({"name": name, "arguments": decoded(body) if body.strip() else {}})
+        return [call_of({"name": name, "arguments": decoded(body) if body.strip() else {}})]
     except NoCallError:
-        if name.split(".")[0] in _CODE_TOOLS and body.strip():
-            return Call(name, compact({"code": body}))
+        if name.split(".")[0] in _CODE_TOOLS and body.strip() and not cut:
+            return [Call(name, compact({"code": body}))]
         raise
 
 
-def _read(body: str, tools: Tools) -> list[Call]:
+def _read(body: str, tools: Tools) -> list[Part]:
     recipient, _, arguments = body.partition("<|message|>")
-    return [addressed_call(recipient.split()[0] if recipient.split() else "", arguments)]
+    return [*addressed_calls(recipient.split()[0] if recipient.split() else "", arguments, tools)]
 
 
 HARMONY = CallFormat(

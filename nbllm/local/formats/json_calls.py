@@ -4,34 +4,58 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
-from nbllm.local.formats.base import Call, NoCallError, Tools, checked_name
+from nbllm.local.formats.base import Call, NoCallError, Part, Tools, checked_name
 
-__all__ = ["call_of", "compact", "decoded", "read_json_calls", "read_keyed_calls"]
+__all__ = ["call_of", "compact", "decoded", "decoded_at", "read_json_calls", "read_keyed_calls"]
 
 _NAMES = ("name", "tool_name", "function_name")
 _ARGUMENTS = ("arguments", "parameters", "args", "input")
+_DECODER = json.JSONDecoder()
+_SCRAPS = " \n\t]})`"  # of brackets that close nothing
 _BETWEEN = re.compile(r"[\s;,]*")
 _FENCE = re.compile(r"\s*```(?:json|tool_code|python)?\s*\n(.*?)\n?\s*```\s*", re.DOTALL)
 
 
-def read_json_calls(body: str, tools: Tools) -> list[Call]:
+def read_json_calls(body: str, tools: Tools) -> list[Part]:
     """One object, a list of them, or several behind one another, perhaps in a fenced block."""
-    fenced = _FENCE.fullmatch(body)
-    return [call_of(value) for value in _values(fenced[1] if fenced else body)]
+    return _calls(body, call_of)
 
 
-def read_keyed_calls(body: str, tools: Tools) -> list[Call]:
+def read_keyed_calls(body: str, tools: Tools) -> list[Part]:
     """Objects with one key, the tool's name, whose value are the arguments."""
-    calls = []
-    for value in _values(body):
-        if not isinstance(value, Mapping) or len(value) != 1:
-            return read_json_calls(body, tools)
-        ((name, arguments),) = value.items()
-        calls.append(Call(checked_name(name), _arguments(arguments)))
-    return calls
+    return _calls(body, _keyed_call)
+
+
+def _keyed_call(value: object) -> Call:
+    if not isinstance(value, Mapping) or len(value) != 1:
+        return call_of(value)
+    ((name, arguments),) = value.items()
+    return Call(checked_name(name), _arguments(arguments))
+
+
+def _calls(body: str, read: Callable[[object], Call]) -> list[Part]:
+    """The calls at the beginning of a text; what stands behind them is text."""
+    fenced = _FENCE.fullmatch(body)
+    text = (fenced[1] if fenced else body).strip()
+    parts: list[Part] = []
+    position = 0
+    while position < len(text):
+        try:
+            value, end = decoded_at(text, position)
+            parts += [read(each) for each in (value if isinstance(value, list) else [value])]
+        except NoCallError:
+            if not parts:
+                raise
+            break
+        between = _BETWEEN.match(text, end)
+        position = between.end() if between else end
+    if not parts:
+        raise NoCallError("nothing stands there")
+    rest = text[position:]
+    return [*parts, rest] if rest.strip(_SCRAPS) else parts
 
 
 def call_of(value: object) -> Call:
@@ -57,26 +81,18 @@ def _arguments(value: object) -> str:
     return compact(value)
 
 
-def _values(text: str) -> Iterator[Any]:
-    """The objects in ``text``, those of lists too, with nothing else between them."""
-    decoder, position = json.JSONDecoder(), 0
-    text = text.strip()
-    if not text:
-        raise NoCallError("nothing stands there")
-    while position < len(text):
-        try:
-            value, position = decoder.raw_decode(text, position)
-        except (ValueError, RecursionError) as error:
-            raise NoCallError(f"this is not JSON: {error}") from None
-        yield from value if isinstance(value, list) else [value]
-        between = _BETWEEN.match(text, position)
-        position = between.end() if between else position
-
-
 def decoded(text: str) -> Any:
     """The value of a JSON text. Raises ``NoCallError``."""
     try:
         return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise NoCallError(f"this is not JSON: {error}") from None
+
+
+def decoded_at(text: str, position: int) -> tuple[Any, int]:
+    """The JSON value that begins there, and where it ends. Raises ``NoCallError``."""
+    try:
+        return _DECODER.raw_decode(text, position)
     except (ValueError, RecursionError) as error:
         raise NoCallError(f"this is not JSON: {error}") from None
 

@@ -25,6 +25,17 @@ LISTED = (
     _listed("functools", "functools", "", "functools["),
     _listed("command", "<|START_ACTION|>", "<|END_ACTION|>", keys=("tool_name", "parameters")),
     CallFormat(
+        name="command-r",
+        blocks=tuple((f"Action:{gap}```json", "```") for gap in ("\n", " ", "")),
+        read=read_json_calls,
+        hints=("Action:", "```json", '"tool_name"', "<|CHATBOT_TOKEN|>"),
+        forced=(
+            'Action:\n```json\n[\n    {\n        "tool_name": "{name}",\n        "parameters": ',
+            Json(),
+            "\n    }\n]```",
+        ),
+    ),
+    CallFormat(
         name="apertus",
         blocks=(("<|tools_prefix|>", "<|tools_suffix|>"),),
         read=read_keyed_calls,

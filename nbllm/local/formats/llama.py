@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from nbllm.local.formats.base import Call, CallFormat, Json, NoCallError, Tools
+from nbllm.local.formats.base import Call, CallFormat, Json, NoCallError, Part, Tools
 from nbllm.local.formats.json_calls import read_json_calls
 from nbllm.local.formats.pythonic import read_python_calls
 from nbllm.local.formats.tagged import QWEN_CODER
@@ -14,7 +14,7 @@ __all__ = ["BARE_LIST", "GENERIC", "LLAMA"]
 _CODE = re.compile(r"\s*\w+(?:\.\w+)*\.call\(")
 
 
-def _read_llama(body: str, tools: Tools) -> list[Call]:
+def _read_llama(body: str, tools: Tools) -> list[Part]:
     if body.lstrip().startswith("<function="):
         return list(QWEN_CODER.read(body, tools))
     if body.lstrip().startswith("[") and not body.lstrip()[1:].lstrip().startswith("{"):
@@ -41,9 +41,9 @@ BARE_LIST = CallFormat(
 )
 
 
-def _read_generic(body: str, tools: Tools) -> list[Call]:
+def _read_generic(body: str, tools: Tools) -> list[Part]:
     calls = read_json_calls(body, tools)
-    if tools and not any(call.name in tools for call in calls):
+    if tools and not any(isinstance(call, Call) and call.name in tools for call in calls):
         raise NoCallError("no tool that is offered is called")
     return calls
 

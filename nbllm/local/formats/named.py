@@ -1,43 +1,79 @@
-"""A tool's name behind one mark and its arguments behind another: DeepSeek, Kimi K2, Mistral."""
+"""A name behind one mark, arguments behind another: DeepSeek, Kimi K2, Solar, Mistral."""
 
 from __future__ import annotations
 
 import re
 
-from nbllm.local.formats.base import Call, CallFormat, Json, NoCallError, Tools, checked_name
-from nbllm.local.formats.json_calls import call_of, decoded, read_json_calls
+from nbllm.local.formats.base import (
+    Call,
+    CallFormat,
+    Id,
+    Json,
+    NoCallError,
+    Part,
+    Tools,
+    checked_name,
+)
+from nbllm.local.formats.json_calls import call_of, decoded_at, read_json_calls
 
-__all__ = ["DEEPSEEK_V3", "DEEPSEEK_V31", "KIMI", "MISTRAL", "MISTRAL_NAMED"]
+__all__ = ["DEEPSEEK_V3", "DEEPSEEK_V31", "KIMI", "MISTRAL", "MISTRAL_NAMED", "SOLAR"]
 
 
-def _one(name: str, arguments: str) -> Call:
-    return call_of({"name": checked_name(name), "arguments": decoded(arguments)})
+_MARK = re.compile(r"<[|｜][^<>\s]{1,60}[|｜]>|```")
 
 
-def _found(pattern: re.Pattern[str], body: str, tools: Tools) -> list[Call]:
-    calls = [_one(found["name"], found["arguments"]) for found in pattern.finditer(body)]
-    if not calls:
+def _found(header: re.Pattern[str], body: str) -> list[Part]:
+    """The calls in a block, each a header with the ``name``, then JSON.
+
+    What is no whole call is text. Raises ``NoCallError``.
+    """
+    parts: list[Part] = []
+    position = 0
+    while found := header.search(body, position):
+        if said := _said(body[position : found.start()]):
+            parts.append(said)
+        try:
+            call, position = _call(found, body)
+            parts.append(call)
+        except NoCallError:
+            following = header.search(body, found.end())
+            position = following.start() if following else len(body)
+            parts.append(body[found.start() : position])
+    if not any(isinstance(part, Call) for part in parts):
         raise NoCallError("no call stands here")
-    return calls
+    rest = _said(body[position:])
+    return [*parts, rest] if rest else parts
+
+
+def _call(header: re.Match[str], body: str) -> tuple[Call, int]:
+    """The call behind a header, and where it ends. Raises ``NoCallError``."""
+    name, start = checked_name(header["name"]), header.end()
+    if not body.startswith("{", start):
+        rest = body[start:].lstrip()
+        if rest and not _MARK.match(rest):
+            raise NoCallError("a call has no arguments")
+        return Call(name, "{}"), start
+    value, end = decoded_at(body, start)
+    return call_of({"name": name, "arguments": value}), end
+
+
+def _said(text: str) -> str:
+    """What stands between calls, where it is more than marks."""
+    return text if _MARK.sub("", text).strip() else ""
 
 
 # ---------------------------------------------------------------- DeepSeek
 
 _V3 = re.compile(
-    r"(?:function)?<｜tool▁sep｜>(?P<name>[^\n<]+)\s*```(?:json)?\n(?P<arguments>.*?)\n?\s*```",
-    re.DOTALL,
+    r"(?:function)?<｜tool▁sep｜>(?P<name>[^\n<]{1,200}?)\s{0,9}```(?:json)?\s*(?=\{|\Z|<)"
 )
-_V31 = re.compile(
-    r"(?P<name>[\w.\-]+)\s*<｜tool▁sep｜>(?P<arguments>.*?)"
-    r"(?=<｜tool▁call▁end｜>|<｜tool▁call▁begin｜>|<｜tool▁calls▁end｜>|\Z)",
-    re.DOTALL,
-)
+_V31 = re.compile(r"(?P<name>[\w.\-]{1,200})\s{0,9}<｜tool▁sep｜>\s*")
 
 
-def _read_deepseek(body: str, tools: Tools) -> list[Call]:
+def _read_deepseek(body: str, tools: Tools) -> list[Part]:
     if "<｜tool▁sep｜>" not in body:
-        return read_json_calls(body, tools)
-    return _found(_V3 if "```" in body else _V31, body, tools)
+        return list(read_json_calls(body, tools))
+    return _found(_V3 if _V3.search(body) else _V31, body)
 
 
 _DEEPSEEK_BLOCKS = (
@@ -73,14 +109,13 @@ DEEPSEEK_V31 = CallFormat(
 # ---------------------------------------------------------------- Kimi
 
 _KIMI = re.compile(
-    r"(?:functions\.)?(?P<name>[\w.\-]+?)(?::\d+)?\s*<\|tool_call_argument_begin\|>(?P<arguments>.*?)"
-    r"(?=<\|tool_call_end\|>|<\|tool_call_begin\|>|<\|tool_calls_section_end\|>|\Z)",
-    re.DOTALL,
+    r"(?:functions\.)?(?P<name>[\w.\-]{1,200}?)(?::\d{1,9})?\s{0,9}"
+    r"<\|tool_call_argument_begin\|>\s*"
 )
 
 
-def _read_kimi(body: str, tools: Tools) -> list[Call]:
-    return _found(_KIMI, body, tools)
+def _read_kimi(body: str, tools: Tools) -> list[Part]:
+    return _found(_KIMI, body)
 
 
 KIMI = CallFormat(
@@ -99,23 +134,45 @@ KIMI = CallFormat(
     marks=("<|tool_call_begin|>", "<|tool_call_argument_begin|>", "<|tool_call_end|>"),
 )
 
-# ---------------------------------------------------------------- Mistral
+# ---------------------------------------------------------------- Solar Open
 
-_NAMED = re.compile(
-    r"\s*(?P<name>[\w.\-]+)(?:\[CALL_ID\]\w*)?\s*(?:\[ARGS\])?\s*(?P<arguments>\{.*)", re.DOTALL
+_SOLAR = re.compile(
+    r"(?:<\|tool_call:begin\|>[a-z0-9]{0,40}\s*)?"
+    r"<\|tool_call:name\|>(?P<name>[\w.\-]{1,200})\s{0,9}<\|tool_call:args\|>\s*"
 )
 
 
-def _read_mistral(body: str, tools: Tools) -> list[Call]:
+def _read_solar(body: str, tools: Tools) -> list[Part]:
+    return _found(_SOLAR, body)
+
+
+SOLAR = CallFormat(
+    name="solar",
+    blocks=(("<|tool_calls|>", "<|calls|>"), ("<|tool_call:begin|>", "<|calls|>")),
+    read=_read_solar,
+    hints=("<|tool_call:name|>", "<|tool_call:args|>"),
+    forced=(
+        "<|tool_calls|><|tool_call:begin|>",
+        Id(10),
+        "<|tool_call:name|>{name}<|tool_call:args|>",
+        Json(),
+        "<|tool_call:end|><|calls|>",
+    ),
+    marks=("<|tool_call:begin|><|tool_call:name|><|tool_call:args|><|tool_call:end|>",),
+)
+
+# ---------------------------------------------------------------- Mistral
+
+_NAMED = re.compile(
+    r"(?:\A|\[TOOL_CALLS\])\s*(?P<name>[\w.\-]{1,200})(?:\[CALL_ID\]\w{0,64})?\s{0,9}"
+    r"(?:\[ARGS\])?\s*(?=\{)"
+)
+
+
+def _read_mistral(body: str, tools: Tools) -> list[Part]:
     if body.lstrip().startswith(("[", "{")):
-        return read_json_calls(body, tools)
-    calls = []
-    for part in body.split("[TOOL_CALLS]"):
-        named = _NAMED.fullmatch(part.strip())
-        if named is None:
-            raise NoCallError("no call stands here")
-        calls.append(_one(named["name"], named["arguments"]))
-    return calls
+        return list(read_json_calls(body, tools))
+    return _found(_NAMED, body)
 
 
 MISTRAL = CallFormat(

@@ -4,7 +4,16 @@ from __future__ import annotations
 
 import re
 
-from nbllm.local.formats.base import Call, CallFormat, Keywords, NoCallError, Tools, checked_name
+from nbllm.local.formats.base import (
+    PYTHON_STRING,
+    Call,
+    CallFormat,
+    Keywords,
+    NoCallError,
+    Part,
+    Tools,
+    checked_name,
+)
 from nbllm.local.formats.json_calls import compact, read_json_calls
 from nbllm.local.formats.literals import Literals
 
@@ -13,7 +22,7 @@ __all__ = ["LFM2", "LLAMA4", "MINICPM", "OLMO", "read_python_calls"]
 _FENCE = re.compile(r"\s*```(?:python|json)?\s*\n(.*?)\n?\s*```\s*", re.DOTALL)
 
 
-def read_python_calls(body: str, tools: Tools) -> list[Call]:
+def read_python_calls(body: str, tools: Tools) -> list[Part]:
     """``[f(a=1), g(b="x")]``, or the same without brackets. Raises ``NoCallError``."""
     fenced = _FENCE.fullmatch(body)
     text = (fenced[1] if fenced else body).strip()
@@ -21,7 +30,7 @@ def read_python_calls(body: str, tools: Tools) -> list[Call]:
         return read_json_calls(text, tools)
     literals = Literals(text)
     in_list = literals.take("[")
-    calls = [_call(literals, tools)]
+    calls: list[Part] = [_call(literals, tools)]
     while not literals.at_end and not (in_list and literals.peek("]")):
         if not literals.take(",") and not literals.take(";") and in_list:
             raise NoCallError("a comma is missing")
@@ -70,6 +79,7 @@ LFM2 = CallFormat(
     read=read_python_calls,
     hints=("<|tool_call_start|>",),
     forced=("<|tool_call_start|>[{name}(", Keywords(), ")]<|tool_call_end|>"),
+    strings=PYTHON_STRING,
 )
 LLAMA4 = CallFormat(
     name="llama4",
@@ -77,6 +87,7 @@ LLAMA4 = CallFormat(
     read=read_python_calls,
     hints=("<|python_start|>",),
     forced=("[{name}(", Keywords(), ")]"),
+    strings=PYTHON_STRING,
 )
 OLMO = CallFormat(
     name="olmo",
@@ -84,6 +95,7 @@ OLMO = CallFormat(
     read=read_python_calls,
     hints=("<function_calls>",),
     forced=("<function_calls>{name}(", Keywords(), ")</function_calls>"),
+    strings=PYTHON_STRING,
 )
 MINICPM = CallFormat(
     name="minicpm",
@@ -91,4 +103,5 @@ MINICPM = CallFormat(
     read=read_python_calls,
     hints=("<|tool_call_start|>", "<|thought_start|>"),
     forced=("<|tool_call_start|>\n```python\n{name}(", Keywords(), ")\n```\n<|tool_call_end|>"),
+    strings=PYTHON_STRING,
 )

@@ -5,25 +5,37 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from nbllm.local.formats.base import Call, CallFormat, NoCallError
+from nbllm.local.formats.functionary import FUNCTIONARY_RECIPIENTS, FUNCTIONARY_TAGS
 from nbllm.local.formats.gemma import FUNCTION_GEMMA, GEMMA
-from nbllm.local.formats.glm import GLM
+from nbllm.local.formats.glm import GLM, HUNYUAN
 from nbllm.local.formats.harmony import HARMONY
 from nbllm.local.formats.hermes import HERMES
 from nbllm.local.formats.json_calls import decoded
+from nbllm.local.formats.kimi_k3 import KIMI_K3
 from nbllm.local.formats.listed import LISTED
 from nbllm.local.formats.llama import BARE_LIST, GENERIC, LLAMA
-from nbllm.local.formats.named import DEEPSEEK_V3, DEEPSEEK_V31, KIMI, MISTRAL, MISTRAL_NAMED
+from nbllm.local.formats.minicpm5 import MINICPM5
+from nbllm.local.formats.minimax_m3 import MINIMAX_M3
+from nbllm.local.formats.named import (
+    DEEPSEEK_V3,
+    DEEPSEEK_V31,
+    KIMI,
+    MISTRAL,
+    MISTRAL_NAMED,
+    SOLAR,
+)
 from nbllm.local.formats.pythonic import LFM2, LLAMA4, MINICPM, OLMO
-from nbllm.local.formats.tagged import DSML, MINIMAX, QWEN_CODER, SEED
+from nbllm.local.formats.tagged import DSML, MINIMAX, MUSE, QWEN_CODER, SEED
 
 __all__ = ["FORMATS", "PROBE", "call_format", "format_named"]
 
 FORMATS: tuple[CallFormat, ...] = (
     HARMONY,
-    DSML,
-    *(DEEPSEEK_V3, DEEPSEEK_V31, KIMI),
+    *(MUSE, DSML, KIMI_K3, MINIMAX_M3, *HUNYUAN),
+    *(DEEPSEEK_V3, DEEPSEEK_V31, KIMI, SOLAR),
     *(GEMMA, FUNCTION_GEMMA),
     *(MINICPM, LFM2, LLAMA4, OLMO),
+    *(FUNCTIONARY_RECIPIENTS, FUNCTIONARY_TAGS, MINICPM5),
     *(SEED, MINIMAX, GLM, QWEN_CODER, HERMES),
     *(MISTRAL_NAMED, MISTRAL),
     *LISTED,
@@ -91,9 +103,8 @@ def _ends(written: str, value: int) -> list[int]:
 
 def _is_probe(form: CallFormat, body: str) -> bool:
     try:
-        calls = form.read(body, {})
-        return [(c.name, decoded(c.arguments)) for c in calls] == [
-            (PROBE.name, decoded(PROBE.arguments))
-        ]
+        parts = form.read(body, {})
+        calls = [(c.name, decoded(c.arguments)) for c in parts if isinstance(c, Call)]
+        return len(parts) == 1 and calls == [(PROBE.name, decoded(PROBE.arguments))]
     except NoCallError:
         return False

@@ -3,92 +3,131 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Sequence
 
-from nbllm.local.formats.base import Call, CallFormat, NoCallError, Parameters, Tools, checked_name
-from nbllm.local.formats.json_calls import decoded, read_json_calls
-from nbllm.local.formats.parameters import Marks, read_parameters
+from nbllm.local.formats.base import (
+    Call,
+    CallFormat,
+    Marks,
+    NoCallError,
+    Parameters,
+    Part,
+    Tools,
+    checked_name,
+)
+from nbllm.local.formats.json_calls import call_of, decoded, read_json_calls
+from nbllm.local.formats.parameters import arguments_of
+from nbllm.local.formats.places import Walk, Written
 
-__all__ = ["DSML", "MINIMAX", "QWEN_CODER", "SEED"]
-
-
-class _Reader:
-    """Reads functions that begin with ``begin`` (group ``name``) and end with ``end``."""
-
-    def __init__(self, begin: str, end: str, parameter: str, close: str) -> None:
-        self._begin, self._end = re.compile(begin), end
-        self._marks = Marks(re.compile(parameter), close, (end,))
-
-    def __call__(self, body: str, tools: Tools) -> list[Call]:
-        """The calls in a block. Raises ``NoCallError``."""
-        begins = list(self._begin.finditer(body))
-        if not begins:
-            return read_json_calls(body, tools)
-        if body[: begins[0].start()].strip():
-            raise NoCallError("text stands before the function")
-        ends = [*(begin.start() for begin in begins[1:]), len(body)]
-        return [
-            self._call(begin["name"], body[begin.end() : end], tools)
-            for begin, end in zip(begins, ends, strict=True)
-        ]
-
-    def _call(self, name: str, inside: str, tools: Tools) -> Call:
-        name = checked_name(name.strip("\"' "))
-        if inside.lstrip().startswith("{"):  # Llama 3.1's way: JSON inside of the tag
-            (call,) = read_json_calls(f'{{"name": "{name}", "arguments": {_head(inside)}}}', tools)
-            return call
-        return Call(name, read_parameters(inside, self._marks, tools.get(name, {})))
+__all__ = ["DSML", "MINIMAX", "MUSE", "QWEN_CODER", "SEED", "tag_reader"]
 
 
-def _head(text: str) -> str:
-    """The JSON object that ``text`` begins with."""
-    text = text.strip()
-    end = text.rfind("}") + 1
-    decoded(text[:end])
-    return text[:end]
+def tag_reader(marks: Marks) -> Callable[[str, Tools], Sequence[Part]]:
+    """The reader of calls whose values stand between marks."""
+
+    def read(body: str, tools: Tools) -> list[Part]:
+        walk = Walk(body, marks, tools)
+        if not walk.calls:
+            return list(read_json_calls(body, tools))
+        parts: list[Part] = []
+        position = 0
+        for written in walk.calls:
+            end = written.end if written.end >= 0 else len(body)
+            parts += _said(body[position : written.start])
+            parts.append(_call(written, tools) or body[written.start : end])
+            position = end
+        parts += _said(body[position:])
+        if not any(isinstance(part, Call) for part in parts):
+            raise NoCallError("no call stands here")
+        return parts
+
+    return read
 
 
+def _said(text: str) -> list[str]:
+    return [text] if text.strip() else []
+
+
+def _call(written: Written, tools: Tools) -> Call | None:
+    """The call that is written; None where it is none."""
+    try:
+        name = checked_name(written.name)
+        if written.json is not None:
+            return call_of({"name": name, "arguments": decoded(written.json)})
+        return Call(name, arguments_of(written.values, tools.get(name, {})))
+    except NoCallError:
+        return None
+
+
+_QWEN = Marks(
+    begin=re.compile(r"<function=(?P<name>[^<>\n]{1,200})>"),
+    end="</function>",
+    open=re.compile(r"<parameter=(?P<key>[^<>\n]{1,200})>"),
+    close="</parameter>",
+)
 QWEN_CODER = CallFormat(
     name="qwen-coder",
     blocks=(("<tool_call>", "</tool_call>"), ("<function=", "</function>")),
-    read=_Reader(
-        r"<function=(?P<name>[^>\n]+)>",
-        "</function>",
-        r"<parameter=(?P<key>[^>\n]+)>",
-        "</parameter>",
-    ),
+    read=tag_reader(_QWEN),
     hints=("<tool_call>", "<function=", "<parameter="),
     forced=(
         "<tool_call>\n<function={name}>\n",
-        Parameters("<parameter={key}>\n", "\n</parameter>\n", between=""),
+        Parameters("<parameter={key}>\n", "\n</parameter>\n"),
         "</function>\n</tool_call>",
     ),
+    values=_QWEN,
 )
 SEED = CallFormat(
     name="seed",
     blocks=(("<seed:tool_call>", "</seed:tool_call>"), ("<function=", "</function>")),
-    read=QWEN_CODER.read,
+    read=tag_reader(_QWEN),
     hints=("<seed:tool_call>",),
     forced=(
         "<seed:tool_call>\n<function={name}>\n",
-        Parameters("<parameter={key}>", "</parameter>\n", between=""),
+        Parameters("<parameter={key}>", "</parameter>\n"),
         "</function>\n</seed:tool_call>",
     ),
+    values=_QWEN,
 )
+
+
+def _invoke(prefix: str, told: str = "") -> Marks:
+    """The marks of a family of formats whose tags have ``prefix``; ``told`` is in a value's."""
+    return Marks(
+        begin=re.compile(rf"<{prefix}invoke name=(?P<name>[^<>\n]{{1,200}})>"),
+        end=f"</{prefix}invoke>",
+        open=re.compile(
+            rf"<{prefix}parameter name=[\"']?(?P<key>[^<>\"'\n]{{1,200}})[\"']?{told}>"
+        ),
+        close=f"</{prefix}parameter>",
+    )
+
+
+_MINIMAX, _MUSE = _invoke(""), _invoke("atem:")
+_DSML = _invoke("｜DSML｜", r'(?: string="(?P<text>true|false)")?')
 MINIMAX = CallFormat(
     name="minimax",
     blocks=(("<minimax:tool_call>", "</minimax:tool_call>"),),
-    read=_Reader(
-        r"<invoke name=(?P<name>[^>\n]+)>",
-        "</invoke>",
-        r"<parameter name=[\"']?(?P<key>[^>\"'\n]+)[\"']?>",
-        "</parameter>",
-    ),
+    read=tag_reader(_MINIMAX),
     hints=("<minimax:tool_call>",),
     forced=(
         '<minimax:tool_call>\n<invoke name="{name}">\n',
-        Parameters('<parameter name="{key}">', "</parameter>\n", between=""),
+        Parameters('<parameter name="{key}">', "</parameter>\n"),
         "</invoke>\n</minimax:tool_call>",
     ),
+    values=_MINIMAX,
+)
+MUSE = CallFormat(
+    name="muse",
+    blocks=(("<atem:function_calls>", "</atem:function_calls>"),),
+    read=tag_reader(_MUSE),
+    hints=("<atem:function_calls>",),
+    forced=(
+        ' to={name}<|message|><atem:function_calls>\n<atem:invoke name="{name}">\n',
+        Parameters('<atem:parameter name="{key}">', "</atem:parameter>\n"),
+        "</atem:invoke>\n</atem:function_calls>",
+    ),
+    values=_MUSE,
 )
 DSML = CallFormat(
     name="dsml",
@@ -96,19 +135,13 @@ DSML = CallFormat(
         ("<｜DSML｜function_calls>", "</｜DSML｜function_calls>"),
         ("<｜DSML｜tool_calls>", "</｜DSML｜tool_calls>"),
     ),
-    read=_Reader(
-        r'<｜DSML｜invoke name="(?P<name>[^"\n]+)">',
-        "</｜DSML｜invoke>",
-        r'<｜DSML｜parameter name="(?P<key>[^"\n]+)"(?: string="(?P<text>true|false)")?>',
-        "</｜DSML｜parameter>",
-    ),
+    read=tag_reader(_DSML),
     hints=("｜DSML｜",),
     forced=(
         '<｜DSML｜function_calls>\n<｜DSML｜invoke name="{name}">\n',
-        Parameters(
-            '<｜DSML｜parameter name="{key}" string="{text}">', "</｜DSML｜parameter>\n", between=""
-        ),
+        Parameters('<｜DSML｜parameter name="{key}" string="{text}">', "</｜DSML｜parameter>\n"),
         "</｜DSML｜invoke>\n</｜DSML｜function_calls>",
     ),
     marks=("｜DSML｜",),
+    values=_DSML,
 )

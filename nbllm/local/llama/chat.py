@@ -23,7 +23,7 @@ __all__ = ["ChatTemplate", "Prompt", "TemplateRefusalError"]
 
 _REASONING = [(block.open.strip(), block.close) for block in BLOCKS]
 
-
+_PROBE_ID = f"functions.{PROBE.name}:0"  # Kimi's way: some of its templates write nothing else
 _PROBE_TOOL: Turn = {
     "type": "function",
     "function": {
@@ -113,11 +113,11 @@ class ChatTemplate:
     def _calls(self) -> CallFormat:
         """How the model writes calls: as its template writes a past one."""
         function = {"name": PROBE.name, "arguments": json.loads(PROBE.arguments)}
-        call = {"id": "probe0000", "type": "function", "function": function}
+        call = {"id": _PROBE_ID, "type": "function", "function": function}
         turns: list[Turn] = [
             {"role": "user", "content": "Hi"},
             {"role": "assistant", "content": "", "tool_calls": [call]},
-            {"role": "tool", "content": "Hi", "tool_call_id": "probe0000", "name": PROBE.name},
+            {"role": "tool", "content": "Hi", "tool_call_id": _PROBE_ID, "name": PROBE.name},
         ]
         return call_format(self._source, self._renderer.written(turns, [_PROBE_TOOL]))
 

@@ -15,7 +15,7 @@ from nbllm.core.grammars.gbnf import GrammarError
 from nbllm.core.grammars.program import compiled
 from nbllm.core.schemas.rules import literal
 from nbllm.core.schemas.writer import GrammarWriter
-from nbllm.local.formats.forced import Visit, forced_call, text_before
+from nbllm.local.formats.forced import forced_call, text_before
 from nbllm.local.formats.llama import GENERIC
 from nbllm.local.llama.vocabulary import Vocabulary
 from nbllm.local.protocol import RefusedOptionError
@@ -120,35 +120,36 @@ def grammar_text(options: Mapping[str, Any], form: OutputFormat = _NO_FORM) -> s
             raise RefusedOptionError(
                 "tools", "an answer cannot follow both a schema and its tools; leave one out"
             )
-        return _grammar(form, lambda visit: _call(form, tools, choice, visit))
+        return _grammar(form, lambda writer: _call(form, tools, choice, writer))
     if schema is None:
         return options.get("grammar")
     begin = literal(form.answer_open) if form.answer_open else ""
-    return _grammar(form, lambda visit: f"{begin} {visit(schema, 'answer', 'response_schema')}")
+    return _grammar(form, lambda writer: f"{begin} {_answer(schema, writer)}")
 
 
-def _call(form: OutputFormat, tools: Sequence[Any], choice: str, visit: Visit) -> str:
+def _answer(schema: Any, writer: GrammarWriter) -> str:
+    try:
+        return writer.rule(schema, "answer")
+    except ValueError as error:
+        raise RefusedOptionError("response_schema", str(error)) from None
+
+
+def _call(form: OutputFormat, tools: Sequence[Any], choice: str, writer: GrammarWriter) -> str:
     """One call; where it is for the model to choose, a response too."""
     offered = [tool["function"] for tool in tools]
     wanted = [tool for tool in offered if choice in ("auto", "required", tool["name"])]
     if not wanted:
         raise RefusedOptionError("tool_choice", f"there is no tool {choice!r}")
-    call = forced_call(form.calls or GENERIC, wanted, visit)
-    return call if choice != "auto" else f"({call} | {visit(_RESPONSE, 'response', '')})"
+    try:
+        call = forced_call(form.calls or GENERIC, wanted, writer)
+    except ValueError as error:
+        raise RefusedOptionError("tools", str(error)) from None
+    return call if choice != "auto" else f"({call} | {writer.rule(_RESPONSE, 'response')})"
 
 
-def _grammar(form: OutputFormat, answer: Callable[[Visit], str]) -> str:
+def _grammar(form: OutputFormat, answer: Callable[[GrammarWriter], str]) -> str:
     writer = GrammarWriter()
-
-    def visit(schema: Any, name: str, called: str) -> str:
-        try:
-            return writer.rule(schema, name)
-        except ValueError as error:
-            option = "response_schema" if called == "response_schema" else "tools"
-            whose = "" if called == option else f"{called}: "
-            raise RefusedOptionError(option, f"{whose}{error}") from None
-
-    body = answer(visit)
+    body = answer(writer)
     return f"{writer.text()}root ::= {f'{_thought(form)} {body}'.strip()}\n"
 
 

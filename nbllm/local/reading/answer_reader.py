@@ -70,7 +70,8 @@ class AnswerReader:
             self._first_text = self._first_text or time.perf_counter()
         self._unsaid += frame["tokens"]
         done = frame["op"] == "done"
-        for event in self._parser.take(frame["text"], final=done):
+        cut = done and frame["reason"] != FinishReason.STOP
+        for event in self._parser.take(frame["text"], final=done, cut=cut):
             if isinstance(event, TextDelta):
                 event, self._unsaid = replace(event, tokens=self._unsaid), 0
             yield event

@@ -1,4 +1,4 @@
-"""What gpt-oss writes: messages, each with a header that says for whom and of which kind it is.
+"""What gpt-oss and Muse write: messages, each with a header that says for whom it is.
 
 A header is ``ROLE to=RECIPIENT<|channel|>CHANNEL to=RECIPIENT <|constrain|>json``, most of it
 optional, up to ``<|message|>``; a body ends with ``<|end|>``, ``<|call|>``, ``<|return|>`` or the
@@ -14,7 +14,7 @@ from typing import Literal, TypeAlias
 from nbllm.core.answer import Answer
 from nbllm.core.types import Event
 from nbllm.local.formats.base import NoCallError, Tools
-from nbllm.local.formats.harmony import addressed_call
+from nbllm.local.formats.harmony import addressed_calls
 from nbllm.local.reading.marks import add_calls, open_end
 
 __all__ = ["HarmonyParser"]
@@ -22,12 +22,14 @@ __all__ = ["HarmonyParser"]
 _Kind: TypeAlias = Literal["header", "between", "reasoning", "text", "call"]
 
 _MESSAGE, _START, _CHANNEL = "<|message|>", "<|start|>", "<|channel|>"
-_ENDS = ("<|end|>", "<|call|>", "<|return|>", _START, _CHANNEL)
+_ENDS = ("<|end|>", "<|call|>", "<|return|>", "<|eom|>", "<|eot|>", _START, _CHANNEL)
+_LONGEST_MARK = max(map(len, _ENDS))
 _END = re.compile("|".join(map(re.escape, _ENDS)))
 _RECIPIENT = re.compile(r"\bto=([^\s<]+)")
 _NAMED_CHANNEL = re.compile(r"<\|channel\|>\s*(\w+)")
 _HEADS = (_START, _CHANNEL, "to=", "<|constrain|>", _MESSAGE, "assistant")
-_NOBODY = ("assistant", "user", "all")
+_SELF = "self"  # Muse's way to reason
+_NOBODY = ("assistant", "user", "all", _SELF)
 
 
 class HarmonyParser:
@@ -38,9 +40,12 @@ class HarmonyParser:
         self._kind: _Kind = "header" if thinking is None else "reasoning"
         self._recipient = ""
         self._held = ""
+        self._is_cut = False
+        self._searched = 0  # so many characters of what is held have no mark in them
 
-    def take(self, text: str, *, final: bool) -> Iterator[Event]:
-        """The events of another piece of text, and of the answer's end behind the last."""
+    def take(self, text: str, *, final: bool, cut: bool = False) -> Iterator[Event]:
+        """See ``Parser``."""
+        self._is_cut = cut
         self._held += text
         while self._held:
             before = len(self._held), self._kind
@@ -74,7 +79,8 @@ class HarmonyParser:
         recipient, channel = _RECIPIENT.search(header), _NAMED_CHANNEL.search(header)
         if recipient is not None and recipient[1] not in _NOBODY and self._tools:
             return "call", recipient[1]
-        return ("reasoning" if channel and channel[1] == "analysis" else "text"), ""
+        is_own = bool(recipient and recipient[1] == _SELF)
+        return ("reasoning" if is_own or (channel and channel[1] == "analysis") else "text"), ""
 
     def _between(self, *, final: bool) -> None:
         """Behind a message; only a header can follow."""
@@ -87,29 +93,31 @@ class HarmonyParser:
             self._held = self._held[found.end() * (found[0] != _CHANNEL) :]
 
     def _body(self, *, final: bool) -> Iterator[Event]:
-        end = _END.search(self._held)
+        end = _END.search(self._held, self._searched)
         if end is None and self._kind == "call" and not final:
+            self._searched = max(0, len(self._held) - _LONGEST_MARK)
             return
+        self._searched = 0
         stop = (
             end.start() if end else len(self._held) - (0 if final else open_end(self._held, _ENDS))
         )
         body, self._held = self._held[:stop], self._held[stop:]
-        yield from self._tell(body)
+        yield from self._tell(body, cut=end is None and self._is_cut)
         if end is not None:
             self._kind = "between"
 
-    def _tell(self, body: str) -> Iterator[Event]:
+    def _tell(self, body: str, *, cut: bool) -> Iterator[Event]:
         if self._kind == "reasoning":
             yield from self._answer.reasoning(body)
         elif self._kind == "text":
             yield from self._answer.text(body)
         else:
             try:
-                call = addressed_call(self._recipient, body)
+                calls = addressed_calls(self._recipient, body, self._tools, cut=cut)
             except NoCallError:
                 yield from self._answer.text(body)
             else:
-                yield from add_calls(self._answer, [call])
+                yield from add_calls(self._answer, calls)
 
 
 def _may_be_header(text: str) -> bool:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 from nbllm.local.formats.base import CallFormat, special_marks
 from nbllm.local.formats.harmony import HARMONY
 from nbllm.local.formats.table import format_named
 
-__all__ = ["BLOCKS", "WRAPPERS", "Block", "OutputFormat", "Wrapper", "format_of"]
+__all__ = ["BLOCKS", "WRAPPERS", "Block", "Dialect", "OutputFormat", "Wrapper", "format_of"]
+
+Dialect: TypeAlias = Literal["marks", "harmony", "muse", "functionary"]
+"""How an answer is divided: by marks in it, or into messages that say for whom they are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,10 +40,16 @@ class Wrapper:
     """The marks around an answer, which are not for the reader.
 
     Those that are words of XML count only around the whole answer: a text may mention them.
+    ``key`` is what a template has in it that knows them, where it is not the first of them.
     """
 
     open: str
     close: str
+    key: str = ""
+
+    def known_to(self, template: str) -> bool:
+        """Whether a template has the marks."""
+        return (self.key or self.open) in template
 
     @property
     def is_special(self) -> bool:
@@ -55,6 +64,11 @@ BLOCKS = (
     Block("<|START_THINKING|>", "<|END_THINKING|>"),  # Command A
     Block("<|channel>thought", "<channel|>", anywhere=True, key="<|channel>"),  # Gemma 4
     Block("<|channel|>analysis<|message|>", "<|end|><|start|>assistant", key="<|channel|>"),
+    Block(" to=self<|message|>", "<|eom|><|start|>assistant", key="to=self<|message|>"),  # Muse
+    Block("<|open|>think<|sep|>", "<|close|>think<|sep|>", key="<|open|>"),  # Kimi K3
+    Block("<|think|>", "<|end|><|begin|>assistant", key="<|think|>"),  # Solar Open
+    Block("<mm:think>", "</mm:think>"),  # MiniMax M3
+    Block("<think:opensource>", "</think:opensource>", key=":opensource"),  # Hunyuan 3
     Block("<|inner_prefix|>", "<|inner_suffix|>"),  # Apertus
     Block("<|thought_start|>", "<|thought_end|>"),  # MiniCPM 3
     Block("◁think▷", "◁/think▷"),  # Kimi-VL
@@ -67,6 +81,10 @@ BLOCKS = (
 WRAPPERS = (
     Wrapper("<|START_RESPONSE|>", "<|END_RESPONSE|>"),  # Command R7B
     Wrapper("<|START_TEXT|>", "<|END_TEXT|>"),  # Cohere 2
+    Wrapper("<|open|>response<|sep|>", "<|close|>response<|sep|>", key="<|open|>"),  # Kimi K3
+    Wrapper('<|open|>message role="assistant"<|sep|>', "<|close|>message<|sep|>", key="<|open|>"),
+    Wrapper("<|content|>", "<|end|>"),  # Solar Open
+    Wrapper("<|begin|>assistant", "<|end|>", key="<|content|>"),
     Wrapper("<answer>", "</answer>"),  # Hunyuan
     Wrapper("<response>", "</response>"),  # Granite 3.3
 )
@@ -77,14 +95,14 @@ class OutputFormat:
     """What to look for in an answer.
 
     ``calls`` is the format of tool calls where there are tools. ``thinking`` says that the prompt
-    ended inside of reasoning, ``channels`` that all is in harmony's messages.
+    ended inside of reasoning, ``dialect`` how all is divided.
     """
 
     blocks: tuple[Block, ...] = ()
     wrappers: tuple[Wrapper, ...] = ()
     calls: CallFormat | None = None
     thinking: Block | None = None
-    channels: bool = False
+    dialect: Dialect = "marks"
 
     @classmethod
     def from_frame(cls, frame: Mapping[str, Any]) -> OutputFormat:
@@ -95,7 +113,7 @@ class OutputFormat:
             tuple(WRAPPERS[place] for place in frame["wrappers"]),
             None if calls is None else format_named(calls),
             None if thinking is None else BLOCKS[thinking],
-            frame["channels"],
+            frame["dialect"],
         )
 
     def to_frame(self) -> dict[str, Any]:
@@ -105,7 +123,7 @@ class OutputFormat:
             "wrappers": [WRAPPERS.index(wrapper) for wrapper in self.wrappers],
             "calls": self.calls and self.calls.name,
             "thinking": self.thinking and BLOCKS.index(self.thinking),
-            "channels": self.channels,
+            "dialect": self.dialect,
         }
 
     @property
@@ -113,13 +131,14 @@ class OutputFormat:
         """The texts that may be special tokens, which must be written out for the parser."""
         texts = [mark for block in self.blocks for mark in (block.open, block.close)]
         texts += [mark for wrapper in self.wrappers for mark in (wrapper.open, wrapper.close)]
-        texts += HARMONY.marks if self.channels else ()
+        texts += HARMONY.marks if self.dialect == "harmony" else ()
+        texts += ("<|start|><|message|><|eom|><|eot|>",) if self.dialect == "muse" else ()
         return special_marks(texts) | (self.calls.all_marks if self.calls else set())
 
     @property
     def answer_open(self) -> str:
         """What stands before an answer that is no call, such as one that a schema binds."""
-        return "<|channel|>final<|message|>" if self.channels else ""
+        return _ANSWER_OPEN[self.dialect]
 
 
 def format_of(template: str, prompt: str, calls: CallFormat | None) -> OutputFormat:
@@ -131,8 +150,24 @@ def format_of(template: str, prompt: str, calls: CallFormat | None) -> OutputFor
     end = prompt.rstrip()
     return OutputFormat(
         known,
-        tuple(wrapper for wrapper in WRAPPERS if wrapper.open in template),
+        tuple(wrapper for wrapper in WRAPPERS if wrapper.known_to(template)),
         calls,
         next((block for block in known if end.endswith(block.open)), None),
-        "<|channel|>" in template and "<|message|>" in template,
+        _dialect(template),
     )
+
+
+_ANSWER_OPEN: Mapping[Dialect, str] = {
+    "marks": "",
+    "harmony": "<|channel|>final<|message|>",
+    "muse": " to=user<|message|>",
+    "functionary": "all\n",
+}
+
+
+def _dialect(template: str) -> Dialect:
+    if "<|message|>" in template and "<|channel|>" in template:
+        return "harmony"
+    if "<|message|>" in template and "to=self" in template:
+        return "muse"
+    return "functionary" if ">>>${recipient}" in template else "marks"

@@ -12,12 +12,14 @@ from typing import Literal, Protocol
 
 from nbllm.core.answer import Answer
 from nbllm.core.types import Event
-from nbllm.local.formats.base import Call, NoCallError, Tools
+from nbllm.local.formats.base import Call, NoCallError, Part, Tools
 from nbllm.local.formats.json_calls import decoded
 from nbllm.local.reading.bare_calls import bare_call_at
+from nbllm.local.reading.block_ends import BlockEnd
 from nbllm.local.reading.harmony import HarmonyParser
 from nbllm.local.reading.marks import add_calls, open_end
 from nbllm.local.reading.output_format import Block, OutputFormat
+from nbllm.local.reading.recipients import RecipientParser
 
 __all__ = ["MarkParser", "Parser", "output_parser"]
 
@@ -27,15 +29,22 @@ _SEPARATORS = re.compile(r"[\s;,]*")
 class Parser(Protocol):
     """Tells an ``Answer`` of its text."""
 
-    def take(self, text: str, *, final: bool) -> Iterator[Event]:
-        """The events of another piece of text, and of the answer's end behind the last."""
+    def take(self, text: str, *, final: bool, cut: bool = False) -> Iterator[Event]:
+        """The events of another piece of text, and of the answer's end behind the last.
+
+        ``cut`` says that the answer ends where the model had not come to its end.
+        """
 
 
 def output_parser(form: OutputFormat, answer: Answer, tools: Tools) -> Parser:
     """The parser for a format; ``tools`` are those of the request, with their schemas."""
-    if form.channels:
-        return HarmonyParser(answer, tools, form.thinking)
-    return MarkParser(form, answer, tools)
+    match form.dialect:
+        case "marks":
+            return MarkParser(form, answer, tools)
+        case "harmony" | "muse":
+            return HarmonyParser(answer, tools, form.thinking)
+        case "functionary":
+            return RecipientParser(answer, tools)
 
 
 @lru_cache(maxsize=64)
@@ -51,12 +60,14 @@ class MarkParser:
         self._form, self._answer, self._tools = form, answer, tools
         self._block = form.thinking
         self._call: tuple[str, str] | None = None
+        self._call_end: BlockEnd | None = None
         self._wrapped = ""
         self._held = ""
-        self._has_said = False
+        self._has_said = self._is_cut = False
 
-    def take(self, text: str, *, final: bool) -> Iterator[Event]:
-        """The events of another piece of text, and of the answer's end behind the last."""
+    def take(self, text: str, *, final: bool, cut: bool = False) -> Iterator[Event]:
+        """See ``Parser``."""
+        self._is_cut = cut
         if not (self._form.blocks or self._form.wrappers or self._form.calls):
             yield from self._answer.text(text)
             return
@@ -80,6 +91,9 @@ class MarkParser:
         self._pass_separators()
         marks = self._marks()
         found = _any_of(tuple(marks)).search(self._held)
+        if found is not None and not final and self._may_grow(found, marks):
+            yield from self._say(self._cut(found.start()))
+            return
         bare = self._bare(final=final)
         if bare is not None and (found is None or bare[0] < found.start()):
             yield from self._bare_call(*bare)
@@ -88,6 +102,11 @@ class MarkParser:
         else:
             kept = 0 if final else open_end(self._held, tuple(marks))
             yield from self._say(self._cut(len(self._held) - kept))
+
+    def _may_grow(self, found: re.Match[str], marks: Mapping[str, Block | str]) -> bool:
+        """Whether a mark at the end of what is held may be the beginning of a longer one."""
+        rest = self._held[found.start() :]
+        return any(len(mark) > len(rest) and mark.startswith(rest) for mark in marks)
 
     def _marks(self) -> dict[str, Block | str]:
         """The marks that count here, with what they mean."""
@@ -138,6 +157,7 @@ class MarkParser:
             self._wrapped = next(w.close for w in self._form.wrappers if w.open == mark)
         elif meaning == "call" and self._form.calls is not None:
             self._call = next(block for block in self._form.calls.blocks if block[0] == mark)
+            self._call_end = BlockEnd(self._form.calls, self._call, self._tools)
 
     def _cut(self, end: int) -> str:
         """Take the first characters of what is held."""
@@ -195,20 +215,31 @@ class MarkParser:
 
     def _in_call(self, block: tuple[str, str], *, final: bool) -> Iterator[Event]:
         """The calls in a block; what is none is text, so that nothing is lost."""
+        assert self._call_end is not None  # noqa: S101 - set together with the block
         opening, closing = block
-        end, after = _end_of_body(self._held, opening, closing)
-        if end < 0 and not final:
+        found = self._call_end.find(self._held, final=final)
+        if found is None and not final:
             return
-        end, after = (end, after) if end >= 0 else (len(self._held),) * 2
-        raw, body = opening + self._held[:after], self._held[:end]
+        whole = self._call_end.whole(self._held, cut=self._is_cut) if found is None else 0
+        end, after = found or (whole, len(self._held))
+        head = opening if opening.endswith("=") else ""
+        parts = self._read(head + self._held[:end])
+        if not parts:  # marks in broken quotes end a block too
+            end = after = _behind(self._held, closing, after)
+            parts = [opening + self._held[:after]]
+        elif found is None:
+            parts = [*parts, *filter(str.strip, [self._held[end:]])]
         self._held, self._call = self._held[after:], None
-        calls = self._read(body if closing != "</function>" else raw)
-        if calls:
-            yield from add_calls(self._answer, calls)
-        else:
-            yield from self._say(raw)
+        yield from self._tell(parts)
 
-    def _read(self, body: str) -> Sequence[Call]:
+    def _tell(self, parts: Sequence[Part]) -> Iterator[Event]:
+        for part in parts:
+            if isinstance(part, Call):
+                yield from add_calls(self._answer, [part])
+            else:
+                yield from self._say(part)
+
+    def _read(self, body: str) -> Sequence[Part]:
         assert self._form.calls is not None  # noqa: S101 - for the type checker
         try:
             return self._form.calls.read(body, self._tools)
@@ -231,35 +262,17 @@ class MarkParser:
         if end < 0:
             return
         body = self._cut(end - start)
-        calls = self._read(body)
+        calls = [part for part in self._read(body) if isinstance(part, Call)]
         if calls and all(call.name in self._tools for call in calls):
             yield from add_calls(self._answer, calls)
         else:
             yield from self._say(_response(body) or body)
 
 
-def _end_of_body(text: str, opening: str, closing: str) -> tuple[int, int]:
-    """Where a block's body ends and what is behind it begins; -1 where it goes on.
-
-    A closing mark inside of a text in quotes is passed over. Another block that opens ends this
-    one too: its closing mark was lost.
-    """
-    if not closing:
-        return -1, -1
-    end = text.find(closing)
-    while end >= 0 and _in_quotes(text[:end]):
-        end = text.find(closing, end + len(closing))
-    other = text.find(opening)
-    if 0 <= other < (end if end >= 0 else len(text)) and not _in_quotes(text[:other]):
-        return other, other
-    return (end, end + len(closing)) if end >= 0 else (-1, -1)
-
-
-def _in_quotes(text: str) -> bool:
-    """Whether JSON is in the middle of a text at its end."""
-    if not text.lstrip().startswith(("{", "[")):
-        return False
-    return text.replace("\\\\", "").replace('\\"', "").count('"') % 2 == 1
+def _behind(text: str, closing: str, after: int) -> int:
+    """Where the text goes on behind a block in which no call can be read."""
+    end = text.find(closing) if closing else -1
+    return min(end + len(closing), after) if end >= 0 else after
 
 
 def _response(body: str) -> str | None:

@@ -58,11 +58,12 @@ class _Words:
             self.wanted.add(word)
         return word
 
-    def named(self, name: str) -> str:
-        """The word of a tool: the same for its description, its calls and its results."""
-        if name not in self._names:
-            self._names[name] = self.fresh(name)
-        return self._names[name]
+    def named(self, name: str, where: str) -> str:
+        """The word of a tool, one for its description, its calls and its results each."""
+        key = f"{where} {name}"
+        if key not in self._names:
+            self._names[key] = self.fresh(name)
+        return self._names[key]
 
 
 _LETTERS = str.maketrans("0123456789", "abcdefghij")
@@ -83,9 +84,8 @@ def probe_of(conversation: Conversation) -> Probe:
 
 
 def _tool(tool: Turn, words: _Words) -> Turn:
-    """A tool is shown where its description is; its name may be that of a call."""
     function = tool["function"]
-    name, description = words.named(function["name"]), words.want(function["description"])
+    name, description = words.named(function["name"], "tool"), words.want(function["description"])
     words.wanted |= {name} - {""}
     return {**tool, "function": {**function, "name": name, "description": description}}
 
@@ -99,13 +99,13 @@ def _turn(turn: Turn, words: _Words) -> Turn:
         if key in turn:
             made[key] = words.fresh(turn[key])
     if isinstance(turn.get("name"), str):
-        made["name"] = words.named(turn["name"])
+        made["name"] = words.named(turn["name"], "result")
     return {**made, "tool_calls": calls} if calls else made
 
 
 def _call(call: Turn, words: _Words) -> Turn:
     function = call["function"]
-    name = words.named(function["name"])
+    name = words.named(function["name"], "call")
     words.wanted |= {name} - {""}
     return {**call, "function": {"name": name, "arguments": _value(function["arguments"], words)}}
 
@@ -114,7 +114,12 @@ def _value(value: Any, words: _Words) -> Any:
     if isinstance(value, str):
         return words.want(value)
     if isinstance(value, dict):
-        made = {words.want(key): _value(each, words) for key, each in value.items()}
+        made = {_key(key, each, words): _value(each, words) for key, each in value.items()}
         words.keys |= made.keys() - {""}
         return made
     return [_value(each, words) for each in value] if isinstance(value, list) else value
+
+
+def _key(key: str, value: Any, words: _Words) -> str:
+    """The word of an argument's name: one without a value may be left out."""
+    return words.fresh(key) if value is None else words.want(key)
