@@ -82,9 +82,8 @@ class ModelInfo:
     ``context_length`` in tokens. ``model`` is the vendor's id where it differs from ``name``.
     ``api_key_env`` names an environment variable; a key itself is never part of this.
     ``options`` and ``load`` are this model's defaults. ``source`` says where the entry is from.
-    ``placement`` (where it was put, and the bytes that were predicted), ``device`` and
-    ``memory_bytes`` (weights, caches and buffers, as the engine reports them) are known of loaded
-    local models only.
+    ``placement`` (where it was put, and what it takes there), ``device`` and ``memory_bytes``
+    (the same in all: see ``Placement.total_bytes``) are known of loaded local models only.
     """
 
     name: str

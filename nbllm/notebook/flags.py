@@ -164,7 +164,7 @@ UNLOAD = Help(
 MODELS = Help("""
     %llm_models
     models = %llm_models
-    models[models["size (MiB)"] < 4096]
+    models[models["file size (MiB)"] < 4096]
 """)
 
 DEVICES = Help("""

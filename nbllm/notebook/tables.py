@@ -93,10 +93,10 @@ def models_table(
 def unloaded_table(infos: Iterable[ModelInfo]) -> Table:
     """Models that have just been unloaded, and the memory that they gave back."""
     rows = [
-        {"name": info.name, "was on": info.device, "freed (MiB)": mib(info.memory_bytes)}
+        {"name": info.name, "device": info.device, "memory freed (MiB)": mib(info.memory_bytes)}
         for info in infos
     ]
-    columns = {"name": "str", "was on": "str", "freed (MiB)": "Float64"}
+    columns = {"name": "str", "device": "str", "memory freed (MiB)": "Float64"}
     return make_table(rows, columns, [] if rows else ["No model was loaded."])
 
 
@@ -108,9 +108,8 @@ _MODEL_COLUMNS = {
     "quantization": "string",
     "parameters (billions)": "Float64",
     "context (tokens)": "Int64",
-    "size (MiB)": "Float64",
+    "file size (MiB)": "Float64",
     "memory (MiB)": "Float64",
-    "predicted (MiB)": "Float64",
     "requests": "Int64",
     "last used (s ago)": "Float64",
     "keep-alive (s)": "Float64",
@@ -126,7 +125,7 @@ def _model_row(info: ModelInfo) -> dict[str, Any]:
         "quantization": info.quantization,
         "parameters (billions)": info.parameters,
         "context (tokens)": info.context_length,
-        "size (MiB)": mib(info.size_bytes),
+        "file size (MiB)": mib(info.size_bytes),
         "source": info.source,
     }
 
@@ -138,8 +137,7 @@ def _status_row(status: ModelStatus) -> dict[str, Any]:
     return {
         "state": status.state,
         "loaded on": local if info.local else place_of(info),
-        "memory (MiB)": mib(info.memory_bytes) if is_loaded else None,
-        "predicted (MiB)": mib(placement.buffer_bytes) if placement else None,
+        "memory (MiB)": mib(placement.total_bytes if placement else info.memory_bytes),
         "requests": status.requests if is_loaded else None,
         "last used (s ago)": status.idle_seconds if is_loaded and not status.requests else None,
         "keep-alive (s)": status.keep_alive,

@@ -375,7 +375,9 @@ def test_an_unloaded_model_says_so(bench: Bench, capsys: pytest.CaptureFixture[s
 def test_unloading_one_model(bench: Bench, line: str) -> None:
     bench.run("%llm_load tiny")
     table = bench.run(line)
-    assert table.to_dict("records") == [{"name": "tiny", "was on": "CPU", "freed (MiB)": 3.0}]
+    assert table.to_dict("records") == [
+        {"name": "tiny", "device": "CPU", "memory freed (MiB)": 3.0}
+    ]
     assert bench.manager.list_loaded_models() == []
     assert not bench.opener.opened[0].usable
 
@@ -409,4 +411,4 @@ def test_llm_models_is_a_dataframe(bench: Bench) -> None:
     assert table.index[0] == "small"
     assert {"tiny", "other"} < set(table.index)
     assert table.loc["small", "loaded on"] == "CPU"
-    assert table.loc["tiny", "size (MiB)"] == 3.0
+    assert table.loc["tiny", "file size (MiB)"] == 3.0

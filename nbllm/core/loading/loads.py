@@ -55,8 +55,8 @@ class Loaded:
 
     @property
     def total_bytes(self) -> int:
-        """What it takes on all devices, as the engine reports it, else as was predicted."""
-        return self.model.info.memory_bytes or sum(self.memory.values())
+        """Its memory, on all devices."""
+        return sum(self.memory.values())
 
     def expires(self) -> float | None:
         """When its keep-alive is over, by ``time.monotonic``; None: never, or not while busy."""
@@ -139,7 +139,7 @@ class ModelStatus:
     """A model that is loaded or on its way, at one moment.
 
     ``info`` is what was asked for, and once it is loaded what is known of it; its ``placement``
-    has the predicted bytes and its ``memory_bytes`` the actual ones. ``state`` is "waiting" (for
+    has the memory that it takes or waits for. ``state`` is "waiting" (for
     memory), "loading", "loaded" or "crashed". ``requests`` counts those under way; ``keep_alive``
     is for how many seconds it stays without one, None: for ever while memory is not needed.
     ``idle_seconds`` is the time since the last one, ``load_seconds`` how long the load took.
