@@ -13,6 +13,7 @@ from typing import Any
 
 from nbllm.core import catalogue, openers
 from nbllm.core.activity import Activity
+from nbllm.core.awaiting import tells_unless_awaited
 from nbllm.core.errors import (
     ConfigError,
     InvalidOptionError,
@@ -44,6 +45,7 @@ WAIT_SECONDS = 60.0
 """So long a load waits for busy models that stand in its way where nothing else is said."""
 
 
+@tells_unless_awaited("manager")
 class ModelManager:
     """The models of a person: those configured, those on the disk, those of the clouds.
 

@@ -97,7 +97,8 @@ def _quantized(plan: Plan, way: Loading) -> Iterator[str]:
             continue
         shape = _scaled(plan.shape, bits / now)
         if plan.room.holds(plan.measure(shape, way)):
-            yield f"a quantization such as {label}, with weights of {size_words(shape.tensor_bytes)}"
+            size = size_words(shape.tensor_bytes)
+            yield f"a quantization such as {label}, with weights of {size}"
             return
 
 
