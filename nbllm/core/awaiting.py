@@ -30,7 +30,7 @@ class NotAwaited(Coroutine[Any, Any, T], Generic[T]):
 
     def __init__(self, work: Coroutine[Any, Any, T], written: str) -> None:
         self._work, self._written = work, written
-        self.__qualname__ = work.__qualname__  # asyncio names it in the reprs of tasks
+        self.__qualname__ = getattr(work, "__qualname__", written)  # in the reprs of tasks
 
     def __await__(self) -> Generator[Any, Any, T]:
         return self._work.__await__()
