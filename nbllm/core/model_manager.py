@@ -29,6 +29,7 @@ from nbllm.core.loading.memory_queue import MemoryQueue
 from nbllm.core.loading.residents import Residents, Survey
 from nbllm.core.manager_events import Listener, Listeners
 from nbllm.core.model_config import load_config, save_config
+from nbllm.core.model_facts import ModelList
 from nbllm.core.model_interface import ModelInterface
 from nbllm.core.model_names import find_entry, matching, not_loaded
 from nbllm.core.option_checks import check_number
@@ -121,7 +122,7 @@ class ModelManager:
 
     def list_available_models(self) -> list[ModelInfo]:
         """What can be loaded by name: configured, bundled in a package, found in the folder."""
-        return list(self.search_models().models)
+        return ModelList(self.search_models().models)
 
     def search_models(self) -> catalogue.Listing:
         """As ``list_available_models``, with notes on folders and files that were passed over."""
@@ -136,7 +137,8 @@ class ModelManager:
 
     def list_loaded_models(self) -> list[ModelInfo]:
         """What is loaded and usable, under the names it was loaded by."""
-        return [status.info for status in self.list_statuses() if status.state == "loaded"]
+        statuses = self.list_statuses()
+        return ModelList(status.info for status in statuses if status.state == "loaded")
 
     def list_statuses(self) -> list[ModelStatus]:
         """What is loaded, or on its way, with its memory, its requests and when it was used."""

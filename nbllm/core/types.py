@@ -24,6 +24,7 @@ from nbllm.core.messages import (
     VendorPart,
 )
 from nbllm.core.options import GenerationOptions, Tool
+from nbllm.core.reprs import brief_repr
 from nbllm.core.results import (
     Embeddings,
     FinishReason,
@@ -107,6 +108,13 @@ class ModelInfo:
         default="config", compare=False
     )
     config_file: Path | None = field(default=None, compare=False, repr=False)
+
+    __repr__ = brief_repr
+
+    def _repr_html_(self) -> str:
+        from nbllm.core.model_facts import model_card  # which needs this module
+
+        return model_card(self)
 
 
 # ---------------------------------------------------------------- events

@@ -14,6 +14,7 @@ from nbllm.core.manager_events import ManagerEvent
 from nbllm.core.model_interface import ModelInterface
 from nbllm.core.openers import LoadControl
 from nbllm.core.placement import Placement
+from nbllm.core.reprs import brief_repr
 from nbllm.core.types import ModelInfo
 from nbllm.core.words import duration_words, size_words
 
@@ -154,6 +155,8 @@ class ModelStatus:
     idle_seconds: float | None = None
     load_seconds: float | None = None
     fraction: float = 1.0
+
+    __repr__ = brief_repr
 
     @classmethod
     def of_loaded(cls, entry: Loaded, *, pinned: bool) -> ModelStatus:

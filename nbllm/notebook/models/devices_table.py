@@ -26,6 +26,7 @@ _COLUMNS = {
     "good for": "string",
     "details": "string",
 }
+_FIRST_TO_GO = ("power (W)", "temperature (°C)", "details", "load (%)", "usable cores", "type")
 
 
 def devices_table(resources: Resources) -> Table:
@@ -44,7 +45,8 @@ def devices_table(resources: Resources) -> Table:
         *(_gpu_row(gpu, resources, "nothing in this process") for gpu in resources.hidden_gpus),
     ]
     advice = resources.engine.advice(resources.gpus) if resources.engine else None
-    return make_table(rows, _COLUMNS, notes=(*([advice] if advice else []), *resources.absences))
+    notes = (*([advice] if advice else []), *resources.absences)
+    return make_table(rows, _COLUMNS, notes, first_to_go=_FIRST_TO_GO)
 
 
 def _cpu_row(cpu: CpuInfo) -> dict[str, Any]:

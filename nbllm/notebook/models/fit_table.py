@@ -11,6 +11,8 @@ from nbllm.notebook.tables import Table, make_table, mib
 
 __all__ = ["fit_table"]
 
+_PARTS = ("overhead", "compute", "weights", "KV cache")
+
 
 def fit_table(fit: Fit) -> Table:
     """A row for each way to load; below it, what a load would choose and what is free.
@@ -32,7 +34,9 @@ def fit_table(fit: Fit) -> Table:
         "overhead (MiB)": "Float64",
         **{f"{device} (MiB)": "Float64" for device in beside},
     }
-    return make_table([_row(option) for option in fit.options], columns, notes=_notes(fit))
+    rows = [_row(option) for option in fit.options]
+    going = (*(f"{part} (MiB)" for part in _PARTS), "layers on GPUs")
+    return make_table(rows, columns, notes=_notes(fit), first_to_go=going)
 
 
 def _row(option: FitOption) -> dict[str, Any]:

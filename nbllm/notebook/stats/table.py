@@ -68,7 +68,13 @@ def stats_table(records: Sequence[GenerationRecord], notes: Iterable[str] = ()) 
     told = [*notes, *([shown] if hidden > 0 else []), *([] if records else [NOTHING_YET])]
     rows = [_row(each) for each in records]
     table = make_table(
-        rows, _COLUMNS, told, last_rows=SHOWN_ROWS, more=_PARTS, where_any=("cost (USD)",)
+        rows,
+        _COLUMNS,
+        told,
+        last_rows=SHOWN_ROWS,
+        more=_PARTS,
+        where_any=("cost (USD)",),
+        first_to_go=("cached (tokens)", "prompt (tokens)", "finish", "device", "total (s)"),
     )
     table["started"] = pd.to_datetime(table["started"], utc=True)
     if records:
@@ -84,7 +90,10 @@ def stats_summary(records: Sequence[GenerationRecord], notes: Iterable[str] = ()
     rows = [_summary_row(*key, group) for key, group in sorted(groups.items())]
     told = [*notes, *([] if records else [NOTHING_YET])]
     more, where_any = ("speed, 95 % (tokens/s)", "total (s)"), ("stopped", "failed", "cost (USD)")
-    return make_table(rows, _SUMMARY_COLUMNS, told, more=more, where_any=where_any)
+    going = ("cached (%)", "first token, 95 % (s)", "prompt (tokens)", "answer (tokens)")
+    return make_table(
+        rows, _SUMMARY_COLUMNS, told, more=more, where_any=where_any, first_to_go=going
+    )
 
 
 def save_stats(table: Table, path: Path) -> None:

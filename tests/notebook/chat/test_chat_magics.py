@@ -166,7 +166,7 @@ def test_a_wrong_line_fails_with_one_line(
 def test_a_background_answer_is_recorded_in_its_conversation(run) -> None:
     run("job = %llm --chat trip --bg Three?\njob.result(10)")
     assert run("%llm_chat")["turns"].tolist() == [3]
-    assert run("%llm_chat")["not whole"].tolist() == [0]
+    assert run("%llm_chat")["incomplete"].tolist() == [0]
 
 
 @pytest.mark.parametrize(
