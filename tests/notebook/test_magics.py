@@ -337,7 +337,7 @@ def test_llm_load_returns_the_model_and_says_that_it_is_ready(
     model = bench.run("model = %llm_load tiny --as small --ctx 2048 --threads 2\nmodel")
     assert model is bench.manager.get_model("small")
     assert model.info.load == LoadOptions(context_length=2048, threads=2)
-    assert "small ready on CPU in 0.0 s · context 4,096 · 3 MiB" in capsys.readouterr().out
+    assert "small ready on CPU in 0.0 s · context 4,096 · memory 3 MiB" in capsys.readouterr().out
     assert bench.run("(await model.generate('Hi')).text") == "Hello **you**."
 
 
