@@ -68,7 +68,7 @@ def _row(chats: Chats, chat: Conversation) -> dict[str, object]:
         "stale": sum(turn.is_stale for turn in chat.turns),
         "context used (tokens)": (last and last.usage.total_tokens) or None,
         "model": (last and last.model) or None,
-        "last question": last and _shortened(last.question.text),
+        "last question": last and _shortened(last.asked),
         "system": chat.system and _shortened(chat.system),
         "asked at (UTC)": last and last.asked_at.partition("+")[0].replace("T", " "),
         "file": file and str(file),
