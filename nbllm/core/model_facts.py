@@ -9,7 +9,7 @@ from nbllm.core.words import size_words
 
 __all__ = ["ModelList", "model_card", "model_facts"]
 
-_GOES = {"parameters": 1, "source": 2, "file size": 3, "type": 4}
+_GONE_FIRST = ("parameters", "source", "file size", "type", "context length", "runs on")
 _SHORT_WORDS = {"context length": "context", "file size": "file", "memory": "memory"}
 
 
@@ -54,9 +54,13 @@ class ModelList(list[ModelInfo]):
             return ""
         facts = [model_facts(info) for info in self]
         columns = [
-            Column(name, [each[name] for each in facts], goes=_GOES.get(name)) for name in facts[0]
+            Column(name, [each[name] for each in facts], goes=_turn(name)) for name in facts[0]
         ]
         return list_html([Column("name", [info.name for info in self]), *columns])
+
+
+def _turn(name: str) -> int | None:
+    return _GONE_FIRST.index(name) if name in _GONE_FIRST else None
 
 
 def _line(info: ModelInfo) -> str:

@@ -133,6 +133,8 @@ _MODELS_FIRST_TO_GO = (
     "type",
     "quantization",
     "file size (MiB)",
+    "context (tokens)",
+    "loaded on",
 )
 
 

@@ -20,7 +20,7 @@ _SHORT = 24
 """Texts of up to so many characters are not broken."""
 _READABLE_EM = 12
 """Longer ones never stand in a narrower column than this, for all that they are broken."""
-_CHARACTER_PX, _PADDING_PX = 6.8, 18
+_CHARACTER_PX, _PADDING_PX = 7.6, 18
 _SCROLLS = "overflow-x: auto; max-width: 100%; scrollbar-width: thin; container-type: inline-size"
 _SMALL = "color: var(--jp-ui-font-color2, GrayText); font-size: 0.85em"
 

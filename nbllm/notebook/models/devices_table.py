@@ -26,7 +26,16 @@ _COLUMNS = {
     "good for": "string",
     "details": "string",
 }
-_FIRST_TO_GO = ("power (W)", "temperature (°C)", "details", "load (%)", "usable cores", "type")
+_FIRST_TO_GO = (
+    "power (W)",
+    "temperature (°C)",
+    "details",
+    "load (%)",
+    "usable cores",
+    "type",
+    "memory (MiB)",
+    "name",
+)
 
 
 def devices_table(resources: Resources) -> Table:

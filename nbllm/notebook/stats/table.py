@@ -85,7 +85,14 @@ def stats_table(records: Sequence[GenerationRecord], notes: Iterable[str] = ()) 
         last_rows=SHOWN_ROWS,
         more=_PARTS,
         where_any=("side by side", "cost (USD)"),
-        first_to_go=("cached (tokens)", "prompt (tokens)", "finish", "device", "total (s)"),
+        first_to_go=(
+            "cached (tokens)",
+            "prompt (tokens)",
+            "finish",
+            "device",
+            "total (s)",
+            "started",
+        ),
     )
     table["started"] = pd.to_datetime(table["started"], utc=True)
     if records:
@@ -102,7 +109,15 @@ def stats_summary(records: Sequence[GenerationRecord], notes: Iterable[str] = ()
     mixed = [_MIXED] if any(side_by_side(records)) else []
     told = [*notes, *mixed, *([] if records else [NOTHING_YET])]
     more, where_any = ("speed, 95 % (tokens/s)", "total (s)"), ("stopped", "failed", "cost (USD)")
-    going = ("cached (%)", "first token, 95 % (s)", "prompt (tokens)", "answer (tokens)")
+    going = (
+        "cached (%)",
+        "first token, 95 % (s)",
+        "prompt (tokens)",
+        "answer (tokens)",
+        "device",
+        "generations",
+        "stopped",
+    )
     return make_table(
         rows, _SUMMARY_COLUMNS, told, more=more, where_any=where_any, first_to_go=going
     )
