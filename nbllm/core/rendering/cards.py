@@ -20,7 +20,7 @@ _SHORT = 24
 """Texts of up to so many characters are not broken."""
 _READABLE_EM = 12
 """Longer ones never stand in a narrower column than this, for all that they are broken."""
-_CHARACTER_PX, _PADDING_PX = 7.6, 18
+_EM_PX, _CHARACTER_PX, _PADDING_PX = 13, 7.6, 18
 _SCROLLS = "overflow-x: auto; max-width: 100%; scrollbar-width: thin; container-type: inline-size"
 _SMALL = "color: var(--jp-ui-font-color2, GrayText); font-size: 0.85em"
 
@@ -55,7 +55,9 @@ class Column:
     def width(self) -> float:
         """About how many pixels it takes at least, at the font size of JupyterLab."""
         word = max(map(len, heading(self.name).split(" ")))
-        return max(word, min(self.longest, _SHORT)) * _CHARACTER_PX + _PADDING_PX
+        if self.longest > _SHORT:
+            return max(word * _CHARACTER_PX, _READABLE_EM * _EM_PX) + _PADDING_PX
+        return max(word, self.longest) * _CHARACTER_PX + _PADDING_PX
 
 
 def heading(name: str) -> str:

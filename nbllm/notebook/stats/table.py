@@ -92,6 +92,7 @@ def stats_table(records: Sequence[GenerationRecord], notes: Iterable[str] = ()) 
             "device",
             "total (s)",
             "started",
+            "answer (tokens)",
         ),
     )
     table["started"] = pd.to_datetime(table["started"], utc=True)
