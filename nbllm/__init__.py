@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from nbllm.core.types import Usage as Usage
     from nbllm.notebook.dashboard.board import dashboard as dashboard
     from nbllm.notebook.door import run as run
+    from nbllm.notebook.loaded_model import load as load
 
 _HOMES = {
     "nbllm.core.errors": ("NbllmError",),
@@ -72,6 +73,7 @@ _HOMES = {
         "Usage",
     ),
     "nbllm.notebook.door": ("run",),
+    "nbllm.notebook.loaded_model": ("load",),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 

@@ -242,7 +242,7 @@ class FakeOpener:
         if needed > available:
             raise DoesNotFitError(
                 info.name,
-                f"it takes {size_words(needed)}, and {size_words(available)} are free",
+                f"it needs {size_words(needed)} of memory, and {size_words(available)} are free",
                 needed_bytes=needed,
                 available_bytes=available,
             )

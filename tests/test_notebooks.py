@@ -115,8 +115,10 @@ def test_throughput_compares_the_models_that_it_measured(throughput: Any) -> Non
     shown = stats.data["text/plain"]
     assert "one-thread" in shown
     assert "all-threads" in shown
-    ratio = shown_text(outputs_of(throughput, "slow, fast"))
-    assert re.search(r"together decode \d+\.\d times", ratio)
+    ratio = shown_text(outputs_of(throughput, "alone = stats"))
+    assert re.search(r"is decoded \d+\.\d times as fast", ratio)
+    medians = shown_text(outputs_of(throughput, "records = %llm_stats"))
+    assert len(re.findall(r"(alone|side by side): median \d+ tokens/s", medians)) == 3
     together = shown_text(outputs_of(throughput, "import asyncio"))
     assert len(re.findall(r"at once: +\d+ tokens/s", together)) == 3
     for figure in ("%llm_plot", "figure = %llm_plot"):

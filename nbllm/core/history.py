@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from nbllm.core.forks import ChildSafeLock
+from nbllm.core.reprs import brief_repr
 from nbllm.core.types import FinishReason, GenerationResult, Timings, Usage
 
 __all__ = ["GenerationLog", "GenerationRecord"]
@@ -35,6 +36,8 @@ class GenerationRecord:
     error: str | None = None
     interval_seconds: float = 0.25
     token_counts: tuple[int, ...] = field(default=(), repr=False)
+
+    __repr__ = brief_repr
 
     @classmethod
     def of(

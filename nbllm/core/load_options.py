@@ -11,6 +11,7 @@ from nbllm.core.errors import InvalidOptionError
 from nbllm.core.option_checks import adapters_of, check_number
 from nbllm.core.paths import expanded
 from nbllm.core.placement import KV_TYPES, KvType
+from nbllm.core.reprs import brief_repr
 from nbllm.core.texts import shown
 
 __all__ = ["LoadOptions", "template_path"]
@@ -98,6 +99,8 @@ class LoadOptions:
     def merged(self, over: LoadOptions) -> LoadOptions:
         """These options with every value that ``over`` sets in its place."""
         return replace(self, **over.set_values())
+
+    __repr__ = brief_repr
 
     def set_values(self) -> dict[str, Any]:
         """The options that are set, by name."""

@@ -54,12 +54,13 @@ class Benchmark:
     """All that was measured of a model at one time.
 
     ``other_cores`` is how many processors everything else on the machine kept busy meanwhile.
-    ``kept`` says whether later loads go by it: not what was measured beside busy neighbours.
+    Where that is much the speeds are ``noisy``: fewer threads seem to be faster than they are, so
+    later loads do not go by them.
     """
 
     measured: tuple[Measurement, ...]
     other_cores: float
-    kept: bool
+    noisy: bool
 
     @property
     def threads(self) -> ThreadCounts:
@@ -118,28 +119,33 @@ def read_threads(path: Path, cpu: CpuInfo, *, file: Path | None = None) -> Threa
         return None
 
 
-def write_measured(
-    path: Path, cpu: CpuInfo, measured: Iterable[Measurement], *, file: Path | None = None
-) -> ThreadCounts:
-    """Keep what was measured of the model at ``path``, and return the best thread counts.
+def write_measured(path: Path, cpu: CpuInfo, found: Benchmark, *, file: Path | None = None) -> None:
+    """Keep what was measured of the model at ``path``.
 
-    What other processes measured meanwhile stays. Raises ``OSError``.
+    A noisy result is kept as such, beside the one that loads go by. What other processes measured
+    meanwhile stays. Raises ``OSError``.
     """
-    rows, machine, model = list(measured), machine_key(cpu), model_key(path)
-    best = best_threads(rows)
-    entry = {"best": best._asdict(), "measured": [asdict(row) for row in rows]}
+    machine, model = machine_key(cpu), model_key(path)
+    rows = {"measured": [asdict(row) for row in found.measured]}
+    noisy = {"noisy": {**rows, "other_cores": found.other_cores}}
+    quiet = {"best": found.threads._asdict(), **rows}
 
     def added(text: str | None) -> str:
         try:
             machines = _machines(text or "")
         except (TypeError, ValueError, KeyError):
             machines = {}
-        models = {**machines.get(machine, {}), model: entry}
+        models = dict(_mapping(machines.get(machine)))
+        models[model] = {**_mapping(models.get(model)), **noisy} if found.noisy else quiet
         content = {"version": _VERSION, "machines": {**machines, machine: models}}
         return json.dumps(content, indent=1)
 
     saved_files.update(file or store_file(), added)
-    return best
+
+
+def _mapping(value: object) -> Mapping[str, Any]:
+    """What may have been damaged counts as nothing."""
+    return value if isinstance(value, Mapping) else {}
 
 
 def _machines(text: str) -> dict[str, Mapping[str, Any]]:

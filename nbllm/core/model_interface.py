@@ -9,6 +9,7 @@ from contextlib import aclosing
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, get_args
 
+from nbllm.core.awaiting import tells_unless_awaited
 from nbllm.core.errors import InvalidOptionError, NbllmError, UnsupportedError
 from nbllm.core.images import image
 from nbllm.core.loading.uses import Uses
@@ -40,12 +41,18 @@ if TYPE_CHECKING:
 
 __all__ = ["ModelInterface", "to_messages"]
 
+_awaited = tells_unless_awaited("model")
 _SEEDS = 2**63
 _MOST_ANSWERS = 10_000
 
 
+@_awaited
 class ModelInterface(ABC):
     """A loaded model. It may be used from any event loop, and from several at once."""
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        _awaited(cls)
 
     def __init__(self, info: ModelInfo) -> None:
         self.info = info

@@ -13,6 +13,7 @@ from typing import Any
 
 from nbllm.core import catalogue, openers
 from nbllm.core.activity import Activity
+from nbllm.core.awaiting import tells_unless_awaited
 from nbllm.core.errors import (
     ConfigError,
     InvalidOptionError,
@@ -28,6 +29,7 @@ from nbllm.core.loading.memory_queue import MemoryQueue
 from nbllm.core.loading.residents import Residents, Survey
 from nbllm.core.manager_events import Listener, Listeners
 from nbllm.core.model_config import load_config, save_config
+from nbllm.core.model_facts import ModelList
 from nbllm.core.model_interface import ModelInterface
 from nbllm.core.model_names import find_entry, matching, not_loaded
 from nbllm.core.option_checks import check_number
@@ -44,6 +46,7 @@ WAIT_SECONDS = 60.0
 """So long a load waits for busy models that stand in its way where nothing else is said."""
 
 
+@tells_unless_awaited("manager")
 class ModelManager:
     """The models of a person: those configured, those on the disk, those of the clouds.
 
@@ -119,7 +122,7 @@ class ModelManager:
 
     def list_available_models(self) -> list[ModelInfo]:
         """What can be loaded by name: configured, bundled in a package, found in the folder."""
-        return list(self.search_models().models)
+        return ModelList(self.search_models().models)
 
     def search_models(self) -> catalogue.Listing:
         """As ``list_available_models``, with notes on folders and files that were passed over."""
@@ -134,7 +137,8 @@ class ModelManager:
 
     def list_loaded_models(self) -> list[ModelInfo]:
         """What is loaded and usable, under the names it was loaded by."""
-        return [status.info for status in self.list_statuses() if status.state == "loaded"]
+        statuses = self.list_statuses()
+        return ModelList(status.info for status in statuses if status.state == "loaded")
 
     def list_statuses(self) -> list[ModelStatus]:
         """What is loaded, or on its way, with its memory, its requests and when it was used."""

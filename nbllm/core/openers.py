@@ -99,13 +99,19 @@ async def measure_model(
     info: ModelInfo,
     resources: Resources,
     *,
-    quick: bool = False,
+    thorough: bool = False,
     progress: Callable[[float], None] = lambda fraction: None,
 ) -> Benchmark:
     """How fast a local model is on this machine; see ``nbllm.local.measuring.bench``."""
     measure = import_module(_BENCH).measure_model
-    found: Benchmark = await measure(info, resources, quick=quick, progress=progress)
+    found: Benchmark = await measure(info, resources, thorough=thorough, progress=progress)
     return found
+
+
+def bench_seconds(info: ModelInfo, resources: Resources, *, thorough: bool) -> float:
+    """How long ``measure_model`` takes at most; see ``nbllm.local.measuring.bench``."""
+    seconds: float = import_module(_BENCH).bench_seconds(info, resources, thorough=thorough)
+    return seconds
 
 
 def known_vendor_models() -> list[str]:

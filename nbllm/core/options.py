@@ -22,6 +22,7 @@ from nbllm.core.option_checks import (
     listed,
     text_of,
 )
+from nbllm.core.reprs import brief_repr
 from nbllm.core.texts import shown
 
 __all__ = ["ENGINE_OPTIONS", "GenerationOptions", "Tool", "option_bounds"]
@@ -214,6 +215,8 @@ class GenerationOptions:
     def merged(self, over: GenerationOptions) -> GenerationOptions:
         """These options with every value that ``over`` sets in its place."""
         return replace(self, **over.set_values())
+
+    __repr__ = brief_repr
 
     def set_values(self) -> dict[str, Any]:
         """The options that are set, by name."""

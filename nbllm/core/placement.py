@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Literal, NamedTuple, TypeAlias, get_args
+
+from nbllm.core.words import size_words
 
 __all__ = ["KV_TYPES", "KvType", "MemoryParts", "Placement", "ThreadCounts", "output_rows"]
 
 # How many tokens of a batch, and of one request in it, have their logits asked for: guesses of
 # the next tokens are checked this way, and more of them in one step have never been worthwhile.
 _OUTPUTS, _OUTPUTS_OF_ONE = 64, 32
+_AGREES = 0.1  # of the buffers: what the arithmetic and the rounding in llama.cpp's log leave open
 _ORDER_SEQUENCES = 2  # what ``nbllm.local.llama.cells`` needs to keep cells in order
 
 KvType: TypeAlias = Literal["f16", "q8_0", "q4_0"]
@@ -22,11 +25,11 @@ KV_TYPES: tuple[KvType, ...] = get_args(KvType)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MemoryParts:
-    """What a model takes on one device, in bytes.
+    """The memory of a model on one device, in bytes.
 
-    ``weights``: its tensors. ``kv``: keys, values and recurrent states of the whole context.
-    ``compute``: buffers of the computation, outputs included. ``overhead``: what comes with it,
-    such as a process, a driver's context or tables of the vocabulary.
+    ``weights``: its tensors. ``kv``: the KV cache and recurrent states of the whole context.
+    ``compute``: compute buffers, outputs included. ``overhead``: what comes with it, such as the
+    worker process, a driver's context, tables of the vocabulary or a prefix cache.
     """
 
     weights: int = 0
@@ -38,6 +41,28 @@ class MemoryParts:
     def total(self) -> int:
         """All parts together."""
         return self.weights + self.kv + self.compute + self.overhead
+
+    @property
+    def buffers(self) -> int:
+        """What llama.cpp's own report of its buffers covers: all parts but the overhead."""
+        return self.total - self.overhead
+
+    def words(self) -> str:
+        """The parts for reading: "weights 92 MiB, KV cache 180 MiB, …"."""
+        sizes = {"weights": self.weights, "KV cache": self.kv, "compute buffers": self.compute}
+        sizes["overhead"] = self.overhead
+        return ", ".join(f"{name} {size_words(size)}" for name, size in sizes.items())
+
+    @classmethod
+    def sum_of(cls, devices: Iterable[MemoryParts]) -> MemoryParts:
+        """The parts of several devices together."""
+        each = tuple(devices)
+        return cls(
+            weights=sum(parts.weights for parts in each),
+            kv=sum(parts.kv for parts in each),
+            compute=sum(parts.compute for parts in each),
+            overhead=sum(parts.overhead for parts in each),
+        )
 
 
 def output_rows(parallel: int, batch_tokens: int) -> int:
@@ -102,10 +127,28 @@ class Placement:
 
     @property
     def buffer_bytes(self) -> int:
-        """What llama.cpp's own report of its buffers covers: all parts but the overhead."""
-        return sum(parts.total - parts.overhead for parts in self.memory.values())
+        """What llama.cpp's own report of its buffers covers, on all devices."""
+        return MemoryParts.sum_of(self.memory.values()).buffers
 
     @property
     def total_bytes(self) -> int:
-        """All parts on all devices."""
-        return sum(parts.total for parts in self.memory.values())
+        """The model's *memory*: what it takes when it is loaded with these settings.
+
+        Weights, KV cache, compute buffers and overhead on all devices. Every listing, plan, load
+        line and refusal shows this figure under this word; the size of a file is told as such.
+        """
+        return MemoryParts.sum_of(self.memory.values()).total
+
+    def corrected(self, buffer_bytes: int) -> Placement:
+        """The same where llama.cpp's report of its buffers, after the load, agrees with it.
+
+        Where it differs by more than a tenth, the arithmetic did not know the model: the
+        difference is then added to the compute buffers of the device with the most memory.
+        """
+        missed = buffer_bytes - self.buffer_bytes
+        if abs(missed) <= _AGREES * self.buffer_bytes:
+            return self
+        device = max(self.memory, key=lambda each: self.memory[each].total)
+        parts = self.memory[device]
+        compute = max(parts.compute + missed, 0)
+        return replace(self, memory={**self.memory, device: replace(parts, compute=compute)})

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from nbllm.core.errors import AnswerFormError, InvalidOptionError
 from nbllm.core.messages import ContentPart, Message, ToolCall
 from nbllm.core.rendering.answers import answer_html
+from nbllm.core.reprs import brief_repr
 
 if TYPE_CHECKING:
     import numpy as np
@@ -84,6 +85,8 @@ class Usage:
     guessed_tokens: int = 0
     cost_usd: float | None = None
 
+    __repr__ = brief_repr
+
     @property
     def total_tokens(self) -> int | None:
         """Prompt and completion together; None where one of them is not known."""
@@ -106,6 +109,8 @@ class Timings:
     first_token_seconds: float | None = None
     decode_seconds: float | None = None
     total_seconds: float | None = None
+
+    __repr__ = brief_repr
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,6 +155,8 @@ class GenerationResult:
     logprobs: tuple[TokenLogprob, ...] = field(default=(), repr=False)
     notes: tuple[str, ...] = ()
     schema: AnswerSchema | None = field(default=None, repr=False, compare=False)
+
+    __repr__ = brief_repr
 
     @property
     def value(self) -> Any:

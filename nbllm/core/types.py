@@ -24,6 +24,7 @@ from nbllm.core.messages import (
     VendorPart,
 )
 from nbllm.core.options import GenerationOptions, Tool
+from nbllm.core.reprs import brief_repr
 from nbllm.core.results import (
     Embeddings,
     FinishReason,
@@ -82,9 +83,8 @@ class ModelInfo:
     ``context_length`` in tokens. ``model`` is the vendor's id where it differs from ``name``.
     ``api_key_env`` names an environment variable; a key itself is never part of this.
     ``options`` and ``load`` are this model's defaults. ``source`` says where the entry is from.
-    ``placement`` (where it was put, and the bytes that were predicted), ``device`` and
-    ``memory_bytes`` (weights, caches and buffers, as the engine reports them) are known of loaded
-    local models only.
+    ``placement`` (where it was put, and what it takes there), ``device`` and ``memory_bytes``
+    (the same in all: see ``Placement.total_bytes``) are known of loaded local models only.
     """
 
     name: str
@@ -108,6 +108,13 @@ class ModelInfo:
         default="config", compare=False
     )
     config_file: Path | None = field(default=None, compare=False, repr=False)
+
+    __repr__ = brief_repr
+
+    def _repr_html_(self) -> str:
+        from nbllm.core.model_facts import model_card  # which needs this module
+
+        return model_card(self)
 
 
 # ---------------------------------------------------------------- events

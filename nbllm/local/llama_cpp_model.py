@@ -96,6 +96,8 @@ class LlamaCppModel(ModelInterface):
         super().__init__(info)
         self._closing = False
         self._can_write, self._can_fill, self._is_reranker = True, False, False
+        self.buffer_bytes = 0
+        """What llama.cpp reports of its buffers, once it is loaded."""
         self._channel = Channel()
         self._worker = self._channel.worker
 
@@ -127,12 +129,14 @@ class LlamaCppModel(ModelInterface):
             control.progress(frame["fraction"])
         self._can_write, self._can_fill = frame["can_write"], frame["can_fill"]
         self._is_reranker = frame["is_reranker"]
+        self.buffer_bytes = frame["memory_bytes"]
+        placement = placement.corrected(self.buffer_bytes)
         self.info = replace(
             self.info,
             context_length=frame["context_length"],
             device=placement.device,
             placement=placement,
-            memory_bytes=frame["memory_bytes"],
+            memory_bytes=placement.total_bytes,
         )
 
     # ------------------------------------------------------------ ModelInterface

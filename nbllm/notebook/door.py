@@ -1,14 +1,15 @@
-"""``nbllm.run``: a coroutine's result in code that cannot await."""
+"""``nbllm.run``, and the loop behind it: results of coroutines in code that cannot await."""
 
 from __future__ import annotations
 
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterator
+from contextlib import contextmanager
 from functools import cache
 from typing import Any, TypeVar
 
 from nbllm.notebook.loop import LoopThread
 
-__all__ = ["run"]
+__all__ = ["free_loop", "run"]
 
 T = TypeVar("T")
 
@@ -21,12 +22,20 @@ def run(work: Coroutine[Any, Any, T]) -> T:
     Called from such work itself, the inner work gets another loop of its own, and the outer one
     waits; whatever awaits can rather be awaited there.
     """
+    with free_loop() as loop:
+        return loop.run(work)
+
+
+@contextmanager
+def free_loop() -> Iterator[LoopThread]:
+    """A loop that the caller's thread can wait for: the process's, or on that one an inner one."""
     bridge = _bridge()
     if not bridge.is_here:
-        return bridge.run(work)
+        yield bridge
+        return
     inner = LoopThread()
     try:
-        return inner.run(work)
+        yield inner
     finally:
         inner.close()
 

@@ -179,7 +179,7 @@ UNLOAD = Help(
 MODELS = Help("""
     %llm_models
     models = %llm_models
-    models[models["size (MiB)"] < 4096]
+    models[models["file size (MiB)"] < 4096]
 """)
 
 DEVICES = Help("""
@@ -236,13 +236,13 @@ DASHBOARD = Help("""
 
 BENCH = Help(
     """
-    %llm_bench                            the bundled model
-    %llm_bench phi-3 --quick --plot
+    %llm_bench                            the bundled model, in seconds
+    %llm_bench phi-3 --thorough --plot    in minutes, and more exact
     speeds = %llm_bench ~/models/mistral-7b.Q4_K_M.gguf
 """,
     (
         flag("name", nargs="?", help="A local model; without it the bundled one."),
-        flag("--quick", action="store_true", help="A few seconds, and less exact."),
+        flag("--thorough", action="store_true", help="Measure for minutes; more exact."),
         flag("--plot", action="store_true", help="Show a figure too."),
     ),
 )

@@ -127,9 +127,24 @@ class LoopJob(Generic[T]):
 
         Raises ``concurrent.futures.CancelledError`` where ``stop`` was called.
         """
+        self.wait_until(self.result.done, on_tick=on_tick, tick_seconds=tick_seconds)
+        return self.result.result()
+
+    def wait_until(
+        self,
+        ready: Callable[[], bool],
+        *,
+        on_tick: Callable[[], None] = lambda: None,
+        tick_seconds: float = 0.25,
+    ) -> None:
+        """Wait until ``ready`` or until the work is done, whichever comes first.
+
+        ``ready`` is asked when ``wake`` is set, and every ``tick_seconds``. An interrupt, or an
+        exception from ``on_tick``, cancels the work and is raised.
+        """
         with interruptible():
             try:
-                while not self.result.done():
+                while not (self.result.done() or ready()):
                     self._wake.wait(tick_seconds)
                     self._wake.clear()
                     if not self.result.done():
@@ -137,7 +152,6 @@ class LoopJob(Generic[T]):
             except BaseException:
                 self.cancel()
                 raise
-        return self.result.result()
 
     def cancel(self) -> None:
         """Cancel the task and give it a moment to end."""

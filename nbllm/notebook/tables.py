@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import shutil
 import sys
 from collections.abc import Iterable, Mapping
@@ -11,7 +10,7 @@ from typing import Any
 import pandas as pd
 
 from nbllm.core.loading.loads import ModelStatus
-from nbllm.core.rendering.escaping import text_html
+from nbllm.core.rendering.cards import Column, table_html
 from nbllm.core.types import ModelInfo
 from nbllm.core.vendors import place_of
 from nbllm.notebook.views.bundles import note_html
@@ -23,6 +22,7 @@ _ABSENT = "\N{EN DASH}"
 _NOTES = "notes"
 _LAST_ROWS = "last_rows"
 _MORE = "more"
+_FIRST_TO_GO = "first_to_go"
 _WHERE_ANY = "where_any"
 
 
@@ -31,22 +31,23 @@ class Table(pd.DataFrame):
 
     ``attrs["notes"]`` holds sentences that are shown below it, ``attrs["last_rows"]`` how many of
     its rows are shown. The columns in ``attrs["more"]`` are named below the view alone, those in
-    ``attrs["where_any"]`` are in it where they have more to tell than 0 or no. What is computed
-    from it is an ordinary DataFrame.
+    ``attrs["where_any"]`` are in it where they have more to tell than 0 or no, and those in
+    ``attrs["first_to_go"]`` are hidden in this order where the page is too narrow for all. What is
+    computed from it is an ordinary DataFrame.
     """
 
     def _repr_html_(self) -> str:
-        view = self._view()
-        # Front ends align all cells to the right, which suits numbers alone.
-        styles = [
-            "" if _is_number(self.dtypes[column]) else ' style="text-align: left"'
+        view, going = self._view(), self.attrs.get(_FIRST_TO_GO, ())
+        columns = [
+            Column(
+                str(column),
+                view[column].tolist(),
+                is_number=_is_number(self.dtypes[column]),
+                goes=going.index(column) if column in going else None,
+            )
             for column in view.columns
         ]
-        head = _html_row("th", styles, map(_heading, view.columns))
-        body = "".join(_html_row("td", styles, row) for row in view.itertuples(index=False))
-        notes = "".join(map(note_html, self._sentences()))
-        table = f"<thead>{head}</thead><tbody>{body}</tbody>"
-        return f'<table class="dataframe">{table}</table>{notes}'
+        return f"{table_html(columns)}{''.join(map(note_html, self._sentences()))}"
 
     def __repr__(self) -> str:
         return "\n".join([_plain(self._view(), self.dtypes), *self._sentences()])
@@ -87,16 +88,23 @@ def models_table(
     reasons = [(s.info.name, s.info.placement.reason) for s in running if s.info.placement]
     notes = [*(f"{name}: {reason}" for name, reason in reasons if reason), *passed_over]
     more = ("type", "parameters (billions)") if running else ()
-    return make_table(rows, _MODEL_COLUMNS, notes, more=more, where_any=("requests", "pinned"))
+    return make_table(
+        rows,
+        _MODEL_COLUMNS,
+        notes,
+        more=more,
+        where_any=("requests", "pinned"),
+        first_to_go=_MODELS_FIRST_TO_GO,
+    )
 
 
 def unloaded_table(infos: Iterable[ModelInfo]) -> Table:
     """Models that have just been unloaded, and the memory that they gave back."""
     rows = [
-        {"name": info.name, "was on": info.device, "freed (MiB)": mib(info.memory_bytes)}
+        {"name": info.name, "device": info.device, "memory freed (MiB)": mib(info.memory_bytes)}
         for info in infos
     ]
-    columns = {"name": "str", "was on": "str", "freed (MiB)": "Float64"}
+    columns = {"name": "str", "device": "str", "memory freed (MiB)": "Float64"}
     return make_table(rows, columns, [] if rows else ["No model was loaded."])
 
 
@@ -108,15 +116,26 @@ _MODEL_COLUMNS = {
     "quantization": "string",
     "parameters (billions)": "Float64",
     "context (tokens)": "Int64",
-    "size (MiB)": "Float64",
+    "file size (MiB)": "Float64",
     "memory (MiB)": "Float64",
-    "predicted (MiB)": "Float64",
     "requests": "Int64",
     "last used (s ago)": "Float64",
     "keep-alive (s)": "Float64",
     "pinned": "boolean",
     "source": "string",
 }
+
+_MODELS_FIRST_TO_GO = (
+    "parameters (billions)",
+    "keep-alive (s)",
+    "last used (s ago)",
+    "source",
+    "type",
+    "quantization",
+    "file size (MiB)",
+    "context (tokens)",
+    "loaded on",
+)
 
 
 def _model_row(info: ModelInfo) -> dict[str, Any]:
@@ -126,7 +145,7 @@ def _model_row(info: ModelInfo) -> dict[str, Any]:
         "quantization": info.quantization,
         "parameters (billions)": info.parameters,
         "context (tokens)": info.context_length,
-        "size (MiB)": mib(info.size_bytes),
+        "file size (MiB)": mib(info.size_bytes),
         "source": info.source,
     }
 
@@ -138,8 +157,7 @@ def _status_row(status: ModelStatus) -> dict[str, Any]:
     return {
         "state": status.state,
         "loaded on": local if info.local else place_of(info),
-        "memory (MiB)": mib(info.memory_bytes) if is_loaded else None,
-        "predicted (MiB)": mib(placement.buffer_bytes) if placement else None,
+        "memory (MiB)": mib(placement.total_bytes if placement else info.memory_bytes),
         "requests": status.requests if is_loaded else None,
         "last used (s ago)": status.idle_seconds if is_loaded and not status.requests else None,
         "keep-alive (s)": status.keep_alive,
@@ -155,12 +173,13 @@ def make_table(
     last_rows: int | None = None,
     more: Iterable[str] = (),
     where_any: Iterable[str] = (),
+    first_to_go: Iterable[str] = (),
 ) -> Table:
     """A table with these columns, each of the pandas type named with it, and sentences below.
 
     Where there are many rows, only the ``last_rows`` are shown. Of the columns ``more`` the view
     has the names alone, and ``where_any`` only where one of their values is not 0 or no: so it
-    fits a page.
+    fits a page. On a narrow one the columns ``first_to_go`` are hidden, the first one first.
     """
     frame = pd.DataFrame(rows, columns=list(columns), dtype=object)
     table = Table(frame.astype(dict(columns)))
@@ -168,7 +187,9 @@ def make_table(
         table.attrs[_NOTES] = sentences
     if last_rows is not None:
         table.attrs[_LAST_ROWS] = last_rows
-    table.attrs.update({_MORE: tuple(more), _WHERE_ANY: tuple(where_any)})
+    table.attrs.update(
+        {_MORE: tuple(more), _WHERE_ANY: tuple(where_any), _FIRST_TO_GO: tuple(first_to_go)}
+    )
     return table
 
 
@@ -192,11 +213,6 @@ def _view(column: str, value: Any) -> str:
     return f"{value:,.0f}" if is_whole else f"{value:.3g}"
 
 
-def _heading(column: object) -> str:
-    """A column's name that a page breaks between words, but within no unit."""
-    return re.sub(r" (?=%|[^(]*\))", "\N{NO-BREAK SPACE}", str(column))
-
-
 def _plain(view: pd.DataFrame, dtypes: pd.Series[Any]) -> str:
     """``view`` as text, as wide as a terminal is; words stand at the left, numbers at the right."""
     if view.empty:
@@ -217,8 +233,3 @@ def _plain(view: pd.DataFrame, dtypes: pd.Series[Any]) -> str:
 
 def _is_number(dtype: Any) -> bool:
     return pd.api.types.is_numeric_dtype(dtype) and not pd.api.types.is_bool_dtype(dtype)
-
-
-def _html_row(tag: str, styles: Iterable[str], texts: Iterable[str]) -> str:
-    cells = zip(styles, texts, strict=True)
-    return f"<tr>{''.join(f'<{tag}{s}>{text_html(text)}</{tag}>' for s, text in cells)}</tr>"

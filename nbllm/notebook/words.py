@@ -28,7 +28,7 @@ def loading_words(model: str, fraction: float) -> str:
 
 
 def ready_words(info: ModelInfo, seconds: float | None = None, unready: str | None = None) -> str:
-    """That a model is loaded: where, in how many ``seconds``, with what context and memory.
+    """That a model is loaded: where, in how many ``seconds``, with what context length and memory.
 
     Where its placement gave something up, a second line says what. ``unready`` is why it cannot
     answer at the moment.
@@ -37,12 +37,11 @@ def ready_words(info: ModelInfo, seconds: float | None = None, unready: str | No
         return f"{info.name} loaded, and not ready yet: {unready.removeprefix(f'{info.name}: ')}"
     place = _place_words(info)
     time = f" in {seconds:.1f} s" if seconds is not None else ""
-    size = info.memory_bytes or info.size_bytes
     line = _SEPARATOR.join(
         [
             f"{info.name} ready{place}{time}",
             *([f"context {info.context_length:,}"] if info.context_length else []),
-            *([size_words(size)] if size and info.local else []),
+            *([f"memory {size_words(info.memory_bytes)}"] if info.memory_bytes else []),
         ]
     )
     placement = info.placement

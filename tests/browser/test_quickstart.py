@@ -58,20 +58,31 @@ async def test_quickstart_streams_and_renders_and_saves(server: Any, open_notebo
 
 
 async def test_tables_fit_the_page(server: Any, open_notebook: Open) -> None:
-    tables = ["%llm_stats", "%llm_stats --summary", "%llm_models"]
-    server.add_notebook("tables.ipynb", [MEASURED, *tables])
+    tables = ["%llm_stats", "%llm_stats --summary", "%llm_models", "%llm_devices", "%llm_fit"]
+    values = [
+        "manager.list_available_models()",
+        "info",
+        "import nbllm; nbllm.ResourceDetector().detect()",
+    ]
+    server.add_notebook("tables.ipynb", [MEASURED, *tables, *values])
     notebook = await open_notebook("tables.ipynb")
-    await notebook.run(0)
-    for index in range(1, 1 + len(tables)):
+    for index in range(1 + len(tables) + len(values)):
         await notebook.run(index)
-        table = notebook.output(index).locator("table")
-        assert await table.evaluate("(table) => table.parentElement.scrollWidth") <= (
-            await table.evaluate("(table) => table.parentElement.clientWidth")
-        ), tables[index - 1]
-    for theme in notebook.themes:
-        await notebook.use_theme(theme)
-        await notebook.scroll_to(0)
-        await notebook.picture(f"tables-{theme.split()[-1].lower()}")
+    hidden = 0
+    for width in (1280, 800):
+        await notebook.page.set_viewport_size({"width": width, "height": 1000})
+        for index, source in enumerate([*tables, *values], 1):
+            frame = notebook.output(index).locator("table").locator("..")
+            wider = await frame.evaluate("(div) => div.scrollWidth - div.clientWidth")
+            assert wider <= 0, f"{source} at {width}"
+            assert await frame.evaluate("(div) => getComputedStyle(div).overflowX") == "auto"
+            hidden += await notebook.output(index).get_by_text("Not shown here").is_visible()
+        for theme in notebook.themes:
+            await notebook.use_theme(theme)
+            for index in (1, 4):
+                await notebook.scroll_to(index)
+                await notebook.picture(f"tables-{theme.split()[-1].lower()}-{width}-{index}")
+    assert hidden, "some columns gave way, and are named"
 
 
 async def test_stop_button_keeps_the_partial_answer(server: Any, open_notebook: Open) -> None:

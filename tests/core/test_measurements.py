@@ -9,6 +9,7 @@ import pytest
 
 from nbllm.core.hardware.resources import CpuInfo
 from nbllm.core.measurements import (
+    Benchmark,
     Kind,
     Measurement,
     best_threads,
@@ -48,6 +49,10 @@ MEASURED = [
 ]
 
 
+def benchmark(rows: list[Measurement], *, noisy: bool = False) -> Benchmark:
+    return Benchmark(measured=tuple(rows), other_cores=2.0 * noisy, noisy=noisy)
+
+
 @pytest.fixture
 def model(tmp_path: Path) -> Path:
     path = tmp_path / "model.gguf"
@@ -63,19 +68,30 @@ def test_what_is_kept_is_found_again_for_the_same_file_and_machine(
     model: Path, tmp_path: Path
 ) -> None:
     file = tmp_path / "cache" / "measured.json"
-    assert write_measured(model, cpu(), MEASURED, file=file) == (2, 4)
+    write_measured(model, cpu(), benchmark(MEASURED), file=file)
     assert read_threads(model, cpu(), file=file) == (2, 4)
     assert read_threads(model, cpu(cores=2), file=file) is None
     model.write_bytes(b"another file of this name")
     assert read_threads(model, cpu(), file=file) is None
 
 
+def test_a_noisy_result_is_kept_as_such_and_no_load_goes_by_it(model: Path, tmp_path: Path) -> None:
+    file = tmp_path / "measured.json"
+    write_measured(model, cpu(), benchmark(MEASURED[:3], noisy=True), file=file)
+    assert read_threads(model, cpu(), file=file) is None
+    assert '"other_cores": 2.0' in file.read_text()
+    write_measured(model, cpu(), benchmark(MEASURED), file=file)
+    assert "noisy" not in file.read_text(), "a quiet one is better in every way"
+    write_measured(model, cpu(), benchmark(MEASURED[:3], noisy=True), file=file)
+    assert read_threads(model, cpu(), file=file) == (2, 4)
+
+
 def test_other_models_and_machines_stay(model: Path, tmp_path: Path) -> None:
     file, other = tmp_path / "measured.json", tmp_path / "other.gguf"
     other.write_bytes(b"GGUF")
-    write_measured(model, cpu(), MEASURED, file=file)
-    write_measured(model, cpu(cores=2), MEASURED[:3], file=file)
-    write_measured(other, cpu(), MEASURED, file=file)
+    write_measured(model, cpu(), benchmark(MEASURED), file=file)
+    write_measured(model, cpu(cores=2), benchmark(MEASURED[:3]), file=file)
+    write_measured(other, cpu(), benchmark(MEASURED), file=file)
     assert read_threads(model, cpu(), file=file) == (2, 4)
     assert read_threads(model, cpu(cores=2), file=file) == (1, 4)
 
@@ -89,6 +105,7 @@ def test_other_models_and_machines_stay(model: Path, tmp_path: Path) -> None:
         "null",
         '{"version": 2, "machines": {}}',
         '{"version": 1, "machines": 3}',
+        '{"version": 1, "machines": {"A CPU, 8 of 8 cores": 3}}',
         '{"version": 1, "machines": {"A CPU, 8 of 8 cores": {"model.gguf, 4 bytes": 1}}}',
         '{"version": 1, "machines": {"A CPU, 8 of 8 cores":'
         ' {"model.gguf, 4 bytes": {"best": {"decode": 0, "batch": 1}}}}}',
@@ -100,7 +117,7 @@ def test_a_damaged_store_counts_as_not_measured_and_is_written_anew(
     file = tmp_path / "measured.json"
     file.write_text(content)
     assert read_threads(model, cpu(), file=file) is None
-    write_measured(model, cpu(), MEASURED, file=file)
+    write_measured(model, cpu(), benchmark(MEASURED), file=file)
     assert read_threads(model, cpu(), file=file) == (2, 4)
 
 
@@ -108,9 +125,9 @@ def test_a_crash_while_writing_leaves_the_old_store(
     model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file = tmp_path / "measured.json"
-    write_measured(model, cpu(), MEASURED, file=file)
+    write_measured(model, cpu(), benchmark(MEASURED), file=file)
     monkeypatch.setattr(os, "fsync", lambda _: 1 / 0)
     with pytest.raises(ZeroDivisionError):
-        write_measured(model, cpu(), MEASURED[:3], file=file)
+        write_measured(model, cpu(), benchmark(MEASURED[:3]), file=file)
     assert read_threads(model, cpu(), file=file) == (2, 4)
     assert [entry.name for entry in tmp_path.glob("*measured*")] == ["measured.json"]

@@ -50,7 +50,8 @@ def test_its_memory_is_planned_and_told(model: LlamaCppModel, drafted: LlamaCppM
     assert drafted.info.placement is not None
     planned = drafted.info.placement.memory["CPU"]
     assert planned.weights == 2 * model.info.placement.memory["CPU"].weights
-    assert drafted.info.memory_bytes == pytest.approx(planned.total - planned.overhead, rel=0.1)
+    assert drafted.buffer_bytes == pytest.approx(planned.buffers, rel=0.1)
+    assert drafted.info.memory_bytes == planned.total
     exact = exact_placement(drafted.info, drafted.info.placement)
     assert exact is not None
     assert planned.kv == exact.memory["CPU"].kv

@@ -71,7 +71,8 @@ async def test_every_architecture_loads_and_writes_with_the_memory_that_was_pred
     model = opened(tiny_models[name], **{"context_length": 2048, "device": "CPU", **load})
     placement = model.info.placement
     assert placement is not None
-    assert model.info.memory_bytes == pytest.approx(placement.buffer_bytes, rel=0.05)
+    assert model.buffer_bytes == pytest.approx(placement.buffer_bytes, rel=0.05)
+    assert model.info.memory_bytes == placement.total_bytes
     assert placement.kv_type == load.get("kv_type", "f16")
     assert placement.flash_attention is load.get("flash_attention", True)
     assert model.info.context_length == placement.context_length

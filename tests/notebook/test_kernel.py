@@ -173,7 +173,7 @@ def test_a_saved_notebook_holds_the_answer_once() -> None:
     assert set(answer.data) == {"text/html", "text/plain"}
     assert answer.data["text/plain"] == "Words that make a paragraph.\n\n" * 200
     assert status.data["text/plain"].startswith("tiny · CPU · ")
-    assert "size (MiB)" in notebook.cells[2].outputs[0].data["text/html"]
+    assert "file size (MiB)" in notebook.cells[2].outputs[0].data["text/html"]
     nbformat.validate(notebook)
 
 

@@ -57,7 +57,7 @@ def test_a_cell_that_runs_again_replaces_its_turn(fake_kernel) -> None:
     fake_kernel.ok("%%llm --chat trip\nTwo?", cell="b")
     assert value(fake_kernel, "sent()") == ["Brief.", "Other?", "Yes.", "Two?"]
     table = value(fake_kernel, "t = %llm_chat\nt.iloc[0].to_dict()")
-    assert (table["turns"], table["stale"], table["not whole"]) == (2, 0, 0)
+    assert (table["turns"], table["stale"], table["incomplete"]) == (2, 0, 0)
 
 
 def test_the_calls_of_a_loop_are_turns_and_running_it_again_replaces_them_all(fake_kernel) -> None:

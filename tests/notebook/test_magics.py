@@ -338,7 +338,7 @@ def test_llm_load_returns_the_model_and_says_that_it_is_ready(
     assert model is bench.manager.get_model("small")
     assert model.info.load == LoadOptions(context_length=2048, threads=2)
     shown = capsys.readouterr().out
-    assert re.search(r"small ready on CPU in [\d.]+ s · context 4,096 · 3 MiB", shown)
+    assert re.search(r"small ready on CPU in [\d.]+ s · context 4,096 · memory 3 MiB", shown)
     assert bench.run("(await model.generate('Hi')).text") == "Hello **you**."
 
 
@@ -376,7 +376,9 @@ def test_an_unloaded_model_says_so(bench: Bench, capsys: pytest.CaptureFixture[s
 def test_unloading_one_model(bench: Bench, line: str) -> None:
     bench.run("%llm_load tiny")
     table = bench.run(line)
-    assert table.to_dict("records") == [{"name": "tiny", "was on": "CPU", "freed (MiB)": 3.0}]
+    assert table.to_dict("records") == [
+        {"name": "tiny", "device": "CPU", "memory freed (MiB)": 3.0}
+    ]
     assert bench.manager.list_loaded_models() == []
     assert not bench.opener.opened[0].usable
 
@@ -410,4 +412,4 @@ def test_llm_models_is_a_dataframe(bench: Bench) -> None:
     assert table.index[0] == "small"
     assert {"tiny", "other"} < set(table.index)
     assert table.loc["small", "loaded on"] == "CPU"
-    assert table.loc["tiny", "size (MiB)"] == 3.0
+    assert table.loc["tiny", "file size (MiB)"] == 3.0

@@ -21,7 +21,7 @@ def test_loaded_models_come_first_under_their_aliases() -> None:
         batch_threads=2,
         reason="It fits whole.",
     )
-    small = fake_info("small", device="GPU 0", memory_bytes=300 * MIB, placement=placement)
+    small = fake_info("small", device="GPU 0", memory_bytes=340 * MIB, placement=placement)
     statuses = [
         ModelStatus(
             info=small,
@@ -40,9 +40,9 @@ def test_loaded_models_come_first_under_their_aliases() -> None:
     assert list(table["loaded on"][:3]) == ["GPU 0", "cloud", "GPU 0"]
     assert pd.isna(table["state"][3])
     assert pd.isna(table["loaded on"][3])
-    assert table["size (MiB)"][2] == 92
-    assert table["memory (MiB)"][0] == 300
-    assert table["predicted (MiB)"][0] == 290, "what the engine will report, no process around it"
+    assert table["file size (MiB)"][2] == 92
+    assert table["memory (MiB)"][0] == 340
+    assert table["memory (MiB)"][2] == 340, "reserved while it is on its way"
     assert table["parameters (billions)"][2] == 0.135
     assert list(table["requests"][:2]) == [0, 2]
     assert table["last used (s ago)"][0] == 12.5
@@ -55,8 +55,11 @@ def test_loaded_models_come_first_under_their_aliases() -> None:
 
 
 def test_the_notebook_view_is_readable_and_escaped() -> None:
-    rows = [{"name": "Fast <CPU>", "size (MiB)": 141_000.4}, {"name": "x", "size (MiB)": None}]
-    columns = {"name": "string", "size (MiB)": "Float64", "power (W)": "Float64"}
+    rows = [
+        {"name": "Fast <CPU>", "file size (MiB)": 141_000.4},
+        {"name": "x", "file size (MiB)": None},
+    ]
+    columns = {"name": "string", "file size (MiB)": "Float64", "power (W)": "Float64"}
     table = make_table(rows, columns, notes=["No <AMD> GPU."])
     for view, name in ((table._repr_html_(), "Fast &lt;CPU&gt;"), (repr(table), "Fast <CPU>")):
         assert "141,000" in view
@@ -112,14 +115,14 @@ def test_the_plain_view_sets_words_at_the_left_and_numbers_at_the_right() -> Non
 
 def test_what_is_computed_from_a_table_is_a_dataframe() -> None:
     table = models_table([], [fake_info("a", size_bytes=MIB), fake_info("b")])
-    assert type(table[table["size (MiB)"] < 4]) is pd.DataFrame
+    assert type(table[table["file size (MiB)"] < 4]) is pd.DataFrame
     assert type(table.sort_values("name")) is pd.DataFrame
 
 
 def test_empty_tables_keep_their_columns() -> None:
-    assert list(unloaded_table([]).columns) == ["name", "was on", "freed (MiB)"]
+    assert list(unloaded_table([]).columns) == ["name", "device", "memory freed (MiB)"]
     assert "source" in models_table([], []).columns
-    assert repr(unloaded_table([])) == "name  was on  freed (MiB)\nNo model was loaded."
+    assert repr(unloaded_table([])) == "name  device  memory freed (MiB)\nNo model was loaded."
     assert "source" in repr(models_table([], []))
 
 

@@ -42,6 +42,7 @@ class Turn:
     ``place`` tells where it was asked. Without ``finish_reason`` the answer is not there yet, or
     never came because the process ended first. ``usage`` is that of the whole request.
     ``asked_at`` is in ISO 8601, UTC. ``is_stale`` says that a turn before it changed since.
+    ``typed`` is the question with its braces, as it was typed, where values took their places.
     """
 
     place: str
@@ -52,6 +53,7 @@ class Turn:
     usage: Usage = Usage()
     asked_at: str = ""
     is_stale: bool = False
+    typed: str = ""
 
     def answered(self, result: GenerationResult) -> Turn:
         """The turn with its answer, which may be partial; see its ``finish_reason``."""
@@ -62,6 +64,11 @@ class Turn:
             finish_reason=result.finish_reason,
             usage=result.usage,
         )
+
+    @property
+    def asked(self) -> str:
+        """The question as somebody typed it."""
+        return self.typed or self.question.text
 
     @property
     def is_whole(self) -> bool:

@@ -52,6 +52,7 @@ def _turn_to_json(turn: Turn) -> dict[str, Any]:
         "finish_reason": turn.finish_reason and turn.finish_reason.value,
         "usage": _usage_to_json(turn.usage),
         "is_stale": turn.is_stale,
+        **({"typed": turn.typed} if turn.typed else {}),  # older versions read no other keys
     }
 
 

@@ -139,7 +139,7 @@ def _optional(read: Reader) -> Reader:
 
 
 def _turn(value: Any, place: str) -> Turn:
-    turn = Turn(**_record(value, place, _TURN))
+    turn = Turn(**_record(value, place, _TURN, optional=("typed",)))
     if turn.answer is None or isinstance(turn.answer.content, str):
         return turn
     known = vendor_model(turn.model)
@@ -322,6 +322,7 @@ _TURN: Mapping[str, Reader] = {
     "finish_reason": _optional(_finish_reason),
     "usage": _usage,
     "is_stale": _flag,
+    "typed": _text,
 }
 _CHAT: Mapping[str, Reader] = {
     "name": _name,

@@ -29,6 +29,10 @@ _ENDS = {
     FinishReason.FAILED: "failed",
     FinishReason.LENGTH: "cut off at the token limit",
 }
+_FOLDED = (
+    '<details><summary style="cursor: pointer; color: var(--jp-ui-font-color2, GrayText)">'
+    "{words}</summary>{inside}</details>"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +58,19 @@ class _Note:
     words: str
 
 
-_Piece = _Heading | _Label | _Note | TextPart
+@dataclass(frozen=True, slots=True)
+class _Sent:
+    """A question as it was sent, below the one that was typed."""
+
+    message: Message
+
+    @property
+    def words(self) -> str:
+        """What it is, and how long."""
+        return f"as it was sent, with {len(self.message.text):,} characters"
+
+
+_Piece = _Heading | _Label | _Note | _Sent | TextPart
 
 
 def to_markdown(conversation: Conversation) -> str:
@@ -75,6 +91,8 @@ def _markdown(piece: _Piece) -> str:
             return f"**{words}**{f' ({escaped_markdown(details)})' if details else ''}"
         case _Note(words):
             return f"*\\[{escaped_markdown(words)}\\]*"
+        case _Sent():
+            return f"*\\[{escaped_markdown(piece.words)}\\]*"
         case TextPart(text):
             return portable_markdown(text)
 
@@ -88,6 +106,9 @@ def _html(piece: _Piece) -> str:
             return f"<p><strong>{text_html(words)}</strong>{told}</p>"
         case _Note(words):
             return f"<p><em>[{text_html(words)}]</em></p>"
+        case _Sent(message):
+            inside = "".join(filter(None, map(_html, _message(message))))
+            return _FOLDED.format(words=text_html(piece.words), inside=inside)
         case TextPart(text):
             return answer_html(text)
 
@@ -106,7 +127,11 @@ def _pieces(conversation: Conversation) -> Iterator[_Piece]:
 
 
 def _turn(turn: Turn) -> Iterator[_Piece]:
-    yield from _message(turn.question)
+    if turn.typed:
+        yield TextPart(turn.typed)
+        yield _Sent(turn.question)
+    else:
+        yield from _message(turn.question)
     notes = [turn.model, _ENDS.get(turn.finish_reason, "")]
     if turn.is_stale:
         notes.append("answered before an earlier turn was changed")

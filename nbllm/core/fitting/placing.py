@@ -230,17 +230,13 @@ class Plan:
     def reason(self, loading: Loading, memory: dict[str, MemoryParts]) -> str:
         """Why here, and what was given up for it, in a sentence or two."""
         whole = self.shape_layers + 1
-        takes = "; ".join(
-            f"{size_words(parts.total)} of {size_words(self.room.free[device])} on {device}"
-            for device, parts in memory.items()
-            if device != CPU or loading.gpu_layers < whole
-        )
         if not loading.gpu_layers:
-            text = f"{self.room.why_cpu(self.wish)}. It takes {takes}."
+            text = f"{self.room.why_cpu(self.wish)}."
         elif loading.gpu_layers < whole:
-            text = f"{loading.gpu_layers} of {whole} layers are on GPUs. It takes {takes}."
+            text = f"{loading.gpu_layers} of {whole} layers are on GPUs."
         else:
-            text = f"It fits whole and takes {takes}."
+            text = "It fits whole."
+        text += f" {self.needs(memory)}"
         if loading.context_length < self.base.context_length:
             text += (
                 f" The context is {loading.context_length:,} tokens instead of "
@@ -252,6 +248,19 @@ class Plan:
                 "tokens; answers to longer ones may make no sense."
             )
         return text
+
+    def needs(self, memory: dict[str, MemoryParts]) -> str:
+        """Its memory beside what is free on each device, as a sentence."""
+        whole = size_words(MemoryParts.sum_of(memory.values()).total)
+        free = {device: size_words(max(self.room.free[device], 0)) for device in memory}
+        if len(memory) == 1:
+            (device,) = memory
+            return f"It needs {whole} of memory; {free[device]} are free on {device}."
+        each = "; ".join(
+            f"{size_words(parts.total)} on {device}, where {free[device]} are free"
+            for device, parts in memory.items()
+        )
+        return f"It needs {whole} of memory: {each}."
 
 
 def _greatest(most: int, test: Callable[[int], bool]) -> int:

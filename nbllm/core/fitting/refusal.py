@@ -41,14 +41,13 @@ def refusal(plan: Plan) -> DoesNotFitError:
     """The error for a plan of which no way fits."""
     way = _wanted(plan)
     memory = plan.measure(plan.shape, way)
-    whole = _sum(memory)
+    whole = MemoryParts.sum_of(memory.values())
     available = sum(max(plan.room.free[device], 0) for device in memory)
     room = " and ".join(f"{size_words(max(plan.room.free[d], 0))} on {d}" for d in memory)
     problem = (
         f"it does not fit, and nothing was loaded: with a context of {way.context_length:,} "
-        f"tokens it takes {size_words(whole.total)} (weights {size_words(whole.weights)}, keys "
-        f"and values {size_words(whole.kv)}, computation {size_words(whole.compute)}), and there "
-        f"is room for {room}. What would make it fit:"
+        f"tokens it needs {size_words(whole.total)} of memory ({whole.words()}), and there is room "
+        f"for {room}. What would make it fit:"
     )
     remedies = (*_remedies(plan, way), *_more_memory(plan, memory))
     return DoesNotFitError(
@@ -72,15 +71,6 @@ def _wanted(plan: Plan) -> Loading:
     return plan.base
 
 
-def _sum(memory: dict[str, MemoryParts]) -> MemoryParts:
-    return MemoryParts(
-        weights=sum(parts.weights for parts in memory.values()),
-        kv=sum(parts.kv for parts in memory.values()),
-        compute=sum(parts.compute for parts in memory.values()),
-        overhead=sum(parts.overhead for parts in memory.values()),
-    )
-
-
 def _remedies(plan: Plan, way: Loading) -> Iterator[str]:
     longest = min(plan.longest_context(way), plan.shape.context_length or way.context_length)
     if longest >= _SHORTEST:
@@ -89,9 +79,9 @@ def _remedies(plan: Plan, way: Loading) -> Iterator[str]:
         for kv_type in ("q8_0", "q4_0"):
             smaller = plan.measure(plan.shape, replace(way, kv_type=kv_type))
             if plan.room.holds(smaller):
-                size, bits = size_words(_sum(smaller).kv), kv_type[1]
+                size, bits = size_words(MemoryParts.sum_of(smaller.values()).kv), kv_type[1]
                 how = f"kv_type={kv_type!r}, --kv {kv_type}"
-                yield f"keys and values of {bits} bits: {size} ({how})"
+                yield f"a KV cache of {bits} bits: {size} ({how})"
                 break
     if plan.wish.draft_model is not None and plan.room.holds(estimate(plan.shape, way)):
         yield "no draft model (draft_model, --draft)"
@@ -107,7 +97,8 @@ def _quantized(plan: Plan, way: Loading) -> Iterator[str]:
             continue
         shape = _scaled(plan.shape, bits / now)
         if plan.room.holds(plan.measure(shape, way)):
-            yield f"a quantization such as {label}, of about {size_words(shape.tensor_bytes)}"
+            size = size_words(shape.tensor_bytes)
+            yield f"a quantization such as {label}, with weights of {size}"
             return
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from nbllm.core.rendering.cards import card_html
+
 __all__ = ["CpuInfo", "EngineDevices", "GpuInfo", "GpuProcess", "MemoryInfo", "Resources"]
 
 
@@ -258,6 +260,13 @@ class Resources:
 
     def __repr__(self) -> str:
         return f"<Resources\n{self}>"
+
+    def _repr_html_(self) -> str:
+        gpus = [(gpu.label, str(gpu)) for gpu in (*self.gpus, *self.hidden_gpus)]
+        facts = [("CPU", str(self.cpu)), ("memory", str(self.memory)), *gpus]
+        advice = self.engine.advice(self.gpus) if self.engine else None
+        notes = [("note", note) for note in (advice, *self.absences) if note]
+        return card_html("This machine", [*facts, *notes])
 
 
 def _gib(size: int) -> str:

@@ -14,6 +14,7 @@ from nbllm.core.manager_events import ManagerEvent
 from nbllm.core.model_interface import ModelInterface
 from nbllm.core.openers import LoadControl
 from nbllm.core.placement import Placement
+from nbllm.core.reprs import brief_repr
 from nbllm.core.types import ModelInfo
 from nbllm.core.words import duration_words, size_words
 
@@ -55,8 +56,8 @@ class Loaded:
 
     @property
     def total_bytes(self) -> int:
-        """What it takes on all devices, as the engine reports it, else as was predicted."""
-        return self.model.info.memory_bytes or sum(self.memory.values())
+        """Its memory, on all devices."""
+        return sum(self.memory.values())
 
     def expires(self) -> float | None:
         """When its keep-alive is over, by ``time.monotonic``; None: never, or not while busy."""
@@ -139,7 +140,7 @@ class ModelStatus:
     """A model that is loaded or on its way, at one moment.
 
     ``info`` is what was asked for, and once it is loaded what is known of it; its ``placement``
-    has the predicted bytes and its ``memory_bytes`` the actual ones. ``state`` is "waiting" (for
+    has the memory that it takes or waits for. ``state`` is "waiting" (for
     memory), "loading", "loaded" or "crashed". ``requests`` counts those under way; ``keep_alive``
     is for how many seconds it stays without one, None: for ever while memory is not needed.
     ``idle_seconds`` is the time since the last one, ``load_seconds`` how long the load took.
@@ -156,6 +157,8 @@ class ModelStatus:
     load_seconds: float | None = None
     fraction: float = 1.0
     used: int = 0
+
+    __repr__ = brief_repr
 
     @classmethod
     def of_loaded(cls, entry: Loaded, *, pinned: bool) -> ModelStatus:

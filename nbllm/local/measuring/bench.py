@@ -17,7 +17,7 @@ from nbllm.local.plans import plan_model
 from nbllm.local.protocol import Frame
 from nbllm.local.worker_process import describe_exit
 
-__all__ = ["BenchPlan", "measure_model", "plan_of"]
+__all__ = ["BenchPlan", "bench_seconds", "measure_model", "plan_of"]
 
 _PROCESS = "nbllm.local.measuring.bench_process"
 _QUIET_CORES = 0.25  # of other processes' use; beside more, fewer threads seem to be faster
@@ -39,12 +39,18 @@ class BenchPlan:
     rounds: int
     seconds: float
 
+    @property
+    def most_seconds(self) -> float:
+        """How long all runs take at most."""
+        cases = 2 * len(self.threads) + len(self.batches) + len(self.sequences)
+        return self.rounds * cases * self.seconds
 
-_WHOLE = {"prompt_tokens": 512, "answer_tokens": 64, "rounds": 5, "seconds": 10.0}
+
+_THOROUGH = {"prompt_tokens": 512, "answer_tokens": 64, "rounds": 5, "seconds": 10.0}
 _QUICK = {"prompt_tokens": 128, "answer_tokens": 16, "rounds": 3, "seconds": 2.0}
 
 
-def plan_of(cpu: CpuInfo, *, parallel: int, quick: bool) -> BenchPlan:
+def plan_of(cpu: CpuInfo, *, parallel: int, thorough: bool) -> BenchPlan:
     """What is worth measuring on these processors: every doubling of threads, and all cores.
 
     More threads than cores that may be used are never faster, so they are left out.
@@ -57,7 +63,7 @@ def plan_of(cpu: CpuInfo, *, parallel: int, quick: bool) -> BenchPlan:
         threads=tuple(sorted(count for count in counts if count <= most)),
         batches=(32, 128),
         sequences=tuple(count for count in (2, 4, 8, 16) if count <= parallel),
-        **(_QUICK if quick else _WHOLE),  # type: ignore[arg-type]
+        **(_THOROUGH if thorough else _QUICK),  # type: ignore[arg-type]
     )
 
 
@@ -65,26 +71,34 @@ async def measure_model(
     info: ModelInfo,
     resources: Resources,
     *,
-    quick: bool = False,
+    thorough: bool = False,
     plan: BenchPlan | None = None,
     progress: Callable[[float], None] = lambda fraction: None,
 ) -> Benchmark:
     """The speeds of a local model on this machine, which later loads of it go by.
 
-    Takes tens of seconds, a ``quick`` one less and less exactly; ``plan`` says otherwise what is
-    measured. ``progress`` gets the finished fraction, 0 to 1. Nothing is kept of what was
-    measured while other processes kept the cores busy. Cancelling it ends it at once and keeps
+    Takes seconds, a ``thorough`` one minutes, and is more exact; ``plan`` says otherwise what is
+    measured. ``progress`` gets the finished fraction, 0 to 1. What was measured while other
+    processes kept the cores busy is kept as noisy. Cancelling it ends it at once and keeps
     nothing; so does a process that gives no sign of life for the entry's ``stall_timeout``. Raises
     ``DoesNotFitError``, ``ModelFileError`` and ``ModelLoadError``.
     """
     if info.path is None:
         raise ModelFileError(info.name, "its entry names no file; give it a path")
     placement = await asyncio.to_thread(plan_model, info, resources)
-    plan = plan or plan_of(resources.cpu, parallel=placement.parallel, quick=quick)
+    plan = plan or plan_of(resources.cpu, parallel=placement.parallel, thorough=thorough)
     found = await _run(info, placement, plan, progress)
-    if found.kept:
-        await asyncio.to_thread(write_measured, info.path, resources.cpu, found.measured)
+    await asyncio.to_thread(write_measured, info.path, resources.cpu, found)
     return found
+
+
+def bench_seconds(info: ModelInfo, resources: Resources, *, thorough: bool) -> float:
+    """How long ``measure_model`` takes at most on a quiet machine, the load left out.
+
+    Raises as it does.
+    """
+    parallel = plan_model(info, resources).parallel
+    return plan_of(resources.cpu, parallel=parallel, thorough=thorough).most_seconds
 
 
 async def _run(
@@ -115,7 +129,7 @@ async def _run(
 def _benchmark(frame: Frame) -> Benchmark:
     others: float = frame["other_cores"]
     measured = tuple(Measurement(**values) for values in frame["measured"])
-    return Benchmark(measured=measured, other_cores=others, kept=others <= _QUIET_CORES)
+    return Benchmark(measured=measured, other_cores=others, noisy=others > _QUIET_CORES)
 
 
 def _failure(name: str, frame: Frame, channel: Channel) -> ModelLoadError:

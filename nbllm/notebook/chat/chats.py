@@ -61,6 +61,7 @@ class Chats:
         self._known: dict[str, Conversation] = {}
         self._files: dict[str, ChatFile] = {}
         self._problems: dict[str, str] = {}
+        self._restored: dict[str, str] = {}
         self._runs: dict[tuple[str, str], tuple[str, int]] = {}
         self._lock, self._writing = ChildSafeLock(), ChildSafeLock()
 
@@ -91,6 +92,10 @@ class Chats:
     def find(self, name: str) -> Conversation | None:
         """The conversation, restored from its file if need be; None where there is none."""
         return self._known.get(name) or (self._known[name] if self._restore(name) else None)
+
+    def take_restored(self, name: str) -> str:
+        """That the conversation was found in a file, for the first question after that; else ""."""
+        return self._restored.pop(name, "")
 
     def begin(self, name: str) -> Conversation:
         """The conversation, a new one where there is none."""
@@ -216,6 +221,9 @@ class Chats:
         if file.base is not None:
             self.add(replace(file.base, name=name))
             self._files[name] = file
+            count = len(file.base.turns)
+            turns = f"{count} turn{'s' * (count != 1)}"
+            self._restored[name] = f"goes on from {path.name}, {turns}"
         return file.base is not None
 
     def _save_again(self, name: str) -> None:

@@ -11,6 +11,7 @@ from nbllm.core.conversations.conversation import Conversation, Turn, check_name
 from nbllm.core.errors import InvalidOptionError
 from nbllm.core.model_interface import ModelInterface
 from nbllm.core.types import GenerationResult
+from nbllm.notebook.asking.prompt_ends import trimmed
 from nbllm.notebook.chat.budget import fitted
 from nbllm.notebook.chat.cells import running_cell
 from nbllm.notebook.chat.chats import Place
@@ -73,7 +74,9 @@ async def fit_chat(session: NotebookSession, question: Question, model: ModelInt
     before = whole_conversation(session, question)
     fit = await fitted(model, before, message, question.options, question.args.overflow or "error")
     now = datetime.now(timezone.utc).isoformat(timespec="seconds")
-    turn = Turn(place=asked.place.key, question=message, asked_at=now)
+    typed = trimmed(question.text) if question.replaced else ""
+    turn = Turn(place=asked.place.key, question=message, asked_at=now, typed=typed)
+    restored = session.chats.take_restored(asked.name)
 
     def put(chat: Conversation) -> Conversation:
         fresh = _without_leftovers(chat, asked.place)
@@ -88,7 +91,7 @@ async def fit_chat(session: NotebookSession, question: Question, model: ModelInt
 
     def tell(result: GenerationResult) -> str:
         chat = session.chats.find(asked.name) or before
-        words = [_place_words(chat, turn.place, is_again=known), fit.words]
+        words = [restored, _place_words(chat, turn.place, is_again=known), fit.words]
         words += [_budget_words(result, model.info.context_length), problem]
         return " · ".join(filter(None, words))
 

@@ -15,7 +15,7 @@ __all__ = ["Transcript", "chats_table"]
 _COLUMNS = {
     "chat": "string",
     "turns": "Int64",
-    "not whole": "Int64",
+    "incomplete": "Int64",
     "stale": "Int64",
     "context used (tokens)": "Int64",
     "model": "string",
@@ -44,12 +44,18 @@ class Transcript:
 def chats_table(chats: Chats, notes: Iterable[str] = ()) -> Table:
     """One row a conversation; ``notes`` are told below.
 
-    "not whole" counts answers that were stopped, failed, cut off or never came, "stale" those
+    "incomplete" counts answers that were stopped, failed, cut off or never came, "stale" those
     that were given before an earlier turn was changed.
     """
     rows = [_row(chats, chats.get(name)) for name in chats.names()]
     told = [*notes, *filter(None, map(chats.problem, chats.names()))]
-    return make_table(rows, _COLUMNS, told if rows else [*told, _NOTHING_YET])
+    return make_table(
+        rows,
+        _COLUMNS,
+        told if rows else [*told, _NOTHING_YET],
+        where_any=("incomplete", "stale"),
+        first_to_go=("asked at (UTC)", "file", "system", "context used (tokens)", "model"),
+    )
 
 
 def _row(chats: Chats, chat: Conversation) -> dict[str, object]:
@@ -58,11 +64,11 @@ def _row(chats: Chats, chat: Conversation) -> dict[str, object]:
     return {
         "chat": chat.name,
         "turns": len(chat.turns),
-        "not whole": sum(not turn.is_whole for turn in chat.turns),
+        "incomplete": sum(not turn.is_whole for turn in chat.turns),
         "stale": sum(turn.is_stale for turn in chat.turns),
         "context used (tokens)": (last and last.usage.total_tokens) or None,
         "model": (last and last.model) or None,
-        "last question": last and _shortened(last.question.text),
+        "last question": last and _shortened(last.asked),
         "system": chat.system and _shortened(chat.system),
         "asked at (UTC)": last and last.asked_at.partition("+")[0].replace("T", " "),
         "file": file and str(file),

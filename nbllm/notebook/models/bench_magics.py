@@ -9,6 +9,7 @@ from IPython.core.error import UsageError
 from IPython.core.magic import line_magic, magics_class, no_var_expand
 from IPython.display import display
 
+from nbllm.core.words import duration_words
 from nbllm.notebook.arguments import parse
 from nbllm.notebook.failures import Stopped, brief_errors
 from nbllm.notebook.flags import BENCH, parser_of, with_help
@@ -17,7 +18,7 @@ from nbllm.notebook.session import SessionMagics
 if TYPE_CHECKING:
     import pandas as pd
 
-    from nbllm.core.measurements import Benchmark, Measurement
+    from nbllm.core.measurements import Benchmark
     from nbllm.core.types import ModelInfo
     from nbllm.notebook.views.display import View
 
@@ -36,20 +37,20 @@ class BenchMagics(SessionMagics):
     def llm_bench(self, line: str) -> pd.DataFrame:
         """Measure a local model, and have later loads use the fastest settings.
 
-        Reading and writing are measured over numbers of threads, of tokens read at a time and of
-        answers at a time, in a process of its own. An interrupt stops it and keeps nothing.
-        Returns the speeds as a DataFrame.
+        Prefill and decode are measured over numbers of threads, batch sizes and numbers of
+        sequences, in a process of its own. An interrupt stops it and keeps nothing. What other
+        programs disturbed is marked as noisy. Returns the speeds as a DataFrame.
         """
         args = parse(parser_of(self, "llm_bench"), line)
         with brief_errors():
             info = self._model(args.name)
             view = self.session.open_view("llm_bench")
-            measured = self._measure(info, view, quick=args.quick)
+            found = self._measure(info, view, thorough=args.thorough)
         from nbllm.notebook.models.bench_table import bench_figure, bench_table
 
         if args.plot:
-            display(bench_figure(info.name, measured))  # type: ignore[no-untyped-call]
-        return bench_table(measured)
+            display(bench_figure(info.name, found))  # type: ignore[no-untyped-call]
+        return bench_table(found)
 
     def _model(self, name: str | None) -> ModelInfo:
         manager = self.session.manager
@@ -58,10 +59,14 @@ class BenchMagics(SessionMagics):
             raise UsageError(f"{info.name} is not on this machine; name a local model")
         return info
 
-    def _measure(self, info: ModelInfo, view: View, *, quick: bool) -> tuple[Measurement, ...]:
-        from nbllm.core.openers import measure_model
+    def _measure(self, info: ModelInfo, view: View, *, thorough: bool) -> Benchmark:
+        from nbllm.core.hardware.busy import busy_processes, busy_words
+        from nbllm.core.openers import bench_seconds, measure_model
         from nbllm.core.resource_detector import ResourceDetector
 
+        resources = ResourceDetector().detect()
+        seconds = bench_seconds(info, resources, thorough=thorough)
+        view.keep(_plan_words(info.name, seconds, busy_words(busy_processes())))
         fraction, began = 0.0, time.monotonic()
 
         def report(now: float) -> None:
@@ -71,27 +76,32 @@ class BenchMagics(SessionMagics):
         def look() -> None:
             view.note(_bar(info.name, fraction, time.monotonic() - began))
 
-        work = measure_model(info, ResourceDetector().detect(), quick=quick, progress=report)
+        work = measure_model(info, resources, thorough=thorough, progress=report)
         try:
             found = self.session.loop.run(work, on_tick=look)
         except KeyboardInterrupt:
             view.drop_note("")
             raise Stopped(f"Measuring {info.name} was stopped; nothing was kept.") from None
         view.keep(_outcome(info.name, found))
-        return found.measured
+        return found
 
 
 def _outcome(model: str, found: Benchmark) -> str:
     threads = found.threads
-    told = f"{model}: fastest with {_threads(threads.decode)} for writing and " + (
-        f"{_threads(threads.batch)} for reading."
+    told = f"{model}: fastest with {_threads(threads.decode)} for decode and " + (
+        f"{_threads(threads.batch)} for prefill."
     )
-    if found.kept:
+    if not found.noisy:
         return f"{told} Later loads on this machine use them."
     return (
-        f"{told} Other processes kept {found.other_cores:.1f} cores busy meanwhile, so this is "
-        "not kept; measure again when the machine is quiet."
+        f"{told} Noisy: other processes kept {found.other_cores:.1f} cores busy meanwhile, so "
+        "later loads do not use it; measure again when the machine is quiet."
     )
+
+
+def _plan_words(model: str, seconds: float, busy: str) -> str:
+    time = duration_words(seconds)
+    return f"Measuring {model} takes up to {time} on a quiet machine. {busy}".rstrip()
 
 
 def _threads(count: int) -> str:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+from nbllm.core.fitting.machine_room import Room, room_of
+from nbllm.core.fitting.memory_estimate import CPU
 from nbllm.core.hardware.resources import CpuInfo, GpuInfo, MemoryInfo, Resources
 from nbllm.core.words import size_words
 from nbllm.notebook.tables import Table, make_table, mib
@@ -24,6 +26,16 @@ _COLUMNS = {
     "good for": "string",
     "details": "string",
 }
+_FIRST_TO_GO = (
+    "power (W)",
+    "temperature (°C)",
+    "details",
+    "load (%)",
+    "usable cores",
+    "type",
+    "memory (MiB)",
+    "name",
+)
 
 
 def devices_table(resources: Resources) -> Table:
@@ -31,17 +43,19 @@ def devices_table(resources: Resources) -> Table:
 
     ``attrs["notes"]`` holds those sentences.
     """
+    room = room_of(resources, None)
     rows = [
         _cpu_row(resources.cpu),
-        _memory_row(resources.memory),
+        _memory_row(resources.memory, room.free[CPU]),
         *(
-            _gpu_row(gpu, resources, _use(gpu, place, resources))
+            _gpu_row(gpu, resources, _use(gpu, place, resources, room))
             for place, gpu in enumerate(resources.gpus)
         ),
         *(_gpu_row(gpu, resources, "nothing in this process") for gpu in resources.hidden_gpus),
     ]
     advice = resources.engine.advice(resources.gpus) if resources.engine else None
-    return make_table(rows, _COLUMNS, notes=(*([advice] if advice else []), *resources.absences))
+    notes = (*([advice] if advice else []), *resources.absences)
+    return make_table(rows, _COLUMNS, notes, first_to_go=_FIRST_TO_GO)
 
 
 def _cpu_row(cpu: CpuInfo) -> dict[str, Any]:
@@ -71,14 +85,14 @@ def _newest(features: Iterable[str]) -> str | None:
     return " ".join(found[:2]) or None
 
 
-def _memory_row(memory: MemoryInfo) -> dict[str, Any]:
+def _memory_row(memory: MemoryInfo, for_models: int) -> dict[str, Any]:
     swap = memory.swap_total_bytes
     return {
         "device": "RAM",
         "type": "main memory",
         "memory (MiB)": mib(memory.total_bytes),
         "free (MiB)": mib(memory.available_bytes),
-        "good for": f"models up to {size_words(memory.available_bytes)}",
+        "good for": _up_to(for_models),
         "details": _joined(
             [
                 memory.limit
@@ -112,12 +126,17 @@ def _type(gpu: GpuInfo) -> str:
     return "GPU, unified memory" if gpu.unified_memory else "GPU"
 
 
-def _use(gpu: GpuInfo, place: int, resources: Resources) -> str:
+def _use(gpu: GpuInfo, place: int, resources: Resources, room: Room) -> str:
     """llama.cpp numbers the GPUs that it can use in the same order."""
     if resources.engine is not None and place >= len(resources.engine.names):
         return "nothing with this llama.cpp"
-    free = resources.gpu_free_bytes(gpu)
-    return "models" if free is None else f"models up to {size_words(free)}"
+    for_models = room.free.get(gpu.label)
+    return "models" if for_models is None else _up_to(for_models)
+
+
+def _up_to(free: int) -> str:
+    """``free`` is without headroom, as a load counts it."""
+    return f"models that need up to {size_words(max(free, 0))}"
 
 
 def _gpu_details(gpu: GpuInfo) -> Iterable[str | None]:

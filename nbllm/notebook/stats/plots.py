@@ -9,11 +9,12 @@ from datetime import datetime
 from statistics import median
 
 from matplotlib.axes import Axes
-from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
+from matplotlib.ticker import MaxNLocator
 
 from nbllm.core.hardware.resources import Resources
 from nbllm.core.history import GenerationRecord
 from nbllm.core.types import ModelInfo
+from nbllm.notebook.stats.beside import side_by_side
 from nbllm.notebook.stats.figure import LINE_STYLES, THEMES, LlmFigure, Theme
 from nbllm.notebook.stats.throughput import throughput_by_device
 
@@ -23,6 +24,8 @@ _GIB = 2**30
 _NO_RECORDS = "Nothing was generated yet.\nAsk a model with %%llm, then plot again."
 _NO_SPEEDS = "No answer was long enough to tell its speed.\nAsk for some with at least two tokens."
 _MAX_NAME = 28
+_BOX = 0.5  # the height of a box; rows are 1 apart
+_EDGE = 0.25  # of the axes: a figure so near to a side is written inward
 _MAX_BESIDE = 12
 """Names of models up to this length stand beside one another in a legend."""
 
@@ -61,36 +64,34 @@ def plot(
 
 def draw_throughput(figure: LlmFigure, axes: Axes, source: Source) -> None:
     """Tokens/s of each device over time; what ran at the same time is added up."""
-    figure.style(axes, "Throughput over time", x="time of day", y="tokens/s")
+    figure.style(axes, "Throughput over time", y="tokens/s")
     if not any(sum(each.token_counts) for each in source.records):
         figure.say(axes, _NO_RECORDS)
         return
     series = throughput_by_device(source.records)
-    zone = source.records[-1].started.tzinfo
+    began = datetime.fromtimestamp(series.began, source.records[-1].started.tzinfo)
     count = len(next(iter(series.rates.values())))
-    times = [
-        datetime.fromtimestamp(series.began + (i + 0.5) * series.step_seconds, zone)
-        for i in range(count)
-    ]
+    unit, seconds = _time_unit(count * series.step_seconds)
+    times = [(i + 0.5) * series.step_seconds / seconds for i in range(count)]
     for number, (device, rates) in enumerate(sorted(series.rates.items())):
         colour = figure.palette.of(number)
         style = LINE_STYLES[number % len(LINE_STYLES)]
-        axes.plot(times, rates, color=colour, linestyle=style, linewidth=1.8, label=device)  # type: ignore[arg-type]
-        axes.fill_between(times, rates, color=colour, alpha=0.12, linewidth=0)  # type: ignore[arg-type]
-    locator = AutoDateLocator(maxticks=7)  # type: ignore[no-untyped-call]
-    axes.xaxis.set_major_locator(locator)
-    formatter = ConciseDateFormatter(locator, tz=zone)  # type: ignore[no-untyped-call]
-    axes.xaxis.set_major_formatter(formatter)
-    axes.xaxis.get_offset_text().set_color(figure.palette.text)
-    axes.set_xlabel(axes.get_xlabel(), loc="left")  # at the right stands the date
+        axes.plot(times, rates, color=colour, linestyle=style, linewidth=1.8, label=device)
+        axes.fill_between(times, rates, color=colour, alpha=0.12, linewidth=0)
+    axes.xaxis.set_major_locator(MaxNLocator(nbins=6, min_n_ticks=2))
+    axes.set_xlim(0, count * series.step_seconds / seconds)
+    axes.set_xlabel(f"{unit} since {began:%d %b %H:%M:%S}")
     # The legend has a fifth of the height to itself: above the axes it would meet the title.
     axes.set_ylim(0, 1.25 * max(map(max, series.rates.values())) or 1.0)
     figure.legend_of(axes, loc="upper left", ncols=3, columnspacing=1.2, handlelength=1.5)
 
 
 def draw_distribution(figure: LlmFigure, axes: Axes, source: Source) -> None:
-    """Decoding speed of every generation, for each model and device, with box and median."""
-    figure.style(axes, "Decoding speed", x="tokens/s")
+    """Decoding speed of every generation, for each model and device, with box and median.
+
+    Answers that were written side by side are apart: each of them is slower, all together faster.
+    """
+    figure.style(axes, "Decoding speed of each answer", x="tokens/s")
     speeds = _by_model(source.records, lambda each: each.tokens_per_second)
     _draw_boxes(figure, axes, speeds, "{:,.0f} tokens/s", empty=_NO_SPEEDS)
 
@@ -145,11 +146,14 @@ PLOTS: Mapping[str, Draw] = {
 def _by_model(
     records: Sequence[GenerationRecord], value: Callable[[GenerationRecord], float | None]
 ) -> dict[str, list[float]]:
+    """The values by model, device and, where some ran side by side, by that; by these as words."""
     groups: dict[str, list[float]] = defaultdict(list)
-    for record in records:
+    beside = side_by_side(records)
+    ways = {True: ", side by side", False: ", alone"} if any(beside) else {False: ""}
+    for record, is_beside in zip(records, beside, strict=True):
         number = value(record)
         if number is not None:
-            groups[f"{_short(record.model)}\n{record.device}"].append(number)
+            groups[f"{_short(record.model)}\n{record.device}{ways[is_beside]}"].append(number)
     return dict(sorted(groups.items()))
 
 
@@ -160,11 +164,12 @@ def _draw_boxes(
         figure.say(axes, empty)
         return
     text = figure.palette.text
+    most = 1.1 * max(max(values) for values in groups.values()) or 1.0
     line = {"color": text, "linewidth": 1.0}
     axes.boxplot(
         list(groups.values()),
         orientation="horizontal",
-        widths=0.5,
+        widths=_BOX,
         showfliers=False,
         medianprops={"color": text, "linewidth": 2},
         boxprops=line,
@@ -175,15 +180,32 @@ def _draw_boxes(
         heights = [number + 1 + 0.18 * (i % 5 - 2) / 2 for i in range(len(values))]
         colour = figure.palette.of(number)
         axes.scatter(values, heights, s=18, color=colour, alpha=0.75, linewidths=0, zorder=3)
-        label = words.format(median(values))
-        place = (max(values), number + 1)
-        axes.annotate(
-            label, place, (8, 0), textcoords="offset points", va="center", color=text, fontsize=9
-        )
+        _tell_median(axes, median(values), number + 1, most, words, text)
     axes.set_yticks(range(1, len(groups) + 1), list(groups))
-    axes.set_ylim(len(groups) + 0.5, 0.5)
-    axes.set_xlim(0, 1.25 * max(max(values) for values in groups.values()) or 1.0)
+    axes.set_ylim(len(groups) + 0.5, 0.35)
+    axes.set_xlim(0, most)
     axes.grid(visible=False, axis="y")
+
+
+def _tell_median(axes: Axes, value: float, row: int, most: float, words: str, colour: str) -> None:
+    """The median's figure above its line; at the edges it keeps within the axes."""
+    side = "left" if value < most * _EDGE else "right" if value > most * (1 - _EDGE) else "center"
+    axes.annotate(
+        f"median {words.format(value)}",
+        (value, row - _BOX / 2),
+        (0, 2),
+        textcoords="offset points",
+        ha=side,
+        va="bottom",
+        color=colour,
+        fontsize=9,
+    )
+
+
+def _time_unit(span_seconds: float) -> tuple[str, float]:
+    """The unit in which a time is told, and its seconds."""
+    units = (("seconds", 1.0), ("minutes", 60.0), ("hours", 3600.0))
+    return next((unit for unit in units if span_seconds < 180 * unit[1]), units[-1])
 
 
 def _devices(resources: Resources) -> list[tuple[str, int, int]]:

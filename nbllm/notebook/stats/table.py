@@ -13,6 +13,7 @@ import pandas as pd
 from nbllm.core.history import GenerationRecord
 from nbllm.core.saved_files import write
 from nbllm.core.types import FinishReason
+from nbllm.notebook.stats.beside import side_by_side
 from nbllm.notebook.tables import Table, make_table
 
 __all__ = ["SAVE_SUFFIXES", "save_stats", "stats_summary", "stats_table"]
@@ -20,6 +21,10 @@ __all__ = ["SAVE_SUFFIXES", "save_stats", "stats_summary", "stats_table"]
 SAVE_SUFFIXES = (".csv", ".json")
 SHOWN_ROWS = 30
 NOTHING_YET = "Nothing was generated yet: ask a model with %%llm, or with await model.generate(…)."
+_MIXED = (
+    "Some answers were written side by side, which makes each of them slower: %llm_stats tells "
+    "which, and %llm_plot shows them apart."
+)
 
 _COLUMNS = {
     "started": "object",
@@ -34,6 +39,7 @@ _COLUMNS = {
     "decode (s)": "Float64",
     "total (s)": "Float64",
     "speed (tokens/s)": "Float64",
+    "side by side": "boolean",
     "cost (USD)": "Float64",
     "finish": "string",
     "error": "string",
@@ -61,14 +67,33 @@ _SUMMARY_COLUMNS = {
 def stats_table(records: Sequence[GenerationRecord], notes: Iterable[str] = ()) -> Table:
     """One row for each generation, the oldest first; times in seconds.
 
-    "first token" counts from the request, "speed" is that of decoding after the first token.
+    "first token" counts from the request, "speed" is that of decoding after the first token;
+    "side by side" says that others ran on the device at the same time, which makes it slower.
     """
     hidden = len(records) - SHOWN_ROWS
     shown = f"The last {SHOWN_ROWS} of {len(records):,} rows are shown; the DataFrame has them all."
     told = [*notes, *([shown] if hidden > 0 else []), *([] if records else [NOTHING_YET])]
-    rows = [_row(each) for each in records]
+    beside = side_by_side(records)
+    rows = [
+        {**_row(each), "side by side": with_others}
+        for each, with_others in zip(records, beside, strict=True)
+    ]
     table = make_table(
-        rows, _COLUMNS, told, last_rows=SHOWN_ROWS, more=_PARTS, where_any=("cost (USD)",)
+        rows,
+        _COLUMNS,
+        told,
+        last_rows=SHOWN_ROWS,
+        more=_PARTS,
+        where_any=("side by side", "cost (USD)"),
+        first_to_go=(
+            "cached (tokens)",
+            "prompt (tokens)",
+            "finish",
+            "device",
+            "total (s)",
+            "started",
+            "answer (tokens)",
+        ),
     )
     table["started"] = pd.to_datetime(table["started"], utc=True)
     if records:
@@ -82,9 +107,21 @@ def stats_summary(records: Sequence[GenerationRecord], notes: Iterable[str] = ()
     for record in records:
         groups[record.model, record.device].append(record)
     rows = [_summary_row(*key, group) for key, group in sorted(groups.items())]
-    told = [*notes, *([] if records else [NOTHING_YET])]
+    mixed = [_MIXED] if any(side_by_side(records)) else []
+    told = [*notes, *mixed, *([] if records else [NOTHING_YET])]
     more, where_any = ("speed, 95 % (tokens/s)", "total (s)"), ("stopped", "failed", "cost (USD)")
-    return make_table(rows, _SUMMARY_COLUMNS, told, more=more, where_any=where_any)
+    going = (
+        "cached (%)",
+        "first token, 95 % (s)",
+        "prompt (tokens)",
+        "answer (tokens)",
+        "device",
+        "generations",
+        "stopped",
+    )
+    return make_table(
+        rows, _SUMMARY_COLUMNS, told, more=more, where_any=where_any, first_to_go=going
+    )
 
 
 def save_stats(table: Table, path: Path) -> None:

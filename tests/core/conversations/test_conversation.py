@@ -12,7 +12,7 @@ from made_conversations import conversations
 from nbllm.core.conversations.conversation import Conversation, Summary, Turn, check_name
 from nbllm.core.conversations.files import to_json
 from nbllm.core.conversations.reading import from_json
-from nbllm.core.conversations.showing import to_markdown
+from nbllm.core.conversations.showing import to_html, to_markdown
 from nbllm.core.errors import ConversationError
 from nbllm.core.types import (
     FinishReason,
@@ -203,3 +203,19 @@ def test_a_newer_file_tells_it_itself() -> None:
     (read,) = answer.parts
     assert isinstance(read, ReasoningPart)
     assert (read.vendor, read.signature) == ("gemini", "c2ln")
+
+
+def test_the_question_is_shown_as_it_was_typed_and_what_was_sent_is_folded() -> None:
+    sent = Message("user", "What is the mean of <b>x y\n" + "1 2\n" * 500 + "?")
+    asked = Turn(place="a", question=sent, typed="What is the mean of {df}?")
+    chat = Conversation(name="c", turns=(asked,))
+    assert from_json(to_json(chat), "file") == chat
+    assert "typed" not in to_json(Conversation(name="c", turns=(turn("a"),)))
+    markdown, html = to_markdown(chat), to_html(chat)
+    assert "What is the mean of {df}?" in markdown
+    assert "as it was sent, with 2,0" in markdown
+    assert "1 2" not in markdown
+    shown, _, folded = html.partition("<details>")
+    assert "{df}" in shown
+    assert "1 2" in folded
+    assert "<b>" not in html

@@ -219,7 +219,7 @@ def test_a_refusal_names_an_eight_bit_cache_that_fits() -> None:
 
 
 def test_a_refusal_names_a_smaller_quantization_with_its_size() -> None:
-    with pytest.raises(DoesNotFitError, match=r"such as Q4_K_M, of about 4\.[0-9] GiB"):
+    with pytest.raises(DoesNotFitError, match=r"such as Q4_K_M, with weights of 4\.[0-9] GiB"):
         place("m", model(bits=16), machine(6), LoadOptions(context_length=2048))
 
 
@@ -388,3 +388,13 @@ def test_headroom_is_left_on_every_device() -> None:
     room = room_of(machine(32, 24), None)
     assert room.free[CPU] <= 31 * GIB
     assert room.free["GPU 0"] <= 23.5 * GIB
+
+
+def test_a_report_that_differs_much_corrects_the_memory() -> None:
+    placement = placed(machine(32, 24))
+    buffers = placement.buffer_bytes
+    assert placement.corrected(buffers) is placement
+    assert placement.corrected(round(1.05 * buffers)) is placement, "rounding changes no figure"
+    more = placement.corrected(2 * buffers)
+    assert more.total_bytes == placement.total_bytes + buffers
+    assert more.buffer_bytes == 2 * buffers

@@ -46,7 +46,7 @@ async def test_each_case_gets_a_speed_and_loads_go_by_the_fastest(bundled: Model
     assert fractions[-1] == 1.0
     assert bundled.path is not None
     kept = read_threads(bundled.path, resources.cpu)
-    assert kept == (found.threads if found.kept else None)
+    assert kept == (None if found.noisy else found.threads)
     if kept is not None:
         placement = plan_model(bundled, resources)
         assert placement is not None
@@ -102,6 +102,6 @@ def test_counts_of_threads_worth_measuring(
         logical_cores=16,
         usable_cores=usable,
     )
-    plan = plan_of(cpu, parallel=8, quick=True)
+    plan = plan_of(cpu, parallel=8, thorough=False)
     assert plan.threads == threads
     assert plan.sequences == (2, 4, 8)

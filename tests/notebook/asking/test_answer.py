@@ -147,7 +147,9 @@ def test_every_ending_can_be_told() -> None:
 
 def test_the_ready_line() -> None:
     local = fake_info("tiny", device="GPU 0", context_length=8192, memory_bytes=92 << 20)
-    assert ready_words(local, 0.94) == "tiny ready on GPU 0 in 0.9 s · context 8,192 · 92 MiB"
+    assert (
+        ready_words(local, 0.94) == "tiny ready on GPU 0 in 0.9 s · context 8,192 · memory 92 MiB"
+    )
     cloud = fake_info("gpt-4o", local=False, context_length=None)
     assert ready_words(cloud) == "gpt-4o ready"
 

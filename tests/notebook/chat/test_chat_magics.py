@@ -166,7 +166,7 @@ def test_a_wrong_line_fails_with_one_line(
 def test_a_background_answer_is_recorded_in_its_conversation(run) -> None:
     run("job = %llm --chat trip --bg Three?\njob.result(10)")
     assert run("%llm_chat")["turns"].tolist() == [3]
-    assert run("%llm_chat")["not whole"].tolist() == [0]
+    assert run("%llm_chat")["incomplete"].tolist() == [0]
 
 
 @pytest.mark.parametrize(
@@ -188,3 +188,27 @@ def test_without_ids_the_source_tells(run) -> None:
         return running_cell(SimpleNamespace(get_parent=lambda: request)).id
 
     assert cell("a", "1") == cell("a", "2") != cell("b", "3")
+
+
+def test_another_notebook_says_where_it_goes_on_from(
+    shell: InteractiveShell, run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run("%llm_chat save trip")
+    magics.unload(shell)
+    manager = ModelManager([fake_info("tiny")], open_model=FakeOpener(text="Yes."))
+    magics.load(shell, lambda: manager)
+    capsys.readouterr()
+    run("%llm -m tiny --chat trip Three?")
+    assert "goes on from trip.chat.json, 2 turns · chat trip, turn 3" in capsys.readouterr().out
+    run("%llm --chat trip Four?")
+    assert "goes on from" not in capsys.readouterr().out
+
+
+def test_a_turn_is_shown_as_it_was_typed(run) -> None:
+    run("import pandas as pd; df = pd.DataFrame({'n': range(9)})")
+    run("%llm --chat trip What is the mean of {df}?")
+    shown = run("%llm_chat show trip")
+    assert "What is the mean of {df}?" in repr(shown)
+    assert "as it was sent, with " in repr(shown)
+    assert "<details>" in shown._repr_html_()
+    assert "{df}" in run("%llm_chat")["last question"][0]

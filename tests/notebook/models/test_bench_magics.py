@@ -12,6 +12,7 @@ from IPython.core.interactiveshell import InteractiveShell
 from matplotlib.figure import Figure
 
 from nbllm.core import openers
+from nbllm.core.hardware.busy import BusyProcess
 from nbllm.core.measurements import Benchmark, Measurement
 from nbllm.core.model_manager import ModelManager
 from nbllm.notebook import magics
@@ -26,6 +27,7 @@ SPEEDS = (
     Measurement(kind="prefill", threads=2, batch=32, sequences=1, tokens_per_second=240.0),
     Measurement(kind="decode", threads=2, batch=4, sequences=4, tokens_per_second=160.0),
 )
+QUIET = Benchmark(measured=SPEEDS, other_cores=0.0, noisy=False)
 
 
 @pytest.fixture
@@ -33,13 +35,16 @@ def measured(shell: InteractiveShell, tmp_path: Path, monkeypatch: pytest.Monkey
     """The magics on a fake model, and the models that were measured, quiet the first time."""
     asked: list[Any] = []
 
-    async def measure(info: Any, resources: Any, *, quick: bool, progress: Any) -> Benchmark:
-        asked.append((info.name, quick))
+    async def measure(info: Any, resources: Any, *, thorough: bool, progress: Any) -> Benchmark:
+        asked.append((info.name, thorough))
         progress(0.5)
         others = 0.0 if len(asked) == 1 else 0.9
-        return Benchmark(measured=SPEEDS, other_cores=others, kept=len(asked) == 1)
+        return Benchmark(measured=SPEEDS, other_cores=others, noisy=len(asked) > 1)
 
     monkeypatch.setattr(openers, "measure_model", measure)
+    monkeypatch.setattr(openers, "bench_seconds", lambda *asked, thorough: 600 if thorough else 9)
+    busy = [BusyProcess(0.9, "python", 7)]
+    monkeypatch.setattr("nbllm.core.hardware.busy.busy_processes", lambda: busy)
     cloud = fake_info("gpt", local=False)
     manager = ModelManager([fake_info("tiny"), cloud], folder=tmp_path, open_model=FakeOpener())
     magics.load(shell, lambda: manager)
@@ -49,11 +54,11 @@ def measured(shell: InteractiveShell, tmp_path: Path, monkeypatch: pytest.Monkey
 def test_it_returns_the_speeds_and_says_what_later_loads_do(
     shell: InteractiveShell, measured: list[Any], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    table: Any = shell.run_line_magic("llm_bench", "tiny --quick")
+    table: Any = shell.run_line_magic("llm_bench", "tiny --thorough")
     assert measured == [("tiny", True)]
     assert table["speed (tokens/s)"].tolist() == [row.tokens_per_second for row in SPEEDS]
     assert table["of the best (%)"].tolist() == [50, 100, 25, 50, 75, 100]
-    assert "fastest with 2 threads for writing" in (told := capsys.readouterr().out)
+    assert "fastest with 2 threads for decode" in (told := capsys.readouterr().out)
     assert "Later loads on this machine use them" in told
 
 
@@ -62,8 +67,15 @@ def test_what_was_measured_beside_busy_neighbours_is_said_not_to_count(
 ) -> None:
     shell.run_line_magic("llm_bench", "tiny")
     capsys.readouterr()
-    shell.run_line_magic("llm_bench", "tiny")
-    assert "kept 0.9 cores busy meanwhile, so this is not kept" in capsys.readouterr().out
+    table = shell.run_line_magic("llm_bench", "tiny")
+    told = capsys.readouterr().out
+    assert "takes up to 9.0 s" in told
+    assert "Busy beside it: python (process 7) with 0.9 cores" in told
+    assert told.index("takes up to") < told.index("fastest with")
+    assert "Noisy: other processes kept 0.9 cores busy meanwhile" in told
+    assert table["noisy"].all()
+    assert "noisy" in repr(table)
+    assert measured[-1] == ("tiny", False), "quick is the default"
 
 
 def test_a_model_of_the_cloud_cannot_be_measured_here(
@@ -76,11 +88,20 @@ def test_a_model_of_the_cloud_cannot_be_measured_here(
 
 def test_the_figure_has_its_units_and_needs_no_pyplot() -> None:
     imported = "matplotlib.pyplot" in sys.modules
-    figure = bench_figure("tiny", SPEEDS)
+    figure = bench_figure("tiny", QUIET)
     assert isinstance(figure, Figure)
     assert [axes.get_ylabel() for axes in figure.axes] == ["tokens/s", "tokens/s, all together"]
     assert ("matplotlib.pyplot" in sys.modules) == imported
 
 
 def test_the_table_is_readable_as_text() -> None:
-    assert "reading a prompt" in repr(bench_table(SPEEDS))
+    assert "prefill" in (told := repr(bench_table(QUIET)))
+    assert "noisy" not in told
+
+
+def test_noise_is_marked_in_the_figure() -> None:
+    noisy = bench_figure("tiny", Benchmark(measured=SPEEDS, other_cores=0.9, noisy=True))
+    assert "Noisy" in noisy.get_suptitle()
+    assert {line.get_linestyle() for axes in noisy.axes for line in axes.lines} == {"--"}
+    quiet = bench_figure("tiny", QUIET)
+    assert "Noisy" not in quiet.get_suptitle()

@@ -104,8 +104,8 @@ def test_limits_and_neighbours_are_told(table: pd.DataFrame) -> None:
 
 def test_what_a_device_is_good_for(table: pd.DataFrame) -> None:
     use = table["good for"]
-    assert use["RAM"] == "models up to 1.0 GiB"
-    assert use["GPU 0"] == "models up to 20.0 GiB"
+    assert use["RAM"] == "models that need up to 819 MiB", "headroom is left out"
+    assert use["GPU 0"] == "models that need up to 19.3 GiB"
     assert use["GPU 2"] == "models"
     assert use["GPU 3 MIG 1"] == "nothing in this process"
     assert table["details"]["GPU 3 MIG 1"] == "hidden by X"
@@ -120,7 +120,7 @@ def test_a_build_without_gpus_is_told_with_the_remedy() -> None:
         assert "A problem." in view
     able = EngineDevices(("CUDA0",), supports_gpu=True, build="llama-cpp-python 0.3.36")
     use = devices_table(replace(MACHINE, engine=able))["good for"]
-    assert use[2] == "models up to 20.0 GiB"
+    assert use[2] == "models that need up to 19.3 GiB"
     assert use[3] == "nothing with this llama.cpp", "a build for CUDA does not see AMD's"
 
 

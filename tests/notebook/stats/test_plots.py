@@ -17,8 +17,10 @@ from nbllm.core.history import GenerationRecord
 from nbllm.core.model_manager import ModelManager
 from nbllm.core.types import FinishReason, Timings, Usage
 from nbllm.notebook.magics import load
+from nbllm.notebook.stats.beside import side_by_side
 from nbllm.notebook.stats.figure import THEMES
 from nbllm.notebook.stats.plots import PLOTS, plot
+from nbllm.notebook.stats.table import stats_summary, stats_table
 from nbllm.notebook.stats.throughput import throughput_by_device
 from nbllm.testing import FakeOpener, fake_info
 
@@ -99,8 +101,7 @@ def test_nothing_covers_anything_and_nothing_is_cut_off() -> None:
     figure = plot("all", records, MACHINE, [replace(each, memory_bytes=GIB) for each in loaded])
     figure.draw_without_rendering()
     throughput, _, _, memory = figure.axes
-    date = throughput.xaxis.get_offset_text().get_window_extent()
-    assert date.x0 > throughput.xaxis.label.get_window_extent().x1
+    assert throughput.xaxis.label.get_window_extent().x1 < figure.bbox.x1
     legend = throughput.get_legend().get_window_extent()
     assert legend.y1 < throughput.get_window_extent().y1, "it is below the title"
     assert legend.x1 < throughput.get_window_extent().x1
@@ -148,3 +149,56 @@ def test_the_magic_returns_a_figure_that_shows_itself(shell: InteractiveShell, t
     data, _ = shell.display_formatter.format(figure)
     assert set(data) == {"image/png", "text/plain"}
     assert "<svg" in (tmp_path / "f.svg").read_text()
+
+
+def timed(second: float, seconds: float, speed: int, device: str = "CPU") -> GenerationRecord:
+    timings = Timings(first_token_seconds=0.1, total_seconds=seconds)
+    return replace(record(second, (speed,) * 4, device), timings=timings)
+
+
+def test_what_ran_side_by_side_is_told_from_what_ran_alone() -> None:
+    records = [
+        timed(0, 2, 20),
+        timed(1.9, 2, 20),  # 0.1 s together are not worth telling
+        timed(5, 2, 10),
+        timed(5.5, 2, 10),
+        timed(5, 2, 30, "GPU 0"),
+        timed(9, 0, 1),
+    ]
+    assert side_by_side(records) == [False, False, True, True, False, False]
+    assert side_by_side([]) == []
+    (axes,) = plot("distribution", records, MACHINE, []).axes
+    labels = [label.get_text().partition("\n")[2] for label in axes.get_yticklabels()]
+    assert labels == ["CPU, alone", "CPU, side by side", "GPU 0, alone"]
+    (axes,) = plot("distribution", records[:2], MACHINE, []).axes
+    assert [label.get_text().partition("\n")[2] for label in axes.get_yticklabels()] == ["CPU"]
+    table = stats_table(records)
+    assert table["side by side"].tolist() == side_by_side(records)
+    assert "side by side" not in repr(stats_table(records[:2]))
+    assert "apart" in repr(stats_summary(records))
+
+
+def test_the_medians_figure_is_at_the_median() -> None:
+    values = (4, 20, 96)
+    figure = plot("distribution", [timed(9 * n, 2, v) for n, v in enumerate(values)], MACHINE, [])
+    (axes,) = figure.axes
+    (label,) = axes.texts
+    assert label.get_text() == "median 80 tokens/s"
+    assert label.xy[0] == 80
+    edge = [timed(9 * n, 2, 100) for n in range(3)]
+    (axes,) = (figure := plot("distribution", edge, MACHINE, [])).axes
+    figure.draw_without_rendering()
+    assert axes.texts[0].get_window_extent().x1 < axes.get_window_extent().x1
+
+
+@pytest.mark.parametrize(
+    ("last", "unit"), [(0.2, "seconds"), (100, "seconds"), (3_000, "minutes"), (90_000, "hours")]
+)
+def test_time_has_two_ticks_at_least_and_a_unit(last: float, unit: str) -> None:
+    figure = plot("throughput", [record(0, (3,)), record(last, (3,))], MACHINE, [])
+    (axes,) = figure.axes
+    figure.draw_without_rendering()
+    low, high = axes.get_xlim()
+    shown = [tick for tick in axes.get_xticks() if low <= tick <= high]
+    assert len(shown) >= 2
+    assert axes.get_xlabel() == f"{unit} since 01 Jan 12:00:00"
