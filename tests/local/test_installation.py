@@ -118,7 +118,7 @@ async def test_an_illegal_instruction_while_loading_names_the_line_that_compiles
     info: ModelInfo, stand_in: Callable[[str], None]
 ) -> None:
     stand_in(DIES.format(code=ILLEGAL_INSTRUCTIONS[platform.machine()]))
-    with pytest.raises(ModelLoadError, match="SIGILL; its llama.cpp was compiled for another"):
+    with pytest.raises(ModelLoadError, match=r"SIGILL; its llama\.cpp was compiled for another"):
         await ModelManager([info]).load_model("smollm2")
     with pytest.raises(ModelLoadError) as caught:
         await measure_model(info, ResourceDetector().detect(), quick=True)
