@@ -22,14 +22,14 @@ BYTES_AT_MOST = 150_000
 FRAME_SECONDS, LAST_FRAME_SECONDS = 0.15, 4.0
 START = "%load_ext nbllm"
 PERSON = (
-    "from dataclasses import dataclass\n\n\n@dataclass\nclass Person:\n    name: str\n    age: int"
+    "from dataclasses import dataclass\n\n@dataclass\nclass Person:\n    name: str\n    age: int"
 )
 SENTENCE = "%%llm --schema Person -o ann --temperature 0\nAnn is 34 years old and lives in Rome."
 TIPS = (
     "%%llm --max-tokens 150 --temperature 0 --repeat-penalty 1.1\n"
     "Give three tips for learning a new language, as a list with a bold title each."
 )
-STORY = "%%llm --bg --max-tokens 600 --temperature 0.7 --seed 7\nTell a long story about {}."
+STORY = "%%llm --bg --max-tokens 2000 --temperature 0.7 --seed 7\nTell a long story about {}."
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(300)]
 Open = Callable[[str], Awaitable[Any]]
@@ -38,7 +38,7 @@ Open = Callable[[str], Awaitable[Any]]
 async def test_streaming(server: Any, open_notebook: Open) -> None:
     server.add_notebook("streaming.ipynb", [START, PERSON, SENTENCE, "ann", TIPS])
     notebook = await open_notebook("streaming.ipynb")
-    await undress(notebook, width=820, height=760)
+    await undress(notebook, width=820, height=940)
     await notebook.run(0)
     await notebook.run(1)
     frames: list[tuple[float, bytes]] = []
@@ -56,7 +56,7 @@ async def test_dashboard(server: Any, open_notebook: Open) -> None:
         await notebook.run(index)
     board = notebook.page.locator(".nbllm-board").first
     await board.get_by_text("tokens/s").first.wait_for()
-    await notebook.page.wait_for_timeout(6000)  # for a stretch of throughput to be drawn
+    await notebook.page.wait_for_timeout(15_000)  # for a stretch of throughput to be drawn
     picture = Image.open(io.BytesIO(await board.screenshot()))
     picture.quantize(128, dither=Image.Dither.NONE).save(DOCS / "dashboard.png", optimize=True)
     assert (DOCS / "dashboard.png").stat().st_size < BYTES_AT_MOST
