@@ -108,7 +108,7 @@ def test_one_that_is_too_old_is_replaced_by_one_for_every_processor(tmp_path: Pa
     (compiling,) = build.compiling
     assert "-DGGML_NATIVE=OFF" in compiling
     assert "-DGGML_CPU_ALL_VARIANTS=ON" in compiling
-    assert build.calls[-2:] == ["pip  install .[local]", "python"]
+    assert build.calls[-2:] == ["pip  install .[local,schema]", "python"]
 
 
 @bash_only
