@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import ctypes
 import os
+from typing import Any
 
 import llama_cpp.llama_cpp as lib
 from llama_cpp._ggml import libggml, libggml_base_path
+from llama_cpp.llama_cpp import _lib as libllama
 
-__all__ = ["start_backends"]
+__all__ = ["ggml_function", "start_backends"]
 
 
 def start_backends() -> None:
@@ -18,10 +20,19 @@ def start_backends() -> None:
     the best for this processor. It looks for them beside the Python executable, where a package
     puts none, so it is told where they are.
     """
-    count = libggml.ggml_backend_reg_count
-    count.restype, count.argtypes = ctypes.c_size_t, []
-    if not count():
-        load = libggml.ggml_backend_load_all_from_path
-        load.restype, load.argtypes = None, [ctypes.c_char_p]
+    if not ggml_function("ggml_backend_reg_count", ctypes.c_size_t)():
+        load = ggml_function("ggml_backend_load_all_from_path", None, ctypes.c_char_p)
         load(os.fsencode(libggml_base_path))
     lib.llama_backend_init()
+
+
+def ggml_function(name: str, result: Any, *arguments: Any) -> Any:
+    """A function of the very ggml that llama.cpp uses.
+
+    A wheel holds no links, so ``libggml.so`` and the ``libggml.so.0`` that llama.cpp loads are two
+    files, and each has its own list of backends. Asked of llama.cpp's library, the system looks
+    into what that one loaded. Windows does not, but has one file only.
+    """
+    function = getattr(libllama, name, None) or getattr(libggml, name)
+    function.restype, function.argtypes = result, list(arguments)
+    return function

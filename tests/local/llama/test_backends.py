@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import llama_cpp
 import pytest
 
 from nbllm.local.llama import backends
+from nbllm.local.llama.backends import ggml_function, start_backends
 
 
 class Ggml:
@@ -24,13 +26,20 @@ def test_backends_in_libraries_of_their_own_are_found_in_the_package(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     ggml = Ggml(registered=0)
-    monkeypatch.setattr(backends, "libggml", ggml)
-    backends.start_backends()
+    monkeypatch.setattr(backends, "libllama", ggml)
+    start_backends()
     assert ggml.folders == [str(Path(llama_cpp.__file__).parent / "lib")]
 
 
 def test_backends_that_are_linked_in_are_not_loaded_twice(monkeypatch: pytest.MonkeyPatch) -> None:
     ggml = Ggml(registered=1)
-    monkeypatch.setattr(backends, "libggml", ggml)
-    backends.start_backends()
+    monkeypatch.setattr(backends, "libllama", ggml)
+    start_backends()
     assert ggml.folders == []
+
+
+def test_where_a_library_shows_only_its_own_functions_ggmls_is_asked(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(backends, "libllama", object())
+    assert ggml_function("ggml_backend_reg_count", ctypes.c_size_t)() >= 1
