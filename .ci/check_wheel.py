@@ -15,7 +15,7 @@ import zipfile
 from pathlib import Path, PurePosixPath
 
 IN_SDIST = {
-    *("nbllm", "notebooks", "tests", "binder"),
+    *("nbllm", "notebooks", "tests", "binder", "docs"),
     *("pyproject.toml", "README.md", "CHANGELOG.md", "LICENSE", "PKG-INFO"),
 }
 

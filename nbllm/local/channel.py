@@ -13,7 +13,7 @@ from nbllm.local import protocol
 from nbllm.local.mailbox import Mailbox
 from nbllm.local.protocol import Frame
 from nbllm.local.signs import Patience, Signs
-from nbllm.local.worker_process import WORKER, WorkerProcess, describe_exit
+from nbllm.local.worker_process import WORKER, WorkerProcess, describe_exit, exit_remedy
 
 __all__ = ["Channel", "merged"]
 
@@ -143,7 +143,8 @@ class Channel:
             mailbox.put(frame)
 
     def _on_exit(self, status: int) -> None:
-        problem = f"its worker process {describe_exit(status)} while loading"
+        remedy = exit_remedy(status, self.worker.log_tail())
+        problem = f"its worker process {describe_exit(status)} while loading.{remedy}"
         if self.stalled:
             problem = (
                 "its worker process gave no sign of life, or hung, while loading, and was ended"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Iterator, Sequence
 from dataclasses import replace
-from importlib.util import find_spec
 from typing import Any
 
 from nbllm.core.errors import (
@@ -13,7 +12,6 @@ from nbllm.core.errors import (
     EngineError,
     EngineStalledError,
     InvalidOptionError,
-    MissingDependencyError,
     ModelClosedError,
     ModelError,
     ModelLoadError,
@@ -39,13 +37,14 @@ from nbllm.core.types import (
 from nbllm.local.adapter_scales import scales_of
 from nbllm.local.channel import Channel
 from nbllm.local.gguf.shape import model_info_from_gguf
+from nbllm.local.installation import check_installation
 from nbllm.local.measuring.dry_runs import draft_frame, load_frame
 from nbllm.local.plans import make_plan, settled
 from nbllm.local.protocol import Frame, UnsendableError
 from nbllm.local.reading.answer_reader import AnswerReader, refusal
 from nbllm.local.rendering.given import read_template
 from nbllm.local.turns import tool_frames, turn_frames
-from nbllm.local.worker_process import describe_exit
+from nbllm.local.worker_process import describe_exit, exit_remedy
 
 __all__ = ["LlamaCppModel", "open_model"]
 
@@ -282,7 +281,7 @@ class LlamaCppModel(ModelInterface):
         return EngineCrashedError(
             self.name,
             f"its worker process {describe_exit(status)}. The notebook is not affected; "
-            "load the model again to go on.",
+            f"load the model again to go on.{exit_remedy(status, self._worker.log_tail())}",
             exit_status=status,
             log=self._worker.log_tail(),
             partial_text=partial_text,
@@ -335,8 +334,7 @@ def open_model(info: ModelInfo, control: LoadControl) -> LlamaCppModel:
     ``MissingDependencyError``, ``ModelFileError``, ``DoesNotFitError`` and other
     ``ModelLoadError``; whichever it is, nothing is left running.
     """
-    if find_spec("llama_cpp") is None:
-        raise MissingDependencyError("llama-cpp-python", purpose="Running a GGUF", extra="local")
+    check_installation()
     plan = make_plan(info, ResourceDetector().detect())
     placement = info.placement or plan.placement()
     model = LlamaCppModel(_with_header(info))  # its process starts while llama.cpp is asked

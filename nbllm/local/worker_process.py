@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from io import BufferedReader, FileIO
 from pathlib import Path
@@ -17,10 +17,11 @@ from typing import IO
 import nbllm
 from nbllm.local import protocol
 from nbllm.local.environment import engine_environment
+from nbllm.local.installation import REINSTALL
 from nbllm.local.pipe_writer import PipeWriter
 from nbllm.local.protocol import Frame
 
-__all__ = ["WORKER", "WorkerProcess", "describe_exit"]
+__all__ = ["WORKER", "WorkerProcess", "describe_exit", "exit_remedy"]
 
 WORKER = "nbllm.local.worker"
 """The module that owns one model and answers requests."""
@@ -172,16 +173,41 @@ def _start(role: str, target: Callable[..., None], *args: object) -> threading.T
 
 def describe_exit(status: int) -> str:
     """An exit status in words."""
-    if status >= 0:
+    name = _ending(status)
+    if name is None:
         return f"ended with exit code {status}"
-    try:
-        name = signal.Signals(-status).name
-    except ValueError:
-        name = f"signal {-status}"
     hint = {
         "SIGKILL": "; the system kills processes this way when memory runs out",
         "SIGABRT": "; llama.cpp gave up on an internal check",
         "SIGSEGV": "; a crash inside llama.cpp",
-        "SIGILL": "; llama.cpp was built for another kind of CPU than this one",
+        _ILLEGAL: "; its llama.cpp was compiled for another processor",
     }.get(name, "")
     return f"was killed by {name}{hint}"
+
+
+def exit_remedy(status: int, log: Iterable[str]) -> str:
+    """Where only another llama.cpp helps: lines that say so, to follow a sentence; else nothing.
+
+    ``log`` holds the process's last lines.
+    """
+    if _ending(status) == _ILLEGAL:
+        cause = "It has instructions that this processor lacks"
+    elif any("Failed to load shared library" in line for line in log):
+        cause = "The installed llama-cpp-python cannot be loaded on this machine"
+    else:
+        return ""
+    return f"\n{cause}. Compile it for this machine:\n    {REINSTALL}"
+
+
+_ILLEGAL = "SIGILL"
+_WINDOWS_ENDINGS = {0xC000001D: _ILLEGAL, 0xC0000005: "SIGSEGV"}  # of ntstatus.h
+
+
+def _ending(status: int) -> str | None:
+    """The signal that ended a process, by Unix's name; None for an exit code."""
+    if status >= 0:
+        return _WINDOWS_ENDINGS.get(status)
+    try:
+        return signal.Signals(-status).name
+    except ValueError:
+        return f"signal {-status}"

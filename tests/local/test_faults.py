@@ -135,14 +135,6 @@ async def test_giving_up_a_load_ends_its_worker(info: ModelInfo) -> None:
         assert model.usable
 
 
-def test_a_worker_without_llama_cpp_says_what_to_install(
-    info: ModelInfo, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("nbllm.local.llama_cpp_model.find_spec", lambda name: None)
-    with pytest.raises(ImportError, match=r'pip install "nbllm\[local\]"'):
-        open_model(info, LoadControl())
-
-
 def test_a_module_beside_the_notebook_does_not_shadow_the_workers(
     info: ModelInfo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

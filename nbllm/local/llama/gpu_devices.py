@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from llama_cpp._ggml import libggml
+from nbllm.local.llama.backends import ggml_function
 
 __all__ = ["GpuDevice", "device_array", "gpu_devices"]
 
@@ -25,9 +25,9 @@ class GpuDevice:
 
 def gpu_devices() -> list[GpuDevice]:
     """The GPUs in the order in which llama.cpp numbers them; the backend must be initialised."""
-    count = _function("ggml_backend_dev_count", ctypes.c_size_t)()
-    get = _function("ggml_backend_dev_get", ctypes.c_void_p, ctypes.c_size_t)
-    kind = _function("ggml_backend_dev_type", ctypes.c_int, ctypes.c_void_p)
+    count = ggml_function("ggml_backend_dev_count", ctypes.c_size_t)()
+    get = ggml_function("ggml_backend_dev_get", ctypes.c_void_p, ctypes.c_size_t)
+    kind = ggml_function("ggml_backend_dev_type", ctypes.c_int, ctypes.c_void_p)
     handles = [get(number) for number in range(count)]
     return [
         GpuDevice(handle, _text("ggml_backend_dev_name", handle), _description(handle))
@@ -53,11 +53,5 @@ def _description(handle: int) -> str:
 
 
 def _text(function: str, handle: int) -> str:
-    text = _function(function, ctypes.c_char_p, ctypes.c_void_p)(handle)
+    text = ggml_function(function, ctypes.c_char_p, ctypes.c_void_p)(handle)
     return str(text.decode(errors="replace"))
-
-
-def _function(name: str, result: Any, *arguments: Any) -> Any:
-    function = getattr(libggml, name)
-    function.restype, function.argtypes = result, list(arguments)
-    return function

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nbllm.local.llama.adapters import Adapters
+from nbllm.local.llama.backends import start_backends
 from nbllm.local.llama.batch import TokenBatch
 from nbllm.local.llama.cells import Cells, OrderedCells
 from nbllm.local.llama.loading import BufferSizes, Settings, context_params, model_params
@@ -42,7 +43,7 @@ class NativeModel:
         self._callbacks: list[Any] = []
         self._abort_flag = ctypes.create_string_buffer(2)
         self._route_log()
-        lib.llama_backend_init()
+        start_backends()
         self.settings = settings
         self._model = self._load(on_progress)
         self.vocabulary = Vocabulary(self._model)

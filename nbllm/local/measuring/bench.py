@@ -12,10 +12,11 @@ from nbllm.core.measurements import Benchmark, Measurement, write_measured
 from nbllm.core.placement import Placement
 from nbllm.core.types import ModelInfo
 from nbllm.local.channel import Channel
+from nbllm.local.installation import check_installation
 from nbllm.local.measuring.dry_runs import load_frame
 from nbllm.local.plans import plan_model
 from nbllm.local.protocol import Frame
-from nbllm.local.worker_process import describe_exit
+from nbllm.local.worker_process import describe_exit, exit_remedy
 
 __all__ = ["BenchPlan", "bench_seconds", "measure_model", "plan_of"]
 
@@ -81,8 +82,9 @@ async def measure_model(
     measured. ``progress`` gets the finished fraction, 0 to 1. What was measured while other
     processes kept the cores busy is kept as noisy. Cancelling it ends it at once and keeps
     nothing; so does a process that gives no sign of life for the entry's ``stall_timeout``. Raises
-    ``DoesNotFitError``, ``ModelFileError`` and ``ModelLoadError``.
+    ``MissingDependencyError``, ``DoesNotFitError``, ``ModelFileError`` and ``ModelLoadError``.
     """
+    check_installation()
     if info.path is None:
         raise ModelFileError(info.name, "its entry names no file; give it a path")
     placement = await asyncio.to_thread(plan_model, info, resources)
@@ -133,9 +135,10 @@ def _benchmark(frame: Frame) -> Benchmark:
 
 
 def _failure(name: str, frame: Frame, channel: Channel) -> ModelLoadError:
-    problem = frame.get("problem")
+    problem, log = frame.get("problem"), channel.worker.log_tail()
     if channel.stalled:
         problem = "its benchmark gave no sign of life, or hung, and was ended"
     elif problem is None:
-        problem = f"its benchmark {describe_exit(frame['status'])}"
-    return ModelLoadError(name, problem, log=channel.worker.log_tail())
+        status = frame["status"]
+        problem = f"its benchmark {describe_exit(status)}.{exit_remedy(status, log)}"
+    return ModelLoadError(name, problem, log=log)

@@ -18,6 +18,7 @@ from typing import Any
 import llama_cpp
 import llama_cpp.llama_cpp as lib
 
+from nbllm.local.llama.backends import start_backends
 from nbllm.local.llama.gpu_devices import gpu_devices
 from nbllm.local.llama.loading import BufferSizes, Settings, context_params, model_params
 from nbllm.local.protocol import Frame
@@ -54,7 +55,7 @@ def main() -> None:
     answer = sys.stdout
     sys.stdout = sys.stderr
     log = _Log()
-    lib.llama_backend_init()
+    start_backends()
     reply: dict[str, Any] = {
         "build": f"llama-cpp-python {llama_cpp.__version__}",
         "supports_gpu": bool(lib.llama_supports_gpu_offload()),
