@@ -168,9 +168,7 @@ class CloudModel(ModelInterface):
     async def offered(self) -> list[ModelInfo]:
         """What the server lists, asked once and for seconds at most."""
         fetch = partial(self._transport.fetch, self.info, deadlines=_DESCRIBING)
-        return await self._shown(
-            list_all(self._adapter, self.info, fetch, _DESCRIBING.first_token)
-        )
+        return await self._shown(list_all(self._adapter, self.info, fetch, _DESCRIBING.first_token))
 
     async def list_models(self) -> list[ModelInfo]:
         """The models that the vendor or server offers now."""

@@ -92,7 +92,7 @@ def chosen(info: ModelInfo, listed: Sequence[str]) -> ModelInfo:
         return _entry(info, alike[0])
     if not listed and _fetch_line(info, info.model) is None:
         return info
-    raise _absent(info, info.model, alike or nearest(info.model, listed), listed)
+    raise _absent(info, info.model, alike, listed)
 
 
 def _only(info: ModelInfo, listed: Sequence[str]) -> ModelInfo:
@@ -155,7 +155,7 @@ def _absent(
     fetch = _fetch_line(info, model)
     if fetch is not None and not alike:
         hint += f"\nGet it in a terminal, or with ! in a cell:\n    {fetch}"
-    suggestions = tuple(_spelt(info, each) for each in alike[:5])
+    suggestions = tuple(_spelt(info, each) for each in alike[:5] or nearest(model, listed))
     return ModelNotFoundError(info.name, suggestions=suggestions, hint=hint)
 
 

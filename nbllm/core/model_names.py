@@ -38,18 +38,18 @@ def find_entry(name: str, available: Iterable[ModelInfo], loaded: Iterable[str] 
     infos, must_be_fetched = known.infos, is_hub_address(written)
     if is_gguf(written) and not must_be_fetched:
         return _at(_path(written), written, known)
-    same = _named(name, infos)
-    if not same and not must_be_fetched:
+    same = _named(name, infos) or _named(written, infos)
+    if not same and written and not must_be_fetched:
         if (vendors := vendor_model(written)) is not None:
             return vendors
         if (path := _file_called(written)) is not None:
             return _at(path, written, known)
         if (server := server_entry(written)) is not None:
             return server
-    alike = same or _beginning(name, infos)
+    alike = same or (_beginning(written, infos) if written else [])
     if len(alike) == 1:
         return alike[0]
-    if not alike and (folder := _folder_called(written)) is not None:
+    if not alike and written and (folder := _folder_called(written)) is not None:
         return folder_entry(folder)
     if alike:
         names = [info.name for info in alike]
@@ -111,7 +111,7 @@ def _folder_called(name: str) -> Path | None:
     """The folder of a name without a slash, for names that are nothing else."""
     try:
         path = absolute_path(name)
-        return path if name and path.is_dir() else None
+        return path if path.is_dir() else None
     except (OSError, ValueError):
         return None
 

@@ -58,29 +58,28 @@ def _load(path: Path) -> str:
 
 def missing_file(name: str, path: Path, known: Known) -> ModelFileError:
     """The error for the path of a GGUF that is not there, with what is near it."""
-    answer = windows_path(name, known) or _from_hub(name) or _near_path(name, path, known)
-    words = "\n".join(filter(None, [answer.what, *map(str, answer.ways)]))
+    answer = windows_path(name, known) or _near_path(name, path, known)
+    words = "\n".join(filter(None, [answer.what, *map(str, answer.ways or _from_hub(name))]))
     return ModelFileError(printable(str(path)), f"No such file or directory. {words}".rstrip())
 
 
-def _from_hub(name: str) -> Answer | None:
-    """``org/repo/file.gguf``, as Hugging Face's pages write it."""
+def _from_hub(name: str) -> tuple[Way, ...]:
+    """The way to ``org/repo/file.gguf``, as Hugging Face's pages write it."""
     found = _HUB_FILE.fullmatch(name)
     if found is None or Path(found["repo"].partition("/")[0]).exists():
-        return None
+        return ()
     lines = (
         f"!hf download {found['repo']} {found['file']} --local-dir .",
         f"%llm_load {found['file']}",
     )
-    return Answer(ways=(Way("If it is on Hugging Face, download it first", lines),))
+    return (Way("If it is on Hugging Face, download it first", lines),)
 
 
 def _near_path(name: str, path: Path, known: Known) -> Answer:
     """What a path may have meant: with variables replaced, beside it, or elsewhere."""
     if (meant := _expanded(name)) is not None:
-        return Answer(
-            ways=(Way("Variables in a path are not replaced; this is there", (_load(meant),)),)
-        )
+        lead = "Variables and backslashes are taken as they stand; this is there"
+        return Answer(ways=(Way(lead, (_load(meant),)),))
     near = _files_near(path)
     if near:
         return Answer(
@@ -95,7 +94,8 @@ def _near_path(name: str, path: Path, known: Known) -> Answer:
 
 def _expanded(name: str) -> Path | None:
     """The path with the environment's variables replaced, or with slashes, where it is there."""
-    for written in (os.path.expandvars(name), name.replace("\\", "/")):
+    unescaped = name.replace("\\ ", " ")
+    for written in (os.path.expandvars(name), unescaped, name.replace("\\", "/")):
         with suppress(OSError, ValueError):
             if written != name and (path := absolute_path(written)).exists():
                 return path

@@ -57,8 +57,10 @@ def hub_address(name: str, known: Known) -> Answer | None:
     if not file.casefold().endswith(".gguf"):
         return _repository(repo, found["tag"])
     at = "" if revision in (None, "main") else f" --revision {quoted(revision)}"
-    parts = _PART.search(file)
-    what = f'--include "{_PART.sub("", file)}-*-of-{parts[1]}.gguf"' if parts else quoted(file)
+    what = quoted(file)
+    if parts := _PART.search(file):  # of a model in several files, which is loaded by its first
+        what = f'--include "{_PART.sub("", file)}-*-of-{parts[1]}.gguf"'
+        file = _PART.sub(rf"-00001-of-{parts[1]}.gguf", file)
     line = f"!hf download {repo} {what}{at} --local-dir ."
     there = [path for path in hub_files(repo) if path.as_posix().endswith(f"/{file}")]
     return Answer(
