@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 from nbllm.notebook.asking.magics import AskMagics
 from nbllm.notebook.chat.magics import ChatMagics
 from nbllm.notebook.dashboard_magics import DashboardMagics
+from nbllm.notebook.help.hint import show_hint
+from nbllm.notebook.help.magics import HelpMagics
 from nbllm.notebook.jobs.magics import JobMagics
 from nbllm.notebook.models.bench_magics import BenchMagics
 from nbllm.notebook.models.fit_magics import FitMagics
@@ -36,6 +38,7 @@ GROUPS: tuple[type[SessionMagics], ...] = (
     ConfigMagics,
     ErrorMagics,
     DashboardMagics,
+    HelpMagics,
     JobMagics,
     ModelMagics,
     StatsMagics,
@@ -59,6 +62,7 @@ def load(shell: InteractiveShell, manager: Callable[[], ModelManager] | None = N
         session.at_close(partial(configurables.remove, group))
     _follow_nest_asyncio(session)
     _register(session, Registration(shell, groups))
+    show_hint(session)
 
 
 def unload(shell: InteractiveShell) -> None:

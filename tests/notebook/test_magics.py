@@ -137,7 +137,7 @@ def test_help_names_every_flag(bench: Bench) -> None:
         ("%%llm tiny -m other\nHi", "two models are named: tiny and other"),
         ("%%llm tiny\n  \n", "there is nothing to ask"),
         ("%llm --seed 1", "there is nothing to ask"),
-        ("%llm_load", "the following arguments are required: name"),
+        ("%llm_load", "name a model, or a file or a server; %llm_models lists what is here"),
         ("%llm_models tiny", "unrecognized arguments: tiny"),
     ],
 )

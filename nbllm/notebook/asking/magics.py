@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from argparse import Namespace
 
     from nbllm.core.types import GenerationResult
+    from nbllm.notebook.help.card import Card
     from nbllm.notebook.jobs.jobs import Job
     from nbllm.notebook.prompts.view import ShownPrompt
 
@@ -39,13 +40,18 @@ class AskMagics(SessionMagics):
     @no_var_expand
     @with_help(ASK)
     @line_cell_magic
-    def llm(self, line: str, cell: str | None = None) -> Job | ShownPrompt | None:
+    def llm(self, line: str, cell: str | None = None) -> Job | ShownPrompt | Card | None:
         """Ask a model; the answer appears while it is written, and stays in ``_llm``.
 
         ``%%llm`` sends the cell, ``%llm`` the rest of its line. The variable ``_llm`` holds the
         whole result: text, model, device, usage, timings, and how it ended. An interrupt stops
         the answer and keeps what has come. With ``--bg`` the cell ends at once with a job.
+        Alone, ``%llm`` shows every magic, as ``%llm_help`` does.
         """
+        if cell is None and not line.strip():
+            from nbllm.notebook.help.card import card_of
+
+            return card_of(self.session)
         if cell is None:
             args, prompt = parse_flags(parser_of(self, "llm"), line)
         else:

@@ -134,7 +134,7 @@ def test_every_shape_has_an_example() -> None:
 
 
 def test_every_line_that_loads_leads_on() -> None:
-    """What an answer says to type is an entry, a file that a line before it brings, or a pattern."""
+    """What an answer says to type is an entry, or what a line before it brings, or a pattern."""
     for name, _ in TABLE:
         said = answer(name)
         brought = re.findall(r"(?:hf download|curl|outfile|FOLDER).*", said)
