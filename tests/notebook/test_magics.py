@@ -331,6 +331,17 @@ def test_an_error_of_nbllm_itself_shows_where_it_is(
 # ------------------------------------------------------------ loading and unloading models
 
 
+def test_a_path_with_blanks_needs_no_quotes(
+    bench: Bench, bundled_gguf: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "my models"
+    folder.mkdir()
+    (folder / "x y.gguf").symlink_to(bundled_gguf)
+    for number, written in enumerate((f"{folder}/x y.gguf", f'"{folder}/x y.gguf"', str(folder))):
+        model = bench.shell.run_line_magic("llm_load", f"{written} --as name{number}")
+        assert (model.name, model.info.path) == (f"name{number}", folder / "x y.gguf")
+
+
 def test_llm_load_returns_the_model_and_says_that_it_is_ready(
     bench: Bench, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -107,7 +107,7 @@ def _unquantized_ways(repo: str) -> tuple[Way, ...]:
     download = ("!hf download ORG/REPO-GGUF FILE.gguf --local-dir .", "%llm_load FILE.gguf")
     serve = (f"vllm serve {repo}", f"%llm_load vllm/{repo}")
     return (
-        Way(f"As a GGUF, one of {listed}", download),
+        Way(f"As a GGUF ({listed})", download),
         Way("As it is, from vLLM (start it in a terminal)", serve),
     )
 
@@ -142,9 +142,9 @@ def ollama_ways(model: str) -> tuple[Way, ...]:
 
 def gguf_search(words: str) -> Way:
     """Where to look for a file of a model that is known by its name only."""
-    query = quote(re.sub(r"[\W_]+", " ", words).strip())
+    query = quote(re.sub(r"[^\w.]+|_", " ", words).strip())
     return Way(
-        f"As a file, from https://huggingface.co/models?library=gguf&search={query}",
+        f"As a file (https://huggingface.co/models?library=gguf&search={query})",
         ("!hf download ORG/REPO FILE.gguf --local-dir .", "%llm_load FILE.gguf"),
     )
 

@@ -27,8 +27,10 @@ _OTHERS = "More"
 _COMMENT = re.compile(r"\s{2,}\S.*")
 _GRID = "display: grid; grid-template-columns: minmax(7em, max-content) 1fr; gap: 0.15em 1.2em"
 _HEAD = "grid-column: 1 / -1; font-weight: 600; margin-top: 0.7em"
-_CODE = "white-space: pre-wrap; overflow-wrap: anywhere"
-_SOFT = "color: var(--jp-ui-font-color2, GrayText)"
+_CODE = (
+    "white-space: pre-wrap; overflow-wrap: anywhere; margin: 0; padding: 0; background: none; "
+    "color: var(--jp-ui-font-color2, GrayText)"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,10 +89,7 @@ class Card:
 
 
 def _row_html(entry: Entry) -> str:
-    examples = "".join(
-        f'<div><code style="{_CODE}; {_SOFT}">{code_html(each)}</code></div>'
-        for each in entry.examples
-    )
+    examples = "".join(f'<pre style="{_CODE}">{code_html(each)}</pre>' for each in entry.examples)
     name = f"<div><code>{code_html(entry.name)}</code></div>"
     return f"{name}<div>{text_html(entry.purpose)}{examples}</div>"
 
@@ -136,7 +135,7 @@ def card_of(session: NotebookSession) -> Card:
 
 def page_of(session: NotebookSession, name: str) -> Page:
     """The help of one magic, with its flags; ``name`` is one of ``magics_of``."""
-    text = (magics_of(session)[name].function.__doc__ or "").removeprefix("::").strip("\n")
+    text = (magics_of(session)[name].function.__doc__ or "").removeprefix("::").strip()
     return Page(_renamer(session.settings.magic_prefix)(text))
 
 
