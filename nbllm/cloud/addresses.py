@@ -11,17 +11,12 @@ import re
 from collections.abc import Mapping
 from dataclasses import replace
 
+from nbllm.core.naming.providers import PROVIDERS
 from nbllm.core.types import ModelInfo
 
 __all__ = ["located"]
 
-_USUAL = {
-    "ollama": "http://localhost:11434/v1",
-    "lm-studio": "http://localhost:1234/v1",
-    "llama-server": "http://localhost:8080/v1",
-    "vllm": "http://localhost:8000/v1",
-    "openrouter": "https://openrouter.ai/api/v1",
-}
+_USUAL = {each.model_type: each.usual_url for each in PROVIDERS if each.has_own_type}
 _OPENAI_TYPES = ("openai", "openai-compatible")
 _OLLAMA_PORTS = {"": "11434", "http": "80", "https": "443"}
 _EVERYWHERE = ("", "0.0.0.0", "[::]")  # noqa: S104 - where a server listens, read as where it is

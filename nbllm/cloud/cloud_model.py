@@ -62,7 +62,7 @@ from nbllm.core.types import (
 )
 from nbllm.core.vendors import SERVER_TYPES, VENDORS, protocol_of
 
-__all__ = ["CloudModel", "open_model"]
+__all__ = ["CloudModel", "open_model", "unchecked_model"]
 
 _DESCRIBING = Deadlines(connect=2.0, first_token=5.0)
 """A server that does not say quickly what it serves is asked for an answer without it."""
@@ -76,7 +76,15 @@ def open_model(info: ModelInfo, control: LoadControl) -> CloudModel:
     ``ConfigError`` for a table of prices that cannot be read, ``InvalidOptionError`` for an entry
     that cannot work. Where nobody answers, ``unready`` of the model says so.
     """
-    info = located(info)
+    model = unchecked_model(located(info))
+    if not control.cancelled.is_set():
+        with ThreadPoolExecutor(1) as thread:  # whoever opens it may have a loop that runs
+            thread.submit(asyncio.run, model.check()).result()
+    return model
+
+
+def unchecked_model(info: ModelInfo) -> CloudModel:
+    """The model of an entry with its address; nobody is asked. Raises as ``open_model`` does."""
     protocol = protocol_of(info.model_type)
     if protocol not in VENDORS:
         raise InvalidOptionError(
@@ -87,11 +95,7 @@ def open_model(info: ModelInfo, control: LoadControl) -> CloudModel:
     adapter = adapter_for(replace(info, model_type=protocol))
     usual = adapter.default_key_env if protocol == info.model_type else None
     key = key_source(info, usual, base_url_of(info, adapter.default_base_url))
-    model = CloudModel(info, adapter, key=key, prices=load_prices())
-    if not control.cancelled.is_set():
-        with ThreadPoolExecutor(1) as thread:  # whoever opens it may have a loop that runs
-            thread.submit(asyncio.run, model.check()).result()
-    return model
+    return CloudModel(info, adapter, key=key, prices=load_prices())
 
 
 class CloudModel(ModelInterface):
@@ -157,13 +161,14 @@ class CloudModel(ModelInterface):
 
         Raises what the server's failure means, ``NotFoundError`` where it serves another model.
         """
-        fetch = partial(self._transport.fetch, self.info, deadlines=_DESCRIBING)
-        listed = await self._shown(
-            list_all(self._adapter, self.info, fetch, _DESCRIBING.first_token)
-        )
-        self.info = served_model(self.info, listed)
+        self.info = served_model(self.info, await self.offered())
         self._described = True
         return self.info
+
+    async def offered(self) -> list[ModelInfo]:
+        """What the server lists, asked once and for seconds at most."""
+        fetch = partial(self._transport.fetch, self.info, deadlines=_DESCRIBING)
+        return await self._shown(list_all(self._adapter, self.info, fetch, _DESCRIBING.first_token))
 
     async def list_models(self) -> list[ModelInfo]:
         """The models that the vendor or server offers now."""

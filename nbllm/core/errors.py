@@ -198,9 +198,8 @@ class ModelNotFoundError(NbllmError, LookupError):
         parts = [f"No model is called {capped(repr(name))}."]
         if suggestions:
             parts.append(f"Did you mean {' or '.join(map(repr, suggestions))}?")
-        if hint:
-            parts.append(hint)
-        super().__init__(" ".join(parts))
+        separator = "\n" if "\n" in hint else " "  # one of several lines begins on its own
+        super().__init__(separator.join(filter(None, [" ".join(parts), hint])))
 
 
 class ModelLoadError(NbllmError):

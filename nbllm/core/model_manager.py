@@ -207,7 +207,9 @@ class ModelManager:
         """Load a model and return it with what is known of it now that it is loaded.
 
         ``name`` is a name that ``list_available_models`` gives (any unique beginning of it will
-        do), the path of a ``.gguf``, or a vendor's model such as "gpt-4o". ``alias`` is the name
+        do), the path of a ``.gguf``, a vendor's model such as "gpt-4o", or a server's: its address
+        ("http://gpu:8000/v1", with "#MODEL" where it serves several) or the word for its kind
+        ("ollama/llama3.2"), and the server is asked for its list then. ``alias`` is the name
         to load it under. ``overrides`` are fields of ``LoadOptions``. ``progress`` takes the
         loaded fraction, 0 to 1, from any thread. A model that is loaded already is returned at
         once; callers who ask for the same model at the same time share one load.
@@ -221,8 +223,9 @@ class ModelManager:
         ``ModelClosedError`` with the reason. ``pin_model`` prevents it.
 
         Raises ``ModelNotFoundError``, ``ModelLoadError`` (``DoesNotFitError`` for a model that
-        can never fit), ``MissingDependencyError``, ``InvalidOptionError``. After any of them the
-        load can be tried again. Cancelling leaves the load to those who wait for it too; the
+        can never fit), ``MissingDependencyError``, ``InvalidOptionError``, and ``ApiError`` for a
+        server that does not answer or refuses the key. After any of them the load can be tried
+        again. Cancelling leaves the load to those who wait for it too; the
         last one ends it.
         """
         wish = _located(_checked(options).merged(_load_options(overrides)))
@@ -303,16 +306,23 @@ class ModelManager:
     def find_model(self, name: str) -> ModelInfo:
         """The entry that ``name`` means: a known name, a path, a vendor's, a beginning of a name.
 
-        Raises ``ModelNotFoundError`` with the closest names, ``ModelFileError`` for a path.
+        Or a server's, by its address or as ``ollama/llama3.2``; nobody is asked here whether it
+        is there. Raises ``ModelNotFoundError`` with the closest names and the lines that get what
+        seems to be meant, ``ModelFileError`` for a path.
         """
         if name in self._configured:
             return self._configured[name]
-        return find_entry(name, self.list_available_models())
+        with self._residents.changed:
+            loaded = list(self._residents.loaded)
+        return find_entry(name, self.list_available_models(), loaded)
 
     def _entry(self, name: str) -> ModelInfo:
         with self._residents.changed:
             loaded = self._residents.loaded.get(name)
-        return self.find_model(name) if loaded is None else loaded.asked
+        if loaded is not None:
+            return loaded.asked
+        info = self.find_model(name)
+        return openers.complete_entry(info) if info.source == "server" else info
 
     def _file_of(self, draft: str) -> Path:
         """The file of a draft model. Raises ``InvalidOptionError`` for a model without one."""

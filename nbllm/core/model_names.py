@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from pathlib import Path
 
 from nbllm.core import catalogue
 from nbllm.core.errors import ModelFileError, ModelNotFoundError
+from nbllm.core.naming.answers import Known
+from nbllm.core.naming.files import folder_entry, missing_file
+from nbllm.core.naming.hubs import is_hub_address
+from nbllm.core.naming.providers import server_entry
+from nbllm.core.naming.shapes import not_found
+from nbllm.core.naming.weights import foreign_kind
 from nbllm.core.paths import absolute_path, is_gguf, read_start
 from nbllm.core.suggest import closest
 from nbllm.core.types import ModelInfo
@@ -17,37 +24,65 @@ __all__ = ["find_entry", "matching", "not_loaded"]
 _MAGIC = b"GGUF"
 
 
-def find_entry(name: str, available: Iterable[ModelInfo]) -> ModelInfo:
+def find_entry(name: str, available: Iterable[ModelInfo], loaded: Iterable[str] = ()) -> ModelInfo:
     """The entry that ``name`` means: a known name, a path, a vendor's, a beginning of a name.
 
     What is called ``.gguf`` is a path; so is the name of a file that begins as a GGUF does, and
-    of any file that is written with a folder. Raises ``ModelNotFoundError`` with the closest
-    names, ``ModelFileError`` for a path.
+    of any file or folder that is written with a folder. A server's address, and a model behind a
+    word such as ``ollama/``, are entries too; nobody is asked here whether they are there.
+
+    Raises ``ModelNotFoundError`` with the closest names, ``loaded`` ones too, and the lines that
+    get what the name seems to mean; ``ModelFileError`` for a path.
     """
-    infos = list(available)
-    if is_gguf(name):
-        return _at(_path(name), infos)
-    same, vendors = _named(name, infos), vendor_model(name)
-    if not same and vendors is not None:
-        return vendors
-    if not same and (path := _file_called(name)) is not None:
-        return _at(path, infos)
-    alike = same or _beginning(name, infos)
+    known, written = Known(tuple(available), tuple(loaded)), _unwrapped(name)
+    infos, must_be_fetched = known.infos, is_hub_address(written)
+    if is_gguf(written) and not must_be_fetched:
+        return _at(_path(written), written, known)
+    same = _named(name, infos) or _named(written, infos)
+    if not same and written and not must_be_fetched:
+        if (vendors := vendor_model(written)) is not None:
+            return vendors
+        if (path := _file_called(written)) is not None:
+            return _at(path, written, known)
+        if (server := server_entry(written)) is not None:
+            return server
+    alike = same or (_beginning(written, infos) if written else [])
     if len(alike) == 1:
         return alike[0]
+    if not alike and written and (folder := _folder_called(written)) is not None:
+        return folder_entry(folder)
     if alike:
-        raise ModelNotFoundError(name, suggestions=tuple(info.name for info in alike[:5]))
-    raise ModelNotFoundError(
-        name,
-        suggestions=closest(name, [info.name for info in infos]),
-        hint="%llm_models and list_available_models() show what there is; a path ends in .gguf.",
-    )
+        names = [info.name for info in alike]
+        raise ModelNotFoundError(name, suggestions=tuple(names[:5]), hint=known.here)
+    raise not_found(written, known)
 
 
-def _at(path: Path, infos: Iterable[ModelInfo]) -> ModelInfo:
+def _unwrapped(name: str) -> str:
+    """A name without what came along when it was copied: blanks, quotes, ``file://``."""
+    bare = name.strip()
+    if len(bare) > 1 and bare[0] == bare[-1] and bare[0] in "\"'`":
+        bare = bare[1:-1].strip()
+    if bare[:7].casefold() == "file://":
+        from urllib.request import url2pathname  # hardly anybody needs it
+
+        return url2pathname(bare[7:].removeprefix("localhost"))
+    return bare
+
+
+def _at(path: Path, name: str, known: Known) -> ModelInfo:
     """The entry of a file, the known one where there is one. Raises ``ModelFileError``."""
-    known = next((info for info in infos if info.path == path), None)
-    return known or catalogue.describe(path)
+    found = next((info for info in known.infos if info.path == path), None)
+    if found is not None:
+        return found
+    try:
+        is_folder, is_there = path.is_dir(), os.path.lexists(path)
+    except (OSError, ValueError):  # a path that no file can have, as its description tells
+        return catalogue.describe(path)
+    if is_folder:
+        return folder_entry(path)
+    if not is_there:
+        raise missing_file(name, path, known)
+    return catalogue.describe(path)
 
 
 def _path(name: str) -> Path:
@@ -58,14 +93,26 @@ def _path(name: str) -> Path:
 
 
 def _file_called(name: str) -> Path | None:
-    """The file that a name without ``.gguf`` leads to, if it is meant: Ollama's blobs have none."""
+    """The file or folder that a name without ``.gguf`` leads to, if it is meant.
+
+    Ollama's blobs have no ending, and weights for other programs have another.
+    """
     try:
         path = absolute_path(name)
         if not path.exists():
             return None
-        is_path = path.name != name
+        is_path = path.name != name or (foreign_kind(name) is not None and path.is_file())
         return path if is_path or read_start(path, len(_MAGIC)) == _MAGIC else None
     except (OSError, ValueError):  # a name that no file can have, or one that may not be read
+        return None
+
+
+def _folder_called(name: str) -> Path | None:
+    """The folder of a name without a slash, for names that are nothing else."""
+    try:
+        path = absolute_path(name)
+        return path if path.is_dir() else None
+    except (OSError, ValueError):
         return None
 
 

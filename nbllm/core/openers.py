@@ -25,6 +25,7 @@ __all__ = [
     "LoadControl",
     "Opener",
     "Planner",
+    "complete_entry",
     "describe_file",
     "fit_model",
     "known_vendor_models",
@@ -57,12 +58,23 @@ _ENGINE = "nbllm.local.measuring.dry_runs"
 _FILES, _PLANS = "nbllm.local.gguf.shape", "nbllm.local.plans"
 _BENCH = "nbllm.local.measuring.bench"
 _PRICES = "nbllm.cloud.prices"
+_SERVERS = "nbllm.cloud.named_servers"
 
 
 def open_model(info: ModelInfo, control: LoadControl) -> ModelInterface:
     """Open any model, by the function of this name in the module that knows its kind."""
     opener: Opener = import_module(_LOCAL if info.local else _CLOUD).open_model
     return opener(info, control)
+
+
+def complete_entry(info: ModelInfo) -> ModelInfo:
+    """The entry of a model on a server that was named by its address or kind, told by its list.
+
+    Blocks, for seconds at most. Raises ``ModelLoadError`` where the server has several and none
+    was named, ``ModelNotFoundError`` where it has not the one that was, and ``ApiError``.
+    """
+    completed: ModelInfo = import_module(_SERVERS).complete_entry(info)
+    return completed
 
 
 def plan_model(info: ModelInfo, resources: Resources) -> Placement | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from contextlib import suppress
 from typing import Literal
@@ -35,14 +36,20 @@ _FAMILIES = {
 
 
 def vendor_model(name: str) -> ModelInfo | None:
-    """The entry for "vendor/model", or for a name of a vendor's family; else None."""
+    """The entry for "vendor/model", or for a name of a vendor's family in any case; else None."""
     vendor, slash, model = name.partition("/")
-    if slash and model and vendor in VENDORS:
+    if slash and model and vendor in VENDORS and not _is_open(vendor, model):
         return ModelInfo(name=name, model_type=vendor, local=False, model=model, source="vendor")
     for family, pattern in _FAMILIES.items():
-        if pattern.match(name):
-            return ModelInfo(name=name, model_type=family, local=False, source="vendor")
+        if pattern.match(name.lower()):
+            return ModelInfo(name=name.lower(), model_type=family, local=False, source="vendor")
     return None
+
+
+def _is_open(vendor: str, model: str) -> bool:
+    """Whether the name is that of open weights, which OpenAI itself does not serve."""
+    elsewhere = os.environ.get("OPENAI_BASE_URL", "").strip()
+    return vendor == "openai" and model.lower().startswith("gpt-oss") and not elsewhere
 
 
 _PRIVATE_NAMES = (".localhost", ".local", ".internal", ".lan", ".home.arpa")

@@ -89,11 +89,18 @@ LOAD = Help(
     %llm_load qwen3 --adapter style.gguf
     %llm_load phi --chat-template phi.jinja
     %llm_load qwen3-8b --draft qwen3-0.6b the small one guesses, the large one checks
+    %llm_load http://localhost:11434/v1   the model of a server, or a list of them
+    %llm_load ollama/llama3.2             also lmstudio/, vllm/, llama-server/, openrouter/, groq/
     model = %llm_load gpt-4o --config model_config.json
     await model.generate("Hello")
 """,
     (
-        flag("name", help="A model that %%llm_models lists, a .gguf file, or a cloud model."),
+        flag(
+            "name",
+            nargs="+",
+            help="A model that %%llm_models lists, a .gguf file or its folder, a cloud model, or a "
+            "server's: ollama/NAME, http://HOST:PORT/v1, http://HOST:PORT/v1#NAME.",
+        ),
         flag("--as", metavar="ALIAS", dest="alias", help="The name to load it under."),
         flag("--ctx", metavar="N", type=int, help="The context's length, in tokens."),
         flag("--device", metavar="DEVICE", help="CPU, GPU, GPU0, GPU0+GPU1 and so on."),

@@ -11,6 +11,8 @@ from nbllm.notebook.asking.magics import AskMagics
 from nbllm.notebook.chat.magics import ChatMagics
 from nbllm.notebook.dashboard_magics import DashboardMagics
 from nbllm.notebook.failures import end_stops_quietly
+from nbllm.notebook.help.hint import show_hint
+from nbllm.notebook.help.magics import HelpMagics
 from nbllm.notebook.jobs.magics import JobMagics
 from nbllm.notebook.late_questions import keep_late_questions
 from nbllm.notebook.models.bench_magics import BenchMagics
@@ -39,6 +41,7 @@ GROUPS: tuple[type[SessionMagics], ...] = (
     ConfigMagics,
     ErrorMagics,
     DashboardMagics,
+    HelpMagics,
     JobMagics,
     ModelMagics,
     StatsMagics,
@@ -70,6 +73,7 @@ def load(shell: InteractiveShell, manager: Callable[[], ModelManager] | None = N
         session.at_close(partial(configurables.remove, group))
     _follow_nest_asyncio(session)
     _register(session, Registration(shell, groups))
+    show_hint(session)
 
 
 def unload(shell: InteractiveShell, *, for_good: bool = False) -> None:

@@ -106,14 +106,20 @@ class Kernel:
         self._client.wait_for_ready(timeout=60)
 
     def run(
-        self, code: str, *, interrupt_when_shown: str | None = None, cell: str | None = None
+        self,
+        code: str,
+        *,
+        interrupt_when_shown: str | None = None,
+        cell: str | None = None,
+        is_typed: bool = False,
     ) -> Ran:
         """Run a cell, and interrupt it as soon as it has shown the given text.
 
-        ``cell`` is its id, as JupyterLab tells it to the kernel.
+        ``cell`` is its id, as JupyterLab tells it to the kernel. One that ``is_typed`` is from
+        a person, who can be asked for input.
         """
         began = time.monotonic()
-        request = self._send(code, cell)
+        request = self._send(code, cell, is_typed=is_typed)
         messages: list[tuple[float, dict[str, Any]]] = []
         interrupted: float | None = None
         while True:
@@ -138,13 +144,13 @@ class Kernel:
             if message["parent_header"].get("msg_id") == request:
                 return dict(message["content"])
 
-    def _send(self, code: str, cell: str | None) -> str:
+    def _send(self, code: str, cell: str | None, *, is_typed: bool) -> str:
         content = {
             "code": code,
             "silent": False,
             "store_history": True,
             "user_expressions": {},
-            "allow_stdin": False,
+            "allow_stdin": is_typed,
             "stop_on_error": False,  # else a cell sent soon after one that failed is given up
         }
         metadata = {"cellId": cell} if cell else {}

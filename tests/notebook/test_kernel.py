@@ -75,6 +75,15 @@ def test_a_slow_load_shows_progress_and_leaves_the_ready_line(fake_kernel) -> No
     assert ran.result.startswith("tiny ready on CPU in 1.")
 
 
+def test_a_slow_load_that_fails_leaves_the_error_alone(fake_kernel) -> None:
+    fake_kernel.ok("from nbllm.core.errors import ModelLoadError")
+    fake_kernel.ok("use(load_seconds=0.6, load_error=ModelLoadError('tiny', 'it is broken'))")
+    ran = fake_kernel.run("%llm_load tiny")
+    assert ran.contents("display_data"), "its progress was shown"
+    assert len(ran.contents("clear_output")) == 1
+    assert "it is broken" in str(ran.contents("error"))
+
+
 @pytest.mark.parametrize(
     "cell",
     [

@@ -137,7 +137,7 @@ def test_help_names_every_flag(bench: Bench) -> None:
         ("%%llm tiny -m other\nHi", "two models are named: tiny and other"),
         ("%%llm tiny\n  \n", "there is nothing to ask"),
         ("%llm --seed 1", "there is nothing to ask"),
-        ("%llm_load", "the following arguments are required: name"),
+        ("%llm_load", "name a model, or a file or a server; %llm_models lists what is here"),
         ("%llm_models tiny", "unrecognized arguments: tiny"),
     ],
 )
@@ -329,6 +329,17 @@ def test_an_error_of_nbllm_itself_shows_where_it_is(
 
 
 # ------------------------------------------------------------ loading and unloading models
+
+
+def test_a_path_with_blanks_needs_no_quotes(
+    bench: Bench, bundled_gguf: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "my models"
+    folder.mkdir()
+    (folder / "x y.gguf").symlink_to(bundled_gguf)
+    for number, written in enumerate((f"{folder}/x y.gguf", f'"{folder}/x y.gguf"', str(folder))):
+        model = bench.shell.run_line_magic("llm_load", f"{written} --as name{number}")
+        assert (model.name, model.info.path) == (f"name{number}", folder / "x y.gguf")
 
 
 def test_llm_load_returns_the_model_and_says_that_it_is_ready(

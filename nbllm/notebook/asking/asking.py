@@ -53,6 +53,9 @@ def load_model(
         except KeyboardInterrupt:
             view.drop_note("")
             raise Stopped(f"Loading {alias or name} was stopped.") from None
+        except Exception:  # whatever it is, it is told in place of the progress
+            view.drop_note("")
+            raise
         for words in loading.evictions(model.name):
             view.keep(words)
         return model, loading.seconds

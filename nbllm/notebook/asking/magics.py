@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from argparse import Namespace
 
     from nbllm.core.types import GenerationResult
+    from nbllm.notebook.help.card import Card
     from nbllm.notebook.jobs.jobs import Job
     from nbllm.notebook.prompts.view import ShownPrompt
 
@@ -40,13 +41,20 @@ class AskMagics(SessionMagics):
     @no_var_expand
     @with_help(ASK)
     @line_cell_magic
-    def llm(self, line: str, cell: str | None = None) -> Job | ShownPrompt | GenerationResult:
+    def llm(
+        self, line: str, cell: str | None = None
+    ) -> Job | ShownPrompt | GenerationResult | Card:
         """Ask a model; the answer appears while it is written, and is returned.
 
         ``%%llm`` sends the cell, ``%llm`` the rest of its line. The variable ``_llm`` holds the
-        whole result too: text, model, device, usage, timings, and how it ended. An interrupt stops
-        the answer and keeps what has come. With ``--bg`` the cell ends at once with a job.
+        whole result too: text, model, device, usage, timings, and how it ended. An interrupt
+        stops the answer and keeps what has come. With ``--bg`` the cell ends at once with a job.
+        Alone, ``%llm`` shows every magic, as ``%llm_help`` does.
         """
+        if cell is None and not line.strip():
+            from nbllm.notebook.help.card import card_of
+
+            return card_of(self.session)
         if cell is None:
             args, prompt = parse_flags(parser_of(self, "llm"), line)
         else:

@@ -18,6 +18,7 @@ import pytest
 
 from nbllm.cloud.cloud_model import CloudModel, open_model
 from nbllm.core.errors import InterruptedStreamError
+from nbllm.core.model_manager import ModelManager
 from nbllm.core.openers import LoadControl
 from nbllm.core.types import Completed, FinishReason, ModelInfo, TextDelta
 
@@ -81,6 +82,17 @@ def test_the_server_tells_its_model(model: CloudModel) -> None:
     assert model.info.model == "smollm2"
     listed = asyncio.run(model.list_models())
     assert [info.name for info in listed] == ["smollm2"]
+
+
+def test_its_address_is_enough(llama_server: str) -> None:
+    async def ask() -> tuple[ModelInfo, str]:
+        async with ModelManager() as manager:
+            model, info = await manager.load_model(f"{llama_server}/")
+            return info, (await model.generate("Say hi.", max_tokens=4)).text
+
+    info, text = asyncio.run(ask())
+    assert (info.name, info.base_url) == ("smollm2", llama_server)
+    assert text
 
 
 def test_an_answer_streams(model: CloudModel) -> None:

@@ -1,0 +1,1 @@
+"""What people type for a model: where it leads, and how to get what is not here yet."""

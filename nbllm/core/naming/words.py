@@ -1,0 +1,112 @@
+"""Names of models that are words: families of vendors, of other clouds, and of open weights."""
+
+from __future__ import annotations
+
+import re
+
+from nbllm.core.naming.answers import Answer, Known, Way
+from nbllm.core.naming.hubs import gguf_search, ollama_ways
+from nbllm.core.naming.near import nearest
+from nbllm.core.naming.providers import PREFIXES, PROVIDERS
+from nbllm.core.naming.stores import ollama_names
+
+__all__ = ["hosted", "open_weights", "provider_prefix", "vendor_family"]
+
+_OPEN_GPT = r"(?!\W*(?:2\b|oss|j\b|neo|4all))"
+_VENDORS = (
+    (
+        "openai",
+        "OpenAI",
+        "OPENAI_API_KEY",
+        re.compile(rf"(?:chat\W*)?gpt{_OPEN_GPT}|openai\Z|o[1-9](?:\b|\W)|codex"),
+    ),
+    (
+        "anthropic",
+        "Anthropic",
+        "ANTHROPIC_API_KEY",
+        re.compile(r"claude|anthropic\Z|(?:opus|sonnet|haiku|fable)\b"),
+    ),
+    ("gemini", "Google", "GEMINI_API_KEY", re.compile(r"gemini|google\W*(?:ai)?\Z|bard\b")),
+)
+_SIZES = re.compile(r"mistral-(?:large|medium|small)\Z")  # ids that end in -latest
+_HOSTED = (
+    (re.compile(r"grok"), "xai"),
+    (re.compile(r"sonar(?:-|\Z)"), "perplexity"),
+    (re.compile(r"(?:mis|magis|minis|codes|devs|pix)tral-\S*latest\Z"), "mistral"),
+    (_SIZES, "mistral"),
+    (re.compile(r"deepseek-(?:chat|reasoner)\Z"), "deepseek"),
+)
+_FAMILIES = re.compile(
+    r"(?:(?:code|tiny|open|meta\W?|wizard)?llama|mi[sx]tral|magistral|ministral|codestral|devstral"
+    r"|qwen|qwq|deepseek|(?:code|translate|embedding|function)?gemma|phi\b|phi\W?\d|smollm|smolvlm"
+    r"|granite|falcon|gpt\W?(?:oss|j\b|neo|2\b|4all)|command\W?[ra]|aya|star(?:coder|ling)|vicuna"
+    r"|alpaca|olmo|tulu|yi\b|yi\W|glm|chatglm|nemotron|hermes|nous|dolphin|orca|zephyr|kimi|minimax"
+    r"|bloom|mpt\b|stable\W?(?:lm|code|beluga)|solar|exaone|internlm|baichuan|lfm|jamba|rwkv|mamba"
+    r"|llava|moondream|minicpm|ernie|hunyuan|seed\W?oss|nomic|bge\b|bge\W|mxbai|all\Wminilm|snowflake"
+    r"|openchat|openhermes|neural\W?chat|sqlcoder|reflection|athene|cogito|apertus|ling\b|bitnet)"
+)
+_TAGGED = re.compile(r"[a-z][\w.-]*(?:/[\w.-]+)?:[\w.-]+", re.IGNORECASE | re.ASCII)
+_OLLAMAS = re.compile(r"[a-z][\w.-]*(?:/[\w.-]+)?(?::[\w.-]+)?", re.IGNORECASE | re.ASCII)
+
+
+def vendor_family(name: str, known: Known) -> Answer | None:
+    """``gpt4``, ``claude``, ``gemini pro``: near an id of a vendor's, and none of them."""
+    word = name.strip().casefold()
+    for vendor, owner, variable, pattern in _VENDORS:
+        if pattern.match(word):
+            names = known.of_vendor(vendor)
+            near = nearest(name, names) or _newest(names)
+            lines = tuple(f"%llm_load {each}" for each in near[:1])
+            return Answer(
+                ways=(
+                    Way(f"{owner}'s models answer over its API; your key is in {variable}", lines),
+                    Way("Any other id of theirs", (f"%llm_load {vendor}/ID",)),
+                ),
+                suggestions=(*_local(name, known), *near)[:3],
+            )
+    return None
+
+
+def _newest(names: list[str]) -> tuple[str, ...]:
+    """Some of a vendor's models, where the name tells the vendor only: the table's first."""
+    return tuple(names[:3])
+
+
+def _local(name: str, known: Known) -> tuple[str, ...]:
+    return nearest(name, known.names, count=1)
+
+
+def hosted(name: str, known: Known) -> Answer | None:
+    """Models of other clouds, whose names tell whose they are."""
+    word = name.strip().casefold().replace(" ", "-")
+    for pattern, prefix in _HOSTED:
+        if pattern.match(word):
+            provider = PREFIXES[prefix]
+            lead = f"From {provider.name}; your key is in {provider.api_key_env}"
+            model = f"{word}-latest" if pattern is _SIZES else word
+            way = Way(lead, (f"%llm_load {prefix}/{model}",))
+            return Answer(ways=(way,), suggestions=known.near(name))
+    return None
+
+
+def provider_prefix(name: str, known: Known) -> Answer | None:
+    """A cloud's name without a model, or the beginning of one of a provider's words."""
+    word = name.strip().casefold()
+    provider = next((each for each in PROVIDERS if word in each.prefixes), None)
+    if provider is None or provider.is_own or _FAMILIES.match(word):
+        return None
+    line = f"%llm_load {provider.prefixes[0]}/"
+    lead = f"Behind {provider.name} are many models; its key is {provider.api_key_env}. List them"
+    return Answer(ways=(Way(lead, (line,)),), suggestions=known.near(name))
+
+
+def open_weights(name: str, known: Known) -> Answer | None:
+    """``llama3.1:8b``, ``mistral``: what Ollama and the files on Hugging Face are called."""
+    word = name.strip()
+    if not _TAGGED.fullmatch(word) and not _FAMILIES.match(word.casefold()):
+        return None
+    spelt = re.sub(r"\s+", "-", word)
+    ollama = ollama_ways(spelt) if _OLLAMAS.fullmatch(spelt) else ()
+    have = [f"ollama/{each}" for each in nearest(word, ollama_names(), count=2)]
+    suggestions = tuple(dict.fromkeys([*known.near(name), *have]))[:3]
+    return Answer(ways=(*ollama, gguf_search(word)), suggestions=suggestions)

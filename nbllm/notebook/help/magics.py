@@ -1,0 +1,65 @@
+"""``%llm_help``: what there is, on one card; and the flags of one magic."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from IPython.core.error import UsageError
+from IPython.core.magic import line_magic, magics_class, no_var_expand
+
+from nbllm.core.suggest import did_you_mean
+from nbllm.notebook.arguments import parse
+from nbllm.notebook.flags import Help, flag, parser_of, with_help
+from nbllm.notebook.session import NotebookSession, SessionMagics
+
+if TYPE_CHECKING:
+    from nbllm.notebook.help.card import Card, Page
+
+__all__ = ["HelpMagics"]
+
+HELP = Help(
+    """
+    %llm_help                        every magic, with an example each
+    %llm_help llm_load               all flags of one of them
+    %llm_help load                   the same
+""",
+    (flag("magic", nargs="?", help="One magic; its name may be given without llm_ and %%."),),
+)
+
+
+@magics_class
+class HelpMagics(SessionMagics):
+    """The magic that explains the others."""
+
+    def __init__(self, session: NotebookSession) -> None:
+        super().__init__(session)
+        session.completions.words["llm_help.magic"] = self._names
+
+    @no_var_expand
+    @with_help(HELP)
+    @line_magic
+    def llm_help(self, line: str) -> Card | Page:
+        """Show every magic with an example, or all flags of one magic."""
+        from nbllm.notebook.help.card import card_of, page_of
+
+        asked = parse(parser_of(self, "llm_help"), line).magic
+        if asked is None:
+            return card_of(self.session)
+        return page_of(self.session, self._named(asked))
+
+    def _named(self, asked: str) -> str:
+        """The magic that is meant. Raises ``UsageError`` with the closest name."""
+        bare, names = asked.lstrip("%").rstrip("?"), self._names()
+        prefix = self.session.magic_name("llm_")
+        for name in (bare, prefix + bare):
+            if name in names:
+                return name
+        short = bare.removeprefix(prefix)
+        hint = did_you_mean(short, [name.removeprefix(prefix) for name in names])
+        hint = hint or f" There are: {', '.join(names)}."
+        raise UsageError(f"there is no magic %{bare}.{hint}")
+
+    def _names(self) -> list[str]:
+        from nbllm.notebook.help.card import magics_of
+
+        return sorted(magics_of(self.session))
