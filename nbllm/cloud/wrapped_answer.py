@@ -17,7 +17,7 @@ _MAY_OPEN = re.compile(r'\s*(\{\s*("(v(a(l(u(e("(\s*(:\s*)?)?)?)?)?)?)?)?)?)?')
 class WrappedAnswer(Answer):
     """Takes ``{"value": …}`` away from around an answer's text while it arrives.
 
-    A text that does not begin so stays as it is: not every server follows the schema.
+    A text that does not begin so stays as typed: not every server follows the schema.
     """
 
     _held = ""

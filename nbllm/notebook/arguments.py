@@ -61,7 +61,7 @@ def parse_flags(parser: ArgumentParser, line: str) -> tuple[Namespace, str]:
 def variable_name(word: str) -> str:
     """``word``, if a variable can be called so; for ``argument(type=…)``."""
     if not word.isidentifier() or keyword.iskeyword(word):
-        raise UsageError(f"{word!r} cannot be the name of a variable")
+        raise UsageError(f"{word!r} is not a valid variable name")
     return word
 
 
@@ -70,7 +70,9 @@ def new_variable(word: str) -> str:
     name = variable_name(word)
     if hasattr(builtins, name) or name in _IPYTHONS:
         owner = "IPython" if name in _IPYTHONS else "Python"
-        raise UsageError(f"{name!r} is a name of {owner}'s; choose another one for the result")
+        raise UsageError(
+            f"{name!r} is a name that {owner} uses; choose another variable for the result"
+        )
     return name
 
 
@@ -130,5 +132,5 @@ def _first_word(text: str) -> tuple[str, str]:
     try:
         word = lexer.get_token()
     except ValueError:
-        raise UsageError(f"a quotation mark is not closed: {text}") from None
+        raise UsageError(f"unclosed quotation mark: {text}") from None
     return word or "", stream.read().lstrip()

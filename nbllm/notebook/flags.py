@@ -102,64 +102,75 @@ LOAD = Help(
             "server's: ollama/NAME, http://HOST:PORT/v1, http://HOST:PORT/v1#NAME.",
         ),
         flag("--as", metavar="ALIAS", dest="alias", help="The name to load it under."),
-        flag("--ctx", metavar="N", type=int, help="The context's length, in tokens."),
+        flag("--ctx", metavar="N", type=int, help="Context length, in tokens."),
         flag("--device", metavar="DEVICE", help="CPU, GPU, GPU0, GPU0+GPU1 and so on."),
         flag(
             "--kv",
             choices=("f16", "q8_0", "q4_0"),
-            help="How keys and values are stored; q8_0 takes half of f16, q4_0 a quarter.",
+            help="KV cache type; q8_0 takes half the memory of f16, q4_0 a quarter.",
         ),
         flag(
             "--no-flash-attention",
             dest="flash_attention",
             action="store_false",
             default=None,
-            help="Compute attention the old way, which takes more memory.",
+            help="Turn flash attention off; takes more memory.",
         ),
-        flag("--threads", metavar="N", type=int, help="CPU threads that the model may use."),
-        flag("--gpu-layers", metavar="N", type=int, help="Layers on GPUs; -1 is all of them."),
-        flag("--parallel", metavar="N", type=int, help="Requests answered at the same time."),
+        flag("--threads", metavar="N", type=int, help="Number of CPU threads."),
+        flag(
+            "--gpu-layers",
+            metavar="N",
+            type=int,
+            help="Number of layers to offload to GPUs; -1 for all.",
+        ),
+        flag("--parallel", metavar="N", type=int, help="Maximum number of concurrent requests."),
         flag(
             "--adapter",
             metavar="FILE=SCALE",
             type=scaled,
             action="append",
-            help="A LoRA adapter for the model, a GGUF; without a scale 1. May be given several "
+            help="A LoRA adapter (GGUF) for the model; the scale "
+            "defaults to 1. May be given several "
             "times.",
         ),
         flag(
             "--draft",
             metavar="MODEL",
             dest="draft_model",
-            help="A small model with the same vocabulary, which guesses words for it to check.",
+            help="A small draft model with the same vocabulary, for speculative decoding.",
         ),
         flag(
             "--chat-template",
             metavar="FILE",
-            help="A chat template in Jinja, in place of the one in the model's file.",
+            help="A Jinja chat template to use instead of the one in the model's file.",
         ),
         flag(
             "--batch-invariant",
             action="store_true",
             default=None,
-            help="Answers never depend on what is computed beside them, to the last bit; slower.",
+            help="Batch invariance: answers are bit-identical whatever else is computed; slower.",
         ),
         flag(
             "--keep-alive",
             metavar="TIME",
             type=seconds,
-            help="Unload it after so long without a request: 90, 90s, 10m, 2h. Otherwise it stays "
-            "until its memory is needed for another.",
+            help="Unload it after this idle time: 90, 90s, 10m, 2h. By default it stays loaded "
+            "until another model needs the memory.",
         ),
-        flag("--pin", action="store_true", default=None, help="Never unload it for another."),
-        flag("--no-pin", dest="pin", action="store_false", default=None, help="Take that back."),
+        flag(
+            "--pin",
+            action="store_true",
+            default=None,
+            help="Pin it: never evict it for another model.",
+        ),
+        flag("--no-pin", dest="pin", action="store_false", default=None, help="Unpin it."),
         flag(
             "--wait",
             metavar="TIME",
             type=seconds,
-            help="How long to wait for its memory while models that use it work; 60 seconds.",
+            help="How long to wait for busy models to free memory (default: 60 seconds).",
         ),
-        flag("--config", metavar="FILE", help="A JSON config; its entries are added first."),
+        flag("--config", metavar="FILE", help="A JSON model config to add first."),
     ),
 )
 
@@ -169,7 +180,7 @@ FIT = Help(
     fit = %llm_fit qwen3
     fit[fit["fits"] & (fit["context (tokens)"] >= 32768)]
 """,
-    (flag("name", nargs="?", help="A local model; without a name, the bundled one."),),
+    (flag("name", nargs="?", help="A local model (default: the bundled one)."),),
 )
 
 UNLOAD = Help(
@@ -178,7 +189,7 @@ UNLOAD = Help(
     %llm_unload --all
 """,
     (
-        flag("name", nargs="?", help="The model; not needed where only one is loaded."),
+        flag("name", nargs="?", help="The model; optional if only one is loaded."),
         flag("--all", action="store_true", help="All models."),
     ),
 )
@@ -206,7 +217,7 @@ STATS = Help(
     (
         flag("--summary", action="store_true", help="Counts, medians and totals by model."),
         flag("--save", metavar="FILE", help="Write the table to a .csv or .json file."),
-        flag("--clear", action="store_true", help="Forget all generations afterwards."),
+        flag("--clear", action="store_true", help="Clear the statistics afterwards."),
     ),
 )
 
@@ -223,13 +234,13 @@ PLOT = Help(
             default="all",
             choices=("all", "throughput", "distribution", "first-token", "memory"),
             help="throughput (tokens/s over time by device), distribution (decoding speeds by "
-            "model), first-token (waits by model), memory (by device), or all.",
+            "model), first-token (by model), memory (by device), or all.",
         ),
         flag(
             "--theme",
             default="auto",
             choices=("auto", "light", "dark"),
-            help="Colours for a light or a dark page; auto suits both.",
+            help="Colours for a light or a dark page; auto works on both.",
         ),
         flag("--save", metavar="FILE", help="Write the figure to a .png, .svg or .pdf file."),
     ),
@@ -248,9 +259,9 @@ BENCH = Help(
     speeds = %llm_bench ~/models/mistral-7b.Q4_K_M.gguf
 """,
     (
-        flag("name", nargs="?", help="A local model; without it the bundled one."),
+        flag("name", nargs="?", help="A local model (default: the bundled one)."),
         flag("--thorough", action="store_true", help="Measure for minutes; more exact."),
-        flag("--plot", action="store_true", help="Show a figure too."),
+        flag("--plot", action="store_true", help="Also show a plot."),
     ),
 )
 
@@ -268,8 +279,8 @@ JOBS = Help(
             nargs="?",
             choices=("list", "wait", "stop"),
             default="list",
-            help="What to do; without it the jobs are listed.",
+            help="What to do (default: list).",
         ),
-        flag("number", nargs="?", type=int, help="The job; without it all that still run."),
+        flag("number", nargs="?", type=int, help="The job's number (default: all running jobs)."),
     ),
 )

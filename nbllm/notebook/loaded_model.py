@@ -96,7 +96,7 @@ class LoadedModel:
         return Chat(self, system)
 
     def unload(self) -> None:
-        """Free its memory. Raises ``ModelNotFoundError`` where it is not loaded any more."""
+        """Free its memory. Raises ``ModelNotFoundError`` where it is no longer loaded."""
         run(self._manager.unload_model(self.name))
 
     def __enter__(self) -> LoadedModel:
@@ -113,7 +113,7 @@ class LoadedModel:
 
     def __repr__(self) -> str:
         if not self.model.usable:
-            return f"<{self.name}, which is not loaded any more>"
+            return f"<{self.name}, which is no longer loaded>"
         return f"<{ready_words(self.info, unready=self.model.unready)}>"
 
 
@@ -176,7 +176,7 @@ class AnswerStream(Iterator[str]):
         return self._result
 
     def close(self) -> None:
-        """Stop the answer, if it is not whole."""
+        """Stop the answer, if it is incomplete."""
         self._pieces.close()
 
     def __next__(self) -> str:

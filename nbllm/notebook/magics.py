@@ -126,7 +126,7 @@ def _clash_words(taken: dict[str, str]) -> str:
     others = ", ".join(sorted(set(taken.values())))
     names = ", ".join(f"%{name}" for name in sorted(taken))
     return (
-        f"nbllm's {names} took the place of that of {others}. To have both: "
+        f"nbllm's {names} replaced those of {others}. To use both: "
         "%llm_config magic_prefix=nbllm, and then %%nbllm asks nbllm."
     )
 

@@ -17,7 +17,7 @@ EARLY_ENDS = {
     FinishReason.CONTENT_FILTER: "blocked by the vendor's filter",
     FinishReason.REFUSAL: "declined to answer",
     FinishReason.PAUSE: "paused by the vendor",
-    FinishReason.TOOL_CALLS: "asks for tools",
+    FinishReason.TOOL_CALLS: "requested tool calls",
 }
 _UNCOUNTED = (FinishReason.CANCELLED, FinishReason.FAILED)
 
@@ -34,7 +34,7 @@ def ready_words(info: ModelInfo, seconds: float | None = None, unready: str | No
     answer at the moment.
     """
     if unready is not None:
-        return f"{info.name} loaded, and not ready yet: {unready.removeprefix(f'{info.name}: ')}"
+        return f"{info.name} loaded, but not ready yet: {unready.removeprefix(f'{info.name}: ')}"
     place = _place_words(info)
     time = f" in {seconds:.1f} s" if seconds is not None else ""
     line = _SEPARATOR.join(

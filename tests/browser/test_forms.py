@@ -68,7 +68,7 @@ async def test_forms_look_right_and_code_lands_in_new_cells(
         (6, notebook.output(6).locator(".nbllm-diff", has_text="+new = 2")),
         (8, notebook.output(8).locator("table")),
         (12, notebook.output(12).filter(has_text=asked)),
-        (11, notebook.output(11).filter(has_text="chat trip, turn 1 asked again")),
+        (11, notebook.output(11).filter(has_text="chat trip, turn 1 re-run")),
         (13, notebook.output(13).locator("tbody tr")),
     ):
         await notebook.scroll_to(index)

@@ -222,7 +222,7 @@ def test_the_bundled_model_answers_stops_and_is_awaited(kernel, bundled_gguf: Pa
     kernel.ok("%load_ext nbllm\n%reload_ext nbllm\nimport nbllm")
     ran = kernel.ok("%%llm --max-tokens 24 --temperature 0\nName three colours.")
     first = ran.contents("display_data", "update_display_data")[0]["data"]["text/plain"]
-    assert first.startswith(("Loading ", "No model was loaded, so this is the bundled one: "))
+    assert first.startswith(("Loading ", "No model was loaded, so the bundled one answers: "))
     assert len(ran.answers[-1]) > 10
     status = ran.contents("display_data")[-1]["data"]["text/plain"]
     assert bundled_gguf.stem in status

@@ -53,7 +53,7 @@ def test_a_cell_that_runs_again_replaces_its_turn(fake_kernel) -> None:
     again = fake_kernel.ok("%%llm --chat trip\nOther?", cell="a")
     assert value(fake_kernel, "sent()") == ["Brief.", "Other?"]
     assert "chat trip, turn 1 · 3 of 4,096 tokens of context" in status(first)
-    assert "chat trip, turn 1 asked again (the 1 after it was answered before)" in status(again)
+    assert "chat trip, turn 1 re-run (the 1 after it was answered before)" in status(again)
     fake_kernel.ok("%%llm --chat trip\nTwo?", cell="b")
     assert value(fake_kernel, "sent()") == ["Brief.", "Other?", "Yes.", "Two?"]
     table = value(fake_kernel, "t = %llm_chat\nt.iloc[0].to_dict()")
@@ -116,7 +116,7 @@ def test_a_summary_that_takes_long_is_told_and_can_be_stopped(fake_kernel) -> No
     fake_kernel.ok("opener.opened[0]._prompt_seconds = 0.5")
     question = "%%llm --chat c --overflow summarise\n" + "more " * 10
     stopped = fake_kernel.run(question, cell="x", interrupt_when_shown="fitting it")
-    assert "Stopped before it was asked." in stopped.contents("stream")[0]["text"]
+    assert "Stopped before the prompt was sent." in stopped.contents("stream")[0]["text"]
     ran = fake_kernel.ok(question, cell="x")
     assert "the 2 oldest turns were summarised" in status(ran)
     assert "Short." in value(fake_kernel, "sent()")[0]
@@ -139,7 +139,7 @@ def test_nbclient_tells_no_ids_and_the_same_source_is_the_same_cell(tmp_path: Pa
         for index in (0, 1, 2, 3, 2, 3, 3, 4):
             client.execute_cell(notebook.cells[index], index)
     assert notebook.cells[4].outputs[0].text == "['One?', 'Two?']\n"
-    assert "chat c, turn 2 asked again" in notebook.cells[3].outputs[-1].data["text/plain"]
+    assert "chat c, turn 2 re-run" in notebook.cells[3].outputs[-1].data["text/plain"]
 
 
 # ------------------------------------------------------------ what is sent
@@ -159,7 +159,7 @@ def test_variables_tables_figures_and_errors_reach_the_model(fake_kernel) -> Non
     kinds = "[type(p).__name__ for p in opener.opened[0].requests[-1].messages[0].parts]"
     assert value(fake_kernel, kinds) == ["TextPart", "ImagePart", "TextPart"]
     assert "with {fig}" in status(ran)
-    assert "{fig.nothing} left as it is: AttributeError" in status(ran)
+    assert "{fig.nothing} left as typed: AttributeError" in status(ran)
     fake_kernel.ok("%%llm --raw\n{name}")
     assert value(fake_kernel, "sent()") == ["{name}"]
     fake_kernel.ok('%llm --system "Speak to {name}" Hi')
@@ -270,7 +270,7 @@ def test_what_is_complete_of_a_cut_off_table_is_kept(fake_kernel) -> None:
     fake_kernel.ok("""use(text='[{"a": 1}, {"a": 2}, {"a": 3}]')""")
     ran = fake_kernel.ok("%%llm tiny --as dataframe --max-tokens 5 -o v\nGo")
     assert value(fake_kernel, "v.a.tolist()") == [1, 2]
-    assert "the value is what was complete of it" in str(ran.contents("display_data"))
+    assert "the value holds the complete part only" in str(ran.contents("display_data"))
 
 
 # ------------------------------------------------------------ errors

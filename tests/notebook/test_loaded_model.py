@@ -123,7 +123,7 @@ def test_a_context_unloads_what_it_loaded() -> None:
             pass
         assert model.model.usable, "it was loaded before"
     assert manager.list_loaded_models() == []
-    assert repr(model) == "<m, which is not loaded any more>"
+    assert repr(model) == "<m, which is no longer loaded>"
     with pytest.raises(ModelClosedError):
         model.ask("Count.")
     with pytest.raises(ModelNotFoundError):

@@ -134,7 +134,7 @@ def test_help_names_every_flag(bench: Bench) -> None:
         ("%llm --sistem x Hi", "%llm has no flag --sistem. Did you mean '--system'?"),
         ("%llm_load x --context 3", "%llm_load has no flag --context."),
         ("%%llm -t hot\nHi", "argument -t/--temp/--temperature: invalid float value: 'hot'"),
-        ("%%llm tiny -m other\nHi", "two models are named: tiny and other"),
+        ("%%llm tiny -m other\nHi", "two models given: tiny and other; give one"),
         ("%%llm tiny\n  \n", "there is nothing to ask"),
         ("%llm --seed 1", "there is nothing to ask"),
         ("%llm_load", "name a model, or a file or a server; %llm_models lists what is here"),
@@ -277,7 +277,7 @@ def test_with_nothing_loaded_the_bundled_model_answers_and_is_named(
 ) -> None:
     bench.run("%%llm\nHi")
     first = capsys.readouterr().out.splitlines()[0]
-    assert first.startswith("No model was loaded, so this is the bundled one: SmolLM2-135M")
+    assert first.startswith("No model was loaded, so the bundled one answers: SmolLM2-135M")
     assert bench["_llm"].model == bench.manager.bundled_model().name
 
 
@@ -380,7 +380,7 @@ def test_an_unloaded_model_says_so(bench: Bench, capsys: pytest.CaptureFixture[s
     bench.run("model = %llm_load tiny")
     bench.run("%llm_unload")
     bench.run("model")
-    assert "tiny is not loaded any more" in capsys.readouterr().out
+    assert "tiny is no longer loaded" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("line", ["%llm_unload tiny", "%llm_unload"])

@@ -103,7 +103,7 @@ class Asking:
             self._loading = loading
             options = self._session.load_options()
             model, info = await manager.load_model(wanted, options=options, progress=loading.report)
-            why = "" if name else "No model was loaded, so this is the bundled one: "
+            why = "" if name else "No model was loaded, so the bundled one answers: "
             ready = why + ready_words(info, loading.seconds, model.unready)
             self._ready = [*loading.evictions(info.name), ready]
             self._loading = None
@@ -122,7 +122,11 @@ class Asking:
             return self._loading.words
         if time.monotonic() - self._began < NOTE_AFTER_SECONDS:
             return ""
-        return "fitting it into the context" if self._is_fitting else self.answer.activity
+        return (
+            "fitting the conversation into the context"
+            if self._is_fitting
+            else self.answer.activity
+        )
 
     def look(self) -> None:
         """Show what is new; called in turn with all else that uses the view."""
@@ -173,7 +177,10 @@ class Asking:
             return f"Loading {self.model} was stopped."
         if self.answer.text:
             return "Stopped. What had arrived is in _llm."
-        return f"Stopped before {'any text came' if self.answer.has_begun else 'it was asked'}."
+        return (
+            "Stopped before "
+            f"{'any text arrived' if self.answer.has_begun else 'the prompt was sent'}."
+        )
 
     def stop(self) -> None:
         """Finish what had come when the reader stopped it."""

@@ -38,7 +38,7 @@ async def limit_answer(
         if not was_cut or (result.usage.completion_tokens or 0) < limit:
             return ""
         return (
-            f"cells stop at {limit:,} tokens: %%{more} --max-tokens N sets another limit, "
+            f"cells are limited to {limit:,} tokens: %%{more} --max-tokens N sets another limit, "
             f"%{all_cells} cell_limit=N for all cells (0: none)"
         )
 

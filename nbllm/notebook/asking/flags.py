@@ -9,7 +9,9 @@ from nbllm.notebook.forms.type_expressions import TypeExpression
 __all__ = ["ASK", "LAST", "OPTIONS"]
 
 _GENERATION = (
-    flag("-n", "--max-tokens", metavar="N", type=int, help="The longest answer, in tokens."),
+    flag(
+        "-n", "--max-tokens", metavar="N", type=int, help="Maximum length of the answer, in tokens."
+    ),
     flag(
         "-t",
         "--temp",
@@ -17,21 +19,56 @@ _GENERATION = (
         dest="temperature",
         metavar="X",
         type=float,
-        help="0 always takes the likeliest token.",
-    ),
-    flag("--top-p", metavar="X", type=float, help="Only tokens that make up this probability."),
-    flag("--top-k", metavar="N", type=int, help="Only the N likeliest tokens; 0 is off."),
-    flag("--min-p", metavar="X", type=float, help="Only tokens this likely beside the first."),
-    flag("--repeat-penalty", metavar="X", type=float, help="Above 1 the model repeats less."),
-    flag("--presence-penalty", metavar="X", type=float, help="Above 0: fewer words again."),
-    flag("--frequency-penalty", metavar="X", type=float, help="The same, for each time they came."),
-    flag("--dry-multiplier", metavar="X", type=float, help="Above 0: no repeated passages; local."),
-    flag("--mirostat", metavar="N", type=int, help="1 or 2: steady surprise, local models only."),
-    flag(
-        "--logprobs", metavar="N", type=int, help="Each token's probability, and the N likeliest."
+        help="Sampling temperature; 0 always picks the most likely token.",
     ),
     flag(
-        "--reasoning-effort", metavar="WORD", help="low, medium, high, none: as the model knows it."
+        "--top-p",
+        metavar="X",
+        type=float,
+        help="Nucleus sampling: only the tokens that make up this probability.",
+    ),
+    flag("--top-k", metavar="N", type=int, help="Only the N most likely tokens; 0 turns it off."),
+    flag(
+        "--min-p",
+        metavar="X",
+        type=float,
+        help="Only tokens at least this likely, relative to the most likely one.",
+    ),
+    flag("--repeat-penalty", metavar="X", type=float, help="Above 1: fewer repetitions."),
+    flag(
+        "--presence-penalty",
+        metavar="X",
+        type=float,
+        help="Above 0: penalizes tokens that have already appeared.",
+    ),
+    flag(
+        "--frequency-penalty",
+        metavar="X",
+        type=float,
+        help="Above 0: penalizes tokens by how often they have appeared.",
+    ),
+    flag(
+        "--dry-multiplier",
+        metavar="X",
+        type=float,
+        help="Above 0: DRY sampling against repeated passages; local models only.",
+    ),
+    flag(
+        "--mirostat",
+        metavar="N",
+        type=int,
+        help="Mirostat sampling, version 1 or 2; local models only.",
+    ),
+    flag(
+        "--logprobs",
+        metavar="N",
+        type=int,
+        help="Return each token's log-probability, and those of the N most likely.",
+    ),
+    flag(
+        "--reasoning-effort",
+        metavar="WORD",
+        help="low, medium, high or none, as far as the model supports it.",
     ),
     flag(
         "--adapter",
@@ -39,9 +76,9 @@ _GENERATION = (
         metavar="NAME=SCALE",
         type=scaled,
         action="append",
-        help="A LoRA adapter that the model was loaded with, for this answer; the others are off.",
+        help="A LoRA adapter that the model was loaded with; for this answer, all others are off.",
     ),
-    flag("--seed", metavar="N", type=int, help="The same seed gives the same answer."),
+    flag("--seed", metavar="N", type=int, help="Random seed: the same seed gives the same answer."),
     flag(
         "--stop",
         metavar="TEXT",
@@ -82,36 +119,36 @@ ASK = Help(
         flag(
             "name",
             nargs="?",
-            help="The model to ask, for %%%%llm only; it is loaded if need be. Without a name the "
-            "one used last answers, or the bundled one.",
+            help="The model to ask (%%%%llm only); loaded if necessary. Default: the model used "
+            "last, else the bundled one.",
         ),
-        flag("-m", "--model", help="The model to ask, for %%llm too."),
+        flag("-m", "--model", help="The model to ask; works for %%llm too."),
         flag(
             "-o",
             "--output",
             metavar="VAR",
             type=new_variable,
-            help="A variable for the result, besides _llm; with --bg for the job.",
+            help="A variable for the result, in addition to _llm; with --bg, for the job.",
         ),
         flag("--bg", action="store_true", help="Answer in the background; see %%llm_jobs."),
-        flag("--system", metavar="TEXT", help="Instructions that stand before the prompt."),
+        flag("--system", metavar="TEXT", help="System prompt: instructions before the prompt."),
         flag(
             "--chat",
             metavar="NAME",
-            help="Go on with this conversation; a cell that runs again replaces its turn.",
+            help="Continue this conversation; running a cell again replaces its turn.",
         ),
         flag(
             "--overflow",
             choices=("error", "drop-oldest", "summarise"),
-            help="What becomes of turns that the context has no room for: an error (the default), "
-            "leave the oldest out, or have the model sum them up.",
+            help="If the conversation exceeds the context: raise an error (default), drop the "
+            "oldest turns, or have the model summarise them.",
         ),
         flag(
             "--as",
             dest="form",
             choices=("markdown", "text", "code", "json", "dataframe", "table", "math", "diff"),
-            help="The form of the answer. -o then takes the value: code goes into a new cell too, "
-            "json is parsed, dataframe and table become DataFrames.",
+            help="The form of the answer; -o then receives the value: code also goes into a new "
+            "cell, json is parsed, dataframe and table become DataFrames.",
         ),
         flag(
             "--schema",
@@ -132,8 +169,12 @@ ASK = Help(
             help="A file or folder that {file:…} may read although it is hidden or outside the "
             "notebook's folder. May be given several times.",
         ),
-        flag("--raw", action="store_true", help="Send braces as they are, {name} too."),
-        flag("--show-prompt", action="store_true", help="Show what would be sent, and its tokens."),
+        flag("--raw", action="store_true", help="Send braces as typed, {name} too."),
+        flag(
+            "--show-prompt",
+            action="store_true",
+            help="Show what would be sent, and count its tokens; nothing is sent.",
+        ),
         *_GENERATION,
     ),
 )
@@ -143,5 +184,5 @@ LAST = Help(
     %llm_last                        the newest answer
     earlier = %llm_last 2            the one before it
 """,
-    (flag("number", nargs="?", type=int, default=1, help="1 is the newest, the default."),),
+    (flag("number", nargs="?", type=int, default=1, help="1 is the newest (default)."),),
 )

@@ -44,7 +44,7 @@ class AskMagics(SessionMagics):
     def llm(
         self, line: str, cell: str | None = None
     ) -> Job | ShownPrompt | GenerationResult | Card:
-        """Ask a model; the answer appears while it is written, and is returned.
+        """Ask a model; the answer streams into the cell, and is returned.
 
         ``%%llm`` sends the cell, ``%llm`` the rest of its line. The variable ``_llm`` holds the
         whole result too: text, model, device, usage, timings, and how it ended. An interrupt
@@ -60,9 +60,9 @@ class AskMagics(SessionMagics):
         else:
             args, prompt = self._cell_arguments(line), cell
         if args.name and args.model:
-            raise UsageError(f"two models are named: {args.name} and {args.model}")
+            raise UsageError(f"two models given: {args.name} and {args.model}; give one")
         if not prompt.strip():
-            raise UsageError("there is nothing to ask: write the prompt behind %llm or below %%llm")
+            raise UsageError("no prompt: write it after %llm, or on the lines below %%llm")
         with brief_errors():
             return self._ask(prompt, args)
 
@@ -73,7 +73,10 @@ class AskMagics(SessionMagics):
             name, _, words = str(error).partition("unrecognized arguments: ")
             if name:
                 raise
-            problem = f"behind %%llm stand a model and flags; write the prompt below ({words})"
+            problem = (
+                "the line of %%llm takes only a model and flags; write the "
+                f"prompt on the lines below it (got {words})"
+            )
             raise UsageError(problem) from None
 
     def _ask(self, prompt: str, args: Namespace) -> Job | ShownPrompt | GenerationResult:
@@ -107,7 +110,7 @@ class AskMagics(SessionMagics):
         number = parse(parser_of(self, "llm_last"), line).number
         results = self.session.results
         if not 1 <= number <= len(results):
-            raise UsageError(f"there is no answer {number}; this kernel has kept {len(results)}")
+            raise UsageError(f"there is no answer {number}; this kernel keeps {len(results)}")
         return results[-number]
 
     def _show_result(self, result: GenerationResult) -> None:

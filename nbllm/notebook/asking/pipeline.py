@@ -99,7 +99,9 @@ def _continued(text: str, args: Namespace) -> str:
     """The text to go on from: without the line break that every cell ends with."""
     given = {"system": args.system, "chat": args.chat, "as": args.form, "schema": args.schema}
     for flag in (name for name, value in given.items() if value is not None):
-        raise InvalidOptionError("completion", f"it continues a text; leave out --{flag}")
+        raise InvalidOptionError(
+            "completion", f"it continues a text and cannot be combined with --{flag}"
+        )
     return text.removesuffix("\n")
 
 

@@ -109,7 +109,7 @@ async def _too_long(
 ) -> ContextLengthError:
     tokens, turns = await _tokens(model, whole.messages), len(whole.conversation.turns)
     if is_question or not turns:
-        problem = "the question alone is too long for the context; shorten it"
+        problem = "the prompt alone exceeds the context; shorten it"
     else:
         problem = (
             f"the conversation {whole.conversation.name!r} with {turns} "

@@ -84,7 +84,7 @@ class Chats:
         if found is None:
             listed = ", ".join(self._known)
             known = (
-                f"There are {listed}" if listed else "There is none; %%llm --chat NAME begins one"
+                f"There are {listed}" if listed else "There are none; %%llm --chat NAME starts one"
             )
             raise ConversationError(name, f"not found.{did_you_mean(name, self._known)} {known}")
         return found
@@ -117,7 +117,7 @@ class Chats:
         """
         with self._lock:
             if name not in self._known:
-                raise ConversationError(name, "it was deleted meanwhile")
+                raise ConversationError(name, "it has been deleted in the meantime")
             changed = self._known[name] = change(self._known[name])
         self._save_again(name)
         return self._known.get(name, changed)
@@ -204,7 +204,7 @@ class Chats:
 
     def _check_free(self, name: str) -> None:
         if name in self._known:
-            raise ConversationError(name, "there is one already; choose another name, or delete it")
+            raise ConversationError(name, "it already exists; choose another name, or delete it")
 
     def _forget(self, name: str) -> None:
         with self._lock:
@@ -238,7 +238,7 @@ class Chats:
         """Bring a file up to date; writers wait for one another, so that the newest is last."""
         with self._writing:
             known, conversation = self._files.get(name), self._known.get(name)
-            if conversation is None:  # it was deleted meanwhile
+            if conversation is None:  # it has been deleted in the meantime
                 return
             file = known if known is not None and known.path == file.path else file
             written, saved = file.saved(conversation)

@@ -56,12 +56,15 @@ CHAT = Help(
             nargs="?",
             choices=tuple(_WORDS),
             default="list",
-            help="What to do; else list.",
+            help="What to do (default: list).",
         ),
+        flag("words", nargs="*", help="The conversation's name, and the action's other arguments."),
         flag(
-            "words", nargs="*", help="The conversation's name, and what the action takes besides."
+            "--at",
+            metavar="N",
+            type=int,
+            help="For branch: the number of turns to keep (default: all).",
         ),
-        flag("--at", metavar="N", type=int, help="For branch: how many turns; without it all."),
     ),
 )
 
@@ -79,7 +82,7 @@ class ChatMagics(SessionMagics):
     @with_help(CHAT)
     @line_magic
     def llm_chat(self, line: str) -> Table | Transcript:
-        """List, show and change conversations; returns a DataFrame of all.
+        """List, show and edit conversations; returns them as a DataFrame.
 
         A conversation that was saved is found again by its name after the kernel was restarted,
         in the file NAME.chat.json in the current folder.

@@ -41,7 +41,7 @@ def prepare_chat(session: NotebookSession, question: Question) -> Question:
     args = question.args
     if not args.chat:
         if args.overflow is not None:
-            raise InvalidOptionError("overflow", "it is about conversations; give --chat NAME too")
+            raise InvalidOptionError("overflow", "it applies to conversations; add --chat NAME")
         return question
     name = check_name(args.chat)
     session.chats.find(name)  # a file that cannot be read is told before a model is loaded
@@ -54,7 +54,7 @@ def whole_conversation(session: NotebookSession, question: Question) -> Conversa
     """What stands before the question: the turns above its place, and the system prompt."""
     asked = question.chat
     if asked is None:
-        raise ValueError("the question belongs to no conversation")
+        raise ValueError("the prompt belongs to no conversation")
     chat = session.chats.find(asked.name) or Conversation(name=asked.name)
     fresh = _without_leftovers(chat, asked.place)
     index = fresh.index(asked.place.key)
@@ -132,7 +132,7 @@ def _place_words(chat: Conversation, place: str, *, is_again: bool) -> str:
     later = len(chat.turns) - index - 1
     words = f"chat {chat.name}, turn {index + 1}"
     if is_again:
-        words += " asked again"
+        words += " re-run"
     if later:
         words += f" (the {later} after it {'was' if later == 1 else 'were'} answered before)"
     return words

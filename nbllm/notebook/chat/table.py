@@ -24,7 +24,7 @@ _COLUMNS = {
     "asked at (UTC)": "string",
     "file": "string",
 }
-_NOTHING_YET = "There is no conversation yet: %%llm --chat NAME begins one."
+_NOTHING_YET = "No conversations yet: %%llm --chat NAME starts one."
 _CHARACTERS = 50
 
 

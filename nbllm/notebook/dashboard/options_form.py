@@ -19,7 +19,13 @@ _MOST = 2**31 - 1
 """Bounds beyond it are those of the machine, and of no interest to a reader."""
 _FIELDS = (
     ("max_tokens", "Max tokens", int, "300", "The longest response, in tokens."),
-    ("temperature", "Temperature", float, "", "0 always takes the likeliest token."),
+    (
+        "temperature",
+        "Temperature",
+        float,
+        "",
+        "Sampling temperature; 0 always picks the most likely token.",
+    ),
     ("seed", "Seed", int, "", "The same seed gives the same response."),
 )
 

@@ -73,7 +73,7 @@ class Playground:
         self._model = field(ipywidgets.Dropdown(description="Model"))
         self._system = field(
             ipywidgets.Text(description="System prompt", placeholder="none"),
-            "Instructions that stand before the prompt.",
+            "System prompt: instructions before the prompt.",
         )
         self._prompt = field(
             ipywidgets.Textarea(description="Prompt", placeholder="Ctrl+Enter sends it", rows=3),

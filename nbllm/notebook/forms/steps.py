@@ -93,7 +93,7 @@ class FormedAnswer:
     def remark(self, _: GenerationResult) -> str:
         """What the status line tells of it."""
         is_told = self.is_mended and self.problem is None
-        return "the value is what was complete of it" if is_told else ""
+        return "the value holds the complete part only" if is_told else ""
 
 
 def prepare_form(session: NotebookSession, question: Question) -> Question:
@@ -110,7 +110,7 @@ def with_form(question: Question, form: Form, flag: str) -> Question:
     """The question, which asks for ``form`` because of ``flag``."""
     if question.args.bg and form is not _FORMS["text"]:
         raise InvalidOptionError(
-            flag, "the value is there when the cell ends, so that it does not go with --bg"
+            flag, "the value must be ready when the cell ends, so it cannot be combined with --bg"
         )
     formed = FormedAnswer(form)
     *earlier, message = question.messages
@@ -189,7 +189,9 @@ def _with_other_words(message: Message, form: Form) -> Any:
 
 def _with_schema(session: NotebookSession, question: Question, name: str, form: str) -> Question:
     if form not in ("json", "dataframe"):
-        raise InvalidOptionError("schema", f"it asks for JSON, so that --as {form} cannot be had")
+        raise InvalidOptionError(
+            "schema", f"it asks for JSON and cannot be combined with --as {form}"
+        )
     schema = answer_schema(named_type(name, session.shell.user_ns), name)
     written = json.dumps(schema.json_schema, ensure_ascii=False, default=str)
     words = f"Answer with JSON only, following this JSON schema:\n{written}"

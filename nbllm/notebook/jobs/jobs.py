@@ -166,7 +166,7 @@ class Job:
 
     def _open(self) -> None:
         """Put all places that it will fill: later ones could land in another cell."""
-        self._view.note(f"Job {self.number} has begun.")
+        self._view.note(f"Job {self.number} has started.")
         bundle = self._button.bundle() if self._button.is_wanted else note("")
         self._view.control(bundle)
 

@@ -31,7 +31,7 @@ class JobMagics(SessionMagics):
     @with_help(JOBS)
     @line_magic
     def llm_jobs(self, line: str) -> pd.DataFrame | None:
-        """List the answers in the background as a DataFrame, wait for them, or stop them.
+        """List background jobs as a DataFrame, wait for them, or stop them.
 
         An interrupt while waiting ends the wait; the job goes on.
         """
@@ -56,7 +56,7 @@ class JobMagics(SessionMagics):
         if number is None:
             return [job for job in jobs.values() if not job.done]
         if number not in jobs:
-            known = ", ".join(map(str, jobs)) or "none; %%llm --bg begins one"
+            known = ", ".join(map(str, jobs)) or "none; %%llm --bg starts one"
             raise UsageError(f"there is no job {number}; there are: {known}")
         return [jobs[number]]
 
@@ -65,4 +65,4 @@ class JobMagics(SessionMagics):
             job.wait()
         except KeyboardInterrupt:
             stop = f"%{self.session.magic_name('llm_jobs')} stop {job.number}"
-            raise Stopped(f"Job {job.number} goes on; {stop} ends it.") from None
+            raise Stopped(f"Job {job.number} keeps running; {stop} stops it.") from None

@@ -18,7 +18,7 @@ _COLUMNS = {
     "time (s)": "Float64",
     "question": "string",
 }
-_NOTHING_YET = "Nothing was asked in the background yet: %%llm --bg does."
+_NOTHING_YET = "No background jobs yet: %%llm --bg starts one."
 _QUESTION_CHARACTERS = 60
 
 

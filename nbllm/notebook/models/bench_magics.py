@@ -56,7 +56,7 @@ class BenchMagics(SessionMagics):
         manager = self.session.manager
         info = manager.find_model(name) if name else manager.bundled_model()
         if not info.local:
-            raise UsageError(f"{info.name} is not on this machine; name a local model")
+            raise UsageError(f"{info.name} is not a local model; name one that is")
         return info
 
     def _measure(self, info: ModelInfo, view: View, *, thorough: bool) -> Benchmark:

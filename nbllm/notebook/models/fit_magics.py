@@ -40,5 +40,5 @@ class FitMagics(SessionMagics):
             manager = self.session.manager
             info = manager.find_model(args.name) if args.name else manager.bundled_model()
             if not info.local:
-                raise UsageError(f"{info.name} is not on this machine; name a local model")
+                raise UsageError(f"{info.name} is not a local model; name one that is")
             return fit_table(fit_model(info, ResourceDetector().detect()))

@@ -56,7 +56,7 @@ class ModelMagics(SessionMagics):
     @with_help(UNLOAD)
     @line_magic
     def llm_unload(self, line: str) -> pd.DataFrame:
-        """Unload a model and free its memory; returns what was unloaded as a DataFrame."""
+        """Unload a model and free its memory; returns the unloaded models as a DataFrame."""
         args = parse(parser_of(self, "llm_unload"), line)
         with brief_errors():
             return self._unload(args.name, everything=args.all)
@@ -65,7 +65,7 @@ class ModelMagics(SessionMagics):
     @with_help(MODELS)
     @line_magic
     def llm_models(self, line: str) -> pd.DataFrame:
-        """The models that are loaded and those that can be, as a DataFrame."""
+        """List loaded and available models as a DataFrame."""
         parse(parser_of(self, "llm_models"), line)
         from nbllm.notebook.tables import models_table
 
@@ -77,7 +77,7 @@ class ModelMagics(SessionMagics):
     @with_help(DEVICES)
     @line_magic
     def llm_devices(self, line: str) -> pd.DataFrame:
-        """The processors and memories that models can run on, as a DataFrame."""
+        """List the processors and memory that models can run on, as a DataFrame."""
         parse(parser_of(self, "llm_devices"), line)
         from nbllm.core.openers import engine_devices
         from nbllm.core.resource_detector import ResourceDetector
@@ -123,7 +123,7 @@ class ModelMagics(SessionMagics):
             model, seconds = load()
         except LoadedOtherwiseError as error:
             self._make_way(error)
-            view.keep(f"{error.model} was loaded with other options, so it is loaded again.")
+            view.keep(f"{error.model} was loaded with other options; reloading it.")
             model, seconds = load()
         if args.pin is not None:
             pin = self.session.manager.pin_model if args.pin else self.session.manager.unpin_model
@@ -146,7 +146,7 @@ class ModelMagics(SessionMagics):
         loaded = manager.list_loaded_models()
         if name is None and not everything and len(loaded) > 1:
             listed = ", ".join(info.name for info in loaded)
-            raise UsageError(f"several models are loaded; name one, or give --all: {listed}")
+            raise UsageError(f"several models are loaded; name one, or use --all: {listed}")
         chosen = [info for info in loaded if name in (None, info.name)]
         for each in [info.name for info in chosen] if name is None else [name]:
             self.session.loop.run(manager.unload_model(each))
@@ -159,4 +159,4 @@ class ModelMagics(SessionMagics):
         if model.usable:
             printer.text(ready_words(model.info, self._load_seconds.get(model), model.unready))
         else:
-            printer.text(f"{model.name} is not loaded any more")
+            printer.text(f"{model.name} is no longer loaded")

@@ -94,7 +94,7 @@ def attribute(value: Any, name: str, budget: Budget) -> Any:
         return getattr(value, name)
     if kind:
         raise Refused(
-            f"{type_name(value)}.{name} is not read in a prompt; put it into a variable first"
+            f"{type_name(value)}.{name} is not read in a prompt; assign it to a variable first"
         )
     return instance_data(value, name, budget)
 
@@ -117,7 +117,7 @@ def instance_data(value: Any, name: str, budget: Budget) -> Any:
         name not in held and class_attribute(type(on_class), "__get__") is not None
     ):
         raise Refused(
-            f"{type_name(value)}.{name} is computed by its class; put it into a variable first"
+            f"{type_name(value)}.{name} is computed by its class; assign it to a variable first"
         )
     if name in held:
         return held[name]

@@ -73,7 +73,7 @@ class ErrorMagics(SessionMagics):
     @with_help(EXPLAIN)
     @line_magic
     def llm_explain(self, line: str) -> Job | None:
-        """Have a model explain the last error, with the source around it; more may be asked.
+        """Have a model explain the last error, with the source around it.
 
         Sent are the trimmed traceback, the lines around the failure in your own code, and the
         versions of the packages in it; no values of variables.
@@ -91,7 +91,7 @@ class ErrorMagics(SessionMagics):
     @with_help(FIX)
     @line_magic
     def llm_fix(self, line: str) -> None:
-        """Have a model correct the cell that failed last; shows what it would change.
+        """Have a model correct the last failed cell; shows the proposed changes.
 
         Nothing is changed by itself: ``%llm_fix --accept`` puts the corrected cell below, where
         you run it or not.
@@ -106,7 +106,7 @@ class ErrorMagics(SessionMagics):
         error, namespace = failure.error, self.session.shell.user_ns
         source = failure.cell or failed_source(error, namespace)
         if source is None:
-            raise UsageError("the source of the cell that failed is not known any more")
+            raise UsageError("the source of the failed cell is no longer known")
         report = f"{versions(error)}\n\n{error_report(error, namespace, failure.cell)}"
         prompt = f"{_FIX} {wish}".rstrip() + f"\n\n```python\n{source}\n```\n\n{report}"
         with brief_errors():
@@ -122,7 +122,7 @@ class ErrorMagics(SessionMagics):
 
     def _accept(self) -> None:
         if self.proposal is None:
-            raise UsageError(f"nothing is proposed yet; {self._fix} proposes a corrected cell")
+            raise UsageError(f"no proposal yet; {self._fix} proposes a corrected cell")
         self.session.shell.set_next_input(self.proposal, replace=False)
         self.proposal = None
 
@@ -148,7 +148,7 @@ class ErrorMagics(SessionMagics):
         return Form("Answer with the whole corrected cell in one fenced block.", parse, show)
 
     def _offer(self, result: GenerationResult) -> str:
-        return f"{self._fix} --accept puts it into a new cell below" if self.proposal else ""
+        return f"{self._fix} --accept inserts it as a new cell below" if self.proposal else ""
 
     @property
     def _fix(self) -> str:

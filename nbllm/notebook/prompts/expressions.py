@@ -119,7 +119,7 @@ class _Evaluation:
         self._depth -= 1
         if is_code(value):
             raise Refused(
-                f"a {type_name(value)} is not data; put what you need of it into a variable first"
+                f"a {type_name(value)} is not data; assign what you need to a variable first"
             )
         if kind_of(value) in ("text", "bytes"):
             self._check_text(value)
@@ -129,7 +129,7 @@ class _Evaluation:
         self._budget.spend(weigh_scalar(value))
         text = value.decode("latin-1") if kind_of(value) == "bytes" else value
         if len(text) >= _SHORTEST_KEY and self._holds_key(text):
-            raise Refused("there is what looks like an API key in its value")
+            raise Refused("its value seems to contain an API key")
 
     def _value(self, node: ast.expr) -> Any:
         match node:
@@ -210,14 +210,14 @@ class _Evaluation:
         if kind in TABLES or type(owner) is Located:
             return table_item(owner, index, self._budget)
         if type(owner) is Accessor:
-            raise Refused("[…] of .str is not read in a prompt; put it into a variable first")
+            raise Refused("[…] of .str is not read in a prompt; assign it to a variable first")
         if kind == "dict" and type(index) is not slice:
             return _entry(owner, index, self._budget)
         if kind in _SEQUENCES:
             self._budget.spend(length(owner) // _COPIED_A_STEP if type(index) is slice else 1)
             return owner[_position(index)]
         raise Refused(
-            f"[…] of a {type_name(owner)} is not read in a prompt; put it into a variable first"
+            f"[…] of a {type_name(owner)} is not read in a prompt; assign it to a variable first"
         )
 
     def _call(self, node: ast.Call) -> Any:

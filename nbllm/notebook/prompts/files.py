@@ -72,7 +72,8 @@ def _check_allowed(option: str, path: str, file: Path, allowed: Sequence[str]) -
         problem = f"{file} is hidden"
     raise InvalidOptionError(
         option,
-        f"{problem}, so it needs your word: %%llm --allow-file {_quoted(file)} for one prompt, or "
+        f"{problem}, so reading it needs your permission: %%llm --allow-file "
+        f"{_quoted(file)} for one prompt, or "
         f"%llm_config prompt_files={_quoted(file)} for this kernel",
     )
 
@@ -127,7 +128,7 @@ def _image(option: str, data: bytes) -> ImagePart:
 def _text(option: str, data: bytes) -> str:
     if data.startswith(b"%PDF"):
         raise InvalidOptionError(
-            option, "a PDF is not read; put its text into a variable, with pypdf for example"
+            option, "a PDF is not read; put its text into a variable, for example with pypdf"
         )
     text = _decoded(data, option)
     if _PRIVATE_KEY in text or looks_like_key(text):

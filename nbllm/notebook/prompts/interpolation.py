@@ -125,7 +125,9 @@ def interpolate(
     for match in _placeholders(text):
         source = match.group()
         if filling.budget.is_spent:
-            left.append(Left(source, "it and all behind it stay: the braces before took too long"))
+            left.append(
+                Left(source, "left as typed, with all that follow: the braces before took too long")
+            )
             break
         try:
             piece = filling.piece(match["inside"])
@@ -206,7 +208,7 @@ class _Filling:
         self.budget.spend(_IMAGE_STEPS if isinstance(piece, ImagePart) else 0)
         text = piece.text if isinstance(piece, Written) else piece
         if isinstance(text, str) and self._holds_key(text):
-            raise _KeepBraces("there is what looks like an API key in its value")
+            raise _KeepBraces("its value seems to contain an API key")
         return piece
 
     def _holds_key(self, text: str) -> bool:

@@ -62,7 +62,7 @@ def _weigh_number(value: Any) -> int:
 
 def _weigh_time(value: Any) -> int:
     if not known_zone(getattr(value, "tzinfo", None)):
-        raise Refused("its time zone has code of its own; put the time's text into a variable")
+        raise Refused("its time zone has code of its own; assign its text to a variable")
     return 1
 
 

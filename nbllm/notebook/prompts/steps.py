@@ -108,5 +108,5 @@ def _words(replaced: tuple[Replaced, ...], left: tuple[Left, ...]) -> str:
     ]
     more = f" and {len(sources) - _TOLD} more" if len(sources) > _TOLD else ""
     with_words = [f"with {', '.join(sources[:_TOLD])}{more}"] if sources else []
-    left_words = [f"{each.source} left as it is: {each.reason}" for each in left[:_TOLD]]
+    left_words = [f"{each.source} left as typed: {each.reason}" for each in left[:_TOLD]]
     return " · ".join([*with_words, *left_words])

@@ -169,7 +169,7 @@ def groups_item(groups: Groups, columns: Any, budget: Budget) -> Groups:
     except KeyError:
         raise Refused(
             f"a grouped table has no column {columns!r:.80}, and no more than its columns is read "
-            "in a prompt; put the result into a variable first"
+            "in a prompt; assign the result to a variable first"
         ) from None
     return Groups(groups.table, groups.by, columns)
 

@@ -58,7 +58,7 @@ def table_attribute(table: Any, name: str, budget: Budget) -> Any:
         if name in table.columns:
             return table[name]
     raise Refused(
-        f"{type_name(table)}.{name} is not read in a prompt; put it into a variable first"
+        f"{type_name(table)}.{name} is not read in a prompt; assign it to a variable first"
     )
 
 

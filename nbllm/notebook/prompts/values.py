@@ -104,11 +104,11 @@ def _object(value: Any) -> Piece:
     elif kind_of(value) == "bytes" or _has_parts(value):
         return written(value)
     if not has_text(value):
-        raise Refused(f"a {name} has no text; put what you want to say of it into a variable")
+        raise Refused(f"a {name} has no text; assign the text you want to a variable")
     says = class_attribute(type(value), "__str__") is not object.__str__
     text = cut(str.__str__(str(value)), TEXT_CHARACTERS if says else VALUE_CHARACTERS)
     if ADDRESS.fullmatch(text.text):
-        raise Refused(f"a {name} has no text; put what you want to say of it into a variable")
+        raise Refused(f"a {name} has no text; assign the text you want to a variable")
     return text
 
 

@@ -43,7 +43,7 @@ class ShownPrompt:
         """The lines below the messages."""
         return [
             *(f"{each.source} became {_size(each)}" for each in self.replaced),
-            *(f"{each.source} stays as it is: {each.reason}" for each in self.left),
+            *(f"{each.source} stays as typed: {each.reason}" for each in self.left),
             self._count(),
         ]
 

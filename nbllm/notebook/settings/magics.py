@@ -37,17 +37,18 @@ CONFIG = Help(
             "settings",
             nargs="*",
             metavar="NAME[=VALUE]",
-            help="Settings, and generation options by their names. A name alone is shown, an empty "
-            "value is the default.",
+            help="Settings and generation options by name. A name alone shows it; an empty "
+            "value resets it to the default.",
         ),
-        flag("--load", metavar="FILE", help="Read settings from a JSON file, before all else."),
-        flag("--save", metavar="FILE", help="Write them to a JSON file, after all else."),
+        flag("--load", metavar="FILE", help="Read settings from a JSON file first."),
+        flag("--save", metavar="FILE", help="Write the settings to a JSON file at the end."),
         flag(
             "--allow-key",
             action="append",
             default=[],
             metavar="VARIABLE=ADDRESS",
-            help="Let the key in an environment variable go to an address; kept for you, on this "
+            help="Allow sending the key in an environment variable to an "
+            "address; remembered for you on this "
             "machine.",
         ),
         flag(
@@ -55,9 +56,9 @@ CONFIG = Help(
             action="append",
             default=[],
             metavar="VARIABLE=ADDRESS",
-            help="Take back what --allow-key allowed.",
+            help="Revoke a permission given with --allow-key.",
         ),
-        flag("--reset", action="store_true", help="Set everything to its default first."),
+        flag("--reset", action="store_true", help="Reset everything to its default first."),
     ),
 )
 

@@ -26,42 +26,38 @@ class NbLLM(Configurable):
     ``configured`` are the values that IPython's configuration gave, and the defaults of the rest.
     """
 
-    model = Unicode("", help="The model that answers where none is named; empty: the last.").tag(
-        config=True
-    )
-    system = Unicode("", help="Instructions that stand before every prompt.").tag(config=True)
-    options = Dict(help="Generation options that flags override: {'temperature': 0.2}.").tag(
-        config=True
-    )
+    model = Unicode("", help="Default model; empty: the model used last.").tag(config=True)
+    system = Unicode("", help="System prompt for every request.").tag(config=True)
+    options = Dict(
+        help="Default generation options, overridden by flags: {'temperature': 0.2}."
+    ).tag(config=True)
     cell_limit = Integer(
         1000,
-        help="The longest answer of a cell in tokens, where neither --max-tokens nor an option "
+        help="Maximum length of a cell's answer in tokens, unless --max-tokens or an option "
         "sets one; models behind an API get four times as much. 0: no limit.",
     ).tag(config=True)
-    device = Unicode("", help="Where models are loaded that say nothing else.").tag(config=True)
-    context = Integer(0, help="The context of loaded models in tokens; 0: nbllm's choice.").tag(
+    device = Unicode("", help="Default device for loading models.").tag(config=True)
+    context = Integer(0, help="Default context length in tokens; 0: chosen by nbllm.").tag(
         config=True
     )
     show_status = Bool(
-        default_value=True, help="The line under an answer: model, tokens, speed, cost."
+        default_value=True, help="Show the status line under an answer: model, tokens, speed, cost."
     ).tag(config=True)
     show_reasoning = Bool(
-        default_value=True, help="The model's reasoning, folded, above its answer."
+        default_value=True, help="Show the model's reasoning, folded, above its answer."
     ).tag(config=True)
     stop_button = Bool(
-        default_value=True, help="A Stop button beside answers that take a while."
+        default_value=True, help="Show a Stop button next to answers that take a while."
     ).tag(config=True)
-    magic_prefix = Unicode(_USUAL_PREFIX, help="What the names of the magics begin with.").tag(
-        config=True
-    )
+    magic_prefix = Unicode(_USUAL_PREFIX, help="Prefix of the magics' names.").tag(config=True)
 
     prompt_files = List(
         Unicode(),
-        help="Files and folders that {file:…} may read outside the notebook's folder, or hidden.",
+        help="Files and folders outside the notebook's folder, or hidden, that {file:…} may read.",
     ).tag(config=True)
     nest_asyncio = Bool(
         default_value=False,
-        help="Apply nest_asyncio2, for cells that call asyncio.run; it cannot be taken back.",
+        help="Apply nest_asyncio2, for cells that call asyncio.run; cannot be undone.",
     ).tag(config=True)
 
     def __init__(self, **settings: Any) -> None:
@@ -87,7 +83,7 @@ class NbLLM(Configurable):
         magics = {**manager.magics["line"], **manager.magics["cell"]}
         alike = (name for name in magics if name == prefix or name.startswith(f"{prefix}_"))
         theirs = [name for name in alike if not _is_own(magics[name])]
-        return f"would take the place of another's magic: %{theirs[0]}" if theirs else ""
+        return f"would replace another extension's magic: %{theirs[0]}" if theirs else ""
 
     @validate("options")
     def _check_options(self, proposal: Any) -> dict[str, Any]:
@@ -149,9 +145,9 @@ class NbLLM(Configurable):
 def _prefix_problem(prefix: str) -> str:
     """Why magics cannot be called so, "" where they can."""
     if not (prefix.isidentifier() and prefix.isascii() and len(prefix) <= _LONGEST_PREFIX):
-        return "cannot begin the name of a magic"
+        return "is not a valid prefix for magics"
     if keyword.iskeyword(prefix) or hasattr(builtins, prefix):
-        return "is a word of Python"
+        return "is a Python name"
     return "is a module of Python" if prefix in sys.stdlib_module_names else ""
 
 

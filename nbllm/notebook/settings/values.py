@@ -162,7 +162,7 @@ def load(settings: NbLLM, file: str) -> list[tuple[str, Any]]:
         raise ConfigError("this is not a JSON object of settings", file=path)
     for name in _CONSENTS:
         if values.get(name):
-            problem = f"{name} is not set by a file; set it with %llm_config {name}=…"
+            problem = f"{name} cannot be set by a file; set it with %llm_config {name}=…"
             raise ConfigError(problem, file=path)
     try:
         _try_out(settings, values.items())

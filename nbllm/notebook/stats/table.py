@@ -20,7 +20,7 @@ __all__ = ["SAVE_SUFFIXES", "save_stats", "stats_summary", "stats_table"]
 
 SAVE_SUFFIXES = (".csv", ".json")
 SHOWN_ROWS = 30
-NOTHING_YET = "Nothing was generated yet: ask a model with %%llm, or with await model.generate(…)."
+NOTHING_YET = "Nothing has been generated yet: ask a model with %%llm or await model.generate(…)."
 _MIXED = (
     "Some answers were written side by side, which makes each of them slower: %llm_stats tells "
     "which, and %llm_plot shows them apart."
@@ -71,7 +71,9 @@ def stats_table(records: Sequence[GenerationRecord], notes: Iterable[str] = ()) 
     "side by side" says that others ran on the device at the same time, which makes it slower.
     """
     hidden = len(records) - SHOWN_ROWS
-    shown = f"The last {SHOWN_ROWS} of {len(records):,} rows are shown; the DataFrame has them all."
+    shown = (
+        f"Showing the last {SHOWN_ROWS} of {len(records):,} rows; the DataFrame has all of them."
+    )
     told = [*notes, *([shown] if hidden > 0 else []), *([] if records else [NOTHING_YET])]
     beside = side_by_side(records)
     rows = [

@@ -68,7 +68,7 @@ def test_where_nobody_answers_nothing_is_called_ready(
 ) -> None:
     model = load(model_type, f"http://127.0.0.1:{unused_tcp_port}")
     told = ready_words(model.info, 0.1, model.unready)
-    assert told.startswith("m loaded, and not ready yet: no connection to http://127.0.0.1")
+    assert told.startswith("m loaded, but not ready yet: no connection to http://127.0.0.1")
     assert "Is the server running" in told
     with pytest.raises(ApiConnectionError):
         asyncio.run(model.generate("Hi", max_retry_seconds=0))

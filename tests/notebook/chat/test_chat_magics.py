@@ -147,7 +147,7 @@ def test_a_file_that_is_lost_is_told_with_every_answer(
         ("%llm_chat export trip ~nosuchuser/x.md", "there is no home folder for ~nosuchuser"),
         ("%llm_chat rename trip a/b", "a name is made of"),
         ("%llm --chat 'a b' Hi", "a name is made of"),
-        ("%llm --overflow summarise Hi", "it is about conversations; give --chat NAME too"),
+        ("%llm --overflow summarise Hi", "it applies to conversations; add --chat NAME"),
         ("%llm --as json --bg Hi", "does not go with --bg"),
         ("%llm --schema nothing Hi", "there is no variable nothing"),
         ("%llm_explain", "no cell of this kernel has failed yet"),

@@ -84,7 +84,7 @@ def test_a_file_of_the_readers_own_name_keeps_it(tmp_path: Path) -> None:
 
 def test_names_are_checked_and_suggested() -> None:
     chats = Chats()
-    with pytest.raises(ConversationError, match="There is none; %%llm --chat NAME begins one"):
+    with pytest.raises(ConversationError, match="There are none; %%llm --chat NAME starts one"):
         chats.get("trip")
     chats.begin("trip")
     with pytest.raises(ConversationError, match="Did you mean 'trip'"):

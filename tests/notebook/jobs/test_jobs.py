@@ -42,7 +42,7 @@ def test_it_begins_at_once_and_goes_on_while_other_cells_run(jobs_kernel: Any) -
     jobs_kernel.ok("use(text='One two three four five.', token_seconds=0.2)\n%llm_load tiny")
     began = jobs_kernel.ok("%%llm --bg -o job\nHi")
     assert not began.contents("execute_result"), "its display is enough"
-    assert shown(began)[0] == "Job 1 has begun."
+    assert shown(began)[0] == "Job 1 has started."
     assert jobs_kernel.ok("job.done, job.state, '_llm' in globals()").result.startswith("(False, ")
     assert jobs_kernel.ok("job.result().text").result == "'One two three four five.'"
     assert jobs_kernel.ok("(await job).text, job.state, _llm is job.result()").result == (
@@ -84,7 +84,7 @@ def test_an_interrupt_ends_the_wait_alone(jobs_kernel: Any) -> None:
     jobs_kernel.ok("import time; time.sleep(0.5)")
     ran = jobs_kernel.run("%llm_jobs wait", interrupt_when_shown="words")
     assert not ran.contents("error")
-    assert "Job 1 goes on; %llm_jobs stop 1 ends it." in ran.contents("stream")[0]["text"]
+    assert "Job 1 keeps running; %llm_jobs stop 1 stops it." in ran.contents("stream")[0]["text"]
     assert jobs_kernel.ok("job.done").result == "False"
     jobs_kernel.ok("job.stop()")
     assert jobs_kernel.ok("job.result().finish_reason.value").result == "'cancelled'"

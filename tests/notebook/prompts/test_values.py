@@ -192,7 +192,7 @@ class Bare:
 @pytest.mark.parametrize(
     ("value", "reason"),
     [
-        (Bare(), "a Bare has no text; put what you want to say of it into a variable"),
+        (Bare(), "a Bare has no text; assign the text you want to a variable"),
         (object(), "a object has no text"),
         ((n for n in [1]), "a generator gives its elements only once"),
         (map(len, []), "a map gives its elements only once"),

@@ -321,7 +321,7 @@ def test_a_dropped_load_takes_its_control_along(front_end, view) -> None:
 
 def test_a_background_view_only_updates_what_it_put_at_first(front_end) -> None:
     view = BackgroundView(front_end)
-    view.note("Job 1 has begun.")
+    view.note("Job 1 has started.")
     view.control(BUTTON)
     places = [place for place, _ in front_end.outputs]
     view.keep("tiny ready")
