@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from nbllm.core.model_manager import ModelManager
     from nbllm.core.types import GenerationResult, LoadOptions
+    from nbllm.notebook.asking.continuation import Asked
     from nbllm.notebook.chat.chats import Chats
     from nbllm.notebook.jobs.jobs import Job
     from nbllm.notebook.loop import LoopThread
@@ -35,7 +36,8 @@ class NotebookSession:
     ``get_manager`` gives the models; it is called when they are first needed, since loading the
     extension must cost nothing. ``results`` holds the last answers, the newest at its end,
     ``jobs`` the answers in the background by their numbers. ``completions`` completes what is
-    typed behind the magics. ``last_error`` is that of the reader's own code.
+    typed behind the magics. ``last_error`` is that of the reader's own code, and ``asked`` the
+    last question with its answer.
     """
 
     def __init__(self, shell: InteractiveShell, get_manager: Callable[[], ModelManager]) -> None:
@@ -43,6 +45,7 @@ class NotebookSession:
         self.settings = NbLLM(parent=shell)
         self.jobs: dict[int, Job] = {}
         self.last_error: BaseException | None = None
+        self.asked: Asked | None = None
         self.results: deque[GenerationResult] = deque(maxlen=RESULTS_KEPT)
         self._get_manager = get_manager
         self._bridge: LoopThread | None = None

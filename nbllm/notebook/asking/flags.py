@@ -62,6 +62,8 @@ ASK = Help(
     %%llm --chat trip --as table -o cities
     Describe {df} and the plot {figure}; what does {file:notes.txt} add?
 
+    %llm --continue                  the last answer goes on where it was cut off
+
     %%llm --completion
     Once upon a time
 
@@ -83,6 +85,12 @@ ASK = Help(
             metavar="VAR",
             type=variable_name,
             help="A variable for the result, besides _llm; with --bg for the job.",
+        ),
+        flag(
+            "--continue",
+            dest="go_on",
+            action="store_true",
+            help="Go on with the last answer where it was cut off or stopped; without a prompt.",
         ),
         flag("--bg", action="store_true", help="Answer in the background; see %%llm_jobs."),
         flag("--system", metavar="TEXT", help="Instructions that stand before the prompt."),

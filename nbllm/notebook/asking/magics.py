@@ -52,17 +52,26 @@ class AskMagics(SessionMagics):
             args, prompt = parse(parser_of(self, "llm"), line), cell
         if args.name and args.model:
             raise UsageError(f"two models are named: {args.name} and {args.model}")
-        if not prompt.strip():
+        if args.go_on and prompt.strip():
+            raise UsageError(
+                "--continue takes no prompt: the last answer goes on. To ask more about it, use "
+                "--chat NAME"
+            )
+        if not prompt.strip() and not args.go_on:
             raise UsageError("there is nothing to ask: write the prompt behind %llm or below %%llm")
         with brief_errors():
             return self._ask(prompt, args)
 
     def _ask(self, prompt: str, args: Namespace) -> Job | ShownPrompt | None:
         from nbllm.notebook.asking.asking import ask
+        from nbllm.notebook.asking.continuation import continued
         from nbllm.notebook.asking.pipeline import prepared, question_from
         from nbllm.notebook.jobs.jobs import begin_job
 
-        question = prepared(self.session, question_from(self.session, prompt, args))
+        if args.go_on:
+            question = continued(self.session, args)
+        else:
+            question = prepared(self.session, question_from(self.session, prompt, args))
         if args.show_prompt:
             from nbllm.notebook.prompts.view import shown_prompt
 

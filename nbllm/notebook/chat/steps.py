@@ -67,7 +67,7 @@ def whole_conversation(session: NotebookSession, question: Question) -> Conversa
 async def fit_chat(session: NotebookSession, question: Question, model: ModelInterface) -> Question:
     """Put the turns before the question, as far as they fit, and note that it was asked."""
     asked = question.chat
-    if asked is None:
+    if asked is None or question.begun:  # an answer that goes on has its turn already
         return question
     message = question.messages[-1]
     before = whole_conversation(session, question)
