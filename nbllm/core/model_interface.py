@@ -16,7 +16,7 @@ from nbllm.core.openai_turns import message_of, part_of, with_names
 from nbllm.core.option_checks import items_of, text_of, texts_of
 from nbllm.core.schemas.requests import with_schema
 from nbllm.core.suggest import did_you_mean
-from nbllm.core.texts import shown
+from nbllm.core.texts import shown, trimmed
 from nbllm.core.types import (
     Completed,
     ContentPart,
@@ -101,7 +101,9 @@ class ModelInterface(ABC):
     ) -> AsyncGenerator[Event, None]:
         """The answer as it is made; the last event is ``Completed`` with the whole result.
 
-        ``prompt`` is a text, a message or a conversation; ``system`` stands before it.
+        ``prompt`` is a text, a message or a conversation; ``system`` stands before it. A text is
+        sent without its blank ends, which small models trip over, unless ``raw`` continues it;
+        messages are sent as they are.
         ``overrides`` are fields of ``GenerationOptions``; they win over ``options``, which win
         over the defaults of the model's config. ``schema`` is what the answer is to look like: a
         JSON schema, a pydantic model, a dataclass, a TypedDict, or a type of them such as
@@ -201,7 +203,7 @@ class ModelInterface(ABC):
                 "Qwen2.5-Coder",
             )
         before, behind = text_of("prefix", prefix), text_of("suffix", suffix)
-        request = self._request(before, None, options, overrides)
+        request = self._request(Message("user", before), None, options, overrides)
         return await self._whole(self._followed(replace(request, suffix=behind)))
 
     async def tokenize(self, text: str) -> list[int]:
@@ -221,7 +223,7 @@ class ModelInterface(ABC):
         is exact where the model is here or its vendor counts, else an estimate.
         """
         if template:
-            return await self._count_messages(to_messages(prompt, system=system))
+            return await self._count_messages(to_messages(_without_ends(prompt), system=system))
         if not isinstance(prompt, str) or system is not None:
             problem = "without a template only a text can be counted, and no system prompt"
             raise InvalidOptionError("template", problem)
@@ -276,10 +278,16 @@ class ModelInterface(ABC):
     ) -> GenerationRequest:
         chosen = self.info.options.merged(_checked(options))
         chosen, wanted = with_schema(chosen.merged(options_from(overrides)), schema)
-        return GenerationRequest(to_messages(prompt, system=system), chosen, schema=wanted)
+        asked = prompt if chosen.raw else _without_ends(prompt)
+        return GenerationRequest(to_messages(asked, system=system), chosen, schema=wanted)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.name!r}>"
+
+
+def _without_ends(prompt: PromptLike) -> PromptLike:
+    """A text without its blank ends, unless it is nothing else; anything else as it is."""
+    return (trimmed(prompt) or prompt) if isinstance(prompt, str) else prompt
 
 
 def _checked(options: object) -> GenerationOptions:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from reprlib import Repr
 
-__all__ = ["is_well_formed", "shown", "well_formed"]
+__all__ = ["is_well_formed", "shown", "trimmed", "well_formed"]
 
 _SHOWN = Repr()
 _SHOWN.maxstring = _SHOWN.maxother = 80
@@ -37,3 +37,12 @@ def shown(value: object) -> str:
         return well_formed(_SHOWN.repr(value))
     except Exception:  # noqa: BLE001 - its own __repr__ may raise anything; a long int's does
         return f"a value of type {type(value).__name__}"
+
+
+def trimmed(text: str) -> str:
+    """``text`` without blank ends; the first of several lines keeps its indentation."""
+    whole = text.strip()
+    if "\n" not in whole:
+        return whole
+    start = text.rfind("\n", 0, text.index(whole)) + 1
+    return text[start:].rstrip()
