@@ -1,7 +1,7 @@
 """JSON as models write it, in linear time: what has one meaning is read, all else is refused.
 
-Beyond JSON are read Python's quotes and constants, unquoted keys, comments, a comma before a closing
-bracket, line breaks inside strings, and escapes that JSON doesn't have.
+Beyond JSON are read Python's quotes and constants, unquoted keys, comments, a comma before a
+closing bracket, line breaks inside strings, and escapes that JSON doesn't have.
 """
 
 from __future__ import annotations
@@ -26,8 +26,15 @@ _ESCAPE = re.compile(
 _ESCAPES = {"n": "\n", "t": "\t", "r": "\r", "b": "\b", "f": "\f", "\n": ""}
 _ESCAPES |= {sign: sign for sign in "\"'\\/"}
 _CONSTANTS: Mapping[str, Any] = {
-    **{"true": True, "false": False, "null": None, "True": True, "False": False, "None": None},
-    **{"NaN": float("nan"), "Infinity": float("inf"), "-Infinity": float("-inf")},
+    "true": True,
+    "false": False,
+    "null": None,
+    "True": True,
+    "False": False,
+    "None": None,
+    "NaN": float("nan"),
+    "Infinity": float("inf"),
+    "-Infinity": float("-inf"),
 }
 
 

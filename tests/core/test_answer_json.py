@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import math
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -86,7 +88,5 @@ def test_numbers_that_json_does_not_have() -> None:
 
 @given(st.text("[]{}:,'\"#/* \\na1.-\n", max_size=60))
 def test_any_text_is_read_or_refused(text: str) -> None:
-    try:
-        json_of(text)
-    except AnswerFormError as error:
-        assert error.text == text
+    with suppress(AnswerFormError):
+        json.dumps(json_of(text))
