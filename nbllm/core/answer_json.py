@@ -10,13 +10,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from nbllm.core.errors import AnswerFormError
-from nbllm.core.json_repair import loads_tolerantly
+from nbllm.core.tolerant_json import Reader
 
 __all__ = ["Block", "blocks_of", "json_of"]
 
 _OPENING = re.compile(r"( {0,3})(`{3,}|~{3,})")
+_JSON_LANGUAGES = ("", "json", "json5", "jsonc", "jsonl", "ndjson")
 _JSON_START = re.compile(r"[\[{]")
-_JSON_INSIDE = re.compile(r"[\[{\"]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,40 +52,47 @@ def _body(lines: Iterator[str], fence: str, indent: int) -> Iterator[str]:
 def json_of(text: str) -> Any:
     """The JSON value of an answer: all of it, a fenced block, or what stands in its prose.
 
-    Python's way to write one counts too.
+    Objects on lines of their own are a list. What is nearly JSON is read as far as it has one
+    meaning (see ``Reader``). Raises ``AnswerFormError`` with the place where it is broken.
     """
-    candidates = [text, *(block.text for block in blocks_of(text))]
-    for load in (json.loads, loads_tolerantly):
-        for candidate in candidates:
+    blocks = [block.text for block in blocks_of(text) if block.language in _JSON_LANGUAGES]
+    for load in (json.loads, _json_lines):
+        for candidate in (text, *blocks):
             with suppress(ValueError, RecursionError):
                 return load(candidate)
+    for block in blocks:
+        with suppress(AnswerFormError):
+            return _json_in_prose(block)
     return _json_in_prose(text)
+
+
+def _json_lines(text: str) -> list[Any]:
+    """The objects of "JSON Lines" (https://jsonlines.org). Raises ``ValueError``."""
+    lines = [line for line in text.splitlines() if line.strip()]
+    if len(lines) < 2 or not all(line.lstrip().startswith("{") for line in lines):
+        raise ValueError("these are not objects on lines of their own")
+    return [json.loads(line) for line in lines]
 
 
 def _json_in_prose(text: str) -> Any:
     """The longest object or array of the text; none is taken out of one that is broken."""
     found: list[tuple[int, Any]] = []
-    position = 0
+    position, first_problem = 0, ""
+    reader = Reader(text)
     while (match := _JSON_START.search(text, position)) is not None:
-        value, position, problem = _decoded(text, match.start())
-        if problem is None:
-            found.append((position - match.start(), value))
-        elif _JSON_INSIDE.search(text, match.end(), position):
-            raise AnswerFormError("JSON", problem, text=text)
+        start = match.start()
+        try:
+            value, position = reader.read(start)
+            found.append((position - start, value))
+        except json.JSONDecodeError as error:
+            problem = f"broken JSON at line {error.lineno}, column {error.colno}: {error.msg}"
+            if reader.has_read:
+                raise AnswerFormError("JSON", problem, text=text) from None
+            first_problem = first_problem or problem
+            position = max(error.pos, start + 1)
+        except RecursionError:
+            raise AnswerFormError("JSON", "it is nested too deeply", text=text) from None
     if not found:
-        raise AnswerFormError("JSON", "it has no object or array", text=text)
+        problem = first_problem or "it has no object or array"
+        raise AnswerFormError("JSON", problem, text=text)
     return max(found, key=lambda sized: sized[0])[1]
-
-
-def _decoded(text: str, start: int) -> tuple[Any, int, str | None]:
-    """The value that begins here, where it ends or breaks off, and why it does."""
-    try:
-        value, end = json.JSONDecoder().raw_decode(text, start)
-    except json.JSONDecodeError as error:
-        where = f"line {error.lineno}, column {error.colno}"
-        return None, max(error.pos, start + 1), f"broken JSON at {where}: {error.msg}"
-    except RecursionError:
-        return None, len(text), "it is nested too deeply"
-    except ValueError:  # Python reads no number of more than 4,300 digits
-        return None, len(text), "it holds a number that is too long"
-    return value, end, None

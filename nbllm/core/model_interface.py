@@ -19,7 +19,7 @@ from nbllm.core.prompt_beginnings import beginning_of
 from nbllm.core.request_checks import check_options, check_size
 from nbllm.core.schemas.requests import with_schema
 from nbllm.core.suggest import did_you_mean
-from nbllm.core.texts import shown
+from nbllm.core.texts import shown, trimmed
 from nbllm.core.types import (
     Completed,
     ContentPart,
@@ -110,7 +110,9 @@ class ModelInterface(ABC):
     ) -> AsyncGenerator[Event, None]:
         """The answer as it is made; the last event is ``Completed`` with the whole result.
 
-        ``prompt`` is a text, a message or a conversation; ``system`` stands before it.
+        ``prompt`` is a text, a message or a conversation; ``system`` stands before it. A text is
+        sent without its blank ends, which small models trip over, unless ``raw`` continues it;
+        messages are sent as they are.
         ``overrides`` are fields of ``GenerationOptions``; they win over ``options``, which win
         over the defaults of the model's config. ``schema`` is what the answer is to look like: a
         JSON schema, a pydantic model, a dataclass, a TypedDict, or a type of them such as
@@ -212,7 +214,7 @@ class ModelInterface(ABC):
                 "Qwen2.5-Coder",
             )
         before, behind = text_of("prefix", prefix), text_of("suffix", suffix)
-        request = self._request(before, None, options, overrides)
+        request = self._request(Message("user", before), None, options, overrides)
         return await self._whole(self._followed(replace(request, suffix=behind)))
 
     async def tokenize(self, text: str) -> list[int]:
@@ -239,7 +241,7 @@ class ModelInterface(ABC):
         32 MiB.
         """
         if template and not raw:
-            messages = to_messages(prompt, system=system)
+            messages = to_messages(_without_ends(prompt), system=system)
             for message in messages:
                 check_size("prompt", message.text)
             return await self._count_messages(messages)
@@ -306,10 +308,16 @@ class ModelInterface(ABC):
         chosen = self.info.options.merged(_checked(options))
         chosen, wanted = with_schema(chosen.merged(options_from(overrides)), schema)
         check_options(chosen)
-        return GenerationRequest(to_messages(prompt, system=system), chosen, schema=wanted)
+        asked = prompt if chosen.raw else _without_ends(prompt)
+        return GenerationRequest(to_messages(asked, system=system), chosen, schema=wanted)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.name!r}>"
+
+
+def _without_ends(prompt: PromptLike) -> PromptLike:
+    """A text without its blank ends, unless it is nothing else; anything else as it is."""
+    return (trimmed(prompt) or prompt) if isinstance(prompt, str) else prompt
 
 
 def _checked(options: object) -> GenerationOptions:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from reprlib import Repr
 
-__all__ = ["MOST_FOREIGN", "capped", "is_well_formed", "shown", "well_formed"]
+__all__ = ["MOST_FOREIGN", "capped", "is_well_formed", "shown", "trimmed", "well_formed"]
 
 _SHOWN = Repr()
 _SHOWN.maxstring = _SHOWN.maxother = 80
@@ -48,3 +48,12 @@ def capped(text: str, most: int = MOST_FOREIGN) -> str:
         return text
     end = most // 4
     return f"{text[: most - end - 1]}…{text[len(text) - end :]}"
+
+
+def trimmed(text: str) -> str:
+    """``text`` without blank ends; the first of several lines keeps its indentation."""
+    whole = text.strip()
+    if "\n" not in whole:
+        return whole
+    start = text.rfind("\n", 0, text.index(whole)) + 1
+    return text[start:].rstrip()

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias, overload
 
 from nbllm.core.errors import NbllmError
 from nbllm.core.model_manager import default_manager
+from nbllm.core.texts import trimmed
 from nbllm.core.types import Completed, Event, GenerationResult, Message, PromptLike, TextDelta
-from nbllm.notebook.asking.prompt_ends import trimmed
 from nbllm.notebook.door import free_loop, run
 from nbllm.notebook.words import ready_words
 
@@ -86,10 +86,9 @@ class LoadedModel:
         ``max_tokens``, … Each question stands alone; ``chat`` remembers. An interrupt stops the
         answer.
         """
-        asked = trimmed(prompt) if isinstance(prompt, str) else prompt
         if stream:
-            return AnswerStream(self.model.stream(asked, **options))
-        return run(self.model.generate(asked, **options))
+            return AnswerStream(self.model.stream(prompt, **options))
+        return run(self.model.generate(prompt, **options))
 
     def chat(self, system: str | None = None) -> Chat:
         """A conversation, in which each question is sent with those before it."""

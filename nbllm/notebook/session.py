@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from nbllm.core.model_manager import ModelManager
     from nbllm.core.types import GenerationResult, LoadOptions
+    from nbllm.notebook.asking.continuation import Asked
     from nbllm.notebook.chat.chats import Chats
     from nbllm.notebook.jobs.jobs import Job
     from nbllm.notebook.loop import LoopThread
@@ -59,13 +60,14 @@ class SessionState:
 
     ``results`` holds the last answers, the newest at its end, ``jobs`` the answers in the
     background by their numbers. ``failure`` is the last error of the reader's own code, from
-    before ``%load_ext`` too.
-    ``bridge`` is the thread in which coroutines run.
+    before ``%load_ext`` too, and ``asked`` the last question with its answer. ``bridge`` is the
+    thread in which coroutines run.
     """
 
     def __init__(self, shell: InteractiveShell) -> None:
         self.settings = NbLLM(parent=shell)
         self.jobs: dict[int, Job] = {}
+        self.asked: Asked | None = None
         self.results: deque[GenerationResult] = deque(maxlen=RESULTS_KEPT)
         before = getattr(sys, "last_value", None)
         self.failure = None if before is None or not is_own(before) else Failure(before)

@@ -1,13 +1,17 @@
-"""Notices an answer that goes round in circles: the same n-gram over and over.
+"""Notices an answer that goes round in circles: the same n-grams over and over.
 
-An n-gram of tokens is *worn* where it was written several times in the recent past. An answer that
-writes nothing but worn n-grams for a few hundred tokens says nothing new, and will not end by
-itself. An exact period isn't asked for: sampled answers alternate between a few phrases, and no
-period shows in that.
+The rule: an n-gram of 24 tokens is *worn* from the fourth time on that it is written within 4,096
+tokens. 384 worn tokens in a row end the answer, 768 where they have no letters. So a loop with a
+period of p tokens ends about 3 p + 400 tokens after it began.
 
-Choruses, separators, tables and code repeat themselves too, but for a shorter stretch, or with
-something new every few lines. The stretch is counted as in a CUSUM test (Page 1954): what is worn
-adds to a sum, what is new takes much more away from it, down to 0, and a threshold decides.
+Whatever makes progress is no loop. A token that makes an n-gram new takes 24 worn ones back, so one
+that differs in a block of up to 400 tokens clears the sum: a counter, the next date or name, the
+next row of a truth table. n-grams of 24 tokens are about as long as a row of such a table: all rows
+are made of the same few shorter pieces. A loop that changes a little goes on until its changes are
+worn too. Choruses, separators and boilerplate repeat themselves for a shorter stretch.
+
+The stretch is counted as in a CUSUM test (Page 1954): what is worn adds to a sum, what is new takes
+much more away from it, down to 0, and a threshold decides.
 """
 
 from __future__ import annotations
@@ -18,7 +22,7 @@ from typing import Any
 
 __all__ = ["Repetition", "is_watched"]
 
-_GRAM = 8  # tokens; one that is new makes as many n-grams new
+_GRAM = 24  # tokens; one that is new makes as many n-grams new
 _WORN = 3  # times that an n-gram was there before; a text that is told twice is not stopped
 _HISTORY = 4096  # tokens in which an n-gram is remembered
 _ENOUGH = 384.0  # worn tokens with nothing new among them
@@ -47,6 +51,11 @@ class Repetition:
             self._worn += 1.0 if _is_word(piece) else _DATA_WEIGHT
         self._remember(gram)
         return self._worn >= _ENOUGH
+
+    @property
+    def share(self) -> float:
+        """How near the answer is to being stopped: 0 where it says new things, 1 at the stop."""
+        return self._worn / _ENOUGH
 
     def _rolled(self, value: int) -> int:
         """The hash of the last n-gram (Rabin and Karp's), which ends with ``value``."""

@@ -33,10 +33,12 @@ class Answer:
 
     ``wake`` is set once, when the first text is there, so that it is shown without delay; what
     comes later waits for the reader's next look. Every wake-up takes time from a model that
-    decodes on the same cores.
+    decodes on the same cores. ``begun`` is the beginning of an answer that is continued.
     """
 
-    def __init__(self, model: str, *, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, model: str, begun: str = "", *, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self.wake = threading.Event()
         self.has_begun = False
         self._model, self._clock = model, clock
@@ -44,7 +46,8 @@ class Answer:
         self._device: str | None = None
         self._first_token_seconds: float | None = None
         self._last_token_seconds = 0.0
-        self._texts: list[str] = []
+        self._texts = [begun] if begun else []
+        self._is_new = True
         self._reasoning: list[str] = []
         self._taken = 0
         self._tokens = 0
@@ -76,7 +79,8 @@ class Answer:
                 self._texts.append(text)
                 self._tokens += tokens or 0
                 self._note_token()
-                if len(self._texts) == 1:
+                if self._is_new:
+                    self._is_new = False
                     self.wake.set()
             case ReasoningDelta(text):
                 self._reasoning.append(text)

@@ -13,6 +13,7 @@ from nbllm.core.model_interface import ModelInterface
 from nbllm.core.model_manager import WAIT_SECONDS
 from nbllm.core.types import FinishReason, GenerationResult, LoadOptions, ModelInfo
 from nbllm.notebook.asking.answer import Answer
+from nbllm.notebook.asking.continuation import Asked, joined, sent_messages
 from nbllm.notebook.asking.loading import NOTE_AFTER_SECONDS, Loading
 from nbllm.notebook.asking.pipeline import DELIVER, FIT, Question
 from nbllm.notebook.asking.recipe import recipe_of
@@ -71,7 +72,7 @@ class Asking:
         self, session: NotebookSession, question: Question, view: View, variable: str | None = None
     ) -> None:
         self.question, self.view = question, view
-        self.answer = Answer(question.model or "")
+        self.answer = Answer(question.model or "", question.begun)
         self.ending = Ending("")
         self._session, self._variable = session, variable
         self._info: ModelInfo | None = None
@@ -88,9 +89,10 @@ class Asking:
             for fit in FIT:
                 self.question = await fit(self._session, self.question, model)
             self._began, self._is_fitting = time.monotonic(), False
-            asked = self.question
-            events = model.stream(asked.messages, options=asked.options, schema=asked.schema)
-            return await self.answer.follow(events, model.name, model.device)
+            asked, messages = self.question, sent_messages(self.question, model)
+            events = model.stream(messages, options=asked.options, schema=asked.schema)
+            result = await self.answer.follow(events, model.name, model.device)
+            return joined(asked, result)
 
     async def _model(self) -> ModelInterface:
         """The model of the wanted name, or the one used last, or else the bundled one."""
@@ -154,6 +156,7 @@ class Asking:
         ``problem`` is what the status line tells besides.
         """
         self._session.keep(result, self._variable)
+        self._session.state.asked = Asked(self.question, result)
         self._keep_ready_lines()
         shown = self.question.render(result)
         remarks = [remark(result) for remark in self.question.remarks]

@@ -108,6 +108,8 @@ ASK = Help(
     %%llm --chat trip --as table -o cities
     Describe {df} and the plot {figure}; what does {file:notes.txt} add?
 
+    %llm --continue                  the last answer goes on where it was cut off
+
     %%llm --completion
     Once upon a time
 
@@ -129,6 +131,12 @@ ASK = Help(
             metavar="VAR",
             type=new_variable,
             help="A variable for the result, in addition to _llm; with --bg, for the job.",
+        ),
+        flag(
+            "--continue",
+            dest="go_on",
+            action="store_true",
+            help="Go on with the last answer where it was cut off or stopped; without a prompt.",
         ),
         flag("--bg", action="store_true", help="Answer in the background; see %%llm_jobs."),
         flag("--system", metavar="TEXT", help="System prompt: instructions before the prompt."),

@@ -61,7 +61,12 @@ class AskMagics(SessionMagics):
             args, prompt = self._cell_arguments(line), cell
         if args.name and args.model:
             raise UsageError(f"two models given: {args.name} and {args.model}; give one")
-        if not prompt.strip():
+        if args.go_on and prompt.strip():
+            raise UsageError(
+                "--continue takes no prompt: the last answer goes on. To ask more about it, use "
+                "--chat NAME"
+            )
+        if not prompt.strip() and not args.go_on:
             raise UsageError("no prompt: write it after %llm, or on the lines below %%llm")
         with brief_errors():
             return self._ask(prompt, args)
@@ -81,10 +86,14 @@ class AskMagics(SessionMagics):
 
     def _ask(self, prompt: str, args: Namespace) -> Job | ShownPrompt | GenerationResult:
         from nbllm.notebook.asking.asking import ask
+        from nbllm.notebook.asking.continuation import continued
         from nbllm.notebook.asking.pipeline import prepared, question_from
         from nbllm.notebook.jobs.jobs import begin_job
 
-        question = prepared(self.session, question_from(self.session, prompt, args))
+        if args.go_on:
+            question = continued(self.session, args)
+        else:
+            question = prepared(self.session, question_from(self.session, prompt, args))
         if args.show_prompt:
             from nbllm.notebook.prompts.view import shown_prompt
 

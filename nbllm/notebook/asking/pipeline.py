@@ -21,6 +21,7 @@ from nbllm.core.types import GenerationOptions, GenerationResult, Message
 from nbllm.notebook.asking.cell_limit import limit_answer
 from nbllm.notebook.asking.flags import OPTIONS
 from nbllm.notebook.asking.prompt_ends import trim_prompt
+from nbllm.notebook.asking.remedies import tell_remedies
 from nbllm.notebook.asking.scope import local_variables
 from nbllm.notebook.chat.steps import AskedTurn, deliver_chat, fit_chat, prepare_chat
 from nbllm.notebook.forms.steps import FormedAnswer, bind_form, deliver_form, prepare_form
@@ -44,7 +45,7 @@ class Question:
     is not its text. ``scope`` holds the variables of the function that asks. ``remarks`` tell
     more of a result in the status line. ``replaced`` and ``left`` are the braces of the text,
     ``chat`` is its place in a conversation, ``formed`` the form that is asked for, ``schema``
-    what makes a value of the answer.
+    what makes a value of the answer. ``begun`` is the beginning of an answer that is continued.
     """
 
     text: str
@@ -60,6 +61,7 @@ class Question:
     chat: AskedTurn | None = None
     formed: FormedAnswer | None = None
     schema: AnswerSchema | None = None
+    begun: str = ""
 
 
 Prepare: TypeAlias = "Callable[[NotebookSession, Question], Question]"
@@ -69,7 +71,7 @@ Deliver: TypeAlias = "Callable[[NotebookSession, Question, GenerationResult], No
 PREPARE: tuple[Prepare, ...] = (prepare_variables, trim_prompt, prepare_form, prepare_chat)
 """In the cell's thread, before anything is loaded: may read the user's variables."""
 
-FIT: tuple[Fit, ...] = (bind_form, fit_chat, limit_answer)
+FIT: tuple[Fit, ...] = (bind_form, fit_chat, tell_remedies, limit_answer)
 """On the loop, once the model is there: may count its tokens and look at its context."""
 
 DELIVER: tuple[Deliver, ...] = (deliver_chat, deliver_form)

@@ -10,22 +10,14 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from nbllm.core.texts import trimmed
 from nbllm.core.types import ContentPart, Message, TextPart
 
 if TYPE_CHECKING:
     from nbllm.notebook.asking.pipeline import Question
     from nbllm.notebook.session import NotebookSession
 
-__all__ = ["trim_prompt", "trimmed"]
-
-
-def trimmed(text: str) -> str:
-    """``text`` without blank ends; the first of several lines keeps its indentation."""
-    whole = text.strip()
-    if "\n" not in whole:
-        return whole
-    start = text.rfind("\n", 0, text.index(whole)) + 1
-    return text[start:].rstrip()
+__all__ = ["trim_prompt"]
 
 
 def trim_prompt(session: NotebookSession, question: Question) -> Question:

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 from nbllm.core.conversations.conversation import Conversation, Turn, check_name
 from nbllm.core.errors import InvalidOptionError
 from nbllm.core.model_interface import ModelInterface
+from nbllm.core.texts import trimmed
 from nbllm.core.types import GenerationResult
-from nbllm.notebook.asking.prompt_ends import trimmed
 from nbllm.notebook.chat.budget import fitted
 from nbllm.notebook.chat.cells import running_cell
 from nbllm.notebook.chat.chats import Place
@@ -68,7 +68,7 @@ def whole_conversation(session: NotebookSession, question: Question) -> Conversa
 async def fit_chat(session: NotebookSession, question: Question, model: ModelInterface) -> Question:
     """Put the turns before the question, as far as they fit, and note that it was asked."""
     asked = question.chat
-    if asked is None:
+    if asked is None or question.begun:  # an answer that goes on has its turn already
         return question
     message = question.messages[-1]
     before = whole_conversation(session, question)

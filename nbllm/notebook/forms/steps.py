@@ -26,6 +26,7 @@ from nbllm.core.types import (
 )
 from nbllm.notebook.forms.diffs import diff_bundle
 from nbllm.notebook.forms.forms import code_of, diff_of, math_of
+from nbllm.notebook.forms.rows import ROWS, row_words
 from nbllm.notebook.forms.type_expressions import named_type
 from nbllm.notebook.views.bundles import Bundle
 
@@ -54,7 +55,7 @@ class Form:
 
     ``is_code`` says that the value goes into a new cell. ``schema`` binds local models, which then
     cannot miss the form, and are asked with ``bound_instruction`` if there is one. ``mend`` makes
-    the best of an answer that was cut off.
+    the best of an answer that was cut off. ``is_rows`` says that a value is a DataFrame.
     """
 
     instruction: str
@@ -64,6 +65,7 @@ class Form:
     schema: Mapping[str, Any] | None = None
     bound_instruction: str = ""
     mend: Callable[[str], str] = str
+    is_rows: bool = False
 
 
 @dataclass(slots=True)
@@ -74,6 +76,7 @@ class FormedAnswer:
     value: Any = None
     problem: AnswerFormError | None = field(default=None)
     is_mended: bool = False
+    is_bound: bool = False
 
     def render(self, result: GenerationResult) -> str | Bundle:
         """Read the answer; what has not the form is shown as it is."""
@@ -90,10 +93,14 @@ class FormedAnswer:
             return result.text
         return self.form.show(self.value)
 
-    def remark(self, _: GenerationResult) -> str:
+    def remark(self, result: GenerationResult) -> str:
         """What the status line tells of it."""
-        is_told = self.is_mended and self.problem is None
-        return "the value holds the complete part only" if is_told else ""
+        if self.problem is not None or result.finish_reason in _UNFINISHED:
+            return ""
+        words = ["the value holds the complete part only"] if self.is_mended else []
+        if self.form.is_rows:
+            words += row_words(len(self.value), is_bound=self.is_bound)
+        return " · ".join(words)
 
 
 def prepare_form(session: NotebookSession, question: Question) -> Question:
@@ -136,14 +143,17 @@ def bound(question: Question, info: ModelInfo) -> Question:
 
     What is cut off is mended, so that a loop may be ended. Vendors' schemas can't say "any JSON".
     """
-    form = question.formed.form if question.formed is not None else None
+    if question.formed is None:
+        return question
+    form = question.formed.form
     asked = info.options.merged(question.options)
     is_bound = asked.grammar is not None or asked.response_schema is not None
-    if form is None or form.schema is None or not info.local or is_bound:
+    if form.schema is None or not info.local or is_bound:
         return question
     *earlier, message = question.messages
     if form.bound_instruction:
         message = Message(message.role, _with_other_words(message, form))
+    question.formed.is_bound = True
     binding = GenerationOptions(response_schema=form.schema, stop_repetition=True)
     options = binding.merged(question.options)
     return replace(question, messages=(*earlier, message), options=options)
@@ -198,7 +208,7 @@ def _with_schema(session: NotebookSession, question: Question, name: str, form: 
     show = _show_json if schema.kind is None else _show_instances
     made = Form(words, schema.parse, show, mend=closed)
     if form == "dataframe":
-        made = replace(made, parse=partial(_checked_frame, schema), show=_show_frame)
+        made = replace(made, parse=partial(_checked_frame, schema), show=_show_frame, is_rows=True)
     options = replace(question.options, response_schema=schema.json_schema)
     return with_form(replace(question, options=options, schema=schema), made, "--schema")
 
@@ -261,22 +271,14 @@ def _read_table(text: str) -> Any:
 def _checked_frame(schema: AnswerSchema, text: str) -> Any:
     schema.parse(text)
     try:
-        return _frame(json_of(text))
+        rows = json_of(text)
     except ValueError:
         raise AnswerFormError("table", "its JSON holds no rows", text=text) from None
-
-
-def _frame(value: Any) -> Any:
     from nbllm.notebook.forms.tables import dataframe_from
 
-    return dataframe_from(value)
+    return dataframe_from(rows, schema.json_schema)
 
 
-_SCALAR = {"type": ["string", "number", "boolean", "null"]}
-_ROWS = {
-    "type": "array",
-    "items": {"type": "object", "additionalProperties": _SCALAR, "minProperties": 1},
-}
 _AS_ROWS = "Answer with a JSON array of objects only, one a row, all with the same keys."
 _OBJECT_OR_ARRAY = {"anyOf": [{"type": "object"}, {"type": "array"}]}
 _FORMS = {
@@ -289,16 +291,18 @@ _FORMS = {
         _AS_ROWS,
         _read_table,
         _show_frame,
-        schema=_ROWS,
+        schema=ROWS,
         mend=closed,
+        is_rows=True,
     ),
     "table": Form(
         "Answer with a Markdown table only.",
         _read_table,
         _show_frame,
-        schema=_ROWS,
+        schema=ROWS,
         bound_instruction=_AS_ROWS,
         mend=closed,
+        is_rows=True,
     ),
     "math": Form("Answer with LaTeX only, between $$ and $$.", math_of, _show_math),
     "diff": Form("Answer with a unified diff only, in one fenced block.", diff_of, _show_diff),

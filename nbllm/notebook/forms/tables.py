@@ -11,6 +11,7 @@ import pandas as pd
 
 from nbllm.core.answer_json import blocks_of, json_of
 from nbllm.core.errors import AnswerFormError
+from nbllm.core.schemas.documents import Document
 
 __all__ = ["dataframe_from", "dataframe_of"]
 
@@ -40,11 +41,35 @@ def dataframe_of(text: str) -> pd.DataFrame:
     )
 
 
-def dataframe_from(value: Any) -> pd.DataFrame:
+def dataframe_from(value: Any, schema: Mapping[str, Any] | None = None) -> pd.DataFrame:
     """A DataFrame of JSON: records, columns, rows, or an object that holds one of these.
 
-    Raises ``ValueError`` for anything else.
+    One without a row has the columns of its ``schema``. Raises ``ValueError`` for anything else.
     """
+    frame = _frame_of(value)
+    if schema is None or len(frame):
+        return frame
+    return frame.reindex(columns=_columns(schema))
+
+
+def _columns(schema: Mapping[str, Any]) -> list[str]:
+    """The fields of a schema's records, which stand in an array, or in an object around one."""
+    document = Document(schema)
+    todo, seen = [document.root], set[int]()
+    while todo:
+        part = todo.pop(0)
+        if not isinstance(part, dict) or id(part) in seen:
+            continue
+        seen.add(id(part))
+        fields = part.get("properties") or {}
+        if len(fields) > 1 or (fields and "items" not in next(iter(fields.values()))):
+            return list(fields)
+        more = [*part.get("anyOf", ()), *part.get("oneOf", ()), *part.get("allOf", ())]
+        todo += [*document.targets(part), part.get("items", {}), *fields.values(), *more]
+    return []
+
+
+def _frame_of(value: Any) -> pd.DataFrame:
     if isinstance(value, Mapping) and len(value) == 1:
         (inner,) = value.values()
         if isinstance(inner, list):

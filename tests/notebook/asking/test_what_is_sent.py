@@ -10,9 +10,10 @@ from IPython.core.interactiveshell import InteractiveShell
 
 from nbllm.core.errors import AnswerFormError
 from nbllm.core.model_manager import ModelManager
+from nbllm.core.texts import trimmed
 from nbllm.core.types import GenerationOptions, ImagePart, TextPart
 from nbllm.notebook import magics
-from nbllm.notebook.asking.prompt_ends import _trimmed_parts, trimmed
+from nbllm.notebook.asking.prompt_ends import _trimmed_parts
 from nbllm.testing import FakeOpener, fake_info
 
 
