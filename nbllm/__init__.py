@@ -105,7 +105,7 @@ def load_ipython_extension(shell: InteractiveShell) -> None:
 
 
 def unload_ipython_extension(shell: InteractiveShell) -> None:
-    """Called by ``%unload_ext nbllm``, and by ``%reload_ext`` before it loads again."""
-    from nbllm.notebook.magics import leave
+    """Called by ``%unload_ext nbllm``."""
+    from nbllm.notebook.magics import unload
 
-    leave(shell)
+    unload(shell)

@@ -218,7 +218,7 @@ class ModelFileError(ModelLoadError):
 
 
 class LoadedOtherwiseError(ModelLoadError):
-    """The model is loaded already, with other options than are asked for; nothing was changed."""
+    """The model is loaded already, with other options than those that are asked for."""
 
 
 class DoesNotFitError(ModelLoadError):

@@ -6,7 +6,7 @@ import asyncio
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import replace
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -17,14 +17,16 @@ from nbllm.core.awaiting import tells_unless_awaited
 from nbllm.core.errors import (
     ConfigError,
     InvalidOptionError,
+    LoadedOtherwiseError,
     MissingDependencyError,
     ModelClosedError,
     ModelNotFoundError,
+    NbllmError,
 )
 from nbllm.core.hardware.resources import Resources
 from nbllm.core.history import GenerationLog
 from nbllm.core.loading.loader import Loader
-from nbllm.core.loading.loads import Load, Loaded, ModelStatus, Progress, unloaded
+from nbllm.core.loading.loads import Load, Loaded, ModelStatus, Progress, reloading, unloaded
 from nbllm.core.loading.memory_queue import MemoryQueue
 from nbllm.core.loading.residents import Residents, Survey
 from nbllm.core.manager_events import Listener, Listeners
@@ -202,6 +204,7 @@ class ModelManager:
         options: LoadOptions | None = None,
         progress: Progress | None = None,
         wait: float = WAIT_SECONDS,
+        reload: bool = False,
         **overrides: Any,
     ) -> tuple[ModelInterface, ModelInfo]:
         """Load a model and return it with what is known of it now that it is loaded.
@@ -218,6 +221,10 @@ class ModelManager:
         Where models that work are in the way, the load waits for them for up to ``wait`` seconds
         (0: not at all; where several callers share it, the longest counts) and is then refused.
         For loads before it in the queue it waits as long as they take.
+
+        A model that is loaded with other options is refused as ``LoadedOtherwiseError``. With
+        ``reload`` it is unloaded if no request runs, and loaded again with these options in the
+        place of the same ones before; where that fails it is loaded as it was.
 
         The model may be unloaded later on as the class says; a request then raises
         ``ModelClosedError`` with the reason. ``pin_model`` prevents it.
@@ -237,14 +244,48 @@ class ModelManager:
             wish = replace(wish, draft_model=str(draft))
         info = await asyncio.to_thread(self._entry, str(name))
         asked = replace(info, name=alias or info.name, load=info.load.merged(wish))
+        try:
+            model = await self._loaded(asked, wish, progress, wait)
+        except LoadedOtherwiseError:
+            if not reload:
+                raise
+            model = await self._reloaded(asked.name, wish, progress, wait)
+        return model, model.info
+
+    async def _loaded(
+        self, asked: ModelInfo, wish: LoadOptions, progress: Progress | None, wait: float
+    ) -> ModelInterface:
         load = self._loader.join(asked, wish, progress, wait)
         if isinstance(load, Loaded):
-            return load.model, load.model.info
+            return load.model
         try:
-            model = await asyncio.wrap_future(load.future)
+            return await asyncio.wrap_future(load.future)
         finally:
             self._loader.leave(load, progress)
-        return model, model.info
+
+    async def _reloaded(
+        self, name: str, wish: LoadOptions, progress: Progress | None, wait: float
+    ) -> ModelInterface:
+        """The model with the options of the wish, or an error and the model as it was."""
+        is_pinned = name in self._residents.pinned
+        self._residents.set_pinned(name, pinned=False)
+        try:
+            await asyncio.sleep(self._residents.held_seconds(name))
+            idle = self._residents.take_idle([name], "it is loaded again, with other options")
+            if idle is None:
+                problem = "it is loaded with other options and answers requests; repeat this later"
+                raise LoadedOtherwiseError(name, problem)
+            before = idle[0].asked
+            await self._residents.close(idle, partial(reloading, wish=wish))
+            try:
+                asked = replace(before, load=before.load.merged(wish))
+                return await self._loaded(asked, wish, progress, wait)
+            except NbllmError:
+                await self._loaded(before, LoadOptions(), None, wait)
+                raise
+        finally:
+            if is_pinned:
+                self._residents.set_pinned(name, pinned=True)
 
     async def unload_model(self, name: str) -> None:
         """Close a model and free all that it holds; a load of it under way is given up.

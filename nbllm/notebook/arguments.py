@@ -15,9 +15,12 @@ from nbllm.core.suggest import did_you_mean
 
 __all__ = [
     "HelpWanted",
-    "new_variable",
+    "UnclosedQuoteError",
+    "output_name",
     "parse",
     "parse_flags",
+    "parse_known",
+    "scaled",
     "seconds",
     "unescaped",
     "variable_name",
@@ -25,28 +28,33 @@ __all__ = [
 
 _FLAG = re.compile(r"--?[A-Za-z]")
 _HELP = ("-h", "--help")
-_IPYTHONS = {"get_ipython", "In", "Out", "display", "exit", "quit", "_", "__", "___"}
+_IPYTHONS = {"In", "Out", "display", "exit", "get_ipython", "quit", "_", "__", "___", "_llm"}
+_IPYTHONS_NUMBERED = re.compile(r"_(?:i*|dh|ih|oh|sh|i?\d+)")
 _ESCAPES = {r"\n": "\n", r"\t": "\t", r"\\": "\\"}
 
 
-class HelpWanted(UsageError):  # noqa: N818 - no failure
-    """``--help`` stands among the arguments."""
+class HelpWanted(Exception):  # noqa: N818 - no failure
+    """``--help`` stands among the flags."""
+
+
+class UnclosedQuoteError(UsageError):
+    """A quotation mark opens a value and none closes it."""
 
 
 def parse(parser: ArgumentParser, line: str) -> Namespace:
-    """All of ``line`` as arguments. Raises ``UsageError`` in one line."""
-    words: list[str] = []
-    rest = line.strip()
-    while rest:
-        argument, rest = _first_argument(parser, rest)
-        words.append(argument)
-    return parser.parse_args(words)
+    """All of ``line`` as arguments. Raises ``UsageError`` in one line, and ``HelpWanted``."""
+    return parser.parse_args(_arguments(parser, line))
+
+
+def parse_known(parser: ArgumentParser, line: str) -> tuple[Namespace, list[str]]:
+    """As ``parse``, and the words that the magic has no place for."""
+    return parser.parse_known_args(_arguments(parser, line))
 
 
 def parse_flags(parser: ArgumentParser, line: str) -> tuple[Namespace, str]:
     """The flags at the beginning of ``line``, and the text behind them exactly as it stands.
 
-    The text begins with the first word that is no flag, or after ``--``.
+    The text begins with the first word that is no flag, or after ``--``. Raises as ``parse`` does.
     """
     words: list[str] = []
     rest = line.strip()
@@ -65,15 +73,20 @@ def variable_name(word: str) -> str:
     return word
 
 
-def new_variable(word: str) -> str:
-    """``word``, if a variable of the reader's can be called so, and hides nothing of Python's."""
-    name = variable_name(word)
-    if hasattr(builtins, name) or name in _IPYTHONS:
-        owner = "IPython" if name in _IPYTHONS else "Python"
-        raise UsageError(
-            f"{name!r} is a name that {owner} uses; choose another variable for the result"
-        )
-    return name
+def output_name(word: str) -> str:
+    """``word``, if a result may be put into a variable of this name; for ``argument(type=…)``."""
+    variable_name(word)
+    owner = ""
+    if word == "_llm":
+        owner = "nbllm"
+    elif word in _IPYTHONS or _IPYTHONS_NUMBERED.fullmatch(word):
+        owner = "IPython"
+    elif hasattr(builtins, word) or (word.startswith("__") and word.endswith("__")):
+        owner = "Python"
+    if owner:
+        other = f"my_{word.strip('_')}" if word.strip("_") else "answer"
+        raise UsageError(f"{word!r} is a name that {owner} uses; choose another, such as {other!r}")
+    return word
 
 
 def seconds(word: str) -> float:
@@ -98,6 +111,15 @@ def unescaped(word: str) -> str:
     return re.sub(r"\\[nt\\]", lambda match: _ESCAPES[match.group()], word)
 
 
+def _arguments(parser: ArgumentParser, line: str) -> list[str]:
+    words: list[str] = []
+    rest = line.strip()
+    while rest:
+        argument, rest = _first_argument(parser, rest)
+        words.append(argument)
+    return words
+
+
 def _first_argument(parser: ArgumentParser, text: str) -> tuple[str, str]:
     """The first word, together with its value where it is a flag that takes one."""
     word, rest = _first_word(text)
@@ -110,8 +132,8 @@ def _first_argument(parser: ArgumentParser, text: str) -> tuple[str, str]:
     if flag not in actions:
         if flag in _HELP:
             raise HelpWanted
-        hint = did_you_mean(flag, actions) or f" %{parser.prog}? shows all that it has."
-        raise UsageError(f"%{parser.prog} has no flag {flag}.{hint}")
+        whole = _whole_flag(parser, flag)
+        word, flag = whole + word.removeprefix(flag), whole
     first_word = getattr(actions[flag].type, "first_word", None)  # how the value is to be read
     if first_word is not None:
         value, rest = first_word(text[len(flag) :].removeprefix("=").lstrip())
@@ -123,6 +145,18 @@ def _first_argument(parser: ArgumentParser, text: str) -> tuple[str, str]:
     return (f"{flag}={value}" if flag.startswith("--") else f"{flag}{value}"), rest
 
 
+def _whole_flag(parser: ArgumentParser, flag: str) -> str:
+    """The one flag that begins like this, as in ``--temp 0``. Raises ``UsageError``."""
+    actions = parser._option_string_actions  # noqa: SLF001
+    begun = [name for name in actions if flag.startswith("--") and name.startswith(flag)]
+    if len(begun) == 1:
+        return begun[0]
+    if begun:
+        raise UsageError(f"%{parser.prog}: {flag} can be {' or '.join(sorted(begun))}")
+    hint = did_you_mean(flag, actions) or f" %{parser.prog}? shows all that it has."
+    raise UsageError(f"%{parser.prog} has no flag {flag}.{hint}")
+
+
 def _first_word(text: str) -> tuple[str, str]:
     """The first word of ``text``; quotes keep blanks, a backslash means itself (Windows' paths)."""
     stream = io.StringIO(text)
@@ -132,5 +166,5 @@ def _first_word(text: str) -> tuple[str, str]:
     try:
         word = lexer.get_token()
     except ValueError:
-        raise UsageError(f"unclosed quotation mark: {text}") from None
+        raise UnclosedQuoteError(f"unclosed quotation mark: {text}") from None
     return word or "", stream.read().lstrip()

@@ -1,4 +1,7 @@
-"""How a failure and a stop look in a cell: one line, and a status of error, so Run All stops."""
+"""How a failure and a stop look in a cell: one line, and a status of error, so Run All stops.
+
+A failure is shown as an error, a stop as a note: the reader wanted it.
+"""
 
 from __future__ import annotations
 
@@ -16,37 +19,38 @@ from nbllm.notebook.colours import RED, coloured, wants_colours
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
 
-__all__ = ["Stopped", "brief_errors", "end_stops_quietly"]
+__all__ = ["Stopped", "brief_errors", "note_stops"]
 
 
 class Stopped(KeyboardInterrupt):
     """The reader stopped what the cell was waiting for."""
 
     def _render_traceback_(self) -> list[str]:
-        """What IPython shows in place of a traceback."""
+        """What IPython shows in place of a traceback, where it does not show a note."""
         return [str(self)]
 
 
-def end_stops_quietly(shell: InteractiveShell) -> Callable[[], None]:
-    """Have ``shell`` tell a stop in a line of its own, in place of an error's red block.
+def note_stops(shell: InteractiveShell, note: Callable[[str], None]) -> Callable[[], None]:
+    """Have a cell that was stopped end with a ``note`` instead of an error's red block.
 
-    The cell ends with an error all the same, so that Run All stops. What handles other exceptions
-    already goes on doing so. Returns what takes it back.
+    Returns what ends that. A shell has one place for handlers of exceptions; one that is taken
+    stays as it is.
     """
-    others: Any = shell.custom_exceptions
-    theirs: Any = getattr(shell, "CustomTB", None)
+    exceptions: Any = shell
+    if exceptions.custom_exceptions:
+        return lambda: None
 
-    def tell(shell: InteractiveShell, kind: Any, error: Any, tb: Any, tb_offset: Any = None) -> Any:
-        if theirs is not None and not isinstance(error, Stopped):
-            return theirs(kind, error, tb, tb_offset)
-        print(error)  # noqa: T201 - the cell's own output
-        return None
+    def show(shell: Any, kind: type, stop: Stopped, *_: object, **more: object) -> None:
+        note(str(stop))
+        if hasattr(shell, "_last_traceback"):  # what ipykernel replies, else that of another error
+            shell._last_traceback = [str(stop)]  # noqa: SLF001
 
-    def take_back() -> None:
-        shell.custom_exceptions, shell.CustomTB = others, theirs
+    def end() -> None:
+        if exceptions.custom_exceptions == (Stopped,):
+            exceptions.set_custom_exc((), None)
 
-    shell.set_custom_exc((*others, Stopped), tell)  # type: ignore[no-untyped-call]
-    return take_back
+    exceptions.set_custom_exc((Stopped,), show)
+    return end
 
 
 @contextmanager

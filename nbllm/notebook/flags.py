@@ -46,31 +46,30 @@ class Help:
 
 
 def with_help(explained: Help) -> Callable[[Function], Function]:
-    """Decorates a magic, whose docstring then explains its arguments too."""
+    """Decorates a magic, whose docstring then explains its arguments too; ``--help`` prints it."""
 
     def decorate(magic: Function) -> Function:
+        magic = _helpful(magic)
         # IPython's own decorators, which collect in the order from the last to the first.
         for names, settings in reversed(explained.arguments):
             magic = argument(*names, **settings)(magic)  # type: ignore[no-untyped-call]
         magic = kwds(epilog=f"Examples::\n{explained.examples}")(magic)  # type: ignore[no-untyped-call]
         decorated: Function = magic_arguments()(magic)  # type: ignore[no-untyped-call]
-        return _with_help_shown(decorated)
+        return decorated
 
     return decorate
 
 
-def _with_help_shown(magic: Function) -> Function:
-    """``magic``, which shows what it takes where ``--help`` is among its arguments."""
-
+def _helpful(magic: Function) -> Function:
     @wraps(magic)
-    def call(self: Any, line: str, *cell: str) -> Any:
+    def run(self: Any, *texts: str) -> Any:
         try:
-            return magic(self, line, *cell)
+            return magic(self, *texts)
         except HelpWanted:
-            print((magic.__doc__ or "").strip().removeprefix("::").strip())  # noqa: T201 - the cell's own output
-            return None
+            print(getattr(self, magic.__name__).__doc__)  # noqa: T201 - it was asked for
 
-    return call  # type: ignore[return-value]
+    helpful: Any = run
+    return helpful  # type: ignore[no-any-return]
 
 
 def parser_of(magics: object, name: str) -> ArgumentParser:

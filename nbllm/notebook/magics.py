@@ -2,36 +2,37 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from functools import partial
+from types import FrameType
 from typing import TYPE_CHECKING, Any
-from weakref import WeakKeyDictionary
 
 from nbllm.notebook.asking.magics import AskMagics
 from nbllm.notebook.chat.magics import ChatMagics
 from nbllm.notebook.dashboard_magics import DashboardMagics
-from nbllm.notebook.failures import end_stops_quietly
+from nbllm.notebook.failures import note_stops
+from nbllm.notebook.first_cell import ask_first_questions
 from nbllm.notebook.help.hint import show_hint
 from nbllm.notebook.help.magics import HelpMagics
 from nbllm.notebook.jobs.magics import JobMagics
-from nbllm.notebook.late_questions import keep_late_questions
 from nbllm.notebook.models.bench_magics import BenchMagics
 from nbllm.notebook.models.fit_magics import FitMagics
 from nbllm.notebook.models.magics import ModelMagics
 from nbllm.notebook.prompts.error_magics import ErrorMagics
 from nbllm.notebook.questions import keep_questions
 from nbllm.notebook.registration import Registration
-from nbllm.notebook.session import NotebookSession, SessionMagics, SessionState
+from nbllm.notebook.session import NotebookSession, SessionMagics
 from nbllm.notebook.settings.magics import ConfigMagics
 from nbllm.notebook.stats.magics import StatsMagics
-from nbllm.notebook.versions import complete_with, is_reloading
+from nbllm.notebook.versions import complete_with
 
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
 
     from nbllm.core.model_manager import ModelManager
 
-__all__ = ["leave", "load", "unload"]
+__all__ = ["load", "unload"]
 
 GROUPS: tuple[type[SessionMagics], ...] = (
     AskMagics,
@@ -48,51 +49,60 @@ GROUPS: tuple[type[SessionMagics], ...] = (
 )
 """Every group of magics, each in a module that imports at load what IPython has loaded anyway."""
 
-
-_STATES: WeakKeyDictionary[InteractiveShell, SessionState] = WeakKeyDictionary()
-"""What goes on when the extension is loaded again, by shell."""
+_SESSION = "_nbllm_session"
+"""The attribute of a shell that holds what a reload keeps."""
 
 
 def load(shell: InteractiveShell, manager: Callable[[], ModelManager] | None = None) -> None:
     """Register everything with ``shell``; what an earlier load registered is replaced.
 
-    Conversations, settings, answers and jobs of an earlier load go on. ``manager`` gives the
-    models, ``nbllm.default_manager`` without it.
+    ``manager`` gives the models, ``nbllm.default_manager`` without it. Conversations, settings,
+    answers and jobs of an earlier load with the same models are there again.
     """
     unload(shell)
-    session = NotebookSession(shell, manager or _default_manager, _STATES.get(shell))
-    _STATES[shell] = session.state
+    session = _session(shell, manager or _default_manager)
     groups = [group(session) for group in GROUPS]  # each adds itself to the configurables
     configurables: list[Any] = shell.configurables
     _add(session, configurables, session.settings)
     session.at_close(complete_with(shell.Completer, session.completions.find))
     _add(session, shell.input_transformers_cleanup, _question_keeper(session))
-    session.at_close(keep_late_questions(shell, session.settings.magic_prefix))
-    session.at_close(end_stops_quietly(shell))
+    session.at_close(note_stops(shell, lambda words: session.open_view("stop").keep(words)))
     for group in groups:
         session.at_close(partial(configurables.remove, group))
     _follow_nest_asyncio(session)
     _register(session, Registration(shell, groups))
+    session.at_close(ask_first_questions(shell, session.settings.magic_prefix))
     show_hint(session)
 
 
-def unload(shell: InteractiveShell, *, for_good: bool = False) -> None:
+def unload(shell: InteractiveShell) -> None:
     """Take back all that ``load`` registered. The models that are loaded stay so.
 
-    ``for_good`` ends the jobs too and forgets the rest; else a later ``load`` goes on with them.
+    Jobs are stopped, but go on where ``%reload_ext`` loads it again.
     """
     registry = shell.magics_manager.registry
     groups = [magics for magics in registry.values() if isinstance(magics, SessionMagics)]
     for session in {magics.session for magics in groups}:
-        session.close()
-    state = _STATES.pop(shell, None) if for_good else None
-    if state is not None:
-        state.close_bridge()
+        session.close(keeps_jobs=_is_reload(shell))
 
 
-def leave(shell: InteractiveShell) -> None:
-    """What ``%unload_ext`` does: unload for good, unless ``%reload_ext`` is about to load again."""
-    unload(shell, for_good=not is_reloading())
+def _is_reload(shell: InteractiveShell) -> bool:
+    """Whether ``%reload_ext`` unloads it; IPython does not tell."""
+    extensions: Any = shell.extension_manager
+    reload = extensions.reload_extension.__code__
+    frame: FrameType | None = sys._getframe()  # noqa: SLF001 - who calls is known to the stack alone
+    while frame is not None and frame.f_code is not reload:
+        frame = frame.f_back
+    return frame is not None
+
+
+def _session(shell: InteractiveShell, get_manager: Callable[[], ModelManager]) -> NotebookSession:
+    """That of an earlier load, which ``%reload_ext`` is to keep; else a new one."""
+    kept = vars(shell).get(_SESSION)
+    if not isinstance(kept, NotebookSession) or kept.get_manager is not get_manager:
+        kept = NotebookSession(shell, get_manager)
+        vars(shell)[_SESSION] = kept
+    return kept
 
 
 def _register(session: NotebookSession, registration: Registration) -> None:
@@ -103,8 +113,7 @@ def _register(session: NotebookSession, registration: Registration) -> None:
         if taken:
             session.open_view("load_ext").keep(_clash_words(taken))
 
-    session.settings.observe(lambda change: put(), "magic_prefix")
-    session.at_close(lambda: session.settings.unobserve_all())
+    _observe(session, put, "magic_prefix")
     session.at_close(registration.take_back)
     put()
 
@@ -118,8 +127,18 @@ def _follow_nest_asyncio(session: NotebookSession) -> None:
 
             nest_asyncio2.apply()
 
-    session.settings.observe(lambda change: apply(), "nest_asyncio")
+    _observe(session, apply, "nest_asyncio")
     apply()
+
+
+def _observe(session: NotebookSession, act: Callable[[], None], setting: str) -> None:
+    """Call ``act`` whenever the setting changes, until the session is closed."""
+
+    def follow(change: object) -> None:
+        act()
+
+    session.settings.observe(follow, setting)
+    session.at_close(lambda: session.settings.unobserve(follow, setting))
 
 
 def _clash_words(taken: dict[str, str]) -> str:
@@ -132,7 +151,14 @@ def _clash_words(taken: dict[str, str]) -> str:
 
 
 def _question_keeper(session: NotebookSession) -> Callable[[list[str]], list[str]]:
-    return lambda lines: keep_questions(lines, session.settings.magic_prefix)
+    shell = session.shell
+
+    def keep(lines: list[str]) -> list[str]:
+        prefix = session.settings.magic_prefix
+        automagic = shell.automagic and prefix not in shell.user_ns
+        return keep_questions(lines, prefix, automagic=automagic)
+
+    return keep
 
 
 def _add(session: NotebookSession, registered: list[Any], item: object) -> None:

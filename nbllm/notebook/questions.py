@@ -1,124 +1,175 @@
-"""Lines that call ``%llm``, kept from what IPython and Python's tokenizer would make of them.
+"""Lines with ``%llm``, kept from what IPython would make of them.
 
-IPython takes any line that ends in a question mark for a request for help, and reads prompts as
-Python to find where its lines begin: an apostrophe or a bracket in one prompt hides the next.
-So these lines become calls before anything else looks at the cell::
-
-    %llm What is recursion?        x = %llm What's up?        if True: %llm Why :-( ?
-
-Lines inside a text, a comment, or brackets that are closed stay as they are.
+IPython takes any line that ends in a question mark for a request for help, so that
+``%llm What is recursion?`` would never reach the magic. It knows magics at the beginning of a
+statement and behind ``=`` only, and reads what a person writes behind them as Python, so that an
+open bracket or quote of a prompt hides the lines below. Here every such line becomes a call of its
+magic, with the prompt as a literal, before IPython looks at it.
 """
 
 from __future__ import annotations
 
-import ast
+import keyword
 import re
-import tokenize
 from collections.abc import Iterator
-from contextlib import suppress
+from dataclasses import dataclass
 from functools import cache
-from typing import NamedTuple
 
-__all__ = ["Call", "calls_in", "keep_questions"]
+__all__ = ["keep_questions", "typed_questions"]
 
 _HELP = {"?", "??"}
-_OPEN, _CLOSE = "([{", ")]}"
+_ESCAPES = "%!?,;/"
+"""What IPython's own special lines begin with."""
+_VALUES = {"True", "False", "None"}
+_BRACES = re.compile(r"\{([^{}\n]+)\}")
+_NAMES = re.compile(r"(?<![\w.])[^\W\d]\w*")
+_WORD_BEHIND = re.compile(r"[ \t]+\w")
 
 
-class Call(NamedTuple):
-    """A line that may call a magic, from ``first`` to before ``end``: ``before``, magic, text."""
+@dataclass(frozen=True, slots=True)
+class _Call:
+    """A magic in a text from ``start`` to ``end``; ``indent`` says that it may be in a function."""
 
-    first: int
+    start: int
     end: int
-    before: str
-    magic: str
+    name: str
     text: str
+    may_be_inside: bool = False
 
     @property
     def code(self) -> str:
-        """The line that calls the magic whatever its text holds."""
-        return f"{self.before}get_ipython().run_line_magic({self.magic!r}, {self.text!r})\n"
+        """The call, which takes as many lines as it took before."""
+        call = f"get_ipython().run_line_magic({self.name!r}, {_joined(self.text)!r})"
+        names = _names(self.text) if self.may_be_inside else []
+        if names:  # a reference makes variables of enclosing functions known in the inner one
+            call = f"[{call}, lambda: ({', '.join(names)},)][0]"
+        return call + "\n" * self.text.count("\n")
 
 
-def keep_questions(lines: list[str], magic: str = "llm") -> list[str]:
-    """An input transformer: calls in place of the lines that call ``%llm``, ``%llm_explain``, ….
+def keep_questions(lines: list[str], magic: str = "llm", *, automagic: bool = False) -> list[str]:
+    """An input transformer: calls in place of ``%llm …`` wherever an expression can begin.
 
-    ``magic`` is what ``llm`` is called in this shell.
+    ``magic`` is what it is called in this shell; ``automagic`` says that a cell of one line may
+    leave out the percent sign.
     """
-    kept, position = [], 0
-    for call in calls_in(lines, magic):
-        kept += [*lines[position : call.first], call.code]
-        position = call.end
-    return [*kept, *lines[position:]] if kept else lines
+    text = "".join(lines)
+    if text.startswith("%%") or magic not in text:
+        return _with_body(lines, magic)
+    if automagic and text.count("\n") <= 1 and _is_question(text, magic):
+        text = f"%{text}"
+    pieces, end = [], 0
+    for call in _calls(text, magic):
+        pieces += [text[end : call.start], call.code]
+        end = call.end
+    return "".join([*pieces, text[end:]]).splitlines(keepends=True) if end else lines
 
 
-def calls_in(lines: list[str], magic: str = "llm") -> list[Call]:
-    """The lines of a cell that call one of these magics, in their order."""
-    is_cell_magic = bool(lines) and lines[0].startswith("%%")
-    if is_cell_magic or not any(f"%{magic}" in line for line in lines):
+def typed_questions(source: str, magic: str) -> list[str]:
+    """The lines of a cell, without their indentation, whose prompt ends in a question mark."""
+    if source.startswith("%%") or magic not in source:
         return []
-    calls = list(_calls(lines, magic))
-    return [] if not calls or _is_python("".join(lines)) else _outside_of_texts(lines, calls)
+    text = source + "\n"
+    found = (
+        text[text.rfind("\n", 0, call.start) + 1 : call.end].strip() for call in _calls(text, magic)
+    )
+    return [line for line in found if line.endswith("?")]
 
 
-def _calls(lines: list[str], magic: str) -> Iterator[Call]:
-    """All lines that look like calls, each with the lines that a backslash joins to it."""
-    pattern, first = _pattern(magic), 0
-    while first < len(lines):
-        match = pattern.match(lines[first])
-        if match is None or match["text"].strip() in _HELP:
-            first += 1
-            continue
-        end, parts = first + 1, [match["text"].rstrip()]
-        while parts[-1].endswith("\\") and end < len(lines):
-            parts[-1] = parts[-1][:-1]
-            parts.append(lines[end].rstrip())
-            end += 1
-        yield Call(first, end, match["before"], match["magic"], " ".join(parts))
-        first = end
+def _with_body(lines: list[str], magic: str) -> list[str]:
+    """A cell magic without a body as a call: IPython would refuse it before the magic can."""
+    match = re.fullmatch(rf"%%({magic})(?:[ \t]+(.*?))?\s*", "".join(lines))
+    if match is None or (match[2] or "") in _HELP:
+        return lines
+    return [f"get_ipython().run_cell_magic({match[1]!r}, {match[2] or ''!r}, '\\n')\n"]
 
 
-def _is_python(source: str) -> bool:
-    """Whether it is Python as it stands: ``%llm`` in a text, or a remainder over two lines."""
-    with suppress(SyntaxError, ValueError, RecursionError, MemoryError):
-        ast.parse(source)
-        return True
-    return False
+def _is_question(text: str, magic: str) -> bool:
+    """Whether a line begins with the name of a magic and a word, and ends in a question mark."""
+    match = re.match(rf"{magic}(?:_\w+)?(?=[ \t])", text)
+    return bool(match and _WORD_BEHIND.match(text, match.end()) and text.rstrip().endswith("?"))
 
 
-def _outside_of_texts(lines: list[str], calls: list[Call]) -> list[Call]:
-    """Those that are code, which is found by reading the cell with a name in each one's place."""
-    names = {f"_nbllm_{number}_": call for number, call in enumerate(calls)}
-    pieces, position = [], 0
-    for name, call in names.items():
-        pieces += [*lines[position : call.first], f"{call.before}{name}\n"]
-        position = call.end
-    source = "".join([*pieces, *lines[position:]])
-    found: list[Call] = []
-    held: list[Call] = []
-    depth = 0
-    for token in _tokens(source):
-        if token.type == tokenize.OP:
-            depth += (token.string in _OPEN) - (token.string in _CLOSE)
-            held = held if depth > 0 else []
-        elif token.type == tokenize.NAME and token.string in names:
-            (held if depth > 0 else found).append(names[token.string])
-    # A bracket that is never closed is an error of its own, which Python tells.
-    return sorted([*found, *held])
+def _calls(text: str, magic: str) -> Iterator[_Call]:
+    token, position = _tokens(magic), 0
+    depth, begins, takes_value, is_inside = 0, True, True, False
+    while (match := token.match(text, position)) is not None:
+        position, kind, found = match.end(), match.lastgroup, match.group()
+        if begins and found[0] in _ESCAPES and kind != "magic":
+            position = _end_of_line(text, match.start())
+            yield from _call_within(text, match.start(), position, magic)
+        elif kind == "magic" and takes_value and not depth:
+            end = _end_of_line(text, position)
+            words = text[position:end].strip()
+            if words not in _HELP and (words or not begins):
+                yield _Call(match.start(), end, found[1:], words, is_inside or not begins)
+            position = end
+        elif kind == "newline":
+            is_new = not depth
+            begins, takes_value = begins or is_new, takes_value or is_new
+            is_inside = is_inside and not is_new
+        elif kind == "blank":
+            is_inside = is_inside or begins
+        elif kind not in ("comment", "joined"):
+            depth = max(depth + (found in "([{") - (found in ")]}"), 0)
+            begins, takes_value = False, _takes_value(kind, found)
 
 
-def _tokens(source: str) -> Iterator[tokenize.TokenInfo]:
-    """The tokens of what may be no Python, up to what cannot be one."""
-    lines = iter(source.splitlines(keepends=True))
-    with suppress(tokenize.TokenError, SyntaxError):
-        yield from tokenize.generate_tokens(lambda: next(lines, ""))
+def _call_within(text: str, start: int, end: int, magic: str) -> Iterator[_Call]:
+    """The call that another line magic is given: ``%time %llm What?``."""
+    found = _argument(magic).match(text, start, end)
+    if found is not None:
+        yield _Call(found.start("name") - 1, end, found["name"], found["text"].strip())
+
+
+def _takes_value(kind: str | None, found: str) -> bool:
+    """Whether an expression can begin behind a token; behind a value ``%`` is an operator."""
+    if kind == "word":
+        return keyword.iskeyword(found) and found not in _VALUES
+    return kind != "string" and found not in ")]}"
+
+
+def _end_of_line(text: str, start: int) -> int:
+    """Where the line ends, with the lines that a backslash adds to it."""
+    end = start
+    while True:
+        newline = text.find("\n", end)
+        if newline == -1:
+            return len(text)
+        if not text[start:newline].rstrip(" \t").endswith("\\"):
+            return newline
+        end = newline + 1
+
+
+def _joined(text: str) -> str:
+    """Lines that end in a backslash as one line, as IPython joins them."""
+    *lines, last = text.split("\n")
+    return " ".join([*(line.rstrip().removesuffix("\\") for line in lines), last])
+
+
+def _names(text: str) -> list[str]:
+    """The names of variables in the braces of a prompt."""
+    inside = " ".join(_BRACES.findall(text))
+    found = dict.fromkeys(name for name in _NAMES.findall(inside) if name.isidentifier())
+    return [name for name in found if not keyword.iskeyword(name) and not name.startswith("__")]
 
 
 @cache
-def _pattern(magic: str) -> re.Pattern[str]:
+def _argument(magic: str) -> re.Pattern[str]:
     return re.compile(
-        r"(?P<before>\s*(?:(?:%(?:time|timeit|prun)\b|[^%!?\s]).*?(?:[=:;]|\breturn)[ \t]*"
-        r"|return[ \t]+)?)"
-        rf"%(?P<magic>{re.escape(magic)}(?:_explain|_fix)?)[ \t]+(?P<text>\S.*)",
+        rf"%(?!{magic}\b)[a-z]\w*[ \t](?:[^\n]*?[ \t])??"
+        rf"%(?P<name>{magic}(?:_\w+)?)[ \t]+(?P<text>\S.*)",
         re.DOTALL,
+    )
+
+
+@cache
+def _tokens(magic: str) -> re.Pattern[str]:
+    return re.compile(
+        rf"""(?P<blank>[ \t\f]+) | (?P<newline>\n) | (?P<joined>\\\n) | (?P<comment>\#[^\n]*)
+        | (?P<string>[rbfutRBFUT]{{0,2}}(?:
+              \"\"\"[^"\\]*(?:(?:\\.|"(?!""))[^"\\]*)*\"\"\"
+            | '''[^'\\]*(?:(?:\\.|'(?!''))[^'\\]*)*'''
+            | "[^"\\\n]*(?:\\.[^"\\\n]*)*" | '[^'\\\n]*(?:\\.[^'\\\n]*)*'))
+        | (?P<magic>(?<!%)%{magic}(?:_\w+)?(?=[ \t\n]|\Z)) | (?P<word>\w+) | (?P<other>.)""",
+        re.VERBOSE | re.DOTALL,
     )

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from collections import deque
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from IPython.core.error import UsageError
 from IPython.core.magic import Magics
 
 from nbllm.notebook.completion import Completions
@@ -27,51 +24,36 @@ if TYPE_CHECKING:
     from nbllm.notebook.loop import LoopThread
     from nbllm.notebook.views.display import View
 
-__all__ = [
-    "RESULT_VARIABLE",
-    "Failure",
-    "NotebookSession",
-    "SessionMagics",
-    "SessionState",
-    "is_own",
-]
+__all__ = ["RESULT_VARIABLE", "NotebookSession", "SessionMagics"]
 
 RESULT_VARIABLE = "_llm"
 RESULTS_KEPT = 50
 
 
-@dataclass(frozen=True, slots=True)
-class Failure:
-    """An error of the reader's own code; ``cell`` as it was typed, and its ``number``, if known."""
+class NotebookSession:
+    """The magics of one shell. ``%unload_ext`` closes it, and ``%load_ext`` goes on with it.
 
-    error: BaseException
-    cell: str | None = None
-    number: int | None = None
-
-
-def is_own(error: BaseException) -> bool:
-    """Whether ``error`` is of the reader's code, and not what a magic told or an interrupt."""
-    is_told = isinstance(error, UsageError | KeyboardInterrupt)
-    return not is_told and not hasattr(error, "_render_traceback_")
-
-
-class SessionState:
-    """What a shell keeps of its magics while the extension is loaded anew: all that is a reader's.
-
-    ``results`` holds the last answers, the newest at its end, ``jobs`` the answers in the
-    background by their numbers. ``failure`` is the last error of the reader's own code, from
-    before ``%load_ext`` too, and ``asked`` the last question with its answer. ``bridge`` is the
-    thread in which coroutines run.
+    ``get_manager`` gives the models; it is called when they are first needed, since loading the
+    extension must cost nothing. ``results`` holds the last answers, the newest at its end,
+    ``jobs`` the answers in the background by their numbers. ``completions`` completes what is
+    typed behind the magics. ``last_error`` is that of the reader's own code, ``last_cell``
+    the cell as typed that it ended, and ``proposal`` the cell that the last ``%llm_fix`` came to.
+    ``asked`` is the last question with its answer.
     """
 
-    def __init__(self, shell: InteractiveShell) -> None:
+    def __init__(self, shell: InteractiveShell, get_manager: Callable[[], ModelManager]) -> None:
+        self.shell = shell
         self.settings = NbLLM(parent=shell)
         self.jobs: dict[int, Job] = {}
         self.asked: Asked | None = None
+        self.last_error: BaseException | None = None
+        self.last_cell: str | None = None
+        self.proposal: str | None = None
         self.results: deque[GenerationResult] = deque(maxlen=RESULTS_KEPT)
-        before = getattr(sys, "last_value", None)
-        self.failure = None if before is None or not is_own(before) else Failure(before)
-        self.bridge: LoopThread | None = None
+        self.get_manager = get_manager
+        self._bridge: LoopThread | None = None
+        self._at_close = ExitStack()
+        self.completions = Completions(self)
 
     @cached_property
     def chats(self) -> Chats:
@@ -80,61 +62,19 @@ class SessionState:
 
         return Chats()
 
-    def close_bridge(self) -> None:
-        """End the thread, and the answers that are still written in it."""
-        if self.bridge is not None:
-            self.bridge.close()
-            self.bridge = None
-
-
-class NotebookSession:
-    """The magics of one shell, from ``%load_ext`` to ``%unload_ext``.
-
-    ``get_manager`` gives the models; it is called when they are first needed, since loading the
-    extension must cost nothing. ``state`` is what an earlier session of the shell left, to go on
-    with. ``completions`` completes what is typed behind the magics.
-    """
-
-    def __init__(
-        self,
-        shell: InteractiveShell,
-        get_manager: Callable[[], ModelManager],
-        state: SessionState | None = None,
-    ) -> None:
-        self.shell = shell
-        self.state = state or SessionState(shell)
-        self.settings, self.jobs, self.results = (
-            self.state.settings,
-            self.state.jobs,
-            self.state.results,
-        )
-        self._get_manager = get_manager
-        self._at_close = ExitStack()
-        self.completions = Completions(self)
-
-    @property
-    def chats(self) -> Chats:
-        """The conversations."""
-        return self.state.chats
-
-    @property
-    def failure(self) -> Failure | None:
-        """The last error of the reader's own code."""
-        return self.state.failure
-
     @property
     def manager(self) -> ModelManager:
         """The models that the magics use."""
-        return self._get_manager()
+        return self.get_manager()
 
     @property
     def loop(self) -> LoopThread:
         """The thread in which coroutines run for the magics."""
         from nbllm.notebook.loop import LoopThread
 
-        if self.state.bridge is None:
-            self.state.bridge = LoopThread()
-        return self.state.bridge
+        if self._bridge is None:
+            self._bridge = LoopThread()
+        return self._bridge
 
     def magic_name(self, name: str) -> str:
         """What the magic ``llm…`` is called in this shell."""
@@ -167,9 +107,16 @@ class NotebookSession:
         """Have ``callback`` called when the extension is unloaded; the last given comes first."""
         self._at_close.callback(callback)
 
-    def close(self) -> None:
-        """Give back all that was opened in this session; models and the state stay."""
+    def close(self, *, keeps_jobs: bool = False) -> None:
+        """Give back all that was opened in this session; the models that are loaded stay so.
+
+        Jobs that run go on where ``keeps_jobs`` says so, and are stopped otherwise.
+        """
         self._at_close.close()
+        goes_on = keeps_jobs and any(not job.done for job in self.jobs.values())
+        if self._bridge is not None and not goes_on:
+            self._bridge.close()
+            self._bridge = None
 
 
 class SessionMagics(Magics):

@@ -6,9 +6,8 @@ cannot exchange without a restart.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
-from types import CodeType, FrameType
+from types import CodeType
 from typing import TYPE_CHECKING, Any
 
 from IPython.core import completer as completers
@@ -18,7 +17,7 @@ from nbllm.notebook.completion import Found
 if TYPE_CHECKING:
     from IPython.core.completer import CompletionContext, IPCompleter
 
-__all__ = ["can_be_started", "complete_with", "explain", "frame_name", "is_reloading"]
+__all__ = ["can_be_started", "complete_with", "explain", "frame_name"]
 
 
 def complete_with(
@@ -88,14 +87,6 @@ def explain(widget: Any, tooltip: str) -> None:
 def frame_name(code: CodeType) -> str:
     """What the code is called in a traceback; IPython 7 gives each cell's own code a name."""
     return "<module>" if code.co_name.startswith("<cell line") else code.co_name
-
-
-def is_reloading() -> bool:
-    """Whether ``%reload_ext`` runs, which unloads and loads without a word of that."""
-    frame: FrameType | None = sys._getframe(1)  # noqa: SLF001 - IPython tells it nowhere else
-    while frame is not None and frame.f_code.co_name != "reload_extension":
-        frame = frame.f_back
-    return frame is not None
 
 
 def _put(registered: list[Any], item: object) -> Callable[[], None]:

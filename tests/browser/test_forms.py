@@ -19,7 +19,6 @@ from nbllm.testing import FakeOpener, fake_info
 def use(text):
     opener = FakeOpener(text=text)
     manager = ModelManager([fake_info("tiny")], open_model=opener)
-    magics.unload(get_ipython(), for_good=True)
     magics.load(get_ipython(), lambda: manager)
 """
 DIFF = "```diff\n--- a/app.py\n+++ b/app.py\n@@ -1,3 +1,3 @@\n import os\n-old = 1\n+new = 2\n```"

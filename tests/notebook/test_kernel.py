@@ -21,7 +21,6 @@ def use(**arguments):
     global opener, manager
     opener = FakeOpener(**arguments)
     manager = ModelManager([fake_info("tiny")], open_model=opener)
-    magics.unload(get_ipython(), for_good=True)
     magics.load(get_ipython(), lambda: manager)
 """
 BLOCKS = "'Words that make a paragraph.\\n\\n' * 200"
@@ -61,10 +60,6 @@ def test_reading_the_prompt_shows_progress(fake_kernel) -> None:
     assert not any(note.startswith("reading") for note in notes[-2:])
 
 
-def stdout(ran) -> str:
-    return "".join(c["text"] for c in ran.contents("stream") if c["name"] == "stdout")
-
-
 def test_a_slow_load_shows_progress_and_leaves_the_ready_line(fake_kernel) -> None:
     fake_kernel.ok("use(load_seconds=1)")
     ran = fake_kernel.ok("%llm_load tiny")
@@ -99,21 +94,30 @@ def test_an_interrupt_stops_at_once_and_keeps_what_came(fake_kernel, cell: str) 
     ran = fake_kernel.run(cell, interrupt_when_shown="a paragraph")
     assert ran.interrupt_to_idle_seconds < 0.1  # 5 ms on an idle machine
     assert ran.reply["status"] == "error"
-    assert not ran.contents("error"), "no red block"
-    assert stdout(ran) == "Stopped. What had arrived is in _llm.\n"
+    assert ran.reply["ename"] == "Stopped"
+    assert ran.reply["traceback"] == ["Stopped. What had arrived is in _llm."]
+    assert not ran.contents("error"), "the reader wanted it, so that nothing is red"
     assert ran.answers[-1].startswith("Words that make")
-    status = ran.contents("display_data")[-1]["data"]["text/plain"]
+    status, words = (c["data"]["text/plain"] for c in ran.contents("display_data")[-2:])
     assert status.startswith("■ stopped · tiny")
+    assert words == "Stopped. What had arrived is in _llm."
     kept = fake_kernel.ok("kept is _llm, str(_llm.finish_reason), len(_llm.text) > 20")
     assert kept.result == "(True, 'cancelled', True)"
     assert fake_kernel.ok("opener.opened[0].cancelled").result == "1"
+
+
+def test_a_stop_before_the_first_text_says_so(fake_kernel) -> None:
+    fake_kernel.ok("use(prompt_seconds=8)\n%llm_load tiny")
+    ran = fake_kernel.run("%%llm\n" + "word " * 400, interrupt_when_shown="reading the prompt")
+    assert ran.reply["traceback"] == ["Stopped before the answer began."]
 
 
 def test_an_interrupted_load_can_be_tried_again(fake_kernel) -> None:
     fake_kernel.ok("use(load_seconds=2)")
     ran = fake_kernel.run("%llm_load tiny", interrupt_when_shown="Loading")
     assert ran.interrupt_to_idle_seconds < 0.1
-    assert stdout(ran) == "Loading tiny was stopped.\n"
+    assert ran.reply["traceback"] == ["Loading tiny was stopped."]
+    assert not ran.contents("error")
     fake_kernel.ok("opener._load_seconds = 0\n%llm_load tiny")
 
 

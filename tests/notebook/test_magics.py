@@ -88,7 +88,7 @@ def test_unload_ext_leaves_nothing_behind(shell: InteractiveShell) -> None:
     shell.run_line_magic("unload_ext", "nbllm")
     left = traces(shell)
     assert left[:-2] == before[:-2]
-    assert left[-2] - before[-2] == {"_llm"}, "the answer is the user's and stays"
+    assert left[-2] - before[-2] == {"_llm", "_0"}, "the answer is the user's and stays"
     assert left[-1] == before[-1]
 
 
@@ -130,13 +130,14 @@ def test_help_names_every_flag(bench: Bench) -> None:
 @pytest.mark.parametrize(
     ("cell", "message"),
     [
-        ("%%llm --max-token 3\nHi", "%llm has no flag --max-token. Did you mean '--max-tokens'?"),
+        ("%%llm --max-tocens 3\nHi", "%llm has no flag --max-tocens. Did you mean '--max-tokens'?"),
         ("%llm --sistem x Hi", "%llm has no flag --sistem. Did you mean '--system'?"),
         ("%llm_load x --context 3", "%llm_load has no flag --context."),
-        ("%%llm -t hot\nHi", "argument -t/--temp/--temperature: invalid float value: 'hot'"),
+        ("%llm --top 1 Hi", "%llm: --top can be --top-k or --top-p"),
+        ("%%llm -t hot\nHi", "argument -t/--temperature: invalid float value: 'hot'"),
         ("%%llm tiny -m other\nHi", "two models given: tiny and other; give one"),
-        ("%%llm tiny\n  \n", "there is nothing to ask"),
-        ("%llm --seed 1", "there is nothing to ask"),
+        ("%%llm tiny\n  \n", "no prompt: write it after"),
+        ("%llm --seed 1", "no prompt: write it after"),
         ("%llm_load", "name a model, or a file or a server; %llm_models lists what is here"),
         ("%llm_models tiny", "unrecognized arguments: tiny"),
     ],
@@ -238,7 +239,7 @@ def test_earlier_answers_can_be_had_again(bench: Bench, capsys: pytest.CaptureFi
     assert bench.run("%llm_last") is bench["_llm"]
     assert bench.run("%llm_last 2").text == "Hello"
     assert not bench.shell.run_cell("%llm_last 3").success
-    assert "there is no answer 3; this kernel has kept 2" in capsys.readouterr().err
+    assert "there is no answer 3; this kernel keeps 2" in capsys.readouterr().err
 
 
 def test_an_earlier_answer_has_its_status_line_again(
@@ -398,7 +399,7 @@ def test_unloading_several_needs_a_word(bench: Bench, capsys: pytest.CaptureFixt
     bench.run("%llm_load tiny")
     bench.run("%llm_load other")
     assert not bench.shell.run_cell("%llm_unload").success
-    assert "name one, or give --all: tiny, other" in capsys.readouterr().err
+    assert "name one, or use --all: tiny, other" in capsys.readouterr().err
     assert set(bench.run("%llm_unload --all")["name"]) == {"tiny", "other"}
     assert bench.manager.list_loaded_models() == []
 

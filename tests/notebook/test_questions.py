@@ -1,8 +1,7 @@
-import ast
+import time
+from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from IPython.core.inputtransformer2 import TransformerManager
 
 from nbllm.notebook.questions import keep_questions
@@ -13,10 +12,6 @@ def transform() -> TransformerManager:
     manager = TransformerManager()
     manager.cleanup_transforms.append(keep_questions)
     return manager
-
-
-PIECES = ["%llm Why?", "%llm It's (\n", "x = ", "if a: ", "'", '"""', "(", ")", "\n", "# ", "llm "]
-APOSTROPHE = "Don't ["
 
 
 def call(text: str) -> str:
@@ -33,25 +28,47 @@ def call(text: str) -> str:
         ("for i in range(2):\n    %llm Why?", f"for i in range(2):\n    {call('Why?')}"),
         ("x = %llm Tell me.", f"x = {call('Tell me.')}"),
         ("x = %llm What?", f"x = {call('What?')}"),
-        ("d['k'] = %llm What?", f"d['k'] = {call('What?')}"),
-        ('d["a=b"], e = %llm What?', f'd["a=b"], e = {call("What?")}'),
-        ("x: str = %llm What?", f"x: str = {call('What?')}"),
         ("def f():\n    a.b = %llm x", f"def f():\n    a.b = {call('x')}"),
-        ("def f():\n    return %llm What?", f"def f():\n    return {call('What?')}"),
+        ("a['k'] = %llm Is it?", f"a['k'] = {call('Is it?')}"),
+        ("a, b = %llm Two?", f"a, b = {call('Two?')}"),
+        ("x: str = %llm Hi!", f"x: str = {call('Hi!')}"),
+        ("x += %llm Hi;", f"x += {call('Hi;')}"),
         ("if True: %llm Why?", f"if True: {call('Why?')}"),
-        ("for c in d: %llm Tell {c}?", f"for c in d: {call('Tell {c}?')}"),
-        ("a = 1; %llm Why?", f"a = 1; {call('Why?')}"),
-        ("%llm Hi # x; y!", call("Hi # x; y!")),
-        ("%llm Is :( it?\n%llm And?", f"{call('Is :( it?')}\n{call('And?')}"),
-        ("%llm Don't [\n%llm Why?\nx = 1", f"{call(APOSTROPHE)}\n{call('Why?')}\nx = 1"),
-        ('t = """\n%llm a?\n"""\n%llm b?', f't = """\n%llm a?\n"""\n{call("b?")}'),
-        ("%llm a \\\nb?\nx = 1", f"{call('a  b?')}\nx = 1"),
-        ("%llm_fix Why?", "get_ipython().run_line_magic('llm_fix', 'Why?')"),
+        ("x = 1; %llm a # b", f"x = 1; {call('a # b')}"),
+        ("def f(): return %llm a", f"def f(): return {call('a')}"),
+        ("%llm Sad :(\n%llm Now?", f"{call('Sad :(')}\n{call('Now?')}"),
+        ('%llm Say """\nx = %llm b?', f"{call('Say ' + chr(34) * 3)}\nx = {call('b?')}"),
+        ("# (\n%llm Now?", f"# (\n{call('Now?')}"),
+        ("%llm a \\\n  b?\ny = 2", f"{call('a    b?')}\n\ny = 2"),
+        ("%time %llm Why?", "get_ipython().run_line_magic('time', \"" + call("Why?") + '")'),
+        ("%%llm tiny", "get_ipython().run_cell_magic('llm', 'tiny', '\\n')"),
+        ("%llm_load phi?", "get_ipython().run_line_magic('llm_load', 'phi?')"),
     ],
 )
 def test_a_question_reaches_the_magic(transform: TransformerManager, cell: str, code: str) -> None:
     assert transform.transform_cell(cell).strip("\n") == code
     compile(transform.transform_cell(cell), "cell", "exec")
+
+
+def test_names_in_an_inner_function_are_known_there(transform: TransformerManager) -> None:
+    cell = "def f(n):\n    def g():\n        %llm {n} {a.b:.2f} {'k': 1}?\n    return g"
+    code = transform.transform_cell(cell)
+    namespace: dict[str, Any] = {}
+    exec(code, namespace)
+    assert namespace["f"](1).__code__.co_freevars == ("n",)
+
+
+def test_a_line_without_a_percent_sign_keeps_its_question_mark() -> None:
+    assert keep_questions(["llm What is it?\n"], automagic=True) == [f"{call('What is it?')}\n"]
+    assert keep_questions(["llm?\n"], automagic=True) == ["llm?\n"]
+    assert keep_questions(["llm What is it?\n"]) == ["llm What is it?\n"]
+
+
+@pytest.mark.parametrize("cell", ['x = """a" ' * 5000, "(" * 20_000, "x='\\\n" * 5000])
+def test_a_large_cell_is_read_in_a_moment(cell: str) -> None:
+    began = time.perf_counter()
+    keep_questions(f"{cell}%llm a".splitlines(keepends=True))
+    assert time.perf_counter() - began < 1
 
 
 @pytest.mark.parametrize(
@@ -69,33 +86,13 @@ def test_a_question_reaches_the_magic(transform: TransformerManager, cell: str, 
         "%%writefile notes.txt\n%llm Why?",
         "%%llm\n%llm Why?",
         "# %llm Why?",
-        "x == %llm",
         "llm?",
-        "print('a: %llm Why?')",
-        "# x = %llm Why?",
-        "llm = 3\nx = (7\n     %llm)",
-        "!echo x = %llm",
+        "llm = 5\nllm\n",
+        "x = 5 %llm",
+        "x = (1,\n%llm What?",
+        "print('%s' %llm )",
+        "f(%llm)",
     ],
 )
 def test_everything_else_stays_ipythons(transform: TransformerManager, cell: str) -> None:
     assert transform.transform_cell(cell) == TransformerManager().transform_cell(cell)
-
-
-def test_below_a_bracket_that_is_never_closed_questions_stay_whole(
-    transform: TransformerManager,
-) -> None:
-    assert call("Why?") in transform.transform_cell("print(1,\n%llm Why?\n")
-
-
-@given(st.lists(st.sampled_from(PIECES), min_size=1, max_size=6).map("".join))
-def test_every_line_of_python_stays_itself(cell: str) -> None:
-    lines = cell.splitlines(keepends=True)
-    kept = keep_questions(lines)
-    try:
-        ast.parse(cell)
-    except (SyntaxError, ValueError):
-        assert [line for line in kept if "run_line_magic" not in line] == [
-            line for line in lines if line in kept
-        ]
-    else:
-        assert kept == lines

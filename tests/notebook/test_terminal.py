@@ -18,7 +18,6 @@ from nbllm.testing import FakeOpener, fake_info
 def use(text, **fields):
     opener = FakeOpener(text=text, **fields)
     manager = ModelManager([fake_info("tiny")], open_model=opener)
-    magics.unload(get_ipython(), for_good=True)
     magics.load(get_ipython(), lambda: manager)
     get_ipython().run_line_magic("llm_load", "tiny")
 

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
+from textwrap import shorten
 from typing import Literal, TypeAlias
 
 from nbllm.core.errors import ModelLoadError
@@ -15,10 +16,20 @@ from nbllm.core.model_interface import ModelInterface
 from nbllm.core.openers import LoadControl
 from nbllm.core.placement import Placement
 from nbllm.core.reprs import brief_repr
-from nbllm.core.types import ModelInfo
+from nbllm.core.types import LoadOptions, ModelInfo
 from nbllm.core.words import duration_words, size_words
 
-__all__ = ["Load", "Loaded", "ModelStatus", "Progress", "State", "evicted", "expired", "unloaded"]
+__all__ = [
+    "Load",
+    "Loaded",
+    "ModelStatus",
+    "Progress",
+    "State",
+    "evicted",
+    "expired",
+    "reloading",
+    "unloaded",
+]
 
 Progress: TypeAlias = Callable[[float], None]
 """Takes the loaded fraction, 0 to 1, from any thread."""
@@ -193,6 +204,14 @@ def unloaded(entry: Loaded) -> ManagerEvent:
     """That a model was unloaded because somebody asked for it."""
     name = entry.asked.name
     return ManagerEvent(kind="unloaded", model=name, words=f"Unloaded {name}{_size(entry)}.")
+
+
+def reloading(entry: Loaded, wish: LoadOptions) -> ManagerEvent:
+    """That it was unloaded to be loaded again, with the options of the ``wish``."""
+    name = entry.asked.name
+    options = ", ".join(f"{option}={value}" for option, value in wish.set_values().items())
+    words = f"{name} was idle and is loaded again, with {shorten(options, 200, placeholder=' …')}."
+    return ManagerEvent(kind="unloaded", model=name, words=words, cause=name)
 
 
 def evicted(entry: Loaded, cause: str, idle_seconds: float) -> ManagerEvent:

@@ -166,6 +166,12 @@ class Residents:
 
     # ------------------------------------------------------------ leaving
 
+    def held_seconds(self, name: str) -> float:
+        """For how long a model still counts as busy because it was handed out just now."""
+        with self.changed:
+            entry = self.loaded.get(name)
+            return max(0.0, entry.model.uses.held_until - time.monotonic()) if entry else 0.0
+
     def take_idle(self, names: Sequence[str], reason: str) -> list[Loaded] | None:
         """Take out all of these models, or none where one is busy, pinned or gone meanwhile.
 

@@ -18,6 +18,7 @@ from nbllm.notebook.asking.loading import NOTE_AFTER_SECONDS, Loading
 from nbllm.notebook.asking.pipeline import DELIVER, FIT, Question
 from nbllm.notebook.asking.recipe import recipe_of
 from nbllm.notebook.asking.stop_button import StopButton
+from nbllm.notebook.asking.values import keep_from_display
 from nbllm.notebook.failures import Stopped
 from nbllm.notebook.session import NotebookSession
 from nbllm.notebook.views.bundles import Ending
@@ -47,7 +48,7 @@ def load_model(
                 view.note(loading.words)
 
         work = session.manager.load_model(
-            name, alias=alias, options=options, progress=loading.report, wait=wait
+            name, alias=alias, options=options, progress=loading.report, wait=wait, reload=True
         )
         try:
             model, _ = session.loop.run(work, on_tick=look, tick_seconds=TICK_SECONDS)
@@ -156,7 +157,7 @@ class Asking:
         ``problem`` is what the status line tells besides.
         """
         self._session.keep(result, self._variable)
-        self._session.state.asked = Asked(self.question, result)
+        self._session.asked = Asked(self.question, result)
         self._keep_ready_lines()
         shown = self.question.render(result)
         remarks = [remark(result) for remark in self.question.remarks]
@@ -180,10 +181,8 @@ class Asking:
             return f"Loading {self.model} was stopped."
         if self.answer.text:
             return "Stopped. What had arrived is in _llm."
-        return (
-            "Stopped before "
-            f"{'any text arrived' if self.answer.has_begun else 'the prompt was sent'}."
-        )
+        began = "the answer began" if self.answer.has_begun else "the prompt was sent"
+        return f"Stopped before {began}."
 
     def stop(self) -> None:
         """Finish what had come when the reader stopped it."""
@@ -233,7 +232,7 @@ def _reasoning(session: NotebookSession, result: GenerationResult) -> str:
 
 
 def ask(session: NotebookSession, question: Question, view: View) -> GenerationResult:
-    """Show the answer while it comes, keep it, and return it.
+    """Show the answer while it comes, keep it, and return it; as a cell's value it is not shown.
 
     Raises ``Stopped`` on an interrupt and when its button is pressed, and what loading and asking
     raise.
@@ -256,4 +255,5 @@ def ask(session: NotebookSession, question: Question, view: View) -> GenerationR
             asking.fail(error)
             raise
         asking.finish(result)
+        keep_from_display(session.shell, result)
         return result

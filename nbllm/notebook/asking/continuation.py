@@ -37,7 +37,7 @@ def continued(session: NotebookSession, args: Namespace) -> Question:
     Where it belongs to a conversation its turn gets the longer answer. Raises ``UsageError`` and
     ``InvalidOptionError`` where there is nothing to continue.
     """
-    asked = session.state.asked
+    asked = session.asked
     if asked is None or not asked.result.text:
         raise UsageError("--continue: no model has answered yet in this notebook")
     if asked.result.finish_reason in _COMPLETE:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from nbllm.notebook.arguments import new_variable, scaled, unescaped
+from nbllm.notebook.arguments import output_name, scaled, unescaped
 from nbllm.notebook.flags import Help, flag
 from nbllm.notebook.forms.type_expressions import TypeExpression
 
@@ -14,9 +14,7 @@ _GENERATION = (
     ),
     flag(
         "-t",
-        "--temp",
         "--temperature",
-        dest="temperature",
         metavar="X",
         type=float,
         help="Sampling temperature; 0 always picks the most likely token.",
@@ -129,7 +127,7 @@ ASK = Help(
             "-o",
             "--output",
             metavar="VAR",
-            type=new_variable,
+            type=output_name,
             help="A variable for the result, in addition to _llm; with --bg, for the job.",
         ),
         flag(

@@ -53,11 +53,11 @@ class Loading:
         return (self._waits_for or loading_words(self.name, self._fraction)) if told else ""
 
     def evictions(self, model: str) -> list[str]:
-        """Sentences on what was unloaded for ``model``, which is what the manager calls it."""
+        """Sentences on what was unloaded for ``model``, as the manager calls it; itself too."""
         return [event.words for event in self._evictions if event.cause == model]
 
     def _take(self, event: ManagerEvent) -> None:
-        if event.kind == "evicted":
+        if event.kind == "evicted" or event.cause:
             self._evictions.append(event)
         elif _is_meant(self.name, event.model):
             self._waits_for = event.words if event.kind == "waiting" else ""

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+from textwrap import shorten
 from typing import TYPE_CHECKING, Any
 
 from IPython.core.error import UsageError
 from IPython.core.magic import line_cell_magic, line_magic, magics_class, no_var_expand
 
-from nbllm.notebook.arguments import parse, parse_flags
+from nbllm.notebook.arguments import UnclosedQuoteError, parse, parse_flags, parse_known
 from nbllm.notebook.asking.flags import ASK, LAST
-from nbllm.notebook.asking.quiet_values import keep_quiet
 from nbllm.notebook.failures import brief_errors
 from nbllm.notebook.flags import parser_of, with_help
 from nbllm.notebook.session import NotebookSession, SessionMagics
@@ -58,7 +58,7 @@ class AskMagics(SessionMagics):
         if cell is None:
             args, prompt = parse_flags(parser_of(self, "llm"), line)
         else:
-            args, prompt = self._cell_arguments(line), cell
+            args, prompt = self._args_above(line), cell
         if args.name and args.model:
             raise UsageError(f"two models given: {args.name} and {args.model}; give one")
         if args.go_on and prompt.strip():
@@ -71,20 +71,21 @@ class AskMagics(SessionMagics):
         with brief_errors():
             return self._ask(prompt, args)
 
-    def _cell_arguments(self, line: str) -> Namespace:
+    def _args_above(self, line: str) -> Namespace:
+        """The arguments behind ``%%llm``, where a prompt does not belong."""
         try:
-            return parse(parser_of(self, "llm"), line)
-        except UsageError as error:
-            name, _, words = str(error).partition("unrecognized arguments: ")
-            if name:
-                raise
-            problem = (
-                "the line of %%llm takes only a model and flags; write the "
-                f"prompt on the lines below it (got {words})"
+            args, more = parse_known(parser_of(self, "llm"), line)
+        except UnclosedQuoteError:
+            args, more = None, [line.strip()]
+        if args is None or more:
+            magic = f"%%{self.session.magic_name('llm')}"
+            raise UsageError(
+                f"a prompt goes on the lines below {magic}; on its own line stand a model's name "
+                f"and flags (got {shorten(line, 60, placeholder=' …')!r})"
             )
-            raise UsageError(problem) from None
+        return args
 
-    def _ask(self, prompt: str, args: Namespace) -> Job | ShownPrompt | GenerationResult:
+    def _ask(self, prompt: str, args: Namespace) -> GenerationResult | Job | ShownPrompt:
         from nbllm.notebook.asking.asking import ask
         from nbllm.notebook.asking.continuation import continued
         from nbllm.notebook.asking.pipeline import prepared, question_from
@@ -99,9 +100,7 @@ class AskMagics(SessionMagics):
 
             return shown_prompt(self.session, question)
         if not args.bg:
-            result = ask(self.session, question, self.session.open_view("llm"))
-            keep_quiet(result, self.session.shell.user_global_ns)
-            return result
+            return ask(self.session, question, self.session.open_view("llm"))
         job = begin_job(self.session, question)
         if args.output:
             self.session.shell.user_ns[args.output] = job

@@ -22,10 +22,10 @@ from nbllm.notebook.asking.cell_limit import limit_answer
 from nbllm.notebook.asking.flags import OPTIONS
 from nbllm.notebook.asking.prompt_ends import trim_prompt
 from nbllm.notebook.asking.remedies import tell_remedies
-from nbllm.notebook.asking.scope import local_variables
 from nbllm.notebook.chat.steps import AskedTurn, deliver_chat, fit_chat, prepare_chat
 from nbllm.notebook.forms.steps import FormedAnswer, bind_form, deliver_form, prepare_form
 from nbllm.notebook.prompts.interpolation import Left, Replaced
+from nbllm.notebook.prompts.scope import variables_in_scope
 from nbllm.notebook.prompts.steps import prepare_variables
 from nbllm.notebook.views.bundles import Bundle
 
@@ -40,7 +40,8 @@ __all__ = ["DELIVER", "FIT", "PREPARE", "Question", "prepared", "question_from"]
 class Question:
     """What one cell asks: its ``text`` as typed, its flags, and what is made of them.
 
-    ``model`` is the wanted name, None for the one used last. ``messages`` are sent with
+    ``scope`` holds the variables that are known where it is asked. ``model`` is the wanted name,
+    None for the one used last. ``messages`` are sent with
     ``options``. ``render`` makes Markdown of a result, or an output of another kind, where that
     is not its text. ``scope`` holds the variables of the function that asks. ``remarks`` tell
     more of a result in the status line. ``replaced`` and ``left`` are the braces of the text,
@@ -54,7 +55,6 @@ class Question:
     messages: tuple[Message, ...]
     options: GenerationOptions
     render: Callable[[GenerationResult], str | Bundle] = str
-    scope: Mapping[str, Any] = field(default_factory=dict)
     remarks: tuple[Callable[[GenerationResult], str], ...] = ()
     replaced: tuple[Replaced, ...] = ()
     left: tuple[Left, ...] = ()
@@ -62,6 +62,7 @@ class Question:
     formed: FormedAnswer | None = None
     schema: AnswerSchema | None = None
     begun: str = ""
+    scope: Mapping[str, Any] = field(default_factory=dict)
 
 
 Prepare: TypeAlias = "Callable[[NotebookSession, Question], Question]"
@@ -93,7 +94,7 @@ def question_from(session: NotebookSession, text: str, args: Namespace) -> Quest
         model=args.name or args.model or settings.model or None,
         messages=to_messages(text, system=None if args.completion else system),
         options=options_from(settings.options).merged(flags),
-        scope=local_variables(session.shell.user_global_ns),
+        scope=variables_in_scope(session.shell),
     )
 
 

@@ -202,7 +202,7 @@ def _with_schema(session: NotebookSession, question: Question, name: str, form: 
         raise InvalidOptionError(
             "schema", f"it asks for JSON and cannot be combined with --as {form}"
         )
-    schema = answer_schema(named_type(name, session.shell.user_ns), name)
+    schema = answer_schema(named_type(name, question.scope), name)
     written = json.dumps(schema.json_schema, ensure_ascii=False, default=str)
     words = f"Answer with JSON only, following this JSON schema:\n{written}"
     show = _show_json if schema.kind is None else _show_instances

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from functools import partial
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
@@ -20,7 +19,6 @@ if TYPE_CHECKING:
 
     import pandas as pd
 
-    from nbllm.core.errors import LoadedOtherwiseError
     from nbllm.core.model_interface import ModelInterface
 
 __all__ = ["ModelMagics"]
@@ -88,7 +86,6 @@ class ModelMagics(SessionMagics):
         return devices_table(replace(found, engine=engine_devices()) if found.gpus else found)
 
     def _load(self, args: Namespace) -> ModelInterface:
-        from nbllm.core.errors import LoadedOtherwiseError
         from nbllm.core.model_manager import WAIT_SECONDS
         from nbllm.core.types import LoadOptions
         from nbllm.notebook.asking.asking import load_model
@@ -110,34 +107,21 @@ class ModelMagics(SessionMagics):
         if args.config:
             self.session.manager.add_config(args.config)
         view = self.session.open_view("llm_load")
-        load = partial(
-            load_model,
+        options = self.session.load_options().merged(flags)
+        model, seconds = load_model(
             self.session,
             args.name,
             view,
             alias=args.alias,
-            options=self.session.load_options().merged(flags),
+            options=options,
             wait=WAIT_SECONDS if args.wait is None else args.wait,
         )
-        try:
-            model, seconds = load()
-        except LoadedOtherwiseError as error:
-            self._make_way(error)
-            view.keep(f"{error.model} was loaded with other options; reloading it.")
-            model, seconds = load()
         if args.pin is not None:
             pin = self.session.manager.pin_model if args.pin else self.session.manager.unpin_model
             pin(model.name)
         view.drop_note(f"Loaded {model.name}.")
         self._load_seconds.setdefault(model, seconds)
         return model
-
-    def _make_way(self, error: LoadedOtherwiseError) -> None:
-        """Unload the model that is to be loaded otherwise; raises ``error`` while it works."""
-        manager = self.session.manager
-        if manager.get_model(error.model).uses.in_use:
-            raise error
-        self.session.loop.run(manager.unload_model(error.model))
 
     def _unload(self, name: str | None, *, everything: bool) -> pd.DataFrame:
         from nbllm.notebook.tables import unloaded_table

@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Any
 from nbllm.core.types import GenerationResult, Message
 from nbllm.notebook.prompts.files import read_file
 from nbllm.notebook.prompts.interpolation import Interpolated, Left, Replaced, interpolate
+from nbllm.notebook.prompts.last_error import last_error
 from nbllm.notebook.prompts.tracebacks import error_report
+from nbllm.notebook.prompts.typed_cells import TypedCells
 from nbllm.notebook.prompts.values import rendered
 
 if TYPE_CHECKING:
@@ -22,9 +24,6 @@ if TYPE_CHECKING:
 __all__ = ["prepare_variables"]
 
 _ERROR = "Err"
-_IPYTHONS = {"get_ipython", "exit", "quit", "open", "_ih", "_oh", "_dh"}
-_DUNDER = re.compile(r"__\w+__")
-_OWN = object()
 _TOLD = 3
 _SECRET = re.compile(r"(?i)(key|token|secret|passw(or)?d|credentials?)s?$|^(key|token|secret)")
 _SHORTEST_SECRET = 12
@@ -37,7 +36,9 @@ def prepare_variables(session: NotebookSession, question: Question) -> Question:
     if question.args.raw:
         return question
     allowed = (*session.settings.prompt_files, *(question.args.allow_file or ()))
-    told = [_with_values(session, question, each, allowed) for each in question.messages]
+    told = [
+        _with_values(session, message, question.scope, allowed) for message in question.messages
+    ]
     messages = tuple(
         Message(message.role, each.content)
         for message, each in zip(question.messages, told, strict=True)
@@ -54,11 +55,14 @@ def prepare_variables(session: NotebookSession, question: Question) -> Question:
 
 
 def _with_values(
-    session: NotebookSession, question: Question, message: Message, allowed: tuple[str, ...]
+    session: NotebookSession,
+    message: Message,
+    scope: Mapping[str, Any],
+    allowed: tuple[str, ...],
 ) -> Interpolated:
     return interpolate(
         message.text,
-        _variables(session, question.scope, message.text),
+        _with_error(session, message.text, scope),
         render=rendered,
         read=partial(read_file, allowed=allowed),
         secrets=_secrets(),
@@ -77,28 +81,13 @@ def _secrets() -> list[str]:
     ]
 
 
-def _variables(session: NotebookSession, scope: Mapping[str, Any], text: str) -> Mapping[str, Any]:
-    """The reader's variables, and IPython's history as it was typed; ``scope`` comes first.
-
-    Left out is what IPython itself put among them, by name: what it calls hidden holds the
-    variables of startup files and of ``embed()`` too.
-    """
-    shell = session.shell
-    hidden: Mapping[str, Any] = shell.user_ns_hidden
-    variables = {
-        name: value
-        for name, value in shell.user_ns.items()
-        if not (name in _IPYTHONS or _DUNDER.fullmatch(name)) or hidden.get(name, _OWN) is not value
-    }
-    history: Any = shell.history_manager
-    if shell.user_ns.get("In") is history.input_hist_parsed:
-        variables["In"] = history.input_hist_raw
-    variables.update(scope)
-    if f"{{{_ERROR}" in text and _ERROR not in variables:
-        failure = session.failure
-        if failure is not None:
-            variables[_ERROR] = error_report(failure.error, session.shell.user_ns, failure.cell)
-    return variables
+def _with_error(session: NotebookSession, text: str, scope: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The variables, with the last error where the text names it and no variable is called so."""
+    error = last_error(session) if f"{{{_ERROR}" in text and _ERROR not in scope else None
+    if error is None:
+        return scope
+    cells = TypedCells(session.shell, session.last_cell)
+    return {**scope, _ERROR: error_report(error, session.shell.user_ns, cells)}
 
 
 def _words(replaced: tuple[Replaced, ...], left: tuple[Left, ...]) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from IPython.core.magic import line_magic, magics_class, no_var_expand
 from traitlets import Bool
@@ -24,8 +24,8 @@ CONFIG = Help(
     %llm_config                                   every setting, as a DataFrame
     %llm_config model temperature                 these two, with who set them
     %llm_config model=phi temperature=0.2         for this kernel
-    %llm_config temperature 0.2                   the same
     %llm_config system="Answer in French." show_status=False
+    %llm_config temperature 0.5                   the same as temperature=0.5
     %llm_config temperature=                      back to its default
     %llm_config --save nbllm.json                 what differs from the defaults
     %llm_config --load nbllm.json
@@ -90,18 +90,16 @@ class ConfigMagics(SessionMagics):
         from nbllm.notebook.settings import values
 
         settings = self.session.settings
-        words = values.paired(settings, args.settings)
-        asked_for = [word for word in words if "=" not in word]
         with brief_errors():
-            for name in asked_for:
-                values.check_name(settings, name)
+            asked_for, typed = values.split_words(settings, args.settings)
             wanted = [
                 *(values.defaults(settings) if args.reset else ()),
                 *(values.load(settings, args.load) if args.load else ()),
-                *(values.parse_setting(word) for word in words if "=" in word),
+                *typed,
             ]
             values.change_all(settings, wanted)
-            self._tell_unknown_model(wanted)
+            if settings.model and "model" in dict(wanted):
+                self._tell_of_model(settings.model)
             for word in args.allow_key:
                 allow_key(*word.partition("=")[::2])
             for word in args.disallow_key:
@@ -114,16 +112,17 @@ class ConfigMagics(SessionMagics):
 
         return settings_table(settings, asked_for)
 
-    def _tell_unknown_model(self, changes: list[tuple[str, Any]]) -> None:
-        """Say so where the model that was set is none that there is now."""
-        from nbllm.core.errors import ModelFileError, ModelNotFoundError
+    def _tell_of_model(self, name: str) -> None:
+        """Say that no model is called so; it may be there later."""
+        from nbllm.core.errors import NbllmError
 
-        name = self.session.settings.model
-        if name and "model" in dict(changes):
-            try:
-                self.session.manager.find_model(name)
-            except (ModelNotFoundError, ModelFileError) as error:
-                self.session.open_view("llm_config").keep(f"model is set to {name}. {error}")
+        manager = self.session.manager
+        try:
+            if all(info.name != name for info in manager.list_loaded_models()):
+                manager.find_model(name)
+        except NbllmError as error:
+            words = f"model is set to {name!r}, which is not there yet: {error}"
+            self.session.open_view("llm_config").keep(words)
 
 
 def _names(settings: list[str]) -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import json
 import reprlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,12 +23,11 @@ __all__ = [
     "OPTIONS",
     "change_all",
     "changed",
-    "check_name",
     "defaults",
     "load",
-    "paired",
     "parse_setting",
     "save",
+    "split_words",
 ]
 
 _MAX_BYTES = 2**20
@@ -59,19 +58,44 @@ def parse_setting(word: str) -> tuple[str, Any]:
         return name, text
 
 
-def paired(settings: NbLLM, words: list[str]) -> list[str]:
-    """``words`` with a name and the value behind it as one, "name=value".
+def split_words(settings: NbLLM, words: Sequence[str]) -> tuple[list[str], list[tuple[str, Any]]]:
+    """The names that stand alone, and the settings with their values.
 
-    A word that is itself the name of a setting is no value.
+    A value stands behind "=", with blanks about it or not, or behind the name: "temperature 0.5".
+    Raises ``ConfigError`` for names that there are not.
     """
-    names = {*settings.trait_names(config=True), *OPTIONS}
-    found: list[str] = []
-    for word in words:
-        if found and found[-1] in names and word not in names and "=" not in word:
-            found[-1] = f"{found[-1]}={word}"
+    names: list[str] = []
+    pairs: list[tuple[str, Any]] = []
+    for name, text in _name_and_text(settings, words):
+        check_name(settings, name)
+        if text is None:
+            names.append(name)
         else:
-            found.append(word)
-    return found
+            pairs.append(parse_setting(f"{name}={text}"))
+    return names, pairs
+
+
+def _name_and_text(settings: NbLLM, words: Sequence[str]) -> Iterator[tuple[str, str | None]]:
+    rest = list(words)
+    while rest:
+        name, equals, text = rest.pop(0).partition("=")
+        if not equals and rest and rest[0].startswith("="):
+            equals, text = "=", rest.pop(0).removeprefix("=")
+        is_known = _is_name(settings, name)
+        if is_known and not text and rest and not _is_name(settings, rest[0].partition("=")[0]):
+            equals, text = "=", rest.pop(0)
+            _check_whole(settings, name, [text, *rest])
+        yield name, text if equals else None
+
+
+def _check_whole(settings: NbLLM, name: str, words: Sequence[str]) -> None:
+    """Raises ``ConfigError`` where a value of several words has no quotation marks around it."""
+    if len(words) > 1 and not _is_name(settings, words[1].partition("=")[0]):
+        raise ConfigError(f'put a value of several words in quotation marks: {name}="{words[0]} …"')
+
+
+def _is_name(settings: NbLLM, name: str) -> bool:
+    return name in OPTIONS or name in settings.trait_names(config=True)
 
 
 def check_name(settings: NbLLM, name: str) -> None:

@@ -102,7 +102,7 @@ def test_a_limit_that_bites_says_how_to_go_on(run, opener: FakeOpener, capsys) -
     run("%llm_config cell_limit=3")
     run("%%llm tiny\nGo")
     told = capsys.readouterr().out
-    assert "cells stop at 3 tokens: %%llm --max-tokens N sets another limit" in told
+    assert "cells are limited to 3 tokens: %%llm --max-tokens N sets another limit" in told
     assert "%llm_config cell_limit=N" in told
     run("%%llm tiny --max-tokens 2\nGo")
     assert "cells stop" not in capsys.readouterr().out

@@ -148,9 +148,9 @@ def test_a_file_that_is_lost_is_told_with_every_answer(
         ("%llm_chat rename trip a/b", "a name is made of"),
         ("%llm --chat 'a b' Hi", "a name is made of"),
         ("%llm --overflow summarise Hi", "it applies to conversations; add --chat NAME"),
-        ("%llm --as json --bg Hi", "does not go with --bg"),
+        ("%llm --as json --bg Hi", "cannot be combined with --bg"),
         ("%llm --schema nothing Hi", "there is no variable nothing"),
-        ("%llm_explain", "no cell of this kernel has failed yet"),
+        ("%llm_explain", "no cell has failed yet"),
     ],
 )
 def test_a_wrong_line_fails_with_one_line(

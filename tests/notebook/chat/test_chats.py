@@ -89,7 +89,7 @@ def test_names_are_checked_and_suggested() -> None:
     chats.begin("trip")
     with pytest.raises(ConversationError, match="Did you mean 'trip'"):
         chats.get("tripp")
-    with pytest.raises(ConversationError, match="there is one already"):
+    with pytest.raises(ConversationError, match="it already exists"):
         chats.add(Conversation(name="trip"))
     with pytest.raises(ConversationError, match="a name is made of"):
         chats.begin("../x")
@@ -401,7 +401,7 @@ async def test_no_more_turns_are_dropped_than_needed(max_tokens: int, dropped: i
 
 async def test_a_question_that_never_fits_says_so() -> None:
     for chat in (LONG, chat_of()):
-        with pytest.raises(ContextLengthError, match="the question alone is too long"):
+        with pytest.raises(ContextLengthError, match="the prompt alone exceeds the context"):
             await fit(chat, model(5), "drop-oldest")
 
 

@@ -19,7 +19,6 @@ def use(**arguments):
     global opener, manager
     opener = FakeOpener(**arguments)
     manager = ModelManager([fake_info("tiny"), fake_info("other")], open_model=opener)
-    magics.unload(get_ipython(), for_good=True)
     magics.load(get_ipython(), lambda: manager)
 """
 WORDS = "'Some words that go on and on. ' * 400"
@@ -84,7 +83,7 @@ def test_an_interrupt_ends_the_wait_alone(jobs_kernel: Any) -> None:
     jobs_kernel.ok("import time; time.sleep(0.5)")
     ran = jobs_kernel.run("%llm_jobs wait", interrupt_when_shown="words")
     assert not ran.contents("error")
-    assert "Job 1 keeps running; %llm_jobs stop 1 stops it." in ran.contents("stream")[0]["text"]
+    assert "Job 1 keeps running; %llm_jobs stop 1 stops it." in str(ran.contents("display_data"))
     assert jobs_kernel.ok("job.done").result == "False"
     jobs_kernel.ok("job.stop()")
     assert jobs_kernel.ok("job.result().finish_reason.value").result == "'cancelled'"

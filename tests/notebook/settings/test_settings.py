@@ -67,8 +67,7 @@ def test_an_empty_value_is_the_default(run) -> None:
 
 def test_a_name_alone_shows_the_setting_and_who_set_it(run, shell: InteractiveShell) -> None:
     shell.config.merge(Config({"NbLLM": {"model": "phi", "options": {"seed": 3, "top_k": 5}}}))
-    magics.unload(shell, for_good=True)
-    run("%load_ext nbllm")
+    run("%reload_ext nbllm")
     shown = run("%llm_config model device seed top_k temperature device=CPU temperature=0.2 top_k=")
     assert shown[["setting", "value", "set by"]].to_numpy().tolist() == [
         ["model", "phi", "IPython's configuration"],
@@ -104,7 +103,7 @@ def test_how_models_are_loaded(run) -> None:
         ("magic_prefix=print", "magic_prefix: 'print' is a Python name"),
         ("magic_prefix=lambda", "magic_prefix: 'lambda' is a Python name"),
         ("magic_prefix=cd", "magic_prefix: 'cd' would replace another extension's magic: %cd"),
-        ("magic_prefix=pip", "another's magic: %pip"),
+        ("magic_prefix=pip", "another extension's magic: %pip"),
         ("--load ~nosuchuser/x.json", "there is no home folder for ~nosuchuser"),
         ("--save ~nosuchuser/x.json", "there is no home folder for ~nosuchuser"),
         ("--save nowhere/x.json", "x.json: this cannot be written: No such file"),
@@ -156,7 +155,7 @@ def test_what_prompts_may_read_is_set_here_and_by_no_file(
     assert json.loads(file.read_text()) == {"options": {"seed": 3}}
     file.write_text(json.dumps({"prompt_files": ["/"]}))
     assert not shell.run_cell(f"%llm_config --load '{file}'").success
-    assert "prompt_files is not set by a file" in capsys.readouterr().out
+    assert "prompt_files cannot be set by a file" in capsys.readouterr().out
 
 
 def test_a_wrong_file_changes_nothing(run, shell: InteractiveShell, tmp_path: Path, capsys) -> None:
@@ -255,7 +254,7 @@ def test_another_prefix_renames_every_magic(run, shell: InteractiveShell, opener
 
 
 def test_a_clash_is_told_and_both_can_be_had(run, shell: InteractiveShell, capsys) -> None:
-    magics.unload(shell, for_good=True)
+    run("%unload_ext nbllm")
 
     def theirs(line: str, cell: str = "") -> str:
         return "theirs"
@@ -265,7 +264,7 @@ def test_a_clash_is_told_and_both_can_be_had(run, shell: InteractiveShell, capsy
     capsys.readouterr()
     shell.run_line_magic("load_ext", "nbllm")
     told = capsys.readouterr().out
-    assert "nbllm's %llm took the place of that of cellmage" in told
+    assert "nbllm's %llm replaced those of cellmage" in told
     assert "%llm_config magic_prefix=nbllm" in told
     shell.run_line_magic("llm_config", "magic_prefix=nbllm")
     assert capsys.readouterr().out == ""
@@ -276,7 +275,7 @@ def test_a_clash_is_told_and_both_can_be_had(run, shell: InteractiveShell, capsy
 
 
 def test_a_clash_is_settled_by_unloading(run, shell: InteractiveShell) -> None:
-    magics.unload(shell, for_good=True)
+    run("%unload_ext nbllm")
     shell.register_magic_function(lambda line: "theirs", magic_name="llm")
     shell.run_line_magic("load_ext", "nbllm")
     shell.run_line_magic("unload_ext", "nbllm")
