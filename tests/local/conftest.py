@@ -44,12 +44,16 @@ def model(load: Load) -> LlamaCppModel:
 
 @pytest.fixture(scope="session")
 def native(bundled_gguf: Path) -> Callable[..., Any]:
-    """Call it for the bundled model in the tests' own process, with settings of its context."""
+    """Call it for a model in the tests' own process, with settings of its context.
+
+    It is the bundled one unless a ``path`` is given.
+    """
     from nbllm.local.llama.loading import Settings
     from nbllm.local.llama.native import NativeModel
 
     def load_native(**changes: Any) -> Any:
         usual: dict[str, Any] = {
+            "path": bundled_gguf,
             "context_length": 256,
             "parallel": 1,
             "threads": 1,
@@ -58,8 +62,8 @@ def native(bundled_gguf: Path) -> Callable[..., Any]:
             "batch_invariant": False,
         }
         values = usual | changes
+        values["path"] = str(values["path"])
         settings = Settings(
-            path=str(bundled_gguf),
             sequences=values["parallel"] + 2 * values["batch_invariant"],
             batch_threads=values["threads"],
             gpus=(),
