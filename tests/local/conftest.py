@@ -17,7 +17,10 @@ Load = Callable[..., LlamaCppModel]
 
 @pytest.fixture(scope="session")
 def load(bundled_gguf: Path) -> Iterator[Load]:
-    """Loads the bundled model with options; everything it loaded is closed at the end."""
+    """Loads the bundled model with options; everything it loaded is closed at the end.
+
+    One thread each: the other cores have tests of their own to run.
+    """
     models: list[LlamaCppModel] = []
 
     def open_with(path: Path = bundled_gguf, **options: Any) -> LlamaCppModel:
@@ -26,7 +29,7 @@ def load(bundled_gguf: Path) -> Iterator[Load]:
             model_type="llama",
             local=True,
             path=path,
-            load=LoadOptions(**{"context_length": 1024, **options}),
+            load=LoadOptions(**{"context_length": 1024, "threads": 1, **options}),
         )
         models.append(open_model(info, LoadControl()))
         return models[-1]
