@@ -52,6 +52,9 @@ def private_machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
             path.mkdir(parents=True, exist_ok=True, mode=0o700)
             patch.setenv(variable, str(path))
         patch.setenv(SESSION_MARK, mark)
+        # Threads of llama.cpp sleep at once while they wait for one another: several tests run at
+        # the same time, and one that looks again and again takes the core of what it waits for.
+        patch.setenv("GOMP_SPINCOUNT", "0")
         _forget_keys(patch)
         yield
     _, alive = psutil.wait_procs(_started_by_tests(mark), timeout=10)

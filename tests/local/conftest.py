@@ -17,7 +17,10 @@ Load = Callable[..., LlamaCppModel]
 
 @pytest.fixture(scope="session")
 def load(bundled_gguf: Path) -> Iterator[Load]:
-    """Loads the bundled model with options; everything it loaded is closed at the end."""
+    """Loads the bundled model with options; everything it loaded is closed at the end.
+
+    One thread each: the other cores have tests of their own to run.
+    """
     models: list[LlamaCppModel] = []
 
     def open_with(path: Path = bundled_gguf, **options: Any) -> LlamaCppModel:
@@ -26,7 +29,7 @@ def load(bundled_gguf: Path) -> Iterator[Load]:
             model_type="llama",
             local=True,
             path=path,
-            load=LoadOptions(**{"context_length": 1024, **options}),
+            load=LoadOptions(**{"context_length": 1024, "threads": 1, **options}),
         )
         models.append(open_model(info, LoadControl()))
         return models[-1]
@@ -44,12 +47,16 @@ def model(load: Load) -> LlamaCppModel:
 
 @pytest.fixture(scope="session")
 def native(bundled_gguf: Path) -> Callable[..., Any]:
-    """Call it for the bundled model in the tests' own process, with settings of its context."""
+    """Call it for a model in the tests' own process, with settings of its context.
+
+    It is the bundled one unless a ``path`` is given.
+    """
     from nbllm.local.llama.loading import Settings
     from nbllm.local.llama.native import NativeModel
 
     def load_native(**changes: Any) -> Any:
         usual: dict[str, Any] = {
+            "path": bundled_gguf,
             "context_length": 256,
             "parallel": 1,
             "threads": 1,
@@ -58,8 +65,8 @@ def native(bundled_gguf: Path) -> Callable[..., Any]:
             "batch_invariant": False,
         }
         values = usual | changes
+        values["path"] = str(values["path"])
         settings = Settings(
-            path=str(bundled_gguf),
             sequences=values["parallel"] + 2 * values["batch_invariant"],
             batch_threads=values["threads"],
             gpus=(),

@@ -13,14 +13,15 @@ from nbllm.local.protocol import Frame, UnsendableError, decode, encode
 from nbllm.local.signs import Patience, Signs
 from nbllm.local.stages import Stage, overdue_seconds
 
-ANY_TEXT = st.text(st.characters(codec=None, exclude_categories=()))
+ANY_TEXT = st.text(st.characters(codec=None, exclude_categories=()), max_size=20)
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | ANY_TEXT,
-    lambda inner: st.lists(inner) | st.dictionaries(ANY_TEXT, inner),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(ANY_TEXT, inner, max_size=4),
+    max_leaves=12,
 )
 
 
-@given(st.dictionaries(ANY_TEXT, VALUES))
+@given(st.dictionaries(ANY_TEXT, VALUES, max_size=4))
 def test_every_frame_arrives_as_it_was_sent(values: dict[str, Any]) -> None:
     frame: Frame = {**values, "op": "generate"}
     line = encode(frame)

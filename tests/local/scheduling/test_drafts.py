@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,10 +16,19 @@ from nbllm.local.scheduling.tasks import Task
 from nbllm.local.text import TextAssembler
 
 
+Native = Callable[..., Any]
+
+
 @pytest.fixture(scope="module")
-def small(native: Callable[..., Any]) -> Any:
+def tiny_native(native: Native, tiny_models: dict[str, Path]) -> Native:
+    """What is guessed, when and by whom does not depend on how much a model knows."""
+    return partial(native, path=tiny_models["llama-q8_0"], parallel=2)
+
+
+@pytest.fixture(scope="module")
+def small(tiny_native: Native) -> Any:
     """The model that guesses; it has room for two texts."""
-    return native(context_length=256, parallel=2, max_outputs=2, batch_tokens=128, threads=2)
+    return tiny_native(context_length=256, max_outputs=2, batch_tokens=128)
 
 
 @pytest.fixture
@@ -160,7 +171,7 @@ def test_probing_takes_a_fiftieth_of_the_time(small: Any, drafts: Drafts) -> Non
 
 
 def test_a_long_prompt_is_read_only_for_an_answer_that_grows(small: Any, drafts: Drafts) -> None:
-    task = task_of(small, "word " * 200)
+    task = task_of(small, "12 " * 200)
     assert not guess(drafts, task)
     task.written = 10
     assert not guess(drafts, task), "a batch of 128 tokens is read"
@@ -170,7 +181,7 @@ def test_a_long_prompt_is_read_only_for_an_answer_that_grows(small: Any, drafts:
 def test_where_there_is_no_room_it_goes_on_with_what_is_asked_for(
     small: Any, drafts: Drafts
 ) -> None:
-    long, other = task_of(small, "word " * 200), task_of(small, "sea " * 150)
+    long, other = task_of(small, "12 " * 200), task_of(small, "34 " * 150)
     long.written = other.written = 99
     while not guess(drafts, long):
         pass
@@ -182,9 +193,9 @@ def test_where_there_is_no_room_it_goes_on_with_what_is_asked_for(
 
 
 @pytest.fixture(scope="module")
-def large(native: Callable[..., Any]) -> Any:
+def large(tiny_native: Native) -> Any:
     """The model that checks, whose numbers do not depend on how many tokens it checks at once."""
-    return native(context_length=512, parallel=2, max_outputs=64, threads=2, batch_invariant=True)
+    return tiny_native(context_length=512, max_outputs=64, batch_invariant=True)
 
 
 def answers(large: Any, drafts: Drafts | None) -> list[Task]:
