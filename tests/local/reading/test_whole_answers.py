@@ -273,8 +273,8 @@ LENIENT = {
     ),
     "DeepSeek, the block's opening mark lost": (
         "dsml",
-        '<｜DSML｜invoke name="f">\n<｜DSML｜parameter name="a" string="true">5</｜DSML｜parameter>\n'
-        "</｜DSML｜invoke>\n</｜DSML｜function_calls>",
+        '<｜DSML｜invoke name="f">\n<｜DSML｜parameter name="a" string="true">5'
+        "</｜DSML｜parameter>\n</｜DSML｜invoke>\n</｜DSML｜function_calls>",
         {"a": "5"},
     ),
     "no number of JSON": (
