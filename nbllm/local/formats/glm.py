@@ -22,7 +22,9 @@ __all__ = ["GLM", "HUNYUAN"]
 _MARKS = Marks(
     begin=re.compile(r"(?P<name>[^\s<>]{1,200})\s*(?=<arg_key>|</tool_call>|\Z)"),
     end="",
-    open=re.compile(r"<arg_key>(?P<key>[^<]{0,200})</arg_key>\s{0,9}<arg_value>"),
+    open=re.compile(
+        r"<arg_key>(?P<key>[^<]{0,200})(?:</arg_key>\s{0,9}(?:<arg_value>)?|<arg_value>)"
+    ),
     close="</arg_value>",
 )
 _read_tagged = tag_reader(_MARKS)

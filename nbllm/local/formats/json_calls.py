@@ -13,7 +13,6 @@ __all__ = ["call_of", "compact", "decoded", "decoded_at", "read_json_calls", "re
 
 _NAMES = ("name", "tool_name", "function_name")
 _ARGUMENTS = ("arguments", "parameters", "args", "input")
-_DECODER = json.JSONDecoder()
 _SCRAPS = " \n\t]})`"  # of brackets that close nothing
 _BETWEEN = re.compile(r"[\s;,]*")
 _FENCE = re.compile(r"\s*```(?:json|tool_code|python)?\s*\n(.*?)\n?\s*```\s*", re.DOTALL)
@@ -81,10 +80,17 @@ def _arguments(value: object) -> str:
     return compact(value)
 
 
+def _refuse(constant: str) -> None:
+    raise ValueError(f"{constant} is no number of JSON")
+
+
+_DECODER = json.JSONDecoder(parse_constant=_refuse)
+
+
 def decoded(text: str) -> Any:
     """The value of a JSON text. Raises ``NoCallError``."""
     try:
-        return json.loads(text)
+        return _DECODER.decode(text)
     except (ValueError, RecursionError) as error:
         raise NoCallError(f"this is not JSON: {error}") from None
 
@@ -98,8 +104,8 @@ def decoded_at(text: str, position: int) -> tuple[Any, int]:
 
 
 def compact(value: object) -> str:
-    """A value as JSON. Raises ``NoCallError`` for what is nested too deeply."""
+    """A value as JSON. Raises ``NoCallError`` for what is nested too deeply, or no number there."""
     try:
-        return json.dumps(value, ensure_ascii=False)
+        return json.dumps(value, ensure_ascii=False, allow_nan=False)
     except (ValueError, RecursionError) as error:
         raise NoCallError(f"this cannot be written as JSON: {error}") from None

@@ -6,6 +6,7 @@ A parser of its own, linear and bounded in depth: Python's would compile what a 
 from __future__ import annotations
 
 import json
+import math
 import re
 from dataclasses import dataclass
 
@@ -146,7 +147,11 @@ class Literals:
             return None
         self.position = found.end()
         plain = found[0].removeprefix("+")
-        return plain if _JSON_NUMBER.fullmatch(plain) else json.dumps(float(plain))
+        if _JSON_NUMBER.fullmatch(plain):
+            return plain
+        if math.isinf(float(plain)):
+            raise NoCallError(f"{plain} is too large a number")
+        return json.dumps(float(plain))
 
     def _keyword(self) -> str:
         word = self.word()

@@ -31,7 +31,8 @@ class Value:
 class Written:
     """A call that begins at ``start``; ``end`` is -1 where no mark has ended it.
 
-    ``json`` are its arguments where they stand there as JSON.
+    ``json`` are its arguments where they stand there as JSON. ``is_broken`` says that tags stand
+    between its values that nothing reads: an argument may be in them.
     """
 
     name: str
@@ -39,6 +40,7 @@ class Written:
     end: int = -1
     values: dict[str, Value] = field(default_factory=dict)
     json: str | None = None
+    is_broken: bool = False
 
 
 class _UndecidedError(Exception):
@@ -130,6 +132,8 @@ class Walk:
                 if not self._final:
                     raise _UndecidedError
                 return
+            if kind != "begin":
+                self._pass_rest(self._text[position:at])
             position = self._pass(kind, at, begin, opened)
 
     def _pass(
@@ -153,6 +157,11 @@ class Walk:
         self.after = at + (len(self._closing) if kind == "closing" else 0)
         return at
 
+    def _pass_rest(self, text: str) -> None:
+        """Go by what stands between two marks of a call."""
+        if self.calls and self.calls[-1].end < 0 and "<" in text.replace(self._marks.close, ""):
+            self.calls[-1].is_broken = True
+
     def _end_call(self, at: int) -> None:
         if self.calls and self.calls[-1].end < 0:
             self.calls[-1].end = at
@@ -171,7 +180,7 @@ class Walk:
         return max(end, begin)
 
     def _pass_value(self, opened: re.Match[str]) -> int:
-        start = opened.end()
+        start, is_in_another = opened.end(), self.is_open
         quoted = self._quoted(start)
         end, after = quoted or self._value_end(start)
         told = opened.groupdict().get("text")
@@ -180,7 +189,7 @@ class Walk:
             text = text[len(self._marks.quotes[0]) :]
         else:
             text = text.removeprefix("\n").removesuffix("\n")
-        if self.calls and not self.is_open:
+        if self.calls and not is_in_another:
             is_text = None if not told else told in ("true", "string")
             self.calls[-1].values[opened["key"].strip()] = Value(text, is_text)
         return after

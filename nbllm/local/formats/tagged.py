@@ -49,7 +49,9 @@ def _said(text: str) -> list[str]:
 
 
 def _call(written: Written, tools: Tools) -> Call | None:
-    """The call that is written; None where it is none."""
+    """The call that is written; None where it is none, or one of its arguments would be lost."""
+    if written.is_broken:
+        return None
     try:
         name = checked_name(written.name)
         if written.json is not None:
@@ -60,9 +62,9 @@ def _call(written: Written, tools: Tools) -> Call | None:
 
 
 _QWEN = Marks(
-    begin=re.compile(r"<function=(?P<name>[^<>\n]{1,200})>"),
+    begin=re.compile(r"<function(?:=|\s+name=)(?P<name>[^<>\n]{1,200})>"),
     end="</function>",
-    open=re.compile(r"<parameter=(?P<key>[^<>\n]{1,200})>"),
+    open=re.compile(r"<parameter(?:=|\s+name=)[\"']?(?P<key>[^<>\"'\n]{1,200})[\"']?>"),
     close="</parameter>",
 )
 QWEN_CODER = CallFormat(
@@ -97,7 +99,7 @@ def _invoke(prefix: str, told: str = "") -> Marks:
         begin=re.compile(rf"<{prefix}invoke name=(?P<name>[^<>\n]{{1,200}})>"),
         end=f"</{prefix}invoke>",
         open=re.compile(
-            rf"<{prefix}parameter name=[\"']?(?P<key>[^<>\"'\n]{{1,200}})[\"']?{told}>"
+            rf"<{prefix}parameter(?:=|\s+name=)[\"']?(?P<key>[^<>\"'\n]{{1,200}})[\"']?{told}>"
         ),
         close=f"</{prefix}parameter>",
     )
@@ -107,7 +109,7 @@ _MINIMAX, _MUSE = _invoke(""), _invoke("atem:")
 _DSML = _invoke("｜DSML｜", r'(?: string="(?P<text>true|false)")?')
 MINIMAX = CallFormat(
     name="minimax",
-    blocks=(("<minimax:tool_call>", "</minimax:tool_call>"),),
+    blocks=(("<minimax:tool_call>", "</minimax:tool_call>"), ("<invoke name=", "</invoke>")),
     read=tag_reader(_MINIMAX),
     hints=("<minimax:tool_call>",),
     forced=(
@@ -134,6 +136,7 @@ DSML = CallFormat(
     blocks=(
         ("<｜DSML｜function_calls>", "</｜DSML｜function_calls>"),
         ("<｜DSML｜tool_calls>", "</｜DSML｜tool_calls>"),
+        ("<｜DSML｜invoke name=", "</｜DSML｜invoke>"),
     ),
     read=tag_reader(_DSML),
     hints=("｜DSML｜",),

@@ -220,3 +220,90 @@ def test_a_whole_answer_of_a_family_means_the_same_however_it_is_cut(case: Any) 
         assert answer.joined("reasoning") == (
             "" if said == "" or name == "functionary-3.2" else "hm"
         )
+
+
+# a format's name, what was written, the arguments of the one call in it; None where it is none
+LENIENT = {
+    "GLM, the value's mark lost": (
+        "glm",
+        "<tool_call>f\n<arg_key>a</arg_key>\n<arg_value>x</arg_value>\n<arg_key>b</arg_key>\n"
+        "<arg_value>3\n</tool_call>",
+        {"a": "x", "b": 3},
+    ),
+    "GLM, the key's mark lost": (
+        "glm",
+        "<tool_call>f\n<arg_key>a<arg_value>x</arg_value>\n</tool_call>",
+        {"a": "x"},
+    ),
+    "GLM, the value's first mark lost": (
+        "glm",
+        "<tool_call>f\n<arg_key>a</arg_key>x</arg_value>\n</tool_call>",
+        {"a": "x"},
+    ),
+    "Qwen, two marks lost": (
+        "qwen-coder",
+        "<tool_call>\n<function=f>\n<parameter=a>\nx\n</tool_call>",
+        {"a": "x"},
+    ),
+    "Qwen, names as attributes": (
+        "qwen-coder",
+        '<tool_call>\n<function name="f">\n<parameter name="a">\nx\n</parameter>\n</function>\n'
+        "</tool_call>",
+        {"a": "x"},
+    ),
+    "Qwen, names in quotes": (
+        "qwen-coder",
+        '<tool_call>\n<function="f">\n<parameter="a">\nx\n</parameter>\n</function>\n</tool_call>',
+        {"a": "x"},
+    ),
+    "Qwen, arguments in tags that nobody knows": (
+        "qwen-coder",
+        "<tool_call>\n<function=f>\n<argument a>x</argument>\n</function>\n</tool_call>",
+        None,
+    ),
+    "MiniCPM, the last value's mark lost": (
+        "minicpm5",
+        '<function name="f"><param name="a">x</param><param name="b">3</function>',
+        {"a": "x", "b": 3},
+    ),
+    "MiniMax, the block's opening mark lost": (
+        "minimax",
+        '<invoke name="f">\n<parameter name="a">5</parameter>\n</invoke>\n</minimax:tool_call>',
+        {"a": "5"},
+    ),
+    "DeepSeek, the block's opening mark lost": (
+        "dsml",
+        '<｜DSML｜invoke name="f">\n<｜DSML｜parameter name="a" string="true">5'
+        "</｜DSML｜parameter>\n</｜DSML｜invoke>\n</｜DSML｜function_calls>",
+        {"a": "5"},
+    ),
+    "no number of JSON": (
+        "hermes",
+        '<tool_call>{"name": "f", "arguments": {"b": NaN}}</tool_call>',
+        None,
+    ),
+    "too large a number": (
+        "hermes",
+        '<tool_call>{"name": "f", "arguments": {"b": 1e999}}</tool_call>',
+        None,
+    ),
+    "too large a number of Python": (
+        "lfm2",
+        "<|tool_call_start|>[f(b=+1.e999)]<|tool_call_end|>",
+        None,
+    ),
+}
+
+
+@pytest.mark.parametrize("case", LENIENT.values(), ids=list(LENIENT))
+def test_no_argument_is_lost_and_arguments_are_json(case: Any) -> None:
+    name, written, wanted = case
+    for pieces in ([written], list(written)):
+        answer = Answer()
+        parser = output_parser(output_format(format_named(name)), answer, F)
+        for piece in pieces:
+            list(parser.take(piece, final=False))
+        list(parser.take("", final=True))
+        calls = [part for s in answer.calls if isinstance(part := s.part(), ToolCall)]
+        assert [call.parsed_arguments() for call in calls] == ([] if wanted is None else [wanted])
+        assert answer.joined("text") == ("" if calls else written)
