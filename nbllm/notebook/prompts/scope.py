@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import sys
-import sysconfig
 from collections.abc import Iterator, Mapping
 from types import CodeType, FrameType
 from typing import TYPE_CHECKING, Any
@@ -48,6 +47,8 @@ def is_library(frame: FrameType, namespace: Mapping[str, Any]) -> bool:
     """Whether the frame runs code of Python's own or of an installed package."""
     if frame.f_globals is namespace:
         return False
+    import sysconfig
+
     file = frame.f_code.co_filename
     is_installed = "site-packages" in file or "dist-packages" in file
     return is_installed or file.startswith(("<frozen", sysconfig.get_path("stdlib")))
