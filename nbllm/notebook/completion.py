@@ -99,7 +99,11 @@ class Completions:
             return None
         magic = self._session.shell.magics_manager.magics["line"].get(name)
         is_ours = getattr(getattr(magic, "__self__", None), "session", None) is self._session
-        return getattr(magic, "parser", None) if is_ours else None
+        if not is_ours:
+            return None
+        from nbllm.notebook.flags import parser_for
+
+        return parser_for(magic)
 
     def _place_values(self, magic: str, parser: ArgumentParser, place: int) -> Iterable[str]:
         places = [action for action in parser._actions if not action.option_strings]  # noqa: SLF001

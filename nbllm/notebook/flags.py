@@ -5,10 +5,10 @@ from __future__ import annotations
 from argparse import ArgumentParser
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import wraps
+from functools import cache, wraps
 from typing import Any, TypeVar
 
-from IPython.core.magic_arguments import argument, kwds, magic_arguments
+from IPython.core.magic_arguments import MagicArgumentParser
 
 from nbllm.notebook.arguments import HelpWanted, scaled, seconds
 
@@ -25,6 +25,8 @@ __all__ = [
     "UNLOAD",
     "Help",
     "flag",
+    "help_of",
+    "parser_for",
     "parser_of",
     "with_help",
 ]
@@ -46,35 +48,51 @@ class Help:
 
 
 def with_help(explained: Help) -> Callable[[Function], Function]:
-    """Decorates a magic, whose docstring then explains its arguments too; ``--help`` prints it."""
+    """Decorates a magic: ``?`` explains its arguments too, and ``--help`` prints that.
+
+    Its parser is made when it is first needed: those of all magics would take longer than all
+    else that ``%load_ext`` does.
+    """
 
     def decorate(magic: Function) -> Function:
-        magic = _helpful(magic)
-        # IPython's own decorators, which collect in the order from the last to the first.
-        for names, settings in reversed(explained.arguments):
-            magic = argument(*names, **settings)(magic)  # type: ignore[no-untyped-call]
-        magic = kwds(epilog=f"Examples::\n{explained.examples}")(magic)  # type: ignore[no-untyped-call]
-        decorated: Function = magic_arguments()(magic)  # type: ignore[no-untyped-call]
-        return decorated
+        @wraps(magic)
+        def run(self: Any, *texts: str) -> Any:
+            try:
+                return magic(self, *texts)
+            except HelpWanted:
+                print(help_of(run))  # noqa: T201 - it was asked for
+
+        helpful: Any = run
+        helpful.explained = explained
+        helpful.getdoc = lambda: help_of(run)  # which IPython asks in place of the docstring
+        return helpful  # type: ignore[no-any-return]
 
     return decorate
 
 
-def _helpful(magic: Function) -> Function:
-    @wraps(magic)
-    def run(self: Any, *texts: str) -> Any:
-        try:
-            return magic(self, *texts)
-        except HelpWanted:
-            print(getattr(self, magic.__name__).__doc__)  # noqa: T201 - it was asked for
-
-    helpful: Any = run
-    return helpful  # type: ignore[no-any-return]
-
-
 def parser_of(magics: object, name: str) -> ArgumentParser:
-    """The parser that ``with_help`` gave to the magic ``name``."""
-    parser: ArgumentParser = getattr(magics, name).parser
+    """The parser of the magic ``name``, which ``with_help`` decorates."""
+    return parser_for(getattr(magics, name))
+
+
+def parser_for(magic: Any) -> ArgumentParser:
+    """The parser of a magic that ``with_help`` decorates."""
+    return _parser(getattr(magic, "__func__", magic))
+
+
+def help_of(magic: Any) -> str:
+    """What ``?`` shows of such a magic: its flags, what it does, and examples."""
+    return parser_for(magic).format_help().strip().removeprefix("::").strip()
+
+
+@cache
+def _parser(magic: Any) -> ArgumentParser:
+    explained: Help = magic.explained
+    parser: ArgumentParser = MagicArgumentParser(  # type: ignore[no-untyped-call]
+        magic.__name__, description=magic.__doc__, epilog=f"Examples::\n{explained.examples}"
+    )
+    for names, settings in explained.arguments:
+        parser.add_argument(*names, **settings)
     return parser
 
 

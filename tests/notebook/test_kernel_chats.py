@@ -114,7 +114,7 @@ def test_a_summary_that_takes_long_is_told_and_can_be_stopped(fake_kernel) -> No
         fake_kernel.ok("%%llm --chat c\n" + f"q{n} " * 18, cell=str(n))
     fake_kernel.ok("opener.opened[0]._prompt_seconds = 0.5")
     question = "%%llm --chat c --overflow summarise\n" + "more " * 10
-    stopped = fake_kernel.run(question, cell="x", interrupt_when_shown="fitting it")
+    stopped = fake_kernel.run(question, cell="x", interrupt_when_shown="fitting the")
     assert stopped.reply["evalue"] == "Stopped before the prompt was sent."
     ran = fake_kernel.ok(question, cell="x")
     assert "the 2 oldest turns were summarised" in status(ran)
@@ -298,7 +298,7 @@ def test_fix_proposes_a_diff_and_inserts_it_when_accepted(fake_kernel) -> None:
     assert not ran.reply["payload"]
     diff, told = ran.contents("display_data", "update_display_data")[-2:]
     assert diff["data"]["text/plain"].splitlines()[-2:] == ["-print(a[1])", "+print(a[0])"]
-    assert "%llm_fix --accept puts it into a new cell below" in told["data"]["text/plain"]
+    assert "%llm_fix --accept inserts it as a new cell below" in told["data"]["text/plain"]
     accepted = fake_kernel.ok("%llm_fix --accept")
     (payload,) = accepted.reply["payload"]
     assert (payload["text"], payload["replace"]) == ("a = [1]\nprint(a[0])", False)

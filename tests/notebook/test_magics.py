@@ -222,7 +222,8 @@ def test_a_completion_refuses_what_only_conversations_have(
 ) -> None:
     assert not bench.shell.run_cell(f"%%llm tiny --completion {flag}\nOnce").success
     assert (
-        f"completion: it continues a text; leave out {flag.split()[0]}" in capsys.readouterr().out
+        "completion: it continues a text and cannot be "
+        f"combined with {flag.split()[0]}" in capsys.readouterr().out
     )
 
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import re
 import textwrap
-from argparse import ArgumentParser
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from nbllm.core.rendering.escaping import code_html, preformatted, text_html
+from nbllm.notebook.flags import Help, help_of
 from nbllm.notebook.registration import OWN_PREFIX
 from nbllm.notebook.session import NotebookSession, SessionMagics
 from nbllm.notebook.views.bundles import note_html
@@ -135,7 +135,7 @@ def card_of(session: NotebookSession) -> Card:
 
 def page_of(session: NotebookSession, name: str) -> Page:
     """The help of one magic, with its flags; ``name`` is one of ``magics_of``."""
-    text = (magics_of(session)[name].function.__doc__ or "").removeprefix("::").strip()
+    text = help_of(magics_of(session)[name].function)
     return Page(_renamer(session.settings.magic_prefix)(text))
 
 
@@ -145,10 +145,15 @@ def _renamer(prefix: str) -> Callable[[str], str]:
 
 
 def _entry(magic: Magic, rename: Callable[[str], str]) -> Entry:
-    parser: ArgumentParser | None = getattr(magic.function, "parser", None)
-    said = (parser.description if parser else magic.function.__doc__) or ""
-    purpose = said.strip().partition("\n\n")[0].replace("\n", " ").replace("``", "")
-    blocks = list(map(rename, _blocks(parser.epilog or ""))) if parser else []
+    explained: Help = magic.function.explained
+    purpose = (
+        (magic.function.__doc__ or "")
+        .strip()
+        .partition("\n\n")[0]
+        .replace("\n", " ")
+        .replace("``", "")
+    )
+    blocks = list(map(rename, _blocks(explained.examples)))
     return Entry(magic.typed, rename(purpose), tuple(_examples(blocks, magic)))
 
 
@@ -163,10 +168,9 @@ def _examples(blocks: list[str], magic: Magic) -> Iterator[str]:
             yield from [block for block in blocks if call.search(block)][:1]
 
 
-def _blocks(epilog: str) -> Iterator[str]:
-    """The examples of a magic's help, without what is said beside them; a cell is one example."""
-    text = textwrap.dedent(epilog.partition("Examples::")[2])
-    for block in re.split(r"\n\s*\n", text.strip("\n")):
+def _blocks(examples: str) -> Iterator[str]:
+    """The examples of a magic, without what is said beside them; a cell is one example."""
+    for block in re.split(r"\n\s*\n", textwrap.dedent(examples).strip("\n")):
         lines = [_COMMENT.sub("", line) for line in block.splitlines()]
         if lines and lines[0].startswith("%%"):
             yield "\n".join(lines)

@@ -71,6 +71,6 @@ def call_accessor(accessor: Accessor, call: Call) -> Any:
 
 def _refused(accessor: Accessor, name: str) -> Refused:
     return Refused(
-        f"Series.{accessor.name}.{name} is not used in a prompt; put its result into a variable "
+        f"Series.{accessor.name}.{name} is not used in a prompt; assign its result to a variable "
         "first"
     )

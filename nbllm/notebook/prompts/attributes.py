@@ -123,7 +123,7 @@ def instance_data(value: Any, name: str, budget: Budget) -> Any:
         return held[name]
     if on_class is _ABSENT and class_attribute(type(value), "__getattr__") is not None:
         raise Refused(
-            f"{type_name(value)}.{name} would be computed by its class; put it into a variable "
+            f"{type_name(value)}.{name} would be computed by its class; assign it to a variable "
             "first"
         )
     if on_class is _ABSENT:

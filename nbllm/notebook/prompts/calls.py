@@ -32,5 +32,5 @@ class Call:
         """The refusal of this call."""
         return Refused(
             f"{type_name(owner)}.{self.name} is not called in a prompt; "
-            "put its result into a variable first"
+            "assign its result to a variable first"
         )

@@ -30,7 +30,7 @@ def weigh_scalar(value: Any) -> int:
             return _weigh_time(value)
     raise Refused(
         f"a {type_name(value)} is not computed with in a prompt; "
-        "put what you need of it into a variable first"
+        "assign what you need to a variable first"
     )
 
 

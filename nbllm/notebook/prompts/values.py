@@ -98,7 +98,7 @@ def _text(value: Any) -> str:
 def _object(value: Any) -> Piece:
     name = type_name(value)
     if class_attribute(type(value), "__next__") is not None:
-        raise Refused(f"a {name} gives its elements only once; put list(…) of it into a variable")
+        raise Refused(f"a {name} gives its elements only once; assign list(…) of it to a variable")
     if any(is_a(value, "builtins", each) for each in ("int", "float")):
         check_digits(value)
     elif kind_of(value) == "bytes" or _has_parts(value):

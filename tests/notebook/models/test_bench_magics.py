@@ -81,7 +81,7 @@ def test_what_was_measured_beside_busy_neighbours_is_said_not_to_count(
 def test_a_model_of_the_cloud_cannot_be_measured_here(
     shell: InteractiveShell, measured: list[Any]
 ) -> None:
-    with pytest.raises(UsageError, match="gpt is not on this machine"):
+    with pytest.raises(UsageError, match="gpt is not a local model"):
         shell.run_line_magic("llm_bench", "gpt")
     assert not measured
 

@@ -53,7 +53,7 @@ def test_every_way_to_load_with_its_memory_and_nothing_loaded(fitting: Interacti
 
 
 def test_only_local_models_whose_files_are_there(fitting: InteractiveShell) -> None:
-    with pytest.raises(UsageError, match="cloud is not on this machine"):
+    with pytest.raises(UsageError, match="cloud is not a local model"):
         fitting.run_line_magic("llm_fit", "cloud")
     with pytest.raises(ModelFileError):
         fitting.run_line_magic("llm_fit", "gone")

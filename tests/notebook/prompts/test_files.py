@@ -110,7 +110,7 @@ def test_links_are_judged_by_where_they_lead(folder: Path) -> None:
     Path("hidden.txt").symlink_to(".env")
     Path("in.txt").symlink_to("sub/notes.txt")
     for path in ("out.txt", "up/outside.txt", "hidden.txt"):
-        with pytest.raises(InvalidOptionError, match="needs your word"):
+        with pytest.raises(InvalidOptionError, match="needs your permission"):
             read_file(path)
     assert read_file("in.txt") == "here/sub/notes.txt"
 

@@ -125,7 +125,7 @@ def test_what_was_replaced_is_told_and_what_failed_too() -> None:
         ("{nmae.upper()} {name}", ["there is no variable nmae. Did you mean 'name'?"]),
         (
             "{ name.length } { it }",
-            ["a list_iterator gives its elements only once; put list(…) of it into a variable"],
+            ["a list_iterator gives its elements only once; assign list(…) of it to a variable"],
         ),
         ("{unknown}", ["there is no variable unknown"]),
         ("{unknown.x} {unknown + 1} { unknown } ${unknown} {}", []),
