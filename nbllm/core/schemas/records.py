@@ -1,7 +1,7 @@
 """Records that pydantic does not know, as types that it does; what it reads lazily, as lists.
 
-The records are attrs classes, and, before Python 3.12, ``typing.TypedDict``: pydantic takes only that of
-``typing_extensions`` there. A dataclass with such a field is one too.
+The records are attrs classes, and, before Python 3.12, ``typing.TypedDict``: pydantic takes only
+that of ``typing_extensions`` there. A dataclass with such a field is one too.
 """
 
 from __future__ import annotations
