@@ -42,6 +42,7 @@ _SENTENCE = re.compile(
     r"|range of input length should be"  # DashScope
     r"|\(\d+ tokens\) is too large to process"  # llama-server's embeddings
     r"|total length of all messages is too long"  # Perplexity
+    r"|(?:prompt|input|request) (?:contains|has) too many (?:input )?tokens"
     r"|(?:prompt|input)\b.{0,40}\btoo long\b.{0,80}\bcontext",  # Ollama and others
     re.IGNORECASE | re.DOTALL,
 )

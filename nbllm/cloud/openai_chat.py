@@ -17,7 +17,7 @@ from nbllm.cloud.openai_chat_request import is_openai
 from nbllm.cloud.openai_logprobs import read_logprobs
 from nbllm.cloud.sse import ServerSentEvent
 from nbllm.cloud.usage import chat_usage
-from nbllm.cloud.wire import MalformedError, load_json, mapping, sequence, text
+from nbllm.cloud.wire import MalformedError, json_text, load_json, mapping, sequence, text
 from nbllm.core.answer import Segment
 from nbllm.core.messages import INLINE
 from nbllm.core.types import (
@@ -203,7 +203,7 @@ class ChatParser(AnswerParser):
         custom = mapping(call.get("custom"), "custom")
         function = mapping(call.get("function"), "function") or custom
         name = text(function.get("name"), "name")
-        arguments = text(function.get("arguments") or custom.get("input"), "arguments")
+        arguments = json_text(function.get("arguments") or custom.get("input"), "arguments")
         identity = text(call.get("id"), "id")
         segment = self._known(call.get("index"), identity, name)
         first = segment is None

@@ -14,7 +14,7 @@ from nbllm.cloud.answer import AnswerParser
 from nbllm.cloud.openai_responses_request import BASE_URL, sealed
 from nbllm.cloud.sse import ServerSentEvent
 from nbllm.cloud.usage import responses_usage
-from nbllm.cloud.wire import MalformedError, count, load_json, mapping, sequence, text
+from nbllm.cloud.wire import MalformedError, count, json_text, load_json, mapping, sequence, text
 from nbllm.core.answer import Segment
 from nbllm.core.types import Event, FinishReason, GenerationRequest, ModelInfo
 
@@ -102,7 +102,7 @@ class ResponsesParser(AnswerParser):
             identity = text(item.get("call_id") or item.get("id"), "call_id")
             segment = Segment("call", id=identity, name=text(item.get("name"), "name"))
             self._items[index] = self.answer.add(segment)
-            arguments = text(item.get("arguments") or item.get("input"), "arguments")
+            arguments = json_text(item.get("arguments") or item.get("input"), "arguments")
             return self.answer.call(segment, arguments, first=True)
         if kind == "reasoning":
             self._items[index] = self.answer.add(Segment("reasoning"))
@@ -122,7 +122,7 @@ class ResponsesParser(AnswerParser):
                 events += self.answer.grow(segment, _summary_text(item))
             segment.signature = _signature(item)
         elif not segment.content.tell():
-            arguments = text(item.get("arguments") or item.get("input"), "arguments")
+            arguments = json_text(item.get("arguments") or item.get("input"), "arguments")
             events += self.answer.call(segment, arguments)
         return events
 

@@ -85,4 +85,6 @@ def embeddings_of(info: ModelInfo, batches: Sequence[Rows], usage: Usage) -> Emb
     if len(lengths) > 1:
         raise MalformedError(f"the embeddings have different lengths: {sorted(lengths)}")
     matrix = np.stack(vectors) if vectors else np.empty((0, 0))
+    if not np.isfinite(matrix).all():
+        raise MalformedError("an embedding has a value that is not a finite number")
     return Embeddings(matrix.astype(np.float32), info.name, usage)

@@ -23,6 +23,7 @@ __all__ = [
     "data_url",
     "host_of",
     "image_source",
+    "json_text",
     "load_json",
     "mapping",
     "merge",
@@ -91,6 +92,11 @@ def text(value: object, name: str) -> str:
     if value is None:
         return ""
     raise _wrong(value, name, "a string")
+
+
+def json_text(value: object, name: str) -> str:
+    """JSON in a string; some servers write the object itself."""
+    return json.dumps(value, ensure_ascii=False) if isinstance(value, dict) else text(value, name)
 
 
 def count(value: object) -> int:

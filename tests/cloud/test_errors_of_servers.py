@@ -251,6 +251,10 @@ CASES: list[tuple[str, int, Any, str]] = [
      type="server_error"), "Unsupported"),
     ("llama-server", 501, told("This server does not support embeddings. Start it with "
      "`--embeddings`", code=501, type="not_supported_error"), "Unsupported"),
+    ("llama-server", 501, told("This server does not support completions. Start it without "
+     "`--embeddings`", code=501, type="not_supported_error"), "Unsupported"),
+    ("some-server", 500, told("the prompt contains too many tokens for this model"),
+     "ContextLength"),
     ("llama-server", 500, told("input (600 tokens) is too large to process. increase the physical "
      "batch size (current batch size: 512)", code=500, type="server_error"), "ContextLength"),
     ("llama-server", 503, told("Loading model", code=503, type="unavailable_error"),

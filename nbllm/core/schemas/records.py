@@ -1,7 +1,7 @@
-"""Records that pydantic does not know, as types that it does.
+"""Records that pydantic does not know, as types that it does; what it reads lazily, as lists.
 
-These are attrs classes, and, before Python 3.12, ``typing.TypedDict``: pydantic takes only that of
-``typing_extensions`` there. A dataclass with such a field is one too.
+The records are attrs classes, and, before Python 3.12, ``typing.TypedDict``: pydantic takes only
+that of ``typing_extensions`` there. A dataclass with such a field is one too.
 """
 
 from __future__ import annotations
@@ -11,12 +11,14 @@ import importlib
 import sys
 import types
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from typing import Annotated, Any
 
 __all__ = ["is_attrs", "with_records"]
 
 _HAS_TYPED_DICTS = sys.version_info >= (3, 12)
+_LAZY = (Iterable, Iterator, Generator)
+"""Pydantic would check their elements only when somebody asks for them, one after another."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -41,6 +43,8 @@ def _known(kind: Any, above: frozenset[Any]) -> Any:
     origin, arguments = typing.get_origin(kind), typing.get_args(kind)
     if origin is Annotated:
         return Annotated[(_known(arguments[0], above), *arguments[1:])]
+    if kind in _LAZY or origin in _LAZY:
+        return types.GenericAlias(list, (_known(arguments[0] if arguments else Any, above),))
     if origin in (typing.Union, types.UnionType):
         return typing.Union[tuple(_known(one, above) for one in arguments)]  # noqa: UP007
     if isinstance(origin, type) and arguments and ... not in arguments[:-1]:

@@ -204,6 +204,14 @@ def test_an_empty_function_call_is_no_call(stream: Any, whole: Any) -> None:
     assert stream(chunk(content="Hi", tool_calls=[indexed]), chunk("stop")).tool_calls == ()
 
 
+def test_arguments_may_be_the_object_itself(stream: Any, whole: Any) -> None:
+    call = {"index": 0, "id": "c1", "function": {"name": "f", "arguments": {"a": "é"}}}
+    streamed = stream(chunk(tool_calls=[call]), chunk("tool_calls"))
+    answered = whole({"content": None, "tool_calls": [call]}, "tool_calls")
+    for result in (streamed, answered):
+        assert [each.parsed_arguments() for each in result.tool_calls] == [{"a": "é"}]
+
+
 def test_a_name_may_come_after_the_id(stream: Any) -> None:
     pieces = [
         {"index": 0, "id": "c1", "type": "function"},

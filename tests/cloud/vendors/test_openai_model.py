@@ -124,6 +124,9 @@ def test_vectors_without_an_index_keep_their_order(info: Any) -> None:
         [{"embedding": ["a"]}],
         [{"embedding": None}],
         [{"embedding": vector(1.0)}, {"embedding": vector(1.0, 2.0)}],
+        [{"embedding": [1.0, None]}],
+        [{"embedding": vector(float("nan"))}],
+        [{"embedding": vector(float("inf"))}],
         "data",
     ],
 )

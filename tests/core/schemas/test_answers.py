@@ -7,7 +7,7 @@ import dataclasses
 import datetime
 import enum
 import pickle
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Annotated, Any, Literal, NewType, Optional, TypedDict, Union
 
 import attrs
@@ -91,6 +91,8 @@ ANN = Person(name="Ann")
         (Shelf, '{"movies": [{"title": "M", "year": 1}]}', {"movies": [{"title": "M", "year": 1}]}),
         (list[Movie], '[{"title": "M"}]', [{"title": "M"}]),
         (tuple[int, str], '[1, "a"]', (1, "a")),
+        (Iterable[int], "[1, 2]", [1, 2]),
+        (dict[str, Iterator[int]], '{"a": [1]}', {"a": [1]}),
         (Literal["yes", "no"], '"yes"', "yes"),
         (Colour, '"red"', Colour.RED),
         (dict[str, Colour], '{"a": "red"}', {"a": Colour.RED}),
