@@ -32,11 +32,11 @@ def test_what_only_begins_like_one_is_not(text: str) -> None:
 @pytest.mark.parametrize("piece", BEGINNINGS)
 @pytest.mark.parametrize("before", ["", "://h?", "Bearer "])
 def test_the_time_is_linear_in_the_text(piece: str, before: str) -> None:
-    """Half a MiB, with a margin of many times for a busy machine; some took minutes."""
-    text = before + piece * (2**19 // len(piece))
+    """An eighth of a MiB, with a margin of many times for a busy machine; some took minutes."""
+    text = before + piece * (2**17 // len(piece))
     begun = time.process_time()
     where_is_key({"name": text, text: 1})
-    assert time.process_time() - begun < 5
+    assert time.process_time() - begun < 1.25
 
 
 @given(st.lists(st.sampled_from([*BEGINNINGS, "AB12" * 3]), max_size=20).map("".join))

@@ -109,11 +109,12 @@ async def test_where_a_reader_leaves_the_next_reads_on_for_all_that_wait(load_ti
 
 
 async def test_requests_that_have_no_room_beside_one_another_all_end(load_tiny: Load) -> None:
-    model = load_tiny(context_length=4096)
-    prompts = [COPY * 16, COPY * 16, STORY * 70, COPY * 15 + STORY]
+    model = load_tiny(context_length=2048)
+    prompts = [COPY * 8, COPY * 8, STORY * 35, COPY * 7 + STORY]
+    options: dict[str, Any] = {"max_tokens": 3, "ignore_eos": True}
     tasks = [
         asyncio.create_task(
-            model.generate(prompt, max_tokens=3, priority=("background", "interactive")[place % 2])
+            model.generate(prompt, priority=("background", "interactive")[place % 2], **options)
         )
         for place, prompt in enumerate(prompts * 2)
     ]
@@ -157,9 +158,10 @@ async def test_without_memory_for_them_they_are_read_again(load_tiny: Load) -> N
 
 async def test_guessing_changes_no_greedy_answer(load: Load) -> None:
     model = load(context_length=512)
-    options = {"temperature": 0, "max_tokens": 60}
+    options = {"temperature": 0, "max_tokens": 32}
     plain = await model.generate(COPY, prompt_lookup=False, **options)
     guessed = await model.generate(COPY, **options)
+    assert guessed.usage.guessed_tokens > 0
     assert guessed.text == plain.text
     assert guessed.usage.completion_tokens == plain.usage.completion_tokens
 
@@ -168,7 +170,7 @@ async def test_guessing_changes_no_greedy_answer(load: Load) -> None:
 async def test_guessing_changes_no_answer_that_is_drawn(
     model: LlamaCppModel, options: dict[str, Any]
 ) -> None:
-    options |= {"seed": 3, "temperature": 0.5, "max_tokens": 36, "logprobs": 1}
+    options |= {"seed": 3, "temperature": 0.5, "max_tokens": 24, "logprobs": 1}
     plain = await model.generate(COPY, prompt_lookup=False, **options)
     guessed = await model.generate(COPY, **options)
     assert guessed.text == plain.text
@@ -297,7 +299,7 @@ async def test_short_texts_at_rest_make_room_and_change_no_answer(load: Load) ->
     """Cells at rest are emptied and moved; a conversation that goes on is found all the same."""
     model = load(context_length=4096)
     chat = [Message("user", "Name a fruit that is yellow, and say why people like it.")]
-    options = {"temperature": 0, "max_tokens": 24, "logprobs": 2}
+    options = {"temperature": 0, "max_tokens": 12, "logprobs": 2}
     alone = await model.generate(chat, **options)
     for number in range(6):
         await model.generate(f"Tell me {number} things about the sea. " * 7, max_tokens=4)
