@@ -145,15 +145,10 @@ def _renamer(prefix: str) -> Callable[[str], str]:
 
 
 def _entry(magic: Magic, rename: Callable[[str], str]) -> Entry:
-    explained: Help = magic.function.explained
-    purpose = (
-        (magic.function.__doc__ or "")
-        .strip()
-        .partition("\n\n")[0]
-        .replace("\n", " ")
-        .replace("``", "")
-    )
-    blocks = list(map(rename, _blocks(explained.examples)))
+    explained: Help | None = getattr(magic.function, "explained", None)
+    purpose = (magic.function.__doc__ or "").strip().partition("\n\n")[0]
+    purpose = re.sub(r"\s+", " ", purpose).replace("``", "")
+    blocks = list(map(rename, _blocks(explained.examples))) if explained else []
     return Entry(magic.typed, rename(purpose), tuple(_examples(blocks, magic)))
 
 
