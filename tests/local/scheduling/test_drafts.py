@@ -15,7 +15,6 @@ from nbllm.local.scheduling.step_times import StepTimes
 from nbllm.local.scheduling.tasks import Task
 from nbllm.local.text import TextAssembler
 
-
 Native = Callable[..., Any]
 
 
