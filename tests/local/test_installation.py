@@ -121,7 +121,7 @@ async def test_an_illegal_instruction_while_loading_names_the_line_that_compiles
     with pytest.raises(ModelLoadError, match=r"SIGILL; its llama\.cpp was compiled for another"):
         await ModelManager([info]).load_model("smollm2")
     with pytest.raises(ModelLoadError) as caught:
-        await measure_model(info, ResourceDetector().detect(), quick=True)
+        await measure_model(info, ResourceDetector().detect())
     assert REINSTALL in map(str.strip, str(caught.value).splitlines())
 
 
