@@ -125,6 +125,10 @@ class Dashboard:
             shell.display_pub, self.widget, lambda: self._has_state.wait(FIRST_SECONDS)
         )
 
+    def _repr_pretty_(self, printer: Any, cycle: bool) -> None:  # noqa: FBT001 - IPython's way
+        """In a terminal of IPython 7, which asks for nothing else."""
+        printer.text(repr(self) if self._is_closed else self._saved.text)
+
     def _sections(self) -> list[Section]:
         panels = (self._models, self._requests, self._playground, self._devices, self._log)
         return [panel.section for panel in panels]

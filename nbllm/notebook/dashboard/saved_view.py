@@ -65,6 +65,11 @@ class SavedView:
             self._publisher = publisher
             self._publish(update=False)
 
+    @property
+    def text(self) -> str:
+        """The state as plain text."""
+        return str(self._bundle().data["text/plain"])
+
     def update(self, *, is_last: bool = False) -> bool:
         """Replace the state in all outputs; False where it was not shown, or just a moment ago."""
         if self._publisher is None or (self._clock() < self._next_update and not is_last):
