@@ -87,5 +87,5 @@ def _decoded(text: str, start: int) -> tuple[Any, int, str | None]:
     except RecursionError:
         return None, len(text), "it is nested too deeply"
     except ValueError:  # Python reads no number of more than 4,300 digits
-        return None, len(text), "it holds a number that is too long"
+        return None, len(text), "it contains a number with too many digits"
     return value, end, None

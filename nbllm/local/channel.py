@@ -145,9 +145,7 @@ class Channel:
     def _on_exit(self, status: int) -> None:
         problem = f"its worker process {describe_exit(status)} while loading"
         if self.stalled:
-            problem = (
-                "its worker process gave no sign of life, or hung, while loading, and was ended"
-            )
+            problem = "its worker process stopped responding while loading and was terminated"
         self._first.put({"op": "exit", "status": status, "problem": problem})
         with self._lock:
             self.exit_status = status

@@ -121,7 +121,7 @@ def _benchmark(frame: Frame) -> Benchmark:
 def _failure(name: str, frame: Frame, channel: Channel) -> ModelLoadError:
     problem = frame.get("problem")
     if channel.stalled:
-        problem = "its benchmark gave no sign of life, or hung, and was ended"
+        problem = "its benchmark stopped responding and was terminated"
     elif problem is None:
         problem = f"its benchmark {describe_exit(frame['status'])}"
     return ModelLoadError(name, problem, log=channel.worker.log_tail())
