@@ -44,6 +44,6 @@ def test_images_are_words() -> None:
 @pytest.mark.parametrize("text", ["x" * 50_000_000, " " * 50_000_000], ids=["text", "blanks"])
 def test_long_prompts_cost_no_more(text: str) -> None:
     message = Message("user", text)
-    began = time.perf_counter()
+    began = time.process_time()
     beginning_of([message])
-    assert time.perf_counter() - began < 0.1
+    assert time.process_time() - began < 0.1

@@ -1,22 +1,28 @@
-"""LoRA adapters with random weights on the real model."""
+"""LoRA adapters with random weights, on a tiny model whose weights are random too."""
 
 from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import gguf
 import numpy as np
 import pytest
+from tiny_models import LAYERS, WIDTH
 
 from nbllm.core.errors import InvalidOptionError, ModelFileError, ModelLoadError
 from nbllm.core.model_config import load_config, save_config
 from nbllm.core.types import LoadOptions
 from nbllm.local.adapter_scales import scales_of
+from nbllm.local.llama_cpp_model import LlamaCppModel
 
-WIDTH, RANK = 576, 4
+Load = Callable[..., LlamaCppModel]
+
+RANK = 4
 GREEDY: dict[str, Any] = {"temperature": 0, "max_tokens": 12}
 
 
@@ -26,8 +32,8 @@ def write_lora(path: Path, width: int = WIDTH) -> Path:
     writer.add_type("adapter")
     writer.add_string("adapter.type", "lora")
     writer.add_float32("adapter.lora.alpha", float(RANK))
-    for layer in range(30):
-        name = f"blk.{layer}.attn_q.weight"
+    for layer in range(LAYERS):
+        name = f"blk.{layer}.attn_output.weight"
         down, up = random.normal(0, 0.2, (2, RANK, width)).astype(np.float32)
         writer.add_tensor(f"{name}.lora_a", down)
         writer.add_tensor(f"{name}.lora_b", np.ascontiguousarray(up.T))
@@ -38,23 +44,28 @@ def write_lora(path: Path, width: int = WIDTH) -> Path:
     return path
 
 
+@pytest.fixture(scope="module")
+def load_tiny(load: Load, tiny_models: dict[str, Path]) -> Load:
+    return partial(load, tiny_models["llama-q8_0"])
+
+
 async def test_an_adapter_changes_answers_and_vectors_by_its_scale(
-    load: Any, model: Any, tmp_path: Path
+    load_tiny: Load, tmp_path: Path
 ) -> None:
     path = write_lora(tmp_path / "lora.gguf")
-    plain = await model.generate("Tell me a story.", **GREEDY)
-    off = load(adapters={path: 0.0})
+    plain = await load_tiny().generate("Tell me a story.", **GREEDY)
+    off = load_tiny(adapters={path: 0.0})
     assert (await off.generate("Tell me a story.", **GREEDY)).text == plain.text
-    full = load(adapters=str(path))
+    full = load_tiny(adapters=str(path))
     assert (await full.generate("Tell me a story.", **GREEDY)).text != plain.text
     far = (await full.embed("A cat.")).vectors - (await off.embed("A cat.")).vectors
     assert abs(far).max() > 0.01
 
 
-async def test_each_request_may_have_scales_of_its_own(load: Any, tmp_path: Path) -> None:
+async def test_each_request_may_have_scales_of_its_own(load_tiny: Load, tmp_path: Path) -> None:
     """Requests with other scales take turns, and none reads what another has computed."""
     poet = write_lora(tmp_path / "poet.gguf")
-    model = load(adapters={poet: 1.0})
+    model = load_tiny(adapters={poet: 1.0})
     wishes: list[Any] = [None, {"poet.gguf": 0.0}, {str(poet): 0.5}]
     asked = [{"prompt": "Tell me a story.", "adapters": wish, **GREEDY} for wish in wishes]
     alone = [await model.generate(**each) for each in asked]
@@ -66,7 +77,7 @@ async def test_each_request_may_have_scales_of_its_own(load: Any, tmp_path: Path
     assert all(result.usage.cached_tokens > 0 for result in together)
     same = await model.generate(**asked[0] | {"adapters": {"poet": 1.0}})
     assert same.text == texts[0]
-    assert (await load().generate("Tell me a story.", **GREEDY)).text == texts[1]
+    assert (await load_tiny().generate("Tell me a story.", **GREEDY)).text == texts[1]
 
 
 @pytest.mark.parametrize(
@@ -91,15 +102,15 @@ def test_an_adapter_is_named_by_its_path_or_its_file() -> None:
     assert scales_of(loaded, []) == [0, 0, 0]
 
 
-def test_an_adapter_for_another_model_is_refused(load: Any, tmp_path: Path) -> None:
+def test_an_adapter_for_another_model_is_refused(load_tiny: Load, tmp_path: Path) -> None:
     other = write_lora(tmp_path / "other.gguf", width=64)
     with pytest.raises(ModelLoadError, match=r"other\.gguf cannot be used.* another model"):
-        load(adapters=[other])
+        load_tiny(adapters=[other])
 
 
-def test_an_adapter_that_is_not_there_is_named(load: Any, tmp_path: Path) -> None:
+def test_an_adapter_that_is_not_there_is_named(load_tiny: Load, tmp_path: Path) -> None:
     with pytest.raises(ModelFileError, match=r"gone\.gguf: there is no such file"):
-        load(adapters=[tmp_path / "gone.gguf"])
+        load_tiny(adapters=[tmp_path / "gone.gguf"])
 
 
 def test_adapters_are_paths_with_scales_however_they_are_given(tmp_path: Path) -> None:

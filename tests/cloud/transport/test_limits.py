@@ -8,6 +8,7 @@ import json
 import time
 import zlib
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import pytest
@@ -200,6 +201,7 @@ def _options(**values: Any) -> Any:
     return GenerationOptions(**values)
 
 
+@cache
 def bomb(packed: str) -> bytes:
     """64 KiB and less that unpack to 256 MiB."""
     pack = zlib.compressobj(9, wbits=31 if packed == "gzip" else 15)

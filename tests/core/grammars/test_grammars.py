@@ -84,10 +84,10 @@ def test_a_grammar_takes_its_texts_and_no_others(
     ],
 )  # fmt: skip
 def test_what_is_no_grammar_says_where_and_why(grammar: str, reason: str) -> None:
-    began = time.perf_counter()
+    began = time.process_time()
     with pytest.raises(GrammarError, match=reason):
         automaton(grammar)
-    assert time.perf_counter() - began < 10
+    assert time.process_time() - began < 10
 
 
 def test_a_chain_of_ten_thousand_rules_is_read_and_followed() -> None:
@@ -121,10 +121,10 @@ def test_ambiguity_costs_little(grammar: str, text: str, right: bool) -> None:
 
 def test_a_grammar_that_takes_too_long_is_given_up() -> None:
     machine = automaton('root ::= ("a"?){1000} "b"')
-    began = time.perf_counter()
+    began = time.process_time()
     with pytest.raises(GrammarError, match="too ambiguous"):
         machine.walk(machine.begin(), b"a" * 1_000)
-    assert time.perf_counter() - began < 10
+    assert time.process_time() - began < 10
 
 
 @given(st.text(max_size=20), st.data())

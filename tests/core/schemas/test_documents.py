@@ -79,12 +79,12 @@ for _ in range(40):
 def test_what_is_wrong_in_a_schema_is_told_with_its_place(
     schema: Any, place: str, reason: str
 ) -> None:
-    began = time.perf_counter()
+    began = time.process_time()
     with pytest.raises(SchemaError, match=reason) as caught:
         Document(schema)
     assert caught.value.place.startswith(place)
     assert "\n" not in str(caught.value)
-    assert time.perf_counter() - began < 5
+    assert time.process_time() - began < 5
 
 
 NAMED = {"type": "string", "maxLength": 1}
@@ -128,9 +128,9 @@ def test_a_schema_may_be_in_itself_below_a_property() -> None:
 def test_many_references_take_little_time() -> None:
     properties = {f"p{n}": {"$ref": "#/$defs/all"} for n in range(5_000)}
     everything = {"properties": {f"q{n}": {"$ref": "#"} for n in range(5_000)}}
-    began = time.perf_counter()
+    began = time.process_time()
     Document({"properties": properties, "$defs": {"all": everything}})
-    assert time.perf_counter() - began < 5
+    assert time.process_time() - began < 5
 
 
 def test_the_users_schema_is_not_changed_or_shared() -> None:

@@ -174,19 +174,19 @@ def test_patterns_match_as_they_do_in_python(pattern: str, text: str) -> None:
 @settings(max_examples=300, deadline=None)
 @given(st.text("ab0^$.|()[]{}*+?\\-,:=!<>'\"/dwsSDWbBxupPk1{}😀é", max_size=14))
 def test_no_pattern_hangs_or_breaks_anything(pattern: str) -> None:
-    began = time.perf_counter()
+    began = time.process_time()
     with suppress(ValueError):
         found_in(pattern, "ab0" * 20)
         expression = pattern_text(pattern)
         assert not expression or takes(expression, "x") in (True, False)
-    assert time.perf_counter() - began < 5
+    assert time.process_time() - began < 5
 
 
 @pytest.mark.parametrize("pattern", ["(a+)+$", "(a|a)*b", "(a?){500}b", "((a*)*)*c", "^(.*)*x$"])
 def test_patterns_that_hang_others_take_little_time(pattern: str) -> None:
-    began = time.perf_counter()
+    began = time.process_time()
     assert not found_in(pattern, "a" * 2_000 + "!")
-    assert time.perf_counter() - began < 5
+    assert time.process_time() - began < 5
 
 
 def test_what_is_too_long_to_be_checked_says_so() -> None:

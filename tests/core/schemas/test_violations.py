@@ -161,9 +161,9 @@ def test_a_check_ends_whatever_the_schema(schema: Any) -> None:
     value: Any = 1
     for _ in range(300):
         value = [value]
-    began = time.perf_counter()
+    began = time.process_time()
     problem(schema, value)
-    assert time.perf_counter() - began < 10
+    assert time.process_time() - began < 10
 
 
 def test_what_is_too_deep_to_be_checked_says_so() -> None:

@@ -210,9 +210,9 @@ def test_a_recursive_pydantic_model() -> None:
 
 def test_what_takes_too_many_rules_is_left_to_the_check() -> None:
     long = {"type": "string", "pattern": "^(?=.*a.{20}$)(?=.*b.{20}$)[ab]+$"}
-    began = time.perf_counter()
+    began = time.process_time()
     machine = automaton(long)
-    assert time.perf_counter() - began < 10
+    assert time.process_time() - began < 10
     assert takes(machine, '"a"')
     assert not takes(machine, '"c"')
 
@@ -221,12 +221,12 @@ def test_much_of_everything_takes_little_time() -> None:
     both = {"type": "string", "format": "uri", "pattern": r"^\S+\.\w{2,9}$", "maxLength": 90}
     patterns = {f"^x{n}": {"type": "integer"} for n in range(100)}
     names = {f"n{n}": both for n in range(100)}
-    began = time.perf_counter()
+    began = time.process_time()
     machine = automaton({"properties": names, "patternProperties": patterns})
     assert takes(machine, '{"n1": "https://a.org/b.html"}')
     with suppress(ValueError):  # it takes too long
         automaton({"allOf": [{"anyOf": [{"properties": names}] * 3}] * 9, "anyOf": [patterns] * 50})
-    assert time.perf_counter() - began < 40
+    assert time.process_time() - began < 40
 
 
 def test_long_limits_are_left_to_the_check() -> None:
@@ -353,7 +353,7 @@ def test_every_schema_makes_json_or_a_clear_refusal(seed: int) -> None:
     for number in range(25):
         maker = Maker(1_000 * seed + number)
         schema = maker.schema()
-        began = time.perf_counter()
+        began = time.process_time()
         try:
             machine = automaton(schema)
         except ValueError as error:
@@ -362,4 +362,4 @@ def test_every_schema_makes_json_or_a_clear_refusal(seed: int) -> None:
             texts = [maker.walk(machine) for _ in range(2)]
             told = "".join(str(json.loads(text)) for text in texts if text is not None)[:400]
         assert len(told) < 500
-        assert time.perf_counter() - began < 20
+        assert time.process_time() - began < 20
