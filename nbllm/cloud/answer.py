@@ -78,8 +78,8 @@ class AnswerParser(ABC):
         if self.answer.finish_reason is None:
             raise InterruptedStreamError(
                 self.info.name,
-                f"the stream ended without its {self.end_marker}; what had arrived is in "
-                "partial_text. Ask again to get a whole answer.",
+                f"the stream ended without its {self.end_marker}; the text so far is in "
+                "partial_text. Send the request again.",
                 retryable=True,
                 partial_text=self.text,
             )
@@ -89,7 +89,7 @@ class AnswerParser(ABC):
         """The error for an event that does not follow the protocol."""
         return ProtocolError(
             self.info.name,
-            f"the answer does not follow the vendor's protocol: {error}",
+            f"the response does not follow the vendor's protocol: {error}",
             partial_text=self.text,
         )
 

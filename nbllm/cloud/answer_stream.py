@@ -145,7 +145,7 @@ class AnswerStream:
         """End an answer whose text does not end."""
         self._unmeasured_bytes = 0
         if self._failure is None and len(self.text) > _MOST_TEXT:
-            problem = f"the answer's text is longer than {_MOST_TEXT:,} characters, and was left"
+            problem = f"the answer was aborted after {_MOST_TEXT:,} characters"
             self._fail(ProtocolError(self._info.name, problem))
 
     def _fail(self, failure: ModelError) -> None:

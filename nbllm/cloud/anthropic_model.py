@@ -82,7 +82,7 @@ class AnthropicAdapter:
         """Anthropic has no embeddings."""
         raise UnsupportedError(
             info.name,
-            "Anthropic has no embeddings. Use a model that has: a local one, OpenAI's "
+            "Anthropic has no embeddings. Use a model that has them: a local one, OpenAI's "
             "text-embedding-3-small, or Gemini's gemini-embedding-001",
         )
 
@@ -99,9 +99,9 @@ class AnthropicAdapter:
     def parse_count(self, info: ModelInfo, body: bytes) -> int:
         """The number of prompt tokens."""
         with reading(info):
-            answer = mapping(load_json(body), "the answer")
+            answer = mapping(load_json(body), "the response")
             if "input_tokens" not in answer:
-                raise MalformedError("the answer has no input_tokens")
+                raise MalformedError("the response has no input_tokens")
             return count(answer["input_tokens"])
 
     def list_request(self, info: ModelInfo, page: str | None) -> HttpRequest:
@@ -112,7 +112,7 @@ class AnthropicAdapter:
     def parse_list(self, info: ModelInfo, body: bytes) -> tuple[Sequence[ModelInfo], str | None]:
         """The models of a page, and the next page."""
         with reading(info):
-            answer = mapping(load_json(body), "the answer")
+            answer = mapping(load_json(body), "the response")
             items = models_in(answer.get("data"))
             last = text(answer.get("last_id"), "last_id") or None
             return [_model(info, item) for item in items], last if answer.get("has_more") else None
@@ -183,11 +183,11 @@ class MessagesParser(AnswerParser):
 
     def read_answer(self, value: Any) -> None:
         """A whole message."""
-        message = mapping(value, "the answer")
+        message = mapping(value, "the response")
         if message.get("type") == "error" or message.get("error"):
             raise self.failure(message)
         if not isinstance(message.get("content"), list):
-            raise MalformedError("the answer has no content")
+            raise MalformedError("the response has no content")
         self._read_message(message)
         self._end()
 

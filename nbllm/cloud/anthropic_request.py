@@ -59,7 +59,7 @@ def messages_body(info: ModelInfo, request: GenerationRequest, *, stream: bool) 
     given = [name for name in _NOWHERE if getattr(options, name) is not None]
     if given:
         raise UnsupportedError(
-            info.name, f"Anthropic's models take no {' or '.join(given)}; leave it unset"
+            info.name, f"Anthropic's models do not support {' or '.join(given)}; leave it unset"
         )
     prompt = _prompt(info, request)
     if options.prompt_caching is not False and "cache_control" not in (options.extra or {}):

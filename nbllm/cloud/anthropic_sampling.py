@@ -43,11 +43,11 @@ def unwanted_sampling(info: ModelInfo, options: GenerationOptions) -> tuple[str,
 
 
 def sampling_note(names: Iterable[str]) -> tuple[str, ...]:
-    """What a result says of options that were left out; nothing where there are none."""
+    """The note about options that were not sent; empty if there are none."""
     left_out = tuple(names)
     if not left_out:
         return ()
-    return (f"{listed_words(left_out)} left out: the model chooses its own sampling",)
+    return (f"{listed_words(left_out)} not sent: the model chooses its own sampling",)
 
 
 class LearntRefusals:

@@ -61,15 +61,15 @@ _HEADER_DECIDES = _MAY_PASS | {Meaning.BAD_REQUEST, Meaning.NOT_IMPLEMENTED}
 """Where a server knows best whether to ask again; never about money, keys, names and lengths."""
 
 _TOO_LONG = "Shorten the prompt, or use a model with a longer context."
-_NO_ABILITY = "Leave out what it cannot take, or use a model that can."
+_NO_ABILITY = "Remove what is not supported, or use a model that supports it."
 _HINT = {
     AuthenticationError: "Check the key{variable}.",
-    PermissionDeniedError: "This key{variable} may not use this model or address.",
-    NotFoundError: "Ask the {whom} for its models, and check the model's name and base_url.",
+    PermissionDeniedError: "This key{variable} has no permission for this model or address.",
+    NotFoundError: "List the models of the {whom}, and check the model's name and base_url.",
     QuotaError: "Waiting will not help: check the account's credit and limits with the vendor.",
-    ContentPolicyError: "Change the prompt, or ask another model.",
+    ContentPolicyError: "Change the prompt, or use another model.",
 }
-_TOO_LARGE_HINT = "Waiting will not help: ask for less at once."
+_TOO_LARGE_HINT = "Waiting will not help: make the request smaller."
 
 _KEY_LIKE = re.compile(
     r"""\b(?:sk|rk|pk|gsk|xai|hf|nvapi)[-_][\w\-.*]{3,}   # the vendors' prefixes
@@ -87,7 +87,7 @@ def parse_error(
     """The typed error of an answer whose status is not 2xx; header names are lower case."""
     if 300 <= status < 400:
         place = headers.get("location", "another address")
-        problem = f"the server sends us on to {place}; set base_url to where it is"
+        problem = f"the server redirects to {place}; set base_url to that address"
         return ProtocolError(info.name, without_keys(problem), status=status)
     return typed_error(info, read_body(body), status=status, headers=headers)
 

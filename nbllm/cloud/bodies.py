@@ -53,7 +53,7 @@ async def chunks_of(
 
 def _too_long(model: str, limit: int) -> ProtocolError:
     return ProtocolError(
-        model, f"the answer is longer than {limit >> 20} MiB, and was left. Is base_url right?"
+        model, f"the response was aborted after {limit >> 20} MiB. Is base_url correct?"
     )
 
 
@@ -71,8 +71,8 @@ def _unpacker(model: str, response: httpx.Response) -> _Unpack:
     if packings not in (["gzip"], ["x-gzip"], ["deflate"]):
         raise ProtocolError(
             model,
-            f"the server compresses its answer ({', '.join(packings)[:80]}) in a way that was not "
-            "asked for. Is base_url right?",
+            f"the server compressed its response in a way that was not requested "
+            f"({', '.join(packings)[:80]}). Is base_url correct?",
         )
     return _unzipper(model)
 
@@ -86,7 +86,9 @@ def _unzipper(model: str) -> _Unpack:
             try:
                 piece = unzip.decompress(chunk, _PIECE)
             except zlib.error:
-                raise ProtocolError(model, "the answer is not compressed as it says") from None
+                raise ProtocolError(
+                    model, "the response is not compressed as its header says"
+                ) from None
             chunk = unzip.unconsumed_tail
             yield piece
         if unzip.eof:

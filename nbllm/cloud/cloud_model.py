@@ -89,8 +89,8 @@ def unchecked_model(info: ModelInfo) -> CloudModel:
     if protocol not in VENDORS:
         raise InvalidOptionError(
             "model_type",
-            f"{info.model_type!r} is no vendor ({', '.join(VENDORS)}) and no kind of server "
-            f"({', '.join(SERVER_TYPES)})",
+            f"must be a vendor ({', '.join(VENDORS)}) or a kind of server "
+            f"({', '.join(SERVER_TYPES)}; got {info.model_type!r})",
         )
     adapter = adapter_for(replace(info, model_type=protocol))
     usual = adapter.default_key_env if protocol == info.model_type else None
@@ -180,9 +180,11 @@ class CloudModel(ModelInterface):
     async def _events(self, request: GenerationRequest) -> AsyncGenerator[Event, None]:
         """The events of one answer. Closing the generator closes the connection at once."""
         if request.options.adapters is not None:
-            raise UnsupportedError(self.name, "adapters are of local models; leave them unset")
+            raise UnsupportedError(
+                self.name, "only local models support adapters; leave them unset"
+            )
         if request.options.raw:
-            problem = "it answers conversations and cannot continue a raw text; leave out raw"
+            problem = "only local models support raw; leave it unset"
             raise UnsupportedError(self.name, problem)
         watch, attempt = Stopwatch(), 1
         while True:
@@ -330,7 +332,7 @@ class CloudModel(ModelInterface):
         if self._pool.closed and not isinstance(error, ModelClosedError):
             error = ModelClosedError(
                 self.name,
-                "it was unloaded while it worked; load it again to use it",
+                "it was unloaded during the request; load it again to use it",
                 partial_text=error.partial_text,
             )
         self._route.explain(error)

@@ -209,7 +209,7 @@ def _shown_page(page: str) -> str:
     if page.startswith("<"):
         title = _title(page[:_HEAD_OF_A_PAGE])
         named = f" with the title {title!r}" if title else ""
-        return f"a web page came instead of an answer{named}; is base_url right?"
+        return f"the server sent a web page{named}; is base_url correct?"
     return page or _NO_REASON
 
 

@@ -111,7 +111,7 @@ class GeminiAdapter:
     def parse_embeddings(self, info: ModelInfo, bodies: Sequence[bytes]) -> Embeddings:
         """The vectors of all requests, in the order of the texts."""
         with reading(info):
-            answers = [mapping(load_json(body), "the answer") for body in bodies]
+            answers = [mapping(load_json(body), "the response") for body in bodies]
             used = [mapping(answer.get("usageMetadata"), "usage") for answer in answers]
             usage = embedding_usage([each.get("promptTokenCount") for each in used])
             return embeddings_of(info, list(map(_rows, answers)), usage)
@@ -123,9 +123,9 @@ class GeminiAdapter:
     def parse_count(self, info: ModelInfo, body: bytes) -> int:
         """The number of prompt tokens."""
         with reading(info):
-            answer = mapping(load_json(body), "the answer")
+            answer = mapping(load_json(body), "the response")
             if "totalTokens" not in answer:
-                raise MalformedError("the answer has no totalTokens")
+                raise MalformedError("the response has no totalTokens")
             return count(answer["totalTokens"])
 
     def list_request(self, info: ModelInfo, page: str | None) -> HttpRequest:
@@ -136,7 +136,7 @@ class GeminiAdapter:
     def parse_list(self, info: ModelInfo, body: bytes) -> tuple[Sequence[ModelInfo], str | None]:
         """The models of a page that generate or embed, and the next page."""
         with reading(info):
-            answer = mapping(load_json(body), "the answer")
+            answer = mapping(load_json(body), "the response")
             listed = answer.get("models", None if answer else [])  # Google leaves out what is empty
             items = models_in(listed)
             models = [_model(info, item) for item in items if _is_usable(item)]
@@ -214,8 +214,8 @@ class ContentParser(AnswerParser):
             self._read_chunk(chunk)
         if isinstance(value, list):
             self.finish()
-        elif not {"candidates", "promptFeedback"} & mapping(value, "the answer").keys():
-            raise MalformedError("the answer has no candidates")
+        elif not {"candidates", "promptFeedback"} & mapping(value, "the response").keys():
+            raise MalformedError("the response has no candidates")
         self.answer.usage = gemini_usage(self._usage)
 
     def _read_chunk(self, value: object) -> Sequence[Event]:

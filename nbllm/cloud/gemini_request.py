@@ -63,7 +63,7 @@ def content_body(info: ModelInfo, request: GenerationRequest) -> dict[str, Any]:
     given = [name for name in _NOWHERE if getattr(options, name) is not None]
     if given:
         raise UnsupportedError(
-            info.name, f"Gemini's models take no {' or '.join(given)}; leave it unset"
+            info.name, f"Gemini's models do not support {' or '.join(given)}; leave it unset"
         )
     body: dict[str, Any] = {"contents": _contents(info, request)}
     system = [m.text for m in request.messages if m.role == "system" and m.text]

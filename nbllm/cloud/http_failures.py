@@ -37,39 +37,39 @@ def no_answer(model: str, route: Route, error: Exception, deadlines: Deadlines) 
         case httpx.TimeoutException():
             return ApiTimeoutError(
                 model,
-                f"{where} did not take the request within {deadlines.stall:g} s (stall_timeout)",
+                f"{where} did not accept the request within {deadlines.stall:g} s (stall_timeout)",
                 retryable=True,
             )
         case httpx.ProxyError():
             return ApiConnectionError(
                 model,
-                f"the proxy on the way to {where} failed: {error}.",
+                f"the proxy for {where} failed: {error}.",
                 retryable=True,
             )
         case httpx.ConnectError():
             return _no_connection(model, route, where, error)
         case httpx.NetworkError():
             return ApiConnectionError(
-                model, f"the connection to {where} broke before an answer came", retryable=True
+                model, f"the connection to {where} broke before a response arrived", retryable=True
             )
         case httpx.RemoteProtocolError() if "disconnected" in str(error):
             return ApiConnectionError(
-                model, f"{where} closed the connection without an answer", retryable=True
+                model, f"{where} closed the connection without a response", retryable=True
             )
         case httpx.RemoteProtocolError() | httpx.DecodingError():
             return ProtocolError(
-                model, f"what {where} answers is not HTTP as it should be: {error}. {_ADDRESS}"
+                model, f"{where} did not send a valid HTTP response: {error}. {_ADDRESS}"
             )
         case _:
-            return ApiConnectionError(model, f"{where} cannot be asked: {error}. {_ADDRESS}")
+            return ApiConnectionError(model, f"the request to {where} failed: {error}. {_ADDRESS}")
 
 
 _RUNNING = "Is the server running, and is base_url its address?"
-_ADDRESS = "Is base_url right, and is it http or https?"
+_ADDRESS = "Is base_url correct, with the right scheme (http or https)?"
 
 
 def _hint(route: Route) -> str:
-    return _RUNNING if route.proxy is None else "Is the proxy running, and is it the right one?"
+    return _RUNNING if route.proxy is None else "Is the proxy running, and is its address correct?"
 
 
 def _no_connection(model: str, route: Route, where: str, error: Exception) -> ApiConnectionError:
@@ -77,19 +77,19 @@ def _no_connection(model: str, route: Route, where: str, error: Exception) -> Ap
         if isinstance(cause, ssl.SSLCertVerificationError):
             return ApiConnectionError(
                 model,
-                f"the certificate of {where} is not trusted: {cause.verify_message}. Where the "
-                "server has a CA of its own, name the CA's file in the environment variable "
-                "SSL_CERT_FILE.",
+                f"the certificate of {where} is not trusted: {cause.verify_message}. If the "
+                "server uses its own CA, set the environment variable SSL_CERT_FILE to the "
+                "CA's file.",
             )
         if isinstance(cause, ssl.SSLError):
             return ApiConnectionError(
-                model, f"no TLS with {where}: {cause.reason or cause}. {_ADDRESS}"
+                model, f"the TLS handshake with {where} failed: {cause.reason or cause}. {_ADDRESS}"
             )
         if isinstance(cause, socket.gaierror):
             return ApiConnectionError(
                 model,
-                f"the name in {route.next_stop} leads to no address ({cause.strerror}). Is "
-                "it written right, and is this machine online?",
+                f"the host name in {route.next_stop} was not found ({cause.strerror}). Is it "
+                "spelled correctly, and is this machine online?",
                 retryable=cause.errno not in _NO_SUCH_HOST,
             )
     reason = next(
@@ -118,8 +118,8 @@ def interrupted(model: str, error: Exception, partial_text: str) -> InterruptedS
     """The connection broke after the answer had begun."""
     return InterruptedStreamError(
         model,
-        f"the connection broke before the answer was whole ({error or type(error).__name__}); "
-        "what had arrived is in partial_text. Ask again to get a whole answer.",
+        f"the connection broke before the answer was complete ({error or type(error).__name__}); "
+        "the text so far is in partial_text. Send the request again.",
         retryable=True,
         partial_text=partial_text,
     )
@@ -128,14 +128,12 @@ def interrupted(model: str, error: Exception, partial_text: str) -> InterruptedS
 def silence(model: str, seconds: float, *, first: bool, partial_text: str = "") -> ApiTimeoutError:
     """A deadline passed: that of the first token, or that of the silence after it."""
     option, what = (
-        ("first_token_timeout", "the first token did not come")
-        if first
-        else ("stall_timeout", "nothing more came")
+        ("first_token_timeout", "no first token") if first else ("stall_timeout", "no more data")
     )
-    rest = " What had arrived is in partial_text." if partial_text else ""
+    rest = " The text so far is in partial_text." if partial_text else ""
     return ApiTimeoutError(
         model,
-        f"{what} within {seconds:g} s.{rest} The option {option} allows more.",
+        f"{what} within {seconds:g} s.{rest} Raise {option} to wait longer.",
         retryable=first,
         partial_text=partial_text,
     )
@@ -145,7 +143,7 @@ def idle(model: str, seconds: float, partial_text: str) -> ApiTimeoutError:
     """Bytes came for a long time, and nothing of the answer was in them."""
     return ApiTimeoutError(
         model,
-        f"signs of life came, and no more of the answer within {seconds:g} s. What had arrived is "
-        "in partial_text. The option first_token_timeout allows more.",
+        f"the connection was kept alive, but no more of the answer arrived within {seconds:g} s. "
+        "The text so far is in partial_text. Raise first_token_timeout to wait longer.",
         partial_text=partial_text,
     )

@@ -76,8 +76,8 @@ class KeySource:
         if self._secret is not None and not _fits_a_header(self._secret):
             raise AuthenticationError(
                 self._model,
-                f"the key in {self._variables[0]} has a blank, a line break or a character outside "
-                "ASCII in it, so it was not copied whole or holds too much.",
+                f"the key in {self._variables[0]} has a space, a line break or a character outside "
+                "ASCII, so it was not copied correctly. Set it again.",
             )
         return self._secret
 
@@ -118,9 +118,9 @@ def key_source(info: ModelInfo, usual: str | None, base_url: str) -> KeySource:
 
 def _not_allowed(variables: Sequence[str], address: str) -> str:
     name = variables[0]
-    risk = " It would go over the network in clear text." if _in_clear_text(address) else ""
+    risk = " It would be sent over the network unencrypted." if _in_clear_text(address) else ""
     return (
-        f"the key in {name} goes to {address} only if you allow it, because nothing but the "
+        f"the key in {name} is sent to {address} only if you allow it, because only the "
         f"model's entry says that it belongs there.{risk} If it does, allow it once:\n"
         f'    import nbllm; nbllm.allow_key("{name}", "{address}")\n'
         f"or %llm_config --allow-key {name}={address}\n"

@@ -84,13 +84,13 @@ class ChatParser(AnswerParser):
 
     def read_answer(self, value: Any) -> None:
         """A whole answer."""
-        answer = mapping(value, "the answer")
+        answer = mapping(value, "the response")
         if is_failure(answer):
             raise self.failure(answer)
         self._read_usage(answer)
         choices = [mapping(c, "a choice") for c in sequence(answer.get("choices"), "choices")]
         if not choices:
-            raise MalformedError("the answer has no choices")
+            raise MalformedError("the response has no choices")
         first = next((choice for choice in choices if not choice.get("index")), choices[0])
         self._read_choice(first, "message", [])
         self._flush([])
@@ -175,7 +175,7 @@ class ChatParser(AnswerParser):
         elif isinstance(content, _JSON_TYPES):
             self._read_text(json.dumps(content, ensure_ascii=False), events)
         else:
-            raise MalformedError("content is no text")
+            raise MalformedError("content is not a string")
 
     def _read_pieces(self, pieces: list[Any], events: list[Event]) -> None:
         """Mistral's reasoning models write content as a list of thinking and text."""

@@ -87,7 +87,7 @@ def _sampling(info: ModelInfo, options: GenerationOptions) -> dict[str, Any]:
     more = {name: value for name in others if (value := getattr(options, name)) is not None}
     if more and is_openai(info):
         raise UnsupportedError(
-            info.name, f"OpenAI's models take no {' or '.join(more)}; leave it unset"
+            info.name, f"OpenAI's models do not support {' or '.join(more)}; leave it unset"
         )
     if "repeat_penalty" in more:
         # llama-server and LM Studio call it repeat_penalty, vLLM and OpenRouter like this.
@@ -102,7 +102,7 @@ def _biases(info: ModelInfo, biases: tuple[tuple[int | str, float], ...]) -> dic
     for token, _ in biases:
         if not isinstance(token, int):
             raise UnsupportedError(
-                info.name, f"its logit_bias takes the ids of tokens; {token!r} is a text"
+                info.name, f"its logit_bias supports token ids only (got {token!r})"
             )
     return {str(token): bias for token, bias in biases}
 
@@ -134,7 +134,9 @@ def _turns(info: ModelInfo, message: Message) -> Iterator[dict[str, Any]]:
     rest = [part for part in message.parts if not isinstance(part, ToolResult)]
     if message.role == "tool":
         if rest:
-            raise InvalidOptionError("messages", "a tool's message holds ToolResult parts only")
+            raise InvalidOptionError(
+                "messages", "a message of role tool must hold ToolResult parts only"
+            )
     elif message.role == "assistant":
         yield _assistant_turn(info, message)
     elif rest or not message.parts:

@@ -54,7 +54,7 @@ def api_for(info: ModelInfo, request: GenerationRequest) -> Literal["chat", "res
     if info.api == "chat":
         return "chat"
     if info.api is not None:
-        raise InvalidOptionError("api", f'{info.api!r} is neither "chat" nor "responses"')
+        raise InvalidOptionError("api", f'must be "chat" or "responses" (got {info.api!r})')
     chat_only = any(getattr(request.options, name) not in (None, ()) for name in CHAT_ONLY)
     if is_openai(info) and not chat_only and request.options.seed is None:
         return "responses"
@@ -124,7 +124,7 @@ class OpenAIAdapter:
         with reading(info):
             answer = _answer(info, body)
             if "input_tokens" not in answer:
-                raise MalformedError("the answer has no input_tokens")
+                raise MalformedError("the response has no input_tokens")
             return count(answer["input_tokens"])
 
     def list_request(self, info: ModelInfo, page: str | None) -> HttpRequest:
@@ -147,7 +147,7 @@ def _parser(info: ModelInfo, request: GenerationRequest) -> AnswerParser:
 
 
 def _answer(info: ModelInfo, body: bytes) -> Mapping[str, Any]:
-    answer = mapping(load_json(body), "the answer")
+    answer = mapping(load_json(body), "the response")
     if is_failure(answer):
         raise typed_error(info, read_failure(answer))
     return answer
@@ -181,7 +181,7 @@ def _row(value: object) -> bytes | list[float]:
         try:
             return base64.b64decode(value, validate=True)
         except binascii.Error as error:
-            raise MalformedError(f"an embedding is no base64: {error}") from None
+            raise MalformedError(f"an embedding is not valid base64: {error}") from None
     return sequence(value, "an embedding")
 
 

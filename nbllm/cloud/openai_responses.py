@@ -59,9 +59,9 @@ class ResponsesParser(AnswerParser):
 
     def read_answer(self, value: Any) -> None:
         """A whole answer."""
-        response = mapping(value, "the answer")
+        response = mapping(value, "the response")
         if "output" not in response and "status" not in response and not response.get("error"):
-            raise MalformedError("the answer has no output")
+            raise MalformedError("the response has no output")
         self._read_end(response)
 
     def _read_other(self, kind: str, value: Mapping[str, Any]) -> Sequence[Event]:

@@ -78,7 +78,7 @@ def _refuse(info: ModelInfo, options: GenerationOptions) -> None:
     if all(name in CHAT_ONLY for name in given):
         remedy += ', or set api to "chat" in the model\'s config'
     raise UnsupportedError(
-        info.name, f"OpenAI's Responses API takes no {' or '.join(given)}; {remedy}"
+        info.name, f"OpenAI's Responses API does not support {' or '.join(given)}; {remedy}"
     )
 
 

@@ -136,7 +136,8 @@ def _optional(entry: Mapping[str, Any], key: str, file: Path, name: str) -> floa
 def _number(entry: Mapping[str, Any], key: str, file: Path, name: str) -> float:
     value = entry.get(key)
     if isinstance(value, bool) or not isinstance(value, int | float) or not value >= 0:
-        raise ConfigError(f"{value!r} is not a price, 0 or more", file=file, entry=name, key=key)
+        problem = f"must be a price of 0 or more (got {value!r})"
+        raise ConfigError(problem, file=file, entry=name, key=key)
     return value
 
 
@@ -144,5 +145,5 @@ def _mapping(
     value: Any, file: Path, *, entry: str | None = None, key: str | None = None
 ) -> Mapping[str, Any]:
     if not isinstance(value, dict):
-        raise ConfigError("this is not a JSON object", file=file, entry=entry, key=key)
+        raise ConfigError("must be a JSON object", file=file, entry=entry, key=key)
     return value

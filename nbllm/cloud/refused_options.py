@@ -37,12 +37,12 @@ def request_hint(told: str) -> str:
     if names and _REFUSED.search(told):
         named = " and ".join(names)
         return (
-            f"This model does not take {named} as given: models of its kind choose their own "
-            f"sampling. Leave {named} unset, in the call and in the model's options."
+            f"This model does not support {named} as given: it chooses its own sampling. "
+            f"Leave {named} unset, in the call and in the model's options."
         )
     if _THINKING.search(told):
         return (
-            'Give reasoning_effort the other way: a word such as "low", or a number of tokens '
+            'Give reasoning_effort in the other form: a word such as "low", or a number of tokens '
             'such as "4096".'
         )
     return ""

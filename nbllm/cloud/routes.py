@@ -39,7 +39,7 @@ class Proxy:
     @property
     def told(self) -> str:
         """A sentence for errors on the way."""
-        return f"The way there is the proxy {self.shown}, set by {self.setting}."
+        return f"The request goes through the proxy {self.shown}, set by {self.setting}."
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,9 +130,9 @@ def _check(model: str, proxy: Proxy) -> None:
     except (ValueError, httpx.InvalidURL):
         url = httpx.URL()
     if not url.host:
-        problem = "this is not the address of a proxy, such as http://host:port"
+        problem = "it is not a proxy address such as http://host:port"
     elif url.scheme.startswith("socks") and find_spec("socksio") is None:
-        problem = 'SOCKS needs a package: pip install "httpx[socks]"'
+        problem = 'SOCKS requires a package: pip install "httpx[socks]"'
     else:
         return
     raise ApiConnectionError(

@@ -40,7 +40,7 @@ class Secret:
         return f"Secret({HIDDEN})"
 
     def __reduce__(self) -> NoReturn:
-        raise TypeError("a key is never pickled or copied")
+        raise TypeError("API keys cannot be pickled or copied")
 
 
 def scrub(text: str, secret: Secret | None) -> str:

@@ -37,7 +37,7 @@ def base_url_of(info: ModelInfo, default: str) -> str:
         if info.model_type in SERVER_TYPES:
             raise InvalidOptionError(
                 "base_url",
-                f"{info.name} is of the type {info.model_type}, so its config needs the address "
+                f"{info.name} is of type {info.model_type}, so its config needs the address "
                 "of the server, such as http://localhost:8000/v1; or set the environment variable "
                 "OPENAI_BASE_URL",
             )
@@ -45,7 +45,8 @@ def base_url_of(info: ModelInfo, default: str) -> str:
     parts = _split(info.base_url)
     if parts is None or parts.scheme not in ("http", "https") or not parts.hostname:
         raise InvalidOptionError(
-            "base_url", f"{info.base_url!r} is no address such as http://localhost:8000/v1"
+            "base_url",
+            f"must be an address such as http://localhost:8000/v1 (got {info.base_url!r})",
         )
     path = parts.path.rstrip("/") or urlsplit(default).path
     return urlunsplit((parts.scheme, parts.netloc, path, "", ""))
@@ -114,7 +115,7 @@ def served_model(info: ModelInfo, listed: Sequence[ModelInfo]) -> ModelInfo:
     else:
         raise NotFoundError(
             info.name,
-            f"the server serves no {wanted!r}. It serves {', '.join(names[:20])}: put one of them "
+            f"the server has no model {wanted!r}. It has {', '.join(names[:20])}: put one of them "
             "into the config as its model.",
         )
     return replace(

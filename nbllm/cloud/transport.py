@@ -127,7 +127,7 @@ class Transport:
             )
         except (TypeError, ValueError) as error:
             raise InvalidOptionError(
-                "request", f"it cannot be written as JSON ({error}); look at extra and the schemas"
+                "request", f"cannot be encoded as JSON ({error}); check extra and the schemas"
             ) from None
         secret = self._key.current(address_of(message.url))
         if secret is not None:  # in no variable, so that no frame of an error shows it

@@ -23,7 +23,7 @@ def reading(info: ModelInfo) -> Iterator[None]:
         yield
     except MalformedError as error:
         raise ProtocolError(
-            info.name, f"the answer does not follow the vendor's protocol: {error}"
+            info.name, f"the response does not follow the vendor's protocol: {error}"
         ) from error
 
 
@@ -39,7 +39,7 @@ def all_embeddings(
     for count, part in zip(counts, parts, strict=True):
         if count != len(part.vectors):
             problem = f"{count} texts were sent, and {len(part.vectors)} embeddings came back"
-            raise ProtocolError(info.name, f"the answer does not fit the request: {problem}")
+            raise ProtocolError(info.name, f"the response does not match the request: {problem}")
     widths = {part.vectors.shape[1] for part in parts}
     if len(widths) > 1:
         raise ProtocolError(info.name, f"the embeddings have different lengths: {sorted(widths)}")
@@ -53,7 +53,7 @@ def all_embeddings(
 def models_in(value: object) -> list[Mapping[str, Any]]:
     """The entries of a list of models; one of another shape is no list of none."""
     if not isinstance(value, list):
-        raise MalformedError("this is no list of models")
+        raise MalformedError("the response is not a list of models")
     return [mapping(item, "a model") for item in value]
 
 
@@ -70,7 +70,7 @@ def embeddings_of(info: ModelInfo, batches: Sequence[Rows], usage: Usage) -> Emb
     import numpy as np  # costs 100 ms, which the first request of a process should not wait for
 
     if not all(batches):
-        raise MalformedError("the answer has no embeddings")
+        raise MalformedError("the response has no embeddings")
     rows = [row for batch in batches for row in batch]
     try:
         vectors = [
@@ -78,9 +78,9 @@ def embeddings_of(info: ModelInfo, batches: Sequence[Rows], usage: Usage) -> Emb
             for row in rows
         ]
     except (ValueError, TypeError, OverflowError) as error:
-        raise MalformedError(f"an embedding is no vector of numbers: {error}") from None
+        raise MalformedError(f"an embedding is not a vector of numbers: {error}") from None
     if any(vector.ndim != 1 or vector.size == 0 for vector in vectors):
-        raise MalformedError("an embedding is no vector of numbers")
+        raise MalformedError("an embedding is not a vector of numbers")
     lengths = {vector.size for vector in vectors}
     if len(lengths) > 1:
         raise MalformedError(f"the embeddings have different lengths: {sorted(lengths)}")

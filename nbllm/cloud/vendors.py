@@ -23,5 +23,5 @@ def adapter_for(info: ModelInfo) -> Adapter:
             return GeminiAdapter()
         case other:
             raise InvalidOptionError(
-                "model_type", f"{other!r} is none of the vendors openai, anthropic and gemini"
+                "model_type", f"must be openai, anthropic or gemini (got {other!r})"
             )

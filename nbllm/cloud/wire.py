@@ -64,7 +64,7 @@ def _load_padded(data: str | bytes) -> Any:
     try:
         return json.loads(source.lstrip("\ufeff").strip())
     except (ValueError, RecursionError):
-        raise MalformedError(f"this is not JSON: {source[:_SHOWN]!r}") from None
+        raise MalformedError(f"invalid JSON: {source[:_SHOWN]!r}") from None
 
 
 def mapping(value: object, name: str) -> Mapping[str, Any]:
@@ -107,7 +107,7 @@ def count(value: object) -> int:
 
 
 def _wrong(value: object, name: str, wanted: str) -> MalformedError:
-    return MalformedError(f"{name} is {repr(value)[:_SHOWN]}, not {wanted}")
+    return MalformedError(f"{name} must be {wanted} (got {repr(value)[:_SHOWN]})")
 
 
 def merge(body: Mapping[str, Any], extra: Mapping[str, Any] | None) -> dict[str, Any]:
@@ -131,7 +131,7 @@ def image_source(model: str, image: ImagePart) -> tuple[tuple[str, str], str]:
     if image.data is not None:
         return (image.media_type, base64.b64encode(image.data).decode("ascii")), ""
     if image.url is None:
-        raise UnsupportedError(model, "an image has neither bytes nor an address; give one of them")
+        raise UnsupportedError(model, "an image needs bytes or an address")
     if found := _DATA_URL.fullmatch(image.url):
         return (found[1], found[2]), ""
     return ("", ""), image.url

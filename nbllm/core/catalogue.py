@@ -77,8 +77,8 @@ def found_models(folder: Path | None) -> Listing:
     notes = [*search.notes, *_file_notes(unread)]
     if left:
         notes.append(
-            f"Reading headers took more than {_MAX_SECONDS:g} s; files left: {left:,}. "
-            "List again to go on, or give a path."
+            f"Reading headers took more than {_MAX_SECONDS:g} s, so {left:,} files were skipped. "
+            "List the models again to continue, or give a path."
         )
     return Listing(tuple(models), tuple(map(printable, notes)))
 
@@ -106,7 +106,7 @@ def _described(
 def _file_notes(unread: list[ModelFileError]) -> list[str]:
     if not unread:
         return []
-    count = f"{len(unread):,} files are" if len(unread) > 1 else "One file is"
+    count = f"{len(unread):,} files were" if len(unread) > 1 else "One file was"
     return [f"{count} not listed because of errors, such as {unread[0]}"]
 
 

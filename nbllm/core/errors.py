@@ -3,23 +3,23 @@
 ::
 
     NbllmError
-    ├── AnswerFormError             an answer has not the form that was asked for; carries the text
+    ├── AnswerFormError             an answer does not have the requested form; carries the text
     ├── ConfigError                 a model config cannot be read; names file, entry and key
-    ├── ConversationError           a conversation is not there, or its file cannot be used
-    ├── InvalidOptionError          a generation or load option has a value that cannot work
-    ├── MissingDependencyError      an optional package is absent; names the pip install line
-    ├── ModelNotFoundError          no model of this name; suggests the closest ones
-    ├── ModelLoadError              a model was found and could not be loaded
-    │   ├── ModelFileError          its file is absent, damaged, truncated or not a GGUF
-    │   ├── LoadedOtherwiseError    it is loaded already, with other options
+    ├── ConversationError           a conversation does not exist, or its file cannot be used
+    ├── InvalidOptionError          a generation or load option has an invalid value
+    ├── MissingDependencyError      an optional package is missing; names the pip install line
+    ├── ModelNotFoundError          no model has this name; suggests the closest ones
+    ├── ModelLoadError              a model was found but could not be loaded
+    │   ├── ModelFileError          its file is missing, damaged, truncated or not a GGUF
+    │   ├── LoadedOtherwiseError    it is already loaded, with other options
     │   └── DoesNotFitError         memory is too small; carries the bytes and what would fit
     └── ModelError                  a loaded model failed; carries the partial text
         ├── ModelClosedError        the model was unloaded
-        ├── UnsupportedError        this model or vendor has no such ability; says what to use
+        ├── UnsupportedError        this model or vendor does not support it; says what does
         ├── ContextLengthError      the prompt does not fit; carries the counts
-        ├── EngineError             the local engine refused a request or failed in it
-        │   ├── EngineBusyError     too many requests wait for this model already
-        │   ├── EngineStalledError  the worker process gave no sign of life and was ended
+        ├── EngineError             the local engine refused a request or failed on it
+        │   ├── EngineBusyError     too many requests are already waiting for this model
+        │   ├── EngineStalledError  the worker process stopped responding and was terminated
         │   └── EngineCrashedError  the worker process died; carries its last log lines
         └── ApiError                a vendor or server failed; see the classes below it
             ├── AuthenticationError
@@ -27,13 +27,13 @@
             ├── NotFoundError
             ├── BadRequestError
             │   └── ContentPolicyError  the vendor's content filter refused the prompt
-            ├── RateLimitError      carries the delay that the server asked for
-            ├── QuotaError          money or a spend limit; never retried
+            ├── RateLimitError      carries the delay that the server requested
+            ├── QuotaError          credit or a spending limit is used up; never retried
             ├── OverloadedError
             ├── ServerError
             ├── ApiTimeoutError
             ├── ApiConnectionError
-            ├── ProtocolError       the answer does not follow the vendor's protocol
+            ├── ProtocolError       the response does not follow the vendor's protocol
             └── InterruptedStreamError  the stream broke before its end marker
 
 Each message says what happened, to which model, and what to do next.
@@ -44,7 +44,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from nbllm.core.texts import capped
+from nbllm.core.texts import capped, sentence
 
 __all__ = [
     "AnswerFormError",
@@ -132,7 +132,7 @@ class ConfigError(NbllmError):
             where.append(f"entry {entry if isinstance(entry, int) else capped(repr(entry))}")
         if key is not None:
             where.append(f"key {key!r}")
-        super().__init__(f"{', '.join(where)}: {problem}" if where else problem)
+        super().__init__(sentence(", ".join(where), problem))
 
 
 class ConversationError(NbllmError):
@@ -143,23 +143,23 @@ class ConversationError(NbllmError):
 
     def __init__(self, conversation: str, problem: str) -> None:
         self.conversation = conversation
-        super().__init__(f"conversation {capped(repr(conversation))}: {problem}")
+        super().__init__(sentence(f"conversation {capped(repr(conversation))}", problem))
 
 
 class AnswerFormError(NbllmError, ValueError):
-    """An answer has not the ``form`` that was asked for, such as JSON; ``text`` is the answer."""
+    """An answer does not have the requested ``form``, such as JSON; ``text`` is the answer."""
 
     def __init__(self, form: str, problem: str, *, text: str) -> None:
         self.form, self.problem, self.text = form, problem, text
-        super().__init__(f"the answer is no {form}: {problem}")
+        super().__init__(f"no valid {form} in the answer: {problem}")
 
 
 class InvalidOptionError(NbllmError, ValueError):
-    """An option's value cannot work; ``option`` is its name."""
+    """An option has an invalid value; ``option`` is its name, ``problem`` what is wrong."""
 
     def __init__(self, option: str, problem: str) -> None:
-        self.option = option
-        super().__init__(f"{capped(option, 80)}: {capped(problem, _MOST_OF_OPTIONS)}")
+        self.option, self.problem = option, capped(problem, _MOST_OF_OPTIONS)
+        super().__init__(sentence(capped(option, 80), self.problem))
 
 
 class MissingDependencyError(NbllmError, ImportError):
@@ -191,11 +191,14 @@ class MissingDependencyError(NbllmError, ImportError):
 
 
 class ModelNotFoundError(NbllmError, LookupError):
-    """No model has this name; ``suggestions`` holds the closest names, best first."""
+    """No model has this name; ``suggestions`` holds the closest names, best first.
+
+    ``name`` is empty where no name was given and no model is loaded.
+    """
 
     def __init__(self, name: str, *, suggestions: tuple[str, ...] = (), hint: str = "") -> None:
         self.name, self.suggestions = name, suggestions
-        parts = [f"No model is called {capped(repr(name))}."]
+        parts = [f"No model is called {capped(repr(name))}."] if name or not hint else []
         if suggestions:
             parts.append(f"Did you mean {' or '.join(map(repr, suggestions))}?")
         separator = "\n" if "\n" in hint else " "  # one of several lines begins on its own
@@ -214,18 +217,18 @@ class ModelLoadError(NbllmError):
 
 
 class ModelFileError(ModelLoadError):
-    """The model's file is absent, damaged, truncated, or not a GGUF."""
+    """The model's file is missing, damaged, truncated, or not a GGUF."""
 
 
 class LoadedOtherwiseError(ModelLoadError):
-    """The model is loaded already, with other options than those that are asked for."""
+    """The model is already loaded with other options than those requested."""
 
 
 class DoesNotFitError(ModelLoadError):
-    """The model does not fit into the memory that it may use, and nothing was loaded.
+    """The model does not fit into the available memory, and nothing was loaded.
 
-    ``needed_bytes`` is what it takes as it was asked for, ``available_bytes`` what there is for
-    it where it was to go; ``remedies`` are sentences, each of something that would make it fit.
+    ``needed_bytes`` is what it needs as requested, ``available_bytes`` what is available on those
+    devices; ``remedies`` are phrases, each naming something that would make it fit.
     """
 
     def __init__(
@@ -243,9 +246,9 @@ class DoesNotFitError(ModelLoadError):
 
 
 class ModelError(NbllmError):
-    """The loaded model ``model`` could not do what was asked.
+    """The loaded model ``model`` failed on a request.
 
-    ``partial_text`` is what had been generated before the failure; nothing that arrived is lost.
+    ``partial_text`` is the text that had been generated before the failure.
     """
 
     def __init__(self, model: str, problem: str, *, partial_text: str = "") -> None:
@@ -258,7 +261,7 @@ class ModelClosedError(ModelError):
 
 
 class UnsupportedError(ModelError):
-    """Neither model nor vendor can do this at all; the message says what can."""
+    """The model or vendor does not support this; the message says what does."""
 
 
 class ContextLengthError(ModelError):
@@ -281,19 +284,19 @@ class ContextLengthError(ModelError):
 
 
 class EngineError(ModelError):
-    """The local engine refused the request, or failed in it and goes on."""
+    """The local engine refused the request, or failed on it and keeps running."""
 
 
 class EngineBusyError(EngineError):
-    """Too many requests wait for this model already; those that wait are not affected."""
+    """Too many requests are already waiting for this model; those are not affected."""
 
 
 class EngineStalledError(EngineError):
-    """The worker process of the model gave no sign of life for too long, and was ended."""
+    """The model's worker process stopped responding and was terminated."""
 
 
 class EngineCrashedError(EngineError):
-    """The worker process of the model died.
+    """The model's worker process died.
 
     ``exit_status`` is its exit code, negative for a signal; ``log`` holds its last lines.
     """
@@ -312,11 +315,11 @@ class EngineCrashedError(EngineError):
 
 
 class ApiError(ModelError):
-    """A vendor's API or a server answered with an error, or not at all.
+    """A vendor's API or a server responded with an error, or not at all.
 
-    ``status`` is the HTTP status (None before an answer), ``code`` the vendor's own word for the
-    error, ``request_id`` what the vendor's support asks for. ``retryable`` says whether the same
-    request may succeed later, ``retry_after_seconds`` the delay that the server asked for.
+    ``status`` is the HTTP status (None without a response), ``code`` the vendor's error code,
+    ``request_id`` what the vendor's support asks for. ``retryable`` says whether the same
+    request may succeed later, ``retry_after_seconds`` is the delay that the server requested.
     """
 
     def __init__(
@@ -337,23 +340,23 @@ class ApiError(ModelError):
 
 
 class AuthenticationError(ApiError):
-    """No key, or one that the vendor does not accept."""
+    """The key is missing, or the vendor does not accept it."""
 
 
 class PermissionDeniedError(ApiError):
-    """The key is valid and may not do this."""
+    """The key is valid but has no permission for this."""
 
 
 class NotFoundError(ApiError):
-    """The vendor knows no such model or address."""
+    """The vendor has no such model or address."""
 
 
 class BadRequestError(ApiError):
-    """The vendor refused the request as it is; sending it again cannot help."""
+    """The vendor rejected the request; sending it again does not help."""
 
 
 class ContentPolicyError(BadRequestError):
-    """The vendor's content filter refused the prompt before anything was answered."""
+    """The vendor's content filter rejected the prompt."""
 
 
 class RateLimitError(ApiError):
@@ -361,7 +364,7 @@ class RateLimitError(ApiError):
 
 
 class QuotaError(ApiError):
-    """The account's money or a spend limit is used up; waiting does not help."""
+    """The account's credit or a spending limit is used up; waiting does not help."""
 
 
 class OverloadedError(ApiError):
@@ -373,22 +376,22 @@ class ServerError(ApiError):
 
 
 class ApiTimeoutError(ApiError):
-    """A deadline for connecting, the first token, or the next chunk passed."""
+    """A timeout for connecting, the first token, or the next chunk expired."""
 
 
 class ApiConnectionError(ApiError):
-    """The server could not be reached, or the connection broke before an answer."""
+    """The server is unreachable, or the connection broke before a response."""
 
 
 class ProtocolError(ApiError):
-    """The answer does not follow the vendor's protocol."""
+    """The response does not follow the vendor's protocol."""
 
 
 class InterruptedStreamError(ApiError):
-    """The stream ended or broke before its end marker; ``partial_text`` is what had arrived."""
+    """The stream ended before its end marker; ``partial_text`` is the text received so far."""
 
 
 def _with_log(problem: str, log: tuple[str, ...]) -> str:
     if not log:
         return problem
-    return "\n".join([problem, "The engine's last lines:", *(f"  {line}" for line in log)])
+    return "\n".join([problem, "Last lines of the engine's log:", *(f"  {line}" for line in log)])

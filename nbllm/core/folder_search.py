@@ -47,10 +47,10 @@ class FolderSearch:
         if self._unread:
             folder, why = self._unread[0]
             more = f" and {len(self._unread) - 1:,} more" if len(self._unread) > 1 else ""
-            notes.append(f"Folders that cannot be read were passed over: {folder} ({why}){more}.")
+            notes.append(f"Folders that cannot be read were skipped: {folder} ({why}){more}.")
         if self._stopped:
             notes.append(
-                f"The search ended after {self._stopped}; a path loads what is not listed."
+                f"The search stopped after {self._stopped}; load a model not listed by its path."
             )
         return notes
 

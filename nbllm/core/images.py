@@ -44,8 +44,8 @@ def image(source: Any) -> ImagePart:
         return _drawn(lambda file: source.save(file, format="PNG"))
     raise InvalidOptionError(
         "image",
-        f"a {type(source).__name__} is no image; give a path, bytes, an address, a matplotlib "
-        "figure or a PIL image",
+        f"{type(source).__name__:.80} is not an image; give a path, bytes, an address, a "
+        "matplotlib figure or a PIL image",
     )
 
 
@@ -68,4 +68,4 @@ def _from_bytes(data: bytes, what: str) -> ImagePart:
             return ImagePart(media_type, data)
     if data.startswith(b"RIFF") and data[8:12] == b"WEBP":
         return ImagePart("image/webp", data)
-    raise InvalidOptionError("image", f"{what} is neither PNG, JPEG, GIF nor WebP")
+    raise InvalidOptionError("image", f"{what} is not a PNG, JPEG, GIF or WebP image")

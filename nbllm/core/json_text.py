@@ -31,13 +31,13 @@ def parse_json(text: str) -> Any:
         _check_depth(value)
         return value
     except json.JSONDecodeError as error:
-        problem = f"it is not JSON: {error.msg} at line {error.lineno}, column {error.colno}"
+        problem = f"it is not valid JSON: {error.msg} at line {error.lineno}, column {error.colno}"
     except RecursionError:
         problem = _TOO_DEEP
     except _UnusableError as error:
         problem = str(error)
     except ValueError:
-        problem = "it has a number of too many digits"
+        problem = "it has a number with too many digits"
     raise ValueError(problem)
 
 
@@ -60,7 +60,7 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     result = dict(pairs)
     if len(result) < len(pairs):
         repeated = Counter(key for key, _ in pairs).most_common(1)[0][0]
-        raise _UnusableError(f"the key {repeated[:80]!r} stands in one object twice")
+        raise _UnusableError(f"duplicate key {repeated[:80]!r}")
     return result
 
 
@@ -72,4 +72,4 @@ def _number(text: str) -> float:
 
 
 def _not_finite(text: str) -> NoReturn:
-    raise _UnusableError(f"{text[:80]} is not a number to work with")
+    raise _UnusableError(f"{text[:80]} is not a finite number")

@@ -26,7 +26,7 @@ def json_object(option: str, value: object) -> dict[str, Any] | None:
     if value is None:
         return None
     if not isinstance(value, Mapping):
-        raise InvalidOptionError(option, f"it must be a mapping (got {shown(value)})")
+        raise InvalidOptionError(option, f"must be a mapping (got {shown(value)})")
     try:
         copied: dict[str, Any] = _Copy().of(value, ())
     except _NotJsonError as error:
@@ -73,7 +73,7 @@ class _Copy:
                 return _number(value, place)
             case Mapping() | list() | tuple():
                 return self._inside(value, place)
-        raise _NotJsonError(place, f"JSON has no value like {shown(value)}")
+        raise _NotJsonError(place, f"{shown(value)} is not a JSON value")
 
     def _inside(
         self, value: Mapping[Any, Any] | list[Any] | tuple[Any, ...], place: tuple[object, ...]
@@ -95,13 +95,13 @@ class _Copy:
 
 def _key(key: object, place: tuple[object, ...]) -> str:
     if not isinstance(key, str):
-        raise _NotJsonError(place, f"keys are texts, not {shown(key)}")
+        raise _NotJsonError(place, f"keys must be strings (got {shown(key)})")
     return _text(key, place)
 
 
 def _text(text: str, place: tuple[object, ...]) -> str:
     if not is_well_formed(text):
-        raise _NotJsonError(place, f"{ascii(text)[:80]} holds half a character (a lone surrogate)")
+        raise _NotJsonError(place, f"{ascii(text)[:80]} contains a lone surrogate")
     return str.__str__(text)
 
 
@@ -111,5 +111,5 @@ def _number(number: float, place: tuple[object, ...]) -> float:
             raise _NotJsonError(place, f"a number of {number.bit_length():,} bits is too large")
         return int(number)
     if not math.isfinite(number):
-        raise _NotJsonError(place, f"JSON has no number {number}")
+        raise _NotJsonError(place, f"{number} is not a JSON number")
     return float(number)

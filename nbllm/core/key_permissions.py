@@ -154,7 +154,7 @@ def _change(variable: str, address: str, *, allowed: bool) -> None:
     try:
         saved_files.update(file, changed)
     except (OSError, UnicodeError) as error:
-        problem = f"this cannot be written: {getattr(error, 'strerror', None) or error}"
+        problem = f"the file cannot be written: {getattr(error, 'strerror', None) or error}"
         raise ConfigError(problem, file=file) from None
 
 
@@ -165,7 +165,7 @@ def _kept() -> Mapping[str, list[str]]:
     except FileNotFoundError:
         return {}
     except (OSError, ValueError) as error:
-        problem = f"this cannot be read: {reason(error)}"
+        problem = f"the file cannot be read: {reason(error)}"
         raise ConfigError(problem, file=file) from None
     return _parsed(text, file)
 
@@ -178,7 +178,7 @@ def _parsed(text: str | None, file: Path) -> Mapping[str, list[str]]:
     if isinstance(kept, dict) and all(map(_is_list_of_texts, kept.values())):
         return kept
     raise ConfigError(
-        "this is not the list of where keys may go, as allow_key writes it. Mend or delete it",
+        "this is not a list of key permissions as written by allow_key. Fix or delete the file",
         file=file,
     )
 

@@ -74,27 +74,27 @@ class LoadOptions:
             value = getattr(self, name)
             check_number(name, value, low, high)
             if value is not None and not isinstance(value, int):
-                raise InvalidOptionError(name, f"{shown(value)} is not a whole number")
+                raise InvalidOptionError(name, f"must be an integer (got {shown(value)})")
         if self.device is not None:
             object.__setattr__(self, "device", _device_name(self.device))
         if not isinstance(self.kv_type, str | None) or self.kv_type not in (None, *KV_TYPES):
-            problem = f"{shown(self.kv_type)} is none of {', '.join(KV_TYPES)}"
+            problem = f"must be one of {', '.join(KV_TYPES)} (got {shown(self.kv_type)})"
             raise InvalidOptionError("kv_type", problem)
         for name in ("flash_attention", "batch_invariant"):
             value = getattr(self, name)
             if not isinstance(value, bool | None):
-                raise InvalidOptionError(name, f"{shown(value)} is neither true nor false")
+                raise InvalidOptionError(name, f"must be True or False (got {shown(value)})")
         if self.flash_attention is False and self.kv_type not in (None, "f16"):
-            problem = f"{self.kv_type} needs flash attention, which is turned off"
+            problem = f"{self.kv_type} requires flash attention, which is turned off"
             raise InvalidOptionError("kv_type", problem)
         if self.batch_invariant:
             self._check_invariance()
 
     def _check_invariance(self) -> None:
         if self.flash_attention is False:
-            raise InvalidOptionError("batch_invariant", "it needs flash attention")
+            raise InvalidOptionError("batch_invariant", "requires flash attention")
         if self.gpu_layers or self.device not in (None, "CPU"):
-            raise InvalidOptionError("batch_invariant", "it works on the CPU only; name no GPU")
+            raise InvalidOptionError("batch_invariant", "works on the CPU only; do not set a GPU")
 
     def merged(self, over: LoadOptions) -> LoadOptions:
         """These options with every value that ``over`` sets in its place."""
@@ -125,7 +125,7 @@ def _model_name(value: object) -> str | None:
         return None
     if not isinstance(value, str | PurePath) or not str(value) or "\0" in str(value):
         raise InvalidOptionError(
-            "draft_model", f"{shown(value)} is neither a path nor a model's name"
+            "draft_model", f"must be a path or a model's name (got {shown(value)})"
         )
     return str(value)
 
@@ -135,7 +135,7 @@ def _template(value: object) -> str | None:
     if value is None:
         return None
     if not isinstance(value, str | PurePath) or not str(value).strip():
-        problem = f"{shown(value)} is neither a path nor a template"
+        problem = f"must be a path or a template (got {shown(value)})"
         raise InvalidOptionError("chat_template", problem)
     path = None if isinstance(value, str) and not template_path(value) else Path(value)
     try:
@@ -156,7 +156,8 @@ def _device_name(value: object) -> str:
     """
     if not isinstance(value, str) or not _DEVICE.fullmatch(value.strip().lower()):
         raise InvalidOptionError(
-            "device", f'{shown(value)} is none of "CPU", "GPU", "GPU 0" and "GPU 0 + GPU 1"'
+            "device",
+            f'must be "CPU", "GPU", or GPUs such as "GPU 0 + GPU 1" (got {shown(value)})',
         )
     labels = dict.fromkeys(
         f"GPU {int(index)}" + (f" MIG {int(part)}" if part else "")

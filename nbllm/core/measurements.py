@@ -157,5 +157,5 @@ def _machines(text: str) -> dict[str, Mapping[str, Any]]:
 
 def _count(value: object) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise ValueError(f"{value!r} is no count of threads")
+        raise ValueError(f"{value!r} is not a number of threads")
     return value

@@ -42,7 +42,7 @@ def _check_texts(part: Any, *names: str) -> None:
             object.__setattr__(part, name, well_formed(value))
         elif value is not None or optional[name].default is not None:
             kind = type(part).__name__
-            raise InvalidOptionError(name, f"in a {kind} it must be text (got {shown(value)})")
+            raise InvalidOptionError(name, f"must be a string in a {kind} (got {shown(value)})")
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +66,7 @@ class ImagePart:
     def __post_init__(self) -> None:
         _check_texts(self, "media_type", "url")
         if not isinstance(self.data, bytes | None):
-            raise InvalidOptionError("data", f"it must be bytes (got {shown(self.data)})")
+            raise InvalidOptionError("data", f"must be bytes (got {shown(self.data)})")
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +151,7 @@ class Message:
     def __post_init__(self) -> None:
         if not isinstance(self.role, str) or self.role not in get_args(Role):
             raise InvalidOptionError(
-                "role", f"{shown(self.role)} is none of {', '.join(get_args(Role))}"
+                "role", f"must be one of {', '.join(get_args(Role))} (got {shown(self.role)})"
             )
         object.__setattr__(self, "content", _checked_content(self.content))
 
@@ -170,10 +170,10 @@ def _checked_content(content: object) -> str | tuple[ContentPart, ...]:
     if isinstance(content, str):
         return well_formed(content)
     if not isinstance(content, list | tuple):
-        raise InvalidOptionError("content", f"{shown(content)} is neither text nor parts")
+        raise InvalidOptionError("content", f"must be a string or parts (got {shown(content)})")
     for part in content:
         if not isinstance(part, get_args(ContentPart)):
-            raise InvalidOptionError("content", f"{shown(part)} is not a part of a message")
+            raise InvalidOptionError("content", f"must hold message parts only (got {shown(part)})")
     return tuple(content)
 
 

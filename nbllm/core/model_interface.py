@@ -156,7 +156,7 @@ class ModelInterface(ABC):
             async for event in events:
                 if isinstance(event, Completed):
                     return event.result
-        raise NbllmError(f"{self.name}: the stream ended without a result; this is a bug of nbllm")
+        raise NbllmError(f"{self.name}: the stream ended without a result; this is a bug in nbllm")
 
     async def generate_many(
         self,
@@ -174,7 +174,7 @@ class ModelInterface(ABC):
         the same as ``stream``; the first failure ends the others.
         """
         if not isinstance(n, int) or isinstance(n, bool) or not 1 <= n <= _MOST_ANSWERS:
-            problem = f"the number of answers must be 1 to {_MOST_ANSWERS:,} (got {shown(n)})"
+            problem = f"must be an integer between 1 and {_MOST_ANSWERS:,} (got {shown(n)})"
             raise InvalidOptionError("n", problem)
         asked = _checked(options).merged(options_from(overrides))
         seed = self.info.options.merged(asked).seed
@@ -210,7 +210,7 @@ class ModelInterface(ABC):
         if not self.can_fill:
             raise UnsupportedError(
                 self.name,
-                "it was not trained to fill in the middle; load a GGUF of a code model, such as "
+                "it was not trained for fill-in-the-middle; load a GGUF of a code model, such as "
                 "Qwen2.5-Coder",
             )
         before, behind = text_of("prefix", prefix), text_of("suffix", suffix)
@@ -246,7 +246,7 @@ class ModelInterface(ABC):
                 check_size("prompt", message.text)
             return await self._count_messages(messages)
         if not isinstance(prompt, str) or system is not None:
-            problem = "without a template only a text can be counted, and no system prompt"
+            problem = "without a template, give one string and no system prompt"
             raise InvalidOptionError("template", problem)
         check_size("prompt", prompt)
         return await (self._count_raw(prompt) if raw else self._count_text(prompt))
@@ -289,7 +289,7 @@ class ModelInterface(ABC):
         """
         raise UnsupportedError(
             self.name,
-            "it is no reranker; load a GGUF of one, such as bge-reranker-v2-m3, or compare "
+            "it is not a reranker; load a GGUF of one, such as bge-reranker-v2-m3, or compare "
             "the vectors of model.embed",
         )
 
@@ -327,7 +327,7 @@ def _checked(options: object) -> GenerationOptions:
     if not isinstance(options, GenerationOptions):
         raise InvalidOptionError(
             "options",
-            f"it must be a GenerationOptions (got {shown(options)}); single options can be given "
+            f"must be a GenerationOptions (got {shown(options)}); single options can be given "
             "by name, as in max_tokens=100",
         )
     return options
@@ -338,7 +338,7 @@ def options_from(values: Mapping[str, Any]) -> GenerationOptions:
     known = GenerationOptions.__dataclass_fields__
     for name in values:
         if name not in known:
-            raise InvalidOptionError(name, f"no such option.{did_you_mean(name, known)}")
+            raise InvalidOptionError(name, f"unknown option.{did_you_mean(name, known)}")
     return GenerationOptions(**values)
 
 
@@ -358,7 +358,7 @@ def to_messages(prompt: PromptLike, *, system: str | None = None) -> tuple[Messa
     else:
         turns = with_names(tuple(map(_to_message, items_of("prompt", prompt, "messages"))))
     if not turns:
-        raise InvalidOptionError("prompt", "it is empty; give a text or at least one message")
+        raise InvalidOptionError("prompt", "must not be empty; give a text or at least one message")
     return turns if system is None else (Message("system", text_of("system", system)), *turns)
 
 
@@ -367,7 +367,7 @@ def _to_message(turn: Message | Mapping[str, Any]) -> Message:
         return turn
     if not isinstance(turn, Mapping):
         raise InvalidOptionError(
-            "prompt", f"{shown(turn)} is neither a Message nor a mapping of role and content"
+            "prompt", f"must be a Message or a mapping with role and content (got {shown(turn)})"
         )
     return message_of(turn, _part)
 

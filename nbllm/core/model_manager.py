@@ -109,7 +109,7 @@ class ModelManager:
             known = self._configured.get(info.name)
             if known is not None and known != info:
                 raise ConfigError(
-                    "another entry has this name already", file=Path(path), entry=info.name
+                    "another entry already has this name", file=Path(path), entry=info.name
                 )
         self._configured.update({info.name: info for info in infos})
         return infos
@@ -178,11 +178,11 @@ class ModelManager:
 
     def _last_used(self) -> Loaded:
         if not self._residents.loaded:
-            raise ModelNotFoundError("(the one used last)", hint="No model is loaded; load one.")
+            raise ModelNotFoundError("", hint="No model is loaded; load one.")
         entry = max(self._residents.loaded.values(), key=lambda entry: entry.used)
         if not entry.model.usable:
             raise ModelClosedError(
-                entry.asked.name, "it does not run any more; load it again, or name another model"
+                entry.asked.name, "it is no longer running; load it again, or name another model"
             )
         return entry
 
@@ -238,7 +238,7 @@ class ModelManager:
         wish = _located(_checked(options).merged(_load_options(overrides)))
         check_number("wait", wait, 0, math.inf)
         if not isinstance(alias, str | None):
-            raise InvalidOptionError("alias", f"it must be text (got {shown(alias)})")
+            raise InvalidOptionError("alias", f"must be a string (got {shown(alias)})")
         if wish.draft_model is not None:
             draft = await asyncio.to_thread(self._file_of, wish.draft_model)
             wish = replace(wish, draft_model=str(draft))
@@ -369,7 +369,7 @@ class ModelManager:
         """The file of a draft model. Raises ``InvalidOptionError`` for a model without one."""
         info = self.find_model(draft)
         if info.path is None:
-            raise InvalidOptionError("draft_model", f"{draft} is not a model on this machine")
+            raise InvalidOptionError("draft_model", f"{draft} is not a local model")
         return info.path
 
     def __repr__(self) -> str:
@@ -394,7 +394,7 @@ def _checked(options: object) -> LoadOptions:
     if not isinstance(options, LoadOptions):
         raise InvalidOptionError(
             "options",
-            f"it must be a LoadOptions (got {shown(options)}); single options can be given by "
+            f"must be a LoadOptions (got {shown(options)}); single options can be given by "
             "name, as in context_length=4096",
         )
     return options
@@ -404,7 +404,7 @@ def _load_options(values: dict[str, Any]) -> LoadOptions:
     known = LoadOptions.__dataclass_fields__
     for name in values:
         if name not in known:
-            raise InvalidOptionError(name, f"no such load option.{did_you_mean(name, known)}")
+            raise InvalidOptionError(name, f"unknown load option.{did_you_mean(name, known)}")
     return LoadOptions(**values)
 
 

@@ -128,7 +128,7 @@ def not_loaded(name: str, loaded: Iterable[str]) -> ModelNotFoundError:
     return ModelNotFoundError(
         name,
         suggestions=closest(name, names),
-        hint=f"Loaded are: {', '.join(names)}." if names else "No model is loaded.",
+        hint=f"Loaded: {', '.join(names)}." if names else "No model is loaded.",
     )
 
 

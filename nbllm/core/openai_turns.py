@@ -41,14 +41,14 @@ def message_of(turn: Mapping[str, Any], part: Part) -> Message:
     Raises ``InvalidOptionError`` that names what is wrong.
     """
     if "role" not in turn:
-        raise InvalidOptionError("prompt", f"a turn has no role, only {_keys(turn)}")
+        raise InvalidOptionError("prompt", f"a message needs a role (got {_keys(turn)})")
     role = _role(turn["role"])
     calls = [*_listed(turn.get("tool_calls"), "tool_calls"), *_function_call(turn)]
     content = turn.get("content")
     if role == "tool" and _call_id(turn):
         return Message("tool", (_result(turn, part),))
     if content is None and not calls and "content" not in turn:
-        raise InvalidOptionError("prompt", f"a turn has no content, only {_keys(turn)}")
+        raise InvalidOptionError("prompt", f"a message needs content (got {_keys(turn)})")
     parts = [*_reasoning(turn), *_parts(content, part), *map(_call, calls)]
     if isinstance(content, str) and len(parts) == 1:
         return Message(role, content)
@@ -76,7 +76,9 @@ def _role(value: Any) -> Role:
     known: dict[str, Role] = {role: role for role in get_args(Role)} | _ROLES
     if isinstance(value, str) and value in known:
         return known[value]
-    raise InvalidOptionError("role", f"{shown(value)} is none of {', '.join(get_args(Role))}")
+    raise InvalidOptionError(
+        "role", f"must be one of {', '.join(get_args(Role))} (got {shown(value)})"
+    )
 
 
 def part_of(piece: Mapping[str, Any]) -> ContentPart:
@@ -86,11 +88,13 @@ def part_of(piece: Mapping[str, Any]) -> ContentPart:
         text = piece.get("refusal" if kind == "refusal" else "text")
         if isinstance(text, str):
             return TextPart(text)
-        raise InvalidOptionError("content", f"a piece of type {shown(kind)} has no text")
+        raise InvalidOptionError("content", f"a part of type {shown(kind)} needs text")
     if kind in _IMAGES:
         return _image(piece)
     known = ", ".join(map(repr, (*_TEXTS, *_IMAGES)))
-    raise InvalidOptionError("content", f"a piece of type {shown(kind)} is none of {known}")
+    raise InvalidOptionError(
+        "content", f"the type of a part must be one of {known} (got {shown(kind)})"
+    )
 
 
 def _image(piece: Mapping[str, Any]) -> ImagePart:
@@ -104,7 +108,7 @@ def _image(piece: Mapping[str, Any]) -> ImagePart:
         raise InvalidOptionError(
             "content",
             f"an image needs an address that begins with {', '.join(_ADDRESSES)}; for a file, give "
-            "nbllm.image(path) in place of the piece",
+            "nbllm.image(path) instead",
         )
     return ImagePart(url=address)
 
@@ -118,7 +122,9 @@ def _parts(content: Any, part: Part) -> Sequence[ContentPart]:
         return (part(content),)
     if isinstance(content, list | tuple):
         return tuple(map(part, content))
-    raise InvalidOptionError("content", f"{shown(content)} is neither a text nor a list of parts")
+    raise InvalidOptionError(
+        "content", f"must be a string or a list of parts (got {shown(content)})"
+    )
 
 
 def _reasoning(turn: Mapping[str, Any]) -> Iterator[ReasoningPart]:
@@ -151,7 +157,7 @@ def _call(call: Any) -> ToolCall:
     function = call.get("function") if isinstance(call, Mapping) else None
     if not isinstance(function, Mapping) or not isinstance(function.get("name"), str):
         raise InvalidOptionError(
-            "tool_calls", f"{shown(call)} is no call of a function with a name"
+            "tool_calls", f"a call needs a function with a name (got {shown(call)})"
         )
     arguments = function.get("arguments")
     if not isinstance(arguments, str):  # some have the object itself
@@ -164,7 +170,7 @@ def _listed(value: Any, name: str) -> Sequence[Any]:
         return ()
     if isinstance(value, list | tuple):
         return value
-    raise InvalidOptionError(name, f"{shown(value)} is not a list")
+    raise InvalidOptionError(name, f"must be a list (got {shown(value)})")
 
 
 def _keys(turn: Mapping[str, Any]) -> str:

@@ -43,12 +43,14 @@ def items_of(option: str, values: Any, what: str) -> tuple[Any, ...]:
     and what has no items, so that none of them is taken apart by mistake.
     """
     if isinstance(values, str | bytes | bytearray | memoryview | Mapping):
-        raise InvalidOptionError(option, f"give a list of {what}, not {shown(values)}")
+        raise InvalidOptionError(option, f"must be a list of {what} (got {shown(values)})")
     try:
         may_be_endless = not hasattr(values, "__len__")
         items = tuple(islice(values, _MOST_ITEMS + 1) if may_be_endless else values)
     except TypeError:
-        raise InvalidOptionError(option, f"give a list of {what}, not {shown(values)}") from None
+        raise InvalidOptionError(
+            option, f"must be a list of {what} (got {shown(values)})"
+        ) from None
     if may_be_endless and len(items) > _MOST_ITEMS:
         problem = f"an iterator gave more than {_MOST_ITEMS:,} {what}; give a list"
         raise InvalidOptionError(option, problem)
@@ -76,7 +78,9 @@ def adapters_of(value: Any) -> tuple[tuple[str, float], ...] | None:
         value = tuple(value.items())
     listed = (value,) if isinstance(value, str | PurePath) else value
     if not isinstance(listed, list | tuple):
-        raise InvalidOptionError("adapters", "give paths, or pairs of a path and a scale")
+        raise InvalidOptionError(
+            "adapters", f"must be paths, or pairs of a path and a scale (got {shown(value)})"
+        )
     return tuple(map(_adapter, listed))
 
 
@@ -86,11 +90,15 @@ def _adapter(item: object) -> tuple[str, float]:
         case list() | tuple() if len(pair) == 2 and isinstance(pair[0], str | PurePath):
             path, scale = pair
         case _:
-            raise InvalidOptionError("adapters", f"{shown(item)} is not a path with a scale")
+            raise InvalidOptionError(
+                "adapters", f"must be paths, or pairs of a path and a scale (got {shown(item)})"
+            )
     if not str(path) or "\0" in str(path):
-        raise InvalidOptionError("adapters", f"{shown(path)} is not a path")
+        raise InvalidOptionError("adapters", f"must be a path (got {shown(path)})")
     if scale is None:
-        raise InvalidOptionError("adapters", f"{shown(item)} is not a path with a scale")
+        raise InvalidOptionError(
+            "adapters", f"must be paths, or pairs of a path and a scale (got {shown(item)})"
+        )
     check_number("adapters", scale, -100, 100)
     try:
         return str(expanded(path)), float(scale)
@@ -113,16 +121,18 @@ def biases_of(value: Any) -> tuple[tuple[int | str, float], ...] | None:
             biases = [(token, bias) for token, bias in islice(value, _MOST_ITEMS)]
     except (TypeError, ValueError):
         raise InvalidOptionError(
-            "logit_bias", f"give pairs of a token and a number, or a mapping (got {shown(value)})"
+            "logit_bias", f"must be a mapping of tokens to numbers, or pairs (got {shown(value)})"
         ) from None
     return tuple(starmap(_bias, biases))
 
 
 def _bias(token: Any, bias: Any) -> tuple[int | str, float]:
     if not is_token(token):
-        raise InvalidOptionError("logit_bias", f"{shown(token)} is neither a token's id nor a text")
+        raise InvalidOptionError(
+            "logit_bias", f"tokens must be ids or strings (got {shown(token)})"
+        )
     if bias is None:
-        raise InvalidOptionError("logit_bias", "None is not a number")
+        raise InvalidOptionError("logit_bias", "biases must be numbers (got None)")
     if not (isinstance(bias, float) and bias == -math.inf):
         check_number("logit_bias", bias, -SINGLE_PRECISION, 1e6)
     return (well_formed(token) if isinstance(token, str) else token), bias
@@ -145,16 +155,16 @@ def checked_text(option: str, value: object) -> str | None:
     if value is None:
         return None
     if not isinstance(value, str):
-        raise InvalidOptionError(option, f"it must be text (got {shown(value)})")
+        raise InvalidOptionError(option, f"must be a string (got {shown(value)})")
     if not is_well_formed(value):
-        raise InvalidOptionError(option, "it holds half a character (a lone surrogate)")
+        raise InvalidOptionError(option, "must not contain a lone surrogate")
     return str.__str__(value)
 
 
 def texts_of(option: str, values: Any) -> list[str]:
     """Texts, which are mended where they cannot be encoded. Raises ``InvalidOptionError``."""
-    items = values if isinstance(values, list) else items_of(option, values, "texts")
-    return [text_of(option, item, f"text {number}: ") for number, item in enumerate(items, 1)]
+    items = values if isinstance(values, list) else items_of(option, values, "strings")
+    return [text_of(option, item, f"text {number} ") for number, item in enumerate(items, 1)]
 
 
 def text_of(option: str, value: object, place: str = "") -> str:
@@ -163,7 +173,7 @@ def text_of(option: str, value: object, place: str = "") -> str:
         return well_formed(value)
     is_missing = value is None or (isinstance(value, float) and math.isnan(value))
     missing = " Drop missing values first." if is_missing else ""
-    raise InvalidOptionError(option, f"{place}it must be text (got {shown(value)}).{missing}")
+    raise InvalidOptionError(option, f"{place}must be a string (got {shown(value)}).{missing}")
 
 
 def token_ids(option: str, values: Any) -> list[int]:
@@ -175,7 +185,7 @@ def token_ids(option: str, values: Any) -> list[int]:
         except TypeError:
             token = -1
         if isinstance(value, bool) or not 0 <= token <= _MOST_TOKEN:
-            raise InvalidOptionError(option, f"{shown(value)} is not a token's id")
+            raise InvalidOptionError(option, f"must be token ids (got {shown(value)})")
         ids.append(token)
     return ids
 
@@ -184,7 +194,7 @@ def check_texts(name: str, texts: tuple[Any, ...]) -> None:
     """Raise ``InvalidOptionError`` unless all are texts that are not empty."""
     if not all(isinstance(text, str) and text for text in texts):
         raise InvalidOptionError(
-            name, f"give one or more texts, none of them empty (got {shown(texts)})"
+            name, f"must be one or more strings, none of them empty (got {shown(texts)})"
         )
 
 
@@ -193,9 +203,9 @@ def check_number(name: str, value: object, low: float, high: float) -> None:
     if value is None:
         return
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise InvalidOptionError(name, f"{shown(value)} is not a number")
+        raise InvalidOptionError(name, f"must be a number (got {shown(value)})")
     is_huge = isinstance(value, int) and value.bit_length() > _MOST_BITS
     if is_huge or not low <= value <= high:
         is_open = high >= _MOST_TOKEN and not (is_huge and value > 0) and not value > high
         bounds = f"at least {low:g}" if is_open else f"between {low:g} and {high:g}"
-        raise InvalidOptionError(name, f"{shown(value)} is not {bounds}")
+        raise InvalidOptionError(name, f"must be {bounds} (got {shown(value)})")

@@ -69,13 +69,15 @@ class Tool:
     def __post_init__(self) -> None:
         name = checked_text("name", self.name)
         if not name:
-            raise InvalidOptionError("name", f"a tool's must be text (got {shown(self.name)})")
+            raise InvalidOptionError("name", f"must be a string in a Tool (got {shown(self.name)})")
         if not _TOOL_NAME.fullmatch(name):
-            problem = f"a tool's may have letters, digits, _, - and . only (got {shown(name)})"
+            problem = f"must be 1 to 128 letters, digits, _, - and . in a Tool (got {shown(name)})"
             raise InvalidOptionError("name", problem)
         parameters = json_object("parameters", self.parameters)
         if parameters is None:
-            raise InvalidOptionError("parameters", f"{name}: they must be a mapping (got None)")
+            raise InvalidOptionError(
+                "parameters", f"must be a mapping in the Tool {name} (got None)"
+            )
         object.__setattr__(self, "name", name)
         object.__setattr__(self, "description", text_of("description", self.description))
         object.__setattr__(self, "parameters", parameters)
@@ -195,22 +197,24 @@ class GenerationOptions:
         for name in _WHOLE:
             value = getattr(self, name)
             if value is not None and not isinstance(value, int):
-                raise InvalidOptionError(name, f"{shown(value)} is not a whole number")
+                raise InvalidOptionError(name, f"must be an integer (got {shown(value)})")
         for name in ("stop", "dry_sequence_breakers"):
             check_texts(name, getattr(self, name) or ())
         if not all(map(is_token, self.stop_tokens or ())):
-            problem = f"give the ids of tokens, or their texts (got {shown(self.stop_tokens)})"
+            problem = f"must be token ids or their strings (got {shown(self.stop_tokens)})"
             raise InvalidOptionError("stop_tokens", problem)
         for name, choices in _CHOICES.items():
             value = getattr(self, name)
             if value is not None and not (isinstance(value, str) and value in choices):
-                raise InvalidOptionError(name, f"{shown(value)} is none of {', '.join(choices)}")
+                raise InvalidOptionError(
+                    name, f"must be {' or '.join(choices)} (got {shown(value)})"
+                )
         for name in ("prompt_lookup", "raw", "stop_repetition", "ignore_eos", "prompt_caching"):
             value = getattr(self, name)
             if not isinstance(value, bool | None):
-                raise InvalidOptionError(name, f"{shown(value)} is neither true nor false")
+                raise InvalidOptionError(name, f"must be True or False (got {shown(value)})")
         if self.response_schema is not None and self.grammar is not None:
-            raise InvalidOptionError("grammar", "an answer follows it or response_schema; drop one")
+            raise InvalidOptionError("grammar", "cannot be combined with response_schema; drop one")
 
     def merged(self, over: GenerationOptions) -> GenerationOptions:
         """These options with every value that ``over`` sets in its place."""
@@ -229,7 +233,7 @@ def _tools(option: str, value: Any) -> tuple[Tool, ...] | None:
     tools = items_of(option, value, "tools")
     for tool in tools:
         if not isinstance(tool, Tool):
-            raise InvalidOptionError(option, f"{shown(tool)} is not a Tool")
+            raise InvalidOptionError(option, f"must be Tool objects (got {shown(tool)})")
     return tools
 
 

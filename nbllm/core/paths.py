@@ -55,12 +55,12 @@ def absolute_path(written: str | os.PathLike[str]) -> Path:
     """
     text = os.fspath(written)
     if "\0" in text:
-        raise ValueError("a path cannot contain a zero character")
+        raise ValueError("a path cannot contain a null character")
     try:
         return expanded(text).absolute()
     except OSError:
         raise ValueError(
-            "the current folder does not exist any more; give a path that begins with /"
+            "the current folder no longer exists; give a path that begins with /"
         ) from None
 
 
@@ -72,7 +72,7 @@ def expanded(written: str | os.PathLike[str]) -> Path:
     try:
         return Path(text).expanduser()
     except RuntimeError:
-        raise ValueError(f"there is no home folder for {Path(text).parts[0]:.80}") from None
+        raise ValueError(f"no home folder for {Path(text).parts[0]:.80}") from None
 
 
 def is_gguf(path: str | Path) -> bool:
@@ -136,8 +136,8 @@ def read_text(path: Path, most_bytes: int) -> str:
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        place = f"byte {error.start} cannot be read"
-        raise ValueError(f"it is not UTF-8: {place}. Save the file as UTF-8") from None
+        place = f"byte {error.start} cannot be decoded"
+        raise ValueError(f"it is not valid UTF-8: {place}. Save the file as UTF-8") from None
 
 
 def printable(text: str) -> str:

@@ -34,8 +34,8 @@ def check_size(option: str, text: str) -> None:
     if size > MOST_TEXT_BYTES:
         raise InvalidOptionError(
             option,
-            f"it has at least {size:,} bytes, and a text may have {MOST_TEXT_BYTES:,} "
-            f"({MOST_TEXT_BYTES >> 20} MiB); split it into shorter ones",
+            f"must have at most {MOST_TEXT_BYTES:,} bytes ({MOST_TEXT_BYTES >> 20} MiB) "
+            f"(got at least {size:,}); split it into shorter texts",
         )
 
 
@@ -45,11 +45,11 @@ def _check_tool_choice(options: GenerationOptions) -> None:
         return
     names = [tool.name for tool in options.tools or ()]
     if not names:
-        raise InvalidOptionError("tool_choice", f"{shown(choice)} needs tools; give tools=… too")
+        raise InvalidOptionError("tool_choice", f"{shown(choice)} requires tools; give tools=… too")
     if choice != "required" and choice not in names:
         known = ", ".join([*_CHOICES, *names[:20]])
         hint = did_you_mean(choice, names)
-        problem = f"there is no tool {shown(choice)}; give one of {known}.{hint}"
+        problem = f"must be one of {known} (got {shown(choice)}).{hint}"
         raise InvalidOptionError("tool_choice", problem)
 
 
@@ -60,7 +60,7 @@ def _check_grammar(grammar: str | None) -> None:
     try:
         compiled(grammar, _any_token)
     except GrammarError as error:
-        raise InvalidOptionError("grammar", f"cannot read the grammar: {error}") from None
+        raise InvalidOptionError("grammar", f"cannot parse the grammar: {error}") from None
 
 
 def _any_token(_: str) -> int:

@@ -57,10 +57,10 @@ class FinishReason(str, enum.Enum):
 
 
 _EARLY = {
-    FinishReason.LENGTH: "it was cut off at the token limit, so raise max_tokens",
-    FinishReason.REPETITION: "it was ended because it only repeated itself",
-    FinishReason.CANCELLED: "it was stopped before its end",
-    FinishReason.FAILED: "it broke before its end",
+    FinishReason.LENGTH: "it was cut off at the token limit; raise max_tokens",
+    FinishReason.REPETITION: "it was stopped because it kept repeating itself",
+    FinishReason.CANCELLED: "it was stopped before it was complete",
+    FinishReason.FAILED: "it failed before it was complete",
 }
 
 
@@ -167,7 +167,7 @@ class GenerationResult:
         """
         if self.schema is None:
             raise InvalidOptionError(
-                "schema", "this answer was asked for without one; give schema=…"
+                "schema", "this answer was requested without one; give schema=…"
             )
         try:
             return self.schema.parse(self.text)

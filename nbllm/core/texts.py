@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from reprlib import Repr
 
-__all__ = ["MOST_FOREIGN", "capped", "is_well_formed", "shown", "trimmed", "well_formed"]
+__all__ = [
+    "MOST_FOREIGN",
+    "capped",
+    "is_well_formed",
+    "sentence",
+    "shown",
+    "trimmed",
+    "well_formed",
+]
 
 _SHOWN = Repr()
 _SHOWN.maxstring = _SHOWN.maxother = 80
@@ -39,6 +47,17 @@ def shown(value: object) -> str:
         return well_formed(_SHOWN.repr(value))
     except Exception:  # noqa: BLE001 - its own __repr__ may raise anything; a long int's does
         return f"a value of type {type(value).__name__}"
+
+
+def sentence(subject: str, problem: str) -> str:
+    """What is wrong with the subject: ``top_k must be at least 0``, but ``top_q: unknown option``.
+
+    Without a subject it is the problem alone.
+    """
+    if not subject:
+        return problem
+    is_verb = problem.startswith(("must ", "requires ", "cannot be combined "))
+    return f"{subject} {problem}" if is_verb else f"{subject}: {problem}"
 
 
 def capped(text: str, most: int = MOST_FOREIGN) -> str:

@@ -35,7 +35,7 @@ def _place(name: str, paths: Sequence[str]) -> int:
     if not paths:
         problem = f"the model was loaded without {name}; load it with its adapters"
     elif fitting:
-        problem = f"{name} fits several of its adapters; give the path: {', '.join(paths)}"
+        problem = f"{name} matches several adapters; give the path: {', '.join(paths)}"
     else:
         problem = f"the model was loaded without {name}, only with {', '.join(paths)}"
     raise InvalidOptionError("adapters", problem)

@@ -146,9 +146,7 @@ class Channel:
         remedy = exit_remedy(status, self.worker.log_tail())
         problem = f"its worker process {describe_exit(status)} while loading.{remedy}"
         if self.stalled:
-            problem = (
-                "its worker process gave no sign of life, or hung, while loading, and was ended"
-            )
+            problem = "its worker process stopped responding while loading and was terminated"
         self._first.put({"op": "exit", "status": status, "problem": problem})
         with self._lock:
             self.exit_status = status

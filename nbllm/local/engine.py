@@ -251,7 +251,7 @@ class Engine:
         running = list(self._slots.running())
         task, slot = max(running, key=lambda pair: (pair[0].background, pair[0].arrived))
         if len(running) == 1:
-            self._fail(task, "llama.cpp found no room in the context")
+            self._fail(task, "llama.cpp found no free space in the KV cache")
             return
         self._is_crowded = True
         self._slots.release(task)

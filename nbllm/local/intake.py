@@ -166,7 +166,7 @@ class Intake:
         options = frame["options"]
         shifts = options.get("on_full") == "shift"
         if shifts and not self._model.cells.can_shift:
-            problem = "this model cannot drop tokens from its context; leave it out"
+            problem = "this model does not support context shift; leave it unset"
             raise RefusedOptionError("on_full", problem)
         looks_up = options.get("prompt_lookup", True) and self._model.can_copy_prefix
         text = TextAssembler(tuple(options.get("stop", ())))
@@ -222,14 +222,18 @@ class Intake:
         vocabulary = self._model.vocabulary
         strangers = [token for token in frame["tokens"] if token not in vocabulary]
         if strangers:
-            problem = f"{strangers[0]} is no token of this model's {vocabulary.size:,}"
+            problem = (
+                f"{strangers[0]} is not a token id of this model (0 to {vocabulary.size - 1:,})"
+            )
             raise RefusedOptionError("tokens", problem)
         return {"text": vocabulary.detokenize(frame["tokens"]).decode(errors="replace")}
 
     def _embed(self, frame: Frame) -> None:
         vocabulary = self._model.vocabulary
         if not frame["texts"] or not all(frame["texts"]):
-            raise RefusedOptionError("texts", "an empty text has no embedding; leave it out")
+            raise RefusedOptionError(
+                "texts", "must not contain an empty text, which has no embedding"
+            )
         if self._refuses_long(frame, frame["texts"]):
             return
         texts = [
@@ -237,7 +241,9 @@ class Intake:
             for text in frame["texts"]
         ]
         if not all(texts):
-            raise RefusedOptionError("texts", "a text of no token has no embedding; leave it out")
+            raise RefusedOptionError(
+                "texts", "must not contain a text without tokens, which has no embedding"
+            )
         tokens = sum(map(len, texts))
         self._pool(frame, texts, lambda rows: {"vectors": rows.tolist(), "tokens": tokens})
 
@@ -308,10 +314,10 @@ def _check_fields(frame: Frame) -> None:
     """Raise ``ValueError`` for a frame whose fields have not the types of ``protocol.py``."""
     fields = _FIELDS.get(frame["op"])
     if fields is None:
-        raise ValueError(f"a worker knows no request {frame['op']!r}")
+        raise ValueError(f"unknown request {frame['op']!r}")
     for name, kind in {"id": int, **fields}.items():
         value = frame.get(name)
         if not isinstance(value, kind):
-            raise ValueError(f"{name}: it must be {kind.__name__}, not {type(value).__name__}")
+            raise ValueError(f"{name} must be {kind.__name__} (got {type(value).__name__})")
         if isinstance(value, list) and not all(isinstance(item, _ITEMS[name]) for item in value):
-            raise ValueError(f"{name}: each of them must be {_ITEMS[name].__name__}")
+            raise ValueError(f"{name} must hold {_ITEMS[name].__name__} only")

@@ -120,7 +120,7 @@ class LlamaCppModel(ModelInterface):
         while True:
             frame = self._channel.first_frame(control.cancelled, stall_seconds)
             if frame is None:
-                raise ModelLoadError(self.name, "the load was given up")
+                raise ModelLoadError(self.name, "the load was cancelled")
             if frame["op"] == "ready":
                 break
             if frame["op"] != "loading":
@@ -163,7 +163,7 @@ class LlamaCppModel(ModelInterface):
         if not self._can_write:
             kind = "a reranker; use model.rerank" if self._is_reranker else "an embedding model"
             use = "" if self._is_reranker else "; use model.embed"
-            raise UnsupportedError(self.name, f"it cannot write text: it is {kind}{use}")
+            raise UnsupportedError(self.name, f"it cannot generate text: it is {kind}{use}")
         reader = AnswerReader(self.info, request.options.tools or ())
         turns = turn_frames(self.name, request.messages)
         for message in request.messages:
@@ -210,9 +210,11 @@ class LlamaCppModel(ModelInterface):
         import numpy as np
 
         if self._is_reranker:
-            raise UnsupportedError(self.name, "it gives scores in place of vectors; use rerank")
+            raise UnsupportedError(
+                self.name, "it returns scores instead of vectors; use model.rerank"
+            )
         if not texts:
-            raise InvalidOptionError("texts", "there is no text to embed; give at least one")
+            raise InvalidOptionError("texts", "must not be empty; give at least one text")
         replies = [await self._ask("embed", texts=some) for some in _portions(texts)]
         vectors = np.concatenate([np.asarray(reply["vectors"], np.float32) for reply in replies])
         tokens = sum(reply["tokens"] for reply in replies)
@@ -251,15 +253,15 @@ class LlamaCppModel(ModelInterface):
         if "adapters" in values:
             values["adapters"] = scales_of(self.info.load.adapters or (), values["adapters"])
         for name in values.keys() - _OPTIONS:
-            raise UnsupportedError(self.name, f"local models have no option {name}; leave it out")
+            raise UnsupportedError(self.name, f"local models do not support {name}; leave it unset")
         return values
 
     def _error(self, frame: Frame, partial_text: str) -> NbllmError:
         if frame["op"] == "forked":
             return ModelClosedError(
                 self.name,
-                "it was loaded in another process, from which this one was forked. Load it again "
-                "here to use it here.",
+                "it was loaded before this process was forked, and belongs to the parent process. "
+                "Load it again in this process.",
                 partial_text=partial_text,
             )
         if frame["op"] == "exit":
@@ -274,14 +276,14 @@ class LlamaCppModel(ModelInterface):
         if self._channel.stalled:
             return EngineStalledError(
                 self.name,
-                "its worker process gave no sign of life, or hung, for longer than stall_timeout "
-                "allows, and was ended. Load the model again to go on.",
+                "its worker process stopped responding for longer than stall_timeout and was "
+                "terminated. Load the model again to continue.",
                 partial_text=partial_text,
             )
         return EngineCrashedError(
             self.name,
             f"its worker process {describe_exit(status)}. The notebook is not affected; "
-            f"load the model again to go on.{exit_remedy(status, self._worker.log_tail())}",
+            f"load the model again to continue.{exit_remedy(status, self._worker.log_tail())}",
             exit_status=status,
             log=self._worker.log_tail(),
             partial_text=partial_text,
@@ -303,7 +305,7 @@ class LlamaCppModel(ModelInterface):
         try:
             await self._channel.ask(frame)
         except UnsendableError as error:
-            raise EngineError(self.name, f"the request cannot be sent: {error}") from None
+            raise EngineError(self.name, f"the request cannot be encoded: {error}") from None
 
 
 def _portions(texts: list[str]) -> Iterator[list[str]]:
@@ -322,9 +324,13 @@ def _portions(texts: list[str]) -> Iterator[list[str]]:
 def _check_raw(request: GenerationRequest) -> None:
     """Raise ``InvalidOptionError`` for what only a chat template can say."""
     if len(request.messages) != 1 or request.messages[0].role != "user":
-        raise InvalidOptionError("raw", "give one text to continue; a conversation needs raw=False")
+        raise InvalidOptionError(
+            "raw", "must be False for a conversation; give one string to continue it raw"
+        )
     if request.options.tools:
-        raise InvalidOptionError("raw", "tools need the model's chat template; leave one out")
+        raise InvalidOptionError(
+            "raw", "cannot be combined with tools, which need the chat template; leave one out"
+        )
 
 
 def open_model(info: ModelInfo, control: LoadControl) -> LlamaCppModel:

@@ -76,7 +76,7 @@ def _model_shape(path: Path) -> ModelShape:
 def _check_adapter(file: str) -> None:
     path = Path(file)
     if not os.path.lexists(path):
-        raise ModelFileError(file, "there is no such file to take an adapter from")
+        raise ModelFileError(file, "the adapter's file does not exist")
     check_adapter(path, cached_shape(path))
 
 

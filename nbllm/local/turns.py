@@ -40,7 +40,7 @@ def _turns(model: str, message: Message) -> Iterator[dict[str, Any]]:
     """A message as one or more turns: every tool result is one of its own."""
     if any(isinstance(part, ImagePart) for part in message.parts):
         raise UnsupportedError(
-            model, "local models take text only; use a cloud model for anything else"
+            model, "local models support text only; use a cloud model for anything else"
         )
     results = [part for part in message.parts if isinstance(part, ToolResult)]
     for part in results:

@@ -153,7 +153,7 @@ class WorkerProcess:
         try:
             frame = protocol.decode(line)
         except ValueError as error:
-            self._log.append(f"nbllm ended the worker, because what it sent is {error}")
+            self._log.append(f"nbllm terminated the worker, because its output is {error}")
             self._process.kill()
             return
         on_frame(frame)

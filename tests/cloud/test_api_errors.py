@@ -285,7 +285,7 @@ def test_every_error_says_what_to_do() -> None:
     assert "environment variable MY_KEY" in str(failed(401, openai(None)))
     assert "Waiting will not help" in str(failed(429, openai("insufficient_quota")))
     assert "base_url" in str(failed(404, openai(None)))
-    assert "is base_url right?" in str(failed(404, b"<html><title>Not here</title></html>"))
+    assert "is base_url correct?" in str(failed(404, b"<html><title>Not here</title></html>"))
     assert "'Not here'" in str(failed(404, b"<html><title>Not here</title></html>"))
 
 

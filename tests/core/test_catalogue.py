@@ -55,7 +55,7 @@ def test_a_folder_that_may_not_be_read_is_passed_over(
     (folder / "open" / "too.gguf").write_bytes(gguf())
     forbid(monkeypatch, folder / "locked")
     assert names(folder) == ["good", "too"]
-    assert "cannot be read were passed over" in notes(folder)
+    assert "cannot be read were skipped" in notes(folder)
     assert "locked (Permission denied)" in notes(folder)
     assert [info.name for info in ModelManager(folder=folder).list_available_models()][-1] == "too"
 
@@ -226,7 +226,7 @@ def test_a_search_that_is_ended_tells(
         (folder / f"f{number}" / f"m{number}.gguf").write_bytes(gguf())
     monkeypatch.setattr(folder_search, bound, value)
     assert len(names(folder)) < 5
-    assert f"The search ended after {told}" in notes(folder)
+    assert f"The search stopped after {told}" in notes(folder)
 
 
 def test_headers_that_take_long_are_left_to_the_next_listing(
@@ -234,7 +234,7 @@ def test_headers_that_take_long_are_left_to_the_next_listing(
 ) -> None:
     monkeypatch.setattr(catalogue, "_MAX_SECONDS", -1.0)
     assert names(folder) == []
-    assert "files left: 1. List again to go on" in notes(folder)
+    assert "so 1 files were skipped. List the models again" in notes(folder)
 
 
 # ---------------------------------------------------------------- paths that lead nowhere

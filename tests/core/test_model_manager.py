@@ -201,7 +201,7 @@ async def test_a_model_is_loaded_under_its_alias_with_its_options(tmp_path: Path
     assert info.name == "other"
     assert info.load == LoadOptions(context_length=512, threads=1)
     assert (await models.load_model("other"))[1].name == "other"
-    problem = "with 512 as context_length where 1024 is asked, and nbllm's own choice of parallel"
+    problem = r"with context_length=512 \(requested: 1024\), and the default parallel"
     with pytest.raises(ModelLoadError, match=problem):
         await models.load_model("other", context_length=1024, parallel=2)
     with pytest.raises(InvalidOptionError, match="context_length"):
@@ -249,7 +249,7 @@ async def test_unloading_closes_the_model(tmp_path: Path) -> None:
     await models.unload_model("a")
     assert not opener.opened[0].usable
     assert [info.name for info in models.list_loaded_models()] == ["b"]
-    with pytest.raises(ModelNotFoundError, match="Loaded are: b"):
+    with pytest.raises(ModelNotFoundError, match="Loaded: b"):
         await models.unload_model("a")
 
 

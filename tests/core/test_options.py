@@ -26,13 +26,13 @@ def test_one_stop_token_or_breaker_is_a_list_of_one() -> None:
 @pytest.mark.parametrize(
     ("name", "value", "problem"),
     [
-        ("logit_bias", {"": 1.0}, "neither a token's id nor a text"),
+        ("logit_bias", {"": 1.0}, "tokens must be ids or strings"),
         ("logit_bias", {5: "much"}, "not a number"),
         ("logit_bias", {5: float("inf")}, "not between"),
         ("logit_bias", 7, "pairs"),
         ("logit_bias", ["ab", "c"], "pairs"),
-        ("stop_tokens", (True,), "ids of tokens"),
-        ("stop_tokens", (-1,), "ids of tokens"),
+        ("stop_tokens", (True,), "token ids"),
+        ("stop_tokens", (-1,), "token ids"),
         ("mirostat", 3, "between 0 and 2"),
         ("mirostat", 1.5, "not a whole number"),
         ("logprobs", -1, "between"),

@@ -17,32 +17,32 @@ CLOCK = Tool("clock", "Tells the time.", {"type": "object", "properties": {}})
 @pytest.mark.parametrize(
     ("asked", "told"),
     [
-        ({"tools": (CLOCK,), "tool_choice": "clok"}, "tool_choice: there is no tool 'clok'; give one of auto, none, required, clock. Did you mean 'clock'?"),  # noqa: E501
-        ({"tools": (CLOCK,), "tool_choice": "any"}, "tool_choice: there is no tool 'any'"),
-        ({"tools": (CLOCK,), "tool_choice": ""}, "tool_choice: there is no tool ''"),
-        ({"tool_choice": "clock"}, "tool_choice: 'clock' needs tools"),
-        ({"tool_choice": "required", "tools": ()}, "tool_choice: 'required' needs tools"),
-        ({"tool_choice": 5}, "tool_choice: it must be text (got 5)"),
+        ({"tools": (CLOCK,), "tool_choice": "clok"}, "tool_choice must be one of auto, none, required, clock (got 'clok'). Did you mean 'clock'?"),  # noqa: E501
+        ({"tools": (CLOCK,), "tool_choice": "any"}, "tool_choice must be one of auto, none, required, clock (got 'any')"),
+        ({"tools": (CLOCK,), "tool_choice": ""}, "tool_choice must be one of auto, none, required, clock (got '')"),
+        ({"tool_choice": "clock"}, "tool_choice: 'clock' requires tools"),
+        ({"tool_choice": "required", "tools": ()}, "tool_choice: 'required' requires tools"),
+        ({"tool_choice": 5}, "tool_choice must be a string (got 5)"),
         ({"grammar": "root ::="}, None),
-        ({"grammar": "root = 5"}, "grammar: cannot read the grammar: line 1, column 6: expecting ::="),  # noqa: E501
-        ({"grammar": "x ::= [a]"}, "grammar: cannot read the grammar: grammar does not contain a 'root' symbol"),  # noqa: E501
+        ({"grammar": "root = 5"}, "grammar: cannot parse the grammar: line 1, column 6: expecting ::="),  # noqa: E501
+        ({"grammar": "x ::= [a]"}, "grammar: cannot parse the grammar: grammar does not contain a 'root' symbol"),  # noqa: E501
         ({"grammar": "root ::= nothing"}, "Undefined rule identifier 'nothing'"),
         ({"grammar": 'root ::= root "a"'}, "left recursion"),
         ({"grammar": "root ::= " + "x" * 10_000}, "Undefined rule identifier"),
         ({"grammar": ""}, "does not contain a 'root' symbol"),
         ({"grammar": "root ::= <think> [a]"}, None),
-        ({"logit_bias": "abc"}, "logit_bias: give pairs of a token and a number, or a mapping (got 'abc')"),  # noqa: E501
-        ({"logit_bias": {"a": "x"}}, "logit_bias: 'x' is not a number"),
-        ({"logit_bias": [(1,)]}, "logit_bias: give pairs"),
-        ({"logit_bias": {-1: 1}}, "logit_bias: -1 is neither a token's id nor a text"),
-        ({"stop": ""}, "stop: give one or more texts, none of them empty (got ('',))"),
-        ({"stop": [5]}, "stop: give one or more texts, none of them empty (got (5,))"),
-        ({"stop": {"a": 1}}, "stop: give a list of values, not {'a': 1}"),
-        ({"stop": 1.5}, "stop: give a list of values, not 1.5"),
-        ({"stop_tokens": [-1]}, "stop_tokens: give the ids of tokens, or their texts (got (-1,))"),
-        ({"response_schema": "x"}, "response_schema: it must be a mapping (got 'x')"),
-        ({"response_schema": {"type": "objekt"}}, "response_schema: /type: 'objekt' is not a type"),
-        ({"response_schema": {"type": "x" * 100_000}}, "response_schema: /type: 'xxx"),
+        ({"logit_bias": "abc"}, "logit_bias must be a mapping of tokens to numbers, or pairs (got 'abc')"),  # noqa: E501
+        ({"logit_bias": {"a": "x"}}, "logit_bias must be a number (got 'x')"),
+        ({"logit_bias": [(1,)]}, "logit_bias must be a mapping"),
+        ({"logit_bias": {-1: 1}}, "logit_bias: tokens must be ids or strings (got -1)"),
+        ({"stop": ""}, "stop must be one or more strings, none of them empty (got ('',))"),
+        ({"stop": [5]}, "stop must be one or more strings, none of them empty (got (5,))"),
+        ({"stop": {"a": 1}}, "stop must be a list of values (got {'a': 1})"),
+        ({"stop": 1.5}, "stop must be a list of values (got 1.5)"),
+        ({"stop_tokens": [-1]}, "stop_tokens must be token ids or their strings (got (-1,))"),
+        ({"response_schema": "x"}, "response_schema must be a mapping (got 'x')"),
+        ({"response_schema": {"type": "objekt"}}, "response_schema: /type must be one of null"),
+        ({"response_schema": {"type": "x" * 100_000}}, "response_schema: /type must be one of null"),
     ],
 )  # fmt: skip
 def test_what_cannot_work_names_option_value_and_remedy(

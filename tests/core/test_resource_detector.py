@@ -448,9 +448,9 @@ def test_nothing_is_raised_and_what_failed_is_said() -> None:
 
     found = ResourceDetector(Broken(), gpu_sources=[BrokenSource()]).detect()
     assert found.absences == (
-        "The processors could not be examined: RuntimeError: no idea.",
-        "The memory could not be examined: MemoryError: out of luck.",
-        "The GPUs could not be examined: OSError: segment fault in the driver.",
+        "The processors could not be queried: RuntimeError: no idea.",
+        "The memory could not be queried: MemoryError: out of luck.",
+        "The GPUs could not be queried: OSError: segment fault in the driver.",
     )
     assert found.cpu.usable_cores == os.cpu_count()
     assert found.memory.total_bytes > 0
@@ -467,7 +467,7 @@ def test_a_probe_that_hangs_is_left_behind_and_asked_once() -> None:
             assert detector.memory().total_bytes > 0
         assert time.monotonic() - started < 2 * 0.2 + 0.5
         assert threading.active_count() == before + 1
-        assert "The memory could not be examined: no answer in time." in detector.detect().absences
+        assert "The memory could not be queried: no response in time." in detector.detect().absences
     finally:
         release.set()
 
@@ -581,7 +581,7 @@ def test_a_build_that_cannot_use_the_gpu_is_said_so(vendor: str, option: str) ->
     install = "pip install --force-reinstall --no-cache-dir llama-cpp-python"
     assert f'CMAKE_ARGS="-DGGML_{option}=on" {install}' in advice
     blind = EngineDevices((), supports_gpu=True, build="llama-cpp-python 0.3.36").advice([here])
-    assert "finds none that it can use" in (blind or "")
+    assert "finds no usable one" in (blind or "")
     assert EngineDevices(("CUDA0",), supports_gpu=True, build="x").advice([here]) is None
     assert for_cpus.advice([]) is None
     assert for_cpus.advice([replace(here, vendor="intel", unified_memory=True)]) is None
@@ -621,7 +621,7 @@ def test_what_a_person_reads() -> None:
             ),
         ),
         hidden_gpus=(GpuInfo(index=2, name="T4", vendor="nvidia", hidden='hidden by X="0"'),),
-        absences=("GPU 1 cannot be used: the driver says: GPU is lost.",),
+        absences=("GPU 1 cannot be used: the driver reported: GPU is lost.",),
     )
     assert str(found).splitlines() == [
         "CPU: AMD EPYC 7B13, 2 sockets, 4 physical cores, 8 logical cores, 1.5 usable "
@@ -632,6 +632,6 @@ def test_what_a_person_reads() -> None:
         "GPU 1 MIG 2: H100 MIG 1g.10gb, 9.0 GiB of 10.0 GiB free, compute capability 9.0, "
         "25% busy, 41 °C, 70 W",
         'GPU 2: T4, memory unknown (hidden by X="0")',
-        "GPU 1 cannot be used: the driver says: GPU is lost.",
+        "GPU 1 cannot be used: the driver reported: GPU is lost.",
     ]
     assert str(found) in repr(found)

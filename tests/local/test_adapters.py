@@ -85,7 +85,7 @@ async def test_each_request_may_have_scales_of_its_own(load_tiny: Load, tmp_path
     [
         ([], "poet", "loaded without poet; load it with its adapters"),
         (["a/poet.gguf"], "critic", "without critic, only with a/poet.gguf"),
-        (["a/poet.gguf", "b/poet.gguf"], "poet", "several of its adapters; give the path"),
+        (["a/poet.gguf", "b/poet.gguf"], "poet", "several adapters; give the path"),
     ],
 )
 def test_scales_for_adapters_that_are_not_there_are_refused(

@@ -57,7 +57,7 @@ async def test_raw_takes_one_text_only(model: LlamaCppModel) -> None:
         {"system": "Be brief."},
         {"prompt": [Message("user", "Hi"), Message("assistant", "Hello")]},
     ):
-        with pytest.raises(InvalidOptionError, match="give one text to continue"):
+        with pytest.raises(InvalidOptionError, match="give one string to continue"):
             await model.generate(**{"prompt": "Hi", "raw": True, **asked})  # type: ignore[arg-type]
     with pytest.raises(InvalidOptionError, match="neither true nor false"):
         await model.generate("Hi", raw="yes")

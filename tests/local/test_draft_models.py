@@ -62,7 +62,7 @@ def test_a_draft_model_with_other_tokens_is_refused(
     load: Load, tiny_models: dict[str, Path]
 ) -> None:
     other = tiny_models[next(iter(TINY))]
-    with pytest.raises(ModelLoadError, match=r"vocabulary has .* take a small model of the same"):
+    with pytest.raises(ModelLoadError, match=r"vocabulary has .* use a small model of the same"):
         load(draft_model=other)
 
 
@@ -93,5 +93,5 @@ def test_a_config_names_it_by_its_path(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("value", ["", 5, True])
 def test_what_names_no_model_is_refused(value: Any) -> None:
-    with pytest.raises(InvalidOptionError, match="neither a path nor a model's name"):
+    with pytest.raises(InvalidOptionError, match="must be a path or a model's name"):
         LoadOptions(draft_model=value)

@@ -86,7 +86,7 @@ async def test_what_cannot_fit_is_refused_before_a_worker_starts(
     bundled_gguf: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(LlamaCppModel, "__init__", lambda *_: pytest.fail("a worker was started"))
-    with pytest.raises(DoesNotFitError, match="a context of at most") as caught:
+    with pytest.raises(DoesNotFitError, match="a context length of at most") as caught:
         open_model(entry(bundled_gguf, context_length=2**31 - 1), LoadControl())
     assert caught.value.needed_bytes > caught.value.available_bytes
     with pytest.raises(InvalidOptionError, match="device"):

@@ -78,4 +78,4 @@ def test_what_needs_no_file_goes_on_and_the_rest_is_an_error_of_nbllm(tmp_path: 
     told = [line for line in ran.stdout.splitlines() if line.startswith("== ")]
     expected = dict.fromkeys(WORKS, "ok") | FAILS
     assert told == [f"== {cell} -> {outcome}" for cell, outcome in expected.items()], ran.stdout
-    assert "the current folder does not exist any more" in ran.stdout
+    assert "the current folder no longer exists" in ran.stdout

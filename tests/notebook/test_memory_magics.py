@@ -74,7 +74,7 @@ def test_how_long_to_wait_is_a_flag(
     run(shell, "%llm_load alpha", "%llm_load beta")
     with manager.get_model("alpha").uses, manager.get_model("beta").uses:
         assert not shell.run_cell("%llm_load gamma --wait 0").success
-    assert "no memory for it while alpha and beta work" in capsys.readouterr().out
+    assert "not enough memory while alpha and beta are busy" in capsys.readouterr().out
 
 
 async def test_what_a_load_waits_for_is_in_its_note(manager: ModelManager) -> None:

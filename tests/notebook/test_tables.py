@@ -19,7 +19,7 @@ def test_loaded_models_come_first_under_their_aliases() -> None:
         parallel=1,
         threads=2,
         batch_threads=2,
-        reason="It fits whole.",
+        reason="All layers fit.",
     )
     small = fake_info("small", device="GPU 0", memory_bytes=340 * MIB, placement=placement)
     statuses = [
@@ -50,7 +50,7 @@ def test_loaded_models_come_first_under_their_aliases() -> None:
     assert table["keep-alive (s)"][0] == 600
     assert list(table["pinned"][:2]) == [True, False]
     for view in (repr(table), table._repr_html_()):
-        assert "small: It fits whole." in view
+        assert "small: All layers fit." in view
         assert "yes" in view
 
 

@@ -24,8 +24,8 @@ UNREAD_TYPE = "gguf"
 
 _CLOUD_ONLY = ("api_key_env", "base_url", "model", "api")
 _KEY_REFUSED = (
-    "this looks like an API key, which is not shown here and may not stand in a config. Put the "
-    "key into an environment variable and the name of that variable into the config, as in "
+    "this looks like an API key (not shown), and a config must not contain keys. Put the "
+    "key into an environment variable and the variable's name into the config, as in "
     '"api_key_env": "OPENAI_API_KEY"'
 )
 
@@ -40,7 +40,7 @@ def parse_entry(entry: object, *, file: Path | None = None, index: int | None = 
     if place is not None:  # before anything else, so that no other message can show it
         raise ConfigError(_KEY_REFUSED, file=file, entry=index, key=place or None)
     if not isinstance(entry, dict):
-        problem = f"{kind_of(entry)} stands where an object belongs"
+        problem = f"an entry must be an object (got {kind_of(entry)})"
         raise ConfigError(problem, file=file, entry=index)
     name = entry.get("name")
     named = isinstance(name, str) and name.strip()
@@ -83,20 +83,20 @@ class _Entry:
             raise ConfigError(str(error), file=self.file) from None
 
     def _check_json(self) -> None:
-        """Refuse what JSON's grammar lets through and no model can mean."""
+        """Refuse what JSON allows but no model config can use."""
         for place, _, value in walk(self.values):
             if isinstance(value, JsonObject) and value.repeated is not None:
                 inside = f"{place}.{value.repeated}" if place else value.repeated
-                raise self._error(inside, "this key stands here twice")
+                raise self._error(inside, "duplicate key")
             if isinstance(value, float) and not math.isfinite(value):
-                raise self._error(place, f"{value} is no number to work with")
+                raise self._error(place, f"must be a finite number (got {value})")
             if isinstance(value, int) and abs(value) >= 2**63:
                 raise self._error(place, "the number is too large")
 
     def _check_names(self, given: Iterable[str], known: Iterable[str], within: str = "") -> None:
         for name in given:
             if name not in known:
-                problem = f"there is no such key.{did_you_mean(name, known)}"
+                problem = f"unknown key.{did_you_mean(name, known)}"
                 raise self._error(within + name, problem)
 
     def _read(self, key: str) -> Any:
@@ -111,12 +111,12 @@ class _Entry:
             if key not in read:
                 raise self._error(key, "this key is required")
         if not read["local"] and "path" in read:
-            raise self._error("path", 'a model with "local": false has no path')
+            raise self._error("path", 'must not be set when "local" is false')
         if read["local"] and "path" not in read:
-            raise self._error("path", 'a model with "local": true needs the path of its file')
+            raise self._error("path", 'this key is required when "local" is true')
         for key in _CLOUD_ONLY if read["local"] else ():
             if key in read:
-                raise self._error(key, "only models behind an API have this, and this one is local")
+                raise self._error(key, "must not be set for a local model")
 
     def _options(self, key: str, given: Mapping[str, Any], make: type[Any]) -> Any:
         """The options under ``key``, of the dataclass ``make``."""
@@ -132,8 +132,7 @@ class _Entry:
         try:
             return make(**read)
         except InvalidOptionError as error:
-            problem = str(error).removeprefix(f"{error.option}: ")
-            raise self._error(f"{key}.{error.option}", problem) from None
+            raise self._error(f"{key}.{error.option}", error.problem) from None
 
     def _error(self, key: str, problem: str) -> ConfigError:
         return ConfigError(problem, file=self.file, entry=self.label, key=key)

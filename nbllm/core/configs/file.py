@@ -27,9 +27,9 @@ def read_text(file: Path) -> str:
     try:
         return paths.read_text(file, _MAX_BYTES)
     except paths.TooLargeError as error:
-        problem = f"{error}, so it is not a config; a model's file is loaded by load_model"
+        problem = f"{error}, so it is not a config; load a model's file with load_model"
     except (OSError, ValueError) as error:
-        problem = f"this cannot be read: {paths.reason(error)}"
+        problem = f"the file cannot be read: {paths.reason(error)}"
     raise ConfigError(problem, file=file)
 
 
@@ -41,11 +41,11 @@ def decode(text: str, file: Path) -> object:
     try:
         return json.loads(text, object_pairs_hook=_object)
     except json.JSONDecodeError as error:
-        problem = f"this is not JSON: {error.msg} at line {error.lineno}, column {error.colno}"
+        problem = f"invalid JSON: {error.msg} at line {error.lineno}, column {error.colno}"
     except RecursionError:
-        problem = "this is nested too deeply"
+        problem = "the JSON is nested too deeply"
     except ValueError:
-        problem = "this has a number of too many digits"
+        problem = "a number has too many digits"
     raise ConfigError(problem, file=file)
 
 
@@ -73,7 +73,7 @@ def encode(value: object, file: Path) -> str:
 def _plain(value: object) -> object:
     if isinstance(value, Mapping):
         return dict(value)
-    raise TypeError(f"{type(value).__name__} is no type of JSON")
+    raise TypeError(f"{type(value).__name__} is not a JSON type")
 
 
 def replace_text(file: Path, text: str) -> None:
@@ -81,9 +81,9 @@ def replace_text(file: Path, text: str) -> None:
     try:
         saved_files.write(file, text)
     except UnicodeError:
-        problem = "it holds half a surrogate pair"
+        problem = "it contains a lone surrogate"
     except (OSError, ValueError) as error:
         problem = paths.reason(error)
     else:
         return
-    raise ConfigError(f"this cannot be written: {problem}", file=file)
+    raise ConfigError(f"the file cannot be written: {problem}", file=file)

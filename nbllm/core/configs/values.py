@@ -1,6 +1,6 @@
 """The values that the keys of a config may have. Each reader raises ``ValueError`` with the reason.
 
-No reason shows the value: what stands in the wrong place may be a secret.
+No reason shows the value: a misplaced value may be a secret.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ __all__ = ["MODEL_KEYS", "OPTION_KEYS", "kind_of"]
 
 def kind_of(value: object) -> str:
     """What JSON calls the type of a value."""
-    names = {dict: "an object", list: "a list", str: "a text", bool: "true or false"}
+    names = {dict: "an object", list: "a list", str: "a string", bool: "a boolean"}
     for kind, name in names.items():
         if isinstance(value, kind):
             return name
@@ -28,17 +28,17 @@ def kind_of(value: object) -> str:
 
 def _expect(value: object, kind: type | tuple[type, ...], wanted: str) -> None:
     if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
-        raise ValueError(f"{kind_of(value)} stands where {wanted} belongs")
+        raise ValueError(f"must be {wanted} (got {kind_of(value)})")
 
 
 def _any_text(value: Any) -> str:
-    _expect(value, str, "a text")
+    _expect(value, str, "a string")
     return str(value)
 
 
 def _filled(value: Any) -> str:
     if not _any_text(value).strip():
-        raise ValueError("the text is empty")
+        raise ValueError("must not be empty")
     return str(value)
 
 
@@ -47,7 +47,7 @@ def _text(value: Any) -> str:
     try:
         text.encode()
     except UnicodeEncodeError:
-        raise ValueError("the text holds half a surrogate pair, which cannot be shown") from None
+        raise ValueError("must not contain a lone surrogate") from None
     return text
 
 
@@ -57,30 +57,30 @@ def _flag(value: Any) -> bool:
 
 
 def _tokens(value: Any) -> int:
-    _expect(value, int, "a whole number")
+    _expect(value, int, "an integer")
     if value < 1:
-        raise ValueError("a number of tokens is at least 1")
+        raise ValueError("must be at least 1")
     return int(value)
 
 
 def _billions(value: Any) -> float:
     _expect(value, (int, float), "a number")
     if not 0 < value < 1e6:
-        raise ValueError("this is no number of parameters in billions")
+        raise ValueError("must be the number of parameters in billions")
     return float(value)
 
 
 def _path(value: Any) -> Path:
     text = _filled(value)
     if "\0" in text:
-        raise ValueError("a path cannot hold a zero character")
+        raise ValueError("must not contain a null character")
     return expanded(text)
 
 
 def _variable(value: Any) -> str:
     text = _text(value)
     if not re.fullmatch(r"[A-Za-z_]\w*", text, re.ASCII) or re.fullmatch(r"[0-9a-fA-F]{24,}", text):
-        raise ValueError("this is not the name of an environment variable, such as OPENAI_API_KEY")
+        raise ValueError("must be the name of an environment variable, such as OPENAI_API_KEY")
     return text
 
 
@@ -92,9 +92,9 @@ def _address(value: Any) -> str:
     except ValueError:
         usable = False
     if not usable:
-        raise ValueError("this is no address that begins with http:// or https://")
+        raise ValueError("must be an address that begins with http:// or https://")
     if "@" in parts.netloc:
-        raise ValueError("an address here has no user name, which could pass for its host")
+        raise ValueError("must not contain a user name, which could be mistaken for the host")
     return text
 
 
@@ -129,7 +129,9 @@ def _tools(value: Any) -> tuple[Tool, ...]:
 def _tool(value: Any) -> Tool:
     given = _object(value)
     if set(given) != {"name", "description", "parameters"}:
-        raise ValueError("a tool has the keys name, description and parameters, and no others")
+        raise ValueError(
+            "a tool must have the keys name, description and parameters, and no others"
+        )
     return Tool(
         name=_text(given["name"]),
         description=_any_text(given["description"]),

@@ -16,7 +16,7 @@ from nbllm.core.types import FinishReason, GenerationResult, Message, Usage
 __all__ = ["NAME_RULE", "Conversation", "Summary", "Turn", "check_name", "is_name"]
 
 NAME_RULE = (
-    "a name is made of up to 100 letters, digits, '_', '-' and '.', and begins with no '-' or '.'"
+    "a name must have 1 to 100 letters, digits, '_', '-' and '.', and not begin with '-' or '.'"
 )
 
 _NAME = re.compile(r"\w[\w.-]{0,99}")

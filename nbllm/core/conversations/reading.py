@@ -20,6 +20,7 @@ from nbllm.core.configs.values import kind_of
 from nbllm.core.conversations.conversation import NAME_RULE, Conversation, Summary, Turn, is_name
 from nbllm.core.errors import ConversationError
 from nbllm.core.json_text import parse_json
+from nbllm.core.texts import sentence
 from nbllm.core.types import (
     ContentPart,
     FinishReason,
@@ -70,7 +71,7 @@ def from_json(text: str, source: str) -> Conversation:
     except _WrongError as error:
         problem = str(error)
     except ValueError as error:
-        problem = f"this cannot be read: {error}"
+        problem = f"cannot be parsed: {error}"
     raise ConversationError(source, problem)
 
 
@@ -78,17 +79,17 @@ class _WrongError(Exception):
     """What stands at ``place`` cannot be used."""
 
     def __init__(self, place: str, problem: str) -> None:
-        super().__init__(f"{place}: {problem}" if place else problem)
+        super().__init__(sentence(place, problem))
 
 
 def _conversation(value: Any) -> Conversation:
     if not isinstance(value, dict) or value.get("format") != FORMAT:
-        raise _WrongError("", "this is JSON, but not a conversation that nbllm exported")
+        raise _WrongError("", "this is valid JSON, but not a conversation exported by nbllm")
     version = value.get("version")
     if version != VERSION or isinstance(version, bool):
         told = json.dumps(version)[:40]
         raise _WrongError(
-            "", f"this is of version {told}, and this nbllm reads {VERSION}; update nbllm"
+            "", f"format version {told} is not supported (expected {VERSION}); update nbllm"
         )
     rest = {key: each for key, each in value.items() if key not in ("format", "version")}
     chat = Conversation(**_record(rest, "", _CHAT))
@@ -100,9 +101,9 @@ def _check_places(chat: Conversation) -> None:
     """A place stands for one turn, and a summary for turns that are there."""
     places = {turn.place for turn in chat.turns}
     if len(places) < len(chat.turns):
-        raise _WrongError("turns", "two of them have the same place")
+        raise _WrongError("turns", "two turns have the same place")
     if chat.summary is not None and not places.issuperset(chat.summary.places):
-        raise _WrongError("summary.places", "no turn has one of these places")
+        raise _WrongError("summary.places", "one of these places belongs to no turn")
 
 
 # ---------------------------------------------------------------- objects
@@ -113,14 +114,14 @@ def _record(
 ) -> dict[str, Any]:
     """The values of an object, each by its reader; no other key may stand in it."""
     if not isinstance(value, dict):
-        raise _WrongError(place, f"{kind_of(value)} stands where an object belongs")
+        raise _WrongError(place, f"must be an object (got {kind_of(value)})")
     for key in value:
         if key not in readers:
-            hint = "there is no such key; a newer nbllm may have written it"
+            hint = "unknown key; the file may come from a newer nbllm"
             raise _WrongError(_within(place, key[:80]), hint)
     for key in readers:
         if key not in value and key not in optional:
-            raise _WrongError(_within(place, key), "this key is missing")
+            raise _WrongError(_within(place, key), "this key is required")
     return {key: readers[key](each, _within(place, key)) for key, each in value.items()}
 
 
@@ -130,7 +131,7 @@ def _within(place: str, key: str) -> str:
 
 def _list(value: Any, place: str, read: Reader) -> tuple[Any, ...]:
     if not isinstance(value, list):
-        raise _WrongError(place, f"{kind_of(value)} stands where a list belongs")
+        raise _WrongError(place, f"must be a list (got {kind_of(value)})")
     return tuple(read(each, f"{place}[{number}]") for number, each in enumerate(value))
 
 
@@ -169,7 +170,7 @@ def _usage(value: Any, place: str) -> Usage:
 def _message(value: Any, place: str, role: Role, kinds: Collection[str]) -> Message:
     def the_role(value: Any, place: str) -> Role:
         if value != role:
-            raise _WrongError(place, f"this is not {role!r}")
+            raise _WrongError(place, f"must be {role!r}")
         return role
 
     def content(value: Any, place: str) -> str | tuple[ContentPart, ...]:
@@ -183,7 +184,7 @@ def _message(value: Any, place: str, role: Role, kinds: Collection[str]) -> Mess
 def _part(value: Any, place: str, kinds: Collection[str]) -> ContentPart:
     kind = value.get("type") if isinstance(value, dict) else None
     if not isinstance(kind, str) or kind not in kinds:
-        raise _WrongError(place, f"this is not a part of the type {' or '.join(kinds)}")
+        raise _WrongError(place, f"must be a part of type {' or '.join(kinds)}")
     readers, optional = _PART_FIELDS[kind]
     rest = {key: each for key, each in value.items() if key != "type"}
     values = _record(rest, place, readers, optional)
@@ -209,7 +210,7 @@ def _fields_of(
 def _text(value: Any, place: str) -> str:
     """A text; halves of surrogate pairs, which can be neither shown nor sent, become U+FFFD."""
     if not isinstance(value, str):
-        raise _WrongError(place, f"{kind_of(value)} stands where a text belongs")
+        raise _WrongError(place, f"must be a string (got {kind_of(value)})")
     return _HALF_A_PAIR.sub("\N{REPLACEMENT CHARACTER}", value)
 
 
@@ -223,7 +224,7 @@ def _name(value: Any, place: str) -> str:
 def _place(value: Any, place: str) -> str:
     text = _text(value, place)
     if not 0 < len(text) <= _LONGEST_PLACE:
-        raise _WrongError(place, f"a place has 1 to {_LONGEST_PLACE:,} characters")
+        raise _WrongError(place, f"must have 1 to {_LONGEST_PLACE:,} characters")
     return text
 
 
@@ -233,7 +234,7 @@ def _moment(value: Any, place: str) -> str:
         datetime.fromisoformat(text if _MOMENT.fullmatch(text) else "")
     except ValueError:
         if text:
-            problem = "this is not a time such as 2026-11-28T17:00:00+00:00"
+            problem = "must be a UTC time such as 2026-11-28T17:00:00+00:00"
             raise _WrongError(place, problem) from None
     return text
 
@@ -241,7 +242,7 @@ def _moment(value: Any, place: str) -> str:
 def _media_type(value: Any, place: str) -> str:
     text = _text(value, place)
     if not _MEDIA_TYPE.fullmatch(text):
-        raise _WrongError(place, "this is not a media type such as image/png")
+        raise _WrongError(place, "must be a media type such as image/png")
     return text
 
 
@@ -250,29 +251,29 @@ def _json(value: Any, place: str) -> str:
     try:
         json.loads(text)
     except (ValueError, RecursionError):
-        raise _WrongError(place, "this text is not JSON") from None
+        raise _WrongError(place, "must be valid JSON") from None
     return text
 
 
 def _flag(value: Any, place: str) -> bool:
     if not isinstance(value, bool):
-        raise _WrongError(place, f"{kind_of(value)} stands where true or false belongs")
+        raise _WrongError(place, f"must be true or false (got {kind_of(value)})")
     return value
 
 
 def _count(value: Any, place: str) -> int:
     if isinstance(value, bool) or not isinstance(value, int):
-        raise _WrongError(place, f"{kind_of(value)} stands where a whole number belongs")
+        raise _WrongError(place, f"must be an integer (got {kind_of(value)})")
     if not 0 <= value <= _MOST_TOKENS:
-        raise _WrongError(place, f"this is not between 0 and {_MOST_TOKENS:,}")
+        raise _WrongError(place, f"must be between 0 and {_MOST_TOKENS:,}")
     return value
 
 
 def _cost(value: Any, place: str) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise _WrongError(place, f"{kind_of(value)} stands where a number belongs")
+        raise _WrongError(place, f"must be a number (got {kind_of(value)})")
     if not 0 <= value <= _MOST_USD:
-        raise _WrongError(place, f"this is not between 0 and {_MOST_USD:,.0f}")
+        raise _WrongError(place, f"must be between 0 and {_MOST_USD:,.0f}")
     return float(value)
 
 
@@ -280,7 +281,7 @@ def _bytes(value: Any, place: str) -> bytes:
     try:
         return base64.b64decode(_text(value, place), validate=True)
     except (binascii.Error, ValueError):
-        raise _WrongError(place, "this is not base64") from None
+        raise _WrongError(place, "must be valid base64") from None
 
 
 def _finish_reason(value: Any, place: str) -> FinishReason:
@@ -288,7 +289,7 @@ def _finish_reason(value: Any, place: str) -> FinishReason:
         return FinishReason(_text(value, place))
     except ValueError:
         known = ", ".join(FinishReason)
-        raise _WrongError(place, f"this is not a finish reason: {known}") from None
+        raise _WrongError(place, f"must be one of {known}") from None
 
 
 # ---------------------------------------------------------------- the tables

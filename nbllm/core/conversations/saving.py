@@ -82,9 +82,9 @@ class ChatFile:
         missing = sum(turn not in chat.turns for turn in theirs.turns)
         return ConversationError(
             chat.name,
-            f"{self.path} holds the conversation {theirs.name!r} with turns that are not here: "
-            f"{missing} of {len(theirs.turns)}. It was left as it is. Save under another name: "
-            f"%llm_chat save {chat.name} FILE. To have both: %llm_chat import FILE NAME",
+            f"{self.path} was not changed: its conversation {theirs.name!r} has turns that this "
+            f"one does not have ({missing} of {len(theirs.turns)}). Save under another name: "
+            f"%llm_chat save {chat.name} FILE. To get both: %llm_chat import FILE NAME",
         )
 
 
@@ -99,7 +99,7 @@ def write_copy(chat: Conversation, file: str | Path, text: str) -> Path:
     try:
         saved_files.write(path, text)
     except (OSError, ValueError) as error:
-        problem = f"{path} was not written: {reason(error)}"
+        problem = f"{path} could not be written: {reason(error)}"
         raise ConversationError(chat.name, problem) from None
     return path
 
@@ -123,4 +123,4 @@ def _digest(text: str) -> str:
 
 
 def _unsaved(chat: Conversation, problem: str) -> ConversationError:
-    return ConversationError(chat.name, f"it is kept here and was not saved. {problem}")
+    return ConversationError(chat.name, f"not saved, only kept in memory. {problem}")

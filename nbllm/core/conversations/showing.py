@@ -24,7 +24,7 @@ from nbllm.core.types import (
 __all__ = ["to_html", "to_markdown"]
 
 _ENDS = {
-    None: "not answered",
+    None: "no answer",
     FinishReason.CANCELLED: "stopped",
     FinishReason.FAILED: "failed",
     FinishReason.LENGTH: "cut off at the token limit",
@@ -158,4 +158,4 @@ def _part(part: ContentPart) -> _Piece | None:
         case ToolResult(name=name, content=content):
             return _Note(f"{name} answered: {content}")
         case VendorPart(vendor=vendor):
-            return _Note(f"a part that only {vendor} reads")
+            return _Note(f"content that only {vendor} can read")

@@ -66,18 +66,18 @@ class Room:
     def why_cpu(self, wish: LoadOptions) -> str:
         """Why a model runs on the CPU, as the beginning of a sentence."""
         if wish.device == CPU or wish.gpu_layers == 0:
-            return "It runs on the CPU, as was asked for"
+            return "It runs on the CPU, as requested"
         if wish.batch_invariant:
-            return "It runs on the CPU, the only place where an answer can be batch invariant"
+            return "It runs on the CPU, the only device that supports batch_invariant"
         if not self.gpus:
             return f"It runs on the CPU: {self.no_gpu}"
-        return "It runs on the CPU, for not even a part fits on a GPU"
+        return "It runs on the CPU, because not even one layer fits on a GPU"
 
 
 def room_of(resources: Resources, device: str | None) -> Room:
-    """The room that a wish for ``device`` leaves; see ``LoadOptions``.
+    """The memory available to a model that requests ``device``; see ``LoadOptions``.
 
-    Raises ``InvalidOptionError`` where it names a GPU that is not there or cannot be used.
+    Raises ``InvalidOptionError`` if it names a GPU that does not exist or cannot be used.
     """
     memory = resources.memory
     usable, no_gpu = _usable_gpus(resources)
@@ -114,7 +114,7 @@ def _usable_gpus(resources: Resources) -> tuple[list[int], str]:
         return [], (engine.advice(resources.gpus) or "llama.cpp finds no GPU").rstrip(".")
     if engine is not None:
         known = [position for position in known if position < len(engine.names)]
-    return known, "" if known else "how much memory is free on the GPU is not known"
+    return known, "" if known else "the GPU's free memory is unknown"
 
 
 def _wanted(device: str | None, usable: list[str], no_gpu: str) -> list[str]:
@@ -128,5 +128,5 @@ def _wanted(device: str | None, usable: list[str], no_gpu: str) -> list[str]:
     for name in names:
         if name not in usable:
             known = " and ".join(usable)
-            raise InvalidOptionError("device", f"there is no {name} to use, only {known}")
+            raise InvalidOptionError("device", f"{name} is not available, only {known}")
     return names

@@ -108,8 +108,8 @@ class Plan:
     def check_wish(self) -> None:
         """Raise ``InvalidOptionError`` for layers on GPUs where there is none to use."""
         if self.wish.gpu_layers and not self.room.gpus:
-            why = "the device is to be the CPU" if self.wish.device == CPU else self.room.no_gpu
-            raise InvalidOptionError("gpu_layers", f"no layer can go on a GPU: {why}")
+            why = "device is set to CPU" if self.wish.device == CPU else self.room.no_gpu
+            raise InvalidOptionError("gpu_layers", f"no layer can be offloaded to a GPU: {why}")
 
     # ------------------------------------------------------------ the ways of loading
 
@@ -228,24 +228,24 @@ class Plan:
         return is_shorter or self.is_beyond_training or (without and not wished)
 
     def reason(self, loading: Loading, memory: dict[str, MemoryParts]) -> str:
-        """Why here, and what was given up for it, in a sentence or two."""
+        """Why it is placed here, and what was reduced to fit, in a sentence or two."""
         whole = self.shape_layers + 1
         if not loading.gpu_layers:
             text = f"{self.room.why_cpu(self.wish)}."
         elif loading.gpu_layers < whole:
-            text = f"{loading.gpu_layers} of {whole} layers are on GPUs."
+            text = f"{loading.gpu_layers} of {whole} layers are offloaded to GPUs."
         else:
-            text = "It fits whole."
+            text = "All layers fit."
         text += f" {self.needs(memory)}"
         if loading.context_length < self.base.context_length:
             text += (
-                f" The context is {loading.context_length:,} tokens instead of "
-                f"{self.base.context_length:,}, for which there is no room."
+                f" The context length is {loading.context_length:,} tokens, because "
+                f"{self.base.context_length:,} do not fit."
             )
         if self.is_beyond_training:
             text += (
-                f" The model was trained for contexts of up to {self.shape.context_length:,} "
-                "tokens; answers to longer ones may make no sense."
+                f" The model was trained with a context length of {self.shape.context_length:,} "
+                "tokens; beyond that, answers may be useless."
             )
         return text
 

@@ -38,16 +38,16 @@ _QUANTIZATIONS = (
 
 
 def refusal(plan: Plan) -> DoesNotFitError:
-    """The error for a plan of which no way fits."""
+    """The error for a plan that fits in no way."""
     way = _wanted(plan)
     memory = plan.measure(plan.shape, way)
     whole = MemoryParts.sum_of(memory.values())
     available = sum(max(plan.room.free[device], 0) for device in memory)
     room = " and ".join(f"{size_words(max(plan.room.free[d], 0))} on {d}" for d in memory)
     problem = (
-        f"it does not fit, and nothing was loaded: with a context of {way.context_length:,} "
-        f"tokens it needs {size_words(whole.total)} of memory ({whole.words()}), and there is room "
-        f"for {room}. What would make it fit:"
+        f"it does not fit, and nothing was loaded. With a context length of "
+        f"{way.context_length:,} tokens it needs {size_words(whole.total)} of memory "
+        f"({whole.words()}); available: {room}. What would make it fit:"
     )
     remedies = (*_remedies(plan, way), *_more_memory(plan, memory))
     return DoesNotFitError(
@@ -74,17 +74,17 @@ def _wanted(plan: Plan) -> Loading:
 def _remedies(plan: Plan, way: Loading) -> Iterator[str]:
     longest = min(plan.longest_context(way), plan.shape.context_length or way.context_length)
     if longest >= _SHORTEST:
-        yield f"a context of at most {longest:,} tokens (context_length, --ctx)"
+        yield f"a context length of at most {longest:,} tokens (context_length, --ctx)"
     if way.flash_attention and way.kv_type == "f16":
         for kv_type in ("q8_0", "q4_0"):
             smaller = plan.measure(plan.shape, replace(way, kv_type=kv_type))
             if plan.room.holds(smaller):
                 size, bits = size_words(MemoryParts.sum_of(smaller.values()).kv), kv_type[1]
                 how = f"kv_type={kv_type!r}, --kv {kv_type}"
-                yield f"a KV cache of {bits} bits: {size} ({how})"
+                yield f"a KV cache quantized to {bits} bits: {size} ({how})"
                 break
     if plan.wish.draft_model is not None and plan.room.holds(estimate(plan.shape, way)):
-        yield "no draft model (draft_model, --draft)"
+        yield "loading it without a draft model (draft_model, --draft)"
     yield from _quantized(plan, way)
     if plan.wish.device is not None or plan.wish.gpu_layers is not None:
         yield from _elsewhere(plan)
@@ -119,7 +119,7 @@ def _elsewhere(plan: Plan) -> Iterator[str]:
         other = anywhere.placement()
     except DoesNotFitError:
         return
-    yield f"another device: without device and gpu_layers it goes on {other.device}"
+    yield f"another device: without device and gpu_layers it runs on {other.device}"
 
 
 def _more_memory(plan: Plan, memory: dict[str, MemoryParts]) -> Iterator[str]:
@@ -130,4 +130,4 @@ def _more_memory(plan: Plan, memory: dict[str, MemoryParts]) -> Iterator[str]:
     short = {device: size for device, size in missing.items() if size > 0}
     if short and all(memory[device].total < totals[device] for device in short):
         listed = " and ".join(f"{size_words(size)} on {device}" for device, size in short.items())
-        yield f"more free memory: {listed} (unload a model, or end a program that uses much)"
+        yield f"more free memory: {listed} (unload a model, or close a program that uses a lot)"

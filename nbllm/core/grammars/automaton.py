@@ -264,8 +264,8 @@ class Automaton:
         self._credit -= steps
         if self._credit < 0:
             raise GrammarError(
-                "the grammar is too ambiguous to be followed in reasonable time; make its "
-                "alternatives differ at their beginnings"
+                "the grammar is too ambiguous to parse in reasonable time; make its "
+                "alternatives differ at the beginning"
             )
 
 

@@ -163,7 +163,7 @@ class _Reader:
 
     def _group(self, depth: int) -> Choice:
         if depth > MOST_NESTING:
-            self._refuse(f"more than {MOST_NESTING} groups in one another")
+            self._refuse(f"more than {MOST_NESTING} nested groups")
         self._at += 1
         self._skip(lines=True)
         inner = self._choice(depth)
@@ -176,7 +176,7 @@ class _Reader:
         if not before:
             self._refuse("expecting preceding item to */+/?/{")
         if _signs(before[-1]) >= _MOST_SIGNS:
-            self._refuse(f"more than {_MOST_SIGNS} repetitions of one another")
+            self._refuse(f"more than {_MOST_SIGNS} nested repetitions")
         least, most = _SIGNS[sign] if sign in _SIGNS else self._counts()
         self._at += sign in _SIGNS
         if max(least, most or 0) > MOST_REPEATS:
@@ -223,7 +223,7 @@ class _Reader:
             if not sign:
                 self._refuse("unexpected end of input")
             if "\ud800" <= sign <= "\udfff":
-                self._refuse(f"a lone surrogate (U+{ord(sign):04X}), which is no character")
+                self._refuse(f"a lone surrogate (U+{ord(sign):04X}), which is not a character")
             self._at += 1
             return ord(sign)
         kind = self._text[self._at + 1 : self._at + 2]
@@ -243,7 +243,7 @@ class _Reader:
         match = _TOKEN.match(self._text, self._at) or self._refuse("expecting a token such as <x>")
         number = int(match[2]) if match[2] else self._token_of(f"<{match[3]}>")
         if number is None:
-            self._refuse(f"invalid token '<{match[3]}>': it is not one token of this model")
+            self._refuse(f"invalid token '<{match[3]}>': it is not a single token of this model")
         self._at = match.end()
         return Token(number, bool(match[1]))
 

@@ -62,8 +62,8 @@ class Program:
     def _step(self, kind: int, argument: Any, after: int) -> int:
         if len(self.kinds) >= MOST_STEPS:
             raise GrammarError(
-                f"it takes more than {MOST_STEPS:,} steps with its repetitions written out; "
-                "make it smaller, or repeat less"
+                f"it expands to more than {MOST_STEPS:,} steps because of its repetitions; "
+                "make it smaller or repeat less"
             )
         self.kinds.append(kind)
         self.arguments.append(argument)

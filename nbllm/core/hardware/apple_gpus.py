@@ -58,11 +58,11 @@ def apple_findings(
     if facts.get(_TRANSLATED) == "1":
         problem = (
             "No GPU: this Python was built for Intel and runs under Rosetta. Install one for "
-            "Apple's chips (arm64), and the GPU can be used."
+            "Apple silicon (arm64) to use the GPU."
         )
         return GpuFindings(problems=(problem,))
     if architecture != "arm64":
-        return GpuFindings(absence="No GPU: those of Macs with Intel's chips are not used.")
+        return GpuFindings(absence="No GPU: the GPUs of Intel Macs are not supported.")
     name = _text(ioreg, "model") or facts.get(_BRAND) or "Apple GPU"
     cores = _number(ioreg, "gpu-core-count")
     busy = _number(ioreg, "Device Utilization %")
@@ -77,7 +77,7 @@ def apple_findings(
         vram_used_bytes=used,
         vram_free_bytes=max(0, min(limit - (used or 0), memory.available)),
         utilization=None if busy is None else min(busy, 100) / 100,
-        note="may use a part of the main memory; more with: sudo sysctl iogpu.wired_limit_mb=MIB",
+        note="may use part of the main memory; for more: sudo sysctl iogpu.wired_limit_mb=MIB",
     )
     return GpuFindings(gpus=(gpu,))
 

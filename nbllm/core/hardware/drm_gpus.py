@@ -22,7 +22,7 @@ from nbllm.core.hardware.visible_devices import choose_rocm_devices
 __all__ = ["DrmSource"]
 
 _AMD, _INTEL, _NVIDIA = "1002", "8086", "10de"
-_INTEL_NOTE = "the system does not tell how much of its memory is free, nor its load"
+_INTEL_NOTE = "the system does not report its free memory or its load"
 
 
 class DrmSource:
@@ -38,7 +38,7 @@ class DrmSource:
     def find(self) -> GpuFindings:
         """All cards. ROCm's variables hide AMD's; they are numbered as ROCm counts."""
         if sys.platform != "linux":
-            return GpuFindings(absence="AMD's and Intel's GPUs are looked for on Linux only.")
+            return GpuFindings(absence="AMD and Intel GPUs are detected on Linux only.")
         cards = list(cards_of(self._root))
         amd = [card for card in cards if card.vendor_id == _AMD]
         intel = [card for card in cards if card.vendor_id == _INTEL]
@@ -90,14 +90,14 @@ def _problems(root: Path, cards: list[DrmCard]) -> Iterator[str]:
         if card.vendor_id == _NVIDIA and card.driver == "nouveau":
             name = product_name(root, card) or "NVIDIA GPU"
             yield (
-                f"The {name} at {card.pci_bus_id} runs with the driver nouveau, which cannot "
-                "compute. Install NVIDIA's own driver."
+                f"The {name} at {card.pci_bus_id} uses the driver nouveau, which does not support "
+                "compute. Install NVIDIA's driver."
             )
     gate = root / "dev/kfd"
     if gate.exists() and not os.access(gate, os.R_OK | os.W_OK):
         yield (
-            "ROCm cannot be used by this user, who may not open /dev/kfd. Join the group that "
-            "may (often: sudo usermod -aG render,video $USER), and log in again."
+            "ROCm cannot be used: no permission to open /dev/kfd. Join the group that has it "
+            "(often: sudo usermod -aG render,video $USER), and log in again."
         )
 
 
@@ -108,16 +108,16 @@ def _obstacle(root: Path, card: DrmCard) -> str | None:
     ``/dev/dri`` that it was given.
     """
     if card.driver == "radeon":
-        return "its driver, radeon, cannot compute"
+        return "its driver, radeon, does not support compute"
     node = next(iter(sorted(card.device.glob("drm/renderD*"))), None)
     if node is None:
         return None
     if not (root / "dev/dri" / node.name).exists():
         more = " --device /dev/kfd" if card.vendor_id == _AMD else ""
-        return f"/dev/dri/{node.name} is not here; a container gets it with --device /dev/dri{more}"
+        return f"/dev/dri/{node.name} is missing; a container needs --device /dev/dri{more}"
     if not os.access(root / "dev/dri" / node.name, os.R_OK | os.W_OK):
         return (
-            f"this user may not open /dev/dri/{node.name}; join the group that may (often: sudo "
+            f"no permission to open /dev/dri/{node.name}; join the group that has it (often: sudo "
             "usermod -aG render $USER)"
         )
     return None
@@ -164,7 +164,7 @@ def _amd_gpu(root: Path, index: int, card: DrmCard, node: _RocmNode | None) -> G
         pci_bus_id=card.pci_bus_id,
         architecture=node.architecture if node else None,
         hidden=_obstacle(root, card),
-        note="integrated: its VRAM is a part of the main memory" if is_integrated else None,
+        note="integrated: its VRAM is part of the main memory" if is_integrated else None,
         **_moment(card),
     )
 

@@ -110,7 +110,7 @@ def _initialise(root: Path) -> Any:
         import pynvml
     except ImportError:
         remedy = "the package nvidia-ml-py is not installed. Install it: pip install nvidia-ml-py"
-        raise _NoDriverError(f"No NVIDIA GPU was looked for: {remedy}") from None
+        raise _NoDriverError(f"NVIDIA GPUs were not detected: {remedy}") from None
     try:
         pynvml.nvmlInit()
     except pynvml.NVMLError as error:
@@ -130,24 +130,22 @@ def _without_library(root: Path) -> _NoDriverError:
     if (root / "proc/driver/nvidia/version").exists():
         return _NoDriverError(
             problem="No NVIDIA GPU: the driver runs on this machine, but its library "
-            f"({_LIBRARY}) is not here. In a container, start it with --gpus all."
+            f"({_LIBRARY}) is missing. In a container, start it with --gpus all."
         )
-    return _NoDriverError(
-        f"No NVIDIA GPU: the driver's library ({_LIBRARY}) is not on this machine."
-    )
+    return _NoDriverError(f"No NVIDIA GPU: the driver's library ({_LIBRARY}) is not installed.")
 
 
 def _failure(pynvml: Any, error: Exception) -> _NoDriverError:
     if getattr(error, "value", None) == pynvml.NVML_ERROR_LIBRARY_NOT_FOUND:
-        return _NoDriverError("No NVIDIA GPU: the driver's library is not on this machine.")
+        return _NoDriverError("No NVIDIA GPU: the driver's library is not installed.")
     reasons = {
-        pynvml.NVML_ERROR_DRIVER_NOT_LOADED: "its driver is installed, but not running.",
-        pynvml.NVML_ERROR_NO_PERMISSION: "this user has no permission to ask the driver.",
+        pynvml.NVML_ERROR_DRIVER_NOT_LOADED: "its driver is installed but not running.",
+        pynvml.NVML_ERROR_NO_PERMISSION: "this user has no permission to query the driver.",
         pynvml.NVML_ERROR_LIB_RM_VERSION_MISMATCH: (
             "the driver and its library are of different versions. Restart the machine."
         ),
     }
-    reason = reasons.get(getattr(error, "value", None), f"the driver says: {error}.")
+    reason = reasons.get(getattr(error, "value", None), f"the driver reported: {error}.")
     return _NoDriverError(problem=f"No NVIDIA GPU: {reason}")
 
 
@@ -157,7 +155,7 @@ def _failure(pynvml: Any, error: Exception) -> _NoDriverError:
 def _everything(pynvml: Any, environ: Mapping[str, str]) -> GpuFindings:
     devices, problems = devices_of(pynvml)
     if not devices and not problems:
-        return GpuFindings(absence="No NVIDIA GPU: the driver runs and has found none.")
+        return GpuFindings(absence="No NVIDIA GPU: the driver is running and found none.")
     driver = value_or_none(pynvml, pynvml.nvmlSystemGetDriverVersion)
     choice = _choice(devices, environ)
     return GpuFindings(

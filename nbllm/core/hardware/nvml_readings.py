@@ -51,7 +51,7 @@ def devices_of(pynvml: Any) -> tuple[list[NvmlDevice], tuple[str, ...]]:
                 uuid=value_or_none(pynvml, partial(pynvml.nvmlDeviceGetUUID, handle)),
             )
         except pynvml.NVMLError as error:
-            problems.append(f"GPU {index} cannot be used: the driver says: {error}.")
+            problems.append(f"GPU {index} cannot be used: the driver reported: {error}.")
             continue
         if not _is_divided(pynvml, handle):
             devices.append(NvmlDevice(handle, handle, identity))
@@ -60,8 +60,8 @@ def devices_of(pynvml: Any) -> tuple[list[NvmlDevice], tuple[str, ...]]:
         devices += instances
         if not instances:
             problems.append(
-                f"GPU {index} ({identity.name}) cannot be used: it is set to be divided (MIG) and "
-                "has no instances. Make some (nvidia-smi mig -cgi …), or turn that off "
+                f"GPU {index} ({identity.name}) cannot be used: MIG mode is on and there are no "
+                "instances. Create some (nvidia-smi mig -cgi …), or turn MIG off "
                 f"(nvidia-smi -i {index} -mig 0)."
             )
     return devices, tuple(problems)

@@ -73,7 +73,7 @@ class TorchSource:
         gpus = tuple(_torch_gpus(torch))
         if gpus:
             return GpuFindings(gpus=gpus)
-        return GpuFindings(absence="PyTorch is loaded, but uses no GPU.")
+        return GpuFindings(absence="PyTorch is loaded but uses no GPU.")
 
     def live(self) -> tuple[GpuInfo, ...]:
         """The same."""
@@ -112,5 +112,5 @@ def _torch_gpu(module: Any, index: int, vendor: str) -> GpuInfo:
         unified_memory=bool(getattr(facts, "is_integrated", False)),
         compute_capability=capability,
         architecture=str(facts.gcnArchName).partition(":")[0] if vendor == "amd" else None,
-        note="known from PyTorch alone",
+        note="reported by PyTorch only",
     )

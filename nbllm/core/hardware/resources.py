@@ -187,8 +187,8 @@ class EngineDevices:
             return None
         if self.supports_gpu:
             return (
-                f"{self.build} is built for GPUs, but finds none that it can use, so models run on "
-                f"the CPU in spite of the {idle.name}. Its driver may be too old for this build."
+                f"{self.build} is built for GPUs but finds no usable one, so models run on "
+                f"the CPU despite the {idle.name}. Its driver may be too old for this build."
             )
         option, needs = _BUILDS.get(idle.vendor, _BUILD_ELSEWHERE)
         return (

@@ -35,7 +35,7 @@ def answer_within(
         thread.wait()
     if answers:
         return Answer(answers[0])
-    return Answer(otherwise(), f"The {what} could not be examined: {thread.failure}.")
+    return Answer(otherwise(), f"The {what} could not be queried: {thread.failure}.")
 
 
 class _QuestionThread(threading.Thread):
@@ -45,7 +45,7 @@ class _QuestionThread(threading.Thread):
         super().__init__(name=f"nbllm asks about {what}", daemon=True)
         self._question = question
         self._deadline = time.monotonic() + seconds
-        self.failure = "no answer in time"
+        self.failure = "no response in time"
 
     def run(self) -> None:
         try:

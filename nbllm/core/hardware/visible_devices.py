@@ -97,7 +97,7 @@ def _named_by(
         if position is None:
             return found, _ending(value, entry)
         if position in found:
-            return [], (f"CUDA_VISIBLE_DEVICES={value} names a GPU twice, so CUDA offers none.",)
+            return [], (f"CUDA_VISIBLE_DEVICES={value} names a GPU twice, so CUDA shows none.",)
         found.append(position)
     return found, ()
 
@@ -138,8 +138,8 @@ def _ending(value: str, entry: str) -> tuple[str, ...]:
     if not entry or entry.startswith("-"):  # meant to hide all that follows
         return ()
     return (
-        f'CUDA_VISIBLE_DEVICES={value}: no GPU is called "{entry}", and CUDA ignores it and '
-        "what follows it.",
+        f'CUDA_VISIBLE_DEVICES={value}: no GPU is called "{entry}", so CUDA ignores it and '
+        "everything after it.",
     )
 
 
@@ -155,22 +155,22 @@ def _doubt_about_order(
     order = environ.get("CUDA_DEVICE_ORDER", "PCI_BUS_ID")
     if order != "PCI_BUS_ID":
         return (
-            f"CUDA_DEVICE_ORDER={order}: the GPUs are numbered in the order of the PCI bus here, "
-            "and CUDA may count them in another. Set it to PCI_BUS_ID to be sure.",
+            f"CUDA_DEVICE_ORDER={order}: nbllm numbers GPUs in PCI bus order, but CUDA may use "
+            "another. Set it to PCI_BUS_ID to be sure.",
         )
     value = environ.get("CUDA_VISIBLE_DEVICES", "")
     if "CUDA_DEVICE_ORDER" in environ or not re.match(r"\+?[0-9]", value.strip()):
         return ()
     return (
-        f"CUDA_VISIBLE_DEVICES={value} is read in the order of the PCI bus, as nvidia-smi numbers "
-        "GPUs. Other programs count the fastest first, unless CUDA_DEVICE_ORDER=PCI_BUS_ID is set.",
+        f"CUDA_VISIBLE_DEVICES={value} is read in PCI bus order, as nvidia-smi numbers "
+        "GPUs. Other programs number the fastest first unless CUDA_DEVICE_ORDER=PCI_BUS_ID is set.",
     )
 
 
 def _why_hidden(device: CudaDevice, value: str | None, *, named: bool) -> str:
     if device.is_instance and named:
         wish = f": set CUDA_VISIBLE_DEVICES={device.uuid}" if device.uuid else ""
-        return f"CUDA offers a process a single instance, and none beside a whole GPU{wish}"
+        return f"CUDA shows a process one MIG instance, and none besides a whole GPU{wish}"
     return f'hidden by CUDA_VISIBLE_DEVICES="{value}"'
 
 

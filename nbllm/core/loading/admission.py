@@ -137,7 +137,7 @@ def _behind(
     now = planner.with_more({device: -size for device, size in kept.items()})
     if not isinstance(now, DoesNotFitError) and _is_as_good(now, best):
         return Admit(now)
-    words = f"{name} waits for its turn behind {_and(claims)}."
+    words = f"{name} is waiting for its turn after {_and(claims)}."
     return Wait(best, words, device_bytes(best))
 
 
@@ -145,14 +145,14 @@ def _in_the_way(name: str, planner: _Planner, residents: Sequence[Resident]) -> 
     """What to wait for where unloading the idle models is not enough, or why not to wait."""
     movable = [each for each in residents if not each.pinned]
     soon = [f"{each.name} is {each.becoming}" for each in movable if each.becoming]
-    for_those = f"{name} waits for memory until {_and(soon)}." if soon else ""
+    for_those = f"{name} is waiting for memory until {_and(soon)}." if soon else ""
     later = planner.after([each for each in movable if each.becoming or not each.busy])
     if not isinstance(later, DoesNotFitError):
         return Wait(later, for_those, device_bytes(later))
     busy = tuple(each.name for each in movable if each.busy and not each.becoming)
     later = planner.after(movable)
     if not isinstance(later, DoesNotFitError):
-        words = f"{name} waits for memory: {_and(busy)} {_is(busy)} busy."
+        words = f"{name} is waiting for memory: {_and(busy)} {_is(busy)} busy."
         return Wait(later, words, _beyond(later, movable), busy)
     at_most = planner.after(residents)
     if not isinstance(at_most, DoesNotFitError):
@@ -181,7 +181,7 @@ def _pinned_error(
     return ModelLoadError(
         name,
         f"{needs}{_and(pinned)} {_is(pinned)} pinned and hold{'s' * (len(pinned) == 1)} "
-        f"{size_words(held)}. Unpin or unload one of them.",
+        f"{size_words(held)}. Unpin or unload {'it' if len(pinned) == 1 else 'one of them'}.",
     )
 
 

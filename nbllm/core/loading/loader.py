@@ -130,22 +130,22 @@ def _same(known: ModelInfo, asked: ModelInfo, wish: LoadOptions) -> ModelInfo:
     kept = replace(known, load=replace(known.load, keep_alive=keep_alive))
     remedy = "Unload it first, or load this one under an alias (--as, alias)."
     if replace(asked, load=kept.load) != kept:
-        problem = "another model of this name is loaded already."
+        problem = "another model with this name is already loaded."
         raise ModelLoadError(asked.name, f"{problem} {remedy}")
     if kept.load.merged(wish) != kept.load:
-        problem = f"it is loaded already, with {_other_options(kept.load, wish)}."
+        problem = f"it is already loaded with {_other_options(kept.load, wish)}."
         raise LoadedOtherwiseError(asked.name, f"{problem} {remedy}")
     return kept
 
 
 def _other_options(loaded: LoadOptions, wish: LoadOptions) -> str:
-    """What the wish sets otherwise than it was at the load, and what it was."""
+    """The options that differ from those of the load, with both values."""
     differences = []
     for name, wanted in wish.set_values().items():
         had = getattr(loaded, name)
         if wanted != had:
-            was = "nbllm's own choice of" if had is None else f"{_brief(had)} as"
-            differences.append(f"{was} {name} where {_brief(wanted)} is asked")
+            was = f"the default {name}" if had is None else f"{name}={_brief(had)}"
+            differences.append(f"{was} (requested: {_brief(wanted)})")
     return ", and ".join(differences)
 
 

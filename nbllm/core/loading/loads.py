@@ -137,7 +137,9 @@ class Load:
     def check_wanted(self) -> None:
         """Raises ``ModelLoadError`` once the load was given up."""
         if self.given_up:
-            raise ModelLoadError(self.asked.name, "the load was given up; it can be tried again")
+            raise ModelLoadError(
+                self.asked.name, "the load was cancelled; load the model again to use it"
+            )
 
     def blocked_seconds(self, *, blocked: bool) -> float:
         """For how long busy models have been in its way without a break."""
@@ -216,7 +218,7 @@ def reloading(entry: Loaded, wish: LoadOptions) -> ManagerEvent:
 
 def evicted(entry: Loaded, cause: str, idle_seconds: float) -> ManagerEvent:
     """That it was unloaded to make room for the model ``cause``."""
-    name, idle = entry.asked.name, f"unused for {duration_words(idle_seconds)}"
+    name, idle = entry.asked.name, f"idle for {duration_words(idle_seconds)}"
     held = f"{size_words(entry.total_bytes)}, {idle}"
     words = f"Unloaded {name} ({held}) to make room for {cause}."
     return ManagerEvent(kind="evicted", model=name, words=words, cause=cause)
@@ -225,7 +227,7 @@ def evicted(entry: Loaded, cause: str, idle_seconds: float) -> ManagerEvent:
 def expired(entry: Loaded, idle: str) -> ManagerEvent:
     """That it was unloaded because nobody had used it for as long as ``idle`` says."""
     name = entry.asked.name
-    words = f"Unloaded {name}{_size(entry)}: unused for {idle}, which ends its keep-alive."
+    words = f"Unloaded {name}{_size(entry)}: idle for {idle}, so its keep-alive expired."
     return ManagerEvent(kind="unloaded", model=name, words=words)
 
 

@@ -113,7 +113,7 @@ class MemoryQueue:
             unknown = [each.asked.name for each in ahead if each.claim is None]
             claims = {each.asked.name: each.claim for each in ahead if each.claim is not None}
         if unknown:
-            return Wait(None, f"{load.asked.name} waits for its turn behind {unknown[-1]}.", {})
+            return Wait(None, f"{load.asked.name} is waiting for its turn after {unknown[-1]}.", {})
         hidden = self._residents.hidden_bytes(self._admitted)
         resources = self._residents.survey()
         verdict = decide(
@@ -154,8 +154,8 @@ class MemoryQueue:
         if left <= 0:
             raise ModelLoadError(
                 name,
-                f"there is no memory for it while {' and '.join(busy)} "
-                f"work{'s' * (len(busy) == 1)}; it waited {duration_words(blocked)}. "
+                f"not enough memory while {' and '.join(busy)} {'is' if len(busy) == 1 else 'are'} "
+                f"busy; it waited {duration_words(blocked)}. "
                 "Load it again later, or unload one of them.",
             )
         self._claim(load, verdict.placement, verdict.claim)

@@ -292,7 +292,9 @@ class Residents:
             ]
         for name, last_used in due:
             idle = duration_words(now - last_used)
-            entries = self.take_idle([name], f"it was unloaded after {idle} without a request")
+            entries = self.take_idle(
+                [name], f"it was unloaded after {idle} idle; load it again to use it"
+            )
             if entries:
                 asyncio.run(self.close(entries, partial(expired, idle=idle)))
         with self.changed:

@@ -36,7 +36,7 @@ class AnswerSchema:
         document = Document(self.json_schema)
         problem = violation(document, [document.root], value)
         if problem is not None:
-            raise AnswerFormError("JSON of this schema", problem, text=text)
+            raise AnswerFormError("JSON for this schema", problem, text=text)
         return value
 
     def _typed(self, value: Any, text: str) -> Any:
@@ -60,7 +60,7 @@ def answer_schema(value: object, name: str = "") -> AnswerSchema:
     name = name or name_of_kind(value)
     if not is_kind(value):
         raise InvalidOptionError(
-            "schema", f"{name:.60} is of the type {type(value).__name__}; give {WANTED}"
+            "schema", f"{name:.60} is of type {type(value).__name__}; give {WANTED}"
         )
     schema = schema_of_kind(value, name)
     check_schema("schema", schema)

@@ -93,14 +93,14 @@ class Document:
         if resource is None:
             raise SchemaError(
                 pointer(place, key),
-                f"{reference!r:.80} leads out of the schema; put what it means under $defs",
+                f"{reference!r:.80} refers outside the schema; put its target under $defs",
             )
         if fragment and not fragment.startswith("/"):
             target = self._anchors.get(f"{address}#{unquote(fragment)}")
         else:
             target = _at(resource, fragment)
         if not isinstance(target, dict | bool):
-            raise SchemaError(pointer(place, key), f"{reference!r:.80} leads to no schema")
+            raise SchemaError(pointer(place, key), f"{reference!r:.80} does not refer to a schema")
         if isinstance(target, dict) and id(target) not in self._places:
             self._visit(target, unquote(fragment), address)
         return target
@@ -121,7 +121,7 @@ class Document:
                     on_path.discard(number)
                     finished.add(number)
                 elif id(part) in on_path:
-                    raise SchemaError(self.place(part), "its $ref leads back to itself")
+                    raise SchemaError(self.place(part), "its $ref refers back to itself")
                 elif id(part) not in finished:
                     on_path.add(id(part))
                     path.append((id(part), iter([*self.targets(part), *part.get("allOf", ())])))
@@ -162,7 +162,7 @@ def _check(schema: Schema, place: str) -> None:
         if key in _FORMS:
             is_right, wanted = _FORMS[key]
             if not is_right(value):
-                raise SchemaError(pointer(place, key), f"{value!r:.60} is not {wanted}")
+                raise SchemaError(pointer(place, key), f"must be {wanted} (got {value!r:.60})")
         if key == "pattern":
             _check_pattern(value, pointer(place, key))
         elif key == "patternProperties":
@@ -202,15 +202,15 @@ def _is_schemas(value: Any) -> bool:
 
 
 _FORMS: dict[str, tuple[Callable[[Any], bool], str]] = {
-    "type": (_is_type, f"a type, which is one of {', '.join(TYPES)}, or a list of them"),
+    "type": (_is_type, f"one of {', '.join(TYPES)}, or a list of them"),
     "required": (
         lambda value: isinstance(value, bool) or _is_texts(value),
-        "a list of names of properties",
+        "a list of property names",
     ),
     "enum": (lambda value: isinstance(value, list) and bool(value), "a list of values"),
     "multipleOf": (lambda value: _is_number(value) and value > 0, "a number above 0"),
-    "pattern": (lambda value: isinstance(value, str), "a text"),
-    "format": (lambda value: isinstance(value, str), "a text"),
+    "pattern": (lambda value: isinstance(value, str), "a string"),
+    "format": (lambda value: isinstance(value, str), "a string"),
     "dependencies": (
         lambda value: (
             isinstance(value, dict)
@@ -222,10 +222,10 @@ _FORMS: dict[str, tuple[Callable[[Any], bool], str]] = {
         lambda value: isinstance(value, dict) and all(map(_is_texts, value.values())),
         "an object of lists of names",
     ),
-    **dict.fromkeys(REFERENCES, (lambda value: isinstance(value, str), "a text")),
+    **dict.fromkeys(REFERENCES, (lambda value: isinstance(value, str), "a string")),
     **dict.fromkeys(
         ("maxItems", "maxLength", "maxProperties", "minItems", "minLength", "minProperties"),
-        (_is_count, "a whole number of at least 0"),
+        (_is_count, "an integer of at least 0"),
     ),
     **dict.fromkeys(("maximum", "minimum"), (_is_number, "a number")),
     **dict.fromkeys(

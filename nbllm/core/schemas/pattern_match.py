@@ -49,7 +49,7 @@ class _Matcher:
         """Where ``node`` may end that begins at ``places``; or where it began, if not ``ahead``."""
         self.work += len(self.text) + 64
         if self.work > _MOST_WORK:
-            raise ValueError("the pattern is too complex to be checked on so long a text")
+            raise ValueError("the pattern is too complex to check on a text of this length")
         match node:
             case PatternChars(_, loose):
                 mask = self._mask(loose)

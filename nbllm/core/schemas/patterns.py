@@ -92,7 +92,7 @@ def read_pattern(pattern: str) -> Node:
     reader = _Reader(pattern)
     node = reader.alternatives(0)
     if reader.at < len(pattern):
-        reader.refuse("a ')' without its '('")
+        reader.refuse("an unmatched ')'")
     return node
 
 
@@ -128,7 +128,7 @@ class _Reader:
             self.refuse("nothing to repeat")
         least, most = _counts(match)
         if most is not None and most < least:
-            self.refuse(f"at least {least} and at most {most} times")
+            self.refuse(f"a repetition of at least {least} and at most {most} times")
         return Repeated(item, least, most)
 
     def _repeat_here(self) -> re.Match[str] | None:
@@ -162,7 +162,7 @@ class _Reader:
 
     def _group(self, depth: int) -> Node:
         if depth > _MOST_NESTING:
-            self.refuse(f"more than {_MOST_NESTING} groups in one another")
+            self.refuse(f"more than {_MOST_NESTING} nested groups")
         flags = self.flags
         if not self.pattern.startswith("(?", self.at):
             self.at += 1
@@ -184,7 +184,7 @@ class _Reader:
         """A group's content; flags that are set in it end with it."""
         node = self.alternatives(depth)
         if not self._next(")"):
-            self.refuse("a '(' without its ')'")
+            self.refuse("an unclosed '('")
         self.flags = flags
         return node
 
@@ -205,7 +205,7 @@ class _Reader:
         """The characters of an escape; the backslash has been read."""
         kind = self.pattern[self.at : self.at + 1]
         if not kind:
-            self.refuse("a backslash at its end")
+            self.refuse("a trailing backslash")
         if match := _HEX.match(self.pattern, self.at):
             self.at = match.end()
             return _one(self._paired(int(match[match.lastindex or 0], 16)))
@@ -235,7 +235,7 @@ class _Reader:
             self.at = match.end()
             return 0x10000 + (point - 0xD800 << 10) + int(match[1], 16) - 0xDC00
         if 0xD800 <= point <= 0xDFFF or point > 0x10FFFF:
-            self.refuse(f"U+{point:04X}, which is no character")
+            self.refuse(f"U+{point:04X}, which is not a character")
         return point
 
     def _character(self, sign: str) -> int:
@@ -258,7 +258,7 @@ class _Reader:
             yield _one(ord("]"))
         while not self._next("]"):
             if self.at >= len(self.pattern):
-                self.refuse("a '[' without its ']'")
+                self.refuse("an unclosed '['")
             yield from self._member()
 
     def _member(self) -> Iterator[PatternChars]:

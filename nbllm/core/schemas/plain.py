@@ -6,6 +6,8 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from nbllm.core.texts import sentence
+
 __all__ = ["SchemaError", "plain_copy", "pointer"]
 
 _MOST_VALUES = 200_000
@@ -19,7 +21,7 @@ class SchemaError(ValueError):
 
     def __init__(self, place: str, problem: str) -> None:
         self.place, self.problem = place, problem
-        super().__init__(f"{place or 'the schema'}: {problem}")
+        super().__init__(sentence(place or "the schema", problem))
 
 
 def pointer(place: str, key: object) -> str:
@@ -55,7 +57,7 @@ class _Copier:
             return value
         if isinstance(value, int | float):
             return self._number(value, place)
-        raise SchemaError(place, f"a value of the type {type(value).__name__} is not JSON")
+        raise SchemaError(place, f"a value of type {type(value).__name__} is not JSON")
 
     def _count(self, value: Any, place: str, depth: int) -> None:
         self._values += 1
@@ -73,18 +75,20 @@ class _Copier:
 
     def _text(self, value: object, place: str) -> str:
         if not isinstance(value, str):
-            raise SchemaError(place, f"the key {value!r:.40} is not a text")
+            raise SchemaError(place, f"the key {value!r:.40} is not a string")
         self._characters += len(value)
         lone = next((c for c in value if "\ud800" <= c <= "\udfff"), None)
         if lone:
-            raise SchemaError(place, f"a lone surrogate (U+{ord(lone):04X}), which is no character")
+            raise SchemaError(
+                place, f"a lone surrogate (U+{ord(lone):04X}), which is not a character"
+            )
         return str(value)
 
     def _number(self, value: float, place: str) -> float:
         if isinstance(value, float):
             if not math.isfinite(value):
-                raise SchemaError(place, f"{value} is not a number of JSON")
+                raise SchemaError(place, f"{value} is not a JSON number")
             return float(value)
         if value.bit_length() > _MOST_BITS:
-            raise SchemaError(place, "a number of more than 400 digits")
+            raise SchemaError(place, "a number with more than 400 digits")
         return int(value)

@@ -29,7 +29,7 @@ def with_schema(
         check_schema("tools", tool.parameters, f"the parameters of {tool.name!r}: ")
     if wanted is not None:
         if options.grammar is not None:
-            raise InvalidOptionError("schema", "an answer follows it or grammar; drop one")
+            raise InvalidOptionError("schema", "cannot be combined with grammar; drop one")
         schema = answer_schema(wanted)
         return replace(options, response_schema=schema.json_schema), schema
     if options.response_schema is None:

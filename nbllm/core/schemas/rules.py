@@ -68,13 +68,13 @@ class Rules:
         self._size += sum(len(str(part)) for one in self._rules[name] for part in one)
         if len(self._rules) > _MOST_RULES or self._size > _MOST_CHARACTERS:
             raise ValueError(
-                f"the schema makes a grammar of more than {_MOST_RULES:,} rules or "
-                f"{_MOST_CHARACTERS:,} characters; make it smaller"
+                f"the schema's grammar has more than {_MOST_RULES:,} rules or "
+                f"{_MOST_CHARACTERS:,} characters; make the schema smaller"
             )
         if time.monotonic() > self._deadline:
             raise ValueError(
-                f"the schema takes more than {_MOST_SECONDS:g} s to be made into a grammar; make "
-                "it smaller"
+                f"compiling the schema into a grammar takes more than {_MOST_SECONDS:g} s; make "
+                "the schema smaller"
             )
         return Use(name)
 

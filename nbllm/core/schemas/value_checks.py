@@ -39,15 +39,15 @@ def number(schema: dict[str, Any], value: float) -> Iterator[str]:
     if high is True:
         high, most = most, None
     if least is not None and value < least:
-        yield f"{value} is below {least}"
+        yield f"must be at least {least} (got {value})"
     if most is not None and value > most:
-        yield f"{value} is above {most}"
+        yield f"must be at most {most} (got {value})"
     if low is not None and low is not False and value <= low:
-        yield f"{value} is not above {low}"
+        yield f"must be above {low} (got {value})"
     if high is not None and high is not False and value >= high:
-        yield f"{value} is not below {high}"
+        yield f"must be below {high} (got {value})"
     if "multipleOf" in schema and not _is_multiple(value, schema["multipleOf"]):
-        yield f"{value} is not a multiple of {schema['multipleOf']}"
+        yield f"must be a multiple of {schema['multipleOf']} (got {value})"
 
 
 def _is_multiple(value: float, step: float) -> bool:
@@ -61,14 +61,14 @@ def size(schema: dict[str, Any], value: list[Any] | dict[str, Any]) -> Iterator[
     least, most = schema.get(f"min{what}", 0), schema.get(f"max{what}", len(value))
     if not least <= len(value) <= most:
         wanted = f"at least {least}" if len(value) < least else f"at most {most}"
-        yield f"it has {len(value)} {what.lower()}, and is to have {wanted}"
+        yield f"must have {wanted} {what.lower()} (got {len(value)})"
     if isinstance(value, dict):
         required = schema.get("required", ())
         for name in required if isinstance(required, list) else ():
             if name not in value:
                 yield f"{name!r} is missing"
     elif schema.get("uniqueItems") is True and len(set(map(key_of, value))) < len(value):
-        yield "two of its items are the same"
+        yield "must not have duplicate items"
 
 
 def listed(types: Any) -> list[str]:

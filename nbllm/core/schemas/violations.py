@@ -14,6 +14,7 @@ from typing import Any
 from nbllm.core.schemas.documents import Document
 from nbllm.core.schemas.keywords import Schema
 from nbllm.core.schemas.value_checks import key_of, listed, matching, number, shown, size, test_of
+from nbllm.core.texts import sentence
 
 __all__ = ["following", "violation"]
 
@@ -27,7 +28,7 @@ def violation(document: Document, schemas: Sequence[Schema], value: Any) -> str 
     try:
         return next(_Checker(document).problems(schemas, value, "", 0), None)
     except (_TooLargeError, RecursionError):
-        return "it is too large or too deep to be checked by the schema"
+        return "it is too large or nested too deeply to be checked against the schema"
 
 
 class _TooLargeError(Exception):
@@ -40,7 +41,7 @@ def following(document: Document, schemas: Sequence[Schema], values: Iterable[An
     try:
         return [v for v in values if next(checker.problems(schemas, v, "", 0), None) is None]
     except _TooLargeError:
-        raise ValueError("the schema has too many values to be checked") from None
+        raise ValueError("the schema has too many values to check") from None
 
 
 class _Checker:
@@ -70,11 +71,11 @@ class _Checker:
         if is_late or self._checks > _MOST_CHECKS or depth > _MOST_NESTING:
             raise _TooLargeError
         if schema is False:
-            yield f"{place or 'the value'}: it must not be there"
+            yield sentence(place or "the value", "must not be present")
         elif isinstance(schema, dict):
             meant = (id(schema), id(value))
             if meant in self._open:  # as one of its own alternatives, which adds nothing
-                yield f"{place or 'the value'}: the schema means itself"
+                yield f"{place or 'the value'}: the schema refers to itself"
                 return
             self._open.add(meant)
             try:
@@ -86,7 +87,7 @@ class _Checker:
         for inner in self._document.targets(schema):
             yield from self._problems(inner, value, place, depth + 1)
         for problem in self._own(schema, value):
-            yield f"{place or 'the value'}: {problem}"
+            yield sentence(place or "the value", problem)
         for inner in schema.get("allOf", ()):
             yield from self._problems(inner, value, place, depth + 1)
         yield from self._applied(schema, value, place, depth)
@@ -98,11 +99,12 @@ class _Checker:
         types = schema.get("type")
         is_null = value is None and schema.get("nullable") is True
         if types is not None and not is_null and not any(map(test_of(value), listed(types))):
-            yield f"{shown(value)} is not of the type {' or '.join(listed(types))}"
+            yield f"must be of type {' or '.join(listed(types))} (got {shown(value)})"
         if "const" in schema and key_of(value) != key_of(schema["const"]):
-            yield f"{shown(value)} is not {shown(schema['const'])}"
+            yield f"must be {shown(schema['const'])} (got {shown(value)})"
         if "enum" in schema and key_of(value) not in self._values(schema):
-            yield f"{shown(value)} is none of {', '.join(map(shown, schema['enum'][:8]))}"
+            known = ", ".join(map(shown, schema["enum"][:8]))
+            yield f"must be one of {known} (got {shown(value)})"
         if isinstance(value, str):
             yield from self._text(schema, value)
         elif isinstance(value, int | float) and not isinstance(value, bool):
@@ -117,9 +119,9 @@ class _Checker:
 
     def _text(self, schema: dict[str, Any], value: str) -> Iterator[str]:
         if len(value) < schema.get("minLength", 0):
-            yield f"{shown(value)} has fewer than {schema['minLength']} characters"
+            yield f"must have at least {schema['minLength']} characters (got {shown(value)})"
         if len(value) > schema.get("maxLength", len(value)):
-            yield f"{shown(value)} has more than {schema['maxLength']} characters"
+            yield f"must have at most {schema['maxLength']} characters (got {shown(value)})"
         if "pattern" in schema:
             yield from matching(schema["pattern"], value)
 
@@ -131,11 +133,11 @@ class _Checker:
             options = schema.get(key, ())
             count = sum(1 for option in options if self._follows(option, value, deeper))
             if options and not count:
-                yield f"{where}: {shown(value)} follows none of the {len(options)} of {key}"
+                yield f"{where}: {shown(value)} matches none of the {len(options)} schemas in {key}"
             if key == "oneOf" and count > 1:
-                yield f"{where}: {shown(value)} follows {count} of oneOf, not one"
+                yield f"{where}: {shown(value)} matches {count} schemas in oneOf, not exactly one"
         if "not" in schema and self._follows(schema["not"], value, deeper):
-            yield f"{where}: {shown(value)} is what the schema's not forbids"
+            yield f"{where}: {shown(value)} matches the schema in not"
         if "if" in schema:
             branch = "then" if self._follows(schema["if"], value, deeper) else "else"
             yield from self._problems(schema.get(branch, True), value, place, deeper)
@@ -153,7 +155,7 @@ class _Checker:
                     yield from self._problems(wanted, value, place, depth)
                     continue
                 for other in (other for other in wanted if other not in value):
-                    yield f"{place or 'the value'}: {other!r} is missing beside {name!r}"
+                    yield f"{place or 'the value'}: {other!r} is required when {name!r} is present"
 
     # ------------------------------------------------------------ parts of the value
 
@@ -202,7 +204,9 @@ class _Checker:
         count = sum(self._follows(schema["contains"], item, depth + 1) for item in value)
         least, most = schema.get("minContains", 1), schema.get("maxContains", count)
         if not least <= count <= most:
-            yield f"{place or 'the value'}: {count} of its items are what it must contain"
+            bounds = f"at least {least}" if count < least else f"at most {most}"
+            problem = f"must contain {bounds} items that match contains (got {count})"
+            yield sentence(place or "the value", problem)
 
     def _evaluated(self, schema: Schema, value: Any, depth: int) -> set[Any]:
         """The names or numbers of the parts that a schema says something of."""

@@ -96,7 +96,7 @@ class GrammarWriter:
         unusable = self._rules.unusable()
         if name in unusable:
             place = next(filter(None, map(made.place, unusable)), "")
-            raise SchemaError(place, "no value can follow it, or none that ends")
+            raise SchemaError(place, "no finite value can match it")
         self._given.append(name)
         return name
 

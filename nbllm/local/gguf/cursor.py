@@ -48,8 +48,8 @@ class Cursor:
         if end > self.size:
             raise ModelFileError(
                 self.model,
-                f"is truncated or damaged: {self.reading} should go on to byte {end}, "
-                f"the file ends at {self.size}. Download it again.",
+                f"is truncated or damaged: {self.reading} should extend to byte {end}, "
+                f"but the file ends at {self.size}. Download it again.",
             )
         if end > _MAX_HEADER_BYTES:
             raise self.damaged(f"its header is longer than {_MAX_HEADER_BYTES >> 20} MiB")
@@ -65,7 +65,7 @@ class Cursor:
         while len(self._window) < count:
             piece = self._file.read(max(_WINDOW_BYTES, count) - len(self._window))
             if not piece:
-                raise self.damaged("the file became shorter while it was read")
+                raise self.damaged("the file was truncated while it was read")
             self._window += piece
 
     def take(self, count: int) -> bytes:
@@ -90,7 +90,7 @@ class Cursor:
         """The next text; one of more than ``limit`` bytes is damage."""
         count = self.whole("Q")
         if count > limit:
-            raise self.damaged(f"a text of {count} bytes where at most {limit} make sense")
+            raise self.damaged(f"a string of {count} bytes (at most {limit} are plausible)")
         return self.take(count).decode("utf-8", "replace")
 
     def skip_texts(self, count: int) -> None:

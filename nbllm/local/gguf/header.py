@@ -83,11 +83,11 @@ def _read(cursor: Cursor) -> Header:
     version = _read_version(cursor)
     tensor_count, key_count = map(int, cursor.numbers("QQ"))
     if tensor_count > _MAX_TENSORS or key_count > _MAX_KEYS:
-        raise cursor.damaged(f"it announces {tensor_count} tensors and {key_count} keys")
+        raise cursor.damaged(f"its header claims {tensor_count} tensors and {key_count} keys")
     metadata, array_lengths = _read_metadata(cursor, key_count)
     alignment = metadata.get("general.alignment", _DEFAULT_ALIGNMENT)
     if isinstance(alignment, bool) or not isinstance(alignment, int):
-        raise cursor.damaged(f"general.alignment is {alignment!r}, not a whole number")
+        raise cursor.damaged(f"general.alignment is {alignment!r}, not an integer")
     if alignment <= 0 or alignment & (alignment - 1):
         raise cursor.damaged(f"general.alignment is {alignment}, not a power of two")
     tensors, data_offset = _read_tensors(cursor, tensor_count, alignment)
@@ -132,7 +132,7 @@ def _read_metadata(cursor: Cursor, count: int) -> tuple[dict[str, Value], dict[s
         key = cursor.text(_MAX_NAME_BYTES)
         cursor.reading = f"key {_short(key)}"
         if not key or key in seen:
-            raise cursor.damaged("the key is there twice" if key else "the key is empty")
+            raise cursor.damaged("duplicate key" if key else "empty key")
         seen.add(key)
         value, length = _read_value(cursor)
         if length is not None:
@@ -152,7 +152,7 @@ def _read_value(cursor: Cursor) -> tuple[Value | None, int | None]:
         return _read_text(cursor), None
     if kind == _ARRAY:
         return _read_array(cursor)
-    raise cursor.damaged(f"there is no value type {kind}")
+    raise cursor.damaged(f"unknown value type {kind}")
 
 
 def _read_text(cursor: Cursor) -> str | None:
@@ -169,7 +169,9 @@ def _read_array(cursor: Cursor) -> tuple[Value | None, int]:
         cursor.skip_texts(count)
         return None, count
     if kind not in _NUMBERS:
-        problem = "arrays of arrays are not allowed" if kind == _ARRAY else f"no value type {kind}"
+        problem = (
+            "arrays of arrays are not allowed" if kind == _ARRAY else f"unknown value type {kind}"
+        )
         raise cursor.damaged(problem)
     if count <= _MAX_KEPT_ARRAY:
         return cursor.numbers(f"{count}{_NUMBERS[kind]}"), count
@@ -202,7 +204,7 @@ def _read_tensors(cursor: Cursor, count: int, alignment: int) -> tuple[tuple[Ten
         cursor.reading = f"tensor {_short(tensor.name)}"
         if tensor.offset != expected:
             raise cursor.damaged(
-                f"its weights begin at {tensor.offset}, those before them end at {expected}"
+                f"its weights begin at {tensor.offset}, but the previous ones end at {expected}"
             )
         tensors.append(_measured(cursor, tensor, end))
         expected += _padded(tensors[-1].size_bytes, alignment)
@@ -216,7 +218,7 @@ def _read_tensor(cursor: Cursor, number: int, count: int) -> _Placed:
     name = cursor.text(_MAX_NAME_BYTES)
     dimensions = cursor.whole("I")
     if dimensions > _MAX_DIMENSIONS:
-        raise cursor.damaged(f"{dimensions} dimensions where at most {_MAX_DIMENSIONS} can be")
+        raise cursor.damaged(f"{dimensions} dimensions (at most {_MAX_DIMENSIONS} are possible)")
     *shape, type_number, offset = map(int, cursor.numbers(f"{dimensions}QIQ"))
     return _Placed(name, tuple(shape), type_number, offset)
 
@@ -229,7 +231,7 @@ def _measured(cursor: Cursor, tensor: _Placed, end: int) -> TensorInfo:
     known = TENSOR_TYPES.get(tensor.type_number)
     if known is None:
         if tensor.type_number > _NEWEST_TYPE or end < tensor.offset:
-            raise cursor.damaged(f"there is no tensor type {tensor.type_number}")
+            raise cursor.damaged(f"unknown tensor type {tensor.type_number}")
         size = end - tensor.offset
     else:
         if prod(tensor.shape[:1]) % known.block_elements:
@@ -243,7 +245,7 @@ def _check_end(cursor: Cursor, end: int) -> None:
     if end > cursor.size:
         raise ModelFileError(
             cursor.model,
-            f"is truncated: its weights end at byte {end}, the file at {cursor.size} "
+            f"is truncated: its weights end at byte {end}, but the file ends at {cursor.size} "
             f"({cursor.size / end:.0%} of it is there). Download it again.",
         )
 

@@ -29,7 +29,7 @@ class Keys:
         value = self.metadata.get(key)
         if value is None or isinstance(value, str):
             return value
-        raise self._wrong(key, "a text")
+        raise self._wrong(key, "a string")
 
     def whole(self, key: str) -> int | None:
         """A size or a count; where the layers differ, the greatest of them."""
@@ -45,7 +45,7 @@ class Keys:
         values = value if isinstance(value, tuple) else (value,)
         if all(isinstance(one, int) and not isinstance(one, bool) and one >= 0 for one in values):
             return tuple(map(int, values))
-        raise self._wrong(key, "a whole number")
+        raise self._wrong(key, "an integer")
 
     def flags(self, key: str) -> tuple[bool, ...] | None:
         """A yes or no for each layer; None where there is no such key or it is one number."""

@@ -15,13 +15,13 @@ _ARCHITECTURES = {"clip": "mmproj", "controlvector": "control vector", "imatrix"
 """Architectures that are none, with what a file of theirs is."""
 
 _USES = {
-    "adapter": "is a LoRA adapter, not a model. Load the model that it was made for, and give it "
+    "adapter": "is a LoRA adapter, not a model. Load the model that it was made for with "
     "this file: %llm_load MODEL --adapter FILE, or load_model(…, adapters=FILE)",
-    "mmproj": "is a projector for images (mmproj), not a model. Load the model that it belongs to; "
-    "models on this machine read text only",
-    "control vector": "is a control vector, not a model, and nbllm has no use for it",
-    "imatrix": "is an importance matrix, which is for quantizing models, not a model",
-    "vocab": "holds a vocabulary without weights. Download the whole model",
+    "mmproj": "is an image projector (mmproj), not a model. Load the model that it belongs to; "
+    "local models support text only",
+    "control vector": "is a control vector, not a model, and is not supported",
+    "imatrix": "is an importance matrix for quantization, not a model",
+    "vocab": "contains a vocabulary without weights. Download the whole model",
     "other": "is not a language model: it has no token embeddings. It may be an image model or a "
     "part of one",
 }
@@ -48,12 +48,12 @@ def kind_of(keys: Keys, tensors: tuple[TensorInfo, ...]) -> str:
 def check_model(path: Path, shape: ModelShape) -> None:
     """Raise ``ModelFileError`` for a file that llama.cpp could not load as a model here."""
     if shape.kind != "model":
-        use = _USES.get(shape.kind, f"is of the type {shape.kind[:40]!r}, not a model")
+        use = _USES.get(shape.kind, f"is of type {shape.kind[:40]!r}, not a model")
         raise ModelFileError(str(path), use)
     if shape.byte_order != sys.byteorder:
         raise ModelFileError(
             str(path),
-            f"is stored for {shape.byte_order}-endian machines, and this one is "
+            f"is stored for {shape.byte_order}-endian machines, but this one is "
             f"{sys.byteorder}-endian. Download a file for it, or convert this one: pip install "
             f"gguf, then gguf-convert-endian FILE {sys.byteorder}",
         )
@@ -62,4 +62,4 @@ def check_model(path: Path, shape: ModelShape) -> None:
 def check_adapter(path: Path, shape: ModelShape) -> None:
     """Raise ``ModelFileError`` for a file that is not a LoRA adapter."""
     if shape.kind != "adapter":
-        raise ModelFileError(str(path), f"is not a LoRA adapter: it is of the type {shape.kind!r}")
+        raise ModelFileError(str(path), f"is not a LoRA adapter: it is of type {shape.kind!r}")

@@ -88,7 +88,7 @@ def _shape(file: Path, first: Header, parts: list[Header], split: SplitInfo | No
         raise ModelFileError(str(file), "is not a model: its header names no architecture")
     announced = keys.whole("split.tensors.count")
     if split is not None and announced not in (None, len(tensors)):
-        problem = f"its parts have {len(tensors)} tensors together, not the {announced} announced"
+        problem = f"its parts have {len(tensors)} tensors, but its header claims {announced}"
         raise ModelFileError(str(file), f"is damaged: {problem}")
     blocks = keys.whole(".block_count")
     if blocks is not None and blocks > _MAX_BLOCKS:

@@ -35,7 +35,7 @@ def _read(model: Any, path: str) -> Any:
     adapter = lib.llama_adapter_lora_init(model, os.fsencode(path))
     if not adapter:
         raise ValueError(
-            f"the adapter {path} cannot be used: it is no LoRA in a GGUF, or was made for "
-            "another model than this"
+            f"the adapter {path} cannot be used: it is not a LoRA adapter in GGUF, or was made for "
+            "another model"
         )
     return ctypes.cast(adapter, lib.llama_adapter_lora_p_ctypes)

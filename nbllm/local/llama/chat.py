@@ -123,7 +123,7 @@ class ChatTemplate:
 
     def _plain(self, turns: Sequence[Turn], tools: Sequence[Turn]) -> Prompt:
         if tools:
-            raise TemplateRefusalError("it is a base model, which cannot call tools")
+            raise TemplateRefusalError("it is a base model, which does not support tool calls")
         whole = Conversation(turns)
         guard = free_character(whole.texts)
         shown = whole.changed(lambda text: self._vocabulary.marks.broken(text, guard))

@@ -14,27 +14,29 @@ _MOST_PADDING = 128  # tokens that only one of the two may have at the end, as l
 def load_draft(settings: Settings, model: NativeModel) -> NativeModel:
     """Load the draft model of ``model``. Raises ``NotLoadableError``."""
     if not model.can_copy_prefix:
-        raise NotLoadableError("this model cannot take tokens back, so no draft model can guess")
+        raise NotLoadableError(
+            "speculative decoding is not supported: its KV cache cannot drop tokens"
+        )
     try:
         draft = NativeModel(settings, lambda fraction: None)
         _check_tokens(draft.vocabulary, model.vocabulary)
         if not draft.can_write or not draft.can_copy_prefix:
-            raise NotLoadableError("it cannot write text and take it back")
+            raise NotLoadableError("it does not support speculative decoding")
     except NotLoadableError as error:
         raise NotLoadableError(f"the draft model {settings.path}: {error}") from None
     return draft
 
 
 def _check_tokens(draft: Vocabulary, own: Vocabulary) -> None:
-    remedy = "; take a small model of the same family"
+    remedy = "; use a small model of the same family"
     if abs(draft.size - own.size) > _MOST_PADDING:
         raise NotLoadableError(
-            f"its vocabulary has {draft.size:,} tokens, the model's {own.size:,}{remedy}"
+            f"its vocabulary has {draft.size:,} tokens, but the model's has {own.size:,}{remedy}"
         )
     for token in range(min(draft.size, own.size)):
         if draft.text(token) != own.text(token):
             theirs, ours = (each.text(token).decode(errors="replace") for each in (draft, own))
             raise NotLoadableError(
-                f"its vocabulary is another: token {token} is {theirs!r}, the model's is "
-                f"{ours!r}{remedy}"
+                f"its vocabulary differs: token {token} is {theirs!r}, but in the model {ours!r}"
+                f"{remedy}"
             )

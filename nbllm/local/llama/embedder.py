@@ -136,7 +136,7 @@ class Embedder:
         for sequence in range(len(texts)):
             vector = lib.llama_get_embeddings_seq(self._context, sequence)
             if not vector:
-                raise NotLoadableError("llama.cpp gave no vector of a text")
+                raise NotLoadableError("llama.cpp returned no vector for a text")
             yield np.ctypeslib.as_array(vector, (self._model.vector_size,)).copy()
 
 

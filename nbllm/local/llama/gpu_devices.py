@@ -43,7 +43,9 @@ def device_array(positions: Sequence[int]) -> Any:
     """
     known = gpu_devices()
     if any(position >= len(known) for position in positions):
-        raise ValueError(f"llama.cpp lists {len(known)} GPUs, and number {max(positions)} is asked")
+        raise ValueError(
+            f"llama.cpp lists {len(known)} GPUs, but number {max(positions)} is requested"
+        )
     handles = [known[position].handle for position in positions]
     return (ctypes.c_void_p * (len(handles) + 1))(*handles, None)
 

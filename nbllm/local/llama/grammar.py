@@ -68,7 +68,7 @@ class Grammar:
             self._automaton = Automaton(compiled(text, vocabulary.token_of))
             self._state = self._automaton.begin()
         except GrammarError as error:
-            raise RefusedOptionError("grammar", f"cannot read the grammar: {error}") from None
+            raise RefusedOptionError("grammar", f"cannot parse the grammar: {error}") from None
 
     def allowed(self, ids: NDArray[np.int32]) -> NDArray[np.bool_]:
         """Which of these tokens may come next."""
@@ -118,7 +118,7 @@ def grammar_text(options: Mapping[str, Any], form: OutputFormat = _NO_FORM) -> s
     if tools and choice != "none" and (choice != "auto" or form.calls is GENERIC):
         if schema is not None or options.get("grammar") is not None:
             raise RefusedOptionError(
-                "tools", "an answer cannot follow both a schema and its tools; leave one out"
+                "tools", "cannot be combined with a schema or grammar; leave one out"
             )
         return _grammar(form, lambda writer: _call(form, tools, choice, writer))
     if schema is None:
@@ -139,7 +139,7 @@ def _call(form: OutputFormat, tools: Sequence[Any], choice: str, writer: Grammar
     offered = [tool["function"] for tool in tools]
     wanted = [tool for tool in offered if choice in ("auto", "required", tool["name"])]
     if not wanted:
-        raise RefusedOptionError("tool_choice", f"there is no tool {choice!r}")
+        raise RefusedOptionError("tool_choice", f"unknown tool {choice!r}")
     try:
         call = forced_call(form.calls or GENERIC, wanted, writer)
     except ValueError as error:

@@ -27,8 +27,8 @@ def check_invariance(model: NativeModel) -> None:
     """
     if model.slides or not model.can_copy_prefix:
         raise NotLoadableError(
-            "its answers cannot be batch invariant: its memory of the text is not one of cells "
-            "that stay; load it without batch_invariant"
+            "batch_invariant is not supported: the model has no KV cache that keeps all tokens; "
+            "load it without batch_invariant"
         )
     length = min(_LENGTH, model.batch.capacity, model.context_length // 2)
     tokens = [(7919 * n) % model.vocabulary.size for n in range(1, length + 1)]
@@ -37,9 +37,9 @@ def check_invariance(model: NativeModel) -> None:
     among_few, alone = _logits(model, [first]), _logits(model, [[token] for token in first])
     if not all(map(np.array_equal, 2 * among_many, among_few + alone)):
         raise NotLoadableError(
-            "its answers cannot be batch invariant: for its quantization llama.cpp computes many "
-            "tokens at once otherwise than one alone on this processor; load it without "
-            "batch_invariant, or take a file in Q4_0, Q4_1 or Q8_0"
+            "batch_invariant is not supported: with this quantization and processor, llama.cpp's "
+            "results depend on the batch size; load it without batch_invariant, or use a file in "
+            "Q4_0, Q4_1 or Q8_0"
         )
 
 

@@ -96,11 +96,11 @@ class NativeModel:
     def _make_context(self, params: Any) -> Any:
         context = lib.llama_init_from_model(self._model, params)
         if not context:
-            remedy = "a shorter one needs less memory"
+            remedy = "a shorter context length needs less memory"
             if self.settings.batch_invariant:
-                remedy += ", and not every model can be batch invariant"
+                remedy += ", and not every model supports batch_invariant"
             raise NotLoadableError(
-                f"llama.cpp could not make a context of {params.n_ctx:,} tokens; {remedy}"
+                f"llama.cpp could not create a context of {params.n_ctx:,} tokens; {remedy}"
             )
         return context
 

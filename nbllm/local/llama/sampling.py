@@ -87,7 +87,7 @@ class Sampler:
         text = grammar_text(options, form)
         if text is not None and (options.get("ignore_eos") or not vocabulary.ends):
             raise RefusedOptionError(
-                "ignore_eos", "it forbids the token that ends an answer by a grammar; drop one"
+                "ignore_eos", "cannot be combined with a grammar or schema; drop one"
             )
         biases = _biases(options, vocabulary)
         with ExitStack() as made:  # what llama.cpp has made is freed where a later part fails
@@ -275,8 +275,8 @@ def _stop_tokens(wanted: Iterable[int | str], vocabulary: Vocabulary) -> Iterato
         if len(tokens) != 1:
             raise RefusedOptionError(
                 "stop_tokens",
-                f"{shown(value)} is {len(tokens)} tokens of this model, not one; put it into "
-                "stop, which takes any text",
+                f"{shown(value)} is {len(tokens)} tokens in this model, not one; use "
+                "stop, which accepts any string",
             )
         yield tokens[0]
 
@@ -286,6 +286,6 @@ def _tokens_of(option: str, value: int | str, vocabulary: Vocabulary) -> list[in
     if isinstance(value, str):
         return vocabulary.tokenize(value, add_special=False, parse_special=True)
     if value not in vocabulary:
-        problem = f"{value} is no token of this model, which has those below {vocabulary.size:,}"
+        problem = f"{value} is not a token id of this model (0 to {vocabulary.size - 1:,})"
         raise RefusedOptionError(option, problem)
     return [value]

@@ -137,7 +137,7 @@ def _benchmark(frame: Frame) -> Benchmark:
 def _failure(name: str, frame: Frame, channel: Channel) -> ModelLoadError:
     problem, log = frame.get("problem"), channel.worker.log_tail()
     if channel.stalled:
-        problem = "its benchmark gave no sign of life, or hung, and was ended"
+        problem = "its benchmark stopped responding and was terminated"
     elif problem is None:
         status = frame["status"]
         problem = f"its benchmark {describe_exit(status)}.{exit_remedy(status, log)}"

@@ -80,7 +80,7 @@ def _measure(frame: Frame, log: _Log) -> dict[str, Any]:
         return {"problem": "llama.cpp could not load the file"}
     context = lib.llama_init_from_model(model, context_params(settings))
     if not context:
-        return {"problem": "llama.cpp could not make the context"}
+        return {"problem": "llama.cpp could not create the context"}
     compute = {
         device: log.buffers.on(device).get("compute", 0) + log.buffers.on(device).get("output", 0)
         for device in ("CPU", *log.buffers.gpus)

@@ -121,7 +121,7 @@ def _answer(frame: Frame) -> Mapping[str, Any]:
     """What llama.cpp says of a load."""
     status = Path(frame["path"]).stat()
     answer = _measured(json.dumps(frame), status.st_mtime_ns, status.st_size)
-    return {"problem": "llama.cpp gave no answer"} if answer is None else answer
+    return {"problem": "llama.cpp did not respond"} if answer is None else answer
 
 
 @lru_cache(maxsize=64)

@@ -115,15 +115,15 @@ def refusal(model: str, frame: Frame, partial_text: str) -> NbllmError:
         case "context":
             prompt, limit = frame["prompt_tokens"], frame["context_length"]
             problem = (
-                f"the prompt has {_count(prompt)} tokens, and the context holds {limit:,} with the "
-                "answer. Shorten the prompt, or load the model with a longer context."
+                f"the prompt has {_count(prompt)} tokens, but the context length is {limit:,} "
+                "(prompt and answer). Shorten the prompt, or load the model with a longer context."
             )
             return ContextLengthError(model, problem, prompt_tokens=prompt, context_length=limit)
         case "long_text":
             tokens, limit = frame["tokens"], frame["limit"]
             problem = (
-                f"text {frame['number']} has {_count(tokens)} tokens, and the model reads at most "
-                f"{limit:,} at a time. Split it into shorter ones."
+                f"text {frame['number']} has {_count(tokens)} tokens, but the model accepts at "
+                f"most {limit:,}. Split it into shorter texts."
             )
             return ContextLengthError(model, problem, prompt_tokens=tokens, context_length=limit)
         case "option":
@@ -131,12 +131,12 @@ def refusal(model: str, frame: Frame, partial_text: str) -> NbllmError:
         case "busy":
             return EngineBusyError(
                 model,
-                f"{frame['waiting']:,} requests wait for it already. Send the next ones when some "
-                "are answered, or fewer at a time.",
+                f"{frame['waiting']:,} requests are already waiting. Wait until some are answered, "
+                "or send fewer at a time.",
             )
         case _:
             return EngineError(model, frame["problem"], partial_text=partial_text)
 
 
 def _count(tokens: int | None) -> str:
-    return "far too many" if tokens is None else f"{tokens:,}"
+    return "too many" if tokens is None else f"{tokens:,}"

@@ -27,7 +27,7 @@ CPU_SECONDS = 3.0
 """The processor time that a request may take; a long conversation takes a hundredth of it."""
 
 _LOOK_SECONDS = 0.05
-_REMEDY = "; load the model with another one (chat_template), or continue texts with raw=True"
+_REMEDY = "; load the model with another one (chat_template), or use raw=True"
 
 
 class Renderer:
@@ -104,7 +104,9 @@ class Renderer:
         if self._process is None:
             self._process = _started()
             if self._process is None:
-                raise TemplateRefusalError("its chat template needs a process; none can be started")
+                raise TemplateRefusalError(
+                    "the process that renders its chat template could not be started"
+                )
             self._process.send(self._setup)
         if not self._process.is_set_up:
             try:
@@ -122,7 +124,7 @@ class Renderer:
             answer = self._process.answer()
         except _EndedError as error:
             self._end()
-            problem = f"its chat template refused the conversation: {error}"
+            problem = f"its chat template rejected the conversation: {error}"
             raise TemplateRefusalError(problem) from None
         if "problem" in answer:
             raise TemplateRefusalError(answer["problem"])
@@ -178,7 +180,7 @@ class _Process:
                 line = self._answers.get(timeout=_LOOK_SECONDS)
                 if line is None:
                     status = self._process.wait()
-                    raise _EndedError(f"it ended the process that renders it (exit code {status})")
+                    raise _EndedError(f"its rendering process exited with code {status}")
                 answer: dict[str, Any] = json.loads(line)
                 return answer
             spent = self._check(time.monotonic() - began, spent)
@@ -194,9 +196,9 @@ class _Process:
             return spent or 0.0
         now = times.user + times.system
         if now - (now if spent is None else spent) > CPU_SECONDS:
-            raise _EndedError(f"it took more than {CPU_SECONDS:g} s of processor time")
+            raise _EndedError(f"it took more than {CPU_SECONDS:g} s of CPU time")
         if memory > 2 * MEMORY_BYTES:
-            raise _EndedError(f"it took more than {MEMORY_BYTES // 2**20} MiB")
+            raise _EndedError(f"it needed more than {MEMORY_BYTES // 2**20} MiB of memory")
         return now if spent is None else spent
 
     def kill(self) -> None:

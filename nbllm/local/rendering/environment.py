@@ -24,7 +24,7 @@ __all__ = ["Source"]
 _LONGEST_SOURCE = 2**20
 _LONGEST_REASON = 300
 _WORDS: dict[type[Exception], str] = {
-    MemoryError: "it needs more memory than it may take",
+    MemoryError: "it exceeds the memory limit",
     RecursionError: "it is nested too deeply",
 }
 
@@ -65,7 +65,7 @@ class Source:
         try:
             return _whole(self._template.render(_copied(values)))
         except Exception as error:  # noqa: BLE001 - a foreign program may raise anything
-            problem = f"its chat template refused the conversation: {_reason(error)}"
+            problem = f"its chat template rejected the conversation: {_reason(error)}"
             raise TemplateRefusalError(problem) from None
 
 

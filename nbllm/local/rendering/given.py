@@ -30,6 +30,6 @@ def _read(path: Path) -> str:
         return read_text(path, _LONGEST_BYTES)
     except (OSError, ValueError) as error:
         is_absent = getattr(error, "errno", None) in (errno.ENOENT, errno.ENAMETOOLONG)
-        hint = "; give a file, or the template itself, which has {% … %}" if is_absent else ""
+        hint = "; give a file, or the template itself, which contains {% … %}" if is_absent else ""
         problem = f"the chat template cannot be read: {reason(error)}{hint}"
         raise ModelFileError(str(path), problem) from None

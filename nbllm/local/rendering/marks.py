@@ -96,7 +96,7 @@ def free_character(text: str, *, but: str = "") -> str:
     for code in _GUARDS:
         if chr(code) not in text and chr(code) != but:
             return chr(code)
-    raise TemplateRefusalError("the conversation holds every character that could mark its places")
+    raise TemplateRefusalError("the conversation contains every character reserved for rendering")
 
 
 def _alternatives(texts: Sequence[str]) -> str:

@@ -50,10 +50,10 @@ def main() -> None:
         except TemplateRefusalError as error:
             answer = {"problem": str(error)}
         except MemoryError:
-            answer = {"problem": "its chat template needs more memory than it may take"}
+            answer = {"problem": "its chat template exceeds the memory limit"}
         except RecursionError:
             answer = {
-                "problem": "its chat template refused the conversation: it is nested too deeply"
+                "problem": "its chat template rejected the conversation: it is nested too deeply"
             }
         faulthandler.cancel_dump_traceback_later()
         sys.stdout.buffer.write(json.dumps(answer).encode() + b"\n")
@@ -68,7 +68,7 @@ def _rendered(template: Template, request: dict[str, Any], limit: int) -> dict[s
         shows_tools=request["shows_tools"],
     )
     if len(rendered.text) > limit:
-        problem = f"its chat template wrote {len(rendered.text):,} characters of {limit:,} allowed"
+        problem = f"its chat template wrote {len(rendered.text):,} characters (at most {limit:,})"
         raise TemplateRefusalError(problem)
     return {
         "text": rendered.text,

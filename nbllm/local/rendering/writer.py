@@ -62,7 +62,7 @@ class Writer:
             return {}
         if self._source.names.isdisjoint(_EFFORTS):
             raise TemplateRefusalError(
-                "its chat template knows no reasoning effort; leave reasoning_effort out"
+                "its chat template does not support reasoning_effort; leave it unset"
             )
         thinks = effort != "none"
         named = {"reasoning_effort": effort} if thinks else {}

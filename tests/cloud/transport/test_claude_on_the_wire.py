@@ -47,8 +47,8 @@ async def test_a_refused_option_is_left_out_from_then_on(raw_server: Any, make_m
     asked = [{"temperature", "top_p"} & each.json.keys() for each in server.received]
     assert asked == [{"temperature", "top_p"}, {"top_p"}, set(), set(), set()]
     assert first.text == second.text == "Hi"
-    assert first.notes == ("temperature and top_p left out: the model chooses its own sampling",)
-    assert second.notes == ("temperature left out: the model chooses its own sampling",)
+    assert first.notes == ("temperature and top_p not sent: the model chooses its own sampling",)
+    assert second.notes == ("temperature not sent: the model chooses its own sampling",)
     assert third.notes == ()
 
 

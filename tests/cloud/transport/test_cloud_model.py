@@ -718,7 +718,7 @@ def test_the_client_of_a_loop_that_was_just_closed_is_forgotten(
 
 
 async def test_adapters_and_raw_texts_are_refused_before_anything_is_sent(make_model: Any) -> None:
-    with pytest.raises(UnsupportedError, match="adapters are of local models"):
+    with pytest.raises(UnsupportedError, match="only local models support adapters"):
         await events_of(make_model("http://127.0.0.1:1"), adapters={"poet": 1.0})
-    with pytest.raises(UnsupportedError, match="leave out raw"):
+    with pytest.raises(UnsupportedError, match="only local models support raw"):
         await events_of(make_model("http://127.0.0.1:1"), raw=True)

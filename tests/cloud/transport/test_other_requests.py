@@ -218,7 +218,7 @@ async def test_a_server_of_several_models_names_them(raw_server: Any) -> None:
 
     async with raw_server(script) as server:
         model = await asyncio.to_thread(load, "openai-compatible", server.url)
-        with pytest.raises(NotFoundError, match="It serves a, b"):
+        with pytest.raises(NotFoundError, match="It has a, b"):
             await model.generate("Hi", max_retry_seconds=0)
         await model.aclose()
 

@@ -211,4 +211,4 @@ async def test_other_requests_name_it_once_too(
             model.list_models(), model.describe(), return_exceptions=True
         )
         for failure in failures:
-            assert str(failure).count("The way there is the proxy") == 1
+            assert str(failure).count("The request goes through the proxy") == 1

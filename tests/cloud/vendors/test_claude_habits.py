@@ -179,7 +179,7 @@ def test_what_a_model_refuses_is_left_out_and_told(
         {"type": "message_stop"},
     ]
     body = b"".join(f"data: {json.dumps(event)}\n\n".encode() for event in events)
-    notes = ("temperature and top_k left out: the model chooses its own sampling",)
+    notes = ("temperature and top_k not sent: the model chooses its own sampling",)
     assert read(ADAPTER, model, body, request=request)[1].notes == (notes if refuses else ())
     assert read(ADAPTER, model, body, request=ask())[1].notes == ()
 

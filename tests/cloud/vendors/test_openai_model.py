@@ -48,7 +48,7 @@ def test_the_api_that_serves_the_server_and_the_request_best(
 
 
 def test_an_unknown_api_is_refused(info: Any, ask: Any) -> None:
-    with pytest.raises(InvalidOptionError, match='"chat" nor "responses"'):
+    with pytest.raises(InvalidOptionError, match='"chat" or "responses"'):
         api_for(info(api="completions"), ask())
 
 

@@ -105,7 +105,7 @@ def test_a_summary_stands_for_its_turns_until_one_of_them_changes() -> None:
 
 @pytest.mark.parametrize("name", ["", "-x", "a b", "a/b", "../a", "a" * 101, "x\n"])
 def test_a_name_must_fit_a_files_name(name: str) -> None:
-    with pytest.raises(ConversationError, match="a name is made of"):
+    with pytest.raises(ConversationError, match="a name must have"):
         check_name(name)
 
 
@@ -153,7 +153,7 @@ def test_markdown_tells_how_answers_ended_and_defuses_html() -> None:
     assert text.startswith("# trip\n\n**System**\n\nBe brief.\n\n## 1. You\n\nasked in a\n")
     assert "**Answer** (tiny)\n\n&lt;script&gt;" in text
     assert "(stopped, answered before an earlier turn was changed)" in text
-    assert "**Answer** (not answered)" in text
+    assert "**Answer** (no answer)" in text
     assert r"*\[image: image/png, 3 bytes\]*" in text
 
 

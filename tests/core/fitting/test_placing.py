@@ -129,7 +129,7 @@ def test_a_context_beyond_the_training_is_told() -> None:
     trained = model().context_length
     longer = placed(machine(64), context_length=trained + 1)
     assert longer.is_compromise
-    assert f"trained for contexts of up to {trained:,} tokens" in longer.reason
+    assert f"trained with a context length of {trained:,} tokens" in longer.reason
     assert not placed(machine(64), context_length=trained).is_compromise
 
 
@@ -191,7 +191,7 @@ def test_wishes_are_kept() -> None:
 
 
 def test_what_cannot_be_wished_is_told() -> None:
-    with pytest.raises(InvalidOptionError, match="no GPU 2 to use, only GPU 0"):
+    with pytest.raises(InvalidOptionError, match="GPU 2 is not available, only GPU 0"):
         placed(machine(32, 24), device="GPU 2")
     with pytest.raises(InvalidOptionError, match="there is no GPU"):
         placed(machine(32), device="GPU")
@@ -203,8 +203,8 @@ def test_a_refusal_says_what_would_fit() -> None:
     error = refused(machine(32, 8), device="GPU", context_length=32_768)
     assert error.needed_bytes > error.available_bytes - 32 * GIB
     text = str(error)
-    assert "a context of at most" in text
-    assert "without device and gpu_layers it goes on" in text
+    assert "a context length of at most" in text
+    assert "without device and gpu_layers it runs on" in text
     longest = int(text.split("at most ")[1].split(" ")[0].replace(",", ""))
     assert placed(machine(32, 8), device="GPU", context_length=longest).device == "GPU 0"
     with pytest.raises(DoesNotFitError):
@@ -250,7 +250,7 @@ def test_a_draft_model_goes_beside_the_model_and_its_bytes_count() -> None:
 
 def test_a_refusal_names_a_draft_model_that_takes_the_room() -> None:
     plan = drafted(machine(32, 8), model(), device="GPU", context_length=2048)
-    with pytest.raises(DoesNotFitError, match=r"no draft model \(draft_model, --draft\)"):
+    with pytest.raises(DoesNotFitError, match=r"without a draft model \(draft_model, --draft\)"):
         plan.placement()
 
 

@@ -201,7 +201,7 @@ def test_without_permission_for_rocm_the_remedy_is_named(
     monkeypatch.setattr(os, "access", lambda *arguments: False)  # root may open everything
     found = source.find()
     assert "usermod" in found.problems[0]
-    assert "may not open /dev/dri/renderD128" in (found.hidden[0].hidden or "")
+    assert "no permission to open /dev/dri/renderD128" in (found.hidden[0].hidden or "")
 
 
 def test_a_container_without_the_device_cannot_use_the_card(machine: Cards, tmp_path: Path) -> None:

@@ -312,7 +312,7 @@ def test_what_one_question_lacks_is_none(detect: Detect) -> None:
 @pytest.mark.parametrize(
     ("kind", "words"),
     [
-        ("none", "has found none"),
+        ("none", "found none"),
         ("not-loaded", "not running"),
         ("no-permission", "permission"),
         ("mismatch", "Restart the machine"),
@@ -334,7 +334,7 @@ def test_a_driver_that_hangs_holds_up_nothing_but_its_own_answer(
     gpus, *absences = eval(run(HANG, FAKE_NVML="hang"))
     assert gpus == ()
     for absence in absences:
-        assert "The NVIDIA GPUs could not be examined: no answer in time." in absence
+        assert "The NVIDIA GPUs could not be queried: no response in time." in absence
     assert time.monotonic() - started < 20, "the process ends although the probe hangs"
 
 

@@ -214,7 +214,7 @@ def test_behind_another_only_what_it_does_not_claim_may_be_taken() -> None:
     assert isinstance(decide("new", planner(1), machine(4), [], claim(3)), Admit)
     verdict = decide("new", planner(2), machine(4), [], claim(3))
     assert isinstance(verdict, Wait)
-    assert verdict.words == "new waits for its turn behind first."
+    assert verdict.words == "new is waiting for its turn after first."
     assert verdict.claim == {"CPU": 2 * GIB}
 
 

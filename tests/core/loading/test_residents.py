@@ -189,7 +189,7 @@ async def test_nobody_waits_longer_than_they_want() -> None:
     (large,) = await machine.load("large")
     async with machine.busy(large):
         for wait in (0, 0.05):
-            with pytest.raises(ModelLoadError, match="no memory for it while large works"):
+            with pytest.raises(ModelLoadError, match="not enough memory while large is busy"):
                 await machine.manager.load_model("a", wait=wait)
         assert (await large.generate("Hi")).text
         assert machine.loaded == ["large"]
@@ -240,7 +240,7 @@ async def test_a_waiting_load_can_be_cancelled_and_the_next_gets_its_turn() -> N
         await until(lambda: bool(machine.told("waiting")))
         second = asyncio.create_task(machine.manager.load_model("medium"))
         await until(lambda: len(machine.told("waiting")) == 2)
-        assert machine.told("waiting")[1] == "medium waits for its turn behind whole."
+        assert machine.told("waiting")[1] == "medium is waiting for its turn after whole."
         first.cancel()
         assert (await second)[1].name == "medium"
     assert machine.loaded == ["a", "b", "medium"]

@@ -144,13 +144,13 @@ async def test_results_with_schemas_pickle_and_copy() -> None:
         (Tag, '{"name": "a", "rank": "x"}', "the answer is no Tag: rank: Input should be a valid"),
         (Tag, '{"name": "a", "rank": -1}', "must be >= 0: -1"),
         (Colour, '"blue"', "Input should be 'red'"),
-        (PART, '{"a": "x"}', "the answer is no JSON of this schema: a: 'x' is not of the type"),
+        (PART, '{"a": "x"}', "no valid JSON for this schema in the answer: a must be of type"),
         (PART, "{}", "the value: 'a' is missing"),
         (PART, '{"a": 1', "the answer is no JSON: "),
         (PART, "Sorry.", "it has no object or array"),
-        (PART, '{"a": ' + "9" * 5_000 + "}", "a number that is too long"),
+        (PART, '{"a": ' + "9" * 5_000 + "}", "a number with too many digits"),
         (PART, "[" * 100_000, "it is nested too deeply"),
-        ({"type": "array", "uniqueItems": True}, "[1, 1]", "two of its items are the same"),
+        ({"type": "array", "uniqueItems": True}, "[1, 1]", "must not have duplicate items"),
     ],
 )
 async def test_what_an_answer_lacks_is_told(schema: Any, text: str, told: str) -> None:
@@ -181,7 +181,7 @@ async def test_msgspec_reads_what_holds_its_structs() -> None:
 
 async def test_an_answer_that_was_cut_off_says_so() -> None:
     result = await FakeModel(text='{"a": 1, "b": 2}').generate("Go", schema=PART, max_tokens=2)
-    with pytest.raises(AnswerFormError, match="cut off at the token limit, so raise max_tokens"):
+    with pytest.raises(AnswerFormError, match="cut off at the token limit; raise max_tokens"):
         _ = result.value
 
 
@@ -204,7 +204,7 @@ async def test_an_answer_that_was_cut_off_says_so() -> None:
             {"tools": (Tool("f", "F.", {"properties": {"a": {"type": "text"}}}),)},
             "tools: the parameters of 'f': /properties/a/type: 'text' is not a type",
         ),
-        ({"schema": PART, "grammar": 'root ::= "a"'}, "follows it or grammar; drop one"),
+        ({"schema": PART, "grammar": 'root ::= "a"'}, "cannot be combined with grammar; drop one"),
     ],
 )
 async def test_what_cannot_be_asked_is_told_before_it_is(asked: dict[str, Any], told: str) -> None:
@@ -217,5 +217,5 @@ async def test_what_cannot_be_asked_is_told_before_it_is(asked: dict[str, Any], 
 
 async def test_without_a_schema_there_is_no_value() -> None:
     result = await FakeModel().generate("Go", options=GenerationOptions())
-    with pytest.raises(InvalidOptionError, match="asked for without one; give schema=…"):
+    with pytest.raises(InvalidOptionError, match="requested without one; give schema=…"):
         _ = result.value

@@ -114,7 +114,7 @@ def test_what_a_grammar_cannot_say_is_found_out_afterwards(
         ("+", "nothing to repeat"),
         ("(", r"a '\(' without its '\)'"),
         (")", r"a '\)' without its '\('"),
-        ("[a", r"a '\[' without its ']'"),
+        ("[a", r"an unclosed '\['"),
         ("[z-a]", "out of order"),
         ("a{3,2}", "at least 3 and at most 2"),
         ("a++", "possessive"),
@@ -127,7 +127,7 @@ def test_what_a_grammar_cannot_say_is_found_out_afterwards(
         ("\\", "backslash"),
         (r"\p{Script=Greek}", "property"),
         (r"\ud83d", "no character"),
-        ("(" * 1_000, "groups in one another"),
+        ("(" * 1_000, "nested groups"),
         ("a" * 30_000, "20,000 characters"),
     ],
 )

@@ -163,7 +163,7 @@ def test_space_is_left_for_no_model_to_lose_itself_in(text: str) -> None:
     ],
 )  # fmt: skip
 def test_what_no_value_can_follow_is_told(schema: Any, place: str) -> None:
-    with pytest.raises(ValueError, match=f"^{place}: no value can follow it"):
+    with pytest.raises(ValueError, match=f"^{place}: no finite value can match it"):
         automaton(schema)
 
 

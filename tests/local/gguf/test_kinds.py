@@ -29,7 +29,7 @@ def failure(path: Path, **load: object) -> str:
     ("content", "words"),
     [
         (ADAPTER, "is a LoRA adapter, not a model. Load the model that it was made for"),
-        (bare_gguf(tensor="v.a", architecture="clip"), "is a projector for images (mmproj)"),
+        (bare_gguf(tensor="v.a", architecture="clip"), "is an image projector (mmproj)"),
         (bare_gguf(tensor="", general__type="vocab"), "a vocabulary without weights"),
         (bare_gguf(tensor=""), "a vocabulary without weights"),
         (bare_gguf(tensor="x", architecture="flux"), "is not a language model"),

@@ -264,13 +264,13 @@ def test_reasoning_can_be_turned_off_where_a_template_knows_it() -> None:
     assert text(QWEN, HI).endswith("<think>\n")
     assert text(QWEN, HI, effort="none").endswith("<think></think>")
     for source in (CHATML, CHATML + "{# thinking #} no enable_thinking here"):
-        with pytest.raises(TemplateRefusalError, match="leave reasoning_effort out"):
+        with pytest.raises(TemplateRefusalError, match="does not support reasoning_effort"):
             rendered(source, HI, effort="low")
 
 
 def test_a_refusal_of_the_template_is_told_in_its_own_words() -> None:
     source = "{{ raise_exception('No cats, please') }}"
-    with pytest.raises(TemplateRefusalError, match="refused the conversation: No cats, please"):
+    with pytest.raises(TemplateRefusalError, match="rejected the conversation: No cats, please"):
         rendered(source, HI)
     with pytest.raises(TemplateRefusalError, match=r"x…$"):
         rendered("{{ raise_exception('x' * 9999) }}", HI)

@@ -107,7 +107,7 @@ def test_a_save_that_fails_leaves_the_conversation_usable(
     shell: InteractiveShell, run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert not shell.run_cell("%llm_chat save trip sub/plan.json").success
-    assert "it is kept here and was not saved" in capsys.readouterr().out
+    assert "not saved, only kept in memory" in capsys.readouterr().out
     run("%llm --chat trip Three?")
     assert run("%llm_chat")["turns"].tolist() == [3]
 
@@ -140,13 +140,13 @@ def test_a_file_that_is_lost_is_told_with_every_answer(
         ("%llm_chat branch trip x --at 3", "--at 3: trip has 2 turns"),
         ("%llm_chat show tripp", "Did you mean 'trip'?"),
         ("%llm_chat import none.json", "No such file or directory"),
-        ("%llm_chat import ~nosuchuser/x.json", "there is no home folder for ~nosuchuser"),
+        ("%llm_chat import ~nosuchuser/x.json", "no home folder for ~nosuchuser"),
         ("%llm_chat import /dev/zero", "it is a device"),
         ("%llm_chat save trip /dev/null", "it is a device"),
-        ("%llm_chat export trip sub/x.json", "x.json was not written: No such file"),
-        ("%llm_chat export trip ~nosuchuser/x.md", "there is no home folder for ~nosuchuser"),
-        ("%llm_chat rename trip a/b", "a name is made of"),
-        ("%llm --chat 'a b' Hi", "a name is made of"),
+        ("%llm_chat export trip sub/x.json", "x.json could not be written: No such file"),
+        ("%llm_chat export trip ~nosuchuser/x.md", "no home folder for ~nosuchuser"),
+        ("%llm_chat rename trip a/b", "a name must have"),
+        ("%llm --chat 'a b' Hi", "a name must have"),
         ("%llm --overflow summarise Hi", "it applies to conversations; add --chat NAME"),
         ("%llm --as json --bg Hi", "cannot be combined with --bg"),
         ("%llm --schema nothing Hi", "there is no variable nothing"),

@@ -91,7 +91,7 @@ def test_names_are_checked_and_suggested() -> None:
         chats.get("tripp")
     with pytest.raises(ConversationError, match="it already exists"):
         chats.add(Conversation(name="trip"))
-    with pytest.raises(ConversationError, match="a name is made of"):
+    with pytest.raises(ConversationError, match="a name must have"):
         chats.begin("../x")
 
 
@@ -107,7 +107,7 @@ def test_exports_need_an_ending_and_hold_what_there_is(tmp_path: Path) -> None:
 def test_what_cannot_be_saved_is_kept_and_told(tmp_path: Path) -> None:
     chats = Chats()
     chats.add(chat_of())
-    with pytest.raises(ConversationError, match="it is kept here and was not saved"):
+    with pytest.raises(ConversationError, match="not saved, only kept in memory"):
         chats.save("c", tmp_path / "absent" / "c.json")
     assert chats.get("c") == chat_of()
 
@@ -199,7 +199,9 @@ def test_a_new_conversation_takes_in_the_file_of_its_name_and_an_other_is_refuse
     other.save("c")
     assert places(other) == ["a"]
     put(third, "b")
-    with pytest.raises(ConversationError, match="with turns that are not here: 1 of 1") as caught:
+    with pytest.raises(
+        ConversationError, match=r"has turns that this one does not have \(1 of 1\)"
+    ) as caught:
         third.save("c")
     assert "%llm_chat import FILE NAME" in str(caught.value)
     assert third.file("c") is None
@@ -216,7 +218,7 @@ def test_a_file_that_became_another_conversation_is_left_as_it_is(tmp_path: Path
     file = stranger.export("other", tmp_path / "c.chat.json")
     text = file.read_text()
     put(one, "b")
-    assert "holds the conversation 'other' with turns that are not here" in one.problem("c")
+    assert "its conversation 'other' has turns that this one does not have" in one.problem("c")
     file.write_text("{")
     put(one, "d")
     assert "it is not JSON" in one.problem("c")
@@ -297,7 +299,7 @@ def test_a_file_that_cannot_be_written_later_stops_nothing(tmp_path: Path) -> No
     (folder / "c.json").unlink()
     folder.rmdir()
     put(chats, "a")
-    assert "it is kept here and was not saved" in chats.problem("c")
+    assert "not saved, only kept in memory" in chats.problem("c")
     assert "No such file" in chats.problem("c")
     folder.mkdir()
     put(chats, "b")
@@ -321,7 +323,7 @@ def test_a_full_disk_leaves_the_file_and_the_conversation(
         assert "No space left on device" in chats.problem("c")
         with pytest.raises(ConversationError, match="No space left"):
             chats.rename("c", "d")
-        with pytest.raises(ConversationError, match="was not written: No space left"):
+        with pytest.raises(ConversationError, match="could not be written: No space left"):
             chats.export("c", tmp_path / "c.md")
     assert [each.place for each in read_conversation(file).turns] == ["a"]
     assert chats.names() == ["c"]

@@ -83,4 +83,6 @@ def test_nbllms_own_frames_are_left_out(shell, fail) -> None:
     error = fail("from nbllm import GenerationOptions\nGenerationOptions(top_p=3)")
     report = error_report(error, shell.user_ns)
     assert "_check_number" not in report
-    assert report.splitlines()[-1].endswith("InvalidOptionError: top_p: 3 is not between 0 and 1")
+    assert report.splitlines()[-1].endswith(
+        "InvalidOptionError: top_p must be between 0 and 1 (got 3)"
+    )
