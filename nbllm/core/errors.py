@@ -13,6 +13,7 @@
     │   ├── ModelFileError          its file is missing, damaged, truncated or not a GGUF
     │   ├── LoadedOtherwiseError    it is already loaded, with other options
     │   └── DoesNotFitError         memory is too small; carries the bytes and what would fit
+    ├── QuantizationError           a model's file could not be quantized or measured
     └── ModelError                  a loaded model failed; carries the partial text
         ├── ModelClosedError        the model was unloaded
         ├── UnsupportedError        this model or vendor does not support it; says what does
@@ -76,6 +77,7 @@ __all__ = [
     "OverloadedError",
     "PermissionDeniedError",
     "ProtocolError",
+    "QuantizationError",
     "QuotaError",
     "RateLimitError",
     "ServerError",
@@ -222,6 +224,14 @@ class ModelFileError(ModelLoadError):
 
 class LoadedOtherwiseError(ModelLoadError):
     """The model is already loaded with other options than those requested."""
+
+
+class QuantizationError(NbllmError):
+    """The file of the model ``model`` could not be quantized, or the result not measured."""
+
+    def __init__(self, model: str, problem: str) -> None:
+        self.model = model
+        super().__init__(f"{capped(model)}: {problem}")
 
 
 class DoesNotFitError(ModelLoadError):

@@ -23,6 +23,7 @@ from nbllm.core.errors import (
     ModelNotFoundError,
     NbllmError,
 )
+from nbllm.core.file_jobs import FileJobs
 from nbllm.core.hardware.resources import Resources
 from nbllm.core.history import GenerationLog
 from nbllm.core.loading.loader import Loader
@@ -49,7 +50,7 @@ WAIT_SECONDS = 60.0
 
 
 @tells_unless_awaited("manager")
-class ModelManager:
+class ModelManager(FileJobs):
     """The models of a person: those configured, those on the disk, those of the clouds.
 
     One manager may be used from several event loops and threads at once; it stores no loop.
@@ -341,6 +342,10 @@ class ModelManager:
         traceback: TracebackType | None,
     ) -> None:
         await self.aclose()
+
+    def detect_resources(self) -> Resources:
+        """What the machine has at this moment, by the ``resources`` that the manager was given."""
+        return self._residents.survey()
 
     # ------------------------------------------------------------ names
 

@@ -32,7 +32,8 @@ def find_entry(name: str, available: Iterable[ModelInfo], loaded: Iterable[str] 
     word such as ``ollama/``, are entries too; nobody is asked here whether they are there.
 
     Raises ``ModelNotFoundError`` with the closest names, ``loaded`` ones too, and the lines that
-    get what the name seems to mean; ``ModelFileError`` for a path.
+    get what the name seems to mean; ``ModelFileError`` for a path. Several models that begin so are as good as none,
+    unless one of them only is configured, or bundled.
     """
     known, written = Known(tuple(available), tuple(loaded)), _unwrapped(name)
     infos, must_be_fetched = known.infos, is_hub_address(written)
@@ -47,14 +48,24 @@ def find_entry(name: str, available: Iterable[ModelInfo], loaded: Iterable[str] 
         if (server := server_entry(written)) is not None:
             return server
     alike = same or (_beginning(written, infos) if written else [])
-    if len(alike) == 1:
-        return alike[0]
+    if (meant := _preferred(alike)) is not None:
+        return meant
     if not alike and written and (folder := _folder_called(written)) is not None:
         return folder_entry(folder)
     if alike:
         names = [info.name for info in alike]
         raise ModelNotFoundError(name, suggestions=tuple(names[:5]), hint=known.here)
     raise not_found(written, known)
+
+
+def _preferred(alike: list[ModelInfo]) -> ModelInfo | None:
+    """The only one; of several, the only configured one, else the only bundled one.
+
+    So a name that a notebook uses goes on to mean the same model where copies of it, such as
+    other quantizations, come to lie beside it.
+    """
+    groups = (alike, *([i for i in alike if i.source == kind] for kind in ("config", "bundled")))
+    return next((group[0] for group in groups if len(group) == 1), None)
 
 
 def _unwrapped(name: str) -> str:

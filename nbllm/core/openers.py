@@ -7,17 +7,18 @@ kind of model and imports none of them.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from nbllm.core.fitting.fit_options import Fit
 from nbllm.core.hardware.resources import EngineDevices, Resources
 from nbllm.core.measurements import Benchmark
 from nbllm.core.model_interface import ModelInterface
 from nbllm.core.placement import Placement
+from nbllm.core.quantization import Quantization, Quantized
 from nbllm.core.types import ModelInfo
 from nbllm.core.vendors import VENDORS
 
@@ -32,6 +33,8 @@ __all__ = [
     "measure_model",
     "open_model",
     "plan_model",
+    "plan_quantizations",
+    "quantize_model",
 ]
 
 
@@ -57,6 +60,7 @@ _LOCAL, _CLOUD = "nbllm.local.llama_cpp_model", "nbllm.cloud.cloud_model"
 _ENGINE = "nbllm.local.measuring.dry_runs"
 _FILES, _PLANS = "nbllm.local.gguf.shape", "nbllm.local.plans"
 _BENCH = "nbllm.local.measuring.bench"
+_QUANTIZE = "nbllm.local.jobs.quantize"
 _PRICES = "nbllm.cloud.prices"
 _SERVERS = "nbllm.cloud.named_servers"
 
@@ -124,6 +128,24 @@ def bench_seconds(info: ModelInfo, resources: Resources, *, thorough: bool) -> f
     """How long ``measure_model`` takes at most; see ``nbllm.local.measuring.bench``."""
     seconds: float = import_module(_BENCH).bench_seconds(info, resources, thorough=thorough)
     return seconds
+
+
+async def plan_quantizations(
+    info: ModelInfo, labels: Sequence[str], *, imatrix: Path | None = None
+) -> list[Quantization]:
+    """What quantizing would make of a local model; see ``nbllm.local.jobs.quantize``."""
+    plan = import_module(_QUANTIZE).plan_quantizations
+    plans: list[Quantization] = await plan(info, labels, imatrix=imatrix)
+    return plans
+
+
+async def quantize_model(
+    info: ModelInfo, label: str, target: Path, resources: Resources, **settings: Any
+) -> Quantized:
+    """Quantize a local model's file; see ``nbllm.local.jobs.quantize``."""
+    quantize = import_module(_QUANTIZE).quantize_model
+    made: Quantized = await quantize(info, label, target, resources, **settings)
+    return made
 
 
 def known_vendor_models() -> list[str]:

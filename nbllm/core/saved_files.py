@@ -19,7 +19,7 @@ from pathlib import Path
 
 from nbllm.core.paths import file_status, read_text
 
-__all__ = ["MOST_BYTES", "update", "write"]
+__all__ = ["MOST_BYTES", "replacing", "update", "write"]
 
 _DRAFT, _DRAFT_SUFFIX = ".nbllm-", ".tmp"
 _ABANDONED_SECONDS = 3_600
@@ -38,15 +38,25 @@ def write(file: Path, content: str | bytes) -> None:
     is a device or a pipe, ``UnicodeEncodeError`` for half a surrogate pair, and ``ValueError``
     for a path that no file can have.
     """
-    target = Path(os.path.realpath(file))
     data = content.encode() if isinstance(content, str) else content
+    with replacing(file) as draft, draft.open("wb") as stream:
+        stream.write(data)
+
+
+@contextmanager
+def replacing(file: Path) -> Iterator[Path]:
+    """A draft beside ``file``, new and empty, which takes its place at the end of the block.
+
+    What the block raises leaves the file as it was, and no draft. Raises as ``write`` does.
+    """
+    target = Path(os.path.realpath(file))
     mode = _mode(target)
     _remove_abandoned(target.parent, int(time.time() // _ABANDONED_SECONDS))
     draft = target.with_name(f"{_DRAFT}{os.urandom(8).hex()}{_DRAFT_SUFFIX}")
     try:
-        with draft.open("xb") as stream:
-            stream.write(data)
-            stream.flush()
+        draft.open("xb").close()
+        yield draft
+        with draft.open("rb+") as stream:
             os.fsync(stream.fileno())
         if mode is not None:
             draft.chmod(mode)

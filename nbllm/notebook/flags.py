@@ -21,6 +21,7 @@ __all__ = [
     "LOAD",
     "MODELS",
     "PLOT",
+    "QUANTIZE",
     "STATS",
     "UNLOAD",
     "Help",
@@ -198,6 +199,22 @@ FIT = Help(
     fit[fit["fits"] & (fit["context (tokens)"] >= 32768)]
 """,
     (flag("name", nargs="?", help="A local model (default: the bundled one)."),),
+)
+
+QUANTIZE = Help(
+    """
+    %llm_quantize SmolLM2 q4_0                      into the current folder
+    %llm_quantize mistral-7b.F16.gguf q4_k_m --imatrix imatrix.gguf
+    %llm_quantize phi-3 q5_k_m --to ~/models --replace
+    made = %llm_quantize phi-3 q8_0                 the new model's ModelInfo in made.info
+""",
+    (
+        flag("name", help="A local model."),
+        flag("type", help="The quantization type, such as q4_k_m; %%llm_fit MODEL --quants."),
+        flag("--imatrix", metavar="FILE", help="An importance matrix, from %%llm_imatrix."),
+        flag("--to", metavar="PATH", help="The new file, or its folder."),
+        flag("--replace", action="store_true", help="Replace a file that exists."),
+    ),
 )
 
 UNLOAD = Help(

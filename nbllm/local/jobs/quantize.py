@@ -1,0 +1,253 @@
+"""Quantizing a model's file by llama.cpp, in a process of its own that can be stopped."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import time
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from nbllm.core.errors import InvalidOptionError, ModelFileError, QuantizationError
+from nbllm.core.fitting.model_shape import ModelShape
+from nbllm.core.hardware.resources import Resources
+from nbllm.core.paths import reason
+from nbllm.core.quantization import NEEDS_IMATRIX, Quantization, Quantized
+from nbllm.core.saved_files import replacing
+from nbllm.core.types import ModelInfo
+from nbllm.core.words import size_words
+from nbllm.local.channel import Channel
+from nbllm.local.gguf.kinds import check_model
+from nbllm.local.gguf.shape import model_info_from_gguf
+from nbllm.local.gguf.types import FILE_TYPES, TENSOR_TYPES
+from nbllm.local.installation import check_installation
+from nbllm.local.plans import cached_shape
+from nbllm.local.worker_process import describe_exit, exit_remedy
+
+__all__ = ["plan_quantizations", "quantize_model"]
+
+_PROCESS = "nbllm.local.jobs.quantize_process"
+_STALL_SECONDS = 60.0
+_NUMBERS = {label: number for number, label in FILE_TYPES.items()}
+_TYPES = {tensor_type.label: tensor_type for tensor_type in TENSOR_TYPES.values()}
+_ALIGNMENT = 32
+_SPARE = 64 * 2**20
+"""So much of a disk stays free."""
+
+
+async def plan_quantizations(
+    info: ModelInfo, labels: Sequence[str], *, imatrix: Path | None = None
+) -> list[Quantization]:
+    """What quantizing to each of ``labels`` would make of the file; nothing is written.
+
+    Those that need an importance matrix are left out without one. Takes about a second. Raises
+    as ``quantize_model`` does.
+    """
+    source, shape = _source(info)
+    able = [label for label in labels if imatrix or label not in NEEDS_IMATRIX]
+    async with _process(info) as job:
+        return [await job.plan(source, shape, label, imatrix) for label in able]
+
+
+async def quantize_model(
+    info: ModelInfo,
+    label: str,
+    target: Path,
+    resources: Resources,
+    *,
+    imatrix: Path | None = None,
+    replaces: bool = False,
+    on_plan: Callable[[Quantization], None] = lambda plan: None,
+    progress: Callable[[float], None] = lambda fraction: None,
+) -> Quantized:
+    """Write the model in ``info`` anew, its tensors quantized to ``label``, to ``target``.
+
+    ``target`` appears when it is whole; a cancelled or failed run leaves nothing. ``on_plan`` gets
+    the size before the work begins, ``progress`` the finished fraction, 0 to 1. An ``imatrix`` is
+    a file of llama.cpp's, in either format.
+
+    Raises ``InvalidOptionError`` for a type that needs an importance matrix where none is given
+    and for a target that exists, unless it ``replaces`` it; ``QuantizationError`` where the disk
+    has no room or llama.cpp fails; ``ModelFileError`` and ``MissingDependencyError``.
+    """
+    source, shape = _source(info)
+    _check_imatrix(label, imatrix)
+    _check_target(target, source, replaces=replaces)
+    began = time.monotonic()
+    async with _process(info) as job:
+        plan = await job.plan(source, shape, label, imatrix)
+        _check_space(info.name, target.parent, plan.size_bytes)
+        on_plan(plan)
+        try:
+            with replacing(target) as draft:
+                threads = max(1, int(resources.cpu.usable_cores))
+                await job.run(source, draft, shape, label, imatrix, threads, progress)
+                _check_target(target, source, replaces=replaces)
+        except OSError as error:
+            problem = f"{target} cannot be written: {reason(error)}"
+            raise QuantizationError(info.name, problem) from None
+    made = model_info_from_gguf(target)
+    return Quantized(info=made, source=info, quantization=plan, seconds=time.monotonic() - began)
+
+
+# ---------------------------------------------------------------- checks
+
+
+def _source(info: ModelInfo) -> tuple[Path, ModelShape]:
+    check_installation()
+    if info.path is None:
+        raise ModelFileError(info.name, "its entry names no file; give it a path")
+    shape = cached_shape(info.path)
+    check_model(info.path, shape)
+    return info.path, shape
+
+
+def _check_imatrix(label: str, imatrix: Path | None) -> None:
+    if imatrix is None and label in NEEDS_IMATRIX:
+        raise InvalidOptionError(
+            "imatrix",
+            f"{label} needs an importance matrix. Make one with %llm_imatrix and name its file "
+            "(--imatrix FILE), or choose a larger type such as Q3_K_M",
+        )
+    if imatrix is not None and not imatrix.is_file():
+        raise InvalidOptionError("imatrix", f"there is no file {imatrix}")
+
+
+def _check_target(target: Path, source: Path, *, replaces: bool) -> None:
+    if not os.path.lexists(target):
+        return
+    if target.exists() and target.samefile(source):
+        raise InvalidOptionError("to", f"{target} is the model itself; name another file")
+    if not replaces:
+        raise InvalidOptionError(
+            "to", f"{target} exists already; name another file, or replace it with --replace"
+        )
+
+
+def _check_space(model: str, folder: Path, size: int) -> None:
+    free = shutil.disk_usage(folder).free
+    if size + _SPARE > free:
+        raise QuantizationError(
+            model,
+            f"the file would have {size_words(size)}, but only {size_words(free)} are free in "
+            f"{folder}. Free some space, or name another folder (--to FOLDER)",
+        )
+
+
+# ---------------------------------------------------------------- the process
+
+
+class _Job:
+    """The line to a process that quantizes."""
+
+    def __init__(self, model: str) -> None:
+        self._model, self.channel = model, Channel(_PROCESS)
+
+    async def plan(
+        self, source: Path, shape: ModelShape, label: str, imatrix: Path | None
+    ) -> Quantization:
+        """What it would be."""
+        done = await self._ask(_frame(source, source, shape, label, imatrix, dry_run=True))
+        return _quantization(shape, label, done)
+
+    async def run(
+        self,
+        source: Path,
+        target: Path,
+        shape: ModelShape,
+        label: str,
+        imatrix: Path | None,
+        threads: int,
+        progress: Callable[[float], None],
+    ) -> None:
+        """Do it."""
+        frame = _frame(source, target, shape, label, imatrix, dry_run=False)
+        await self._ask({**frame, "threads": threads}, progress)
+
+    async def _ask(
+        self,
+        frame: dict[str, Any],
+        progress: Callable[[float], None] = lambda fraction: None,
+    ) -> dict[str, Any]:
+        with self.channel.mailbox() as (number, mailbox):
+            await self.channel.ask({**frame, "id": number})
+            while True:
+                for reply in await self.channel.take(mailbox, _STALL_SECONDS, "quantize"):
+                    match reply["op"]:
+                        case "fraction":
+                            progress(reply["fraction"])
+                        case "done":
+                            return reply
+                        case _:
+                            raise self._failure(reply)
+
+    def _failure(self, reply: dict[str, Any]) -> QuantizationError:
+        problem, log = reply.get("problem"), self.channel.worker.log_tail()
+        if self.channel.stalled:
+            problem = "its process stopped responding and was terminated"
+        elif problem is None:
+            status = reply["status"]
+            problem = f"its process {describe_exit(status)}.{exit_remedy(status, log)}"
+        return QuantizationError(self._model, problem)
+
+
+@asynccontextmanager
+async def _process(info: ModelInfo) -> AsyncIterator[_Job]:
+    job = _Job(info.name)
+    try:
+        yield job
+    finally:
+        job.channel.worker.end()
+        await asyncio.to_thread(job.channel.worker.close)
+
+
+def _frame(
+    source: Path,
+    target: Path,
+    shape: ModelShape,
+    label: str,
+    imatrix: Path | None,
+    *,
+    dry_run: bool,
+) -> dict[str, Any]:
+    return {
+        "op": "quantize",
+        "source": str(source),
+        "target": str(target),
+        "file_type": _NUMBERS[label],
+        "threads": 1,
+        "dry_run": dry_run,
+        "imatrix": str(imatrix.absolute()) if imatrix else None,
+        "sizes": {} if dry_run else {each.name: each.size_bytes for each in shape.tensors},
+    }
+
+
+def _quantization(shape: ModelShape, label: str, done: Mapping[str, Any]) -> Quantization:
+    """The sizes, exact: each tensor's blocks and padding, and the header as it is."""
+    types = {tensor.name: done["types"].get(tensor.name, "") for tensor in shape.tensors}
+    types = {
+        tensor.name: types[tensor.name] if types[tensor.name] in _TYPES else tensor.type_label
+        for tensor in shape.tensors
+    }
+    sizes = [_size(tensor.elements, types[tensor.name]) for tensor in shape.tensors]
+    old = sum(_padded(tensor.size_bytes) for tensor in shape.tensors)
+    header = max(0, shape.file_size_bytes - old)
+    return Quantization(
+        label=label,
+        size_bytes=header + sum(map(_padded, sizes)),
+        bits_per_weight=8 * sum(sizes) / max(1, shape.parameter_count),
+        tensor_types=types,
+        fallbacks={(meant, used): count for meant, used, count in done["fallbacks"]},
+    )
+
+
+def _size(elements: int, label: str) -> int:
+    kind = _TYPES[label]
+    return elements // kind.block_elements * kind.block_bytes
+
+
+def _padded(size: int) -> int:
+    return -(-size // _ALIGNMENT) * _ALIGNMENT
