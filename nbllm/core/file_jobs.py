@@ -9,6 +9,8 @@ from pathlib import Path
 
 from nbllm.core import openers
 from nbllm.core.hardware.resources import Resources
+from nbllm.core.measurements import forget_tuned
+from nbllm.core.option_checks import check_number
 from nbllm.core.quantization import (
     QUANTIZATION_TYPES,
     Quantization,
@@ -16,6 +18,7 @@ from nbllm.core.quantization import (
     place_for,
     quantization_type,
 )
+from nbllm.core.tuning import Tuning
 from nbllm.core.types import ModelInfo
 
 __all__ = ["FileJobs"]
@@ -84,6 +87,82 @@ class FileJobs(ABC):
             on_plan=on_plan,
             progress=progress,
         )
+
+    async def make_imatrix(
+        self,
+        name: str,
+        text: str | os.PathLike[str],
+        *,
+        to: str | os.PathLike[str] | None = None,
+        chunks: int = 100,
+        replace: bool = False,
+        progress: Callable[[float], None] = lambda fraction: None,
+    ) -> Path:
+        """Write a local model's importance matrix over a text, for ``quantize_model``.
+
+        It says how much each column of the weights matters: the mean square of what it is
+        multiplied by while the model reads at most ``chunks`` of 512 tokens of the file ``text``.
+        Without ``to`` the file, a GGUF as llama-imatrix writes it, goes into the current folder.
+        Returns its path. Raises ``InvalidOptionError`` for files that are missing or exist,
+        ``QuantizationError`` where the text is too short or llama.cpp fails, and what a load of
+        the model raises.
+        """
+        check_number("chunks", chunks, 1, 1_000_000)
+        info = self.find_model(name)
+        target = _path(to) or Path.cwd() / f"{info.name}.imatrix.gguf"
+        if target.is_dir():
+            target = target / f"{info.name}.imatrix.gguf"
+        await openers.make_imatrix(
+            info,
+            Path(text),
+            target.absolute(),
+            self.detect_resources(),
+            chunks=int(chunks),
+            replaces=replace,
+            progress=progress,
+        )
+        return target.absolute()
+
+    async def tune_model(
+        self,
+        name: str,
+        *,
+        max_changed: float = 0.05,
+        types: Iterable[str] = (),
+        imatrix: str | os.PathLike[str] | None = None,
+        thorough: bool = False,
+        report: Callable[[str, float], None] = lambda what, fraction: None,
+    ) -> Tuning:
+        """Measure quantizations of a local model here, and have later loads use the fastest.
+
+        The fastest is the one with the shortest time for 256 tokens of prompt and 256 of answer
+        among those that change at most the share ``max_changed`` of the likeliest next tokens,
+        compared with the model as it is over a text of conversations. The ``types`` that make
+        sense are tried where none are named. Its file is kept in the user's cache folder. Takes
+        minutes; ``report`` gets what is being done and the finished fraction of all. Cancelling
+        it keeps nothing, and nothing is kept of a measurement that other programs disturbed.
+
+        Raises ``InvalidOptionError``, ``QuantizationError`` and what a load raises.
+        """
+        check_number("max_changed", max_changed, 0, 1)
+        labels = [quantization_type(word) for word in types]
+        return await openers.tune_model(
+            self.find_model(name),
+            self.detect_resources(),
+            max_changed=max_changed,
+            types=labels or None,
+            imatrix=_path(imatrix),
+            thorough=thorough,
+            report=report,
+        )
+
+    def untune_model(self, name: str) -> bool:
+        """Have later loads use the model's own file again; whether they did not before.
+
+        The file that was kept is removed. Raises ``ModelNotFoundError`` and ``OSError``.
+        """
+        info = self.find_model(name)
+        return info.path is not None and forget_tuned(info.path, self.detect_resources().cpu)
 
 
 def _path(given: str | os.PathLike[str] | None) -> Path | None:

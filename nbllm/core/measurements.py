@@ -20,12 +20,18 @@ from nbllm.core.placement import ThreadCounts
 __all__ = [
     "Benchmark",
     "Measurement",
+    "Tuned",
     "best_threads",
+    "forget_tuned",
+    "has_tuned",
     "machine_key",
     "model_key",
     "read_threads",
+    "read_tuned",
     "store_file",
+    "tuned_folder",
     "write_measured",
+    "write_tuned",
 ]
 
 Kind = Literal["prefill", "decode"]
@@ -47,6 +53,15 @@ class Measurement:
     batch: int
     sequences: int
     tokens_per_second: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tuned:
+    """The file that loads of a model use in place of its own, in the quantization ``label``."""
+
+    label: str
+    path: Path
+    size_bytes: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,22 +140,88 @@ def write_measured(path: Path, cpu: CpuInfo, found: Benchmark, *, file: Path | N
     A noisy result is kept as such, beside the one that loads go by. What other processes measured
     meanwhile stays. Raises ``OSError``.
     """
-    machine, model = machine_key(cpu), model_key(path)
     rows = {"measured": [asdict(row) for row in found.measured]}
-    noisy = {"noisy": {**rows, "other_cores": found.other_cores}}
-    quiet = {"best": found.threads._asdict(), **rows}
+    if found.noisy:
+        _change(path, cpu, {"noisy": {**rows, "other_cores": found.other_cores}}, file=file)
+    else:
+        _change(path, cpu, {"best": found.threads._asdict(), **rows, "noisy": None}, file=file)
 
-    def added(text: str | None) -> str:
+
+def tuned_folder() -> Path:
+    """Where files are kept that loads use in place of a model's own."""
+    from platformdirs import user_cache_path
+
+    return user_cache_path("nbllm") / "tuned"
+
+
+def has_tuned(path: Path, *, file: Path | None = None) -> bool:
+    """Whether loads of the model at ``path`` use another file on some machine."""
+    return any("tuned" in _entry(models, path) for models in _stored(file).values())
+
+
+def read_tuned(path: Path, cpu: CpuInfo, *, file: Path | None = None) -> Tuned | None:
+    """The file to load in place of ``path`` on this machine, if it is there as it was written."""
+    try:
+        tuned = _entry(_stored(file)[machine_key(cpu)], path)["tuned"]
+        found = Tuned(
+            label=str(tuned["label"]),
+            path=Path(str(tuned["path"])),
+            size_bytes=_count(tuned["size_bytes"]),
+        )
+        is_there = found.path.stat().st_size == found.size_bytes
+    except (OSError, KeyError, TypeError, ValueError):
+        return None
+    return found if is_there else None
+
+
+def write_tuned(path: Path, cpu: CpuInfo, tuned: Tuned | None, *, file: Path | None = None) -> None:
+    """Have later loads of ``path`` use another file; None takes that back. Raises ``OSError``."""
+    row = tuned and {"label": tuned.label, "path": str(tuned.path), "size_bytes": tuned.size_bytes}
+    _change(path, cpu, {"tuned": row}, file=file)
+
+
+def forget_tuned(path: Path, cpu: CpuInfo, *, file: Path | None = None) -> bool:
+    """Have loads of ``path`` use it again, and remove what they used; whether they did."""
+    tuned = read_tuned(path, cpu, file=file)
+    if tuned is None:
+        return False
+    write_tuned(path, cpu, None, file=file)
+    if tuned.path.is_relative_to(tuned_folder()):
+        tuned.path.unlink()
+    return True
+
+
+def _change(path: Path, cpu: CpuInfo, values: Mapping[str, Any], *, file: Path | None) -> None:
+    """Set values of a model's entry, take out those that are None; the rest stays."""
+    machine, model = machine_key(cpu), model_key(path)
+
+    def changed(text: str | None) -> str:
         try:
             machines = _machines(text or "")
         except (TypeError, ValueError, KeyError):
             machines = {}
         models = dict(_mapping(machines.get(machine)))
-        models[model] = {**_mapping(models.get(model)), **noisy} if found.noisy else quiet
+        entry = {**_mapping(models.get(model)), **values}
+        models[model] = {key: value for key, value in entry.items() if value is not None}
         content = {"version": _VERSION, "machines": {**machines, machine: models}}
         return json.dumps(content, indent=1)
 
-    saved_files.update(file or store_file(), added)
+    saved_files.update(file or store_file(), changed)
+
+
+def _stored(file: Path | None) -> Mapping[str, Mapping[str, Any]]:
+    """What is stored, by machine; what cannot be read counts as nothing."""
+    try:
+        return _machines(read_text(file or store_file(), saved_files.MOST_BYTES))
+    except (OSError, KeyError, TypeError, ValueError):
+        return {}
+
+
+def _entry(models: object, path: Path) -> Mapping[str, Any]:
+    try:
+        return _mapping(_mapping(models).get(model_key(path)))
+    except OSError:
+        return {}
 
 
 def _mapping(value: object) -> Mapping[str, Any]:

@@ -31,6 +31,7 @@ from nbllm.core.loading.loads import Load, Loaded, ModelStatus, Progress, reload
 from nbllm.core.loading.memory_queue import MemoryQueue
 from nbllm.core.loading.residents import Residents, Survey
 from nbllm.core.manager_events import Listener, Listeners
+from nbllm.core.measurements import has_tuned
 from nbllm.core.model_config import load_config, save_config
 from nbllm.core.model_facts import ModelList
 from nbllm.core.model_interface import ModelInterface
@@ -41,6 +42,7 @@ from nbllm.core.placement import Placement
 from nbllm.core.resource_detector import ResourceDetector
 from nbllm.core.suggest import did_you_mean
 from nbllm.core.texts import shown
+from nbllm.core.tuning import tuned_entry
 from nbllm.core.types import LoadOptions, ModelInfo
 
 __all__ = ["WAIT_SECONDS", "ModelManager", "default_manager"]
@@ -368,6 +370,8 @@ class ModelManager(FileJobs):
         if loaded is not None:
             return loaded.asked
         info = self.find_model(name)
+        if info.path is not None and has_tuned(info.path):
+            return tuned_entry(info, self.detect_resources().cpu)
         return openers.complete_entry(info) if info.source == "server" else info
 
     def _file_of(self, draft: str) -> Path:

@@ -32,8 +32,8 @@ def find_entry(name: str, available: Iterable[ModelInfo], loaded: Iterable[str] 
     word such as ``ollama/``, are entries too; nobody is asked here whether they are there.
 
     Raises ``ModelNotFoundError`` with the closest names, ``loaded`` ones too, and the lines that
-    get what the name seems to mean; ``ModelFileError`` for a path. Several models that begin so are as good as none,
-    unless one of them only is configured, or bundled.
+    get what the name seems to mean; ``ModelFileError`` for a path. Of several models that begin so
+    the only configured one is meant, else the only bundled one, else none.
     """
     known, written = Known(tuple(available), tuple(loaded)), _unwrapped(name)
     infos, must_be_fetched = known.infos, is_hub_address(written)

@@ -19,6 +19,7 @@ from nbllm.core.measurements import Benchmark
 from nbllm.core.model_interface import ModelInterface
 from nbllm.core.placement import Placement
 from nbllm.core.quantization import Quantization, Quantized
+from nbllm.core.tuning import Tuning
 from nbllm.core.types import ModelInfo
 from nbllm.core.vendors import VENDORS
 
@@ -30,11 +31,14 @@ __all__ = [
     "describe_file",
     "fit_model",
     "known_vendor_models",
+    "make_imatrix",
     "measure_model",
     "open_model",
     "plan_model",
     "plan_quantizations",
     "quantize_model",
+    "quantized_plan",
+    "tune_model",
 ]
 
 
@@ -61,6 +65,7 @@ _ENGINE = "nbllm.local.measuring.dry_runs"
 _FILES, _PLANS = "nbllm.local.gguf.shape", "nbllm.local.plans"
 _BENCH = "nbllm.local.measuring.bench"
 _QUANTIZE = "nbllm.local.jobs.quantize"
+_IMATRIX, _TUNE = "nbllm.local.jobs.imatrix", "nbllm.local.jobs.tune"
 _PRICES = "nbllm.cloud.prices"
 _SERVERS = "nbllm.cloud.named_servers"
 
@@ -146,6 +151,28 @@ async def quantize_model(
     quantize = import_module(_QUANTIZE).quantize_model
     made: Quantized = await quantize(info, label, target, resources, **settings)
     return made
+
+
+def quantized_plan(info: ModelInfo, plan: Quantization, resources: Resources) -> Placement:
+    """Where the model would go if it were quantized; see ``plan_model``."""
+    placement: Placement = import_module(_PLANS).quantized_plan(info, plan, resources)
+    return placement
+
+
+async def make_imatrix(
+    info: ModelInfo, text: Path, target: Path, resources: Resources, **settings: Any
+) -> int:
+    """Write the importance matrix of a local model; see ``nbllm.local.jobs.imatrix``."""
+    chunks: int = await import_module(_IMATRIX).make_imatrix(
+        info, text, target, resources, **settings
+    )
+    return chunks
+
+
+async def tune_model(info: ModelInfo, resources: Resources, **settings: Any) -> Tuning:
+    """Find the fastest quantization of a local model; see ``nbllm.local.jobs.tune``."""
+    tuning: Tuning = await import_module(_TUNE).tune_model(info, resources, **settings)
+    return tuning
 
 
 def known_vendor_models() -> list[str]:

@@ -15,6 +15,7 @@ from nbllm.core.types import ModelInfo
 __all__ = [
     "NEEDS_IMATRIX",
     "QUANTIZATION_TYPES",
+    "Quality",
     "Quantization",
     "Quantized",
     "place_for",
@@ -60,14 +61,28 @@ QUANTIZATION_TYPES = MappingProxyType(
 )
 """What a file can be quantized to, with the bits per weight as llama-quantize lists them."""
 
-NEEDS_IMATRIX = frozenset({"IQ1_M", "IQ1_S", "IQ2_S", "IQ2_XS", "IQ2_XXS", "Q2_K_S"})
-"""Types that llama.cpp quantizes to with an importance matrix only."""
+NEEDS_IMATRIX = frozenset(
+    {"IQ1_M", "IQ1_S", "IQ2_M", "IQ2_S", "IQ2_XS", "IQ2_XXS", "IQ3_XS", "IQ3_XXS", "Q2_K_S"}
+)
+"""Types with tensors that llama.cpp quantizes with an importance matrix only."""
 
 _FOLDED = {
     **{label.replace("_", ""): label for label in QUANTIZATION_TYPES},
-    **{"FP32": "F32", "FP16": "F16", "Q2": "Q2_K", "Q3": "Q3_K_M", "Q4": "Q4_K_M", "Q5": "Q5_K_M"},
-    **{"Q6": "Q6_K", "Q8": "Q8_0", "Q3K": "Q3_K_M", "Q4K": "Q4_K_M", "Q5K": "Q5_K_M"},
-    **{"INT8": "Q8_0", "8BIT": "Q8_0", "INT4": "Q4_K_M", "4BIT": "Q4_K_M"},
+    "FP32": "F32",
+    "FP16": "F16",
+    "Q2": "Q2_K",
+    "Q3": "Q3_K_M",
+    "Q4": "Q4_K_M",
+    "Q5": "Q5_K_M",
+    "Q6": "Q6_K",
+    "Q8": "Q8_0",
+    "Q3K": "Q3_K_M",
+    "Q4K": "Q4_K_M",
+    "Q5K": "Q5_K_M",
+    "INT8": "Q8_0",
+    "8BIT": "Q8_0",
+    "INT4": "Q4_K_M",
+    "4BIT": "Q4_K_M",
 }
 """Types by how they are written without underscores, and by what else they are called."""
 _LABEL = re.compile(
@@ -103,6 +118,22 @@ class Quantized:
 
     def __repr__(self) -> str:
         return f"<Quantized {self.source.name!r} to {self.quantization.label}: {self.info.path}>"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Quality:
+    """How far a model's predictions are from those of the model that it was quantized from.
+
+    Over ``tokens`` tokens of a text: the mean Kullback-Leibler divergence of the next token's
+    distribution with its standard error, and the divergence that one token in a thousand exceeds,
+    all in nats; and the share of tokens whose likeliest successor is the same.
+    """
+
+    tokens: int
+    mean_divergence: float
+    divergence_error: float
+    divergence_999: float
+    same_first: float
 
 
 def quantization_type(word: str) -> str:

@@ -85,6 +85,7 @@ class ModelInfo:
     ``options`` and ``load`` are this model's defaults. ``source`` says where the entry is from.
     ``placement`` (where it was put, and what it takes there), ``device`` and ``memory_bytes``
     (the same in all: see ``Placement.total_bytes``) are known of loaded local models only.
+    ``tuned_from`` is the model's own file where ``path`` is the one that ``%llm_tune`` chose.
     """
 
     name: str
@@ -108,6 +109,7 @@ class ModelInfo:
         default="config", compare=False
     )
     config_file: Path | None = field(default=None, compare=False, repr=False)
+    tuned_from: Path | None = field(default=None, compare=False, repr=False)
 
     __repr__ = brief_repr
 

@@ -19,13 +19,14 @@ from nbllm.core.load_options import LoadOptions
 from nbllm.core.measurements import read_threads
 from nbllm.core.paths import file_status, reason
 from nbllm.core.placement import MemoryParts, Placement
+from nbllm.core.quantization import Quantization
 from nbllm.core.types import ModelInfo
 from nbllm.local.gguf.kinds import check_adapter, check_model
-from nbllm.local.gguf.shape import read_shape
+from nbllm.local.gguf.shape import quantized_shape, read_shape
 from nbllm.local.measuring.dry_runs import engine_devices, exact_placement
 from nbllm.local.rendering.given import read_template
 
-__all__ = ["cached_shape", "fit_model", "make_plan", "plan_model", "settled"]
+__all__ = ["cached_shape", "fit_model", "make_plan", "plan_model", "quantized_plan", "settled"]
 
 Memory: TypeAlias = Mapping[str, MemoryParts]
 _CORRECTIONS = 3
@@ -44,6 +45,13 @@ def fit_model(info: ModelInfo, resources: Resources) -> Fit:
     except DoesNotFitError:
         chosen = None
     return fits_of(plan, chosen)
+
+
+def quantized_plan(info: ModelInfo, plan: Quantization, resources: Resources) -> Placement:
+    """Where the model would go if it were quantized so. Raises as ``plan_model`` does."""
+    found = make_plan(info, resources)
+    shape = quantized_shape(found.shape, plan.label, plan.tensor_types, plan.size_bytes)
+    return replace(found, shape=shape, threads=None).placement()
 
 
 def make_plan(info: ModelInfo, resources: Resources) -> Plan:

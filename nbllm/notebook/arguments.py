@@ -5,6 +5,7 @@ from __future__ import annotations
 import builtins
 import io
 import keyword
+import math
 import re
 import shlex
 from argparse import ArgumentParser, Namespace
@@ -22,6 +23,7 @@ __all__ = [
     "parse_known",
     "scaled",
     "seconds",
+    "share",
     "unescaped",
     "variable_name",
 ]
@@ -95,6 +97,15 @@ def seconds(word: str) -> float:
     if match is None:
         raise UsageError(f"{word!r} is not a time such as 90, 90s, 10m or 2h")
     return float(match[1]) * {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}[match[2]]
+
+
+def share(word: str) -> float:
+    """A share such as "1%" or "0.01", as a fraction; for ``argument(type=…)``."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?|\.\d+)\s*(%?)", word.strip())
+    value = float(match[1]) / (100 if match[2] else 1) if match else math.inf
+    if value > 1:
+        raise UsageError(f"{word!r} is not a share such as 1% or 0.01")
+    return value
 
 
 def scaled(word: str) -> tuple[str, float]:

@@ -10,19 +10,21 @@ from typing import Any, TypeVar
 
 from IPython.core.magic_arguments import MagicArgumentParser
 
-from nbllm.notebook.arguments import HelpWanted, scaled, seconds
+from nbllm.notebook.arguments import HelpWanted, scaled, seconds, share
 
 __all__ = [
     "BENCH",
     "DASHBOARD",
     "DEVICES",
     "FIT",
+    "IMATRIX",
     "JOBS",
     "LOAD",
     "MODELS",
     "PLOT",
     "QUANTIZE",
     "STATS",
+    "TUNE",
     "UNLOAD",
     "Help",
     "flag",
@@ -197,8 +199,12 @@ FIT = Help(
     %llm_fit                              the bundled model
     fit = %llm_fit qwen3
     fit[fit["fits"] & (fit["context (tokens)"] >= 32768)]
+    %llm_fit qwen3 --quants               each quantization type: size, memory, device
 """,
-    (flag("name", nargs="?", help="A local model (default: the bundled one)."),),
+    (
+        flag("name", nargs="?", help="A local model (default: the bundled one)."),
+        flag("--quants", action="store_true", help="Quantization types in place of ways to load."),
+    ),
 )
 
 QUANTIZE = Help(
@@ -214,6 +220,43 @@ QUANTIZE = Help(
         flag("--imatrix", metavar="FILE", help="An importance matrix, from %%llm_imatrix."),
         flag("--to", metavar="PATH", help="The new file, or its folder."),
         flag("--replace", action="store_true", help="Replace a file that exists."),
+    ),
+)
+
+IMATRIX = Help(
+    """
+    %llm_imatrix SmolLM2 notes.txt                  into the current folder
+    %llm_imatrix mistral-7b.F16 chats.txt --chunks 200 --to mistral.imatrix.gguf
+""",
+    (
+        flag("name", help="A local model."),
+        flag("text", help="A text file, like what the model is used for."),
+        flag("--chunks", type=int, default=100, metavar="N", help="512 tokens each (100)."),
+        flag("--to", metavar="PATH", help="The new file, or its folder."),
+        flag("--replace", action="store_true", help="Replace a file that exists."),
+    ),
+)
+
+TUNE = Help(
+    """
+    %llm_tune SmolLM2                               in minutes
+    %llm_tune phi-3 --max-changed 1% --thorough
+    %llm_tune phi-3 --types q4_0,q8_0
+    %llm_tune phi-3 --off                           its own file again
+""",
+    (
+        flag("name", help="A local model."),
+        flag(
+            "--max-changed",
+            type=share,
+            default=0.05,
+            metavar="SHARE",
+            help="Of the likeliest next tokens, how many may change, as 1%% or 0.01 (5%%).",
+        ),
+        flag("--types", metavar="TYPES", help="Try these types, separated by commas."),
+        flag("--imatrix", metavar="FILE", help="An importance matrix, from %%llm_imatrix."),
+        flag("--thorough", action="store_true", help="Measure speeds for longer; more exact."),
+        flag("--off", action="store_true", help="Have loads use the model's own file again."),
     ),
 )
 

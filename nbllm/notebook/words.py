@@ -42,6 +42,7 @@ def ready_words(info: ModelInfo, seconds: float | None = None, unready: str | No
             f"{info.name} ready{place}{time}",
             *([f"context {info.context_length:,}"] if info.context_length else []),
             *([f"memory {size_words(info.memory_bytes)}"] if info.memory_bytes else []),
+            *([f"tuned to {(info.quantization or '').upper()}"] if info.tuned_from else []),
         ]
     )
     placement = info.placement

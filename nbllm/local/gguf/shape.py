@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal
@@ -17,9 +18,9 @@ from nbllm.local.gguf.header import Header, read_header
 from nbllm.local.gguf.keys import Keys
 from nbllm.local.gguf.kinds import kind_of
 from nbllm.local.gguf.layers import layer_shapes, sliding_window
-from nbllm.local.gguf.types import file_type_label, tensor_type_label
+from nbllm.local.gguf.types import TENSOR_TYPES, file_type_label, tensor_type_label
 
-__all__ = ["model_info_from_gguf", "read_shape"]
+__all__ = ["model_info_from_gguf", "quantized_shape", "read_shape"]
 
 _SPLIT_NAME = re.compile(r"(?P<stem>.+)-(?P<part>\d{5})-of-(?P<parts>\d{5})")
 _MAX_BLOCKS = 4096
@@ -38,6 +39,32 @@ def read_shape(path: str | os.PathLike[str]) -> ModelShape:
     split = _split(Keys(file, first.metadata))
     parts = [first, *_other_parts(file, split)]
     return _shape(file, first, parts, split)
+
+
+def quantized_shape(
+    shape: ModelShape, label: str, types: Mapping[str, str], file_size_bytes: int
+) -> ModelShape:
+    """The shape of a model whose tensors would be stored in these ``types``, by their names."""
+    kinds = {kind.label: (number, kind) for number, kind in TENSOR_TYPES.items()}
+    tensors = []
+    for tensor in shape.tensors:
+        number, kind = kinds[types[tensor.name]]
+        size = tensor.elements // kind.block_elements * kind.block_bytes
+        tensors.append(replace(tensor, type_number=number, type_label=kind.label, size_bytes=size))
+    weights, before, after = _weights(tuple(tensors), len(shape.layers))
+    return replace(
+        shape,
+        file_size_bytes=file_size_bytes,
+        quantization=label,
+        layers=tuple(
+            replace(layer, weights=size) for layer, size in zip(shape.layers, weights, strict=True)
+        ),
+        tensor_bytes=sum(tensor.size_bytes for tensor in tensors),
+        input_bytes=before,
+        output_bytes=after,
+        split=None,
+        tensors=tuple(tensors),
+    )
 
 
 def model_info_from_gguf(

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import shutil
 import time
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,18 +17,16 @@ from nbllm.core.quantization import NEEDS_IMATRIX, Quantization, Quantized
 from nbllm.core.saved_files import replacing
 from nbllm.core.types import ModelInfo
 from nbllm.core.words import size_words
-from nbllm.local.channel import Channel
 from nbllm.local.gguf.kinds import check_model
 from nbllm.local.gguf.shape import model_info_from_gguf
 from nbllm.local.gguf.types import FILE_TYPES, TENSOR_TYPES
 from nbllm.local.installation import check_installation
+from nbllm.local.jobs.job import Job, running
 from nbllm.local.plans import cached_shape
-from nbllm.local.worker_process import describe_exit, exit_remedy
 
-__all__ = ["plan_quantizations", "quantize_model"]
+__all__ = ["check_target", "plan_quantizations", "quantize_model", "source_of"]
 
 _PROCESS = "nbllm.local.jobs.quantize_process"
-_STALL_SECONDS = 60.0
 _NUMBERS = {label: number for number, label in FILE_TYPES.items()}
 _TYPES = {tensor_type.label: tensor_type for tensor_type in TENSOR_TYPES.values()}
 _ALIGNMENT = 32
@@ -46,10 +42,10 @@ async def plan_quantizations(
     Those that need an importance matrix are left out without one. Takes about a second. Raises
     as ``quantize_model`` does.
     """
-    source, shape = _source(info)
+    source, shape = source_of(info)
     able = [label for label in labels if imatrix or label not in NEEDS_IMATRIX]
-    async with _process(info) as job:
-        return [await job.plan(source, shape, label, imatrix) for label in able]
+    async with running(info.name, _PROCESS, "quantize") as job:
+        return [await _plan(job, source, shape, label, imatrix) for label in able]
 
 
 async def quantize_model(
@@ -73,19 +69,20 @@ async def quantize_model(
     and for a target that exists, unless it ``replaces`` it; ``QuantizationError`` where the disk
     has no room or llama.cpp fails; ``ModelFileError`` and ``MissingDependencyError``.
     """
-    source, shape = _source(info)
+    source, shape = source_of(info)
     _check_imatrix(label, imatrix)
-    _check_target(target, source, replaces=replaces)
+    check_target(target, source, replaces=replaces)
     began = time.monotonic()
-    async with _process(info) as job:
-        plan = await job.plan(source, shape, label, imatrix)
+    async with running(info.name, _PROCESS, "quantize") as job:
+        plan = await _plan(job, source, shape, label, imatrix)
         _check_space(info.name, target.parent, plan.size_bytes)
         on_plan(plan)
         try:
             with replacing(target) as draft:
+                frame = _frame(source, draft, shape, label, imatrix, dry_run=False)
                 threads = max(1, int(resources.cpu.usable_cores))
-                await job.run(source, draft, shape, label, imatrix, threads, progress)
-                _check_target(target, source, replaces=replaces)
+                await job.ask({**frame, "threads": threads}, progress)
+                check_target(target, source, replaces=replaces)
         except OSError as error:
             problem = f"{target} cannot be written: {reason(error)}"
             raise QuantizationError(info.name, problem) from None
@@ -96,7 +93,8 @@ async def quantize_model(
 # ---------------------------------------------------------------- checks
 
 
-def _source(info: ModelInfo) -> tuple[Path, ModelShape]:
+def source_of(info: ModelInfo) -> tuple[Path, ModelShape]:
+    """The file of a local model and its shape. Raises as ``quantize_model`` does."""
     check_installation()
     if info.path is None:
         raise ModelFileError(info.name, "its entry names no file; give it a path")
@@ -116,7 +114,8 @@ def _check_imatrix(label: str, imatrix: Path | None) -> None:
         raise InvalidOptionError("imatrix", f"there is no file {imatrix}")
 
 
-def _check_target(target: Path, source: Path, *, replaces: bool) -> None:
+def check_target(target: Path, source: Path, *, replaces: bool) -> None:
+    """Raise ``InvalidOptionError`` for a file that is there and may not be replaced."""
     if not os.path.lexists(target):
         return
     if target.exists() and target.samefile(source):
@@ -140,68 +139,11 @@ def _check_space(model: str, folder: Path, size: int) -> None:
 # ---------------------------------------------------------------- the process
 
 
-class _Job:
-    """The line to a process that quantizes."""
-
-    def __init__(self, model: str) -> None:
-        self._model, self.channel = model, Channel(_PROCESS)
-
-    async def plan(
-        self, source: Path, shape: ModelShape, label: str, imatrix: Path | None
-    ) -> Quantization:
-        """What it would be."""
-        done = await self._ask(_frame(source, source, shape, label, imatrix, dry_run=True))
-        return _quantization(shape, label, done)
-
-    async def run(
-        self,
-        source: Path,
-        target: Path,
-        shape: ModelShape,
-        label: str,
-        imatrix: Path | None,
-        threads: int,
-        progress: Callable[[float], None],
-    ) -> None:
-        """Do it."""
-        frame = _frame(source, target, shape, label, imatrix, dry_run=False)
-        await self._ask({**frame, "threads": threads}, progress)
-
-    async def _ask(
-        self,
-        frame: dict[str, Any],
-        progress: Callable[[float], None] = lambda fraction: None,
-    ) -> dict[str, Any]:
-        with self.channel.mailbox() as (number, mailbox):
-            await self.channel.ask({**frame, "id": number})
-            while True:
-                for reply in await self.channel.take(mailbox, _STALL_SECONDS, "quantize"):
-                    match reply["op"]:
-                        case "fraction":
-                            progress(reply["fraction"])
-                        case "done":
-                            return reply
-                        case _:
-                            raise self._failure(reply)
-
-    def _failure(self, reply: dict[str, Any]) -> QuantizationError:
-        problem, log = reply.get("problem"), self.channel.worker.log_tail()
-        if self.channel.stalled:
-            problem = "its process stopped responding and was terminated"
-        elif problem is None:
-            status = reply["status"]
-            problem = f"its process {describe_exit(status)}.{exit_remedy(status, log)}"
-        return QuantizationError(self._model, problem)
-
-
-@asynccontextmanager
-async def _process(info: ModelInfo) -> AsyncIterator[_Job]:
-    job = _Job(info.name)
-    try:
-        yield job
-    finally:
-        job.channel.worker.end()
-        await asyncio.to_thread(job.channel.worker.close)
+async def _plan(
+    job: Job, source: Path, shape: ModelShape, label: str, imatrix: Path | None
+) -> Quantization:
+    done = await job.ask(_frame(source, source, shape, label, imatrix, dry_run=True))
+    return _quantization(shape, label, done)
 
 
 def _frame(

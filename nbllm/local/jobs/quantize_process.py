@@ -12,6 +12,7 @@ import os
 import sys
 from pathlib import Path
 
+from nbllm.core.errors import NbllmError
 from nbllm.local import protocol
 from nbllm.local.jobs.imatrix_file import read_imatrix
 from nbllm.local.llama.backends import start_backends
@@ -70,7 +71,7 @@ def _reply(frame: Frame, outbox: Outbox, stage: Stage) -> Frame:
                 dry_run=frame["dry_run"],
                 on_tensor=lambda name: None if frame["dry_run"] else progress.on_tensor(name),
             )
-    except (RuntimeError, ValueError, OSError) as error:
+    except (NbllmError, RuntimeError, ValueError, OSError) as error:
         return {"op": "failed", "problem": str(error)}
     fallbacks = [[*pair, count] for pair, count in converted.fallbacks.items()]
     return {"op": "done", "types": converted.types, "fallbacks": fallbacks}

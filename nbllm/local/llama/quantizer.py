@@ -47,7 +47,7 @@ class _Log:
     def _write(self, level: int, text: bytes, _: object) -> None:
         piece = text.decode(errors="replace")
         if level == _ERROR_LEVEL and (problem := piece.strip()):
-            self.problem = problem
+            self.problem = problem.rpartition("failed to quantize: ")[2]
         self._line = (self._line + piece)[-_MOST_LINE:]
         if tensor := _TENSOR.search(piece):
             self._on_tensor(tensor[3])

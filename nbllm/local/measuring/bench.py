@@ -18,10 +18,10 @@ from nbllm.local.plans import plan_model
 from nbllm.local.protocol import Frame
 from nbllm.local.worker_process import describe_exit, exit_remedy
 
-__all__ = ["BenchPlan", "bench_seconds", "measure_model", "plan_of"]
+__all__ = ["QUIET_CORES", "BenchPlan", "bench_seconds", "measure_model", "plan_of"]
 
 _PROCESS = "nbllm.local.measuring.bench_process"
-_QUIET_CORES = 0.25  # of other processes' use; beside more, fewer threads seem to be faster
+QUIET_CORES = 0.25  # of other processes' use; beside more, fewer threads seem to be faster
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -131,7 +131,7 @@ async def _run(
 def _benchmark(frame: Frame) -> Benchmark:
     others: float = frame["other_cores"]
     measured = tuple(Measurement(**values) for values in frame["measured"])
-    return Benchmark(measured=measured, other_cores=others, noisy=others > _QUIET_CORES)
+    return Benchmark(measured=measured, other_cores=others, noisy=others > QUIET_CORES)
 
 
 def _failure(name: str, frame: Frame, channel: Channel) -> ModelLoadError:

@@ -28,7 +28,7 @@ from nbllm.local.outbox import Outbox, take_standard_output
 from nbllm.local.scheduling.pace import cores_in_use, machine_busy_seconds
 from nbllm.local.stages import LOAD_BYTES_A_SECOND, TOKEN_SECONDS, Stage
 
-__all__ = ["main"]
+__all__ = ["Neighbours", "SpeedBench", "leave_with_parent", "main", "plan_from"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +39,7 @@ class _Case:
     sequences: int
 
 
-class _Bench:
+class SpeedBench:
     """Runs the cases of a plan on a loaded model."""
 
     def __init__(self, model: NativeModel, plan: BenchPlan, stage: Stage) -> None:
@@ -124,7 +124,7 @@ class _Bench:
         return time.perf_counter() - began < self._plan.seconds
 
 
-class _Neighbours:
+class Neighbours:
     """What other processes take of the cores that this one may use, from now on."""
 
     def __init__(self) -> None:
@@ -147,8 +147,8 @@ def main() -> None:
     outbox, stage = Outbox(take_standard_output()), Stage()
     outbox.keep_beating({"bench": stage})
     asked = protocol.decode(sys.stdin.buffer.readline() or b"{}")
-    threading.Thread(target=_leave_with_parent, daemon=True).start()
-    plan = BenchPlan(**{key: _tupled(value) for key, value in asked["plan"].items()})
+    threading.Thread(target=leave_with_parent, daemon=True).start()
+    plan = plan_from(asked["plan"])
     allowed = asked["load"]["file_bytes"] / LOAD_BYTES_A_SECOND
     number = asked["id"]
     try:
@@ -158,7 +158,7 @@ def main() -> None:
     except NotLoadableError as error:
         outbox.send({"op": "failed", "id": number, "problem": str(error)})
         os._exit(1)
-    bench, neighbours = _Bench(model, plan, stage), _Neighbours()
+    bench, neighbours = SpeedBench(model, plan, stage), Neighbours()
     for fraction in bench.run():
         outbox.send({"op": "fraction", "id": number, "fraction": fraction})
     measured = [asdict(measurement) for measurement in bench.results()]
@@ -166,14 +166,18 @@ def main() -> None:
     os._exit(0)  # llama.cpp's own ending takes seconds for a large model
 
 
-def _leave_with_parent() -> None:
+def leave_with_parent() -> None:
     """The input ends when the parent does, however that ends."""
     sys.stdin.buffer.read()
     os._exit(1)
 
 
-def _tupled(value: Any) -> Any:
-    return tuple(value) if isinstance(value, list) else value
+def plan_from(values: dict[str, Any]) -> BenchPlan:
+    """A plan as it came in a message."""
+    kept: dict[str, Any] = {
+        key: tuple(value) if isinstance(value, list) else value for key, value in values.items()
+    }
+    return BenchPlan(**kept)
 
 
 if __name__ == "__main__":

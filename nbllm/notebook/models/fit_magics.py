@@ -15,6 +15,9 @@ from nbllm.notebook.session import SessionMagics
 if TYPE_CHECKING:
     import pandas as pd
 
+    from nbllm.core.types import ModelInfo
+    from nbllm.notebook.tables import Table
+
 __all__ = ["FitMagics"]
 
 
@@ -41,4 +44,14 @@ class FitMagics(SessionMagics):
             info = manager.find_model(args.name) if args.name else manager.bundled_model()
             if not info.local:
                 raise UsageError(f"{info.name} is not a local model; name one that is")
+            if args.quants:
+                return self._quantizations(info)
             return fit_table(fit_model(info, ResourceDetector().detect()))
+
+    def _quantizations(self, info: ModelInfo) -> Table:
+        """The types that the model can be quantized to, with their sizes and places."""
+        from nbllm.notebook.models.fit_table import quantizations_table
+
+        manager = self.session.manager
+        plans = self.session.loop.run(manager.plan_quantizations(info.name))
+        return quantizations_table(info, plans, manager.detect_resources())

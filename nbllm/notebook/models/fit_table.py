@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
+from nbllm.core.errors import DoesNotFitError
 from nbllm.core.fitting.fit_options import Fit, FitOption
+from nbllm.core.hardware.resources import Resources
+from nbllm.core.openers import quantized_plan
 from nbllm.core.placement import MemoryParts
+from nbllm.core.quantization import NEEDS_IMATRIX, Quantization
+from nbllm.core.types import ModelInfo
 from nbllm.core.words import size_words
 from nbllm.notebook.tables import Table, make_table, mib
 
-__all__ = ["fit_table"]
+__all__ = ["fit_table", "quantizations_table"]
 
 _PARTS = ("overhead", "compute", "weights", "KV cache")
 
@@ -37,6 +43,52 @@ def fit_table(fit: Fit) -> Table:
     rows = [_row(option) for option in fit.options]
     going = (*(f"{part} (MiB)" for part in _PARTS), "layers on GPUs")
     return make_table(rows, columns, notes=_notes(fit), first_to_go=going)
+
+
+def quantizations_table(
+    info: ModelInfo, plans: Sequence[Quantization], resources: Resources
+) -> Table:
+    """A row for each type that a model can be quantized to, the largest first."""
+    columns = {
+        "type": "string",
+        "file size (MiB)": "Float64",
+        "bits per weight": "Float64",
+        "fits": "boolean",
+        "device": "string",
+        "memory (MiB)": "Float64",
+        "context (tokens)": "Int64",
+        "fallbacks": "Int64",
+    }
+    rows = [
+        {
+            "type": plan.label,
+            "file size (MiB)": mib(plan.size_bytes),
+            "bits per weight": plan.bits_per_weight,
+            "fallbacks": sum(plan.fallbacks.values()),
+            **_place(info, plan, resources),
+        }
+        for plan in sorted(plans, key=lambda plan: -plan.size_bytes)
+    ]
+    notes = [
+        f"What quantizing {info.name} ({(info.quantization or 'as it is').upper()}) would make; "
+        "nothing was written. Sizes are llama.cpp's own; memory is for the context length given.",
+        "Fallbacks: tensors whose rows do not divide into the type's blocks and get a larger one.",
+        f"Types that need an importance matrix are left out: {', '.join(sorted(NEEDS_IMATRIX))}.",
+    ]
+    return make_table(rows, columns, notes, first_to_go=("fallbacks", "bits per weight"))
+
+
+def _place(info: ModelInfo, plan: Quantization, resources: Resources) -> dict[str, Any]:
+    try:
+        placement = quantized_plan(info, plan, resources)
+    except DoesNotFitError:
+        return {"fits": False}
+    return {
+        "fits": True,
+        "device": placement.device,
+        "memory (MiB)": mib(placement.total_bytes),
+        "context (tokens)": placement.context_length,
+    }
 
 
 def _row(option: FitOption) -> dict[str, Any]:

@@ -1,31 +1,59 @@
-"""``%llm_quantize``: a local model's file anew, in another quantization."""
+"""``%llm_quantize``, ``%llm_imatrix`` and ``%llm_tune``: a local model's file made anew."""
 
 from __future__ import annotations
 
 import time
 from argparse import Namespace
-from typing import TYPE_CHECKING
+from collections.abc import Coroutine
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from IPython.core.magic import line_magic, magics_class, no_var_expand
+from IPython.display import display
 
 from nbllm.core.words import duration_words, size_words
 from nbllm.notebook.arguments import parse
 from nbllm.notebook.failures import Stopped, brief_errors
-from nbllm.notebook.flags import QUANTIZE, parser_of, with_help
+from nbllm.notebook.flags import IMATRIX, QUANTIZE, TUNE, parser_of, with_help
 from nbllm.notebook.session import SessionMagics
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from nbllm.core.quantization import Quantization, Quantized
+    from nbllm.core.tuning import Tuning
     from nbllm.notebook.views.display import View
 
-__all__ = ["QuantizeMagics", "progress_bar"]
+__all__ = ["QuantizeMagics"]
+
+Made = TypeVar("Made")
 
 _BAR_CELLS = 24
 
 
+class _Meter:
+    """What is done and how far it is, told by the job and shown in the cell."""
+
+    def __init__(self, what: str) -> None:
+        self.what, self.fraction, self._began = what, 0.0, time.monotonic()
+
+    def report(self, fraction: float) -> None:
+        """Note the finished fraction."""
+        self.fraction = fraction
+
+    def __str__(self) -> str:
+        done = round(self.fraction * _BAR_CELLS)
+        bar = "█" * done + "░" * (_BAR_CELLS - done)
+        seconds = time.monotonic() - self._began
+        left = ""
+        if self.fraction > 0.1:
+            left = f", {duration_words(seconds / self.fraction - seconds)} left"
+        return f"{self.what} {bar} {self.fraction:.0%}{left}"
+
+
 @magics_class
 class QuantizeMagics(SessionMagics):
-    """The magic that quantizes."""
+    """The magics that make a model's file anew."""
 
     @no_var_expand
     @with_help(QUANTIZE)
@@ -37,48 +65,106 @@ class QuantizeMagics(SessionMagics):
         Returns what was made: its ``info`` can be loaded.
         """
         args = parse(parser_of(self, "llm_quantize"), line)
+        meter = _Meter(f"Quantizing {args.name}")
+
+        def planned(plan: Quantization) -> None:
+            meter.what = f"Quantizing {args.name} to {_size(plan)}"
+
         with brief_errors():
-            return self._quantize(args, self.session.open_view("llm_quantize"))
+            view = self.session.open_view("llm_quantize")
+            work = self.session.manager.quantize_model(
+                args.name,
+                args.type,
+                to=args.to,
+                imatrix=args.imatrix,
+                replace=args.replace,
+                on_plan=planned,
+                progress=meter.report,
+            )
+            made = self._run(work, meter, view, f"Quantizing {args.name}")
+            view.keep(_outcome(made))
+            return made
 
-    def _quantize(self, args: Namespace, view: View) -> Quantized:
-        plans: list[Quantization] = []
-        fraction, began = 0.0, time.monotonic()
+    @no_var_expand
+    @with_help(IMATRIX)
+    @line_magic
+    def llm_imatrix(self, line: str) -> Path:
+        """Write a local model's importance matrix over a text, for %llm_quantize --imatrix.
 
-        def report(now: float) -> None:
-            nonlocal fraction
-            fraction = now
+        The model reads the text, which should be like what it is used for, and llama.cpp shows
+        what its weights are multiplied by. An interrupt stops it and leaves no file. Returns the
+        path of the file.
+        """
+        args = parse(parser_of(self, "llm_imatrix"), line)
+        meter = _Meter(f"Importance matrix of {args.name}")
+        with brief_errors():
+            view = self.session.open_view("llm_imatrix")
+            work = self.session.manager.make_imatrix(
+                args.name,
+                args.text,
+                to=args.to,
+                chunks=args.chunks,
+                replace=args.replace,
+                progress=meter.report,
+            )
+            path = self._run(work, meter, view, "The importance matrix")
+            view.keep(f"{path}: use it with %llm_quantize {args.name} TYPE --imatrix {path.name}")
+            return path
 
-        def look() -> None:
-            if plans:
-                what = f"Quantizing {args.name} to {_size(plans[0])}"
-                view.note(progress_bar(what, fraction, time.monotonic() - began))
+    @no_var_expand
+    @with_help(TUNE)
+    @line_magic
+    def llm_tune(self, line: str) -> pd.DataFrame | None:
+        """Find the fastest quantization of a local model here; later loads use it.
 
-        work = self.session.manager.quantize_model(
+        Speed and fidelity of the types are measured in processes of their own, which takes
+        minutes. An interrupt stops it and keeps nothing. Returns what was measured as a DataFrame.
+        """
+        args = parse(parser_of(self, "llm_tune"), line)
+        with brief_errors():
+            view = self.session.open_view("llm_tune")
+            if args.off:
+                view.keep(self._untune(args.name))
+                return None
+            tuning = self._tune(args, view)
+        from nbllm.notebook.models.tune_table import tune_figure, tune_table
+
+        display(tune_figure(tuning))  # type: ignore[no-untyped-call]
+        return tune_table(tuning)
+
+    def _tune(self, args: Namespace, view: View) -> Tuning:
+        from nbllm.core.hardware.busy import busy_processes, busy_words
+
+        if busy := busy_words(busy_processes()):
+            view.keep(busy)
+        meter = _Meter(f"Tuning {args.name}")
+
+        def report(label: str, fraction: float) -> None:
+            meter.what, meter.fraction = f"Tuning {args.name}: {label}", fraction
+
+        work = self.session.manager.tune_model(
             args.name,
-            args.type,
-            to=args.to,
+            max_changed=args.max_changed,
+            types=args.types.split(",") if args.types else (),
             imatrix=args.imatrix,
-            replace=args.replace,
-            on_plan=plans.append,
-            progress=report,
+            thorough=args.thorough,
+            report=report,
         )
+        tuning = self._run(work, meter, view, f"Tuning {args.name}")
+        view.keep(_choice(tuning))
+        return tuning
+
+    def _untune(self, name: str) -> str:
+        if self.session.manager.untune_model(name):
+            return f"Later loads of {name} use its own file again."
+        return f"{name} was not tuned on this machine; its own file is used."
+
+    def _run(self, work: Coroutine[Any, Any, Made], meter: _Meter, view: View, what: str) -> Made:
         try:
-            made = self.session.loop.run(work, on_tick=look)
+            return self.session.loop.run(work, on_tick=lambda: view.note(str(meter)))
         except KeyboardInterrupt:
             view.drop_note("")
-            raise Stopped(f"Quantizing {args.name} was stopped; no file was left.") from None
-        view.keep(_outcome(made))
-        return made
-
-
-def progress_bar(what: str, fraction: float, seconds: float) -> str:
-    """A line with a bar and, when it can be told, the time that is left."""
-    done = round(fraction * _BAR_CELLS)
-    bar = "█" * done + "░" * (_BAR_CELLS - done)
-    left = ""
-    if fraction > 0.1:
-        left = f", {duration_words(seconds / fraction - seconds)} left"
-    return f"{what} {bar} {fraction:.0%}{left}"
+            raise Stopped(f"{what} was stopped; nothing was kept.") from None
 
 
 def _size(plan: Quantization) -> str:
@@ -114,3 +200,27 @@ def _requantized(made: Quantized) -> list[str]:
         f"The source was quantized already ({source.upper()}), so the new file has the errors of "
         "both; from the model's F16, BF16 or Q8_0 file the result would be better."
     ]
+
+
+def _choice(tuning: Tuning) -> str:
+    best, source, name = tuning.best, tuning.source, tuning.info.name
+    rule = f"with at most {tuning.max_changed:.1%} of the likeliest tokens changed"
+    if best is source:
+        found = f"{name} stays as it is ({source.label}): {rule}, no type is faster here."
+    else:
+        found = (
+            f"{name}: {best.label} is the fastest {rule} ({best.changed:.1%}): "
+            f"{best.decode / source.decode:.2f} times the decode speed of {source.label} and "
+            f"{best.prefill / source.prefill:.2f} times its prefill speed."
+        )
+    if tuning.noisy:
+        return (
+            f"{found} Other processes kept the processors busy meanwhile, so nothing was kept; "
+            "tune again when the machine is quiet."
+        )
+    if best is source:
+        return found
+    return (
+        f"{found} Later loads on this machine use it ({size_words(best.size_bytes)} at "
+        f"{tuning.path}); %llm_tune {name} --off goes back."
+    )

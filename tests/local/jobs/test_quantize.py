@@ -1,0 +1,218 @@
+"""Quantizing real files by llama.cpp: sizes told before, files whole or not there at all."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import shutil
+import time
+from pathlib import Path
+
+import pytest
+
+from nbllm import ModelManager
+from nbllm.core.errors import InvalidOptionError, ModelFileError, QuantizationError
+from nbllm.core.quantization import (
+    NEEDS_IMATRIX,
+    QUANTIZATION_TYPES,
+    Quantization,
+    quantization_type,
+    target_name,
+)
+from nbllm.local.jobs import quantize
+
+
+def digest_of(file: Path) -> bytes:
+    return hashlib.sha256(file.read_bytes()).digest()
+
+
+def files_in(folder: Path) -> list[str]:
+    return sorted(file.name for file in folder.iterdir())
+
+
+@pytest.fixture
+def manager(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModelManager:
+    monkeypatch.chdir(tmp_path)
+    return ModelManager(folder=tmp_path)
+
+
+@pytest.fixture
+def tiny(tiny_models: dict[str, Path], tmp_path: Path) -> Path:
+    return Path(shutil.copy(tiny_models["mistral"], tmp_path / "tiny.gguf"))
+
+
+@pytest.fixture
+def link(tiny: Path) -> Path:
+    file = tiny.with_name("link.gguf")
+    file.symlink_to(tiny)
+    return file
+
+
+async def test_every_type_has_its_size_before(manager: ModelManager, tiny: Path) -> None:
+    plans = await manager.plan_quantizations(str(tiny))
+    assert {plan.label for plan in plans} == set(QUANTIZATION_TYPES) - NEEDS_IMATRIX
+    assert files_in(tiny.parent) == [tiny.name]
+
+
+@pytest.mark.parametrize("label", ["Q8_0", "Q4_K_M", "IQ4_NL", "F16"])
+async def test_the_size_told_is_the_size_made(
+    manager: ModelManager, bundled_gguf: Path, tmp_path: Path, label: str
+) -> None:
+    told: list[Quantization] = []
+    seen: list[float] = []
+    made = await manager.quantize_model(
+        str(bundled_gguf), label, to=tmp_path, on_plan=told.append, progress=seen.append
+    )
+    assert made.info.path is not None
+    assert made.info.path.stat().st_size == told[0].size_bytes == made.quantization.size_bytes
+    assert made.info.quantization == label.lower()
+    assert seen == sorted(seen)
+    assert 0 <= seen[0] < seen[-1] < 1
+    assert files_in(tmp_path) == [made.info.path.name]
+
+
+async def test_a_quantized_model_answers(
+    manager: ModelManager, bundled_gguf: Path, tmp_path: Path
+) -> None:
+    made = await manager.quantize_model(str(bundled_gguf), "q8_0", to=tmp_path)
+    async with manager:
+        model, _ = await manager.load_model(str(made.info.path), context_length=512)
+        result = await model.generate("What is the capital of France?", max_tokens=12)
+    assert "Paris" in result.text
+
+
+async def test_a_fallback_is_told(
+    manager: ModelManager, bundled_gguf: Path, tmp_path: Path
+) -> None:
+    [plan] = await manager.plan_quantizations(str(bundled_gguf), ["q4_k_m"])
+    assert plan.fallbacks == {("Q4_K", "Q5_0"): 166, ("Q6_K", "Q8_0"): 14}
+
+
+async def test_a_stop_leaves_nothing(
+    manager: ModelManager, bundled_gguf: Path, tmp_path: Path
+) -> None:
+    begun = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    work = asyncio.create_task(
+        manager.quantize_model(
+            str(bundled_gguf),
+            "iq4_nl",  # a slow one
+            to=tmp_path,
+            progress=lambda fraction: loop.call_soon_threadsafe(begun.set) and None,
+        )
+    )
+    await begun.wait()
+    began = time.monotonic()
+    work.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await work
+    assert time.monotonic() - began < 0.5
+    assert files_in(tmp_path) == []
+
+
+async def test_a_file_that_is_there_stays(manager: ModelManager, tiny: Path) -> None:
+    target = tiny.with_name("other.gguf")
+    target.write_bytes(b"mine")
+    with pytest.raises(InvalidOptionError, match=r"other\.gguf exists already; name another file"):
+        await manager.quantize_model(str(tiny), "q8_0", to=target)
+    assert target.read_bytes() == b"mine"
+    await manager.quantize_model(str(tiny), "q8_0", to=target, replace=True)
+    assert target.read_bytes()[:4] == b"GGUF"
+
+
+async def test_a_model_is_never_its_own_target(
+    manager: ModelManager, tiny: Path, link: Path
+) -> None:
+    before = digest_of(tiny)
+    for target in (tiny, link):
+        with pytest.raises(InvalidOptionError, match="is the model itself; name another file"):
+            await manager.quantize_model(str(tiny), "q8_0", to=target, replace=True)
+    assert digest_of(tiny) == before
+
+
+async def test_a_full_disk_is_told_first(
+    manager: ModelManager, tiny: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usage = type("Usage", (), {"free": 1000})
+    monkeypatch.setattr(quantize.shutil, "disk_usage", lambda folder: usage)
+    with pytest.raises(QuantizationError, match="only 0 MiB are free in"):
+        await manager.quantize_model(str(tiny), "q8_0")
+    assert files_in(tiny.parent) == [tiny.name]
+
+
+@pytest.mark.parametrize(
+    ("label", "to", "problem"),
+    [
+        ("q9", None, "'q9' is not a quantization type"),
+        ("", None, "'' is not a quantization type"),
+        ("iq1_s", None, "IQ1_S needs an importance matrix"),
+        ("q8_0", "x.bin", "is neither a folder nor the name of a .gguf file"),
+        ("q8_0", "no/x.gguf", "the folder .* does not exist; create it"),
+    ],
+)
+async def test_what_cannot_be_is_refused(
+    manager: ModelManager, tiny: Path, label: str, to: str | None, problem: str
+) -> None:
+    with pytest.raises(InvalidOptionError, match=problem):
+        await manager.quantize_model(str(tiny), label, to=to)
+
+
+async def test_a_damaged_imatrix_is_refused(
+    manager: ModelManager, tiny: Path, tmp_path: Path
+) -> None:
+    file = tmp_path / "imatrix.dat"
+    for content in (b"", b"\x01\0\0\0", b"GGUF", b"\xff" * 64, b"\x01\0\0\0\x01\0\0\0a"):
+        file.write_bytes(content)
+        with pytest.raises(QuantizationError, match=r"imatrix\.dat"):
+            await manager.quantize_model(str(tiny), "q8_0", imatrix=file)
+    with pytest.raises(InvalidOptionError, match="imatrix: there is no file"):
+        await manager.quantize_model(str(tiny), "q8_0", imatrix=tmp_path / "none")
+
+
+async def test_a_file_that_is_no_model_is_refused(manager: ModelManager, tmp_path: Path) -> None:
+    file = tmp_path / "x.gguf"
+    file.write_bytes(b"nothing")
+    with pytest.raises(ModelFileError):
+        await manager.quantize_model(str(file), "q8_0")
+
+
+@pytest.mark.parametrize(
+    ("word", "label"),
+    [
+        ("q4_k_m", "Q4_K_M"),
+        ("Q4-K-M", "Q4_K_M"),
+        ("q4km", "Q4_K_M"),
+        ("Q4_K", "Q4_K_M"),
+        (" q8_0 ", "Q8_0"),
+        ("q80", "Q8_0"),
+        ("fp16", "F16"),
+        ("8bit", "Q8_0"),
+    ],
+)
+def test_a_type_is_known_however_it_is_written(word: str, label: str) -> None:
+    assert quantization_type(word) == label
+
+
+@pytest.mark.parametrize(
+    ("source", "target"),
+    [
+        ("SmolLM2-135M-Instruct.Q4_1.gguf", "SmolLM2-135M-Instruct.Q8_0.gguf"),
+        ("mistral-7b-instruct-v0.2.Q4_K_M.gguf", "mistral-7b-instruct-v0.2.Q8_0.gguf"),
+        ("phi-3-f16.gguf", "phi-3.Q8_0.gguf"),
+        ("big-bf16-00001-of-00003.gguf", "big.Q8_0.gguf"),
+        ("Qwen3-UD-IQ2_XXS.gguf", "Qwen3.Q8_0.gguf"),
+        ("plain.gguf", "plain.Q8_0.gguf"),
+        ("q8_0.gguf", "q8_0.Q8_0.gguf"),
+    ],
+)
+def test_a_new_file_has_the_source_s_name(source: str, target: str) -> None:
+    assert target_name(Path(source), "Q8_0") == target
+
+
+def test_a_bundled_model_s_copy_does_not_take_its_name(
+    bundled_gguf: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "SmolLM2-135M-Instruct.Q8_0.gguf").symlink_to(bundled_gguf)
+    manager = ModelManager(folder=tmp_path)
+    assert manager.find_model("SmolLM2").source == "bundled"
