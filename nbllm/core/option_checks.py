@@ -99,6 +99,8 @@ def _adapter(item: object) -> tuple[str, float]:
         raise InvalidOptionError(
             "adapters", f"must be paths, or pairs of a path and a scale (got {shown(item)})"
         )
+    if isinstance(scale, str):
+        raise InvalidOptionError("adapters", f"a scale must be a number (got {shown(scale)})")
     check_number("adapters", scale, -100, 100)
     try:
         return str(expanded(path)), float(scale)

@@ -266,7 +266,7 @@ def test_an_answer_that_would_be_too_long_is_a_bad_request() -> None:
 @pytest.mark.parametrize(
     ("message", "hint"),
     [
-        ("temperature: Extra inputs are not permitted", "does not take temperature as given"),
+        ("temperature: Extra inputs are not permitted", "does not support temperature as given"),
         ("`temperature` and `top_p` cannot both be specified", "temperature and top_p"),
         ("Unsupported value: 'temperature' does not support 0.2 with this model.",
          "Leave temperature unset"),

@@ -118,7 +118,7 @@ def test_a_key_that_fits_no_header_is_refused_without_showing_it(
     monkeypatch: pytest.MonkeyPatch, value: str
 ) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", value)
-    with pytest.raises(AuthenticationError, match="OPENAI_API_KEY has a blank") as caught:
+    with pytest.raises(AuthenticationError, match="OPENAI_API_KEY has a space") as caught:
         key_of(info())
     assert value not in str(caught.value)
 

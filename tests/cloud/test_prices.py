@@ -118,11 +118,14 @@ def test_the_user_can_replace_the_table(tmp_path: Path, monkeypatch: pytest.Monk
     ("text", "says"),
     [
         ("nonsense", "cannot be read"),
-        ("[]", "not a JSON object"),
+        ("[]", "must be a JSON object"),
         ('{"models": {"openai": []}}', "key 'openai'"),
         ('{"models": {"openai": {"m": {"input": "1"}}}}', "entry 'm', key 'input'"),
         ('{"models": {"openai": {"m": {"input": 1}}}}', "entry 'm', key 'output'"),
-        ('{"models": {"openai": {"m": {"input": -1, "output": 1}}}}', "-1 is not a price"),
+        (
+            '{"models": {"openai": {"m": {"input": -1, "output": 1}}}}',
+            "must be a price of 0 or more",
+        ),
     ],
 )
 def test_a_broken_table_is_explained(tmp_path: Path, text: str, says: str) -> None:

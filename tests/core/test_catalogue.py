@@ -78,7 +78,7 @@ def test_broken_files_are_told_and_passed_over(folder: Path) -> None:
     (folder / "empty.gguf").touch()
     (folder / "._good.gguf").write_bytes(b"\0\5\x16\7")  # what macOS leaves beside files
     assert names(folder) == ["good"]
-    assert "2 files are not listed because of errors, such as " in notes(folder)
+    assert "2 files were not listed because of errors, such as " in notes(folder)
 
 
 def test_what_vanishes_meanwhile_is_passed_over(

@@ -167,6 +167,6 @@ def test_a_process_pool_outlives_errors(tmp_path: Path) -> None:
     assert shown.stderr == ""
     assert shown.stdout.splitlines() == [
         "['ContextLengthError', 'DoesNotFitError', 'InvalidOptionError', 'ConfigError']",
-        "9 Once 2 max_tokens: must be at least 1 (got 0)",
+        "9 Once 2 max_tokens must be at least 1 (got 0)",
         "absent.json 5",
     ]

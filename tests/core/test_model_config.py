@@ -147,7 +147,7 @@ def test_an_empty_list_has_no_models(write: Write) -> None:
 WRONG: list[tuple[object, str | int | None, str | None, str]] = [
     ({**LOCAL, "contextlength": 1}, "m", "contextlength", "Did you mean 'context_length'?"),
     ([LOCAL, {**CLOUD, "modl": "x"}], "c", "modl", "Did you mean 'model"),
-    ({**LOCAL, "zzz": 1}, "m", "zzz", "no such key"),
+    ({**LOCAL, "zzz": 1}, "m", "zzz", "unknown key"),
     ({"model_type": "llama", "path": "m.gguf"}, None, "name", "required"),
     ([LOCAL, {"model_type": "llama", "path": "m.gguf"}], 1, "name", "required"),
     ([{**LOCAL, "name": 7}], 0, "name", "must be a string (got a number)"),
@@ -160,11 +160,11 @@ WRONG: list[tuple[object, str | int | None, str | None, str]] = [
     ({**LOCAL, "local": 1}, "m", "local", "true or false"),
     ({**LOCAL, "local": "true"}, "m", "local", "must be true or false (got a string)"),
     ({**LOCAL, "path": ["m.gguf"]}, "m", "path", "must be a string (got a list)"),
-    ({**LOCAL, "path": "a\0b"}, "m", "path", "zero"),
+    ({**LOCAL, "path": "a\0b"}, "m", "path", "null character"),
     ({**LOCAL, "path": "~no-such-user-here/m"}, "m", "path", "home"),
-    ({**LOCAL, "context_length": True}, "m", "context_length", "a whole number"),
-    ({**LOCAL, "context_length": 8192.0}, "m", "context_length", "a whole number"),
-    ({**LOCAL, "context_length": "8192"}, "m", "context_length", "a whole number"),
+    ({**LOCAL, "context_length": True}, "m", "context_length", "an integer"),
+    ({**LOCAL, "context_length": 8192.0}, "m", "context_length", "an integer"),
+    ({**LOCAL, "context_length": "8192"}, "m", "context_length", "an integer"),
     ({**LOCAL, "context_length": 0}, "m", "context_length", "at least 1"),
     ({**LOCAL, "context_length": 10**400}, "m", "context_length", "too large"),
     ({**LOCAL, "parameters": "7B"}, "m", "parameters", "a number"),
@@ -174,13 +174,13 @@ WRONG: list[tuple[object, str | int | None, str | None, str]] = [
     ({**LOCAL, "options": []}, "m", "options", "an object"),
     ({**LOCAL, "options": {"temprature": 1}}, "m", "options.temprature", "'temperature'"),
     ({**LOCAL, "options": {"top_p": 2}}, "m", "options.top_p", "between 0 and 1"),
-    ({**LOCAL, "options": {"seed": True}}, "m", "options.seed", "not a number"),
-    ({**LOCAL, "options": {"stop": [1]}}, "m", "options.stop", "a text"),
+    ({**LOCAL, "options": {"seed": True}}, "m", "options.seed", "must be a number"),
+    ({**LOCAL, "options": {"stop": [1]}}, "m", "options.stop", "a string"),
     ({**LOCAL, "options": {"stop": [""]}}, "m", "options.stop", "empty"),
     ({**LOCAL, "options": {"tools": [{"name": "f"}]}}, "m", "options.tools", "description"),
     ({**LOCAL, "options": {"extra": 1}}, "m", "options.extra", "an object"),
     ({**LOCAL, "load": {"thread": 1}}, "m", "load.thread", "Did you mean 'threads'?"),
-    ({**LOCAL, "load": {"threads": 1.5}}, "m", "load.threads", "whole number"),
+    ({**LOCAL, "load": {"threads": 1.5}}, "m", "load.threads", "must be an integer"),
     ({**CLOUD, "base_url": "localhost:8080"}, "c", "base_url", "http"),
     ({**CLOUD, "base_url": "http://[::1"}, "c", "base_url", "http"),
     ({**CLOUD, "base_url": "http://h:99999"}, "c", "base_url", "http"),
@@ -190,27 +190,37 @@ WRONG: list[tuple[object, str | int | None, str | None, str]] = [
     ("7", None, None, "must be an object (got a number)"),
     ("null", None, None, "must be an object (got null)"),
     ([LOCAL, [CLOUD]], 1, None, "must be an object (got a list)"),
-    ('{"name": "m", "path": "a.gguf", "path": "b.gguf"}', "m", "path", "twice"),
+    ('{"name": "m", "path": "a.gguf", "path": "b.gguf"}', "m", "path", "duplicate key"),
     (
         '{"name": "m", "path": "a.gguf", "options": {"extra": {"a": 1, "a": 2}}}',
         "m",
         "options.extra.a",
-        "twice",
+        "duplicate key",
     ),
-    ('{"name": "m", "path": "m.gguf", "parameters": NaN}', "m", "parameters", "no number"),
-    ('{"name": "m", "path": "m.gguf", "parameters": 1e999}', "m", "parameters", "no number"),
+    (
+        '{"name": "m", "path": "m.gguf", "parameters": NaN}',
+        "m",
+        "parameters",
+        "must be a finite number",
+    ),
+    (
+        '{"name": "m", "path": "m.gguf", "parameters": 1e999}',
+        "m",
+        "parameters",
+        "must be a finite number",
+    ),
     (
         '{"name": "m", "path": "m.gguf", "options": {"extra": {"a": [-Infinity]}}}',
         "m",
         "options.extra.a[0]",
-        "no number",
+        "must be a finite number",
     ),
     ('{"name": "m",\n "path": }', None, None, "line 2, column 10"),
     ("", None, None, "line 1, column 1"),
     ("[" * 100_000, None, None, "nested too deeply"),
     ("9" * 10_000, None, None, "too many digits"),
-    (GPT.encode("utf-16"), None, None, "not UTF-8"),
-    (b'{"name": "caf\xe9"}', None, None, "not UTF-8: byte 13"),
+    (GPT.encode("utf-16"), None, None, "not valid UTF-8"),
+    (b'{"name": "caf\xe9"}', None, None, "not valid UTF-8: byte 13"),
 ]
 
 
@@ -515,11 +525,11 @@ def test_a_path_that_cannot_be_is_a_config_error(path: str, monkeypatch, tmp_pat
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such files")
 def test_devices_loops_and_links_to_nothing_are_no_configs(tmp_path: Path) -> None:
-    for name, target in (("zero", "/dev/zero"), ("loop", "loop"), ("dangling", "absent")):
+    for name, target in (("null character", "/dev/zero"), ("loop", "loop"), ("dangling", "absent")):
         (tmp_path / name).symlink_to(target if target != "loop" else tmp_path / "loop")
-        assert "this cannot be read" in str(failure(tmp_path / name))
-    for name in ("zero", "loop"):
-        with pytest.raises(ConfigError, match="this cannot be written"):
+        assert "the file cannot be read" in str(failure(tmp_path / name))
+    for name in ("null character", "loop"):
+        with pytest.raises(ConfigError, match="the file cannot be written"):
             save_config(tmp_path / name, [])
     assert Path("/dev/zero").is_char_device()
 
@@ -530,4 +540,4 @@ def test_a_models_path_that_cannot_be_names_its_key(write: Write, path: str) -> 
 
 
 def test_half_a_surrogate_pair_is_no_name(write: Write) -> None:
-    assert "half a surrogate pair" in str(failure(write({**LOCAL, "name": "caf\ud83d"})))
+    assert "a lone surrogate" in str(failure(write({**LOCAL, "name": "caf\ud83d"})))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 import pytest
@@ -124,25 +125,25 @@ def test_arguments_may_be_the_object_itself() -> None:
         ({"content": "Hi"}, "a message needs a role (got 'content')"),
         ({"rolle": "user", "content": "Hi"}, "a message needs a role (got 'rolle', 'content')"),
         ({"role": "user"}, "a message needs content (got 'role')"),
-        ({"role": "narrator", "content": "Hi"}, "'narrator' is none of system, user"),
-        ({"role": None, "content": "Hi"}, "None is none of"),
-        ({"role": ["user"], "content": "Hi"}, "is none of"),
+        ({"role": "narrator", "content": "Hi"}, "role must be one of system, user"),
+        ({"role": None, "content": "Hi"}, "must be one of system, user, assistant, tool"),
+        ({"role": ["user"], "content": "Hi"}, "must be one of"),
         ({"role": "user", "content": 5}, "must be a string or a list"),
-        ({"role": "user", "content": [{"type": "input_audio"}]}, "'input_audio' is none of 'text'"),
-        ({"role": "user", "content": [{"type": "text"}]}, "'text' has no text"),
-        ({"role": "user", "content": [{"type": "text", "text": 5}]}, "has no text"),
+        ({"role": "user", "content": [{"type": "input_audio"}]}, "the type of a part must be one of 'text'"),  # noqa: E501
+        ({"role": "user", "content": [{"type": "text"}]}, "type 'text' needs text"),
+        ({"role": "user", "content": [{"type": "text", "text": 5}]}, "needs text"),
         ({"role": "user", "content": [{"type": "image_url"}]}, "needs an address"),
         ({"role": "user", "content": [{"type": "image_url", "image_url": {"url": "/etc/passwd"}}]},
          "needs an address"),
         ({"role": "user", "content": [{"type": "image_url", "image_url": {"url": "file:///x"}}]},
          "nbllm.image"),
         ({"role": "assistant", "content": "", "tool_calls": [{}]}, "a call needs a function"),
-        ({"role": "assistant", "content": "", "tool_calls": "f"}, "'f' is not a list"),
-        ({"role": "user", "content": [None]}, "NoneType is no image"),
+        ({"role": "assistant", "content": "", "tool_calls": "f"}, "tool_calls must be a list"),
+        ({"role": "user", "content": [None]}, "NoneType is not an image"),
     ],
 )  # fmt: skip
 def test_what_is_wrong_is_named(turn: Any, problem: str) -> None:
-    with pytest.raises(InvalidOptionError, match=problem):
+    with pytest.raises(InvalidOptionError, match=re.escape(problem)):
         to_messages([turn])
 
 

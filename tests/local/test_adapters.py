@@ -109,18 +109,18 @@ def test_an_adapter_for_another_model_is_refused(load_tiny: Load, tmp_path: Path
 
 
 def test_an_adapter_that_is_not_there_is_named(load_tiny: Load, tmp_path: Path) -> None:
-    with pytest.raises(ModelFileError, match=r"gone\.gguf: there is no such file"):
+    with pytest.raises(ModelFileError, match=r"gone\.gguf: the adapter's file does not exist"):
         load_tiny(adapters=[tmp_path / "gone.gguf"])
 
 
 def test_adapters_are_paths_with_scales_however_they_are_given(tmp_path: Path) -> None:
     assert LoadOptions(adapters="a.gguf").adapters == (("a.gguf", 1.0),)  # type: ignore[arg-type]
     assert LoadOptions(adapters={"a.gguf": 0.5}).adapters == (("a.gguf", 0.5),)  # type: ignore[arg-type]
-    with pytest.raises(InvalidOptionError, match="path with a scale"):
+    with pytest.raises(InvalidOptionError, match="pairs of a path and a scale"):
         LoadOptions(adapters=[("a.gguf", 1, 2)])  # type: ignore[list-item]
     with pytest.raises(InvalidOptionError, match="paths"):
         LoadOptions(adapters=5)  # type: ignore[arg-type]
-    with pytest.raises(InvalidOptionError, match="not a number"):
+    with pytest.raises(InvalidOptionError, match="a scale must be a number"):
         LoadOptions(adapters={"a.gguf": "much"})  # type: ignore[arg-type]
     entry = {"name": "m", "path": "m.gguf", "load": {"adapters": {"sub/a.gguf": 0.5}}}
     file = tmp_path / "config.json"

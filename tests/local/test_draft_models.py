@@ -76,7 +76,7 @@ async def test_the_manager_knows_draft_models_by_name(bundled_gguf: Path) -> Non
         name = manager.bundled_model().name
         _, info = await manager.load_model(name, draft_model=name, context_length=512)
         assert info.load.draft_model == str(bundled_gguf)
-        with pytest.raises(InvalidOptionError, match="gpt-4o is not a model on this machine"):
+        with pytest.raises(InvalidOptionError, match="gpt-4o is not a local model"):
             await manager.load_model(name, alias="other", draft_model="gpt-4o")
 
 

@@ -46,7 +46,7 @@ async def test_a_gap_is_filled_by_the_vocabularys_own_marks(filler: LlamaCppMode
 
 async def test_a_model_without_marks_says_so(model: LlamaCppModel) -> None:
     assert not model.can_fill
-    with pytest.raises(UnsupportedError, match="fill in the middle"):
+    with pytest.raises(UnsupportedError, match="fill-in-the-middle"):
         await model.fill("a", "b")
 
 

@@ -321,7 +321,7 @@ async def test_what_a_local_model_cannot_do_is_said(model: LlamaCppModel) -> Non
         await model.generate("Hi", extra={"a": 1})
     with pytest.raises(InvalidOptionError, match="temperature"):
         await model.generate("Hi", temprature=1)
-    with pytest.raises(InvalidOptionError, match="texts: an empty text"):
+    with pytest.raises(InvalidOptionError, match="texts must not contain an empty text"):
         await model.embed("")
 
 

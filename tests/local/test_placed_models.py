@@ -122,7 +122,7 @@ def test_the_context_is_shortened_where_nobody_asked_for_it(bundled_gguf: Path) 
     placement = plan_model(entry(bundled_gguf), machine(400 * MIB))
     assert placement is not None
     assert 1024 <= placement.context_length < 8192
-    assert "instead of 8,192" in placement.reason
+    assert "because 8,192 do not fit" in placement.reason
     with pytest.raises(DoesNotFitError, match="at most"):
         plan_model(entry(bundled_gguf, context_length=8192), machine(400 * MIB))
 

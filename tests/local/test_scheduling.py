@@ -240,12 +240,12 @@ async def test_too_many_waiting_requests_are_refused_and_the_others_served(
         task.cancel()
     await asyncio.gather(*waiting, return_exceptions=True)
     assert isinstance(failures[0], EngineBusyError)
-    assert "wait for it already" in str(failures[0])
+    assert "requests are already waiting" in str(failures[0])
     assert (await model.generate("Hi", max_tokens=2)).text
 
 
 def test_an_unknown_priority_is_told_the_known_ones(model: LlamaCppModel) -> None:
-    with pytest.raises(InvalidOptionError, match="interactive, background"):
+    with pytest.raises(InvalidOptionError, match="must be interactive or background"):
         model.stream("Hi", priority="urgent")
 
 

@@ -64,11 +64,11 @@ async def test_tools_that_need_not_be_called_leave_an_answer(model: LlamaCppMode
 
 
 async def test_what_tools_cannot_be_combined_with_is_said(model: LlamaCppModel) -> None:
-    with pytest.raises(InvalidOptionError, match=r"tools: .*leave one out"):
+    with pytest.raises(InvalidOptionError, match=r"tools cannot be combined .*leave one out"):
         await model.generate(
             "Hi", tools=(CLOCK,), tool_choice="required", response_schema={"type": "object"}
         )
-    with pytest.raises(InvalidOptionError, match="tool_choice: there is no tool 'nothing'"):
+    with pytest.raises(InvalidOptionError, match=r"tool_choice must be one of .*'nothing'"):
         await model.generate("Hi", tools=(CLOCK,), tool_choice="nothing")
     with pytest.raises(EngineError, match="reasoning_effort"):
         await model.generate("Hi", reasoning_effort="low")

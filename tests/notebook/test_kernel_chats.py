@@ -252,8 +252,8 @@ def test_an_answer_without_the_form_stays_and_its_variable_goes(fake_kernel) -> 
     assert ran.reply["status"] == "error"
     (error,) = ran.contents("error")
     assert error["traceback"][0].endswith(
-        "the answer is no JSON: it has no object or array. The whole text is shown above and in "
-        "_llm.text"
+        "no valid JSON in the answer: it has no object or array. The whole text is shown above "
+        "and in _llm.text"
     )
     assert ran.answers[-1] == "No JSON, sorry."
     assert value(fake_kernel, "_llm.text, 'v' in globals()") == ("No JSON, sorry.", False)
@@ -309,7 +309,7 @@ def test_a_fix_that_changes_nothing_says_so(fake_kernel) -> None:
     fake_kernel.ok("use(text='```\\n1/0\\n```')\n%llm_load tiny")
     fake_kernel.run("1/0")
     ran = fake_kernel.run("%llm_fix")
-    assert "the answer is no fix: it changes nothing" in ran.contents("error")[0]["evalue"]
+    assert "no valid fix in the answer: it changes nothing" in ran.contents("error")[0]["evalue"]
 
 
 def test_nothing_failed_nothing_to_fix(fake_kernel) -> None:

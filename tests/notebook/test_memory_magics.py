@@ -44,7 +44,7 @@ def test_what_made_room_is_told_under_the_load(
 ) -> None:
     run(shell, "%llm_load alpha", "%llm Hi", "%llm_load beta", "%llm Hi", "%llm_load gamma")
     shown = capsys.readouterr().out
-    assert "Unloaded alpha (4.0 GiB, unused for " in shown
+    assert "Unloaded alpha (4.0 GiB, idle for " in shown
     assert ") to make room for gamma." in shown
     run(shell, "%%llm alpha\nHi")
     shown = capsys.readouterr().out
@@ -86,7 +86,7 @@ async def test_what_a_load_waits_for_is_in_its_note(manager: ModelManager) -> No
             await asyncio.sleep(NOTE_AFTER_SECONDS)
             while not loading.words.endswith("busy."):  # noqa: ASYNC110 - it is no event
                 await asyncio.sleep(0.01)
-            assert loading.words == "gamma waits for memory: alpha and beta are busy."
+            assert loading.words == "gamma is waiting for memory: alpha and beta are busy."
         await load
         assert loading.words.startswith("Loading gam")
         (words,) = loading.evictions("gamma")

@@ -220,4 +220,4 @@ def test_clear_text_over_a_network_is_told(tmp_path: Path) -> None:
         (info,) = load_config(file)
         with pytest.raises(AuthenticationError) as caught:
             open_model(info, LoadControl())
-        assert ("clear text" in str(caught.value)) is told
+        assert ("over the network unencrypted" in str(caught.value)) is told

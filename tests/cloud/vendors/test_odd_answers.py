@@ -397,7 +397,7 @@ def test_an_answer_without_vectors_is_an_error(
     info: Any, adapter: Any, vendor: str, bodies: list[Any]
 ) -> None:
     for body in bodies:
-        with pytest.raises(ProtocolError, match=r"embedding|answer"):
+        with pytest.raises(ProtocolError, match=r"embedding|the response must"):
             adapter.parse_embeddings(info(vendor), [json.dumps(body).encode()])
 
 

@@ -168,7 +168,7 @@ def test_intels_cards_are_named_and_the_unknown_is_said(machine: Cards) -> None:
     assert (iris.name, iris.unified_memory) == ("UHD Graphics 770", True)
     assert (arc.name, arc.unified_memory, arc.vram_total_bytes) == ("Arc A770", False, 16 * GIB)
     assert arc.vram_free_bytes is arc.utilization is None
-    assert "does not tell" in (arc.note or "")
+    assert "does not report" in (arc.note or "")
 
 
 def test_amds_and_intels_cards_do_not_share_numbers(machine: Cards) -> None:

@@ -342,7 +342,7 @@ def test_without_the_library_a_running_driver_is_a_hint(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(nvml, "_LIBRARY", "libnvidia-ml-that-nobody-has.so.1")
-    assert "is not on this machine" in (nvml.NvidiaSource(tmp_path).find().absence or "")
+    assert "is not installed" in (nvml.NvidiaSource(tmp_path).find().absence or "")
     version = tmp_path / "proc/driver/nvidia/version"
     version.parent.mkdir(parents=True)
     version.touch()

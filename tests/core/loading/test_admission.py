@@ -154,7 +154,7 @@ def test_where_only_busy_models_are_in_the_way_it_waits_for_them() -> None:
     verdict = decide("new", planner(10), machine(4), others, {})
     assert isinstance(verdict, Wait)
     assert verdict.busy == ("busy",)
-    assert verdict.words == "new waits for memory: busy is busy."
+    assert verdict.words == "new is waiting for memory: busy is busy."
 
 
 def test_it_waits_for_loads_first_because_they_end_by_themselves() -> None:
@@ -170,8 +170,7 @@ def test_pinned_models_in_the_way_are_named_and_nothing_is_evicted() -> None:
     verdict = decide("new", planner(10), machine(4), others, {})
     assert isinstance(verdict, Refuse)
     assert str(verdict.error) == (
-        "new: it needs 10.0 GiB of memory; kept is pinned and holds 8.0 GiB. "
-        "Unpin or unload one of them."
+        "new: it needs 10.0 GiB of memory; kept is pinned and holds 8.0 GiB. Unpin or unload it."
     )
 
 

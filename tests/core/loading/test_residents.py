@@ -103,7 +103,7 @@ async def test_the_model_unused_longest_makes_room_and_this_is_told() -> None:
     assert machine.loaded == ["a", "c"]
     assert not b.usable
     assert c.usable
-    assert machine.told("evicted") == ["Unloaded b (4.0 GiB, unused for 0.0 s) to make room for c."]
+    assert machine.told("evicted") == ["Unloaded b (4.0 GiB, idle for 0.0 s) to make room for c."]
     (event,) = (event for event in machine.events if event.kind == "evicted")
     assert (event.model, event.cause) == ("b", "c")
     with pytest.raises(ModelClosedError, match="make room for c; load it again"):
@@ -180,7 +180,7 @@ async def test_a_load_waits_for_a_busy_model_and_tells_it() -> None:
         assert machine.loaded == ["large"]
     model, _ = await loading
     assert machine.loaded == ["a"]
-    assert machine.told("waiting") == ["a waits for memory: large is busy."]
+    assert machine.told("waiting") == ["a is waiting for memory: large is busy."]
     assert model.usable
 
 
@@ -263,7 +263,7 @@ async def test_unloading_a_waiting_model_gives_its_load_up() -> None:
         waiting = asyncio.create_task(machine.manager.load_model("a"))
         await until(lambda: bool(machine.told("waiting")))
         await machine.manager.unload_model("a")
-        with pytest.raises(ModelLoadError, match="given up"):
+        with pytest.raises(ModelLoadError, match="was cancelled"):
             await waiting
 
 
@@ -310,8 +310,8 @@ async def test_a_model_is_unloaded_when_its_keep_alive_is_over() -> None:
     (b,) = await machine.load("b")
     await until(lambda: bool(machine.told("unloaded")))
     assert machine.loaded == ["b"]
-    assert machine.told("unloaded")[0].startswith("Unloaded a (4.0 GiB): unused for 0.")
-    with pytest.raises(ModelClosedError, match="without a request"):
+    assert machine.told("unloaded")[0].startswith("Unloaded a (4.0 GiB): idle for 0.")
+    with pytest.raises(ModelClosedError, match="idle; load it again"):
         await a.generate("Hi")
     assert b.usable
 

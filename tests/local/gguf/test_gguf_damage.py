@@ -60,7 +60,7 @@ FOREIGN = [
     (b"lmgg\x00\x00\x00\x01", "before GGUF"),
     (b"tjgg\x03\x00\x00\x00", "before GGUF"),
     (b"\x1f\x8b\x08\x00", "compressed"),
-    (b"\x00" * 5000, "not finished"),
+    (b"\x00" * 5000, "the download is incomplete"),
     (b"MZ\x90\x00", r"begins with b'MZ\x90\x00'"),
     (b"GG", "begins with b'GG'"),
 ]
@@ -157,15 +157,15 @@ def header(
 
 
 HOSTILE = {
-    "many tensors": (header([LLAMA], tensor_count=2**63), "announces"),
-    "many keys": (header([LLAMA], key_count=2**64 - 1), "announces"),
+    "many tensors": (header([LLAMA], tensor_count=2**63), "claims"),
+    "many keys": (header([LLAMA], key_count=2**64 - 1), "claims"),
     "more keys than there are": (header([LLAMA], key_count=60_000), "empty key"),
     "no architecture": (header([]), "names no architecture"),
     "architecture of the wrong type": (
         header([key("general.architecture", U32, bytes(4))]),
         "not a string",
     ),
-    "endless key": (header([struct.pack("<Q", 2**64 - 1)]), "a text of"),
+    "endless key": (header([struct.pack("<Q", 2**64 - 1)]), "a string of"),
     "endless text": (
         header([LLAMA, key("a", TEXT, struct.pack("<Q", 2**63))]),
         "truncated or damaged",
@@ -208,7 +208,7 @@ HOSTILE = {
     ),
     "alignment in words": (
         header([LLAMA, key("general.alignment", TEXT, text("32"))]),
-        "not a whole number",
+        "not an integer",
     ),
     "alignment beyond the file": (
         header(
@@ -247,16 +247,16 @@ HOSTILE = {
     ),
     "negative heads": (
         header([LLAMA, key("llama.attention.head_count", I32, struct.pack("<i", -4))]),
-        "not a whole number",
+        "not an integer",
     ),
     "half a layer": (
         header([LLAMA, key("llama.block_count", F32, struct.pack("<f", 2.5))]),
-        "not a whole number",
+        "not an integer",
     ),
     "layers in words": (header([LLAMA, key("llama.block_count", TEXT, text("2" * 999))]), "…"),
     "truth in the place of a number": (
         header([LLAMA, key("llama.context_length", BOOL, b"\1")]),
-        "not a whole number",
+        "not an integer",
     ),
     "parts without end": (
         header([LLAMA, key("split.count", U16, b"\xff\xff"), key("split.no", U16, b"\0\0")]),

@@ -35,7 +35,7 @@ def failure(path: Path, **load: object) -> str:
         (bare_gguf(tensor="x", architecture="flux"), "is not a language model"),
         (bare_gguf(tensor="x", general__type="imatrix"), "is an importance matrix"),
         (bare_gguf(tensor="x", architecture="controlvector"), "is a control vector"),
-        (bare_gguf(general__type="dataset"), "is of the type 'dataset', not a model"),
+        (bare_gguf(general__type="dataset"), "is of type 'dataset', not a model"),
     ],
 )
 def test_what_is_not_a_model_says_what_it_is(tmp_path: Path, content: bytes, words: str) -> None:

@@ -128,7 +128,7 @@ def test_stop_tokens_are_ids_or_texts_of_one_token(model: NativeModel) -> None:
     ends = model.vocabulary.tokenize("<|im_end|>", add_special=False, parse_special=True)
     assert sampler.stop_tokens == {*ends, 7}
     sampler.close()
-    with pytest.raises(ValueError, match="put it into stop"):
+    with pytest.raises(ValueError, match="use stop"):
         Sampler({"stop_tokens": ["a longer text"]}, model, [])
 
 

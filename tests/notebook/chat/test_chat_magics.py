@@ -120,10 +120,10 @@ def test_a_file_that_is_lost_is_told_with_every_answer(
     shutil.rmtree(tmp_path / "sub")
     capsys.readouterr()
     run("%llm --chat trip Three?")
-    assert "was not saved" in capsys.readouterr().out
-    assert "was not saved" in run("%llm_chat").attrs["notes"][0]
+    assert "not saved" in capsys.readouterr().out
+    assert "not saved" in run("%llm_chat").attrs["notes"][0]
     run("%llm_config show_status=False")
-    with pytest.warns(UserWarning, match="was not saved"):
+    with pytest.warns(UserWarning, match="not saved"):
         run("%llm --chat trip Four?")
     (tmp_path / "sub").mkdir()
     run("%llm --chat trip Five?")

@@ -221,7 +221,7 @@ def test_a_file_that_became_another_conversation_is_left_as_it_is(tmp_path: Path
     assert "its conversation 'other' has turns that this one does not have" in one.problem("c")
     file.write_text("{")
     put(one, "d")
-    assert "it is not JSON" in one.problem("c")
+    assert "it is not valid JSON" in one.problem("c")
     assert file.read_text() == "{" != text
     assert places(one) == ["a", "b", "d"]
     one.save("c", tmp_path / "mine.json")

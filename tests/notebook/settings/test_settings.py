@@ -90,11 +90,11 @@ def test_how_models_are_loaded(run) -> None:
         ("modle=phi", "there is no setting 'modle'. Did you mean 'model'?"),
         ("temperatur=1", "Did you mean 'temperature'?"),
         ("xyz=1", "There are cell_limit, "),
-        ("temperature=hot", "temperature: 'hot' is not a number"),
+        ("temperature=hot", "temperature must be a number (got 'hot')"),
         ("show_status=perhaps", "show_status: 'perhaps' is not True or False"),
         ("context=many", "context: 'many' is not a whole number"),
-        ("context=-1", "context_length: -1 is not at least 16"),
-        ("device=foo", "device: 'foo' is none of"),
+        ("context=-1", "context_length must be at least 16 (got -1)"),
+        ("device=foo", 'device must be "CPU"'),
         ("magic_prefix=9", "magic_prefix: 9 is not a text"),
         ("options=5", "options: 5 is not a dict; set generation options by their names"),
         ("magic_prefix=9x", "magic_prefix: '9x' is not a valid prefix for magics"),
@@ -106,9 +106,9 @@ def test_how_models_are_loaded(run) -> None:
         ("magic_prefix=pip", "another extension's magic: %pip"),
         ("--load ~nosuchuser/x.json", "no home folder for ~nosuchuser"),
         ("--save ~nosuchuser/x.json", "no home folder for ~nosuchuser"),
-        ("--save nowhere/x.json", "x.json: this cannot be written: No such file"),
-        ("--save /", "/: this cannot be written: it is a folder"),
-        ("--save /dev/null", "null: this cannot be written: it is a device"),
+        ("--save nowhere/x.json", "x.json: the file cannot be written: No such file"),
+        ("--save /", "/: the file cannot be written: it is a folder"),
+        ("--save /dev/null", "null: the file cannot be written: it is a device"),
         ("--load /dev/zero", "zero: cannot be read: it is a device"),
         ("modle", "there is no setting 'modle'. Did you mean 'model'?"),
         ("--load nowhere.json", "nowhere.json: cannot be read: No such file"),
@@ -181,11 +181,11 @@ def test_a_wrong_file_changes_nothing(run, shell: InteractiveShell, tmp_path: Pa
         ('{"show_status": 1}', "show_status: 1 is not True or False"),
         ('{"context": 1e999}', "1e999 is not a finite number"),
         ('{"context": NaN}', "NaN is not a finite number"),
-        ('{"context": 7}', "context_length: 7 is not at least 16"),
+        ('{"context": 7}', "context_length must be at least 16 (got 7)"),
         ('{"context": ' + "9" * 5_000 + "}", "a number with too many digits"),
         ('{"options": ' + "[" * 500 + "]" * 500 + "}", "nested too deeply"),
         ('{"options": {"nonsense": 1}}', "nonsense"),
-        ('{"temperature": -1}', "temperature: -1 is not "),
+        ('{"temperature": -1}', "temperature must be at least 0"),
         ('{"context": true}', "context: True is not a whole number"),
         ('{"model": "a", "model": "b"}', "duplicate key 'model'"),
         ('{"nest_asyncio": true}', "nest_asyncio cannot be set by a file; set it with %llm_config"),
@@ -194,8 +194,8 @@ def test_a_wrong_file_changes_nothing(run, shell: InteractiveShell, tmp_path: Pa
         ('{"parent": "x"}', "there is no setting 'parent'"),
         ('{"configured": {}}', "there is no setting 'configured'"),
         ("[]", "this is not a JSON object of settings"),
-        ('{"model":', "it is not JSON: Expecting value at line 1"),
-        (b"\xff\xfe", "it is not UTF-8"),
+        ('{"model":', "it is not valid JSON: Expecting value at line 1"),
+        (b"\xff\xfe", "it is not valid UTF-8"),
         (" " * (2**20 + 1), "it has more than 1 MiB"),
     ],
 )
@@ -225,7 +225,7 @@ def test_a_full_disk_leaves_the_old_settings(
 
     monkeypatch.setattr(os, "fsync", no_space)
     assert not shell.run_cell(f"%llm_config model=other --save '{file}'").success
-    assert "nbllm.json: this cannot be written: No space left" in capsys.readouterr().out
+    assert "nbllm.json: the file cannot be written: No space left" in capsys.readouterr().out
     assert json.loads(file.read_text()) == {"model": "tiny"}
     assert [path.name for path in tmp_path.iterdir()] == [file.name]
 
