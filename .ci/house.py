@@ -174,7 +174,9 @@ def structure(modules: dict[str, Module]) -> list[Row]:
     files = [module for module in modules.values() if not module.is_package]
     graph = import_graph(modules)
     once = importers(graph)
-    names = Counter(module.path.stem for module in files)
+    # The public modules of the root forward the names of those inside.
+    inside = (module for module in files if module.name.count(".") > 1)
+    names = Counter(module.path.stem for module in inside)
     repeated = tuple(f"{name} x{n}" for name, n in names.most_common() if n > 1)
     lengths = {m.name: m.text.count("\n") for m in modules.values()}
     long = tuple(f"{name} {n}" for name, n in lengths.items() if n > LONG_FILE)
