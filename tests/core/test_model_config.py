@@ -525,10 +525,10 @@ def test_a_path_that_cannot_be_is_a_config_error(path: str, monkeypatch, tmp_pat
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such files")
 def test_devices_loops_and_links_to_nothing_are_no_configs(tmp_path: Path) -> None:
-    for name, target in (("null character", "/dev/zero"), ("loop", "loop"), ("dangling", "absent")):
+    for name, target in (("zero", "/dev/zero"), ("loop", "loop"), ("dangling", "absent")):
         (tmp_path / name).symlink_to(target if target != "loop" else tmp_path / "loop")
         assert "the file cannot be read" in str(failure(tmp_path / name))
-    for name in ("null character", "loop"):
+    for name in ("zero", "loop"):
         with pytest.raises(ConfigError, match="the file cannot be written"):
             save_config(tmp_path / name, [])
     assert Path("/dev/zero").is_char_device()

@@ -7,11 +7,11 @@ import re
 from contextlib import suppress
 from pathlib import Path
 
-from nbllm.core import catalogue
+from nbllm.core.catalogue.listing import Listing, found_models
+from nbllm.core.catalogue.ollama import ollama_names
 from nbllm.core.errors import ModelFileError
 from nbllm.core.naming.answers import Answer, Known, Way, quoted
 from nbllm.core.naming.near import nearest
-from nbllm.core.naming.stores import ollama_names
 from nbllm.core.naming.weights import conversion, foreign_kind, is_transformers_folder
 from nbllm.core.paths import absolute_path, is_gguf, printable
 from nbllm.core.types import ModelInfo
@@ -29,13 +29,13 @@ def folder_entry(folder: Path) -> ModelInfo:
 
     So what was downloaded into a folder of its own is loaded by the folder's name.
     """
-    listing = catalogue.found_models(folder)
+    listing = found_models(folder)
     if len(listing.models) == 1:
         return listing.models[0]
     raise ModelFileError(printable(str(folder)), _folder_words(folder, listing))
 
 
-def _folder_words(folder: Path, listing: catalogue.Listing) -> str:
+def _folder_words(folder: Path, listing: Listing) -> str:
     if listing.models:
         lead = f"it is a folder with {len(listing.models):,} models. Load one of them"
         lines = [_load(each.path) for each in listing.models if each.path is not None]
@@ -45,7 +45,7 @@ def _folder_words(folder: Path, listing: catalogue.Listing) -> str:
     if is_transformers_folder(folder):
         kind = "it is a folder of Transformers weights, without a GGUF in it."
         return f"{kind}\n{conversion(str(folder))}"
-    if (folder / "manifests").is_dir() and (names := ollama_names({"OLLAMA_MODELS": str(folder)})):
+    if (folder / "manifests").is_dir() and (names := ollama_names(folder)):
         lead = "it is a folder of Ollama's. Load one of its models"
         return str(Way(lead, tuple(f"%llm_load ollama/{each}" for each in names[:_MOST_LISTED])))
     notes = "".join(f" {note}" for note in listing.notes)

@@ -6,8 +6,9 @@ import re
 from pathlib import Path
 from urllib.parse import quote, unquote, urlsplit
 
+from nbllm.core.catalogue.hugging_face import hub_files
+from nbllm.core.catalogue.ollama import ollama_blob
 from nbllm.core.naming.answers import Answer, Known, Way, quoted
-from nbllm.core.naming.stores import hub_files, ollama_blob
 from nbllm.core.naming.weights import FOREIGN, conversion, foreign_kind
 
 __all__ = [

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 
+from nbllm.core.catalogue.ollama import ollama_names
 from nbllm.core.naming.answers import Answer, Known, Way
 from nbllm.core.naming.hubs import gguf_search, ollama_ways
 from nbllm.core.naming.near import nearest
 from nbllm.core.naming.providers import PREFIXES, PROVIDERS
-from nbllm.core.naming.stores import ollama_names
 
 __all__ = ["hosted", "open_weights", "provider_prefix", "vendor_family"]
 

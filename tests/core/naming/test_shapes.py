@@ -292,11 +292,12 @@ def test_what_ollama_has_fetched_is_loaded_from_its_store(
 ) -> None:
     store = empty_folder / "store"
     manifest = store / "manifests/registry.ollama.ai/library/llama3.1/8b"
-    blob = store / "blobs/sha256-abc"
+    digest = "abc0" * 16
+    blob = store / f"blobs/sha256-{digest}"
     for file in (manifest, blob):
         file.parent.mkdir(parents=True)
     blob.write_bytes(b"GGUF")
-    layer = {"mediaType": "application/vnd.ollama.image.model", "digest": "sha256:abc"}
+    layer = {"mediaType": "application/vnd.ollama.image.model", "digest": f"sha256:{digest}"}
     manifest.write_text(json.dumps({"layers": [{"mediaType": "other", "digest": "x"}, layer]}))
     monkeypatch.setenv("OLLAMA_MODELS", str(store))
     said = answer("llama3.1:8b")

@@ -139,18 +139,26 @@ async def test_results_with_schemas_pickle_and_copy() -> None:
 @pytest.mark.parametrize(
     ("schema", "text", "told"),
     [
-        (Person, '{"name": 5}', "no valid Person: name: Input should be a valid string"),
+        (
+            Person,
+            '{"name": 5}',
+            "no valid Person in the answer: name: Input should be a valid string",
+        ),
         (
             list[Person],
             "{}",
             r"no valid list\[Person\] in the answer: the value: Input should be a valid array",
         ),
-        (Tag, '{"name": "a", "rank": "x"}', "no valid Tag: rank: Input should be a valid"),
+        (Tag, '{"name": "a", "rank": "x"}', "no valid Tag in the answer: rank: Input should be"),
         (Tag, '{"name": "a", "rank": -1}', "must be >= 0: -1"),
         (Colour, '"blue"', "Input should be 'red'"),
         (PART, '{"a": "x"}', "no valid JSON for this schema in the answer: a must be of type"),
         (PART, "{}", "the value: 'a' is missing"),
-        (PART, '{"a": 1', "no valid JSON: "),
+        (
+            PART,
+            '{"a": 1',
+            "no valid JSON in the answer: broken JSON at line 1, column 8: Expecting",
+        ),
         (PART, "Sorry.", "it has no object or array"),
         (PART, '{"a": ' + "9" * 5_000 + "}", "it holds a number that is too long"),
         (PART, "[" * 100_000, "it is nested too deeply"),
