@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from nbllm.core import types as _types
 from nbllm.core.activity import Activity, Generation, Phase
-from nbllm.core.catalogue import Listing
+from nbllm.core.catalogue.listing import Listing
 from nbllm.core.hardware.gpu_source import GpuFindings, GpuSource
 from nbllm.core.hardware.machine import Machine, MachineMemory, Processors
 from nbllm.core.hardware.resource_sample import CpuLoad, GpuSample, ResourceSample
