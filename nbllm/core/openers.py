@@ -38,6 +38,7 @@ __all__ = [
     "plan_quantizations",
     "quantize_model",
     "quantized_plan",
+    "running_models",
     "tune_model",
 ]
 
@@ -70,7 +71,7 @@ _BENCH = "nbllm.local.measuring.bench"
 _QUANTIZE = "nbllm.local.jobs.quantize"
 _IMATRIX, _TUNE = "nbllm.local.jobs.imatrix", "nbllm.local.jobs.tune"
 _PRICES = "nbllm.cloud.prices"
-_SERVERS = "nbllm.cloud.named_servers"
+_SERVERS, _RUNNING = "nbllm.cloud.named_servers", "nbllm.cloud.running_servers"
 
 
 def open_model(info: ModelInfo, control: LoadControl) -> ModelInterface:
@@ -87,6 +88,12 @@ def complete_entry(info: ModelInfo) -> ModelInfo:
     """
     completed: ModelInfo = import_module(_SERVERS).complete_entry(info)
     return completed
+
+
+async def running_models() -> list[ModelInfo]:
+    """The models of servers that run on this machine; see ``nbllm.cloud.running_servers``."""
+    running: list[ModelInfo] = await import_module(_RUNNING).running_models()
+    return running
 
 
 def plan_model(info: ModelInfo, resources: Resources) -> Placement | None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 from nbllm.core.load_options import LoadOptions
 from nbllm.core.messages import (
@@ -58,6 +58,7 @@ __all__ = [
     "ReasoningPart",
     "RetryScheduled",
     "Role",
+    "Source",
     "TextDelta",
     "TextPart",
     "Timings",
@@ -74,6 +75,10 @@ __all__ = [
 # ---------------------------------------------------------------- models
 
 
+Source: TypeAlias = str
+"""Where an entry is from; see ``ModelInfo``."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelInfo:
     """What is known of a model before it is loaded.
@@ -82,9 +87,12 @@ class ModelInfo:
     cloud model. ``parameters`` is in billions, ``size_bytes`` the size of the file, and
     ``context_length`` in tokens. ``model`` is the vendor's id where it differs from ``name``.
     ``api_key_env`` names an environment variable; a key itself is never part of this.
-    ``options`` and ``load`` are this model's defaults. ``source`` says where the entry is from.
+    ``options`` and ``load`` are this model's defaults. ``source`` says where the entry is from:
+    "config", "bundled" (an installed package), "found" (the current folder), "vendor", "server", or
+    the key of a store in ``nbllm.core.catalogue.stores``, such as "ollama".
     ``placement`` (where it was put, and what it takes there), ``device`` and ``memory_bytes``
     (the same in all: see ``Placement.total_bytes``) are known of loaded local models only.
+    ``aliases`` are other names that it can be loaded by.
     ``tuned_from`` is the model's own file where ``path`` is the one that ``%llm_tune`` chose.
     """
 
@@ -105,11 +113,10 @@ class ModelInfo:
     memory_bytes: int | None = field(default=None, compare=False)
     device: str | None = field(default=None, compare=False)
     placement: Placement | None = field(default=None, compare=False, repr=False)
-    source: Literal["config", "bundled", "found", "vendor", "server"] = field(
-        default="config", compare=False
-    )
+    source: Source = field(default="config", compare=False)
     config_file: Path | None = field(default=None, compare=False, repr=False)
     tuned_from: Path | None = field(default=None, compare=False, repr=False)
+    aliases: tuple[str, ...] = field(default=(), compare=False, repr=False)
 
     __repr__ = brief_repr
 

@@ -123,17 +123,17 @@ class Completions:
         return list(dict.fromkeys([*self._loaded_names(), *names]))
 
     def _find_model_names(self) -> list[str]:
+        from nbllm.core.catalogue.ollama import ollama_names
         from nbllm.core.naming.providers import PROVIDERS
-        from nbllm.core.naming.stores import ollama_names
         from nbllm.core.openers import known_vendor_models
 
-        available = self._session.manager.list_available_models()
+        available = self._session.manager.search_all_models().models
         fetched = [f"ollama/{name}" for name in ollama_names()]
         prefixes = [f"{each.prefixes[0]}/" for each in PROVIDERS]
         return [*(info.name for info in available), *known_vendor_models(), *fetched, *prefixes]
 
     def _file_names(self) -> list[str]:
-        available = self._session.manager.list_available_models()
+        available = self._session.manager.search_all_models().models
         return [info.name for info in available if info.path is not None]
 
     def _loaded_names(self) -> list[str]:

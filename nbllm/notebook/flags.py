@@ -271,11 +271,21 @@ UNLOAD = Help(
     ),
 )
 
-MODELS = Help("""
-    %llm_models
+MODELS = Help(
+    """
+    %llm_models                           the current folder, bundled and configured models
+    %llm_models --all                     and those of Hugging Face, LM Studio, Ollama, …
+    %llm_models --source ollama
+    %llm_models --servers                 and those of servers that run on this machine
     models = %llm_models
     models[models["file size (MiB)"] < 4096]
-""")
+""",
+    (
+        flag("--all", action="store_true", help="Also what other programs keep on this machine."),
+        flag("--source", metavar="NAME", help="Only what is from there, such as ollama."),
+        flag("--servers", action="store_true", help="Also what local servers offer now."),
+    ),
+)
 
 DEVICES = Help("""
     %llm_devices

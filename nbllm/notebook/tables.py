@@ -73,11 +73,16 @@ class Table(pd.DataFrame):
 
 
 def models_table(
-    statuses: Iterable[ModelStatus], available: Iterable[ModelInfo], passed_over: Iterable[str] = ()
+    statuses: Iterable[ModelStatus],
+    available: Iterable[ModelInfo],
+    passed_over: Iterable[str] = (),
+    *,
+    fits: Mapping[str, bool] | None = None,
 ) -> Table:
     """The loaded models and those on their way, as they are called there, then what can be loaded.
 
-    Below it, why each is where it is, and the sentences on what was ``passed_over``.
+    Below it, why each is where it is, and the sentences on what was ``passed_over``. ``fits`` says
+    by names which can be loaded now.
     """
     running = list(statuses)
     names = {status.info.name for status in running}
@@ -88,12 +93,14 @@ def models_table(
     reasons = [(s.info.name, s.info.placement.reason) for s in running if s.info.placement]
     notes = [*(f"{name}: {reason}" for name, reason in reasons if reason), *passed_over]
     more = ("type", "parameters (billions)") if running else ()
+    if fits is not None:
+        rows = [{**row, "fits now": fits.get(row["name"])} for row in rows]
     return make_table(
         rows,
         _MODEL_COLUMNS,
         notes,
         more=more,
-        where_any=("requests", "pinned"),
+        where_any=("requests", "pinned", "fits now"),
         first_to_go=_MODELS_FIRST_TO_GO,
     )
 
@@ -122,6 +129,7 @@ _MODEL_COLUMNS = {
     "last used (s ago)": "Float64",
     "keep-alive (s)": "Float64",
     "pinned": "boolean",
+    "fits now": "boolean",
     "source": "string",
 }
 

@@ -21,7 +21,7 @@ from typing import Any
 from llama_peer import load_llama
 
 from nbllm import ModelManager, TextDelta
-from nbllm.core.catalogue import bundled_models
+from nbllm.core.catalogue.listing import bundled_models
 
 SETTLE_SECONDS = 1.5
 STORY = "Write a very long story about a lighthouse. Do not stop early."

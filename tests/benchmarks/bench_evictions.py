@@ -22,7 +22,7 @@ from dataclasses import replace
 import psutil
 
 from nbllm import ModelManager, ResourceDetector
-from nbllm.core.catalogue import bundled_models
+from nbllm.core.catalogue.listing import bundled_models
 from nbllm.core.hardware.resources import Resources
 from nbllm.core.manager_events import ManagerEvent
 from nbllm.core.openers import LoadControl, open_model, plan_model

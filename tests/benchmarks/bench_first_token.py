@@ -16,7 +16,7 @@ import subprocess
 import sys
 import time
 
-from nbllm.core.catalogue import bundled_models
+from nbllm.core.catalogue.listing import bundled_models
 
 PROMPT = "Name three primary colours."
 

@@ -13,7 +13,7 @@ import sys
 from typing import Any
 
 from nbllm import ModelInterface, ModelManager
-from nbllm.core.catalogue import bundled_models
+from nbllm.core.catalogue.listing import bundled_models
 
 PROMPT = "List people with their age, their city and three hobbies each, as JSON."
 PERSON = {

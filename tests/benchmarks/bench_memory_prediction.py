@@ -18,7 +18,7 @@ from typing import Any
 
 import psutil
 
-from nbllm.core.catalogue import bundled_models
+from nbllm.core.catalogue.listing import bundled_models
 from nbllm.core.fitting.memory_estimate import CPU, Loading, estimate
 from nbllm.core.openers import LoadControl
 from nbllm.core.placement import Placement

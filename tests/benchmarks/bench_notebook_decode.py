@@ -20,7 +20,7 @@ from collections.abc import Callable
 
 from jupyter_client.manager import KernelManager
 
-from nbllm.core.catalogue import bundled_models
+from nbllm.core.catalogue.listing import bundled_models
 
 PROMPT = "Write a very long story about a lighthouse, a whale and a storm. Do not stop early."
 CONTEXT = 2048

@@ -36,7 +36,7 @@ import httpx
 import llama_cpp.llama_cpp as lib
 
 from nbllm import ModelInterface, ModelManager, TextDelta
-from nbllm.core.catalogue import bundled_models
+from nbllm.core.catalogue.listing import bundled_models
 
 THREADS = len(os.sched_getaffinity(0))
 MODEL = str(bundled_models()[0].path)

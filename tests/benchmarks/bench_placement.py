@@ -18,7 +18,7 @@ from pathlib import Path
 
 import gguf
 
-from nbllm.core.catalogue import bundled_models
+from nbllm.core.catalogue.listing import bundled_models
 from nbllm.core.errors import DoesNotFitError
 from nbllm.core.fitting.placing import thread_counts
 from nbllm.core.openers import LoadControl, fit_model, plan_model

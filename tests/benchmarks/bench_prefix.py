@@ -18,7 +18,7 @@ from typing import Any
 from llama_peer import load_llama
 
 from nbllm import ModelManager, TextDelta
-from nbllm.core.catalogue import bundled_models
+from nbllm.core.catalogue.listing import bundled_models
 
 CONTEXT = 8192
 Conversation = list[dict[str, str]]

@@ -21,8 +21,12 @@ __all__ = [
     "decide",
     "device_bytes",
     "free_bytes",
+    "might_fit",
     "with_free",
 ]
+
+_LEAST_BESIDE = 128 * 2**20
+"""What a worker process and its smallest context take beside the weights."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,6 +214,15 @@ def device_bytes(placement: Placement | None) -> dict[str, int]:
     if placement is None:
         return {}
     return {device: parts.total for device, parts in placement.memory.items()}
+
+
+def might_fit(size_bytes: int, resources: Resources) -> bool:
+    """Whether a model file of this size can be loaded now, by a rule of thumb.
+
+    A tenth more than the file, for the KV cache and buffers, on all devices together;
+    ``plan_model`` gives the exact answer for one model.
+    """
+    return size_bytes * 1.1 + _LEAST_BESIDE <= sum(free_bytes(resources).values())
 
 
 def free_bytes(resources: Resources) -> dict[str, int]:

@@ -8,12 +8,11 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal
 
 from nbllm.core.errors import ModelFileError
 from nbllm.core.fitting.model_shape import ModelShape, SplitInfo, TensorInfo
 from nbllm.core.paths import absolute_path
-from nbllm.core.types import ModelInfo
+from nbllm.core.types import ModelInfo, Source
 from nbllm.local.gguf.header import Header, read_header
 from nbllm.local.gguf.keys import Keys
 from nbllm.local.gguf.kinds import kind_of
@@ -71,7 +70,7 @@ def model_info_from_gguf(
     path: str | os.PathLike[str],
     *,
     name: str | None = None,
-    source: Literal["config", "bundled", "found", "vendor"] = "found",
+    source: Source = "found",
 ) -> ModelInfo:
     """The model in the GGUF at ``path``, named after the file unless ``name`` is given.
 

@@ -64,12 +64,26 @@ class ModelMagics(SessionMagics):
     @line_magic
     def llm_models(self, line: str) -> pd.DataFrame:
         """List loaded and available models as a DataFrame."""
-        parse(parser_of(self, "llm_models"), line)
+        args = parse(parser_of(self, "llm_models"), line)
+        from nbllm.core.loading.admission import might_fit
         from nbllm.notebook.tables import models_table
 
         manager = self.session.manager
-        found = manager.search_models()
-        return models_table(manager.list_statuses(), found.models, found.notes)
+        with brief_errors():
+            everything = args.all or args.source is not None
+            found = (
+                manager.search_all_models(args.source) if everything else manager.search_models()
+            )
+        models, statuses = [*found.models], manager.list_statuses()
+        if args.servers:
+            models += self.session.loop.run(manager.search_servers())
+        if args.source is not None:
+            statuses = [each for each in statuses if each.info.source == args.source]
+        fits = None
+        if everything:
+            resources = manager.detect_resources()
+            fits = {m.name: might_fit(m.size_bytes, resources) for m in models if m.size_bytes}
+        return models_table(statuses, models, found.notes, fits=fits)
 
     @no_var_expand
     @with_help(DEVICES)

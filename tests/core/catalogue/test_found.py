@@ -10,19 +10,19 @@ import pytest
 from bare_gguf import bare_gguf as gguf
 
 from nbllm import ModelManager
-from nbllm.core import catalogue, folder_search
+from nbllm.core.catalogue import folder_search, headers, listing
+from nbllm.core.catalogue.folder_search import FolderSearch
 from nbllm.core.errors import ModelFileError, ModelNotFoundError, NbllmError
-from nbllm.core.folder_search import FolderSearch
 
 POSIX = pytest.mark.skipif(os.name == "nt", reason="Windows has no such files")
 
 
 def names(folder: Path) -> list[str]:
-    return [info.name for info in catalogue.found_models(folder).models]
+    return [info.name for info in listing.found_models(folder).models]
 
 
 def notes(folder: Path) -> str:
-    return "\n".join(catalogue.found_models(folder).notes)
+    return "\n".join(listing.found_models(folder).notes)
 
 
 @pytest.fixture
@@ -87,7 +87,7 @@ def test_what_vanishes_meanwhile_is_passed_over(
     (folder / "gone.gguf").write_bytes(gguf())
     found = FolderSearch(folder).files
     (folder / "gone.gguf").unlink()
-    monkeypatch.setattr(catalogue, "FolderSearch", lambda start: FakeSearch(found))
+    monkeypatch.setattr(listing, "FolderSearch", lambda start: FakeSearch(found))
     assert names(folder) == ["good"]
 
 
@@ -124,7 +124,7 @@ def test_a_package_that_is_half_removed_does_not_hide_the_bundled_model(
         (package / "METADATA").write_text(f"Name: broken{number}\nVersion: 1.0\n")
         (package / "RECORD").write_bytes(record)
     monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
-    assert [info.path for info in catalogue.bundled_models()] == [bundled_gguf]
+    assert [info.path for info in listing.bundled_models()] == [bundled_gguf]
 
 
 # ---------------------------------------------------------------- what is a model
@@ -181,8 +181,8 @@ def test_each_header_is_read_once(folder: Path, monkeypatch: pytest.MonkeyPatch)
         (folder / f"m{number}.gguf").write_bytes(gguf())
     (folder / "broken.gguf").write_bytes(b"GGUF")
     read: list[Path] = []
-    real = catalogue.describe_file
-    monkeypatch.setattr(catalogue, "describe_file", lambda path: read.append(path) or real(path))
+    real = headers.describe_file
+    monkeypatch.setattr(headers, "describe_file", lambda path: read.append(path) or real(path))
     assert len(names(folder)) == 3_001
     assert len(read) == 3_002
     assert len(names(folder)) == 3_001
@@ -193,20 +193,20 @@ def test_each_header_is_read_once(folder: Path, monkeypatch: pytest.MonkeyPatch)
 
 
 def test_what_is_known_is_bounded(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    headers = catalogue._Headers()
-    monkeypatch.setattr(catalogue, "_HEADERS", headers)
-    monkeypatch.setattr(catalogue, "_MAX_KNOWN", 10)
+    own = headers.Headers()
+    monkeypatch.setattr(headers, "HEADERS", own)
+    monkeypatch.setattr(headers, "_MAX_KNOWN", 10)
     for number in range(25):
         (folder / f"m{number}.gguf").write_bytes(gguf())
     assert len(names(folder)) == 26
-    assert len(headers._known) == 10
+    assert len(own._known) == 10
 
 
 def test_a_part_that_was_missing_is_seen_when_it_comes(folder: Path) -> None:
     part = folder / "big-00001-of-00002.gguf"
     part.write_bytes(b"GGUF")
     assert names(folder) == ["good"]
-    assert part not in catalogue._HEADERS._known
+    assert str(part) not in headers.HEADERS._known
 
 
 @pytest.mark.parametrize(
@@ -232,9 +232,9 @@ def test_a_search_that_is_ended_tells(
 def test_headers_that_take_long_are_left_to_the_next_listing(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(catalogue, "_MAX_SECONDS", -1.0)
+    monkeypatch.setattr(listing, "_MAX_SECONDS", -1.0)
     assert names(folder) == []
-    assert "so 1 files were skipped. List the models again" in notes(folder)
+    assert "so 1 file was skipped. List the models again" in notes(folder)
 
 
 # ---------------------------------------------------------------- paths that lead nowhere

@@ -1,0 +1,77 @@
+"""What a place is where model files are found without being configured.
+
+A place is one module with a class of this protocol, and a line in ``stores.STORES``. It yields
+paths and names and reads no model; nothing that lies there may break it.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from nbllm.core.catalogue.folder_search import FolderSearch
+
+__all__ = ["Store", "StoredFile", "folder_files", "home_folder", "variable_folder"]
+
+_MOST_PATH = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class StoredFile:
+    """A model file; ``name`` is what its program calls it, else the file's own name is used.
+
+    ``aliases`` are further names that people know it by.
+    """
+
+    path: Path
+    name: str | None = None
+    aliases: tuple[str, ...] = ()
+
+
+class Store(Protocol):
+    """Where a program keeps its models."""
+
+    @property
+    def key(self) -> str:
+        """Its name in flags and in ``ModelInfo.source``."""
+        ...
+
+    @property
+    def title(self) -> str:
+        """Its name in texts."""
+        ...
+
+    def folders(self) -> Iterable[Path]:
+        """The folders that it would look into on this machine, whether they are there or not."""
+        ...
+
+    def files(self) -> Iterator[StoredFile]:
+        """What is in them. Raises ``OSError`` where one cannot be read."""
+        ...
+
+
+def folder_files(folder: Path) -> list[Path]:
+    """The model files in a folder and below it, within bounds; none where it is not there."""
+    return FolderSearch(folder).files if folder.is_dir() else []
+
+
+def variable_folder(name: str) -> Path | None:
+    """The folder that an environment variable names, if it names one that can be."""
+    value = os.environ.get(name, "").strip()
+    if not value or len(value) > _MOST_PATH or "\0" in value:
+        return None
+    try:
+        return Path(value).expanduser()
+    except RuntimeError:  # a home that nobody knows
+        return None
+
+
+def home_folder() -> Path:
+    """The user's home; an empty path that leads nowhere where there is none."""
+    try:
+        return Path.home()
+    except RuntimeError:
+        return Path(os.devnull)
