@@ -90,7 +90,7 @@ def described(
     shape: ModelShape,
     *,
     name: str | None = None,
-    source: Literal["config", "bundled", "found", "vendor"] = "found",
+    source: Source = "found",
 ) -> ModelInfo:
     """The entry of a model whose header was read already; see ``model_info_from_gguf``."""
     split_name = _SPLIT_NAME.fullmatch(file.stem)
