@@ -162,6 +162,10 @@ class Downloader(Protocol):
     def plan_deletion(self, name: str, path: Path | None) -> Deletion:
         """What deleting would remove."""
 
+    def pulled_files(self) -> list[Path]:
+        """The first file of each model that was pulled and is still there."""
+        ...
+
     def delete(self, deletion: Deletion) -> None:
         """Remove it."""
 

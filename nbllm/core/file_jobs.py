@@ -9,6 +9,7 @@ from pathlib import Path
 
 from nbllm.core import openers
 from nbllm.core.downloads import Deletion, PullPlan, Report, downloader
+from nbllm.core.errors import DownloadError
 from nbllm.core.hardware.resources import Resources
 from nbllm.core.measurements import forget_tuned
 from nbllm.core.option_checks import check_number
@@ -31,6 +32,10 @@ class FileJobs(ABC):
     @abstractmethod
     def find_model(self, name: str) -> ModelInfo:
         """The entry that ``name`` means."""
+
+    @abstractmethod
+    def list_loaded_models(self) -> list[ModelInfo]:
+        """What is loaded and usable."""
 
     @abstractmethod
     def detect_resources(self) -> Resources:
@@ -214,13 +219,23 @@ class FileJobs(ABC):
 
     def plan_deletion(self, name: str) -> Deletion:
         """What ``delete_model`` would remove and free. Raises as it does."""
-        return downloader().plan_deletion(name, self.find_model(name).path)
+        path = self.find_model(name).path
+        for loaded in self.list_loaded_models():
+            if path is not None and loaded.path == path:
+                raise DownloadError(
+                    name, f"it is loaded and cannot be deleted; %llm_unload {loaded.name} first"
+                )
+        return downloader().plan_deletion(name, path)
+
+    def list_pulled_models(self) -> list[str]:
+        """The names of the models that were downloaded, for ``delete_model``."""
+        return [path.stem for path in downloader().pulled_files()]
 
     def delete_model(self, name: str | Deletion) -> Deletion:
         """Delete a model that was downloaded, and what was downloaded with it.
 
         Files that another model needs too stay. Raises ``DownloadError`` for one that no pull
-        brought, and ``ModelNotFoundError``.
+        brought or that is loaded, and ``ModelNotFoundError``.
         """
         deletion = name if isinstance(name, Deletion) else self.plan_deletion(name)
         downloader().delete(deletion)

@@ -16,7 +16,7 @@ from nbllm.core.errors import DownloadError
 from nbllm.core.paths import read_start, reason
 from nbllm.hub.records import Pulled, forget_pull, pulled_models
 
-__all__ = ["delete", "plan_deletion"]
+__all__ = ["delete", "plan_deletion", "pulled_files"]
 
 _MOST_LINKS = 100_000
 
@@ -37,6 +37,11 @@ def plan_deletion(name: str, path: Path | None) -> Deletion:
         f"it was not downloaded by %llm_pull, so it is not deleted{where}. Delete it with the "
         "program that brought it",
     )
+
+
+def pulled_files() -> list[Path]:
+    """The first file of each model that was pulled and is still there."""
+    return [each.path for each in pulled_models() if each.path.exists()]
 
 
 def _own_files(pulled: Pulled) -> tuple[Path, ...]:

@@ -18,7 +18,7 @@ from nbllm.core.errors import DownloadError
 from nbllm.core.hardware.resources import Resources
 from nbllm.core.words import size_words
 from nbllm.hub.checksums import Checksum, expected_checksum
-from nbllm.hub.deleting import delete, plan_deletion
+from nbllm.hub.deleting import delete, plan_deletion, pulled_files
 from nbllm.hub.loops import in_own_loop
 from nbllm.hub.parts import PartFile, received_bytes
 from nbllm.hub.places import Place, free_bytes
@@ -28,7 +28,7 @@ from nbllm.hub.refusals import disk_error
 from nbllm.hub.sources import Source, source_of
 from nbllm.hub.transfer import Transfer
 
-__all__ = ["carry_out", "delete", "plan_deletion", "plan_pull"]
+__all__ = ["carry_out", "delete", "plan_deletion", "plan_pull", "pulled_files"]
 
 _LEFT_FREE_BYTES = 64 * 2**20
 _REPORT_SECONDS = 0.2

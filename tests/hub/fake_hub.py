@@ -9,17 +9,22 @@ from __future__ import annotations
 
 import hashlib
 import json
+import random
 import re
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
+from bare_gguf import bare_gguf
+
 COMMIT = "c" * 40
+MIB = 2**20
 _CHUNK = 2**16
 
 
@@ -81,7 +86,7 @@ class FakeHub:
     def blob(self, digest: str) -> bytes:
         for repository in self.repositories.values():
             for content in repository.files.values():
-                if hashlib.sha256(content).hexdigest() == digest:
+                if digest_of(content) == digest:
                     return content
         raise KeyError(digest)
 
@@ -89,9 +94,20 @@ class FakeHub:
         return [request for request in self.requests if request.role == role]
 
 
+def made_model(size: int = 3 * MIB, seed: int = 0) -> bytes:
+    """A GGUF of ``size`` bytes with a harmless header."""
+    head = bare_gguf()
+    return head + random.Random(seed).randbytes(size - len(head))
+
+
+@cache
+def digest_of(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
 def entry(path: str, content: bytes) -> dict[str, Any]:
     """A file as the hub lists it."""
-    digest = hashlib.sha256(content).hexdigest()
+    digest = digest_of(content)
     lfs = {"oid": digest, "size": len(content), "pointerSize": 135}
     return {"type": "file", "oid": "a" * 40, "size": len(content), "lfs": lfs, "path": path}
 
@@ -203,7 +219,7 @@ class _Handler(BaseHTTPRequestHandler):
         content = repository.files.get(path)
         if content is None:
             return self._refuse(404, "EntryNotFound", "Entry not found")
-        digest = hashlib.sha256(content).hexdigest()
+        digest = digest_of(content)
         where = self.hub.redirect or f"http://127.0.0.1:{self.hub.cdn_port}/{digest}?signature=x"
         return self._reply(
             302,
