@@ -133,6 +133,8 @@ def _line(values: dict[str, Any]) -> bytes:
 def _lock(path: Path) -> Any:
     from filelock import FileLock, Timeout
 
+    if not path.parent.is_dir():
+        raise BatchError(f"{path} cannot be written: its folder does not exist; create it")
     try:
         lock = FileLock(path.with_name(f"{path.name}.lock"))
         lock.acquire(timeout=0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import aclosing
@@ -190,6 +191,7 @@ class _Run:
     equal: dict[str, asyncio.Future[BatchRow]] = field(default_factory=dict)
     tasks: set[asyncio.Task[BatchRow]] = field(default_factory=set)
     begun: asyncio.Event = field(default_factory=asyncio.Event)
+    priced: asyncio.Event = field(default_factory=asyncio.Event)
     over: BatchError | None = None
 
     async def rows(self, prompts: Iterator[Any], width: int) -> AsyncIterator[BatchRow]:
@@ -247,6 +249,7 @@ class _Run:
         finally:
             if goes_first:
                 self.begun.set()
+                self.priced.set()
 
     def _kept(self, key: str, index: int, request: GenerationRequest) -> BatchRow | None:
         entry = self.journal.entries.get(key) if self.journal else None
@@ -285,6 +288,8 @@ class _Run:
     ) -> BatchRow:
         if not goes_first and self.model.info.local:
             await self.begun.wait()
+        if not goes_first and self.max_cost is not None:
+            await self.priced.wait()  # what an answer costs is known by the first
         attempts = 0
         while True:
             try:
@@ -356,7 +361,7 @@ def _words(error: Exception) -> str:
 def _kind(words: str) -> str:
     """What errors have in common: the kind, and the first line without its numbers."""
     first = words.splitlines()[0] if words else ""
-    return "".join("#" if character.isdigit() else character for character in first)[:160]
+    return re.sub(r"\d+", "#", first)[:160]
 
 
 def _reasons(reasons: Counter[str]) -> str:
