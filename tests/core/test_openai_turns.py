@@ -129,7 +129,8 @@ def test_arguments_may_be_the_object_itself() -> None:
         ({"role": None, "content": "Hi"}, "must be one of system, user, assistant, tool"),
         ({"role": ["user"], "content": "Hi"}, "must be one of"),
         ({"role": "user", "content": 5}, "must be a string or a list"),
-        ({"role": "user", "content": [{"type": "input_audio"}]}, "the type of a part must be one of 'text'"),  # noqa: E501
+        ({"role": "user", "content": [{"type": "input_audio"}]},
+         "the type of a part must be one of 'text'"),
         ({"role": "user", "content": [{"type": "text"}]}, "type 'text' needs text"),
         ({"role": "user", "content": [{"type": "text", "text": 5}]}, "needs text"),
         ({"role": "user", "content": [{"type": "image_url"}]}, "needs an address"),
