@@ -210,7 +210,8 @@ class ModelNotFoundError(NbllmError, LookupError):
         self.name, self.suggestions = name, suggestions
         parts = [f"No model is called {capped(repr(name))}."] if name or not hint else []
         if suggestions:
-            parts.append(f"Did you mean {' or '.join(map(repr, suggestions))}?")
+            *others, last = map(repr, suggestions)
+            parts.append(f"Did you mean {', '.join(others)}{' or ' if others else ''}{last}?")
         separator = "\n" if "\n" in hint else " "  # one of several lines begins on its own
         super().__init__(separator.join(filter(None, [" ".join(parts), hint])))
 
@@ -218,12 +219,13 @@ class ModelNotFoundError(NbllmError, LookupError):
 class ModelLoadError(NbllmError):
     """The model ``model`` could not be loaded; a later attempt may succeed.
 
-    ``log`` holds the last lines that the engine wrote, oldest first.
+    ``problem`` is the message without the model's name, ``log`` the last lines that the engine
+    wrote, oldest first.
     """
 
     def __init__(self, model: str, problem: str, *, log: tuple[str, ...] = ()) -> None:
-        self.model, self.log = model, log
-        super().__init__(_with_log(f"{capped(model)}: {problem}", log))
+        self.model, self.problem, self.log = model, problem, log
+        super().__init__(_with_log(sentence(capped(model), problem), log))
 
 
 class ModelFileError(ModelLoadError):
@@ -239,7 +241,7 @@ class QuantizationError(NbllmError):
 
     def __init__(self, model: str, problem: str) -> None:
         self.model = model
-        super().__init__(f"{capped(model)}: {problem}")
+        super().__init__(sentence(capped(model), problem))
 
 
 class DoesNotFitError(ModelLoadError):
