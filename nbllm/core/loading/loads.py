@@ -10,6 +10,7 @@ from textwrap import shorten
 from typing import Literal, TypeAlias
 
 from nbllm.core.errors import ModelLoadError
+from nbllm.core.hardware.resources import Resources
 from nbllm.core.loading.eviction import Resident
 from nbllm.core.manager_events import ManagerEvent
 from nbllm.core.model_interface import ModelInterface
@@ -97,7 +98,8 @@ class Load:
 
     ``wish`` is the place that it waits for, and ``claim`` what is kept for it meanwhile, in bytes
     by device; None before it was looked at. ``placement`` is the one that it was given, whose
-    ``memory`` is reserved from then on. ``looked_at`` is when somebody saw last whether it fits.
+    ``memory`` is reserved from then on. ``looked_at`` is when somebody saw last whether it fits,
+    and ``resources`` what the machine had then.
     """
 
     asked: ModelInfo
@@ -114,6 +116,7 @@ class Load:
     memory: Mapping[str, int] | None = None
     words: str = ""
     looked_at: float = 0.0
+    resources: Resources | None = None
     blocked_since: float | None = None
     fraction: float = 0.0
 

@@ -17,6 +17,8 @@ from nbllm.notebook.session import NotebookSession, SessionMagics
 if TYPE_CHECKING:
     from argparse import Namespace
 
+    import pandas as pd
+
     from nbllm.core.types import GenerationResult
     from nbllm.notebook.asking.question import AskFlags
     from nbllm.notebook.help.card import Card
@@ -44,7 +46,7 @@ class AskMagics(SessionMagics):
     @line_cell_magic
     def llm(
         self, line: str, cell: str | None = None
-    ) -> Job | ShownPrompt | GenerationResult | Card:
+    ) -> Job | ShownPrompt | GenerationResult | Card | pd.DataFrame:
         """Ask a model; the answer streams into the cell, and is returned.
 
         ``%%llm`` sends the cell, ``%llm`` the rest of its line. The variable ``_llm`` holds the
@@ -88,13 +90,19 @@ class AskMagics(SessionMagics):
             )
         return args
 
-    def _ask(self, prompt: str, flags: AskFlags) -> GenerationResult | Job | ShownPrompt:
+    def _ask(
+        self, prompt: str, flags: AskFlags
+    ) -> GenerationResult | Job | ShownPrompt | pd.DataFrame:
         from nbllm.notebook.asking.continuation import continued
         from nbllm.notebook.asking.live_answer import ask
         from nbllm.notebook.asking.pipeline import prepare, question_from
+        from nbllm.notebook.batch.cell import check_batch_flags, map_cell
         from nbllm.notebook.jobs.jobs import begin_job
 
         session = self.session
+        check_batch_flags(flags)
+        if flags.frame is not None:
+            return map_cell(session, prompt, flags, flags.frame)
         if flags.go_on:
             prepared = continued(session, flags)
         else:

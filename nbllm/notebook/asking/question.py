@@ -35,6 +35,11 @@ class AskFlags:
     overflow: str | None = None
     form: str | None = None
     schema: str | None = None
+    frame: str | None = None
+    into: str | None = None
+    dry_run: bool = False
+    journal: str | None = None
+    max_cost: float | None = None
     completion: bool = False
     allow_file: tuple[str, ...] = ()
     raw: bool = False

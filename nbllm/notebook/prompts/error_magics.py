@@ -29,10 +29,12 @@ _EXPLAIN = (
     "to mend it. Be brief, and show the lines to change."
 )
 _FIX = "Correct this notebook cell, which failed. Change as little as possible."
+_ABOUT_PROMPTS = {"name", "--raw", "--allow-file", "--show-prompt", "--as", "--schema"}
+_ABOUT_TABLES = {"--map", "--into", "--dry-run", "--journal", "--max-cost"}
 _FLAGS = tuple(
     (names, settings)
     for names, settings in ASK.arguments
-    if not {"name", "--raw", "--allow-file", "--show-prompt", "--as", "--schema"} & set(names)
+    if not (_ABOUT_PROMPTS | _ABOUT_TABLES) & set(names)
 )
 
 EXPLAIN = Help(
