@@ -6,7 +6,7 @@ import ast
 import importlib.metadata
 import re
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -60,8 +60,12 @@ def declared(*extras: str) -> set[str]:
 
 def distributions(package: str) -> set[str]:
     """Of those that are installed, which hold the package."""
-    known = importlib.metadata.packages_distributions()
-    return {_normal(name) for name in known.get(package, [package])}
+    return {_normal(name) for name in _installed().get(package, [package])}
+
+
+@cache
+def _installed() -> Mapping[str, list[str]]:
+    return importlib.metadata.packages_distributions()
 
 
 def _normal(name: str) -> str:

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from nbllm.cloud.cloud_model import CloudModel, open_model
-from nbllm.cloud.retries import RetryPolicy
+from nbllm.cloud.transport.retries import RetryPolicy
 from nbllm.core.errors import (
     ApiConnectionError,
     ApiError,

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from nbllm.cloud.openai_model import OpenAIAdapter
-from nbllm.cloud.sse import SseDecoder
+from nbllm.cloud.transport.sse import SseDecoder
+from nbllm.cloud.vendors.openai import OpenAIAdapter
 from nbllm.core.types import (
     GenerationResult,
     ReasoningDelta,
@@ -253,7 +253,7 @@ def test_errors_are_of_the_sdks_kind(recordings: Any, sdk: Sdk, info: Any) -> No
         "BadRequestError": "BadRequestError",
     }
     failed = [r for r in recordings("openai") if not r.is_good]
-    assert len(failed) > 10
+    assert failed
     for recording in failed:
         error = ADAPTER.parse_error(info(), recording.status, recording.headers, recording.body)
         sdk.recording = recording
