@@ -4,6 +4,7 @@
 
     NbllmError
     ├── AnswerFormError             an answer does not have the requested form; carries the text
+    ├── BatchError                  a batch ended early; what is finished is in its journal
     ├── ConfigError                 a model config cannot be read; names file, entry and key
     ├── ConversationError           a conversation does not exist, or its file cannot be used
     ├── InvalidOptionError          a generation or load option has an invalid value
@@ -56,6 +57,7 @@ __all__ = [
     "ApiTimeoutError",
     "AuthenticationError",
     "BadRequestError",
+    "BatchError",
     "ConfigError",
     "ContentPolicyError",
     "ContextLengthError",
@@ -158,6 +160,10 @@ class AnswerFormError(NbllmError, ValueError):
         super().__init__(f"no valid {form} in the answer: {problem}")
 
 
+class BatchError(NbllmError):
+    """A run over many prompts cannot begin, or ended early."""
+
+
 class InvalidOptionError(NbllmError, ValueError):
     """An option has an invalid value; ``option`` is its name, ``problem`` what is wrong."""
 
@@ -204,7 +210,8 @@ class ModelNotFoundError(NbllmError, LookupError):
         self.name, self.suggestions = name, suggestions
         parts = [f"No model is called {capped(repr(name))}."] if name or not hint else []
         if suggestions:
-            parts.append(f"Did you mean {' or '.join(map(repr, suggestions))}?")
+            *others, last = map(repr, suggestions)
+            parts.append(f"Did you mean {', '.join(others)}{' or ' if others else ''}{last}?")
         separator = "\n" if "\n" in hint else " "  # one of several lines begins on its own
         super().__init__(separator.join(filter(None, [" ".join(parts), hint])))
 
@@ -212,12 +219,13 @@ class ModelNotFoundError(NbllmError, LookupError):
 class ModelLoadError(NbllmError):
     """The model ``model`` could not be loaded; a later attempt may succeed.
 
-    ``log`` holds the last lines that the engine wrote, oldest first.
+    ``problem`` is the message without the model's name, ``log`` the last lines that the engine
+    wrote, oldest first.
     """
 
     def __init__(self, model: str, problem: str, *, log: tuple[str, ...] = ()) -> None:
-        self.model, self.log = model, log
-        super().__init__(_with_log(f"{capped(model)}: {problem}", log))
+        self.model, self.problem, self.log = model, problem, log
+        super().__init__(_with_log(sentence(capped(model), problem), log))
 
 
 class ModelFileError(ModelLoadError):
@@ -233,7 +241,7 @@ class QuantizationError(NbllmError):
 
     def __init__(self, model: str, problem: str) -> None:
         self.model = model
-        super().__init__(f"{capped(model)}: {problem}")
+        super().__init__(sentence(capped(model), problem))
 
 
 class DoesNotFitError(ModelLoadError):

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from abc import ABC, abstractmethod
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 from nbllm.core.awaiting import tells_unless_awaited
@@ -37,6 +39,7 @@ from nbllm.core.types import (
 from nbllm.core.vendors import place_of
 
 if TYPE_CHECKING:
+    from nbllm.batches.batch import Batch
     from nbllm.core.activity import Activity
 
 __all__ = ["ModelInterface", "to_messages"]
@@ -122,7 +125,60 @@ class ModelInterface(ABC):
         Raises ``InvalidOptionError`` at once, and from the iteration whatever the model raises,
         with the partial text in ``partial_text``.
         """
-        return self._followed(self._request(prompt, system, options, overrides, schema))
+        return self.stream_request(self._request(prompt, system, options, overrides, schema))
+
+    def request(
+        self,
+        prompt: PromptLike,
+        *,
+        system: str | None = None,
+        options: GenerationOptions | None = None,
+        schema: Any = None,
+        **overrides: Any,
+    ) -> GenerationRequest:
+        """What ``stream`` would ask, checked and not asked. Raises ``InvalidOptionError``."""
+        return self._request(prompt, system, options, overrides, schema)
+
+    def stream_request(self, request: GenerationRequest) -> AsyncGenerator[Event, None]:
+        """As ``stream``, for a request that ``request`` made."""
+        return self._followed(request)
+
+    def map(
+        self,
+        prompts: Iterable[PromptLike],
+        *,
+        system: str | None = None,
+        options: GenerationOptions | None = None,
+        schema: Any = None,
+        concurrency: int | None = None,
+        journal: str | os.PathLike[str] | None = None,
+        retry_failed: bool = True,
+        max_failures: float = 0.5,
+        max_cost: float | None = None,
+        **overrides: Any,
+    ) -> Batch:
+        """Ask every prompt: ``async for row in model.map(…)``, or ``rows = await model.map(…)``.
+
+        The rows come in the prompts' order. Each fails alone, with its ``error``. With a
+        ``journal``, a file, what is finished outlives the kernel, and the same run goes on where
+        it stopped. The other parameters are those of ``nbllm.batches.run.run_batch``, and
+        ``stream``'s. Raises as that does.
+        """
+        from nbllm.core.openers import batch_of  # which needs this module
+
+        asked = _checked(options).merged(options_from(overrides))
+        return batch_of(
+            self,
+            prompts,
+            system=system,
+            options=asked,
+            schema=schema,
+            concurrency=concurrency,
+            journal=None if journal is None else Path(journal),
+            retry_failed=retry_failed,
+            max_failures=max_failures,
+            max_cost=max_cost,
+        )
 
     def _followed(self, request: GenerationRequest) -> AsyncGenerator[Event, None]:
         events = self._counted(request)
@@ -355,10 +411,15 @@ def to_messages(prompt: PromptLike, *, system: str | None = None) -> tuple[Messa
         turns = (prompt,)
     elif isinstance(prompt, Mapping):
         turns = (_to_message(prompt),)
+    elif not isinstance(prompt, Iterable):
+        problem = f"must be a string or a list of messages (got {shown(prompt)})"
+        raise InvalidOptionError("prompt", problem)
     else:
         turns = with_names(tuple(map(_to_message, items_of("prompt", prompt, "messages"))))
     if not turns:
-        raise InvalidOptionError("prompt", "must not be empty; give a text or at least one message")
+        raise InvalidOptionError(
+            "prompt", "must not be empty; give a string or at least one message"
+        )
     return turns if system is None else (Message("system", text_of("system", system)), *turns)
 
 
@@ -367,7 +428,9 @@ def _to_message(turn: Message | Mapping[str, Any]) -> Message:
         return turn
     if not isinstance(turn, Mapping):
         raise InvalidOptionError(
-            "prompt", f"must be a Message or a mapping with role and content (got {shown(turn)})"
+            "prompt",
+            "each message must be a Message or a mapping with role and content "
+            f"(got {shown(turn)})",
         )
     return message_of(turn, _part)
 

@@ -121,10 +121,11 @@ def test_arguments_may_be_the_object_itself() -> None:
 @pytest.mark.parametrize(
     ("turn", "problem"),
     [
-        ({}, "a message needs a role (got nothing)"),
-        ({"content": "Hi"}, "a message needs a role (got 'content')"),
-        ({"rolle": "user", "content": "Hi"}, "a message needs a role (got 'rolle', 'content')"),
-        ({"role": "user"}, "a message needs content (got 'role')"),
+        ({}, "a message needs a role (its keys: none)"),
+        ({"content": "Hi"}, "a message needs a role (its keys: 'content')"),
+        ({"rolle": "user", "content": "Hi"},
+         "a message needs a role (its keys: 'rolle', 'content')"),
+        ({"role": "user"}, "a message needs content (its keys: 'role')"),
         ({"role": "narrator", "content": "Hi"}, "role must be one of system, user"),
         ({"role": None, "content": "Hi"}, "must be one of system, user, assistant, tool"),
         ({"role": ["user"], "content": "Hi"}, "must be one of"),

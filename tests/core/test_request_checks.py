@@ -42,8 +42,11 @@ CLOCK = Tool("clock", "Tells the time.", {"type": "object", "properties": {}})
         ({"logit_bias": {"a": "x"}}, "logit_bias must be a number (got 'x')"),
         ({"logit_bias": [(1,)]}, "logit_bias must be a mapping"),
         ({"logit_bias": {-1: 1}}, "logit_bias: tokens must be ids or strings (got -1)"),
-        ({"stop": ""}, "stop must be one or more strings, none of them empty (got ('',))"),
-        ({"stop": [5]}, "stop must be one or more strings, none of them empty (got (5,))"),
+        ({"stop": ""}, "stop must be one or more strings, none of them empty (got '')"),
+        ({"stop": [5]}, "stop must be one or more strings, none of them empty (got 5)"),
+        ({"stop": ["a", "b", None]},
+         "stop must be one or more strings, none of them empty (got None)"),
+        ({"temprature": 1}, "temprature: unknown option. Did you mean 'temperature'?"),
         ({"stop": {"a": 1}}, "stop must be a list of values (got {'a': 1})"),
         ({"stop": 1.5}, "stop must be a list of values (got 1.5)"),
         ({"stop_tokens": [-1]}, "stop_tokens must be token ids or their strings (got (-1,))"),
@@ -66,6 +69,28 @@ def test_what_cannot_work_names_option_value_and_remedy(
     assert caught.value.option == next(reversed(asked)) or caught.value.option in asked
     assert len(str(caught.value)) < 1_100
     assert not model.requests
+
+
+def test_one_letter_is_near_no_option() -> None:
+    with pytest.raises(InvalidOptionError, match=r"^n: unknown option\.$"):
+        FakeModel().stream("Hi", n=3)
+
+
+@pytest.mark.parametrize(
+    ("prompt", "told"),
+    [
+        (None, "prompt must be a string or a list of messages (got None)"),
+        (5, "prompt must be a string or a list of messages (got 5)"),
+        (b"Hi", "prompt must be a list of messages (got b'Hi')"),
+        ([], "prompt must not be empty; give a string or at least one message"),
+        (["Hi"], "prompt: each message must be a Message or a mapping with role and content"),
+        ({"text": "Hi"}, "prompt: a message needs a role (its keys: 'text')"),
+    ],
+)
+def test_what_is_no_prompt_names_what_is_one(prompt: Any, told: str) -> None:
+    with pytest.raises(InvalidOptionError) as caught:
+        FakeModel().stream(prompt)
+    assert told in str(caught.value)
 
 
 @pytest.mark.parametrize("text", ["x" * (MOST_TEXT_BYTES + 1), "é" * (MOST_TEXT_BYTES // 2 + 1)])

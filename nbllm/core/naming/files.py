@@ -154,5 +154,5 @@ def other_weights(name: str, known: Known) -> Answer | None:
         lines = (f"./{name} --server --nobrowser", "%llm_load http://localhost:8080")
         return Answer(f"This is {kind}.", (Way("Start it in a terminal", lines),))
     folder = name.replace("\\", "/").rpartition("/")[0]
-    what = f"The file was not found. By its name, it is {kind}."
+    what = f"The file was not found. Its name suggests {kind}."
     return Answer(what) if kind.startswith("an archive") else Answer(what, (conversion(folder),))

@@ -73,6 +73,8 @@ def not_found(name: str, known: Known) -> ModelNotFoundError:
             "and then %llm_load gpt-5-mini."
         )
         return ModelNotFoundError("(a key)", hint=hint)
+    if not name.strip():
+        return ModelNotFoundError("", hint=f"The model's name is empty. {known.here}")
     answer = next(filter(None, (shape(name, known) for shape in SHAPES)))
     parts = [answer.what, *map(str, answer.ways), _own_server(), known.here]
     hint = "\n".join(filter(None, parts))

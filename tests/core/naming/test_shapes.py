@@ -103,7 +103,7 @@ TABLE = [
         ['!curl -L -o "a b.gguf" "https://example.com/a%20b.gguf?x=1"\n', '%llm_load "a b.gguf"'],
     ),
     ("https://example.com/model.safetensors", ["safetensors", "convert_hf_to_gguf.py"]),
-    ("model.safetensors", ["The file was not found. By its name, it is Transformers weights",
+    ("model.safetensors", ["The file was not found. Its name suggests Transformers weights",
                            "safetensors", "convert_hf_to_gguf.py FOLDER"]),
     ("llama/pytorch_model.bin", ["PyTorch", "convert_hf_to_gguf.py llama "]),
     ("weights.pt", ["PyTorch", "convert_hf_to_gguf.py"]),
@@ -129,6 +129,12 @@ def test_a_name_is_answered_by_its_shape(name: str, lines: list[str]) -> None:
     assert "Available: Phi-3-mini, SmolLM2-135M-Instruct (%llm_models lists all)." in said
     for line in lines:
         assert line in said
+
+
+@pytest.mark.parametrize("name", ["", " ", "\n"])
+def test_an_empty_name_is_called_empty(name: str) -> None:
+    said = answer(name)
+    assert said.startswith("The model's name is empty. Available: Phi-3-mini")
 
 
 def test_every_shape_has_an_example() -> None:

@@ -1,0 +1,82 @@
+"""``%%llm --map DF``: the cell's prompt for every row of a DataFrame."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from nbllm.core.errors import InvalidOptionError
+from nbllm.core.suggest import did_you_mean
+from nbllm.notebook.asking.question import AskFlags
+from nbllm.notebook.failures import Stopped
+from nbllm.notebook.forms.type_expressions import named_type
+from nbllm.notebook.prompts.scope import variables_in_scope
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from nbllm.notebook.session import NotebookSession
+
+__all__ = ["check_batch_flags", "map_cell"]
+
+_ONLY = {"into": "--into", "dry_run": "--dry-run", "journal": "--journal", "max_cost": "--max-cost"}
+_NEVER = {"chat": "--chat", "bg": "--bg", "form": "--as", "show_prompt": "--show-prompt"}
+
+
+def check_batch_flags(flags: AskFlags) -> None:
+    """Raise ``InvalidOptionError`` for flags that do not go together."""
+    if flags.frame is None:
+        for name, flag in _ONLY.items():
+            if getattr(flags, name) not in (None, False):
+                raise InvalidOptionError(name, f"{flag} needs --map DF")
+        return
+    for name, flag in _NEVER.items():
+        if getattr(flags, name) not in (None, False):
+            raise InvalidOptionError("map", f"cannot be combined with {flag}")
+
+
+def map_cell(session: NotebookSession, prompt: str, flags: AskFlags, frame: str) -> pd.DataFrame:
+    """The DataFrame ``frame`` with the answers as columns, also put into the variable of ``-o``."""
+    from nbllm.notebook.batch.frame import map_frame
+
+    scope = variables_in_scope(session.shell)
+    settings = session.settings
+    options = {**settings.options, **flags.options.set_values()}
+    if settings.cell_limit:
+        options.setdefault("max_tokens", settings.cell_limit)
+    try:
+        result = map_frame(
+            _frame(frame, scope),
+            prompt.strip(),
+            model=flags.name or flags.model or settings.model or None,
+            schema=named_type(flags.schema, scope) if flags.schema else None,
+            into=flags.into,
+            system=flags.system if flags.system is not None else settings.system or None,
+            dry_run=flags.dry_run,
+            journal=flags.journal,
+            max_cost=flags.max_cost,
+            manager=session.manager,
+            **{name: value for name, value in options.items() if value is not None},
+        )
+    except KeyboardInterrupt:
+        kept = f"; what is finished is in {flags.journal}" if flags.journal else ""
+        raise Stopped(f"The run over {frame} was stopped{kept}.") from None
+    if flags.output:
+        session.shell.user_ns[flags.output] = result
+    return result
+
+
+def _frame(name: str, variables: Mapping[str, Any]) -> pd.DataFrame:
+    import pandas as pd
+
+    if name not in variables:
+        frames = [key for key, value in variables.items() if isinstance(value, pd.DataFrame)]
+        raise InvalidOptionError(
+            "map", f"there is no variable {name!r}.{did_you_mean(name, frames)}"
+        )
+    value = variables[name]
+    if isinstance(value, pd.Series):
+        return value.to_frame(value.name or "text")
+    if not isinstance(value, pd.DataFrame):
+        raise InvalidOptionError("map", f"{name} is a {type(value).__name__}, not a DataFrame")
+    return value
