@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import random
 import weakref
 from collections.abc import AsyncGenerator, Awaitable
 from concurrent.futures import ThreadPoolExecutor
@@ -20,7 +19,6 @@ from nbllm.cloud.clients import ClientPool
 from nbllm.cloud.deadlines import Deadlines
 from nbllm.cloud.keys import KeySource, key_source
 from nbllm.cloud.prices import PriceTable, load_prices
-from nbllm.cloud.retries import RetryPolicy
 from nbllm.cloud.routes import client_maker, route_to
 from nbllm.cloud.secrets import hide_in_logs, scrub_error
 from nbllm.cloud.served import (
@@ -45,18 +43,17 @@ from nbllm.core.errors import (
     ProtocolError,
     UnsupportedError,
 )
+from nbllm.core.layers.retry import Retry, RetryPolicy
 from nbllm.core.model_interface import ModelInterface
 from nbllm.core.openers import LoadControl
 from nbllm.core.types import (
     Completed,
     Embeddings,
     Event,
-    GenerationOptions,
     GenerationRequest,
     GenerationResult,
     Message,
     ModelInfo,
-    RetryScheduled,
     TokenCount,
     Usage,
 )
@@ -122,7 +119,7 @@ class CloudModel(ModelInterface):
         self._pool = ClientPool(client_maker(self._route))
         self._transport = Transport(adapter, self._route, self._pool, key)
         self._described = not needs_description(info)
-        self._refusals = LearntRefusals()
+        self.add_layers(Retry(self._policy), LearntRefusals())
         self._stop_hiding = weakref.finalize(self, hide_in_logs(key.in_use))
 
     @property
@@ -186,32 +183,20 @@ class CloudModel(ModelInterface):
         if request.options.raw:
             problem = "only local models support raw; leave it unset"
             raise UnsupportedError(self.name, problem)
-        watch, attempt = Stopwatch(), 1
-        while True:
-            failure, delivered = None, False
-            sent, notes = self._refusals.without(request)
-            try:
-                stream, events = await self._begin(sent)
-                async with stream:
-                    while events:
-                        delivered = True
-                        watch.tick()
-                        for event in events:
-                            yield event
-                        events = await stream.next_events()
-                    result = self._completed(stream.finish(), watch, notes)
-            except ModelError as error:
-                failure = self._fit_to_show(error)
-            if failure is None:
-                break
-            if not delivered and self._refusals.learn(self.info, failure, sent):
-                continue
-            delay = None if delivered else self._delay(failure, attempt, watch, request.options)
-            if delay is None:
-                raise failure
-            yield RetryScheduled(attempt, delay, str(failure))
-            await asyncio.sleep(delay)
-            attempt += 1
+        watch, failure = Stopwatch(), None
+        try:
+            stream, events = await self._begin(request)
+            async with stream:
+                while events:
+                    watch.tick()
+                    for event in events:
+                        yield event
+                    events = await stream.next_events()
+                result = self._completed(stream.finish(), watch)
+        except ModelError as error:
+            failure = self._fit_to_show(error)
+        if failure is not None:
+            raise failure
         self.unready = None
         yield Completed(result)
 
@@ -236,27 +221,25 @@ class CloudModel(ModelInterface):
                 raise
             self._described = True
 
-    def _completed(
-        self, result: GenerationResult, watch: Stopwatch, notes: tuple[str, ...]
-    ) -> GenerationResult:
+    def _completed(self, result: GenerationResult, watch: Stopwatch) -> GenerationResult:
         return replace(
             result,
             usage=self._priced(result.usage),
             timings=watch.timings(),
             device=result.device or self._host,
-            notes=(*result.notes, *notes),
         )
 
     # ------------------------------------------------------------ counting and embedding
 
     async def _count_messages(self, messages: tuple[Message, ...]) -> TokenCount:
-        return await self._shown(self._count(GenerationRequest(messages, self.info.options)))
+        return await self._shown(self._count(messages))
 
     async def _count_text(self, text: str) -> TokenCount:
         """An estimate: vendors count whole requests only."""
         return TokenCount(estimate_text_tokens(text), exact=False)
 
-    async def _count(self, request: GenerationRequest) -> TokenCount:
+    async def _count(self, messages: tuple[Message, ...]) -> TokenCount:
+        request = GenerationRequest(messages, self.info.options, model=self.info)
         counting = self._adapter.count_request(self.info, request)
         try:
             if counting is not None:
@@ -298,19 +281,12 @@ class CloudModel(ModelInterface):
                 return await self._transport.fetch(self.info, request, deadlines, limit=limit)
             except ModelError as error:
                 failure = self._fit_to_show(error)
-            delay = self._delay(failure, attempt, watch, self.info.options)
+            longest = self.info.options.max_retry_seconds
+            delay = self._policy.next_delay(failure, attempt, watch.seconds, longest)
             if delay is None:
                 raise failure
             await asyncio.sleep(delay)
             attempt += 1
-
-    def _delay(
-        self, failure: ModelError, attempt: int, watch: Stopwatch, options: GenerationOptions
-    ) -> float | None:
-        limit = options.max_retry_seconds
-        policy = self._policy if limit is None else replace(self._policy, max_seconds=limit)
-        chance = random.random()  # noqa: S311 - jitter is no secret
-        return policy.delay(failure, attempt=attempt, elapsed=watch.seconds, chance=chance)
 
     def _priced(self, usage: Usage) -> Usage:
         if usage.cost_usd is not None:

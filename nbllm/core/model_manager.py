@@ -12,7 +12,6 @@ from types import TracebackType
 from typing import Any
 
 from nbllm.core import openers
-from nbllm.core.activity import Activity
 from nbllm.core.awaiting import tells_unless_awaited
 from nbllm.core.catalogue.listing import (
     Listing,
@@ -34,6 +33,7 @@ from nbllm.core.errors import (
 from nbllm.core.file_jobs import FileJobs
 from nbllm.core.hardware.resources import Resources
 from nbllm.core.history import GenerationLog
+from nbllm.core.layers.activity import Activity
 from nbllm.core.loading.loader import Loader
 from nbllm.core.loading.loads import Load, Loaded, ModelStatus, Progress, reloading, unloaded
 from nbllm.core.loading.memory_queue import MemoryQueue
@@ -314,7 +314,7 @@ class ModelManager(FileJobs):
         is_pinned = name in self._residents.pinned
         self._residents.set_pinned(name, pinned=False)
         try:
-            await asyncio.sleep(self._residents.held_seconds(name))
+            await asyncio.sleep(self._residents.grace_seconds(name))
             idle = self._residents.take_idle([name], "it is loaded again, with other options")
             if idle is None:
                 problem = "it is loaded with other options and answers requests; repeat this later"

@@ -18,10 +18,10 @@ import pytest
 from nbllm.cloud.cloud_model import CloudModel
 from nbllm.cloud.keys import key_source, key_variables
 from nbllm.cloud.prices import load_prices
-from nbllm.cloud.retries import RetryPolicy
 from nbllm.cloud.served import base_url_of
 from nbllm.cloud.vendors import adapter_for
 from nbllm.core.key_permissions import PERMISSIONS_VARIABLE
+from nbllm.core.layers.retry import RetryPolicy
 from nbllm.core.types import ModelInfo
 
 
