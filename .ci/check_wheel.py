@@ -17,6 +17,7 @@ from pathlib import Path, PurePosixPath
 IN_SDIST = {
     *("nbllm", "notebooks", "tests", "binder", "docs"),
     *("pyproject.toml", "README.md", "CHANGELOG.md", "LICENSE", "PKG-INFO"),
+    *("CONTRIBUTING.md", "SECURITY.md", "noxfile.py"),
 }
 
 

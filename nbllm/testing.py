@@ -253,8 +253,12 @@ class FakeOpener:
             parallel=info.load.parallel or 1,
             threads=2,
             batch_threads=2,
-            reason="It is a fake.",
+            explain=_fake_reason,
         )
+
+
+def _fake_reason(placement: Placement) -> str:
+    return "It is a fake."
 
 
 def _timings(began: float, first: float | None) -> Timings:

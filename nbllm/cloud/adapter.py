@@ -1,7 +1,7 @@
 """What a vendor's module provides: pure functions from values to values, no I/O.
 
-``CloudModel`` is the one transport that drives them. A new vendor is one module with these
-functions, a line in ``nbllm.cloud.vendors.adapter_for`` and one folder of samples.
+``nbllm.cloud.transport`` drives them. A new vendor is one folder in ``nbllm.cloud.vendors``, whose
+``ADAPTER`` has these functions, and its line in ``nbllm.core.vendors``.
 
 A 2xx answer to a request with ``stream=True`` whose content type is not ``text/event-stream``
 comes from a server that does not stream (or a Gemini one that ignored ``alt=sse``): the transport
@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
-from nbllm.cloud.sse import ServerSentEvent
+from nbllm.cloud.transport.sse import ServerSentEvent
 from nbllm.core.errors import ModelError
 from nbllm.core.types import (
     Embeddings,

@@ -12,14 +12,8 @@ from typing import TypeVar
 
 from nbllm.cloud.adapter import Adapter, HttpRequest
 from nbllm.cloud.addresses import located
-from nbllm.cloud.answer_stream import AnswerStream
-from nbllm.cloud.anthropic_sampling import LearntRefusals
-from nbllm.cloud.bodies import LIST_LIMIT, vectors_limit
-from nbllm.cloud.clients import ClientPool
-from nbllm.cloud.deadlines import Deadlines
 from nbllm.cloud.keys import KeySource, key_source
 from nbllm.cloud.prices import PriceTable, load_prices
-from nbllm.cloud.routes import client_maker, route_to
 from nbllm.cloud.secrets import hide_in_logs, scrub_error
 from nbllm.cloud.served import (
     base_url_of,
@@ -28,11 +22,17 @@ from nbllm.cloud.served import (
     seller_of,
     served_model,
 )
-from nbllm.cloud.tasks import Stopwatch, run_together
 from nbllm.cloud.token_estimate import estimate_text_tokens, estimate_tokens
-from nbllm.cloud.transport import Transport
-from nbllm.cloud.vectors import all_embeddings
+from nbllm.cloud.transport.answer_stream import AnswerStream
+from nbllm.cloud.transport.bounded_bodies import LIST_LIMIT, vectors_limit
+from nbllm.cloud.transport.client_pool import ClientPool
+from nbllm.cloud.transport.deadlines import Deadlines
+from nbllm.cloud.transport.http_transport import Transport
+from nbllm.cloud.transport.routes import client_maker, route_to
+from nbllm.cloud.transport.tasks import Stopwatch, run_together
 from nbllm.cloud.vendors import adapter_for
+from nbllm.cloud.vendors.anthropic.sampling import LearntRefusals
+from nbllm.cloud.vendors.embeddings import all_embeddings
 from nbllm.core.errors import (
     ApiError,
     AuthenticationError,

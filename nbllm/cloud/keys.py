@@ -12,8 +12,8 @@ from pathlib import Path
 
 import httpx
 
-from nbllm.cloud.routes import is_loopback
 from nbllm.cloud.secrets import Secret
+from nbllm.cloud.transport.routes import is_loopback
 from nbllm.core.errors import AuthenticationError, ModelError, PermissionDeniedError
 from nbllm.core.key_permissions import is_allowed
 from nbllm.core.paths import current_folder

@@ -10,8 +10,8 @@ import anyio
 import httpx
 
 from nbllm.cloud.adapter import Adapter, HttpRequest
-from nbllm.cloud.http_failures import silence
-from nbllm.cloud.wire import host_of
+from nbllm.cloud.transport.http_failures import silence
+from nbllm.cloud.vendors.json_values import host_of
 from nbllm.core.errors import InvalidOptionError, NotFoundError
 from nbllm.core.types import ModelInfo
 from nbllm.core.vendors import SERVER_TYPES, protocol_of

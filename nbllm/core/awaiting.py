@@ -67,9 +67,9 @@ class NotAwaited(Coroutine[Any, Any, T], Generic[T]):
             case inspect.CORO_CREATED:
                 return f"<nbllm: {self._hint}>"
             case inspect.CORO_CLOSED:
-                return f"<nbllm: {self._written}, which has ended>"
+                return f"<nbllm: {self._written}, finished>"
             case _:
-                return f"<nbllm: {self._written}, which runs>"
+                return f"<nbllm: {self._written}, running>"
 
 
 def tells_unless_awaited(holder: str) -> Callable[[type[Class]], type[Class]]:

@@ -42,6 +42,8 @@ Each message says what happened, to which model, and what to do next.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -202,7 +204,8 @@ class ModelNotFoundError(NbllmError, LookupError):
         self.name, self.suggestions = name, suggestions
         parts = [f"No model is called {capped(repr(name))}."] if name or not hint else []
         if suggestions:
-            parts.append(f"Did you mean {' or '.join(map(repr, suggestions))}?")
+            *others, last = map(repr, suggestions)
+            parts.append(f"Did you mean {', '.join(others)}{' or ' if others else ''}{last}?")
         separator = "\n" if "\n" in hint else " "  # one of several lines begins on its own
         super().__init__(separator.join(filter(None, [" ".join(parts), hint])))
 
@@ -210,12 +213,13 @@ class ModelNotFoundError(NbllmError, LookupError):
 class ModelLoadError(NbllmError):
     """The model ``model`` could not be loaded; a later attempt may succeed.
 
-    ``log`` holds the last lines that the engine wrote, oldest first.
+    ``problem`` is the message without the model's name, ``log`` the last lines that the engine
+    wrote, oldest first.
     """
 
     def __init__(self, model: str, problem: str, *, log: tuple[str, ...] = ()) -> None:
-        self.model, self.log = model, log
-        super().__init__(_with_log(f"{capped(model)}: {problem}", log))
+        self.model, self.problem, self.log = model, problem, log
+        super().__init__(_with_log(sentence(capped(model), problem), log))
 
 
 class ModelFileError(ModelLoadError):
@@ -231,7 +235,7 @@ class QuantizationError(NbllmError):
 
     def __init__(self, model: str, problem: str) -> None:
         self.model = model
-        super().__init__(f"{capped(model)}: {problem}")
+        super().__init__(sentence(capped(model), problem))
 
 
 class DoesNotFitError(ModelLoadError):
@@ -239,20 +243,65 @@ class DoesNotFitError(ModelLoadError):
 
     ``needed_bytes`` is what it needs as requested, ``available_bytes`` what is available on those
     devices; ``remedies`` are phrases, each naming something that would make it fit.
+
+    ``problem`` may be a function that makes the problem and the remedies. It is called when the
+    message is read: to admit one model, a dozen placements are tried, and nobody reads why most
+    of them fail.
     """
 
     def __init__(
         self,
         model: str,
-        problem: str,
+        problem: str | Callable[[], tuple[str, tuple[str, ...]]],
         *,
         needed_bytes: int,
         available_bytes: int,
         remedies: tuple[str, ...] = (),
     ) -> None:
+        self.model, self.log = model, ()
         self.needed_bytes, self.available_bytes = needed_bytes, available_bytes
-        self.remedies = remedies
-        super().__init__(model, "\n".join([problem, *(f"- {remedy}" for remedy in remedies)]))
+        explain = (lambda: (problem, remedies)) if isinstance(problem, str) else problem
+        self._message = _LateMessage(model, explain)
+        Exception.__init__(self, self._message)
+
+    @property
+    def remedies(self) -> tuple[str, ...]:
+        """What would make it fit."""
+        return self._message.explained[1]
+
+
+class _LateMessage:
+    """The message of a ``DoesNotFitError``; made when it is read."""
+
+    def __init__(self, model: str, explain: Callable[[], tuple[str, tuple[str, ...]]]) -> None:
+        self._model, self._explain = model, explain
+
+    @cached_property
+    def explained(self) -> tuple[str, tuple[str, ...]]:
+        """The problem and the remedies."""
+        return self._explain()
+
+    def __str__(self) -> str:
+        problem, remedies = self.explained
+        lines = [f"{capped(self._model)}: {problem}", *(f"- {remedy}" for remedy in remedies)]
+        return capped("\n".join(lines), _MOST_CHARACTERS)
+
+    def __repr__(self) -> str:
+        return repr(str(self))
+
+    def __eq__(self, other: object) -> bool:
+        return str(self) == str(other)
+
+    def __hash__(self) -> int:
+        return hash(str(self))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _explained_message, (self._model, self.explained)
+
+
+def _explained_message(model: str, explained: tuple[str, tuple[str, ...]]) -> _LateMessage:
+    """A copy, without the plan that the original was explained by."""
+    return _LateMessage(model, lambda: explained)
 
 
 class ModelError(NbllmError):

@@ -37,7 +37,7 @@ def image(source: Any) -> ImagePart:
     if isinstance(source, str | Path):
         return _from_bytes(_read(source), shown(str(source)))
     if isinstance(source, bytes | bytearray | memoryview):
-        return _from_bytes(bytes(source), f"these {len(source):,} bytes")
+        return _from_bytes(bytes(source), f"the data ({len(source):,} bytes)")
     if hasattr(source, "savefig"):
         return _drawn(lambda file: source.savefig(file, format="png", bbox_inches="tight"))
     if hasattr(source, "save") and hasattr(source, "getbands"):

@@ -71,10 +71,7 @@ class LoadOptions:
         object.__setattr__(self, "chat_template", _template(self.chat_template))
         check_number("keep_alive", self.keep_alive, 0, _MAX_KEEP_ALIVE_SECONDS)
         for name, (low, high) in _LOAD_RANGES.items():
-            value = getattr(self, name)
-            check_number(name, value, low, high)
-            if value is not None and not isinstance(value, int):
-                raise InvalidOptionError(name, f"must be an integer (got {shown(value)})")
+            check_number(name, getattr(self, name), low, high, whole=True)
         if self.device is not None:
             object.__setattr__(self, "device", _device_name(self.device))
         if not isinstance(self.kv_type, str | None) or self.kv_type not in (None, *KV_TYPES):
@@ -94,7 +91,9 @@ class LoadOptions:
         if self.flash_attention is False:
             raise InvalidOptionError("batch_invariant", "requires flash attention")
         if self.gpu_layers or self.device not in (None, "CPU"):
-            raise InvalidOptionError("batch_invariant", "works on the CPU only; do not set a GPU")
+            raise InvalidOptionError(
+                "batch_invariant", "cannot be combined with a GPU; it works on the CPU only"
+            )
 
     def merged(self, over: LoadOptions) -> LoadOptions:
         """These options with every value that ``over`` sets in its place."""

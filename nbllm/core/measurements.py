@@ -10,7 +10,7 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 from nbllm.core import saved_files
 from nbllm.core.hardware.resources import CpuInfo
@@ -20,6 +20,7 @@ from nbllm.core.placement import ThreadCounts
 __all__ = [
     "Benchmark",
     "Measurement",
+    "MeasurementKind",
     "Tuned",
     "best_threads",
     "forget_tuned",
@@ -34,7 +35,8 @@ __all__ = [
     "write_tuned",
 ]
 
-Kind = Literal["prefill", "decode"]
+MeasurementKind: TypeAlias = Literal["prefill", "decode"]
+"""Whether a speed is that of processing a prompt or that of generating tokens."""
 
 _VERSION = 1
 _NOISE = 1.02  # a count of threads that is faster by less is taken for as fast
@@ -48,7 +50,7 @@ class Measurement:
     "decode", where ``sequences`` answers grew together; the speed is that of all of them.
     """
 
-    kind: Kind
+    kind: MeasurementKind
     threads: int
     batch: int
     sequences: int

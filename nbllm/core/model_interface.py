@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from abc import ABC, abstractmethod
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import replace
 from typing import Any, get_args
@@ -358,10 +358,15 @@ def to_messages(prompt: PromptLike, *, system: str | None = None) -> tuple[Messa
         turns = (prompt,)
     elif isinstance(prompt, Mapping):
         turns = (_to_message(prompt),)
+    elif not isinstance(prompt, Iterable):
+        problem = f"must be a string or a list of messages (got {shown(prompt)})"
+        raise InvalidOptionError("prompt", problem)
     else:
         turns = with_names(tuple(map(_to_message, items_of("prompt", prompt, "messages"))))
     if not turns:
-        raise InvalidOptionError("prompt", "must not be empty; give a text or at least one message")
+        raise InvalidOptionError(
+            "prompt", "must not be empty; give a string or at least one message"
+        )
     return turns if system is None else (Message("system", text_of("system", system)), *turns)
 
 
@@ -370,7 +375,9 @@ def _to_message(turn: Message | Mapping[str, Any]) -> Message:
         return turn
     if not isinstance(turn, Mapping):
         raise InvalidOptionError(
-            "prompt", f"must be a Message or a mapping with role and content (got {shown(turn)})"
+            "prompt",
+            "each message must be a Message or a mapping with role and content "
+            f"(got {shown(turn)})",
         )
     return message_of(turn, _part)
 

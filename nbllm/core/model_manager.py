@@ -315,9 +315,13 @@ class ModelManager(FileJobs):
         self._residents.set_pinned(name, pinned=False)
         try:
             await asyncio.sleep(self._residents.grace_seconds(name))
-            idle = self._residents.take_idle([name], "it is loaded again, with other options")
+            idle = self._residents.take_idle(
+                [name], "it was unloaded to change its load options; get the model again to use it"
+            )
             if idle is None:
-                problem = "it is loaded with other options and answers requests; repeat this later"
+                problem = (
+                    "it is loaded with other options and busy; try again when its requests end"
+                )
                 raise LoadedOtherwiseError(name, problem)
             before = idle[0].asked
             await self._residents.close(idle, partial(reloading, wish=wish))

@@ -41,14 +41,14 @@ def message_of(turn: Mapping[str, Any], part: Part) -> Message:
     Raises ``InvalidOptionError`` that names what is wrong.
     """
     if "role" not in turn:
-        raise InvalidOptionError("prompt", f"a message needs a role (got {_keys(turn)})")
+        raise InvalidOptionError("prompt", f"a message needs a role (its keys: {_keys(turn)})")
     role = _role(turn["role"])
     calls = [*_listed(turn.get("tool_calls"), "tool_calls"), *_function_call(turn)]
     content = turn.get("content")
     if role == "tool" and _call_id(turn):
         return Message("tool", (_result(turn, part),))
     if content is None and not calls and "content" not in turn:
-        raise InvalidOptionError("prompt", f"a message needs content (got {_keys(turn)})")
+        raise InvalidOptionError("prompt", f"a message needs content (its keys: {_keys(turn)})")
     parts = [*_reasoning(turn), *_parts(content, part), *map(_call, calls)]
     if isinstance(content, str) and len(parts) == 1:
         return Message(role, content)
@@ -174,4 +174,4 @@ def _listed(value: Any, name: str) -> Sequence[Any]:
 
 
 def _keys(turn: Mapping[str, Any]) -> str:
-    return ", ".join(map(shown, islice(turn, 20))) or "nothing"
+    return ", ".join(map(shown, islice(turn, 20))) or "none"

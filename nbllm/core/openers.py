@@ -49,10 +49,13 @@ class LoadControl:
 
     ``cancelled`` is set when nobody waits any more: the opener then gives up and cleans up.
     ``progress`` takes the loaded fraction, from 0 to 1; it may be called from any thread.
+    ``resources`` is the machine that the entry's placement was decided on, without what other
+    loads have reserved; where it is None, the opener looks for itself.
     """
 
     cancelled: threading.Event = field(default_factory=threading.Event)
     progress: Callable[[float], None] = lambda fraction: None
+    resources: Resources | None = None
 
 
 Opener: TypeAlias = Callable[[ModelInfo, LoadControl], ModelInterface]

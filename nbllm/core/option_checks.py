@@ -194,20 +194,31 @@ def token_ids(option: str, values: Any) -> list[int]:
 
 def check_texts(name: str, texts: tuple[Any, ...]) -> None:
     """Raise ``InvalidOptionError`` unless all are texts that are not empty."""
-    if not all(isinstance(text, str) and text for text in texts):
-        raise InvalidOptionError(
-            name, f"must be one or more strings, none of them empty (got {shown(texts)})"
-        )
+    for text in texts:
+        if not isinstance(text, str) or not text:
+            problem = f"must be one or more strings, none of them empty (got {shown(text)})"
+            raise InvalidOptionError(name, problem)
 
 
-def check_number(name: str, value: object, low: float, high: float) -> None:
-    """Raise ``InvalidOptionError`` unless the value is None or a number within the bounds."""
+def check_number(name: str, value: object, low: float, high: float, *, whole: bool = False) -> None:
+    """Raise ``InvalidOptionError`` unless the value is None or a number within the bounds.
+
+    ``whole`` is for options that take integers only.
+    """
     if value is None:
         return
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise InvalidOptionError(name, f"must be a number (got {shown(value)})")
+    if isinstance(value, bool) or not isinstance(value, int if whole else int | float):
+        kind = "an integer" if whole else "a number"
+        raise InvalidOptionError(name, f"must be {kind} (got {shown(value)})")
+    if isinstance(value, float) and not math.isfinite(value) and not low <= value <= high:
+        raise InvalidOptionError(name, f"must be a finite number (got {value})")
     is_huge = isinstance(value, int) and value.bit_length() > _MOST_BITS
     if is_huge or not low <= value <= high:
         is_open = high >= _MOST_TOKEN and not (is_huge and value > 0) and not value > high
-        bounds = f"at least {low:g}" if is_open else f"between {low:g} and {high:g}"
+        least, most = _bound(low), _bound(high)
+        bounds = f"at least {least}" if is_open else f"between {least} and {most}"
         raise InvalidOptionError(name, f"must be {bounds} (got {shown(value)})")
+
+
+def _bound(number: float) -> str:
+    return f"{number:,}" if isinstance(number, int) else f"{number:g}"

@@ -193,11 +193,7 @@ class GenerationOptions:
         for name, made in _MADE.items():
             object.__setattr__(self, name, made(name, getattr(self, name)))
         for name, (low, high) in _OPTION_RANGES.items():
-            check_number(name, getattr(self, name), low, high)
-        for name in _WHOLE:
-            value = getattr(self, name)
-            if value is not None and not isinstance(value, int):
-                raise InvalidOptionError(name, f"must be an integer (got {shown(value)})")
+            check_number(name, getattr(self, name), low, high, whole=name in _WHOLE)
         for name in ("stop", "dry_sequence_breakers"):
             check_texts(name, getattr(self, name) or ())
         if not all(map(is_token, self.stop_tokens or ())):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Literal, NamedTuple, TypeAlias, get_args
 
@@ -77,6 +77,10 @@ class ThreadCounts(NamedTuple):
     batch: int
 
 
+def _no_reason(placement: Placement) -> str:
+    return ""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Placement:
     """How a local model is loaded, what it takes, and why so.
@@ -87,10 +91,9 @@ class Placement:
     ``tensor_split`` the share of each (empty: one GPU or none).
     ``context_length`` is in tokens, shared by ``parallel`` requests; ``batch_invariant`` says that
     none of them changes another's answer. ``exact`` says that the
-    bytes are llama.cpp's own, else they are computed from the header. ``reason`` is a sentence
-    or two for the reader, and ``is_compromise`` says that it tells of something given up (a GPU
-    for some or all layers, or length of the context) or of a context that is longer than those
-    that the model was trained for.
+    bytes are llama.cpp's own, else they are computed from the header. ``is_compromise`` says that
+    something was given up (a GPU for some or all layers, or length of the context) or that the
+    context is longer than those that the model was trained for. ``explain`` makes the ``reason``.
     """
 
     device: str
@@ -107,8 +110,13 @@ class Placement:
     batch_tokens: int = 512
     batch_invariant: bool = False
     exact: bool = False
-    reason: str = field(default="", compare=False)
     is_compromise: bool = field(default=False, compare=False)
+    explain: Callable[[Placement], str] = field(default=_no_reason, compare=False, repr=False)
+
+    @property
+    def reason(self) -> str:
+        """Why it is placed here, with what was given up, in a sentence or two."""
+        return self.explain(self)
 
     @property
     def sequences(self) -> int:

@@ -34,7 +34,7 @@ def check_size(option: str, text: str) -> None:
     if size > MOST_TEXT_BYTES:
         raise InvalidOptionError(
             option,
-            f"must have at most {MOST_TEXT_BYTES:,} bytes ({MOST_TEXT_BYTES >> 20} MiB) "
+            f"must have at most {MOST_TEXT_BYTES:,} bytes, or {MOST_TEXT_BYTES >> 20} MiB "
             f"(got at least {size:,}); split it into shorter texts",
         )
 

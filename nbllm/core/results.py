@@ -167,7 +167,8 @@ class GenerationResult:
         """
         if self.schema is None:
             raise InvalidOptionError(
-                "schema", "this answer was requested without one; give schema=…"
+                "schema",
+                "this answer was requested without a schema; give schema=… with the request",
             )
         try:
             return self.schema.parse(self.text)

@@ -111,7 +111,8 @@ def _locked(file: Path) -> Iterator[None]:
         Path(lock.lock_file).parent.mkdir(parents=True, exist_ok=True)
         lock.acquire(timeout=_LOCK_SECONDS)
     except Timeout:
-        raise TimeoutError(f"another process has locked {file} for {_LOCK_SECONDS:g} s") from None
+        problem = f"another process has kept {file} locked for {_LOCK_SECONDS:g} s; try again"
+        raise TimeoutError(problem) from None
     # No cache folder to write to, or one without locks: one process at a time is all there can be.
     except (OSError, NotImplementedError):
         yield

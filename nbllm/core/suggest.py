@@ -12,7 +12,7 @@ def closest(word: str, known: Iterable[str], *, count: int = 3) -> tuple[str, ..
     """Up to ``count`` of the ``known`` words that resemble ``word``, best first."""
     by_folded = {name.casefold(): name for name in known}
     folded = word.casefold()
-    inside = [name for key, name in by_folded.items() if folded and folded in key]
+    inside = [name for key, name in by_folded.items() if len(folded) > 1 and folded in key]
     alike = [by_folded[key] for key in difflib.get_close_matches(folded, by_folded, n=count)]
     return tuple(dict.fromkeys([*alike, *inside]))[:count]
 

@@ -14,6 +14,7 @@ __all__ = [
     "well_formed",
 ]
 
+_PREDICATES = ("must ", "requires ", "cannot be ", "is ", "has ", "contains ")
 _SHOWN = Repr()
 _SHOWN.maxstring = _SHOWN.maxother = 80
 MOST_FOREIGN = 300
@@ -56,8 +57,7 @@ def sentence(subject: str, problem: str) -> str:
     """
     if not subject:
         return problem
-    is_verb = problem.startswith(("must ", "requires ", "cannot be combined "))
-    return f"{subject} {problem}" if is_verb else f"{subject}: {problem}"
+    return f"{subject} {problem}" if problem.startswith(_PREDICATES) else f"{subject}: {problem}"
 
 
 def capped(text: str, most: int = MOST_FOREIGN) -> str:

@@ -18,6 +18,7 @@ from nbllm.core.errors import (
     NbllmError,
     UnsupportedError,
 )
+from nbllm.core.fitting.model_shape import ModelShape
 from nbllm.core.model_interface import ModelInterface
 from nbllm.core.openers import LoadControl
 from nbllm.core.option_checks import text_of, texts_of, token_ids
@@ -36,7 +37,7 @@ from nbllm.core.types import (
 )
 from nbllm.local.adapter_scales import scales_of
 from nbllm.local.channel import Channel
-from nbllm.local.gguf.shape import model_info_from_gguf
+from nbllm.local.gguf.shape import described
 from nbllm.local.installation import check_installation
 from nbllm.local.measuring.dry_runs import draft_frame, load_frame
 from nbllm.local.plans import make_plan, settled
@@ -341,9 +342,11 @@ def open_model(info: ModelInfo, control: LoadControl) -> LlamaCppModel:
     ``ModelLoadError``; whichever it is, nothing is left running.
     """
     check_installation()
-    plan = make_plan(info, ResourceDetector().detect())
+    plan = make_plan(info, control.resources or ResourceDetector().detect())
     placement = info.placement or plan.placement()
-    model = LlamaCppModel(_with_header(info))  # its process starts while llama.cpp is asked
+    model = LlamaCppModel(
+        _with_header(info, plan.shape)
+    )  # its process starts while llama.cpp is asked
     try:
         model.load(settled(plan, placement, info), control)
     except BaseException:
@@ -352,10 +355,10 @@ def open_model(info: ModelInfo, control: LoadControl) -> LlamaCppModel:
     return model
 
 
-def _with_header(info: ModelInfo) -> ModelInfo:
+def _with_header(info: ModelInfo, shape: ModelShape) -> ModelInfo:
     """The entry, with what it leaves open filled in from the file's header."""
-    assert info.path is not None  # noqa: S101 - for the type checker: open_model has checked
-    header = model_info_from_gguf(info.path)
+    assert info.path is not None  # noqa: S101 - for the type checker: make_plan has checked
+    header = described(info.path, shape)
     return replace(
         info,
         model_type=header.model_type,

@@ -68,7 +68,7 @@ def make_plan(info: ModelInfo, resources: Resources) -> Plan:
         name=info.name,
         shape=shape,
         resources=resources,
-        wish=info.load,
+        requested=info.load,
         usual_context=_usual_context(info, shape),
         threads=read_threads(info.path, resources.cpu),
         measure=estimate if draft is None else _beside(_model_shape(Path(draft))),

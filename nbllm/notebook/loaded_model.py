@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 __all__ = ["AnswerStream", "Chat", "LoadedModel", "load"]
 
-OnEnd: TypeAlias = Callable[[GenerationResult], GenerationResult]
+_OnEnd: TypeAlias = Callable[[GenerationResult], GenerationResult]
 
 
 def load(
@@ -160,7 +160,7 @@ class AnswerStream(Iterator[str]):
     interrupt stops it.
     """
 
-    def __init__(self, events: AsyncGenerator[Event, None], on_end: OnEnd | None = None) -> None:
+    def __init__(self, events: AsyncGenerator[Event, None], on_end: _OnEnd | None = None) -> None:
         """``on_end`` gets the whole answer once its last piece was read."""
         self._pieces = self._read(events, on_end)
         self._result: GenerationResult | None = None
@@ -182,7 +182,7 @@ class AnswerStream(Iterator[str]):
         return next(self._pieces)
 
     def _read(
-        self, events: AsyncGenerator[Event, None], on_end: OnEnd | None
+        self, events: AsyncGenerator[Event, None], on_end: _OnEnd | None
     ) -> Generator[str, None, None]:
         pieces: SimpleQueue[str] = SimpleQueue()
         wake = threading.Event()

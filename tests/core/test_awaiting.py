@@ -78,7 +78,7 @@ def test_it_is_a_coroutine_to_whoever_takes_one(model: FakeModel) -> None:
     assert inspect.isawaitable(work)
     assert asyncio.iscoroutine(work)
     work.close()
-    assert repr(work) == "<nbllm: model.generate(…), which has ended>"
+    assert repr(work) == "<nbllm: model.generate(…), finished>"
 
 
 async def test_a_task_is_cancelled_and_its_stack_can_be_seen() -> None:

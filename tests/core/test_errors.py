@@ -16,7 +16,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nbllm.core import errors
-from nbllm.core.errors import ContextLengthError, MissingDependencyError, ModelError, NbllmError
+from nbllm.core.errors import (
+    ContextLengthError,
+    MissingDependencyError,
+    ModelError,
+    ModelFileError,
+    NbllmError,
+)
 
 REALISTIC: dict[str, Any] = {
     "alternatives": ("from conda-forge",),
@@ -170,3 +176,10 @@ def test_a_process_pool_outlives_errors(tmp_path: Path) -> None:
         "9 Once 2 max_tokens must be at least 1 (got 0)",
         "absent.json 5",
     ]
+
+
+def test_an_error_of_a_file_is_a_sentence_whose_problem_stands_alone() -> None:
+    error = pickle.loads(pickle.dumps(ModelFileError("a.gguf", "is empty", log=("engine",))))
+    assert str(error) == "a.gguf is empty\nLast lines of the engine's log:\n  engine"
+    assert error.problem == "is empty"
+    assert str(ModelFileError("a.gguf", "no memory")) == "a.gguf: no memory"

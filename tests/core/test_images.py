@@ -42,9 +42,18 @@ def test_an_address_is_kept() -> None:
     assert image(image("data:image/png;base64,AA==")).data is None
 
 
-@pytest.mark.parametrize("source", [b"%PDF-1.7", "absent.png", 3, None])
-def test_what_is_no_image_is_refused(source: object) -> None:
-    with pytest.raises(InvalidOptionError, match="image"):
+@pytest.mark.parametrize(
+    ("source", "told"),
+    [
+        (b"%PDF-1.7", r"image: the data \(8 bytes\) is not a PNG, JPEG, GIF or WebP image"),
+        (b"", r"image: the data \(0 bytes\) is not a PNG"),
+        ("absent.png", "image: absent.png: No such file"),
+        (3, "image: int is not an image; give a path, bytes, an address,"),
+        (None, "image: NoneType is not an image; give a path"),
+    ],
+)
+def test_what_is_no_image_is_refused(source: object, told: str) -> None:
+    with pytest.raises(InvalidOptionError, match=told):
         image(source)
 
 

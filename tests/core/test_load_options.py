@@ -52,6 +52,17 @@ def test_what_cannot_work_is_refused_by_name(option: str, values: dict[str, Any]
     assert caught.value.option == option
 
 
+def test_a_refusal_names_the_kind_and_the_remedy() -> None:
+    with pytest.raises(InvalidOptionError, match=r"context_length must be an integer \(got '8'\)"):
+        LoadOptions(context_length="8")  # type: ignore[arg-type]
+    with pytest.raises(InvalidOptionError, match=r"threads must be between 1 and 1,024 \(got 0\)"):
+        LoadOptions(threads=0)
+    with pytest.raises(
+        InvalidOptionError, match="batch_invariant cannot be combined with a GPU; it works on the"
+    ):
+        LoadOptions(batch_invariant=True, device="GPU")
+
+
 def test_a_config_keeps_them(tmp_path: Path) -> None:
     entry = {
         "name": "m",

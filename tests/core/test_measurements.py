@@ -10,15 +10,17 @@ import pytest
 from nbllm.core.hardware.resources import CpuInfo
 from nbllm.core.measurements import (
     Benchmark,
-    Kind,
     Measurement,
+    MeasurementKind,
     best_threads,
     read_threads,
     write_measured,
 )
 
 
-def speed(kind: Kind, threads: int, tokens_per_second: float, sequences: int = 1) -> Measurement:
+def speed(
+    kind: MeasurementKind, threads: int, tokens_per_second: float, sequences: int = 1
+) -> Measurement:
     return Measurement(
         kind=kind,
         threads=threads,

@@ -121,15 +121,17 @@ def test_arguments_may_be_the_object_itself() -> None:
 @pytest.mark.parametrize(
     ("turn", "problem"),
     [
-        ({}, "a message needs a role (got nothing)"),
-        ({"content": "Hi"}, "a message needs a role (got 'content')"),
-        ({"rolle": "user", "content": "Hi"}, "a message needs a role (got 'rolle', 'content')"),
-        ({"role": "user"}, "a message needs content (got 'role')"),
+        ({}, "a message needs a role (its keys: none)"),
+        ({"content": "Hi"}, "a message needs a role (its keys: 'content')"),
+        ({"rolle": "user", "content": "Hi"},
+         "a message needs a role (its keys: 'rolle', 'content')"),
+        ({"role": "user"}, "a message needs content (its keys: 'role')"),
         ({"role": "narrator", "content": "Hi"}, "role must be one of system, user"),
         ({"role": None, "content": "Hi"}, "must be one of system, user, assistant, tool"),
         ({"role": ["user"], "content": "Hi"}, "must be one of"),
         ({"role": "user", "content": 5}, "must be a string or a list"),
-        ({"role": "user", "content": [{"type": "input_audio"}]}, "the type of a part must be one of 'text'"),  # noqa: E501
+        ({"role": "user", "content": [{"type": "input_audio"}]},
+         "the type of a part must be one of 'text'"),
         ({"role": "user", "content": [{"type": "text"}]}, "type 'text' needs text"),
         ({"role": "user", "content": [{"type": "text", "text": 5}]}, "needs text"),
         ({"role": "user", "content": [{"type": "image_url"}]}, "needs an address"),

@@ -17,6 +17,9 @@ from nbllm.core.hardware.resources import Resources
 from nbllm.core.manager_events import ManagerEvent
 from nbllm.core.openers import plan_model
 from nbllm.core.types import LoadOptions, ModelInfo
+from nbllm.local import plans
+from nbllm.local.gguf import shape
+from nbllm.local.gguf.header import read_header
 
 HEADROOM = 128 * 2**20
 ROUNDS = 2
@@ -128,3 +131,15 @@ async def test_a_context_that_never_fits_is_refused_and_all_stay(
         with pytest.raises(DoesNotFitError):
             await manager.load_model(infos[1].name, context_length=10_000_000)
         assert [info.name for info in manager.list_loaded_models()] == [infos[0].name]
+
+
+async def test_a_load_reads_the_header_once_and_looks_at_the_machine_that_it_was_given(
+    infos: list[ModelInfo], machine: SmallMachine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[Path] = []
+    monkeypatch.setattr(shape, "read_header", lambda file: read.append(file) or read_header(file))
+    monkeypatch.delattr(ResourceDetector, "detect")
+    plans._read.cache_clear()
+    async with ModelManager(infos, resources=machine) as manager:
+        await manager.load_model(infos[0].name)
+    assert read == [infos[0].path]

@@ -377,7 +377,7 @@ def test_an_impossible_option_fails_with_one_line(
     bench: Bench, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert not bench.shell.run_cell("%llm_load tiny --threads 0").success
-    assert "threads must be between 1 and 1024 (got 0)" in capsys.readouterr().out
+    assert "threads must be between 1 and 1,024 (got 0)" in capsys.readouterr().out
     assert not bench.opener.opened
 
 

@@ -325,7 +325,9 @@ def test_a_busy_model_is_not_loaded_again(asked: Asked) -> None:
     with asked.model.uses.lease():
         ran = asked.shell.run_cell("%llm_load tiny --ctx 2048")
     assert isinstance(ran.error_in_exec, LoadedOtherwiseError)
-    assert "answers requests" in str(ran.error_in_exec)
+    assert "loaded with other options and busy; try again when its requests end" in str(
+        ran.error_in_exec
+    )
 
 
 def test_reload_ext_keeps_what_was_made(

@@ -136,7 +136,7 @@ def _read(path: Path) -> ModelInfo | str:
     try:
         return describe_file(path)
     except ModelFileError as error:
-        return str(error).removeprefix(f"{error.model}: ")
+        return error.problem
 
 
 def _row(version: Version, told: ModelInfo | str) -> list[Any]:

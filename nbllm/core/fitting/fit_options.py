@@ -35,7 +35,7 @@ class FitOption:
 
 @dataclass(frozen=True, slots=True)
 class Fit:
-    """The options, and the one that a load without a wish would take (None: nothing fits)."""
+    """The options, and the one that a load without options would take (None: nothing fits)."""
 
     options: tuple[FitOption, ...]
     chosen: Placement | None
@@ -44,7 +44,7 @@ class Fit:
 
 def fits_of(plan: Plan, chosen: Placement | None) -> Fit:
     """Device by device, context by context, from exact keys and values to small ones."""
-    anywhere = replace(plan, wish=LoadOptions(parallel=plan.wish.parallel))
+    anywhere = replace(plan, requested=LoadOptions(parallel=plan.requested.parallel))
     options = tuple(
         _option(anywhere, loading)
         for gpus in _devices(anywhere)

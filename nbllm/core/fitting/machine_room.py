@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from nbllm.core.errors import InvalidOptionError
 from nbllm.core.fitting.memory_estimate import CPU
 from nbllm.core.hardware.resources import Resources
-from nbllm.core.load_options import LoadOptions
 from nbllm.core.placement import MemoryParts
 
 __all__ = ["Room", "room_of"]
@@ -62,16 +61,6 @@ class Room:
     def share(self, gpu: str) -> float:
         """Its share of a model that is spread by what is free."""
         return max(self.free[gpu], _MIB) / 2**30
-
-    def why_cpu(self, wish: LoadOptions) -> str:
-        """Why a model runs on the CPU, as the beginning of a sentence."""
-        if wish.device == CPU or wish.gpu_layers == 0:
-            return "It runs on the CPU, as requested"
-        if wish.batch_invariant:
-            return "It runs on the CPU, the only device that supports batch_invariant"
-        if not self.gpus:
-            return f"It runs on the CPU: {self.no_gpu}"
-        return "It runs on the CPU, because not even one layer fits on a GPU"
 
 
 def room_of(resources: Resources, device: str | None) -> Room:

@@ -9,14 +9,13 @@ from functools import cached_property
 from typing import TypeAlias
 
 from nbllm.core.errors import InvalidOptionError
+from nbllm.core.fitting.explanation import Explanation, refusal
 from nbllm.core.fitting.machine_room import Room, room_of
 from nbllm.core.fitting.memory_estimate import CPU, Loading, estimate
 from nbllm.core.fitting.model_shape import ModelShape
-from nbllm.core.fitting.refusal import refusal
 from nbllm.core.hardware.resources import CpuInfo, Resources
 from nbllm.core.load_options import LoadOptions
 from nbllm.core.placement import MemoryParts, Placement, ThreadCounts
-from nbllm.core.words import size_words
 
 __all__ = ["DEFAULT_CONTEXT", "DEFAULT_PARALLEL", "Plan", "place", "thread_counts"]
 
@@ -36,7 +35,7 @@ def place(
     name: str,
     shape: ModelShape,
     resources: Resources,
-    wish: LoadOptions = LoadOptions(),
+    requested: LoadOptions = LoadOptions(),
     *,
     usual_context: int = DEFAULT_CONTEXT,
     threads: ThreadCounts | None = None,
@@ -44,14 +43,14 @@ def place(
     """The best place for the model ``name`` on this machine, with the bytes that it takes.
 
     Preferred in this order: whole on one GPU, over several, with a shorter context there,
-    partly on GPUs, on the CPU. What ``wish`` sets is kept; without a wish the context has
+    partly on GPUs, on the CPU. What ``requested`` sets is kept; an unset context length is
     ``usual_context`` tokens, and fewer where no more fit, which ``reason`` says. ``threads``
     are counts that were measured on this machine, else they follow from its cores.
 
     Raises ``DoesNotFitError`` with what would make the model fit, and ``InvalidOptionError``
-    where the wish names a GPU or layers on GPUs that there are none of.
+    where ``requested`` names a GPU or layers on GPUs that there are none of.
     """
-    return Plan(name, shape, resources, wish, usual_context, threads).placement()
+    return Plan(name, shape, resources, requested, usual_context, threads).placement()
 
 
 def thread_counts(cpu: CpuInfo) -> ThreadCounts:
@@ -67,48 +66,54 @@ def thread_counts(cpu: CpuInfo) -> ThreadCounts:
 
 @dataclass(frozen=True)
 class Plan:
-    """A search for a place. ``measure`` tells the bytes of a way to load."""
+    """A search for a place. ``measure`` tells the bytes of a way to load.
+
+    The search makes no text: ``Placement.reason`` and the message of ``DoesNotFitError`` are made
+    when they are read (``explanation.py``).
+    """
 
     name: str
     shape: ModelShape
     resources: Resources
-    wish: LoadOptions
+    requested: LoadOptions
     usual_context: int = DEFAULT_CONTEXT
     threads: ThreadCounts | None = None
     measure: Measure = field(default=estimate)
 
     @cached_property
     def room(self) -> Room:
-        """The devices that the wish leaves, and what is free on them."""
-        return room_of(self.resources, CPU if self.wish.batch_invariant else self.wish.device)
+        """The devices that may be used, and what is free on them."""
+        return room_of(
+            self.resources, CPU if self.requested.batch_invariant else self.requested.device
+        )
 
     @cached_property
     def base(self) -> Loading:
-        """What is wished, and the usual of what is not; on the CPU."""
-        context = self.wish.context_length or self.usual_context
+        """What was requested, and the defaults of what was not; on the CPU."""
+        context = self.requested.context_length or self.usual_context
         return Loading(
             context_length=context,
-            parallel=self.wish.parallel or DEFAULT_PARALLEL,
-            kv_type=self.wish.kv_type or "f16",
-            flash_attention=self.wish.flash_attention is not False,
+            parallel=self.requested.parallel or DEFAULT_PARALLEL,
+            kv_type=self.requested.kv_type or "f16",
+            flash_attention=self.requested.flash_attention is not False,
             batch_tokens=min(_BATCH_TOKENS, context),
-            kept_bytes=(self.wish.prefix_cache_mib or 0) * 2**20,
-            batch_invariant=bool(self.wish.batch_invariant),
+            kept_bytes=(self.requested.prefix_cache_mib or 0) * 2**20,
+            batch_invariant=bool(self.requested.batch_invariant),
         )
 
     def placement(self) -> Placement:
         """The first way of loading that fits. Raises ``DoesNotFitError``."""
-        self.check_wish()
+        self.check_requested()
         for loading in self.ways():
             memory = self.measure(self.shape, loading)
             if self.room.holds(memory):
                 return self.placed(loading, memory)
         raise refusal(self)
 
-    def check_wish(self) -> None:
+    def check_requested(self) -> None:
         """Raise ``InvalidOptionError`` for layers on GPUs where there is none to use."""
-        if self.wish.gpu_layers and not self.room.gpus:
-            why = "device is set to CPU" if self.wish.device == CPU else self.room.no_gpu
+        if self.requested.gpu_layers and not self.room.gpus:
+            why = "device is set to CPU" if self.requested.device == CPU else self.room.no_gpu
             raise InvalidOptionError("gpu_layers", f"no layer can be offloaded to a GPU: {why}")
 
     # ------------------------------------------------------------ the ways of loading
@@ -116,20 +121,22 @@ class Plan:
     def ways(self) -> Iterator[Loading]:
         """Ways to load in the order of preference; none is asked for what it takes yet."""
         whole = self.shape_layers + 1
-        if self.wish.gpu_layers is not None:
-            layers = whole if self.wish.gpu_layers < 0 else min(self.wish.gpu_layers, whole)
+        if self.requested.gpu_layers is not None:
+            layers = (
+                whole if self.requested.gpu_layers < 0 else min(self.requested.gpu_layers, whole)
+            )
             yield from self.with_layers(layers)
             return
         groups = self.room.groups()
         yield from (self.on(group, whole) for group in groups)
         yield from self.shortened([self.on(group, whole) for group in groups], _SHORTEST_ON_GPU)
-        partly = self.wish.device is None and bool(groups)
+        partly = self.requested.device is None and bool(groups)
         if partly:
             yield from self.partly(groups[-1], self.base)
-        if self.wish.device in (None, CPU):
+        if self.requested.device in (None, CPU):
             yield self.base
             yield from self.shortened([self.base], _SHORTEST)
-        if self.wish.device not in (None, CPU):
+        if self.requested.device not in (None, CPU):
             yield from self.shortened([self.on(group, whole) for group in groups], _SHORTEST)
 
     @property
@@ -151,7 +158,7 @@ class Plan:
 
     def shortened(self, ways: Sequence[Loading], shortest: int) -> Iterator[Loading]:
         """The same with the longest context that fits, where none was asked for."""
-        if self.wish.context_length is not None:
+        if self.requested.context_length is not None:
             return
         for way in ways:
             longest = self.longest_context(way)
@@ -187,8 +194,8 @@ class Plan:
     def placed(self, loading: Loading, memory: dict[str, MemoryParts]) -> Placement:
         """The placement of a way that fits."""
         counts = self.threads or thread_counts(self.resources.cpu)
-        if self.wish.threads is not None:
-            counts = ThreadCounts(self.wish.threads, self.wish.threads)
+        if self.requested.threads is not None:
+            counts = ThreadCounts(self.requested.threads, self.requested.threads)
         elif loading.gpu_layers > self.shape_layers:
             counts = ThreadCounts(min(2, counts.decode), min(2, counts.batch))
         on_cpu = loading.gpu_layers <= self.shape_layers
@@ -207,60 +214,31 @@ class Plan:
             flash_attention=loading.flash_attention,
             batch_tokens=min(loading.batch_tokens, loading.context_length),
             batch_invariant=loading.batch_invariant,
-            reason=self.reason(loading, memory),
             is_compromise=self.is_compromise(loading),
+            explain=Explanation(
+                self.room,
+                self.requested,
+                layers=self.shape_layers + 1,
+                usual_context=self.base.context_length,
+                trained_context=self.shape.context_length,
+            ),
         )
 
     @property
     def is_beyond_training(self) -> bool:
         """Whether the context that was asked for is longer than any text in the training was."""
-        return (self.wish.context_length or 0) > (self.shape.context_length or math.inf)
+        return (self.requested.context_length or 0) > (self.shape.context_length or math.inf)
 
     def is_compromise(self, loading: Loading) -> bool:
         """Whether a GPU or some of the context was given up that nobody had asked to give up.
 
         A context that the model was not made for counts too.
         """
-        wished = self.wish.device == CPU or self.wish.gpu_layers is not None
-        wished = wished or bool(self.wish.batch_invariant)
+        chosen = self.requested.device == CPU or self.requested.gpu_layers is not None
+        chosen = chosen or bool(self.requested.batch_invariant)
         without = bool(self.resources.gpus) and loading.gpu_layers <= self.shape_layers
         is_shorter = loading.context_length < self.base.context_length
-        return is_shorter or self.is_beyond_training or (without and not wished)
-
-    def reason(self, loading: Loading, memory: dict[str, MemoryParts]) -> str:
-        """Why it is placed here, and what was reduced to fit, in a sentence or two."""
-        whole = self.shape_layers + 1
-        if not loading.gpu_layers:
-            text = f"{self.room.why_cpu(self.wish)}."
-        elif loading.gpu_layers < whole:
-            text = f"{loading.gpu_layers} of {whole} layers are offloaded to GPUs."
-        else:
-            text = "All layers fit."
-        text += f" {self.needs(memory)}"
-        if loading.context_length < self.base.context_length:
-            text += (
-                f" The context length is {loading.context_length:,} tokens, because "
-                f"{self.base.context_length:,} do not fit."
-            )
-        if self.is_beyond_training:
-            text += (
-                f" The model was trained with a context length of {self.shape.context_length:,} "
-                "tokens; beyond that, answers may be useless."
-            )
-        return text
-
-    def needs(self, memory: dict[str, MemoryParts]) -> str:
-        """Its memory beside what is free on each device, as a sentence."""
-        whole = size_words(MemoryParts.sum_of(memory.values()).total)
-        free = {device: size_words(max(self.room.free[device], 0)) for device in memory}
-        if len(memory) == 1:
-            (device,) = memory
-            return f"It needs {whole} of memory; {free[device]} are free on {device}."
-        each = "; ".join(
-            f"{size_words(parts.total)} on {device}, where {free[device]} are free"
-            for device, parts in memory.items()
-        )
-        return f"It needs {whole} of memory: {each}."
+        return is_shorter or self.is_beyond_training or (without and not chosen)
 
 
 def _greatest(most: int, test: Callable[[int], bool]) -> int:

@@ -50,10 +50,10 @@ def busy_words(processes: Sequence[BusyProcess]) -> str:
     """Who is busy, as a sentence; "" where nobody is."""
     if not processes:
         return ""
-    told = [f"{p.name} (process {p.pid}) with {p.cores:.1f} cores" for p in processes[:_TOLD]]
+    told = [f"{p.name} (process {p.pid}) using {p.cores:.1f} cores" for p in processes[:_TOLD]]
     more = len(processes) - _TOLD
     rest = f" and {more} more" if more > 0 else ""
-    return f"Busy beside it: {', '.join(told)}{rest}. That makes the result noisy."
+    return f"Also busy: {', '.join(told)}{rest}. This makes the result noisy."
 
 
 def _times() -> Iterator[tuple[psutil.Process, float]]:

@@ -169,8 +169,8 @@ def _doubt_about_order(
 
 def _why_hidden(device: CudaDevice, value: str | None, *, named: bool) -> str:
     if device.is_instance and named:
-        wish = f": set CUDA_VISIBLE_DEVICES={device.uuid}" if device.uuid else ""
-        return f"CUDA shows a process one MIG instance, and none besides a whole GPU{wish}"
+        wish = f"; to use it, set CUDA_VISIBLE_DEVICES={device.uuid}" if device.uuid else ""
+        return f"CUDA shows a process only one MIG instance, or only whole GPUs{wish}"
     return f'hidden by CUDA_VISIBLE_DEVICES="{value}"'
 
 

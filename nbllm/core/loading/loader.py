@@ -108,7 +108,8 @@ class Loader:
         load.check_wanted()
         self._tell(ManagerEvent(kind="loading", model=name, words=_loading_words(load)))
         began = time.monotonic()
-        model = self._open_model(replace(load.asked, placement=load.placement), load.control)
+        control = replace(load.control, resources=load.resources)
+        model = self._open_model(replace(load.asked, placement=load.placement), control)
         model.report_to(self._activity)
         seconds = time.monotonic() - began
         if not self._residents.keep(load, model, seconds):

@@ -10,6 +10,7 @@ from textwrap import shorten
 from typing import Literal, TypeAlias
 
 from nbllm.core.errors import ModelLoadError
+from nbllm.core.hardware.resources import Resources
 from nbllm.core.loading.eviction import Resident
 from nbllm.core.manager_events import ManagerEvent
 from nbllm.core.model_interface import ModelInterface
@@ -22,12 +23,14 @@ from nbllm.core.words import duration_words, size_words
 __all__ = [
     "Load",
     "Loaded",
+    "ModelState",
     "ModelStatus",
     "Progress",
-    "State",
     "evicted",
     "expired",
     "reloading",
+    "status_of_load",
+    "status_of_loaded",
     "unloaded",
 ]
 
@@ -36,7 +39,7 @@ Progress: TypeAlias = Callable[[float], None]
 
 _SHORTEST_RELOAD_SECONDS = 0.1  # what loads faster differs by chance
 
-State: TypeAlias = Literal["waiting", "loading", "loaded", "crashed"]
+ModelState: TypeAlias = Literal["waiting", "loading", "loaded", "crashed"]
 
 
 @dataclass(slots=True, eq=False)
@@ -95,7 +98,8 @@ class Load:
 
     ``wish`` is the place that it waits for, and ``claim`` what is kept for it meanwhile, in bytes
     by device; None before it was looked at. ``placement`` is the one that it was given, whose
-    ``memory`` is reserved from then on. ``looked_at`` is when somebody saw last whether it fits.
+    ``memory`` is reserved from then on. ``looked_at`` is when somebody saw last whether it fits,
+    and ``resources`` what the machine had then.
     """
 
     asked: ModelInfo
@@ -112,6 +116,7 @@ class Load:
     memory: Mapping[str, int] | None = None
     words: str = ""
     looked_at: float = 0.0
+    resources: Resources | None = None
     blocked_since: float | None = None
     fraction: float = 0.0
 
@@ -162,7 +167,7 @@ class ModelStatus:
     """
 
     info: ModelInfo
-    state: State
+    state: ModelState
     pinned: bool = False
     keep_alive: float | None = None
     requests: int = 0
@@ -173,33 +178,33 @@ class ModelStatus:
 
     __repr__ = brief_repr
 
-    @classmethod
-    def of_loaded(cls, entry: Loaded, *, pinned: bool) -> ModelStatus:
-        """A model that was loaded."""
-        uses = entry.model.uses
-        return cls(
-            info=entry.model.info,
-            state="loaded" if entry.model.usable else "crashed",
-            pinned=pinned,
-            keep_alive=entry.asked.load.keep_alive,
-            requests=uses.count,
-            idle_seconds=max(0.0, time.monotonic() - uses.last_used),
-            load_seconds=entry.load_seconds,
-            used=entry.used,
-        )
 
-    @classmethod
-    def of_load(cls, load: Load, *, pinned: bool) -> ModelStatus:
-        """A model that is being loaded."""
-        info = replace(load.asked, placement=load.placement or load.wish)
-        state: State = "waiting" if load.memory is None and load.words else "loading"
-        return cls(
-            info=info,
-            state=state,
-            pinned=pinned,
-            keep_alive=info.load.keep_alive,
-            fraction=load.fraction,
-        )
+def status_of_loaded(entry: Loaded, *, pinned: bool) -> ModelStatus:
+    """The status of a model that was loaded."""
+    uses = entry.model.uses
+    return ModelStatus(
+        info=entry.model.info,
+        state="loaded" if entry.model.usable else "crashed",
+        pinned=pinned,
+        keep_alive=entry.asked.load.keep_alive,
+        requests=uses.count,
+        idle_seconds=max(0.0, time.monotonic() - uses.last_used),
+        load_seconds=entry.load_seconds,
+        used=entry.used,
+    )
+
+
+def status_of_load(load: Load, *, pinned: bool) -> ModelStatus:
+    """The status of a model that is being loaded."""
+    info = replace(load.asked, placement=load.placement or load.wish)
+    state: ModelState = "waiting" if load.memory is None and load.words else "loading"
+    return ModelStatus(
+        info=info,
+        state=state,
+        pinned=pinned,
+        keep_alive=info.load.keep_alive,
+        fraction=load.fraction,
+    )
 
 
 def unloaded(entry: Loaded) -> ManagerEvent:

@@ -116,10 +116,11 @@ class MemoryQueue:
             return Wait(None, f"{load.asked.name} is waiting for its turn after {unknown[-1]}.", {})
         hidden = self._residents.hidden_bytes(self._admitted)
         resources = self._residents.survey()
+        load.resources = with_free(resources, {device: -size for device, size in hidden.items()})
         verdict = decide(
             load.asked.name,
             lambda machine: self._plan(load.asked, machine),
-            with_free(resources, {device: -size for device, size in hidden.items()}),
+            load.resources,
             present,
             claims,
         )

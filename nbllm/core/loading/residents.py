@@ -16,7 +16,14 @@ from nbllm.core.layers.uses import retire_idle
 from nbllm.core.loading.admission import device_bytes, free_bytes
 from nbllm.core.loading.alarm import Alarm
 from nbllm.core.loading.eviction import Resident, memory_of_all
-from nbllm.core.loading.loads import Load, Loaded, ModelStatus, expired
+from nbllm.core.loading.loads import (
+    Load,
+    Loaded,
+    ModelStatus,
+    expired,
+    status_of_load,
+    status_of_loaded,
+)
 from nbllm.core.manager_events import ManagerEvent
 from nbllm.core.model_interface import ModelInterface
 from nbllm.core.words import duration_words
@@ -113,8 +120,8 @@ class Residents:
         with self.changed:
             pinned, loads = self.pinned, self.loading.items()
             return [
-                *(ModelStatus.of_loaded(e, pinned=n in pinned) for n, e in self.loaded.items()),
-                *(ModelStatus.of_load(load, pinned=n in pinned) for n, load in loads),
+                *(status_of_loaded(e, pinned=n in pinned) for n, e in self.loaded.items()),
+                *(status_of_load(load, pinned=n in pinned) for n, load in loads),
             ]
 
     def view(self, reserved: Iterable[Load]) -> list[Resident]:

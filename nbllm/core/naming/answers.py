@@ -71,9 +71,9 @@ class Known:
         """A sentence on what can be loaded at once, "" where nothing can."""
         names = self.names
         if not names:
-            return "%llm_models lists what is here; a path ends in .gguf."
+            return "%llm_models lists the available models; the path of a model file ends in .gguf."
         more = f" and {len(names) - _MOST_HERE:,} more" if len(names) > _MOST_HERE else ""
-        return f"Already here: {', '.join(names[:_MOST_HERE])}{more} (%llm_models lists all)."
+        return f"Available: {', '.join(names[:_MOST_HERE])}{more} (%llm_models lists all)."
 
 
 Shape = Callable[[str, Known], Answer | None]

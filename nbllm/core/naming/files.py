@@ -46,10 +46,10 @@ def _folder_words(folder: Path, listing: Listing) -> str:
         kind = "it is a folder of Transformers weights, without a GGUF in it."
         return f"{kind}\n{conversion(str(folder))}"
     if (folder / "manifests").is_dir() and (names := ollama_names(folder)):
-        lead = "it is a folder of Ollama's. Load one of its models"
+        lead = "it is an Ollama model folder. Load one of its models"
         return str(Way(lead, tuple(f"%llm_load ollama/{each}" for each in names[:_MOST_LISTED])))
     notes = "".join(f" {note}" for note in listing.notes)
-    return f"it is a folder, and no GGUF is in it or up to three levels below it.{notes}"
+    return f"it is a folder without GGUF files (searched three levels deep).{notes}"
 
 
 def _load(path: Path) -> str:
@@ -78,17 +78,17 @@ def _from_hub(name: str) -> tuple[Way, ...]:
 def _near_path(name: str, path: Path, known: Known) -> Answer:
     """What a path may have meant: with variables replaced, beside it, or elsewhere."""
     if (meant := _expanded(name)) is not None:
-        lead = "Variables and backslashes are taken as they stand; this is there"
+        lead = "Variables and backslashes in paths are not expanded. This path exists"
         return Answer(ways=(Way(lead, (_load(meant),)),))
     near = _files_near(path)
     if near:
         return Answer(
-            ways=(Way(f"In {printable(str(path.parent))} there is", tuple(map(_load, near))),)
+            ways=(Way(f"Files in {printable(str(path.parent))}", tuple(map(_load, near))),)
         )
     parent = _first_missing(path)
-    what = f"There is no folder {printable(str(parent))}." if parent != path else ""
+    what = f"The folder {printable(str(parent))} does not exist." if parent != path else ""
     alike = nearest(path.stem, [each.name for each in known.infos])
-    ways = (Way("Of a similar name", tuple(f"%llm_load {quoted(each)}" for each in alike)),)
+    ways = (Way("Similar names", tuple(f"%llm_load {quoted(each)}" for each in alike)),)
     return Answer(what, ways if alike else ())
 
 
@@ -125,24 +125,24 @@ def windows_path(name: str, known: Known) -> Answer | None:
     found = _WINDOWS.match(name)
     if found is None or os.name == "nt":
         return None
-    what = "This is a path of Windows, and the kernel runs on another system."
+    what = "This is a Windows path, but the kernel does not run on Windows."
     if found["drive"] is None:
         return Answer(f"{what} Copy the file to this machine, or mount the share.")
     there = Path("/mnt", found["drive"].lower(), *re.split(r"[\\/]+", found["rest"]))
     if not there.parent.exists():
         return Answer(f"{what} Copy or upload the file to this machine, and give its path here.")
-    return Answer(what, (Way("In WSL it is", (_load(there),)),))
+    return Answer(what, (Way("In WSL, the same file is", (_load(there),)),))
 
 
 def path_like(name: str, known: Known) -> Answer | None:
     """A path without ``.gguf`` at its end that leads nowhere."""
     if not _PATH.match(name):
         return None
-    with suppress(ValueError):
+    try:
         answer = _near_path(name, absolute_path(name), known)
-        what = answer.what or "There is no such file or folder."
-        return Answer(what, answer.ways)
-    return Answer("A path cannot be so.")
+    except ValueError as error:
+        return Answer(f"This path cannot be used: {error}.")
+    return Answer(answer.what or "No such file or folder.", answer.ways)
 
 
 def other_weights(name: str, known: Known) -> Answer | None:
@@ -154,5 +154,5 @@ def other_weights(name: str, known: Known) -> Answer | None:
         lines = (f"./{name} --server --nobrowser", "%llm_load http://localhost:8080")
         return Answer(f"This is {kind}.", (Way("Start it in a terminal", lines),))
     folder = name.replace("\\", "/").rpartition("/")[0]
-    what = f"No such file is here, and its name is that of {kind}."
+    what = f"The file was not found. Its name suggests {kind}."
     return Answer(what) if kind.startswith("an archive") else Answer(what, (conversion(folder),))

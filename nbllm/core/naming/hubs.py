@@ -109,14 +109,14 @@ def _unquantized_ways(repo: str) -> tuple[Way, ...]:
     serve = (f"vllm serve {repo}", f"%llm_load vllm/{repo}")
     return (
         Way(f"As a GGUF ({listed})", download),
-        Way("As it is, from vLLM (start it in a terminal)", serve),
+        Way("Unconverted, with vLLM (start it in a terminal)", serve),
     )
 
 
 def _cached(files: list[Path]) -> tuple[Way, ...]:
     if not files:
         return ()
-    return (Way("Already on this disk", tuple(f"%llm_load {quoted(str(f))}" for f in files[:5])),)
+    return (Way("Already downloaded", tuple(f"%llm_load {quoted(str(f))}" for f in files[:5])),)
 
 
 def ollama_address(name: str, known: Known) -> Answer | None:
@@ -124,7 +124,7 @@ def ollama_address(name: str, known: Known) -> Answer | None:
     found = _OLLAMA.fullmatch(name)
     if found is None:
         return None
-    return Answer("This is a model of Ollama's library.", ollama_ways(found["model"]))
+    return Answer("This is a model in the Ollama library.", ollama_ways(found["model"]))
 
 
 def ollama_ways(model: str) -> tuple[Way, ...]:
@@ -136,8 +136,8 @@ def ollama_ways(model: str) -> tuple[Way, ...]:
         return (Way("With Ollama (https://ollama.com)", (f"!ollama pull {name}", load)),)
     direct = f"%llm_load {quoted(str(blob))} --as {name.partition(':')[0].rpartition('/')[2]}"
     return (
-        Way("Ollama has it on this disk. Load it without Ollama", (direct,)),
-        Way("or from Ollama's server", (load,)),
+        Way("Ollama has already downloaded it. Load the file without Ollama", (direct,)),
+        Way("Or through the Ollama server", (load,)),
     )
 
 

@@ -27,7 +27,7 @@ def _several(name: str, known: Known) -> Answer | None:
     if len(words) < 2 or not all(vendor_model(w) or _begins(w, begun) for w in words):
         return None
     lines = tuple(f"%llm_load {quoted(word)}" for word in words)
-    return Answer(ways=(Way("These are several; load one at a time", lines),))
+    return Answer(ways=(Way("These are several names; load one model at a time", lines),))
 
 
 def _begins(word: str, names: tuple[str, ...]) -> bool:
@@ -60,18 +60,20 @@ SHAPES: tuple[Shape, ...] = (
 def _own_server() -> str:
     """What the server in the environment is loaded by, "" where none is set."""
     address = os.environ.get("OPENAI_BASE_URL", "").strip()
-    return f"OPENAI_BASE_URL names a server: %llm_load {address}" if address else ""
+    return f"To load from the server in OPENAI_BASE_URL: %llm_load {address}" if address else ""
 
 
 def not_found(name: str, known: Known) -> ModelNotFoundError:
     """The error for a name that leads to no model, with the way to one."""
     if looks_like_key(name):
         hint = (
-            "What was typed looks like an API key, which is not shown here. Keys go into "
-            'environment variables: import getpass, os; os.environ["OPENAI_API_KEY"] = '
-            "getpass.getpass(), and then %llm_load gpt-5-mini."
+            "This looks like an API key, so it is not shown. Put keys into environment "
+            'variables: import getpass, os; os.environ["OPENAI_API_KEY"] = getpass.getpass(), '
+            "and then %llm_load gpt-5-mini."
         )
         return ModelNotFoundError("(a key)", hint=hint)
+    if not name.strip():
+        return ModelNotFoundError("", hint=f"The model's name is empty. {known.here}")
     answer = next(filter(None, (shape(name, known) for shape in SHAPES)))
     parts = [answer.what, *map(str, answer.ways), _own_server(), known.here]
     hint = "\n".join(filter(None, parts))

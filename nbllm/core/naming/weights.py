@@ -16,9 +16,9 @@ _KINDS = {
     "h5|keras|tflite|pb|msgpack": "a TensorFlow or JAX model",
     "npz|npy": "MLX or NumPy weights",
     "mlpackage|mlmodel": "a Core ML model",
-    "ggml|ggmf|ggjt": "a GGML file of the time before GGUF",
+    "ggml|ggmf|ggjt": "a GGML file, the format before GGUF",
     "llamafile": "a llamafile, a program with a model inside",
-    "zip|tar|tgz|gz|7z|rar|xz|zst": "an archive, which has to be unpacked first",
+    "zip|tar|tgz|gz|7z|rar|xz|zst": "an archive, which must be unpacked first",
 }
 FOREIGN = "|".join(_KINDS)
 """What the names of such files end in, as alternatives of a regular expression."""

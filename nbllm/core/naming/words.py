@@ -59,8 +59,8 @@ def vendor_family(name: str, known: Known) -> Answer | None:
             lines = tuple(f"%llm_load {each}" for each in near[:1])
             return Answer(
                 ways=(
-                    Way(f"{owner}'s models answer over its API; your key is in {variable}", lines),
-                    Way("Any other id of theirs", (f"%llm_load {vendor}/ID",)),
+                    Way(f"Through {owner}'s API, with your key in {variable}", lines),
+                    Way(f"Any other model of {owner}", (f"%llm_load {vendor}/ID",)),
                 ),
                 suggestions=(*_local(name, known), *near)[:3],
             )
@@ -82,7 +82,7 @@ def hosted(name: str, known: Known) -> Answer | None:
     for pattern, prefix in _HOSTED:
         if pattern.match(word):
             provider = PREFIXES[prefix]
-            lead = f"From {provider.name}; your key is in {provider.api_key_env}"
+            lead = f"Through {provider.name}'s API, with your key in {provider.api_key_env}"
             model = f"{word}-latest" if pattern is _SIZES else word
             way = Way(lead, (f"%llm_load {prefix}/{model}",))
             return Answer(ways=(way,), suggestions=known.near(name))
@@ -96,7 +96,7 @@ def provider_prefix(name: str, known: Known) -> Answer | None:
     if provider is None or provider.is_own or _FAMILIES.match(word):
         return None
     line = f"%llm_load {provider.prefixes[0]}/"
-    lead = f"Behind {provider.name} are many models; its key is {provider.api_key_env}. List them"
+    lead = f"{provider.name} offers many models (API key in {provider.api_key_env}). List them"
     return Answer(ways=(Way(lead, (line,)),), suggestions=known.near(name))
 
 

@@ -10,6 +10,7 @@ from urllib.parse import unquote, urldefrag, urljoin
 from nbllm.core.schemas.keywords import TYPES, Schema, subschemas
 from nbllm.core.schemas.patterns import read_pattern
 from nbllm.core.schemas.plain import SchemaError, plain_copy, pointer
+from nbllm.core.texts import shown
 
 __all__ = ["REFERENCES", "Document"]
 
@@ -93,14 +94,14 @@ class Document:
         if resource is None:
             raise SchemaError(
                 pointer(place, key),
-                f"{reference!r:.80} refers outside the schema; put its target under $defs",
+                f"{shown(reference)} refers outside the schema; put its target under $defs",
             )
         if fragment and not fragment.startswith("/"):
             target = self._anchors.get(f"{address}#{unquote(fragment)}")
         else:
             target = _at(resource, fragment)
         if not isinstance(target, dict | bool):
-            raise SchemaError(pointer(place, key), f"{reference!r:.80} does not refer to a schema")
+            raise SchemaError(pointer(place, key), f"{shown(reference)} does not refer to a schema")
         if isinstance(target, dict) and id(target) not in self._places:
             self._visit(target, unquote(fragment), address)
         return target
@@ -153,7 +154,7 @@ def _at(value: Any, fragment: str) -> Any:
 
 def _a_schema(part: Any, place: str) -> Schema:
     if not isinstance(part, dict | bool):
-        raise SchemaError(place, f"{part!r:.60} is not a schema; give an object, true or false")
+        raise SchemaError(place, f"{shown(part)} is not a schema; give an object, true or false")
     return part
 
 
@@ -162,7 +163,7 @@ def _check(schema: Schema, place: str) -> None:
         if key in _FORMS:
             is_right, wanted = _FORMS[key]
             if not is_right(value):
-                raise SchemaError(pointer(place, key), f"must be {wanted} (got {value!r:.60})")
+                raise SchemaError(pointer(place, key), f"must be {wanted} (got {shown(value)})")
         if key == "pattern":
             _check_pattern(value, pointer(place, key))
         elif key == "patternProperties":
@@ -174,7 +175,7 @@ def _check_pattern(pattern: str, place: str) -> None:
     try:
         read_pattern(pattern)
     except ValueError as error:
-        raise SchemaError(place, f"the pattern {pattern!r:.60} has {error}") from None
+        raise SchemaError(place, f"the pattern {shown(pattern)} has {error}") from None
 
 
 def _is_count(value: Any) -> bool:

@@ -88,7 +88,7 @@ def read_pattern(pattern: str) -> Node:
     for what is not regular (backreferences) too.
     """
     if len(pattern) > _MOST_CHARACTERS:
-        raise ValueError(f"it has more than {_MOST_CHARACTERS:,} characters")
+        raise ValueError(f"more than {_MOST_CHARACTERS:,} characters")
     reader = _Reader(pattern)
     node = reader.alternatives(0)
     if reader.at < len(pattern):

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from nbllm.core.texts import sentence
+from nbllm.core.texts import sentence, shown
 
 __all__ = ["SchemaError", "plain_copy", "pointer"]
 
@@ -63,9 +63,8 @@ class _Copier:
         self._values += 1
         self._characters += len(value) if isinstance(value, str) else 0
         if depth > _MOST_NESTING:
-            raise SchemaError(
-                place[:60] + "…", f"nested more than {_MOST_NESTING} levels deep, or within itself"
-            )
+            problem = f"it is nested more than {_MOST_NESTING} levels deep, or contains itself"
+            raise SchemaError(place[:60] + "…", problem)
         if self._values > _MOST_VALUES or self._characters > _MOST_CHARACTERS:
             raise SchemaError(
                 place,
@@ -75,13 +74,11 @@ class _Copier:
 
     def _text(self, value: object, place: str) -> str:
         if not isinstance(value, str):
-            raise SchemaError(place, f"the key {value!r:.40} is not a string")
+            raise SchemaError(place, f"keys must be strings (got {shown(value)})")
         self._characters += len(value)
         lone = next((c for c in value if "\ud800" <= c <= "\udfff"), None)
         if lone:
-            raise SchemaError(
-                place, f"a lone surrogate (U+{ord(lone):04X}), which is not a character"
-            )
+            raise SchemaError(place, f"must not contain a lone surrogate (U+{ord(lone):04X})")
         return str(value)
 
     def _number(self, value: float, place: str) -> float:
@@ -90,5 +87,5 @@ class _Copier:
                 raise SchemaError(place, f"{value} is not a JSON number")
             return float(value)
         if value.bit_length() > _MOST_BITS:
-            raise SchemaError(place, "a number with more than 400 digits")
+            raise SchemaError(place, "must have at most 400 digits")
         return int(value)

@@ -8,8 +8,9 @@ from fractions import Fraction
 from typing import Any
 
 from nbllm.core.schemas.pattern_match import found_in
+from nbllm.core.texts import shown
 
-__all__ = ["key_of", "listed", "matching", "number", "shown", "size", "test_of"]
+__all__ = ["key_of", "listed", "matching", "number", "size", "test_of"]
 
 
 def key_of(value: Any) -> Any:
@@ -82,8 +83,3 @@ def test_of(value: Any) -> Callable[[str], bool]:
     name = names.get(type(value), "number")
     is_whole = name == "number" and value == value // 1
     return lambda wanted: wanted == name or (wanted == "integer" and is_whole)
-
-
-def shown(value: Any) -> str:
-    """A value in a message, cut where it is long."""
-    return f"{value!r:.60}"

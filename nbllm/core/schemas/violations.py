@@ -13,8 +13,8 @@ from typing import Any
 
 from nbllm.core.schemas.documents import Document
 from nbllm.core.schemas.keywords import Schema
-from nbllm.core.schemas.value_checks import key_of, listed, matching, number, shown, size, test_of
-from nbllm.core.texts import sentence
+from nbllm.core.schemas.value_checks import key_of, listed, matching, number, size, test_of
+from nbllm.core.texts import sentence, shown
 
 __all__ = ["following", "violation"]
 

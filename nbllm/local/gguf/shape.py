@@ -19,7 +19,7 @@ from nbllm.local.gguf.kinds import kind_of
 from nbllm.local.gguf.layers import layer_shapes, sliding_window
 from nbllm.local.gguf.types import TENSOR_TYPES, file_type_label, tensor_type_label
 
-__all__ = ["model_info_from_gguf", "quantized_shape", "read_shape"]
+__all__ = ["described", "model_info_from_gguf", "quantized_shape", "read_shape"]
 
 _SPLIT_NAME = re.compile(r"(?P<stem>.+)-(?P<part>\d{5})-of-(?P<parts>\d{5})")
 _MAX_BLOCKS = 4096
@@ -82,7 +82,17 @@ def model_info_from_gguf(
         file = absolute_path(path)
     except ValueError as error:
         raise ModelFileError(os.fspath(path), str(error)) from None
-    shape = read_shape(file)
+    return described(file, read_shape(file), name=name, source=source)
+
+
+def described(
+    file: Path,
+    shape: ModelShape,
+    *,
+    name: str | None = None,
+    source: Source = "found",
+) -> ModelInfo:
+    """The entry of a model whose header was read already; see ``model_info_from_gguf``."""
     split_name = _SPLIT_NAME.fullmatch(file.stem)
     return ModelInfo(
         name=name or _readable(split_name["stem"] if split_name else file.stem),

@@ -74,8 +74,8 @@ def _text_file(given: Path) -> Path:
 
 def study_frame(info: ModelInfo, resources: Resources, context_length: int) -> dict[str, Any]:
     """A load frame for one sequence, with the logits of as many tokens as memory allows."""
-    wish = LoadOptions(context_length=context_length, parallel=1, device=info.load.device)
-    placement = plan_model(replace(info, load=wish), resources)
+    overrides = LoadOptions(context_length=context_length, parallel=1, device=info.load.device)
+    placement = plan_model(replace(info, load=overrides), resources)
     vocabulary = source_of(info)[1].vocabulary_size or 1
     rows = max(_FEWEST_ROWS, min(context_length, _LOGIT_BYTES // (4 * vocabulary)))
     return {

@@ -19,7 +19,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from nbllm.core.measurements import Kind, Measurement
+from nbllm.core.measurements import Measurement, MeasurementKind
 from nbllm.local import protocol
 from nbllm.local.llama.loading import Settings
 from nbllm.local.llama.native import NativeModel, NotLoadableError
@@ -33,7 +33,7 @@ __all__ = ["Neighbours", "SpeedBench", "leave_with_parent", "main", "plan_from"]
 
 @dataclass(frozen=True, slots=True)
 class _Case:
-    kind: Kind
+    kind: MeasurementKind
     threads: int
     batch: int
     sequences: int
@@ -83,7 +83,7 @@ class SpeedBench:
             for case, speeds in self._speeds.items()
         ]
 
-    def _fastest(self, kind: Kind) -> int:
+    def _fastest(self, kind: MeasurementKind) -> int:
         cases = [case for case in self._speeds if case.kind == kind]
         return max(cases, key=lambda case: statistics.median(self._speeds[case])).threads
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from nbllm.core.errors import DoesNotFitError, NbllmError
+from nbllm.core.errors import DoesNotFitError, ModelLoadError, NbllmError
 from nbllm.core.hardware.resources import Resources
 from nbllm.core.model_manager import ModelManager
 from nbllm.core.openers import plan_model
@@ -57,6 +57,8 @@ def _fit_words(info: ModelInfo, resources: Resources) -> str:
     except DoesNotFitError as error:
         needed, there = size_words(error.needed_bytes), size_words(error.available_bytes)
         return f"needs {needed}, {there} free"
+    except ModelLoadError as error:
+        return error.problem.splitlines()[0]
     except NbllmError as error:
         return str(error).splitlines()[0].removeprefix(f"{info.name}: ")
     if placement is None:

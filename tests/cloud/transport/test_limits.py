@@ -13,7 +13,8 @@ from typing import Any
 
 import pytest
 
-from nbllm.cloud import answer_stream, bodies, served, transport
+from nbllm.cloud import served
+from nbllm.cloud.transport import answer_stream, bounded_bodies, http_transport
 from nbllm.core.errors import ApiError, ApiTimeoutError, ProtocolError, ServerError
 
 JSON = "application/json"
@@ -42,8 +43,8 @@ def endless(content_type: str, piece: bytes, status: int = 200, **headers: str) 
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     """The same limits, 64 times smaller."""
-    monkeypatch.setattr(answer_stream, "ANSWER_LIMIT", bodies.ANSWER_LIMIT // 64)
-    monkeypatch.setattr(answer_stream, "STREAM_LIMIT", bodies.STREAM_LIMIT // 64)
+    monkeypatch.setattr(answer_stream, "ANSWER_LIMIT", bounded_bodies.ANSWER_LIMIT // 64)
+    monkeypatch.setattr(answer_stream, "STREAM_LIMIT", bounded_bodies.STREAM_LIMIT // 64)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -129,7 +130,7 @@ async def test_an_endless_error_is_read_from_its_beginning(
 async def test_a_trickling_error_is_not_waited_for(
     raw_server: Any, make_model: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(transport, "_ERROR_SECONDS", 0.3)
+    monkeypatch.setattr(http_transport, "_ERROR_SECONDS", 0.3)
 
     async def script(request: Any, connection: Any) -> None:
         await connection.raw(b"HTTP/1.1 500 X\r\ncontent-length: 9999\r\n\r\n")

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nbllm.cloud import routes
-from nbllm.cloud.routes import is_loopback, route_to
+from nbllm.cloud.transport import routes
+from nbllm.cloud.transport.routes import is_loopback, route_to
 from nbllm.core.errors import ApiConnectionError, ApiError, ApiTimeoutError, OverloadedError
 
 USER, PASSWORD = "someone", "hunter2"

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from nbllm.cloud.adapter import Adapter
-from nbllm.cloud.sse import SseDecoder
+from nbllm.cloud.transport.sse import SseDecoder
 from nbllm.core.types import (
     Event,
     GenerationOptions,

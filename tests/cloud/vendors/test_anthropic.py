@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from nbllm.cloud.anthropic_model import AnthropicAdapter
-from nbllm.cloud.sse import ServerSentEvent
+from nbllm.cloud.transport.sse import ServerSentEvent
+from nbllm.cloud.vendors.anthropic import AnthropicAdapter
 from nbllm.core.errors import InterruptedStreamError, ModelError, OverloadedError, UnsupportedError
 from nbllm.core.types import (
     ImagePart,

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from nbllm.cloud.adapter import events_of
-from nbllm.cloud.sse import SseDecoder
+from nbllm.cloud.transport.sse import SseDecoder
 from nbllm.cloud.vendors import adapter_for
 from nbllm.core.errors import InterruptedStreamError, ModelError, ProtocolError
 from nbllm.core.types import GenerationRequest, GenerationResult, Message, ModelInfo, TextDelta

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nbllm.cloud.anthropic_model import AnthropicAdapter
-from nbllm.cloud.anthropic_request import count_body, messages_body
-from nbllm.cloud.anthropic_sampling import LearntRefusals, refuses_sampling
+from nbllm.cloud.vendors.anthropic import AnthropicAdapter
+from nbllm.cloud.vendors.anthropic.messages_requests import count_body, messages_body
+from nbllm.cloud.vendors.anthropic.sampling import LearntRefusals, refuses_sampling
 from nbllm.core.errors import BadRequestError, InvalidOptionError, RateLimitError
 from nbllm.core.types import (
     ContentPart,

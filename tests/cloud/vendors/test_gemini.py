@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from nbllm.cloud.gemini_model import GeminiAdapter
+from nbllm.cloud.vendors.gemini import GeminiAdapter
 from nbllm.core.errors import InterruptedStreamError, OverloadedError, UnsupportedError
 from nbllm.core.types import (
     ImagePart,

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from nbllm.cloud.anthropic_model import AnthropicAdapter
-from nbllm.cloud.gemini_model import GeminiAdapter
-from nbllm.cloud.openai_model import OpenAIAdapter
+from nbllm.cloud.vendors.anthropic import AnthropicAdapter
+from nbllm.cloud.vendors.gemini import GeminiAdapter
+from nbllm.cloud.vendors.openai import OpenAIAdapter
 from nbllm.core.errors import InterruptedStreamError, ModelError, NotFoundError, ProtocolError
 from nbllm.core.messages import INLINE
 from nbllm.core.types import (

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from nbllm.cloud.openai_model import OpenAIAdapter
+from nbllm.cloud.vendors.openai import OpenAIAdapter
 from nbllm.core.errors import InvalidOptionError, UnsupportedError
 from nbllm.core.types import (
     ImagePart,

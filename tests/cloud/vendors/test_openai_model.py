@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from nbllm.cloud.openai_model import OpenAIAdapter, api_for
 from nbllm.cloud.vendors import adapter_for
+from nbllm.cloud.vendors.openai import OpenAIAdapter, api_for
 from nbllm.core.errors import InvalidOptionError, ProtocolError, UnsupportedError
 
 ADAPTER = OpenAIAdapter()

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from nbllm.cloud.openai_model import OpenAIAdapter
-from nbllm.cloud.sse import ServerSentEvent
+from nbllm.cloud.transport.sse import ServerSentEvent
+from nbllm.cloud.vendors.openai import OpenAIAdapter
 from nbllm.core.errors import InterruptedStreamError, ModelError, UnsupportedError
 from nbllm.core.types import (
     ImagePart,

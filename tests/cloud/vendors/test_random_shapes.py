@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nbllm.cloud.sse import ServerSentEvent
+from nbllm.cloud.transport.sse import ServerSentEvent
 from nbllm.cloud.vendors import adapter_for
 from nbllm.core.errors import ModelError, NbllmError
 from nbllm.core.types import GenerationRequest, Message, ModelInfo

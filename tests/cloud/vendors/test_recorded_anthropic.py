@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from nbllm.cloud.anthropic_model import AnthropicAdapter
-from nbllm.cloud.sse import SseDecoder
+from nbllm.cloud.transport.sse import SseDecoder
+from nbllm.cloud.vendors.anthropic import AnthropicAdapter
 from nbllm.core.types import GenerationResult, ReasoningPart, TextDelta, ToolCallDelta
 
 anthropic = pytest.importorskip("anthropic")

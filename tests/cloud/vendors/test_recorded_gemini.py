@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from nbllm.cloud.gemini_model import GeminiAdapter
-from nbllm.cloud.sse import SseDecoder
+from nbllm.cloud.transport.sse import SseDecoder
+from nbllm.cloud.vendors.gemini import GeminiAdapter
 from nbllm.core.types import GenerationResult, TextDelta
 
 genai = pytest.importorskip("google.genai")

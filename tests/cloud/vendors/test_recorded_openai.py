@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from nbllm.cloud.openai_model import OpenAIAdapter
-from nbllm.cloud.sse import SseDecoder
+from nbllm.cloud.transport.sse import SseDecoder
+from nbllm.cloud.vendors.openai import OpenAIAdapter
 from nbllm.core.types import (
     GenerationResult,
     ReasoningDelta,

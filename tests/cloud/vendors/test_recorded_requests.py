@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
-from nbllm.cloud.anthropic_model import AnthropicAdapter
-from nbllm.cloud.gemini_model import GeminiAdapter
-from nbllm.cloud.openai_model import OpenAIAdapter
+from nbllm.cloud.vendors.anthropic import AnthropicAdapter
+from nbllm.cloud.vendors.gemini import GeminiAdapter
+from nbllm.cloud.vendors.openai import OpenAIAdapter
 from nbllm.core.types import (
     ContentPart,
     ImagePart,

@@ -9,8 +9,8 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 import pytest
 import typing_extensions as te
 
-from nbllm.cloud.openai_chat_request import chat_body
 from nbllm.cloud.vendors import adapter_for
+from nbllm.cloud.vendors.openai.chat_requests import chat_body
 from nbllm.core.types import (
     GenerationOptions,
     GenerationRequest,

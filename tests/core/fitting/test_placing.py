@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from dataclasses import replace
 from typing import Any
 
@@ -10,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nbllm.core.errors import DoesNotFitError, InvalidOptionError
+from nbllm.core.fitting import explanation
 from nbllm.core.fitting.fit_options import fits_of
 from nbllm.core.fitting.machine_room import room_of
 from nbllm.core.fitting.memory_estimate import CPU, Loading, estimate_with_draft
@@ -18,6 +20,7 @@ from nbllm.core.fitting.placing import Plan, place, thread_counts
 from nbllm.core.hardware.resources import CpuInfo, EngineDevices, GpuInfo, MemoryInfo, Resources
 from nbllm.core.placement import MemoryParts, Placement, ThreadCounts
 from nbllm.core.types import LoadOptions
+from nbllm.core.words import size_words
 
 MIB, GIB = 2**20, 2**30
 
@@ -373,7 +376,7 @@ def test_more_memory_never_makes_it_worse(
 @settings(deadline=None, max_examples=50)
 @given(SHAPES, MACHINES)
 def test_what_fits_on_paper_is_what_is_placed(shape: ModelShape, resources: Resources) -> None:
-    plan = Plan(name="m", shape=shape, resources=resources, wish=LoadOptions())
+    plan = Plan(name="m", shape=shape, resources=resources, requested=LoadOptions())
     fit = fits_of(plan, None)
     assert {option.device for option in fit.options} >= {"CPU"}
     for option in fit.options[:6]:
@@ -398,3 +401,29 @@ def test_a_report_that_differs_much_corrects_the_memory() -> None:
     more = placement.corrected(2 * buffers)
     assert more.total_bytes == placement.total_bytes + buffers
     assert more.buffer_bytes == 2 * buffers
+
+
+def test_a_search_makes_no_text(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where a dozen placements are tried for one admission, text is made of what is read only."""
+    told = []
+    monkeypatch.setattr(explanation, "size_words", lambda size: told.append(size) or "1 B")
+    placement, error = placed(machine(32, 12)), refused(machine(1))
+    assert (error.needed_bytes > error.available_bytes, told) == (True, [])
+    assert "1 B" in placement.reason
+    assert "1 B" in str(error)
+    assert error.remedies
+
+
+def test_a_refusal_and_a_placement_are_copied_with_their_texts() -> None:
+    error, placement = refused(machine(1)), placed(machine(32, 6))
+    again = pickle.loads(pickle.dumps(error))
+    assert (str(again), again.remedies) == (str(error), error.remedies)
+    assert pickle.loads(pickle.dumps(placement)).reason == placement.reason
+    assert replace(placement, device="elsewhere").reason == placement.reason
+
+
+def test_the_reason_has_the_figures_of_the_placement_that_it_is_read_from() -> None:
+    placement = placed(machine(64))
+    corrected = placement.corrected(2 * placement.buffer_bytes)
+    assert size_words(corrected.total_bytes) in corrected.reason
+    assert size_words(placement.total_bytes) in placement.reason

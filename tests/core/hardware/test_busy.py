@@ -21,5 +21,5 @@ def test_a_process_that_computes_is_found() -> None:
 def test_who_is_told() -> None:
     assert busy_words([]) == ""
     busy = [BusyProcess(1.0 - n / 10, "python", n) for n in range(5)]
-    assert busy_words(busy).startswith("Busy beside it: python (process 0) with 1.0 cores, ")
+    assert busy_words(busy).startswith("Also busy: python (process 0) using 1.0 cores, ")
     assert "and 2 more" in busy_words(busy)

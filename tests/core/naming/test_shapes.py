@@ -44,7 +44,8 @@ TABLE = [
     ("gpt4", ["Did you mean 'gpt-4", "OPENAI_API_KEY", "%llm_load gpt-4"]),
     ("gpt 4o", ["%llm_load gpt-4o\n"]),
     ("gpt_4o_mini", ["%llm_load gpt-4o-mini\n"]),
-    ("chatgpt", ["OPENAI_API_KEY", "%llm_load gpt-", "%llm_load openai/ID"]),
+    ("chatgpt", ["Through OpenAI's API, with your key in OPENAI_API_KEY:\n", "%llm_load gpt-",
+                 "Any other model of OpenAI:\n", "%llm_load openai/ID"]),
     ("openai", ["%llm_load gpt-"]),
     ("claude", ["Did you mean 'claude-", "ANTHROPIC_API_KEY", "%llm_load claude-"]),
     ("claude 4", ["%llm_load claude-", "-4"]),
@@ -52,10 +53,11 @@ TABLE = [
     ("haiku", ["%llm_load claude-haiku-"]),
     ("gemini", ["GEMINI_API_KEY", "%llm_load gemini-"]),
     ("gemini pro", ["%llm_load gemini-2.5-pro\n"]),
-    ("grok-4", ["XAI_API_KEY", "%llm_load xai/grok-4\n"]),
+    ("grok-4", ["Through xAI's API, with your key in XAI_API_KEY:\n", "%llm_load xai/grok-4\n"]),
     ("mistral-large", ["%llm_load mistral/mistral-large-latest"]),
     ("deepseek-chat", ["%llm_load deepseek/deepseek-chat"]),
-    ("openrouter", ["OPENROUTER_API_KEY", "%llm_load openrouter/\n"]),
+    ("openrouter", ["OpenRouter offers many models (API key in OPENROUTER_API_KEY). List them:\n",
+                    "%llm_load openrouter/\n"]),
     ("llama3", ["!ollama pull llama3\n", "%llm_load ollama/llama3\n", "search=llama3"]),
     ("llama3.1:8b", ["!ollama pull llama3.1:8b\n", "%llm_load ollama/llama3.1:8b\n"]),
     ("Llama 3.1", ["!ollama pull llama-3.1\n", "search=Llama%203.1)"]),
@@ -101,19 +103,22 @@ TABLE = [
         ['!curl -L -o "a b.gguf" "https://example.com/a%20b.gguf?x=1"\n', '%llm_load "a b.gguf"'],
     ),
     ("https://example.com/model.safetensors", ["safetensors", "convert_hf_to_gguf.py"]),
-    ("model.safetensors", ["No such file is here", "safetensors", "convert_hf_to_gguf.py FOLDER"]),
+    ("model.safetensors", ["The file was not found. Its name suggests Transformers weights",
+                           "safetensors", "convert_hf_to_gguf.py FOLDER"]),
     ("llama/pytorch_model.bin", ["PyTorch", "convert_hf_to_gguf.py llama "]),
     ("weights.pt", ["PyTorch", "convert_hf_to_gguf.py"]),
     ("net.onnx", ["ONNX"]),
     ("x.llamafile", ["./x.llamafile --server", "%llm_load http://localhost:8080\n"]),
     ("models.zip", ["unpacked"]),
-    ("./nothing", ["There is no such file or folder"]),
-    ("absent/", ["There is no such file or folder"]),
+    ("./nothing", ["No such file or folder."]),
+    ("./a\0b", ["This path cannot be used: a path cannot contain a null character."]),
+    ("absent/", ["No such file or folder."]),
     ("smolm2", ["Did you mean 'SmolLM2-135M-Instruct'?"]),
     ("phi3 mini", ["Did you mean 'Phi-3-mini'?"]),
     ("ph1-3-mini", ["Did you mean 'Phi-3-mini'?"]),
-    ("phi gpt-4o", ["load one at a time", "%llm_load phi\n", "%llm_load gpt-4o\n"]),
-    ("nonsense", ["Already here: Phi-3-mini, SmolLM2-135M-Instruct"]),
+    ("phi gpt-4o", ["These are several names; load one model at a time:\n",
+                    "%llm_load phi\n", "%llm_load gpt-4o\n"]),
+    ("nonsense", ["Available: Phi-3-mini, SmolLM2-135M-Instruct"]),
 ]  # fmt: skip
 
 
@@ -121,9 +126,15 @@ TABLE = [
 def test_a_name_is_answered_by_its_shape(name: str, lines: list[str]) -> None:
     said = answer(name)
     assert said.startswith("No model is called ")
-    assert "Already here: Phi-3-mini, SmolLM2-135M-Instruct (%llm_models lists all)." in said
+    assert "Available: Phi-3-mini, SmolLM2-135M-Instruct (%llm_models lists all)." in said
     for line in lines:
         assert line in said
+
+
+@pytest.mark.parametrize("name", ["", " ", "\n"])
+def test_an_empty_name_is_called_empty(name: str) -> None:
+    said = answer(name)
+    assert said.startswith("The model's name is empty. Available: Phi-3-mini")
 
 
 def test_every_shape_has_an_example() -> None:
@@ -167,7 +178,7 @@ def test_near_misses_are_sought_among_all_names() -> None:
             manager.find_model(typed)
         assert caught.value.suggestions[0] == "my-own-model"
     assert "'little'" in answer("litle", loaded=("little",))
-    assert "Already here: little, Phi-3-mini" in answer("litle", loaded=("little",))
+    assert "Available: little, Phi-3-mini" in answer("litle", loaded=("little",))
 
 
 def test_a_key_is_not_shown() -> None:
@@ -232,7 +243,7 @@ def test_a_folder_lists_its_models(empty_folder: Path, bundled_gguf: Path) -> No
 def test_a_folder_says_what_is_in_it(empty_folder: Path) -> None:
     folder = empty_folder / "llama"
     folder.mkdir()
-    with pytest.raises(ModelFileError, match="no GGUF is in it"):
+    with pytest.raises(ModelFileError, match="it is a folder without GGUF files"):
         find_entry("llama", ())
     (folder / "config.json").write_text("{}")
     (folder / "model-00001-of-00002.safetensors").write_bytes(b"")
@@ -266,7 +277,7 @@ def test_a_file_that_is_not_there_names_its_neighbours(
         assert str(empty_folder / "phi-3-mini.gguf") in answer(typed)
         assert "other.gguf" not in answer(typed)
     assert "other.gguf" in answer("xyz.gguf")
-    assert f"There is no folder {empty_folder / 'absent'}" in answer("absent/deeper/x.gguf")
+    assert f"The folder {empty_folder / 'absent'} does not exist." in answer("absent/deeper/x.gguf")
     assert "%llm_load Phi-3-mini" in answer("absent/phi-3.gguf")
     monkeypatch.setenv("MODELS", str(empty_folder))
     assert f"%llm_load {empty_folder / 'other.gguf'}" in answer("$MODELS/other.gguf")
@@ -276,7 +287,7 @@ def test_a_file_that_is_not_there_names_its_neighbours(
 @POSIX
 def test_paths_of_windows_are_known_as_such(empty_folder: Path) -> None:
     for typed in (r"C:\models\x.gguf", r"C:\models", "D:/x.gguf", r"\\server\share\x.gguf"):
-        assert "path of Windows" in answer(typed)
+        assert "This is a Windows path" in answer(typed)
     (empty_folder / "models").mkdir()
     (empty_folder / "models" / "a b.gguf").write_bytes(b"")
     there = f'%llm_load "{empty_folder / "models" / "a b.gguf"}"'

@@ -234,5 +234,5 @@ async def test_what_cannot_be_asked_is_told_before_it_is(asked: dict[str, Any], 
 
 async def test_without_a_schema_there_is_no_value() -> None:
     result = await FakeModel().generate("Go", options=GenerationOptions())
-    with pytest.raises(InvalidOptionError, match="requested without one; give schema=…"):
+    with pytest.raises(InvalidOptionError, match="requested without a schema; give schema=… with"):
         _ = result.value

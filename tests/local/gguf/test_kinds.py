@@ -54,6 +54,6 @@ def test_drafts_and_adapters_are_checked_too(tmp_path: Path) -> None:
     model, adapter = tmp_path / "model.gguf", tmp_path / "adapter.gguf"
     model.write_bytes(bare_gguf())
     adapter.write_bytes(ADAPTER)
-    assert "adapter.gguf: is a LoRA adapter" in failure(model, draft_model=str(adapter))
+    assert "adapter.gguf is a LoRA adapter" in failure(model, draft_model=str(adapter))
     assert "is not a LoRA adapter" in failure(model, adapters=str(model))
     assert "it is a folder" in failure(model, adapters=str(tmp_path))

@@ -162,7 +162,7 @@ def test_what_a_placement_gave_up_is_told_below_the_ready_line() -> None:
         parallel=1,
         threads=1,
         batch_threads=1,
-        reason="The context length is 4,096 tokens, because 8,192 do not fit.",
+        explain=lambda _: "The context length is 4,096 tokens, because 8,192 do not fit.",
     )
     info = fake_info("tiny", device="CPU", context_length=4096, placement=placement)
     assert ready_words(info) == "tiny ready on CPU · context 4,096"

@@ -70,7 +70,7 @@ def test_what_was_measured_beside_busy_neighbours_is_said_not_to_count(
     table = shell.run_line_magic("llm_bench", "tiny")
     told = capsys.readouterr().out
     assert "takes up to 9.0 s" in told
-    assert "Busy beside it: python (process 7) with 0.9 cores" in told
+    assert "Also busy: python (process 7) using 0.9 cores" in told
     assert told.index("takes up to") < told.index("fastest with")
     assert "Noisy: other processes kept 0.9 cores busy meanwhile" in told
     assert table["noisy"].all()

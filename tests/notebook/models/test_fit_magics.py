@@ -80,7 +80,7 @@ def test_devices_have_columns_of_their_own_and_what_does_not_fit_is_said() -> No
         parallel=1,
         threads=1,
         batch_threads=1,
-        reason="Because.",
+        explain=lambda _: "Because.",
     )
     assert fit_table(Fit((option,), chosen, 31)).attrs["notes"][0].endswith("CPU: Because.")
 

@@ -109,9 +109,9 @@ def test_how_models_are_loaded(run) -> None:
         ("--save nowhere/x.json", "x.json: the file cannot be written: No such file"),
         ("--save /", "/: the file cannot be written: it is a folder"),
         ("--save /dev/null", "null: the file cannot be written: it is a device"),
-        ("--load /dev/zero", "zero: cannot be read: it is a device"),
+        ("--load /dev/zero", "zero cannot be read: it is a device"),
         ("modle", "there is no setting 'modle'. Did you mean 'model'?"),
-        ("--load nowhere.json", "nowhere.json: cannot be read: No such file"),
+        ("--load nowhere.json", "nowhere.json cannot be read: No such file"),
     ],
 )
 def test_a_wrong_setting_fails_with_one_line(

@@ -1,0 +1,1 @@
+"""HTTP as nbllm uses it: sending, waiting, retrying and reading bounded bodies."""

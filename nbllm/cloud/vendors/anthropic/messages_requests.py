@@ -1,0 +1,203 @@
+"""Requests for Anthropic's Messages API: https://platform.claude.com/docs/en/api/messages."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+from nbllm.cloud.served import signer_of
+from nbllm.cloud.vendors.anthropic.prompt_caching import with_cache_marks
+from nbllm.cloud.vendors.anthropic.sampling import unwanted_sampling
+from nbllm.cloud.vendors.json_values import ID_END, image_source, merge, signature_for, vendor_value
+from nbllm.cloud.vendors.schemas import closed_schema
+from nbllm.core.errors import UnsupportedError
+from nbllm.core.options import ENGINE_OPTIONS
+from nbllm.core.types import (
+    ContentPart,
+    GenerationOptions,
+    GenerationRequest,
+    ImagePart,
+    Message,
+    ModelInfo,
+    ReasoningPart,
+    TextPart,
+    Tool,
+    ToolCall,
+    ToolResult,
+    VendorPart,
+)
+
+__all__ = ["BASE_URL", "VENDOR", "count_body", "messages_body"]
+
+VENDOR = "anthropic"
+BASE_URL = "https://api.anthropic.com"
+
+_MAX_TOKENS = 16_384
+"""The API insists on a limit. All models in service can write this much, and an answer that
+reaches it says so."""
+
+_NOWHERE = (
+    "min_p",
+    "repeat_penalty",
+    "presence_penalty",
+    "frequency_penalty",
+    "logit_bias",
+    "logprobs",
+    "stop_tokens",
+    *ENGINE_OPTIONS,
+)
+_COUNTED = ("model", "messages", "system", "tools", "tool_choice", "thinking", "output_config")
+
+
+def messages_body(info: ModelInfo, request: GenerationRequest, *, stream: bool) -> dict[str, Any]:
+    """The body of a request. A seed is left out: the vendor takes none.
+
+    Sampling parameters are sent only where they are set and the model takes them.
+    """
+    options = request.options
+    given = [name for name in _NOWHERE if getattr(options, name) is not None]
+    if given:
+        raise UnsupportedError(
+            info.name, f"Anthropic's models do not support {' or '.join(given)}; leave it unset"
+        )
+    prompt = _prompt(info, request)
+    if options.prompt_caching is not False and "cache_control" not in (options.extra or {}):
+        prompt = with_cache_marks(prompt)
+    body = prompt | {"max_tokens": options.max_tokens or _MAX_TOKENS}
+    sampling = {
+        "temperature": options.temperature,
+        "top_p": options.top_p,
+        "top_k": options.top_k or None,
+    }
+    for name in unwanted_sampling(info, options):
+        del sampling[name]
+    named = sampling | {
+        "stop_sequences": list(options.stop) if options.stop else None,
+        "stream": stream or None,
+    }
+    body |= {name: value for name, value in named.items() if value is not None}
+    return merge(body, options.extra)
+
+
+def count_body(info: ModelInfo, request: GenerationRequest) -> dict[str, Any]:
+    """The body that asks for the number of prompt tokens."""
+    body = merge(_prompt(info, request), request.options.extra)
+    return {name: value for name, value in body.items() if name in _COUNTED}
+
+
+def _prompt(info: ModelInfo, request: GenerationRequest) -> dict[str, Any]:
+    """What the model reads: everything that counts as prompt tokens."""
+    options = request.options
+    system = [m.text for m in request.messages if m.role == "system" and m.text]
+    body: dict[str, Any] = {"model": info.model or info.name, "messages": _turns(info, request)}
+    if system:
+        body["system"] = "\n\n".join(system)
+    if options.tools:
+        body["tools"] = [_tool(tool) for tool in options.tools]
+    if options.tool_choice is not None:
+        body["tool_choice"] = _tool_choice(options.tool_choice)
+    return body | _thinking(options)
+
+
+def _tool(tool: Tool) -> dict[str, Any]:
+    return {
+        "name": tool.name,
+        "description": tool.description,
+        "input_schema": dict(tool.parameters),
+    }
+
+
+def _tool_choice(choice: str) -> dict[str, str]:
+    if choice in ("auto", "none"):
+        return {"type": choice}
+    return {"type": "any"} if choice == "required" else {"type": "tool", "name": choice}
+
+
+def _thinking(options: GenerationOptions) -> dict[str, Any]:
+    """Effort and the form of the answer, which share a field.
+
+    A word is the effort of adaptive thinking, a number the budget in tokens that older models
+    want. Thinking is asked for in its readable form, which newer models leave out by default.
+    """
+    body: dict[str, Any] = {}
+    config: dict[str, Any] = {}
+    effort = options.reasoning_effort
+    if effort == "none":
+        body["thinking"] = {"type": "disabled"}
+    elif effort is not None and effort.isdecimal():
+        body["thinking"] = {"type": "enabled", "budget_tokens": int(effort)}
+    elif effort is not None:
+        body["thinking"] = {"type": "adaptive", "display": "summarized"}
+        config["effort"] = effort
+    if options.response_schema is not None:
+        config["format"] = {
+            "type": "json_schema",
+            "schema": closed_schema(options.response_schema),
+        }
+    return body | ({"output_config": config} if config else {})
+
+
+def _turns(info: ModelInfo, request: GenerationRequest) -> list[dict[str, Any]]:
+    """The conversation, with consecutive messages of one role in one turn."""
+    turns: list[dict[str, Any]] = []
+    for message in request.messages:
+        if message.role == "system":
+            continue
+        role = "assistant" if message.role == "assistant" else "user"
+        blocks = list(_blocks(info, message))
+        if turns and turns[-1]["role"] == role:
+            turns[-1]["content"] += blocks
+        elif blocks:
+            turns.append({"role": role, "content": blocks})
+    for turn in turns:
+        # The results of tools must stand before anything else that their turn says.
+        turn["content"].sort(key=lambda block: block["type"] != "tool_result")
+    return turns
+
+
+def _blocks(info: ModelInfo, message: Message) -> Iterator[dict[str, Any]]:
+    for part in message.parts:
+        block = _block(info, part)
+        if block is not None:
+            yield block
+
+
+def _block(info: ModelInfo, part: ContentPart) -> dict[str, Any] | None:
+    match part:
+        case TextPart(text):
+            return {"type": "text", "text": text} if text else None  # empty blocks are refused
+        case ImagePart():
+            return {"type": "image", "source": _source(info, part)}
+        case ReasoningPart():
+            return _thinking_block(part, signature_for(part, signer_of(info, BASE_URL)))
+        case ToolCall():
+            return {"type": "tool_use", "id": part.id, "name": part.name, "input": _input(part)}
+        case ToolResult():
+            block = {"type": "tool_result", "tool_use_id": part.call_id, "content": part.content}
+            return {**block, "is_error": True} if part.is_error else block
+        case VendorPart():
+            return vendor_value(part, VENDOR)
+
+
+def _source(info: ModelInfo, image: ImagePart) -> dict[str, str]:
+    (media_type, content), address = image_source(info.name, image)
+    if address:
+        return {"type": "url", "url": address}
+    return {"type": "base64", "media_type": media_type, "data": content}
+
+
+def _thinking_block(part: ReasoningPart, signature: str | None) -> dict[str, Any] | None:
+    """Reasoning goes back with its signature; without one the vendor refuses it."""
+    if signature is None or ID_END in signature:
+        return None
+    return {"type": "thinking", "thinking": part.text, "signature": signature}
+
+
+def _input(call: ToolCall) -> dict[str, Any]:
+    """The arguments as the object that the API insists on, whatever a model wrote."""
+    try:
+        value = call.parsed_arguments()
+    except json.JSONDecodeError:
+        value = None
+    return value if isinstance(value, dict) else {"arguments": call.arguments}

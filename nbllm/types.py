@@ -1,0 +1,111 @@
+"""The types of what nbllm's public functions and methods take and return, for annotations.
+
+What is constructed in everyday code (``Message``, ``GenerationOptions``, ``LoadOptions``, …) can be
+imported from ``nbllm`` too. Errors are in ``nbllm.errors``.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from nbllm.core import types as _types
+from nbllm.core.catalogue.listing import Listing
+from nbllm.core.generation import Generation, Phase
+from nbllm.core.hardware.gpu_source import GpuFindings, GpuSource
+from nbllm.core.hardware.machine import Machine, MachineMemory, Processors
+from nbllm.core.hardware.resource_sample import CpuLoad, GpuSample, ResourceSample
+from nbllm.core.hardware.resources import (
+    CpuInfo,
+    EngineDevices,
+    GpuInfo,
+    GpuProcess,
+    MemoryInfo,
+    Resources,
+)
+from nbllm.core.history import GenerationLog, GenerationRecord
+from nbllm.core.layers.activity import Activity
+from nbllm.core.layers.layer import Events, Layer, Next, Place
+from nbllm.core.loading.loads import ModelState, ModelStatus, Progress
+from nbllm.core.loading.residents import Survey
+from nbllm.core.manager_events import EventKind, Listener, ManagerEvent
+from nbllm.core.measurements import Benchmark, Measurement, MeasurementKind
+from nbllm.core.openers import LoadControl, Opener, Planner
+from nbllm.core.options import OnFull, Priority
+from nbllm.core.placement import KvType, MemoryParts, Placement, ThreadCounts
+from nbllm.core.quantization import Quality, Quantization, Quantized
+from nbllm.core.schemas.answers import AnswerSchema
+from nbllm.core.tuning import TunedType, Tuning
+from nbllm.core.types import *  # noqa: F403 - the list of these types is kept there
+from nbllm.notebook.loaded_model import AnswerStream, Chat, LoadedModel
+
+if TYPE_CHECKING:
+    from nbllm.notebook.dashboard.board import Dashboard as Dashboard
+
+__all__ = [
+    *_types.__all__,
+    "Activity",
+    "AnswerSchema",
+    "AnswerStream",
+    "Benchmark",
+    "Chat",
+    "CpuInfo",
+    "CpuLoad",
+    "Dashboard",
+    "EngineDevices",
+    "EventKind",
+    "Events",
+    "Generation",
+    "GenerationLog",
+    "GenerationRecord",
+    "GpuFindings",
+    "GpuInfo",
+    "GpuProcess",
+    "GpuSample",
+    "GpuSource",
+    "KvType",
+    "Layer",
+    "Listener",
+    "Listing",
+    "LoadControl",
+    "LoadedModel",
+    "Machine",
+    "MachineMemory",
+    "ManagerEvent",
+    "Measurement",
+    "MeasurementKind",
+    "MemoryInfo",
+    "MemoryParts",
+    "ModelState",
+    "ModelStatus",
+    "Next",
+    "OnFull",
+    "Opener",
+    "Phase",
+    "Place",
+    "Placement",
+    "Planner",
+    "Priority",
+    "Processors",
+    "Progress",
+    "Quality",
+    "Quantization",
+    "Quantized",
+    "ResourceSample",
+    "Resources",
+    "Survey",
+    "ThreadCounts",
+    "TunedType",
+    "Tuning",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name != "Dashboard":  # which needs ipywidgets
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from nbllm.notebook.dashboard.board import Dashboard
+
+    return Dashboard
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
