@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from nbllm.core.types import ToolCallDelta as ToolCallDelta
     from nbllm.core.types import ToolResult as ToolResult
     from nbllm.core.types import Usage as Usage
+    from nbllm.notebook.batch.frame import map_frame as map_frame
     from nbllm.notebook.dashboard.board import dashboard as dashboard
     from nbllm.notebook.door import run as run
     from nbllm.notebook.loaded_model import load as load
@@ -51,6 +52,7 @@ _HOMES = {
     "nbllm.core.model_interface": ("ModelInterface",),
     "nbllm.core.model_manager": ("ModelManager", "default_manager"),
     "nbllm.core.resource_detector": ("ResourceDetector",),
+    "nbllm.notebook.batch.frame": ("map_frame",),
     "nbllm.notebook.dashboard.board": ("dashboard",),
     "nbllm.core.types": (
         "Completed",

@@ -4,6 +4,7 @@
 
     NbllmError
     ├── AnswerFormError             an answer does not have the requested form; carries the text
+    ├── BatchError                  a batch ended early; what is finished is in its journal
     ├── ConfigError                 a model config cannot be read; names file, entry and key
     ├── ConversationError           a conversation does not exist, or its file cannot be used
     ├── InvalidOptionError          a generation or load option has an invalid value
@@ -56,6 +57,7 @@ __all__ = [
     "ApiTimeoutError",
     "AuthenticationError",
     "BadRequestError",
+    "BatchError",
     "ConfigError",
     "ContentPolicyError",
     "ContextLengthError",
@@ -156,6 +158,10 @@ class AnswerFormError(NbllmError, ValueError):
     def __init__(self, form: str, problem: str, *, text: str) -> None:
         self.form, self.problem, self.text = form, problem, text
         super().__init__(f"no valid {form} in the answer: {problem}")
+
+
+class BatchError(NbllmError):
+    """A run over many prompts cannot begin, or ended early."""
 
 
 class InvalidOptionError(NbllmError, ValueError):

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import replace
-from typing import Any, get_args
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, get_args
 
 from nbllm.core.awaiting import tells_unless_awaited
 from nbllm.core.errors import InvalidOptionError, NbllmError, UnsupportedError
@@ -39,6 +41,9 @@ from nbllm.core.types import (
     TokenCount,
 )
 from nbllm.core.vendors import place_of
+
+if TYPE_CHECKING:
+    from nbllm.batches.batch import Batch
 
 __all__ = ["ModelInterface", "to_messages"]
 
@@ -133,12 +138,61 @@ class ModelInterface(ABC):
         request = self._request(prompt, system, options, overrides, schema)
         return self.stream_request(request, generation)
 
+    def request(
+        self,
+        prompt: PromptLike,
+        *,
+        system: str | None = None,
+        options: GenerationOptions | None = None,
+        schema: Any = None,
+        **overrides: Any,
+    ) -> GenerationRequest:
+        """What ``stream`` would ask, checked and not asked. Raises ``InvalidOptionError``."""
+        return self._request(prompt, system, options, overrides, schema)
+
     def stream_request(
         self, request: GenerationRequest, generation: Generation | None = None
     ) -> AsyncGenerator[Event, None]:
-        """The answer to a request that has its defaults already; else as ``stream``."""
+        """As ``stream``, for a request that ``request`` made."""
         watched = Watched(self._activity, generation or Generation(), self.device)
         return composed((*self._layers, watched), self._events)(request)
+
+    def map(
+        self,
+        prompts: Iterable[PromptLike],
+        *,
+        system: str | None = None,
+        options: GenerationOptions | None = None,
+        schema: Any = None,
+        concurrency: int | None = None,
+        journal: str | os.PathLike[str] | None = None,
+        retry_failed: bool = True,
+        max_failures: float = 0.5,
+        max_cost: float | None = None,
+        **overrides: Any,
+    ) -> Batch:
+        """Ask every prompt: ``async for row in model.map(…)``, or ``rows = await model.map(…)``.
+
+        The rows come in the prompts' order. Each fails alone, with its ``error``. With a
+        ``journal``, a file, what is finished outlives the kernel, and the same run goes on where
+        it stopped. The other parameters are those of ``nbllm.batches.run.run_batch``, and
+        ``stream``'s. Raises as that does.
+        """
+        from nbllm.core.openers import batch_of  # which needs this module
+
+        asked = _checked(options).merged(options_from(overrides))
+        return batch_of(
+            self,
+            prompts,
+            system=system,
+            options=asked,
+            schema=schema,
+            concurrency=concurrency,
+            journal=None if journal is None else Path(journal),
+            retry_failed=retry_failed,
+            max_failures=max_failures,
+            max_cost=max_cost,
+        )
 
     async def generate(
         self,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from nbllm.notebook.arguments import output_name, scaled, unescaped
+from nbllm.notebook.arguments import output_name, scaled, unescaped, variable_name
 from nbllm.notebook.flags import Help, flag
 from nbllm.notebook.forms.type_expressions import TypeExpression
 
@@ -163,6 +163,17 @@ ASK = Help(
             help="Answer with JSON of this schema: a variable that holds one (a dict), or a type "
             "(a pydantic model, a dataclass, list[Person], …).",
         ),
+        flag(
+            "--map",
+            metavar="DF",
+            dest="frame",
+            type=variable_name,
+            help="Ask about every row of a DataFrame: {column} in the prompt is the row's value.",
+        ),
+        flag("--into", metavar="NAME", help="With --map: the name of the new column or columns."),
+        flag("--dry-run", action="store_true", help="With --map: 5 rows, and what all would take."),
+        flag("--journal", metavar="FILE", help="With --map: keep what is finished, and go on."),
+        flag("--max-cost", metavar="USD", type=float, help="With --map: end before it costs more."),
         flag(
             "--completion",
             action="store_true",

@@ -17,6 +17,8 @@ from nbllm.notebook.session import NotebookSession, SessionMagics
 if TYPE_CHECKING:
     from argparse import Namespace
 
+    import pandas as pd
+
     from nbllm.core.types import GenerationResult
     from nbllm.notebook.help.card import Card
     from nbllm.notebook.jobs.jobs import Job
@@ -43,7 +45,7 @@ class AskMagics(SessionMagics):
     @line_cell_magic
     def llm(
         self, line: str, cell: str | None = None
-    ) -> Job | ShownPrompt | GenerationResult | Card:
+    ) -> Job | ShownPrompt | GenerationResult | Card | pd.DataFrame:
         """Ask a model; the answer streams into the cell, and is returned.
 
         ``%%llm`` sends the cell, ``%llm`` the rest of its line. The variable ``_llm`` holds the
@@ -85,12 +87,18 @@ class AskMagics(SessionMagics):
             )
         return args
 
-    def _ask(self, prompt: str, args: Namespace) -> GenerationResult | Job | ShownPrompt:
+    def _ask(
+        self, prompt: str, args: Namespace
+    ) -> GenerationResult | Job | ShownPrompt | pd.DataFrame:
         from nbllm.notebook.asking.asking import ask
         from nbllm.notebook.asking.continuation import continued
         from nbllm.notebook.asking.pipeline import prepared, question_from
+        from nbllm.notebook.batch.cell import check_batch_flags, map_cell
         from nbllm.notebook.jobs.jobs import begin_job
 
+        check_batch_flags(args)
+        if args.frame is not None:
+            return map_cell(self.session, prompt, args)
         if args.go_on:
             question = continued(self.session, args)
         else:

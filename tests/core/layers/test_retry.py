@@ -4,10 +4,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-<<<<<<<< HEAD:tests/core/layers/test_retry.py
-========
-from nbllm.cloud.transport.retries import RetryPolicy
->>>>>>>> main:tests/cloud/transport/test_retries.py
 from nbllm.core.errors import (
     ApiConnectionError,
     ApiError,

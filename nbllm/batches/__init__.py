@@ -1,0 +1,1 @@
+"""Many prompts through one model: concurrent, resumable, each failure its own."""

@@ -1,0 +1,108 @@
+"""The identity of a request: equal for requests that would be sent alike, and for no others.
+
+Everything that reaches the model counts: which model at which address, the messages with their
+attachments by content, and every option, unknown ones in ``extra`` too. Left out is what changes
+how an answer comes and not what it is: timeouts, retries, priority, caching and prompt lookup.
+"""
+
+from __future__ import annotations
+
+import enum
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import fields, is_dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit, urlunsplit
+
+from nbllm.core.options import GenerationOptions
+from nbllm.core.types import GenerationRequest, ModelInfo
+
+__all__ = ["is_deterministic", "request_key"]
+
+_VERSION = 1
+_NO_PART = frozenset(
+    {
+        "priority",
+        "on_full",
+        "prompt_lookup",
+        "prompt_caching",
+        "connect_timeout",
+        "first_token_timeout",
+        "stall_timeout",
+        "max_retry_seconds",
+    }
+)
+_LOAD_PART = ("kv_type", "adapters", "chat_template", "batch_invariant", "context_length")
+
+
+def is_deterministic(options: GenerationOptions) -> bool:
+    """Whether the same request is meant to have the same answer: at temperature 0, or by a seed."""
+    return options.temperature == 0 or options.seed is not None
+
+
+def request_key(info: ModelInfo, request: GenerationRequest, sample: int = 0) -> str:
+    """64 hexadecimal digits; ``sample`` numbers answers to one request that are to differ."""
+    options = {
+        field.name: getattr(request.options, field.name)
+        for field in fields(request.options)
+        if field.name not in _NO_PART and getattr(request.options, field.name) is not None
+    }
+    parts = {
+        "version": _VERSION,
+        "model": _model_part(info),
+        "messages": request.messages,
+        "suffix": request.suffix,
+        "options": options,
+        "sample": sample,
+    }
+    text = json.dumps(_canonical(parts), sort_keys=True, ensure_ascii=True, allow_nan=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _model_part(info: ModelInfo) -> dict[str, Any]:
+    if info.path is None:
+        return {
+            "type": info.model_type,
+            "model": info.model or info.name,
+            "api": info.api,
+            "address": _without_user(info.base_url),
+        }
+    status = info.path.stat()
+    load = {name: getattr(info.load, name) for name in _LOAD_PART}
+    adapters = [_file_part(Path(path)) for path, _ in info.load.adapters or ()]
+    file = {"size": status.st_size, "time": status.st_mtime_ns, "name": info.path.name}
+    return {"type": info.model_type, "file": file, "load": load, "adapters": adapters}
+
+
+def _file_part(path: Path) -> list[Any]:
+    status = path.stat()
+    return [path.name, status.st_size, status.st_mtime_ns]
+
+
+def _without_user(address: str | None) -> str | None:
+    if address is None:
+        return None
+    parts = urlsplit(address)
+    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
+
+
+def _canonical(value: Any) -> Any:
+    """As JSON, in which values that differ differ: types are named where JSON would lose them."""
+    if value is None or (isinstance(value, bool | int | str) and not isinstance(value, enum.Enum)):
+        return value
+    if isinstance(value, float):
+        return {"float": repr(value)}
+    if isinstance(value, bytes):
+        return {"bytes": hashlib.sha256(value).hexdigest(), "size": len(value)}
+    if isinstance(value, enum.Enum):
+        return _canonical(value.value)
+    if isinstance(value, Mapping):
+        return {"map": sorted([str(key), _canonical(each)] for key, each in value.items())}
+    if isinstance(value, list | tuple):
+        return [_canonical(each) for each in value]
+    if is_dataclass(value) and not isinstance(value, type):
+        content = {f.name: _canonical(getattr(value, f.name)) for f in fields(value)}
+        return {type(value).__name__: content}
+    return {type(value).__name__: str(value)}

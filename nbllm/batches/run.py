@@ -1,0 +1,368 @@
+"""One batch: prompts in, rows out in their order, each with an answer or its own error."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from contextlib import aclosing
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from nbllm.batches.brake import Brake
+from nbllm.batches.journal import Entry, Journal
+from nbllm.batches.request_key import is_deterministic, request_key
+from nbllm.core.errors import (
+    AuthenticationError,
+    BatchError,
+    EngineCrashedError,
+    InvalidOptionError,
+    ModelClosedError,
+    NbllmError,
+    NotFoundError,
+    OverloadedError,
+    PermissionDeniedError,
+    QuotaError,
+    RateLimitError,
+)
+from nbllm.core.model_interface import ModelInterface
+from nbllm.core.options import GenerationOptions
+from nbllm.core.results import GenerationResult
+from nbllm.core.types import Completed, GenerationRequest, RetryScheduled, TextDelta
+from nbllm.core.vendors import place_of
+
+__all__ = ["BatchRow", "Progress", "run_batch"]
+
+_CLOUD_CONCURRENCY = 8
+_MOST_CONCURRENCY = 1_000
+_AHEAD = 4
+"""So many times the concurrency rows may be finished before an earlier one."""
+_RESTING_SECONDS = 5.0
+_FEWEST_FOR_SHARE = 20
+_MOST_RATE_LIMITS = 5
+_HOPELESS = (
+    AuthenticationError,
+    PermissionDeniedError,
+    QuotaError,
+    NotFoundError,
+    ModelClosedError,
+    EngineCrashedError,
+)
+"""What every other row would meet too."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BatchRow:
+    """One row that is finished: its ``result``, or why there is none.
+
+    ``resumed`` says that an earlier run had asked it, ``repeated`` that an equal row of this run
+    had; neither cost anything now.
+    """
+
+    index: int
+    result: GenerationResult | None = None
+    error: str = ""
+    resumed: bool = False
+    repeated: bool = False
+
+    @property
+    def text(self) -> str:
+        """The answer's text, empty where there is none."""
+        return self.result.text if self.result else ""
+
+
+@dataclass(slots=True)
+class Progress:
+    """How far a run is; ``cost_usd`` is None while no price is known."""
+
+    total: int | None = None
+    done: int = 0
+    failed: int = 0
+    resumed: int = 0
+    repeated: int = 0
+    asked: int = 0
+    running: int = 0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    cost_usd: float | None = None
+    reasons: Counter[str] = field(default_factory=Counter)
+
+    def note(self, row: BatchRow) -> None:
+        """Count a finished row."""
+        self.done += 1
+        self.resumed += row.resumed
+        self.repeated += row.repeated
+        if row.error:
+            self.failed += 1
+            self.reasons[_kind(row.error)] += 1
+        elif row.result is not None and not row.resumed and not row.repeated:
+            usage = row.result.usage
+            self.prompt_tokens += usage.prompt_tokens or 0
+            self.completion_tokens += usage.completion_tokens or 0
+            if usage.cost_usd is not None:
+                self.cost_usd = (self.cost_usd or 0.0) + usage.cost_usd
+
+
+async def run_batch(
+    model: ModelInterface,
+    prompts: Iterable[Any],
+    *,
+    system: str | None = None,
+    options: GenerationOptions | None = None,
+    schema: Any = None,
+    concurrency: int | None = None,
+    journal: Journal | None = None,
+    retry_failed: bool = True,
+    max_failures: float = 0.5,
+    max_cost: float | None = None,
+    progress: Progress | None = None,
+    on_row: Callable[[BatchRow], None] = lambda row: None,
+) -> AsyncIterator[BatchRow]:
+    """Ask ``model`` every prompt; the rows come in order, as soon as those before them are done.
+
+    ``prompts`` is anything that can be iterated over, and is read as it is needed. Each row fails
+    alone: its error stands in ``BatchRow.error``. The run itself ends with ``BatchError`` where a
+    failure would meet every row, such as a key that is refused, where more than the share
+    ``max_failures`` failed, and where the next request could cost more than is left of
+    ``max_cost`` (US dollars). What is finished is in the ``journal``, and is not asked again when
+    the same is run with it. Equal rows of a deterministic run are asked once.
+
+    A local model works at the priority "background", so that cells go first, and gets as many
+    requests at a time as it has sequences; its first row is read before the others, so that what
+    they begin with is read once. A vendor gets 8, fewer after a rate limit. Raises
+    ``InvalidOptionError`` at once for options that nothing could be asked with.
+    """
+    width = _width(model, concurrency)
+    if not 0 <= max_failures <= 1:
+        raise InvalidOptionError("max_failures", f"must be between 0 and 1 (got {max_failures})")
+    asked = _with_priority(model, options)
+    run = _Run(
+        model=model,
+        brake=Brake(width),
+        journal=journal,
+        retry_failed=retry_failed,
+        max_cost=max_cost,
+        progress=progress or Progress(),
+        request=lambda prompt: model.request(prompt, system=system, options=asked, schema=schema),
+    )
+    try:
+        async for row in run.rows(iter(prompts), width):
+            run.progress.note(row)
+            on_row(row)
+            yield row
+            run.check_failures(max_failures)
+    finally:
+        await run.aclose()
+
+
+def _width(model: ModelInterface, concurrency: int | None) -> int:
+    if concurrency is None:
+        placement = model.info.placement
+        return placement.parallel if placement else _CLOUD_CONCURRENCY
+    if isinstance(concurrency, bool) or not isinstance(concurrency, int):
+        raise InvalidOptionError("concurrency", f"must be an integer (got {concurrency!r})")
+    if not 1 <= concurrency <= _MOST_CONCURRENCY:
+        raise InvalidOptionError(
+            "concurrency", f"must be between 1 and {_MOST_CONCURRENCY:,} (got {concurrency})"
+        )
+    return concurrency
+
+
+def _with_priority(model: ModelInterface, options: GenerationOptions | None) -> GenerationOptions:
+    given = options or GenerationOptions()
+    if place_of(model.info) or given.priority is not None:
+        return given
+    return replace(given, priority="background")
+
+
+@dataclass(slots=True)
+class _Run:
+    model: ModelInterface
+    brake: Brake
+    journal: Journal | None
+    retry_failed: bool
+    max_cost: float | None
+    progress: Progress
+    request: Callable[[Any], GenerationRequest]
+    dearest: float = 0.0
+    spent: float = 0.0
+    reserved: int = 0
+    equal: dict[str, asyncio.Future[BatchRow]] = field(default_factory=dict)
+    tasks: set[asyncio.Task[BatchRow]] = field(default_factory=set)
+    begun: asyncio.Event = field(default_factory=asyncio.Event)
+    priced: asyncio.Event = field(default_factory=asyncio.Event)
+    over: BatchError | None = None
+
+    async def rows(self, prompts: Iterator[Any], width: int) -> AsyncIterator[BatchRow]:
+        """The rows in order; at most a window of them is held."""
+        waiting: list[asyncio.Task[BatchRow]] = []
+        window, is_first, index = width * _AHEAD, True, 0
+        while True:
+            while len(waiting) < window and self.over is None:
+                try:
+                    prompt = next(prompts)
+                except StopIteration:
+                    window = 0
+                    break
+                task = asyncio.create_task(self._row(index, prompt, goes_first=is_first))
+                self.tasks.add(task)
+                task.add_done_callback(self.tasks.discard)
+                waiting.append(task)
+                index, is_first = index + 1, False
+            if not waiting:
+                break
+            row = await waiting.pop(0)
+            yield row
+        if self.over is not None:
+            raise self.over
+
+    async def aclose(self) -> None:
+        """End what still runs."""
+        for task in self.tasks:
+            task.cancel()
+        await asyncio.gather(*self.tasks, return_exceptions=True)
+
+    def check_failures(self, most: float) -> None:
+        """Raise ``BatchError`` where so many rows failed that the rest is better not asked."""
+        if self.over is not None:
+            raise self.over
+        done, failed = self.progress.done, self.progress.failed
+        if done >= _FEWEST_FOR_SHARE and failed > most * done:
+            raise BatchError(
+                f"stopped after {done:,} rows, because {failed:,} of them failed: "
+                f"{_reasons(self.progress.reasons)}"
+            )
+
+    async def _row(self, index: int, prompt: Any, *, goes_first: bool) -> BatchRow:
+        try:
+            if isinstance(prompt, BatchRow):  # a row that could not be made a prompt of
+                return replace(prompt, index=index)
+            request = self.request(prompt)
+            key = await asyncio.to_thread(request_key, self.model.info, request)
+            kept = self._kept(key, index, request)
+            if kept is not None:
+                return kept
+            return await self._once(index, key, request, goes_first=goes_first)
+        except InvalidOptionError as error:
+            return BatchRow(index=index, error=_words(error))
+        finally:
+            if goes_first:
+                self.begun.set()
+                self.priced.set()
+
+    def _kept(self, key: str, index: int, request: GenerationRequest) -> BatchRow | None:
+        entry = self.journal.entries.get(key) if self.journal else None
+        if entry is None or (entry.error and self.retry_failed):
+            return None
+        if entry.error:
+            return BatchRow(index=index, error=entry.error, resumed=True)
+        result = entry.result()
+        if request.schema is not None:
+            result = replace(result, schema=request.schema)
+        return BatchRow(index=index, result=result, resumed=True)
+
+    async def _once(
+        self, index: int, key: str, request: GenerationRequest, *, goes_first: bool
+    ) -> BatchRow:
+        """Ask, or wait for an equal row that is being asked."""
+        if not is_deterministic(request.options):
+            return await self._ask(index, key, request, goes_first=goes_first)
+        first = self.equal.get(key)
+        if first is not None:
+            row = await asyncio.shield(first)
+            return replace(row, index=index, repeated=True)
+        future = self.equal[key] = asyncio.get_running_loop().create_future()
+        try:
+            row = await self._ask(index, key, request, goes_first=goes_first)
+        except BaseException:
+            future.cancel()
+            raise
+        if row.error:
+            del self.equal[key]
+        future.set_result(row)
+        return row
+
+    async def _ask(
+        self, index: int, key: str, request: GenerationRequest, *, goes_first: bool
+    ) -> BatchRow:
+        if not goes_first and self.model.info.local:
+            await self.begun.wait()
+        if not goes_first and self.max_cost is not None:
+            await self.priced.wait()  # what an answer costs is known by the first
+        attempts = 0
+        while True:
+            try:
+                async with self.brake:
+                    result = await self._result(request)
+            except (RateLimitError, OverloadedError) as error:
+                attempts += 1
+                delay = getattr(error, "retry_after_seconds", None)
+                await self.brake.slow_down(_RESTING_SECONDS if delay is None else delay)
+                if attempts < _MOST_RATE_LIMITS:
+                    continue
+                return self._failed(index, key, error)
+            except NbllmError as error:
+                if isinstance(error, _HOPELESS):
+                    self.over = BatchError(f"stopped, because every row would fail: {error}")
+                return self._failed(index, key, error)
+            await self.brake.went_well()
+            if self.journal is not None:
+                self.journal.add(Entry.of(key, result))
+            return BatchRow(index=index, result=result)
+
+    def _failed(self, index: int, key: str, error: NbllmError) -> BatchRow:
+        words = _words(error)
+        if self.journal is not None and not isinstance(error, BatchError):
+            self.journal.add(Entry(key=key, error=words))
+        return BatchRow(index=index, error=words)
+
+    async def _result(self, request: GenerationRequest) -> GenerationResult:
+        """One answer. Raises what the model does, and ``BatchError`` where money is short."""
+        self._reserve()
+        self.progress.asked += 1
+        self.progress.running += 1
+        cost = 0.0
+        try:
+            async with aclosing(self.model.stream_request(request)) as events:
+                async for event in events:
+                    if isinstance(event, TextDelta):
+                        self.begun.set()
+                    elif isinstance(event, RetryScheduled):
+                        await self.brake.slow_down(event.delay_seconds)
+                    elif isinstance(event, Completed):
+                        cost = event.result.usage.cost_usd or 0.0
+                        return event.result
+        finally:
+            self.progress.running -= 1
+            self.reserved -= 1
+            self.spent += cost
+            self.dearest = max(self.dearest, cost)
+        raise BatchError("a stream ended without a result; this is a bug in nbllm")
+
+    def _reserve(self) -> None:
+        """Set aside what the dearest answer so far cost, for each that is under way."""
+        if self.max_cost is not None:
+            left = self.max_cost - self.spent - self.reserved * self.dearest
+            if left < self.dearest or left <= 0:
+                self.over = BatchError(
+                    f"stopped, because the next answer could exceed max_cost: "
+                    f"{self.spent:.4f} of {self.max_cost:g} US dollars are spent. Raise max_cost "
+                    "and run it again with the same journal to go on."
+                )
+                raise self.over
+        self.reserved += 1
+
+
+def _words(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}"
+
+
+def _kind(words: str) -> str:
+    """What errors have in common: the kind, and the first line without its numbers."""
+    first = words.splitlines()[0] if words else ""
+    return re.sub(r"\d+", "#", first)[:160]
+
+
+def _reasons(reasons: Counter[str]) -> str:
+    return "; ".join(f"{count:,} times {kind}" for kind, count in reasons.most_common(3))

@@ -1,0 +1,310 @@
+"""``nbllm.map_frame``: a prompt for each row of a DataFrame, the answers as columns."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from nbllm.batches.run import BatchRow, Progress
+from nbllm.batches.template import Template
+from nbllm.core.errors import AnswerFormError, InvalidOptionError
+from nbllm.core.model_interface import ModelInterface, options_from
+from nbllm.core.schemas.answers import AnswerSchema, answer_schema
+from nbllm.core.schemas.kinds import plain_value
+from nbllm.core.words import duration_words
+from nbllm.notebook.door import run
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from nbllm.core.model_manager import ModelManager
+    from nbllm.notebook.loaded_model import LoadedModel
+
+__all__ = ["FrameBatch", "map_frame"]
+
+_SAMPLE_ROWS = 5
+_DTYPES = {"string": "string", "integer": "Int64", "number": "Float64", "boolean": "boolean"}
+_DETAILS = {
+    "finish_reason": "string",
+    "prompt_tokens": "Int64",
+    "completion_tokens": "Int64",
+    "cost_usd": "Float64",
+}
+
+Tick = Callable[[Progress, BatchRow | None], None]
+
+
+def map_frame(
+    df: pd.DataFrame,
+    template: str,
+    *,
+    model: str | ModelInterface | LoadedModel | None = None,
+    schema: Any = None,
+    into: str | None = None,
+    system: str | None = None,
+    details: bool = False,
+    dry_run: bool = False,
+    concurrency: int | None = None,
+    journal: str | os.PathLike[str] | None = None,
+    retry_failed: bool = True,
+    max_failures: float = 0.5,
+    max_cost: float | None = None,
+    manager: ModelManager | None = None,
+    progress: Tick | None = None,
+    **options: Any,
+) -> pd.DataFrame:
+    """Ask a model about every row of ``df``, and return it with the answers as new columns.
+
+    ``template`` is the prompt, with ``{column}`` where a row's value belongs; nothing in it is
+    evaluated. Without a ``schema`` the answers are a column of texts called ``into`` ("answer");
+    with one, a column for each property of the JSON schema, type or dataclass, with the dtype that
+    it says, named ``into`` and the property where ``into`` is given. Index, order and columns of
+    ``df`` stay. A row that fails has missing values, and its reason in a column ``error``;
+    ``details`` adds finish reasons, tokens and costs.
+
+    ``dry_run`` asks the first 5 rows only and tells what all of them would take. ``model`` is a
+    name, or a loaded model; without it the last one used, or the bundled one. The other parameters
+    are those of ``ModelInterface.map``; ``options`` are generation options such as ``max_tokens``.
+
+    An interrupt ends the run and keeps what is finished where a ``journal`` is given. Works where
+    nothing can be awaited. Raises ``InvalidOptionError``, ``BatchError``, and what loading raises.
+    """
+    batch = FrameBatch.of(df, template, schema=schema, into=into, details=details)
+    loaded = _loaded(model, manager)
+    rows = batch.rows[:_SAMPLE_ROWS] if dry_run else batch.rows
+    frame = df.iloc[:_SAMPLE_ROWS] if dry_run else df
+    began = time.monotonic()
+    with _bar(len(rows), progress) as tick:
+        found, counted = run(
+            _asked(
+                loaded,
+                batch.prompts(rows),
+                tick,
+                system=system,
+                schema=schema,
+                options=options_from(options),
+                concurrency=concurrency,
+                journal=journal,
+                retry_failed=retry_failed,
+                max_failures=max_failures,
+                max_cost=max_cost,
+            )
+        )
+    result = batch.joined(frame, found)
+    if dry_run:
+        print(_estimate(counted, len(df), time.monotonic() - began))  # noqa: T201 - it is asked for
+    return result
+
+
+async def _asked(
+    model: ModelInterface, prompts: list[Any], tick: Tick, **settings: Any
+) -> tuple[list[BatchRow], Progress]:
+    batch = model.map(prompts, **settings)
+    rows = []
+    async for row in batch:
+        rows.append(row)
+        tick(batch.progress, row)
+    return rows, batch.progress
+
+
+@dataclass(frozen=True, slots=True)
+class FrameBatch:
+    """A template over a frame's rows, and the columns that come of it."""
+
+    template: Template
+    rows: list[dict[str, Any]]
+    columns: Mapping[str, str]
+    properties: Mapping[str, str]
+    error: str
+    details: bool
+
+    @classmethod
+    def of(
+        cls, df: pd.DataFrame, template: str, *, schema: Any, into: str | None, details: bool
+    ) -> FrameBatch:
+        """Raises ``InvalidOptionError`` for a template or columns that cannot be."""
+        names = [str(name) for name in df.columns]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise InvalidOptionError(
+                "df", f"has several columns called {twice[0]!r}; rename them first"
+            )
+        filled = Template.of(template, names)
+        columns, properties = _answer_columns(schema, into)
+        error = f"{into}_error" if into and "error" in names else "error"
+        new = [*columns, error, *(_DETAILS if details else ())]
+        taken = [name for name in new if name in names and name != error]
+        if taken:
+            raise InvalidOptionError(
+                "into", f"the column {taken[0]!r} exists already; choose another name with into=…"
+            )
+        frame = df.set_axis(names, axis=1)
+        rows = [{str(name): each for name, each in row.items()} for row in _records(frame)]
+        return cls(filled, rows, columns, properties, error, details)
+
+    def prompts(self, rows: list[dict[str, Any]]) -> list[Any]:
+        """A prompt for each row; a row that gives none is a failed one already."""
+        return [self._prompt(row) for row in rows]
+
+    def _prompt(self, row: dict[str, Any]) -> Any:
+        try:
+            return self.template.fill(row)
+        except InvalidOptionError as error:
+            return BatchRow(index=0, error=f"InvalidOptionError: {error}")
+
+    def joined(self, df: pd.DataFrame, found: list[BatchRow]) -> pd.DataFrame:
+        """The frame with the answers beside its columns; rows that were not asked are missing."""
+        import pandas as pd
+
+        values: list[dict[str, Any]] = [self._values(row) for row in found]
+        values += [{} for _ in range(len(df) - len(found))]
+        kinds = {**self.columns, self.error: "string", **(_DETAILS if self.details else {})}
+        if not any(row.get(self.error) for row in values):
+            del kinds[self.error]
+        new = {
+            name: pd.array([row.get(name) for row in values], dtype=kind)  # type: ignore[call-overload]
+            if kind != "object"
+            else pd.Series([row.get(name) for row in values], dtype="object").to_numpy()
+            for name, kind in kinds.items()
+        }
+        return df.assign(**new)
+
+    def _values(self, row: BatchRow) -> dict[str, Any]:
+        values: dict[str, Any] = {self.error: row.error or None}
+        if row.result is None:
+            return values
+        if self.details:
+            usage = row.result.usage
+            values |= {
+                "finish_reason": str(row.result.finish_reason),
+                "prompt_tokens": usage.prompt_tokens,
+                "completion_tokens": usage.completion_tokens,
+                "cost_usd": usage.cost_usd,
+            }
+        if not self.properties:
+            return {**values, next(iter(self.columns)): row.text}
+        try:
+            answer = plain_value(row.result.value)
+        except AnswerFormError as error:
+            return {**values, self.error: f"AnswerFormError: {error}"}
+        if not isinstance(answer, Mapping):
+            return {**values, self.error: "AnswerFormError: the answer is not a JSON object"}
+        for name, column in self.properties.items():
+            values[column] = _fitting(answer.get(name), self.columns[column])
+        return values
+
+
+def _answer_columns(schema: Any, into: str | None) -> tuple[dict[str, str], dict[str, str]]:
+    """The columns with their dtypes, and the columns of the properties."""
+    if schema is None:
+        return {into or "answer": "string"}, {}
+    made: AnswerSchema = answer_schema(schema)
+    properties = made.json_schema.get("properties")
+    if not isinstance(properties, Mapping) or not properties:
+        raise InvalidOptionError(
+            "schema", "must describe an object with properties, which become the columns"
+        )
+    names = {str(name): f"{into}_{name}" if into else str(name) for name in properties}
+    kinds = {names[str(name)]: _dtype(each) for name, each in properties.items()}
+    return kinds, names
+
+
+def _dtype(schema: Any) -> str:
+    """That of a property's values, missing ones among them."""
+    if not isinstance(schema, Mapping):
+        return "object"
+    if isinstance(schema.get("enum"), list) and all(isinstance(v, str) for v in schema["enum"]):
+        return "string"
+    kinds = schema.get("type")
+    if kinds is None and isinstance(schema.get("anyOf"), list):
+        kinds = [each.get("type") for each in schema["anyOf"] if isinstance(each, Mapping)]
+    given = [kind for kind in (kinds if isinstance(kinds, list) else [kinds]) if kind != "null"]
+    return _DTYPES.get(str(given[0]), "object") if len(given) == 1 else "object"
+
+
+def _records(df: pd.DataFrame) -> list[dict[Any, Any]]:
+    return df.to_dict("records")
+
+
+def _fitting(value: Any, kind: str) -> Any:
+    """The value as its column holds it; an enum's member is its value."""
+    value = getattr(value, "value", value)
+    if kind == "Int64" and isinstance(value, float):
+        return int(value) if value.is_integer() else None
+    return value
+
+
+def _loaded(
+    model: str | ModelInterface | LoadedModel | None, manager: ModelManager | None
+) -> ModelInterface:
+    from nbllm.core.errors import ModelNotFoundError
+    from nbllm.core.model_manager import default_manager
+
+    if isinstance(model, ModelInterface):
+        return model
+    if model is not None and not isinstance(model, str | Path):
+        return model.model
+    used = manager or default_manager()
+    if model is None:
+        try:
+            return used.get_model()
+        except ModelNotFoundError:
+            model = used.bundled_model().name
+    loaded, _ = run(used.load_model(model))
+    return loaded
+
+
+class _bar:  # noqa: N801 - used as a function
+    """A progress bar of tqdm's, or the caller's own."""
+
+    def __init__(self, total: int, tick: Tick | None) -> None:
+        self._total, self._tick = total, tick
+        self._bar: Any = None
+
+    def __enter__(self) -> Tick:
+        if self._tick is not None:
+            return self._tick
+        from tqdm.auto import tqdm
+
+        self._bar = bar = tqdm(total=self._total, unit="row")
+        began = time.monotonic()
+
+        def tick(progress: Progress, row: BatchRow | None) -> None:
+            bar.update(1)
+            bar.set_postfix_str(_figures(progress, time.monotonic() - began), refresh=False)
+
+        return tick
+
+    def __exit__(self, *_: object) -> None:
+        if self._bar is not None:
+            self._bar.close()
+
+
+def _figures(progress: Progress, seconds: float) -> str:
+    parts = [f"{progress.completion_tokens / max(seconds, 1e-3):,.0f} tokens/s"]
+    if progress.cost_usd:
+        parts.append(f"{progress.cost_usd:.4f} USD")
+    if progress.failed:
+        parts.append(f"{progress.failed:,} failed")
+    if progress.resumed:
+        parts.append(f"{progress.resumed:,} from the journal")
+    return ", ".join(parts)
+
+
+def _estimate(progress: Progress, rows: int, seconds: float) -> str:
+    """What all rows would take, by those that were asked."""
+    asked = max(1, progress.asked)
+    factor = rows / asked
+    words = [
+        f"Dry run: {progress.done:,} of {rows:,} rows asked, {progress.failed:,} failed.",
+        f"All of them would take about {progress.prompt_tokens * factor:,.0f} tokens of prompt "
+        f"and {progress.completion_tokens * factor:,.0f} of answer, "
+        f"{duration_words(seconds * factor)}",
+    ]
+    if progress.cost_usd:
+        words[-1] += f" and {progress.cost_usd * factor:.2f} US dollars"
+    return " ".join(words) + "."

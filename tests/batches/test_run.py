@@ -1,0 +1,283 @@
+"""Batches on fake models: order, failures, journals, limits; and on the real one."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import subprocess
+import sys
+from collections.abc import AsyncGenerator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from nbllm import GenerationOptions, ModelManager
+from nbllm.batches.journal import Entry, Journal
+from nbllm.batches.run import run_batch
+from nbllm.core.errors import (
+    AuthenticationError,
+    BatchError,
+    InvalidOptionError,
+    RateLimitError,
+    ServerError,
+)
+from nbllm.core.types import Completed, Event, FinishReason, GenerationResult, TextDelta, Usage
+from nbllm.testing import FakeModel, fake_info
+
+GREEDY = GenerationOptions(temperature=0)
+
+
+class Echo(FakeModel):
+    """Answers with its prompt in capitals; "boom" fails, "limit" is refused once."""
+
+    def __init__(self, cost: float | None = None, **info: Any) -> None:
+        super().__init__(info=fake_info("echo", local=False, model_type="openai", **info))
+        self.cost, self.asked, self.most, self.running = cost, [], 0, 0
+        self.refused: set[str] = set()
+        self.gate: asyncio.Event | None = None
+
+    async def _events(self, request: Any) -> AsyncGenerator[Event, None]:
+        text = request.messages[-1].text
+        self.asked.append(text)
+        self.running += 1
+        self.most = max(self.most, self.running)
+        try:
+            await asyncio.sleep(0)
+            if self.gate is not None and text.startswith("slow"):
+                await self.gate.wait()
+            if text.startswith("boom"):
+                raise ServerError("echo", f"broke at {text}")
+            if text.startswith("key"):
+                raise AuthenticationError("echo", "the key is refused")
+            if text.startswith("limit") and text not in self.refused:
+                self.refused.add(text)
+                raise RateLimitError("echo", "too many", retry_after_seconds=0.01)
+            yield TextDelta(text.upper())
+            usage = Usage(prompt_tokens=3, completion_tokens=2, cost_usd=self.cost)
+            yield Completed(
+                GenerationResult(
+                    text=text.upper(),
+                    model="echo",
+                    finish_reason=FinishReason.STOP,
+                    usage=usage,
+                )
+            )
+        finally:
+            self.running -= 1
+
+
+async def test_rows_come_in_order_with_their_own_errors() -> None:
+    model = Echo()
+    rows = await model.map(["a", "boom 1", "c", "boom 2", "e"], max_failures=1)
+    assert [row.index for row in rows] == [0, 1, 2, 3, 4]
+    assert [row.text for row in rows] == ["A", "", "C", "", "E"]
+    assert rows[1].error == "ServerError: echo: broke at boom 1"
+
+
+async def test_as_many_run_as_are_wanted() -> None:
+    model = Echo()
+    await model.map(map(str, range(100)), concurrency=7)
+    assert model.most == 7
+
+
+async def test_prompts_are_read_as_they_are_needed() -> None:
+    model, read = Echo(), 0
+
+    def prompts() -> Any:
+        nonlocal read
+        for number in range(10_000):
+            read = number
+            yield str(number)
+
+    rows = model.map(prompts(), concurrency=2).rows()
+    async for row in rows:
+        if row.index == 50:
+            break
+    await rows.aclose()
+    assert read < 100
+    assert model.running == 0
+
+
+async def test_a_slow_row_holds_back_no_more_than_a_window() -> None:
+    model = Echo()
+    model.gate = asyncio.Event()
+    batch = model.map(["slow", *map(str, range(1000))], concurrency=4)
+    rows = batch.rows()
+    first = asyncio.ensure_future(anext(rows))
+    for _ in range(200):
+        await asyncio.sleep(0)
+    assert len(model.asked) <= 16
+    model.gate.set()
+    assert (await first).text == "SLOW"
+    await rows.aclose()
+
+
+async def test_a_rate_limit_slows_all_down_and_loses_nothing() -> None:
+    model = Echo()
+    rows = await model.map([f"limit {n}" for n in range(20)], concurrency=8)
+    assert all(row.text for row in rows)
+    assert len(model.asked) == 40
+
+
+async def test_equal_rows_are_asked_once_where_that_changes_nothing() -> None:
+    model = Echo()
+    rows = await model.map(["a", "b", "a", "a"], options=GREEDY)
+    assert sorted(model.asked) == ["a", "b"]
+    assert [row.repeated for row in rows] == [False, False, True, True]
+    assert [row.text for row in rows] == ["A", "B", "A", "A"]
+    await model.map(["a", "a"], temperature=0.7)
+    assert len(model.asked) == 4
+
+
+async def test_what_every_row_would_meet_ends_the_run_at_once() -> None:
+    model = Echo()
+    with pytest.raises(BatchError, match=r"every row would fail: .*the key is refused"):
+        await model.map(["key", *map(str, range(1000))], concurrency=1)
+    assert len(model.asked) < 10
+
+
+async def test_too_many_failures_end_the_run_with_their_reasons() -> None:
+    model = Echo()
+    with pytest.raises(BatchError, match=r"stopped after 20 rows, because 20 .* 20 times ServerEr"):
+        await model.map([f"boom {n}" for n in range(1000)], concurrency=1)
+    assert len(model.asked) < 40
+
+
+async def test_money_is_reserved_before_it_is_spent() -> None:
+    model = Echo(cost=0.01)
+    with pytest.raises(BatchError, match=r"could exceed max_cost: 0\.\d+ of 0\.1 US dollars"):
+        await model.map(map(str, range(1000)), concurrency=16, max_cost=0.1)
+    assert len(model.asked) <= 10
+
+
+async def test_a_journal_is_gone_on_from(tmp_path: Path) -> None:
+    file = tmp_path / "run.jsonl"
+    model = Echo()
+    prompts = ["a", "boom", "c"]
+    first = await model.map(prompts, journal=file, max_failures=1)
+    again = await model.map([*prompts, "d"], journal=file, max_failures=1)
+    assert model.asked == ["a", "boom", "c", "boom", "d"]
+    assert [row.resumed for row in again] == [True, False, True, False]
+    assert [row.text for row in first] == [row.text for row in again[:3]]
+    assert again[0].result is not None
+    assert again[0].result.usage.prompt_tokens == 3
+    kept = await model.map(prompts, journal=file, max_failures=1, retry_failed=False)
+    assert kept[1].resumed
+    assert len(model.asked) == 5
+    await model.map(["a"], journal=file, temperature=0.5)
+    assert len(model.asked) == 6  # another request
+
+
+@pytest.mark.parametrize("cut", [1, 7, 40, 100])
+async def test_a_line_in_pieces_is_passed_over(tmp_path: Path, cut: int) -> None:
+    file = tmp_path / "run.jsonl"
+    model = Echo()
+    await model.map(["a", "b"], journal=file)
+    file.write_bytes(file.read_bytes()[:-cut])
+    rows = await model.map(["a", "b"], journal=file)
+    assert [row.text for row in rows] == ["A", "B"]
+    with Journal(file) as journal:
+        assert sorted(entry.text for entry in journal.entries.values()) == ["A", "B"]
+
+
+def test_a_journal_has_one_run_at_a_time(tmp_path: Path) -> None:
+    file = tmp_path / "run.jsonl"
+    with Journal(file) as journal:
+        journal.add(Entry(key="k", text="\ud83d", finish_reason="stop", model="m"))
+        code = "import pathlib, sys; from nbllm.batches.journal import Journal; "
+        code += "Journal(pathlib.Path(sys.argv[1]))"
+        other = [sys.executable, "-c", code, str(file)]
+        done = subprocess.run(other, capture_output=True, text=True, check=False)
+    assert "is in use by another run; wait for it, or stop it" in done.stderr
+    with Journal(file) as journal:
+        assert journal.entries["k"].text == "\ud83d"
+
+
+def test_another_file_is_no_journal(tmp_path: Path) -> None:
+    file = tmp_path / "mine.txt"
+    file.write_text("important\n")
+    with pytest.raises(BatchError, match=r"mine\.txt is not a journal of nbllm"), Journal(file):
+        pass
+    assert file.read_text() == "important\n"
+    with pytest.raises(BatchError, match="cannot be written"), Journal(tmp_path / "no" / "x"):
+        pass
+
+
+KILLED = """
+import asyncio, pathlib, sys
+sys.path.insert(0, {folder!r})
+from test_run import Echo
+
+class Slow(Echo):
+    async def _events(self, request):
+        print(request.messages[-1].text, flush=True)
+        await asyncio.sleep(0.002)
+        async for event in super()._events(request):
+            yield event
+
+asyncio.run(Slow().map(map(str, range(500)), journal={file!r}, concurrency=4)._all())
+"""
+
+
+def killed_after(lines: int, file: Path) -> list[bytes]:
+    """What a run had asked that was killed when it had asked so much."""
+    code = KILLED.format(folder=str(Path(__file__).parent), file=str(file))
+    with subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+    ) as run:
+        assert run.stdout is not None
+        asked = [run.stdout.readline() for _ in range(lines)]
+        run.kill()
+        return [*asked, *run.stdout.readlines()]
+
+
+@pytest.mark.parametrize("lines", [3, 60, 200])
+async def test_a_run_that_is_killed_loses_no_finished_row(tmp_path: Path, lines: int) -> None:
+    file = tmp_path / "run.jsonl"
+    asked = killed_after(lines, file)
+    written = [json.loads(line) for line in file.read_bytes().splitlines() if line.endswith(b"}")]
+    finished = [entry for entry in written if "key" in entry]
+    assert len(asked) - 4 <= len(finished) + 1
+    model = Echo()
+    rows = await model.map(map(str, range(500)), journal=file, concurrency=4)
+    assert [row.text for row in rows] == [str(n) for n in range(500)]
+    assert len(model.asked) == 500 - len(finished)
+
+
+@pytest.mark.parametrize(
+    ("prompts", "settings", "problem"),
+    [
+        ("text", {}, "prompts must be a list of prompts"),
+        (5, {}, "prompts must be a list of prompts"),
+        (["a"], {"concurrency": 0}, "concurrency must be between 1 and 1,000"),
+        (["a"], {"concurrency": 1.5}, "concurrency must be an integer"),
+        (["a"], {"max_failures": 2}, "max_failures must be between 0 and 1"),
+        (["a"], {"temprature": 1}, "temprature: unknown option"),
+    ],
+)
+async def test_what_cannot_be_is_refused(prompts: Any, settings: Any, problem: str) -> None:
+    with pytest.raises(InvalidOptionError, match=problem):
+        await Echo().map(prompts, **settings)
+
+
+async def test_leaving_a_run_ends_it() -> None:
+    model = Echo()
+    async for row in run_batch(model, map(str, range(1000)), concurrency=3):
+        if row.index == 5:
+            break
+    for _ in range(5):
+        await asyncio.sleep(0)
+    assert model.running == 0
+
+
+async def test_the_real_model_answers_all(tmp_path: Path) -> None:
+    async with ModelManager(folder=tmp_path) as manager:
+        model, _ = await manager.load_model("SmolLM2", context_length=2048)
+        rows = await model.map(
+            [f"What is the capital of {name}?" for name in ("France", "Italy", "Norway", "Spain")],
+            max_tokens=16,
+            temperature=0,
+        )
+    assert all(row.text and not row.error for row in rows)
+    assert {row.result.finish_reason for row in rows if row.result} <= {"stop", "length"}

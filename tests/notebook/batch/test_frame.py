@@ -1,0 +1,153 @@
+"""Batches over DataFrames: the new columns, their types, and what stays as it was."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import pandas as pd
+import pytest
+from IPython.core.interactiveshell import InteractiveShell
+
+import nbllm
+from nbllm import ModelManager
+from nbllm.core.errors import InvalidOptionError
+from nbllm.notebook import magics
+from nbllm.testing import FakeModel, FakeOpener, fake_info
+
+
+@dataclass
+class Part:
+    """What a part is."""
+
+    name: str
+    size: float
+    count: int
+    new: bool
+    kind: Literal["a", "b"]
+    tags: list[str]
+
+
+PART = '{"name": "x", "size": 2, "count": 3, "new": true, "kind": "a", "tags": ["t"]}'
+DF = pd.DataFrame({"text": ["one", "two", None], "n": [1, 2, 3]}, index=["x", "x", "y"])
+
+
+def mapped(text: str = "Yes.", df: pd.DataFrame = DF, **settings: Any) -> pd.DataFrame:
+    settings = {"template": "About {text}:", "model": FakeModel(text=text), **settings}
+    return nbllm.map_frame(df, progress=lambda *_: None, **settings)
+
+
+def test_answers_become_a_column_and_the_rest_stays() -> None:
+    before = DF.copy()
+    out = mapped()
+    assert [*out.columns] == ["text", "n", "answer", "error"]
+    assert out["answer"].tolist() == ["Yes.", "Yes.", pd.NA]
+    assert out["answer"].dtype == "string"
+    assert out["error"].isna().tolist() == [True, True, False]
+    assert "the value of 'text' is missing" in out["error"].iloc[2]
+    assert out.index.equals(DF.index)
+    pd.testing.assert_frame_equal(DF, before)
+    pd.testing.assert_frame_equal(out[["text", "n"]], DF)
+
+
+def test_a_schema_s_properties_are_typed_columns() -> None:
+    out = mapped(PART, schema=Part)
+    kinds = {name: str(out[name].dtype) for name in ("name", "size", "count", "new", "kind")}
+    assert kinds == {
+        "name": "string",
+        "size": "Float64",
+        "count": "Int64",
+        "new": "boolean",
+        "kind": "string",
+    }
+    assert out.iloc[0][["name", "size", "count", "new", "kind", "tags"]].tolist() == [
+        "x", 2.0, 3, True, "a", ["t"]
+    ]  # fmt: skip
+    assert out["size"].isna().tolist() == [False, False, True]
+
+
+def test_types_are_right_where_every_value_is_missing() -> None:
+    out = mapped("no JSON", schema=Part, into="part")
+    assert str(out["part_count"].dtype) == "Int64"
+    assert str(out["part_new"].dtype) == "boolean"
+    assert out["part_count"].isna().all()
+    assert out["error"].str.contains("Error").all()
+
+
+def test_details_are_columns_too() -> None:
+    out = mapped(details=True, df=DF.dropna())
+    assert [*out.columns] == [
+        "text", "n", "answer", "finish_reason", "prompt_tokens", "completion_tokens", "cost_usd"
+    ]  # fmt: skip
+    assert out["finish_reason"].tolist() == ["stop", "stop"]
+
+
+def test_an_empty_frame_has_the_columns_all_the_same() -> None:
+    out = mapped(df=DF.iloc[:0], schema=Part)
+    assert len(out) == 0
+    assert str(out["count"].dtype) == "Int64"
+
+
+def test_a_dry_run_asks_five_and_says_what_all_would_take(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    df = pd.DataFrame({"text": [str(n) for n in range(1000)]})
+    out = mapped(df=df, dry_run=True)
+    assert len(out) == 5
+    told = capsys.readouterr().out
+    assert "Dry run: 5 of 1,000 rows asked, 0 failed." in told
+    assert "tokens of prompt and 1,000 of answer" in told
+
+
+@pytest.mark.parametrize(
+    ("settings", "problem"),
+    [
+        ({"template": "{txt}"}, "is not a column"),
+        ({"into": "text"}, "the column 'text' exists already"),
+        ({"schema": list[str]}, "must describe an object with properties"),
+        ({"df": pd.DataFrame([[1, 2]], columns=["text", "text"])}, "several columns called 'text'"),
+        ({"temprature": 1}, "temprature: unknown option"),
+    ],
+)
+def test_what_cannot_be_is_refused_before_anything_is_asked(settings: Any, problem: str) -> None:
+    with pytest.raises(InvalidOptionError, match=problem):
+        mapped(**settings)
+
+
+# ---------------------------------------------------------------- in a cell
+
+
+@pytest.fixture
+def notebook(shell: InteractiveShell, tmp_path: Path) -> InteractiveShell:
+    manager = ModelManager([fake_info("tiny")], folder=tmp_path, open_model=FakeOpener(text="Yes."))
+    magics.load(shell, lambda: manager)
+    shell.user_ns["df"] = DF
+    return shell
+
+
+def test_a_cell_asks_about_every_row(notebook: InteractiveShell, tmp_path: Path) -> None:
+    journal = tmp_path / "j.jsonl"
+    line = f"tiny --map df --into said -o out --journal {journal}"
+    out = notebook.run_cell_magic("llm", line, "About {text} ({n}):\n")
+    assert out["said"].tolist()[:2] == ["Yes.", "Yes."]
+    assert notebook.user_ns["out"] is out
+    assert len(journal.read_text().splitlines()) == 3
+
+
+@pytest.mark.parametrize(
+    ("line", "problem"),
+    [
+        ("tiny --map dff", "there is no variable 'dff'. Did you mean 'df'?"),
+        ("tiny --map print", "there is no variable 'print'"),
+        ("tiny --into x", "--into needs --map DF"),
+        ("tiny --dry-run", "--dry-run needs --map DF"),
+        ("tiny --map df --chat c", "cannot be combined with --chat"),
+        ("tiny --map df --bg", "cannot be combined with --bg"),
+    ],
+)
+def test_flags_that_do_not_go_together_are_refused(
+    notebook: InteractiveShell, capsys: pytest.CaptureFixture[str], line: str, problem: str
+) -> None:
+    notebook.run_cell(f"%%llm {line}\nAbout {{text}}:")
+    assert problem in capsys.readouterr().out
