@@ -1,4 +1,4 @@
-"""Where servers are that a config names by their kind alone.
+"""Addresses: where a model is served, and whose that address is.
 
 A config's ``base_url`` comes first, then the reader's own environment, in the variables and forms
 that OpenAI's SDK and Ollama read too, then the port that a server of the kind usually has.
@@ -10,11 +10,16 @@ import os
 import re
 from collections.abc import Mapping
 from dataclasses import replace
+from urllib.parse import SplitResult, urlsplit, urlunsplit
 
+import httpx
+
+from nbllm.core.errors import InvalidOptionError
 from nbllm.core.naming.providers import PROVIDERS
 from nbllm.core.types import ModelInfo
+from nbllm.core.vendors import SERVER_TYPES, protocol_of
 
-__all__ = ["located"]
+__all__ = ["base_url_of", "host_of", "located", "seller_of", "signer_of"]
 
 _USUAL = {each.model_type: each.usual_url for each in PROVIDERS if each.has_own_type}
 _OPENAI_TYPES = ("openai", "openai-compatible")
@@ -55,3 +60,54 @@ def _ollama_address(host: str) -> str | None:
     scheme, port = scheme.lower(), port if 0 < int(port or 0) < 2**16 else ""
     port = port or _OLLAMA_PORTS[scheme]
     return f"{scheme or 'http'}://{name}:{port}{path.rstrip('/').removesuffix('/v1')}/v1"
+
+
+def base_url_of(info: ModelInfo, default: str) -> str:
+    """The address that requests are made from, without a slash at its end.
+
+    A bare ``http://host:port`` means the protocol's usual path. Raises ``InvalidOptionError``.
+    """
+    if info.base_url is None:
+        if info.model_type in SERVER_TYPES:
+            raise InvalidOptionError(
+                "base_url",
+                f"{info.name} is of type {info.model_type}, so its config needs the address "
+                "of the server, such as http://localhost:8000/v1; or set the environment variable "
+                "OPENAI_BASE_URL",
+            )
+        return default
+    parts = _split(info.base_url)
+    if parts is None or parts.scheme not in ("http", "https") or not parts.hostname:
+        raise InvalidOptionError(
+            "base_url",
+            f"must be an address such as http://localhost:8000/v1 (got {info.base_url!r})",
+        )
+    path = parts.path.rstrip("/") or urlsplit(default).path
+    return urlunsplit((parts.scheme, parts.netloc, path, "", ""))
+
+
+def _split(url: str) -> SplitResult | None:
+    """The parts of an address; None where it has a port or a host that cannot be."""
+    try:
+        parts = urlsplit(url)
+        usable = parts.port != 0 and bool(httpx.URL(url).host)
+    except (ValueError, httpx.InvalidURL):
+        return None
+    return parts if usable else None
+
+
+def seller_of(info: ModelInfo, default: str) -> str:
+    """Who asks a price for the model: the vendor, or the host of another server."""
+    host = urlsplit(info.base_url or default).netloc.rpartition("@")[2]
+    return info.model_type if host == urlsplit(default).netloc else host
+
+
+def signer_of(info: ModelInfo, default: str) -> str:
+    """Whose signatures come from where the model is served: a vendor, or the host of a server."""
+    host = host_of(info.base_url or default)
+    return protocol_of(info.model_type) if host == host_of(default) else host
+
+
+def host_of(base_url: str | None) -> str:
+    """The host that an address names, in lower case; empty where there is none."""
+    return (urlsplit(base_url or "").hostname or "").lower()

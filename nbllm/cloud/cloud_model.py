@@ -11,39 +11,31 @@ from functools import partial
 from typing import TypeVar
 
 from nbllm.cloud.adapter import Adapter, HttpRequest
-from nbllm.cloud.addresses import located
+from nbllm.cloud.addresses import base_url_of, located, seller_of
 from nbllm.cloud.keys import KeySource, key_source
+from nbllm.cloud.model_lists import list_all, needs_description, served_model
 from nbllm.cloud.prices import PriceTable, load_prices
 from nbllm.cloud.secrets import hide_in_logs, scrub_error
-from nbllm.cloud.served import (
-    base_url_of,
-    list_all,
-    needs_description,
-    seller_of,
-    served_model,
-)
-from nbllm.cloud.token_estimate import estimate_text_tokens, estimate_tokens
 from nbllm.cloud.transport.answer_stream import AnswerStream
 from nbllm.cloud.transport.bounded_bodies import LIST_LIMIT, vectors_limit
 from nbllm.cloud.transport.client_pool import ClientPool
 from nbllm.cloud.transport.deadlines import Deadlines
 from nbllm.cloud.transport.http_transport import Transport
+from nbllm.cloud.transport.retries import Stopwatch
 from nbllm.cloud.transport.routes import client_maker, route_to
-from nbllm.cloud.transport.tasks import Stopwatch, run_together
 from nbllm.cloud.vendors import adapter_for
-from nbllm.cloud.vendors.anthropic.sampling import LearntRefusals
-from nbllm.cloud.vendors.embeddings import all_embeddings
+from nbllm.cloud.vendors.embeddings import embed_all
+from nbllm.cloud.vendors.refused_options import LearntRefusals
+from nbllm.cloud.vendors.token_counts import count_prompt, estimate_text_tokens
 from nbllm.core.errors import (
     ApiError,
     AuthenticationError,
-    InvalidOptionError,
     ModelClosedError,
     ModelError,
-    NotFoundError,
     ProtocolError,
     UnsupportedError,
 )
-from nbllm.core.layers.retry import Retry, RetryPolicy
+from nbllm.core.layers.retry import Attempts, Retry, RetryPolicy
 from nbllm.core.model_interface import ModelInterface
 from nbllm.core.openers import LoadControl
 from nbllm.core.types import (
@@ -57,7 +49,7 @@ from nbllm.core.types import (
     TokenCount,
     Usage,
 )
-from nbllm.core.vendors import SERVER_TYPES, VENDORS, protocol_of
+from nbllm.core.vendors import VENDORS
 
 __all__ = ["CloudModel", "open_model", "unchecked_model"]
 
@@ -82,15 +74,8 @@ def open_model(info: ModelInfo, control: LoadControl) -> CloudModel:
 
 def unchecked_model(info: ModelInfo) -> CloudModel:
     """The model of an entry with its address; nobody is asked. Raises as ``open_model`` does."""
-    protocol = protocol_of(info.model_type)
-    if protocol not in VENDORS:
-        raise InvalidOptionError(
-            "model_type",
-            f"must be a vendor ({', '.join(VENDORS)}) or a kind of server "
-            f"({', '.join(SERVER_TYPES)}; got {info.model_type!r})",
-        )
-    adapter = adapter_for(replace(info, model_type=protocol))
-    usual = adapter.default_key_env if protocol == info.model_type else None
+    adapter = adapter_for(info)
+    usual = adapter.default_key_env if info.model_type in VENDORS else None
     key = key_source(info, usual, base_url_of(info, adapter.default_base_url))
     return CloudModel(info, adapter, key=key, prices=load_prices())
 
@@ -232,37 +217,21 @@ class CloudModel(ModelInterface):
     # ------------------------------------------------------------ counting and embedding
 
     async def _count_messages(self, messages: tuple[Message, ...]) -> TokenCount:
-        return await self._shown(self._count(messages))
+        request = GenerationRequest(messages, self.info.options, model=self.info)
+        counting = count_prompt(self._adapter, self.info, request, self._fetch)
+        return await self._shown(counting)
 
     async def _count_text(self, text: str) -> TokenCount:
         """An estimate: vendors count whole requests only."""
         return TokenCount(estimate_text_tokens(text), exact=False)
-
-    async def _count(self, messages: tuple[Message, ...]) -> TokenCount:
-        request = GenerationRequest(messages, self.info.options, model=self.info)
-        counting = self._adapter.count_request(self.info, request)
-        try:
-            if counting is not None:
-                body = await self._fetch(counting)
-                return TokenCount(self._adapter.parse_count(self.info, body))
-        except NotFoundError:
-            if self.info.base_url is None:
-                raise
-            # A server that speaks a vendor's protocol need not have all of it.
-        return TokenCount(estimate_tokens(request), exact=False)
 
     async def _embed(self, texts: list[str]) -> Embeddings:
         """Large batches are split and put together again in order."""
         return await self._shown(self._embedded(texts))
 
     async def _embedded(self, texts: list[str]) -> Embeddings:
-        requests = self._adapter.embedding_requests(self.info, texts)
         fetch = partial(self._fetch, limit=vectors_limit(len(texts)))
-        bodies = await run_together([partial(fetch, request) for request in requests])
-        if not bodies:
-            return self._adapter.parse_embeddings(self.info, [])
-        parts = [self._adapter.parse_embeddings(self.info, [body]) for body in bodies]
-        embeddings = all_embeddings(self.info, [request.texts for request in requests], parts)
+        embeddings = await embed_all(self._adapter, self.info, texts, fetch)
         return replace(embeddings, usage=self._priced(embeddings.usage))
 
     # ------------------------------------------------------------ the rest
@@ -275,18 +244,16 @@ class CloudModel(ModelInterface):
     async def _fetch(self, request: HttpRequest, limit: int = LIST_LIMIT) -> bytes:
         """The body of the answer, asked for again as long as that makes sense."""
         deadlines = Deadlines.of(self.info.options)
-        watch, attempt = Stopwatch(), 1
+        attempts = Attempts(self._policy, self.info.options.max_retry_seconds)
         while True:
             try:
                 return await self._transport.fetch(self.info, request, deadlines, limit=limit)
             except ModelError as error:
                 failure = self._fit_to_show(error)
-            longest = self.info.options.max_retry_seconds
-            delay = self._policy.next_delay(failure, attempt, watch.seconds, longest)
+            delay = attempts.delay_after(failure)
             if delay is None:
                 raise failure
             await asyncio.sleep(delay)
-            attempt += 1
 
     def _priced(self, usage: Usage) -> Usage:
         if usage.cost_usd is not None:

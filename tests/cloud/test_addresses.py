@@ -6,8 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nbllm.cloud.addresses import located
-from nbllm.cloud.served import base_url_of
+from nbllm.cloud.addresses import base_url_of, located
 from nbllm.core.types import ModelInfo
 from nbllm.core.vendors import host_and_port, place_of
 

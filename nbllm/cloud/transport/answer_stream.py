@@ -11,9 +11,8 @@ import httpx
 
 from nbllm.cloud.adapter import StreamParser, events_of
 from nbllm.cloud.transport.bounded_bodies import ANSWER_LIMIT, STREAM_LIMIT, chunks_of, whole
-from nbllm.cloud.transport.deadlines import Deadlines
+from nbllm.cloud.transport.deadlines import Deadlines, SilenceTimer
 from nbllm.cloud.transport.http_failures import idle, interrupted, silence
-from nbllm.cloud.transport.silence_timer import SilenceTimer
 from nbllm.cloud.transport.sse import LineTooLongError, SseDecoder
 from nbllm.core.errors import InterruptedStreamError, ModelError, ProtocolError
 from nbllm.core.types import Event, GenerationResult, ModelInfo

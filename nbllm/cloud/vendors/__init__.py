@@ -10,16 +10,22 @@ from importlib import import_module
 from nbllm.cloud.adapter import Adapter
 from nbllm.core.errors import InvalidOptionError
 from nbllm.core.types import ModelInfo
-from nbllm.core.vendors import VENDORS
+from nbllm.core.vendors import SERVER_TYPES, VENDORS, protocol_of
 
 __all__ = ["adapter_for"]
 
 
 def adapter_for(info: ModelInfo) -> Adapter:
-    """The vendor that ``info.model_type`` names; the others' folders are not imported."""
-    if info.model_type not in VENDORS:
-        *others, last = VENDORS
-        known = f"{', '.join(others)} or {last}"
-        raise InvalidOptionError("model_type", f"must be {known} (got {info.model_type!r})")
-    adapter: Adapter = import_module(f"{__name__}.{info.model_type}").ADAPTER
+    """The vendor whose protocol is spoken where the model is; the others are not imported.
+
+    Raises ``InvalidOptionError`` for a ``model_type`` that is neither a vendor's nor a server's.
+    """
+    vendor = protocol_of(info.model_type)
+    if vendor not in VENDORS:
+        raise InvalidOptionError(
+            "model_type",
+            f"must be a vendor ({', '.join(VENDORS)}) or a kind of server "
+            f"({', '.join(SERVER_TYPES)}; got {info.model_type!r})",
+        )
+    adapter: Adapter = import_module(f"{__name__}.{vendor}").ADAPTER
     return adapter

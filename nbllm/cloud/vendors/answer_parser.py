@@ -6,10 +6,11 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any
 
-from nbllm.cloud.served import signer_of
+from nbllm.cloud.addresses import signer_of
 from nbllm.cloud.transport.sse import ServerSentEvent
-from nbllm.cloud.vendors.api_errors import IN_STREAM, typed_error
+from nbllm.cloud.vendors.api_errors import typed_error
 from nbllm.cloud.vendors.error_bodies import read_failure
+from nbllm.cloud.vendors.error_meanings import IN_STREAM
 from nbllm.cloud.vendors.json_values import MalformedError, load_json
 from nbllm.core.answer import Answer
 from nbllm.core.errors import InterruptedStreamError, ModelError, ProtocolError

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from nbllm.cloud.transport.retry_delays import delay_in_words, retry_delay
+from nbllm.cloud.transport.retries import delay_in_words, retry_delay
 from nbllm.cloud.vendors.context_errors import context_numbers
 from nbllm.cloud.vendors.error_bodies import Failure, read_body
 from nbllm.cloud.vendors.error_meanings import IN_STREAM, READ, Meaning, is_futile, meaning_of
@@ -33,7 +33,7 @@ from nbllm.core.errors import (
 from nbllm.core.types import ModelInfo
 from nbllm.core.vendors import place_of
 
-__all__ = ["IN_STREAM", "parse_error", "retry_delay", "typed_error"]
+__all__ = ["parse_error", "typed_error"]
 
 _CLASS_OF: dict[Meaning, type[ApiError]] = {
     Meaning.QUOTA: QuotaError,

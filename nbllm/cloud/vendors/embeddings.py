@@ -1,30 +1,23 @@
-"""What the vendors' readers of embeddings, counts and lists share."""
+"""Embeddings of many texts: asked for in several requests, checked, and put together in order."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from typing import Any, TypeAlias
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
+from typing import TypeAlias
 
-from nbllm.cloud.vendors.json_values import MalformedError, mapping, text
+from nbllm.cloud.adapter import Adapter, HttpRequest
+from nbllm.cloud.vendors.json_values import MalformedError
 from nbllm.core.errors import ProtocolError
 from nbllm.core.types import Embeddings, ModelInfo, Usage
 
-__all__ = ["Rows", "all_embeddings", "embeddings_of", "models_in", "name_in", "reading"]
+__all__ = ["Rows", "all_embeddings", "embed_all", "embeddings_of"]
 
 Rows: TypeAlias = Sequence[bytes | Sequence[float]]
 """The vectors of one request."""
 
-
-@contextmanager
-def reading(info: ModelInfo) -> Iterator[None]:
-    """Turn what is malformed into a ``ProtocolError``."""
-    try:
-        yield
-    except MalformedError as error:
-        raise ProtocolError(
-            info.name, f"the response does not follow the vendor's protocol: {error}"
-        ) from error
+_MOST_AT_ONCE = 4
 
 
 def all_embeddings(
@@ -50,21 +43,6 @@ def all_embeddings(
     return Embeddings(vectors, info.name, usage)
 
 
-def models_in(value: object) -> list[Mapping[str, Any]]:
-    """The entries of a list of models; one of another shape is no list of none."""
-    if not isinstance(value, list):
-        raise MalformedError("the response is not a list of models")
-    return [mapping(item, "a model") for item in value]
-
-
-def name_in(item: Mapping[str, Any], *keys: str) -> str:
-    """The name of a model in a list, under the first of the keys that has it."""
-    found = next((text(item[key], key) for key in keys if item.get(key)), "")
-    if not found:
-        raise MalformedError(f"a model in the list has no {keys[0]}")
-    return found
-
-
 def embeddings_of(info: ModelInfo, batches: Sequence[Rows], usage: Usage) -> Embeddings:
     """The rows of all requests as one matrix; bytes are little-endian float32."""
     import numpy as np  # costs 100 ms, which the first request of a process should not wait for
@@ -88,3 +66,35 @@ def embeddings_of(info: ModelInfo, batches: Sequence[Rows], usage: Usage) -> Emb
     if not np.isfinite(matrix).all():
         raise MalformedError("an embedding has a value that is not a finite number")
     return Embeddings(matrix.astype(np.float32), info.name, usage)
+
+
+async def embed_all(
+    adapter: Adapter,
+    info: ModelInfo,
+    texts: list[str],
+    fetch: Callable[[HttpRequest], Awaitable[bytes]],
+) -> Embeddings:
+    """The vectors of all texts, asked for in as many requests as the vendor's limits need."""
+    requests = adapter.embedding_requests(info, texts)
+    if not requests:
+        return adapter.parse_embeddings(info, [])
+    bodies = await _run_together([partial(fetch, request) for request in requests])
+    parts = [adapter.parse_embeddings(info, [body]) for body in bodies]
+    return all_embeddings(info, [request.texts for request in requests], parts)
+
+
+async def _run_together(jobs: Sequence[Callable[[], Awaitable[bytes]]]) -> list[bytes]:
+    """The results in order, of a few jobs at a time; the first failure cancels the rest."""
+    limit = asyncio.Semaphore(_MOST_AT_ONCE)
+
+    async def run(job: Callable[[], Awaitable[bytes]]) -> bytes:
+        async with limit:
+            return await job()
+
+    tasks = [asyncio.ensure_future(run(job)) for job in jobs]
+    try:
+        return await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)

@@ -6,40 +6,30 @@ a type that the protocol does not allow there. Unknown keys are never looked at.
 
 from __future__ import annotations
 
-import base64
 import json
-import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
-from urllib.parse import urlsplit
 
-from nbllm.core.errors import UnsupportedError
-from nbllm.core.types import ImagePart, ReasoningPart, ToolCall, VendorPart
+from nbllm.core.errors import ProtocolError
+from nbllm.core.types import ModelInfo
 
 __all__ = [
-    "ID_END",
     "MalformedError",
     "count",
-    "data_url",
-    "host_of",
-    "image_source",
     "json_text",
     "load_json",
     "mapping",
-    "merge",
+    "models_in",
+    "name_in",
+    "reading",
     "sequence",
-    "signature_for",
     "text",
-    "vendor_value",
 ]
 
-ID_END = "|"
-"""Stands in the signature of OpenAI's reasoning between its id and its encrypted content. No other
-vendor's signature has it, so that none is sent to a vendor who would refuse it."""
 
 _DECODE = json.JSONDecoder().raw_decode
 _SHOWN = 120
-_DATA_URL = re.compile(r"data:([\w.+/-]+);base64,(.*)", re.DOTALL)
 
 
 class MalformedError(ValueError):
@@ -110,44 +100,27 @@ def _wrong(value: object, name: str, wanted: str) -> MalformedError:
     return MalformedError(f"{name} must be {wanted} (got {repr(value)[:_SHOWN]})")
 
 
-def merge(body: Mapping[str, Any], extra: Mapping[str, Any] | None) -> dict[str, Any]:
-    """``body`` with ``extra`` laid over it; objects that are in both are merged likewise."""
-    merged = dict(body)
-    for key, value in (extra or {}).items():
-        old = merged.get(key)
-        both = isinstance(old, Mapping) and isinstance(value, Mapping)
-        merged[key] = merge(old, value) if both else value  # type: ignore[arg-type]
-    return merged
+def models_in(value: object) -> list[Mapping[str, Any]]:
+    """The entries of a list of models; one of another shape is no list of none."""
+    if not isinstance(value, list):
+        raise MalformedError("the response is not a list of models")
+    return [mapping(item, "a model") for item in value]
 
 
-def data_url(model: str, image: ImagePart) -> str:
-    """An address for an image: its own, or a ``data:`` URL of its bytes."""
-    content, address = image_source(model, image)
-    return address or "data:{};base64,{}".format(*content)
+def name_in(item: Mapping[str, Any], *keys: str) -> str:
+    """The name of a model in a list, under the first of the keys that has it."""
+    found = next((text(item[key], key) for key in keys if item.get(key)), "")
+    if not found:
+        raise MalformedError(f"a model in the list has no {keys[0]}")
+    return found
 
 
-def image_source(model: str, image: ImagePart) -> tuple[tuple[str, str], str]:
-    """An image's media type and base64, or its address; the other one is empty."""
-    if image.data is not None:
-        return (image.media_type, base64.b64encode(image.data).decode("ascii")), ""
-    if image.url is None:
-        raise UnsupportedError(model, "an image needs bytes or an address")
-    if found := _DATA_URL.fullmatch(image.url):
-        return (found[1], found[2]), ""
-    return ("", ""), image.url
-
-
-def signature_for(part: ReasoningPart | ToolCall, signer: str) -> str | None:
-    """The signature of a part that this vendor may see: its own, or one of nobody named."""
-    return part.signature if part.vendor in (None, signer) else None
-
-
-def vendor_value(part: VendorPart, vendor: str) -> dict[str, Any] | None:
-    """A part that this vendor wrote, as it wrote it; None for that of another one."""
-    value = load_json(part.content) if part.vendor == vendor else None
-    return value if isinstance(value, dict) else None
-
-
-def host_of(base_url: str | None) -> str:
-    """The host that an address names, in lower case; empty where there is none."""
-    return (urlsplit(base_url or "").hostname or "").lower()
+@contextmanager
+def reading(info: ModelInfo) -> Iterator[None]:
+    """Turn what is malformed into a ``ProtocolError``."""
+    try:
+        yield
+    except MalformedError as error:
+        raise ProtocolError(
+            info.name, f"the response does not follow the vendor's protocol: {error}"
+        ) from error

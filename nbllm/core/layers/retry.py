@@ -18,7 +18,7 @@ from nbllm.core.types import (
     RetryScheduled,
 )
 
-__all__ = ["Retry", "RetryPolicy"]
+__all__ = ["Attempts", "Retry", "RetryPolicy"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,14 +33,6 @@ class RetryPolicy:
     max_attempts: int = 5
     first_delay: float = 0.5
     longest_delay: float = 8.0
-
-    def next_delay(
-        self, error: ModelError, attempt: int, elapsed: float, limit: float | None
-    ) -> float | None:
-        """As ``delay``, by chance; ``limit`` stands for ``max_seconds`` where it is given."""
-        policy = self if limit is None else replace(self, max_seconds=limit)
-        chance = random.random()  # noqa: S311 - jitter is no secret
-        return policy.delay(error, attempt=attempt, elapsed=elapsed, chance=chance)
 
     def delay(
         self, error: ModelError, *, attempt: int, elapsed: float, chance: float
@@ -68,6 +60,32 @@ def is_retryable(error: ModelError) -> bool:
     return retryable and not isinstance(error, QuotaError) and not error.partial_text
 
 
+class Attempts:
+    """The attempts of one request, from the moment in which the first begins.
+
+    ``limit_seconds`` stands for the policy's ``max_seconds`` where it is given.
+    """
+
+    def __init__(self, policy: RetryPolicy, limit_seconds: float | None) -> None:
+        self._policy = (
+            policy if limit_seconds is None else replace(policy, max_seconds=limit_seconds)
+        )
+        self._began = time.monotonic()
+        self.failed = 0
+        """How many have failed."""
+
+    @property
+    def seconds(self) -> float:
+        """Since the first one began."""
+        return time.monotonic() - self._began
+
+    def delay_after(self, failure: ModelError) -> float | None:
+        """Seconds to wait after an attempt that failed; None where there is to be no other."""
+        self.failed += 1
+        chance = random.random()  # noqa: S311 - jitter is no secret
+        return self._policy.delay(failure, attempt=self.failed, elapsed=self.seconds, chance=chance)
+
+
 @dataclass(frozen=True, slots=True)
 class Retry:
     """Sends a request again when it failed before any event of it had arrived.
@@ -84,26 +102,24 @@ class Retry:
 
     async def __call__(self, request: GenerationRequest, following: Next) -> Events:
         """The events of the attempt that succeeds; raises the last failure."""
-        began, attempt = time.monotonic(), 1
+        attempts = Attempts(self.policy, request.options.max_retry_seconds)
         while True:
-            earlier = time.monotonic() - began
+            earlier = attempts.seconds
             delivered, failure = False, None
             try:
                 async with aclosing(following(request)) as events:
                     async for event in events:
                         delivered = True
-                        yield _counted_from(earlier, event) if attempt > 1 else event
+                        yield _counted_from(earlier, event) if attempts.failed else event
             except ModelError as error:
                 failure = error
             if failure is None:
                 return
-            elapsed, limit = time.monotonic() - began, request.options.max_retry_seconds
-            delay = None if delivered else self.policy.next_delay(failure, attempt, elapsed, limit)
+            delay = None if delivered else attempts.delay_after(failure)
             if delay is None:
                 raise failure  # here, so that it does not have itself as its context
-            yield RetryScheduled(attempt, delay, str(failure))
+            yield RetryScheduled(attempts.failed, delay, str(failure))
             await asyncio.sleep(delay)
-            attempt += 1
 
 
 def _counted_from(earlier: float, event: Event) -> Event:

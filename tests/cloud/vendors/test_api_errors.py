@@ -11,8 +11,10 @@ from typing import Any
 
 import pytest
 
-from nbllm.cloud.vendors.api_errors import IN_STREAM, parse_error, retry_delay, typed_error
+from nbllm.cloud.transport.retries import retry_delay
+from nbllm.cloud.vendors.api_errors import parse_error, typed_error
 from nbllm.cloud.vendors.error_bodies import read_failure
+from nbllm.cloud.vendors.error_meanings import IN_STREAM
 from nbllm.core import errors
 from nbllm.core.types import ModelInfo
 

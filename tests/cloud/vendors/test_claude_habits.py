@@ -10,8 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nbllm.cloud.vendors.anthropic import AnthropicAdapter
-from nbllm.cloud.vendors.anthropic.messages_requests import count_body, messages_body
-from nbllm.cloud.vendors.anthropic.sampling import LearntRefusals, refuses_sampling
+from nbllm.cloud.vendors.anthropic.messages_requests import (
+    count_body,
+    messages_body,
+    refuses_sampling,
+)
+from nbllm.cloud.vendors.refused_options import LearntRefusals
 from nbllm.core.errors import BadRequestError, InvalidOptionError, RateLimitError
 from nbllm.core.types import (
     ContentPart,

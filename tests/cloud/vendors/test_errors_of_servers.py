@@ -14,8 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nbllm.cloud.transport.sse import SseDecoder
-from nbllm.cloud.vendors.api_errors import IN_STREAM, parse_error, typed_error
+from nbllm.cloud.vendors.api_errors import parse_error, typed_error
 from nbllm.cloud.vendors.error_bodies import is_failure, read_failure
+from nbllm.cloud.vendors.error_meanings import IN_STREAM
 from nbllm.cloud.vendors.openai.chat_parser import ChatParser
 from nbllm.cloud.vendors.openai.responses_parser import ResponsesParser
 from nbllm.core.errors import ApiError, ContextLengthError, ModelError

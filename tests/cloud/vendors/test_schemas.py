@@ -6,8 +6,13 @@ from typing import Any
 import jsonschema
 import pytest
 
-from nbllm.cloud.vendors.openai.wrapped_answer import WrappedAnswer
-from nbllm.cloud.vendors.schemas import closed_schema, openai_schema, strict_schema, wraps
+from nbllm.cloud.vendors.anthropic.messages_requests import closed_schema
+from nbllm.cloud.vendors.openai.strict_schemas import (
+    WrappedAnswer,
+    openai_schema,
+    strict_schema,
+    wraps,
+)
 from nbllm.core.types import FinishReason, TextDelta
 
 PERSON = {

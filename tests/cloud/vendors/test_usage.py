@@ -8,14 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nbllm.cloud.vendors.usage import (
-    chat_usage,
-    cost_of,
-    embedding_usage,
-    gemini_usage,
-    messages_usage,
-    responses_usage,
-)
+from nbllm.cloud.vendors.anthropic.messages_parser import messages_usage
+from nbllm.cloud.vendors.gemini.contents_parser import gemini_usage
+from nbllm.cloud.vendors.openai.usage_and_logprobs import chat_usage, responses_usage
+from nbllm.cloud.vendors.token_counts import cost_of, embedding_usage
 from nbllm.core.types import Usage
 
 READERS = (chat_usage, responses_usage, messages_usage, gemini_usage)

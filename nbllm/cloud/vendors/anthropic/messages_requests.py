@@ -1,16 +1,26 @@
-"""Requests for Anthropic's Messages API: https://platform.claude.com/docs/en/api/messages."""
+"""Requests for Anthropic's Messages API: https://platform.claude.com/docs/en/api/messages.
+
+Schemas follow https://platform.claude.com/docs/en/build-with-claude/structured-outputs.
+"""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Mapping
 from typing import Any
 
-from nbllm.cloud.served import signer_of
+from nbllm.cloud.addresses import signer_of
 from nbllm.cloud.vendors.anthropic.prompt_caching import with_cache_marks
-from nbllm.cloud.vendors.anthropic.sampling import unwanted_sampling
-from nbllm.cloud.vendors.json_values import ID_END, image_source, merge, signature_for, vendor_value
-from nbllm.cloud.vendors.schemas import closed_schema
+from nbllm.cloud.vendors.refused_options import sampling_set
+from nbllm.cloud.vendors.request_parts import (
+    ID_END,
+    image_source,
+    merge,
+    signature_for,
+    vendor_value,
+)
+from nbllm.cloud.vendors.schemas import SUBSCHEMA_LISTS, SUBSCHEMAS, tightened
 from nbllm.core.errors import UnsupportedError
 from nbllm.core.options import ENGINE_OPTIONS
 from nbllm.core.types import (
@@ -28,7 +38,15 @@ from nbllm.core.types import (
     VendorPart,
 )
 
-__all__ = ["BASE_URL", "VENDOR", "count_body", "messages_body"]
+__all__ = [
+    "BASE_URL",
+    "VENDOR",
+    "closed_schema",
+    "count_body",
+    "messages_body",
+    "refuses_sampling",
+    "unwanted_sampling",
+]
 
 VENDOR = "anthropic"
 BASE_URL = "https://api.anthropic.com"
@@ -48,6 +66,23 @@ _NOWHERE = (
     *ENGINE_OPTIONS,
 )
 _COUNTED = ("model", "messages", "system", "tools", "tool_choice", "thinking", "output_config")
+
+_CLAUDE_KEYS = {
+    *("type", "anyOf", "allOf", "enum", "const", "$ref", "$defs", "definitions", "description"),
+    *("title", "properties", "required", "additionalProperties", "items", "format", "minItems"),
+    "default",
+}
+_CLAUDE_FORMATS = {
+    *("date-time", "time", "date", "duration", "email", "hostname", "uri", "ipv4", "ipv6", "uuid"),
+}
+
+# From these versions on every temperature, top_p and top_k is a 400, the default values too:
+# https://platform.claude.com/docs/en/about-claude/models/migration-guide. So they are left out, and
+# the answer says so. What is refused beyond this table is learnt from the refusal.
+_FIRST_REFUSING = {"opus": (4, 7)}
+_USUALLY_FIRST = (5, 0)
+# "claude-opus-4-7-20260401", "anthropic.claude-opus-4.7-v1:0"; a date is no version.
+_CLAUDE = re.compile(r"claude-([a-z]+)-(\d{1,2})(?:[-.](\d{1,2}))?(?!\d)")
 
 
 def messages_body(info: ModelInfo, request: GenerationRequest, *, stream: bool) -> dict[str, Any]:
@@ -201,3 +236,59 @@ def _input(call: ToolCall) -> dict[str, Any]:
     except json.JSONDecodeError:
         value = None
     return value if isinstance(value, dict) else {"arguments": call.arguments}
+
+
+def closed_schema(schema: Mapping[str, Any]) -> dict[str, Any]:
+    """A schema for Anthropic, which wants objects closed and leaves properties optional.
+
+    What it has no keyword for is put into the description, for the model to read.
+    """
+    return _described(tightened(schema, required=False))
+
+
+def _described(schema: Mapping[str, Any]) -> dict[str, Any]:
+    """Unknown keywords as a part of the description, as Anthropic's SDK does it."""
+    kept = {key: value for key, value in schema.items() if _is_of_claude(key, value)}
+    for key in SUBSCHEMAS:
+        if isinstance(kept.get(key), Mapping):
+            kept[key] = {name: _inner(value) for name, value in kept[key].items()}
+    for key in SUBSCHEMA_LISTS:
+        if isinstance(kept.get(key), list | tuple):
+            kept[key] = [_inner(value) for value in kept[key]]
+    if "items" in kept:
+        kept["items"] = _inner(kept["items"])
+    others = {key: value for key, value in schema.items() if key not in kept}
+    if others and "$ref" not in kept:
+        told = ", ".join(
+            f"{key}: {json.dumps(value, ensure_ascii=False)}" for key, value in others.items()
+        )
+        kept["description"] = "\n\n".join(filter(None, [kept.get("description"), f"{{{told}}}"]))
+    return kept
+
+
+def _inner(value: Any) -> Any:
+    return _described(value) if isinstance(value, Mapping) else value
+
+
+def _is_of_claude(key: str, value: Any) -> bool:
+    if key == "format":
+        return value in _CLAUDE_FORMATS
+    if key == "additionalProperties":
+        return value is False
+    return key in _CLAUDE_KEYS and (key != "minItems" or value in (0, 1))
+
+
+def refuses_sampling(model: str) -> bool:
+    """Whether the model of this name takes no sampling options, as far as its name tells."""
+    found = _CLAUDE.search(model.lower())
+    if found is None:
+        return False
+    family, major, minor = found.groups()
+    return (int(major), int(minor or 0)) >= _FIRST_REFUSING.get(family, _USUALLY_FIRST)
+
+
+def unwanted_sampling(info: ModelInfo, options: GenerationOptions) -> tuple[str, ...]:
+    """The options that are set and that the model refuses."""
+    if not refuses_sampling(info.model or info.name):
+        return ()
+    return sampling_set(options)

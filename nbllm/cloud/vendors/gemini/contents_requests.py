@@ -6,8 +6,14 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-from nbllm.cloud.served import signer_of
-from nbllm.cloud.vendors.json_values import ID_END, image_source, merge, signature_for, vendor_value
+from nbllm.cloud.addresses import signer_of
+from nbllm.cloud.vendors.request_parts import (
+    ID_END,
+    image_source,
+    merge,
+    signature_for,
+    vendor_value,
+)
 from nbllm.core.errors import UnsupportedError
 from nbllm.core.options import ENGINE_OPTIONS
 from nbllm.core.types import (

@@ -18,9 +18,18 @@ from typing import Any, Literal
 from nbllm.cloud.adapter import Adapter, HttpRequest, StreamParser
 from nbllm.cloud.vendors.answer_parser import AnswerParser
 from nbllm.cloud.vendors.api_errors import parse_error, typed_error
-from nbllm.cloud.vendors.embeddings import embeddings_of, models_in, name_in, reading
+from nbllm.cloud.vendors.embeddings import embeddings_of
 from nbllm.cloud.vendors.error_bodies import is_failure, read_failure
-from nbllm.cloud.vendors.json_values import MalformedError, count, load_json, mapping, sequence
+from nbllm.cloud.vendors.json_values import (
+    MalformedError,
+    count,
+    load_json,
+    mapping,
+    models_in,
+    name_in,
+    reading,
+    sequence,
+)
 from nbllm.cloud.vendors.openai.chat_parser import ChatParser
 from nbllm.cloud.vendors.openai.chat_requests import chat_body, is_openai, model_id
 from nbllm.cloud.vendors.openai.responses_parser import ResponsesParser
@@ -30,7 +39,7 @@ from nbllm.cloud.vendors.openai.responses_requests import (
     count_body,
     responses_body,
 )
-from nbllm.cloud.vendors.usage import embedding_usage
+from nbllm.cloud.vendors.token_counts import embedding_usage
 from nbllm.core.errors import InvalidOptionError, ModelError
 from nbllm.core.types import (
     Embeddings,

@@ -23,9 +23,8 @@ from nbllm.cloud.vendors.json_values import (
 )
 from nbllm.cloud.vendors.openai.chat_requests import is_openai
 from nbllm.cloud.vendors.openai.inline_reasoning import InlineReasoning, Piece
-from nbllm.cloud.vendors.openai.logprobs import read_logprobs
-from nbllm.cloud.vendors.openai.wrapped_answer import answer_to
-from nbllm.cloud.vendors.usage import chat_usage
+from nbllm.cloud.vendors.openai.strict_schemas import answer_to
+from nbllm.cloud.vendors.openai.usage_and_logprobs import chat_usage, read_logprobs
 from nbllm.core.answer import Answer, Segment
 from nbllm.core.messages import INLINE
 from nbllm.core.types import (

@@ -10,8 +10,9 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from nbllm.cloud.vendors.json_values import data_url, host_of, merge, signature_for
-from nbllm.cloud.vendors.schemas import openai_schema
+from nbllm.cloud.addresses import host_of
+from nbllm.cloud.vendors.openai.strict_schemas import openai_schema
+from nbllm.cloud.vendors.request_parts import data_url, merge, signature_for
 from nbllm.core.errors import InvalidOptionError, UnsupportedError
 from nbllm.core.messages import INLINE
 from nbllm.core.options import ENGINE_OPTIONS

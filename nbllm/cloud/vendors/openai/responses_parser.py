@@ -22,8 +22,8 @@ from nbllm.cloud.vendors.json_values import (
     text,
 )
 from nbllm.cloud.vendors.openai.responses_requests import BASE_URL, sealed
-from nbllm.cloud.vendors.openai.wrapped_answer import answer_to
-from nbllm.cloud.vendors.usage import responses_usage
+from nbllm.cloud.vendors.openai.strict_schemas import answer_to
+from nbllm.cloud.vendors.openai.usage_and_logprobs import responses_usage
 from nbllm.core.answer import Answer, Segment
 from nbllm.core.types import Event, FinishReason, GenerationRequest, ModelInfo
 

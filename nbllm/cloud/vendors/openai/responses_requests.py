@@ -10,10 +10,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from nbllm.cloud.served import signer_of
-from nbllm.cloud.vendors.json_values import ID_END, data_url, merge, signature_for
+from nbllm.cloud.addresses import signer_of
 from nbllm.cloud.vendors.openai.chat_requests import model_id
-from nbllm.cloud.vendors.schemas import openai_schema
+from nbllm.cloud.vendors.openai.strict_schemas import openai_schema
+from nbllm.cloud.vendors.request_parts import ID_END, data_url, merge, signature_for
 from nbllm.core.errors import UnsupportedError
 from nbllm.core.options import ENGINE_OPTIONS
 from nbllm.core.types import (
