@@ -322,7 +322,7 @@ def test_an_idle_model_is_loaded_again_with_other_options(
 
 
 def test_a_busy_model_is_not_loaded_again(asked: Asked) -> None:
-    with asked.model.uses.hold():
+    with asked.model.uses.lease():
         ran = asked.shell.run_cell("%llm_load tiny --ctx 2048")
     assert isinstance(ran.error_in_exec, LoadedOtherwiseError)
     assert "loaded with other options and busy; try again when its requests end" in str(

@@ -65,8 +65,9 @@ _GENERATION = (
     ),
     flag(
         "--reasoning-effort",
-        metavar="WORD",
-        help="low, medium, high or none, as far as the model supports it.",
+        metavar="LEVEL",
+        help="none, minimal, low, medium, high, xhigh, max or a number of tokens, as far as the "
+        "model supports it.",
     ),
     flag(
         "--adapter",

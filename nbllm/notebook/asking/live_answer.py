@@ -48,7 +48,7 @@ class LiveAnswer:
         """Load the model where that is still to be done, and ask it."""
         model = await self._model()
         self._info = model.info
-        with model.uses.hold():  # what comes before the question may take a while
+        with model.uses.lease():  # what comes before the question may take a while
             self._began, self._is_fitting = time.monotonic(), True
             for step in self._steps:
                 self.question = await step.fit(self.question, model)
