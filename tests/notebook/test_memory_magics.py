@@ -10,9 +10,9 @@ from IPython.core.error import UsageError
 from IPython.core.interactiveshell import InteractiveShell
 
 from nbllm.core.model_manager import ModelManager
-from nbllm.notebook import magics
-from nbllm.notebook.arguments import seconds
-from nbllm.notebook.asking.loading import NOTE_AFTER_SECONDS, Loading
+from nbllm.notebook import extension as magics
+from nbllm.notebook.asking.load_progress import NOTE_AFTER_SECONDS, Loading
+from nbllm.notebook.magic_line import seconds
 from nbllm.testing import FakeOpener, fake_info
 
 GIB = 2**30
@@ -84,11 +84,11 @@ async def test_what_a_load_waits_for_is_in_its_note(manager: ModelManager) -> No
         with manager.get_model("beta").uses:
             load = asyncio.create_task(manager.load_model("gamma"))
             await asyncio.sleep(NOTE_AFTER_SECONDS)
-            while not loading.words.endswith("busy."):  # noqa: ASYNC110 - it is no event
+            while not loading.message.endswith("busy."):  # noqa: ASYNC110 - it is no event
                 await asyncio.sleep(0.01)
-            assert loading.words == "gamma is waiting for memory: alpha and beta are busy."
+            assert loading.message == "gamma is waiting for memory: alpha and beta are busy."
         await load
-        assert loading.words.startswith("Loading gam")
+        assert loading.message.startswith("Loading gam")
         (words,) = loading.evictions("gamma")
         assert words.startswith("Unloaded beta")
         assert loading.evictions("alpha") == []

@@ -1,4 +1,8 @@
-"""Recorded traffic of the three vendors, which lies beside the repository and is not part of it."""
+"""Exchanges with the three vendors: one of each kind here, and many recorded ones where they lie.
+
+Those in ``exchanges`` were written by hand in the form of the vendors' documented protocols, so
+that a clone alone tests the adapters. The recorded ones lie beside the repository, if anywhere.
+"""
 
 from __future__ import annotations
 
@@ -22,11 +26,12 @@ from nbllm.core.types import (
     Message,
     ModelInfo,
 )
+from nbllm.testing import fake_info
 
 
 @dataclass(frozen=True, slots=True)
 class Recording:
-    """One recorded request with its answer."""
+    """One request with its answer."""
 
     name: str
     url: str
@@ -45,10 +50,35 @@ class Recording:
         return self.status == 200
 
 
+RECORDED = Path(__file__).parents[4] / "shared" / "wire"
+WRITTEN = Path(__file__).parent / "exchanges"
+
+
 @cache
-def _read_all(folder: Path) -> tuple[Recording, ...]:
-    lines = (folder / "index.jsonl").read_text(encoding="utf-8").splitlines()
-    return tuple(_read(folder, json.loads(line)["file"]) for line in lines)
+def _read_all(recorded: Path) -> tuple[Recording, ...]:
+    """All that are written here, and those of the folder ``recorded`` where it exists."""
+    written = sorted(WRITTEN.rglob("*.json"))
+    index = recorded / "index.jsonl"
+    lines = index.read_text(encoding="utf-8").splitlines() if index.exists() else []
+    names = [json.loads(line)["file"] for line in lines]
+    return (*map(_read_written, written), *(_read(recorded, name) for name in names))
+
+
+def _read_written(path: Path) -> Recording:
+    """A body is a JSON value, or the lines of a stream, with their ``newline`` ("\\n")."""
+    raw = json.loads(path.read_text(encoding="utf-8"))
+    body = raw["body"]
+    is_lines = isinstance(body, list)
+    text = raw.get("newline", "\n").join(body) if is_lines else json.dumps(body, indent=2)
+    return Recording(
+        name=path.relative_to(WRITTEN).as_posix(),
+        url=raw["url"],
+        tags=frozenset(raw["tags"]),
+        status=raw["status"],
+        headers=raw["headers"],
+        body=text.encode(),
+        request=raw["request"],
+    )
 
 
 def _read(folder: Path, name: str) -> Recording:
@@ -74,9 +104,9 @@ def _json(value: object) -> Any:
 
 
 @pytest.fixture(scope="session")
-def recordings(shared_folder: Path) -> Callable[..., list[Recording]]:
-    """The recordings of a vendor that have all of the tags."""
-    every = _read_all(shared_folder / "wire")
+def recordings() -> Callable[..., list[Recording]]:
+    """The exchanges with a vendor that have all of the tags."""
+    every = _read_all(RECORDED)
 
     def select(provider: str, *tags: str) -> list[Recording]:
         found = [r for r in every if r.name.startswith(f"{provider}/") and r.tags.issuperset(tags)]
@@ -96,7 +126,8 @@ def read() -> Callable[..., tuple[list[Event], GenerationResult]]:
         *chunks: bytes,
         request: GenerationRequest | None = None,
     ) -> tuple[list[Event], GenerationResult]:
-        parser = adapter.stream_parser(info, request or GenerationRequest((Message("user", "?"),)))
+        request = request or GenerationRequest((Message("user", "?"),), model=info)
+        parser = adapter.stream_parser(info, request)
         decoder = SseDecoder()
         arrived = [event for chunk in chunks for event in decoder.feed(chunk)] + decoder.finish()
         return [event for item in arrived for event in parser.feed(item)], parser.finish()
@@ -120,6 +151,6 @@ def ask() -> Callable[..., GenerationRequest]:
 
     def make(prompt: str | tuple[Message, ...] = "Hello", **options: Any) -> GenerationRequest:
         messages = (Message("user", prompt),) if isinstance(prompt, str) else prompt
-        return GenerationRequest(messages, GenerationOptions(**options))
+        return GenerationRequest(messages, GenerationOptions(**options), model=fake_info())
 
     return make

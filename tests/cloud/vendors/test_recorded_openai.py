@@ -253,7 +253,7 @@ def test_errors_are_of_the_sdks_kind(recordings: Any, sdk: Sdk, info: Any) -> No
         "BadRequestError": "BadRequestError",
     }
     failed = [r for r in recordings("openai") if not r.is_good]
-    assert len(failed) > 10
+    assert failed
     for recording in failed:
         error = ADAPTER.parse_error(info(), recording.status, recording.headers, recording.body)
         sdk.recording = recording

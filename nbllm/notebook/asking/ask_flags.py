@@ -1,0 +1,206 @@
+"""The arguments of ``%llm`` and ``%%llm``, and of ``%llm_last``."""
+
+from __future__ import annotations
+
+from nbllm.notebook.flags import Help, flag
+from nbllm.notebook.forms.type_expressions import TypeExpression
+from nbllm.notebook.magic_line import output_name, scaled, unescaped, variable_name
+
+__all__ = ["ASK", "LAST", "OPTIONS"]
+
+_GENERATION = (
+    flag(
+        "-n", "--max-tokens", metavar="N", type=int, help="Maximum length of the answer, in tokens."
+    ),
+    flag(
+        "-t",
+        "--temperature",
+        metavar="X",
+        type=float,
+        help="Sampling temperature; 0 always picks the most likely token.",
+    ),
+    flag(
+        "--top-p",
+        metavar="X",
+        type=float,
+        help="Nucleus sampling: only the tokens that make up this probability.",
+    ),
+    flag("--top-k", metavar="N", type=int, help="Only the N most likely tokens; 0 turns it off."),
+    flag(
+        "--min-p",
+        metavar="X",
+        type=float,
+        help="Only tokens at least this likely, relative to the most likely one.",
+    ),
+    flag("--repeat-penalty", metavar="X", type=float, help="Above 1: fewer repetitions."),
+    flag(
+        "--presence-penalty",
+        metavar="X",
+        type=float,
+        help="Above 0: penalizes tokens that have already appeared.",
+    ),
+    flag(
+        "--frequency-penalty",
+        metavar="X",
+        type=float,
+        help="Above 0: penalizes tokens by how often they have appeared.",
+    ),
+    flag(
+        "--dry-multiplier",
+        metavar="X",
+        type=float,
+        help="Above 0: DRY sampling against repeated passages; local models only.",
+    ),
+    flag(
+        "--mirostat",
+        metavar="N",
+        type=int,
+        help="Mirostat sampling, version 1 or 2; local models only.",
+    ),
+    flag(
+        "--logprobs",
+        metavar="N",
+        type=int,
+        help="Return each token's log-probability, and those of the N most likely.",
+    ),
+    flag(
+        "--reasoning-effort",
+        metavar="LEVEL",
+        help="none, minimal, low, medium, high, xhigh, max or a number of tokens, as far as the "
+        "model supports it.",
+    ),
+    flag(
+        "--adapter",
+        dest="adapters",
+        metavar="NAME=SCALE",
+        type=scaled,
+        action="append",
+        help="A LoRA adapter that the model was loaded with; for this answer, all others are off.",
+    ),
+    flag("--seed", metavar="N", type=int, help="Random seed: the same seed gives the same answer."),
+    flag(
+        "--stop",
+        metavar="TEXT",
+        type=unescaped,
+        action="append",
+        help=r"End before this text; \n is a new line. May be given several times.",
+    ),
+)
+OPTIONS = tuple(
+    settings.get("dest", names[-1].removeprefix("--").replace("-", "_"))
+    for names, settings in _GENERATION
+)
+"""The arguments of ``ASK`` that are generation options of the same name."""
+
+ASK = Help(
+    """
+    %%llm                            the model used last, or the bundled one
+    Explain list comprehensions.
+
+    %%llm gpt-4o -o answer --max-tokens 200 --system "Be brief."
+    What does {"a": 1}["a"] give?
+
+    %llm What is recursion?          one line, with the same flags in front
+    summary = %llm --temperature 0 Sum up the plot of Hamlet.
+    print(_llm.text, _llm.tokens_per_second)
+
+    %%llm --chat trip --as table -o cities
+    Describe {df} and the plot {figure}; what does {file:notes.txt} add?
+
+    %llm --continue                  the last answer goes on where it was cut off
+
+    %%llm --completion
+    Once upon a time
+
+    %%llm --bg -o job                goes on while other cells run
+    Write a long story.
+    job.result()                     waits for it, as "await job" does
+""",
+    (
+        flag(
+            "name",
+            nargs="?",
+            help="The model to ask (%%%%llm only); loaded if necessary. Default: the model used "
+            "last, else the bundled one.",
+        ),
+        flag("-m", "--model", help="The model to ask; works for %%llm too."),
+        flag(
+            "-o",
+            "--output",
+            metavar="VAR",
+            type=output_name,
+            help="A variable for the result, in addition to _llm; with --bg, for the job.",
+        ),
+        flag(
+            "--continue",
+            dest="go_on",
+            action="store_true",
+            help="Go on with the last answer where it was cut off or stopped; without a prompt.",
+        ),
+        flag("--bg", action="store_true", help="Answer in the background; see %%llm_jobs."),
+        flag("--system", metavar="TEXT", help="System prompt: instructions before the prompt."),
+        flag(
+            "--chat",
+            metavar="NAME",
+            help="Continue this conversation; running a cell again replaces its turn.",
+        ),
+        flag(
+            "--overflow",
+            choices=("error", "drop-oldest", "summarise"),
+            help="If the conversation exceeds the context: raise an error (default), drop the "
+            "oldest turns, or have the model summarise them.",
+        ),
+        flag(
+            "--as",
+            dest="form",
+            choices=("markdown", "text", "code", "json", "dataframe", "table", "math", "diff"),
+            help="The form of the answer; -o then receives the value: code also goes into a new "
+            "cell, json is parsed, dataframe and table become DataFrames.",
+        ),
+        flag(
+            "--schema",
+            metavar="TYPE",
+            type=TypeExpression,
+            help="Answer with JSON of this schema: a variable that holds one (a dict), or a type "
+            "(a pydantic model, a dataclass, list[Person], …).",
+        ),
+        flag(
+            "--map",
+            metavar="DF",
+            dest="frame",
+            type=variable_name,
+            help="Ask about every row of a DataFrame: {column} in the prompt is the row's value.",
+        ),
+        flag("--into", metavar="NAME", help="With --map: the name of the new column or columns."),
+        flag("--dry-run", action="store_true", help="With --map: 5 rows, and what all would take."),
+        flag("--journal", metavar="FILE", help="With --map: keep what is finished, and go on."),
+        flag("--max-cost", metavar="USD", type=float, help="With --map: end before it costs more."),
+        flag(
+            "--completion",
+            action="store_true",
+            help="Continue the text as a base model does, without a chat template; local models.",
+        ),
+        flag(
+            "--allow-file",
+            metavar="PATH",
+            action="append",
+            help="A file or folder that {file:…} may read although it is hidden or outside the "
+            "notebook's folder. May be given several times.",
+        ),
+        flag("--raw", action="store_true", help="Send braces as typed, {name} too."),
+        flag(
+            "--show-prompt",
+            action="store_true",
+            help="Show what would be sent, and count its tokens; nothing is sent.",
+        ),
+        *_GENERATION,
+    ),
+)
+
+LAST = Help(
+    """
+    %llm_last                        the newest answer
+    earlier = %llm_last 2            the one before it
+""",
+    (flag("number", nargs="?", type=int, default=1, help="1 is the newest (default)."),),
+)

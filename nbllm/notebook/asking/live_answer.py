@@ -1,0 +1,224 @@
+"""Asking from a cell: waits, shows, and keeps what has come whatever happens."""
+
+from __future__ import annotations
+
+import time
+from concurrent.futures import CancelledError
+from dataclasses import replace
+from typing import Literal
+
+from nbllm.core.errors import ModelNotFoundError
+from nbllm.core.model_interface import ModelInterface
+from nbllm.core.types import FinishReason, GenerationResult, ModelInfo
+from nbllm.notebook.asking.answer import Answer
+from nbllm.notebook.asking.continuation import LastAnswer, joined, sent_messages
+from nbllm.notebook.asking.load_progress import NOTE_AFTER_SECONDS, Loading
+from nbllm.notebook.asking.pipeline import Prepared
+from nbllm.notebook.asking.recipe import recipe_of
+from nbllm.notebook.asking.stop_button import StopButton
+from nbllm.notebook.asking.values import keep_from_display
+from nbllm.notebook.failures import Stopped
+from nbllm.notebook.session import NotebookSession
+from nbllm.notebook.status_messages import EARLY_ENDS, ready_words, status_words
+from nbllm.notebook.views.bundles import Ending
+from nbllm.notebook.views.display import TICK_SECONDS, View
+
+__all__ = ["LiveAnswer", "ask", "show_result"]
+
+
+class LiveAnswer:
+    """One question being answered: the work, which runs on a loop, and what it shows meanwhile.
+
+    The result goes into ``_llm``, and into ``variable``. ``ending`` is what is shown at the end.
+    """
+
+    def __init__(
+        self, session: NotebookSession, prepared: Prepared, view: View, variable: str | None = None
+    ) -> None:
+        self.question, self.view = prepared.question, view
+        self.answer = Answer(self.question.model or "", self.question.begun)
+        self.ending = Ending("")
+        self._session, self._steps, self._variable = session, prepared.steps, variable
+        self._info: ModelInfo | None = None
+        self._loading: Loading | None = None
+        self._ready: list[str] = []
+        self._began, self._is_fitting = time.monotonic(), False
+
+    async def work(self) -> GenerationResult:
+        """Load the model where that is still to be done, and ask it."""
+        model = await self._model()
+        self._info = model.info
+        with model.uses.lease():  # what comes before the question may take a while
+            self._began, self._is_fitting = time.monotonic(), True
+            for step in self._steps:
+                self.question = await step.fit(self.question, model)
+            self._began, self._is_fitting = time.monotonic(), False
+            question, messages = self.question, sent_messages(self.question, model)
+            events = model.stream(messages, options=question.options, schema=question.schema)
+            result = await self.answer.follow(events, model.name, model.device)
+            return joined(question, result)
+
+    async def _model(self) -> ModelInterface:
+        """The model of the requested name, or the one used last, or else the bundled one."""
+        name, manager = self.question.model, self._session.manager
+        try:
+            return manager.get_model(name)
+        except ModelNotFoundError:
+            requested = name or manager.bundled_model().name
+        with Loading(manager, requested) as loading:
+            self._loading = loading
+            options = self._session.load_options()
+            model, info = await manager.load_model(
+                requested, options=options, progress=loading.report
+            )
+            why = "" if name else "No model was loaded, so the bundled one answers: "
+            ready = why + ready_words(info, loading.seconds, model.unready)
+            self._ready = [*loading.evictions(info.name), ready]
+            self._loading = None
+        return model
+
+    @property
+    def model(self) -> str:
+        """The name of the model that answers, as far as it is known."""
+        loading = self._loading.name if self._loading else self.question.model or ""
+        return self._info.name if self._info else loading
+
+    @property
+    def activity(self) -> str:
+        """What goes on as long as there is no text, in words; "" where it is not worth telling."""
+        if self._loading is not None:
+            return self._loading.message
+        if time.monotonic() - self._began < NOTE_AFTER_SECONDS:
+            return ""
+        return (
+            "fitting the conversation into the context"
+            if self._is_fitting
+            else self.answer.activity
+        )
+
+    def look(self) -> None:
+        """Show what is new; called in turn with all else that uses the view."""
+        self._keep_ready_lines()
+        text = self.answer.take_new_text()
+        if not text and self.activity:
+            self.view.note(self.activity)
+        self.view.add(text)
+
+    def _keep_ready_lines(self) -> None:
+        lines, self._ready = self._ready, []
+        for line in lines:
+            self.view.keep(line)
+
+    @property
+    def stage(self) -> Literal["loading", "waiting", "writing"]:
+        """How far the work is."""
+        if self._loading is not None:
+            return "loading"
+        return "writing" if self.answer.text else "waiting"
+
+    def finish(self, result: GenerationResult, problem: str = "") -> None:
+        """Keep and show the answer, a partial one too, and hand it to those who want more.
+
+        ``problem`` is what the status line tells besides.
+        """
+        self._session.keep(result, self._variable)
+        self._session.part(LastAnswer).keep(Prepared(self.question, self._steps), result)
+        self._keep_ready_lines()
+        shown = self.question.render(result)
+        remarks = [step.remark(self.question, result) for step in self._steps]
+        self._show_ending(
+            Ending(
+                text=shown if isinstance(shown, str) else shown.data["text/plain"],
+                form=None if isinstance(shown, str) else shown,
+                written=None if shown == result.text else result.text,
+                status=_status(self._session, result, problem, *remarks),
+                reasoning=_reasoning(self._session, result),
+                recipe=recipe_of(self._info, self.question.options, result) if self._info else {},
+            )
+        )
+        for step in reversed(self._steps):
+            step.deliver(self.question, result)
+
+    @property
+    def stop_message(self) -> str:
+        """What a stop does now."""
+        if self._loading is not None:
+            return f"Loading {self.model} was stopped."
+        if self.answer.text:
+            return "Stopped. What had arrived is in _llm."
+        began = "the answer began" if self.answer.has_begun else "the prompt was sent"
+        return f"Stopped before {began}."
+
+    def stop(self) -> None:
+        """Finish what had come when the reader stopped it."""
+        if self.answer.has_begun:
+            self.finish(self._partial(FinishReason.CANCELLED, "interrupt"))
+        else:
+            self.view.drop_note("")
+
+    def fail(self, error: Exception, problem: str = "") -> None:
+        """Finish what had come when ``error`` broke it, and tell the ``problem`` if there is one.
+
+        Where the error itself is shown below the answer, none is needed.
+        """
+        if self.answer.has_begun:
+            self.finish(self._partial(FinishReason.FAILED, type(error).__name__), problem)
+        elif problem:
+            self._show_ending(Ending("", f"✗ failed · {problem}"))
+        else:
+            self.view.drop_note("")
+
+    def _partial(self, finish_reason: FinishReason, raw: str) -> GenerationResult:
+        partial = self.answer.partial_result(finish_reason, raw)
+        return replace(partial, schema=self.question.schema)
+
+    def _show_ending(self, ending: Ending) -> None:
+        self.ending = ending
+        self.view.finish(ending)
+
+
+def show_result(session: NotebookSession, result: GenerationResult) -> None:
+    """Show an answer that is the value of a cell as it was shown when it came."""
+    view = session.open_view("llm_last", is_value=True)
+    status, reasoning = _status(session, result), _reasoning(session, result)
+    view.finish(Ending(result.text, status=status, reasoning=reasoning))
+
+
+def _status(
+    session: NotebookSession, result: GenerationResult, problem: str = "", *more: str
+) -> str:
+    """The line under an answer, "" where the reader wants none and nothing is wrong."""
+    is_told = session.settings.show_status or problem or result.finish_reason in EARLY_ENDS
+    return status_words(result, problem, *more) if is_told else ""
+
+
+def _reasoning(session: NotebookSession, result: GenerationResult) -> str:
+    return result.reasoning if session.settings.show_reasoning else ""
+
+
+def ask(session: NotebookSession, prepared: Prepared, view: View) -> GenerationResult:
+    """Show the answer while it comes, keep it, and return it; as a cell's value it is not shown.
+
+    Raises ``Stopped`` on an interrupt and when its button is pressed, and what loading and asking
+    raise.
+    """
+    live = LiveAnswer(session, prepared, view, prepared.question.flags.output)
+    job = session.loop.submit(live.work(), wake=live.answer.wake)
+    with StopButton(session, job.stop) as button:
+
+        def look() -> None:
+            live.look()
+            button.offer(view)
+
+        try:
+            result = job.wait(on_tick=look, tick_seconds=TICK_SECONDS)
+        except (KeyboardInterrupt, CancelledError):
+            message = live.stop_message
+            live.stop()
+            raise Stopped(message) from None
+        except Exception as error:
+            live.fail(error)
+            raise
+        live.finish(result)
+        keep_from_display(session.shell, result)
+        return result
