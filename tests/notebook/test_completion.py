@@ -10,7 +10,7 @@ from IPython.core.completer import provisionalcompleter
 from IPython.core.interactiveshell import InteractiveShell
 
 from nbllm.core.model_manager import ModelManager
-from nbllm.notebook import magics
+from nbllm.notebook import extension as magics
 from nbllm.testing import FakeOpener, fake_info
 
 
