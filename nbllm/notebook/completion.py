@@ -10,7 +10,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
 if TYPE_CHECKING:
-    from nbllm.notebook.session import NotebookSession
+    from IPython.core.interactiveshell import InteractiveShell
+
+    from nbllm.core.model_manager import ModelManager
+    from nbllm.notebook.settings.settings import NbLLM
 
 __all__ = ["Completions", "Found"]
 
@@ -44,9 +47,14 @@ class Completions:
     """
 
     def __init__(
-        self, session: NotebookSession, clock: Callable[[], float] = time.monotonic
+        self,
+        shell: InteractiveShell,
+        settings: NbLLM,
+        get_manager: Callable[[], ModelManager],
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._session, self._clock = session, clock
+        self._shell, self._settings, self._get_manager = shell, settings, get_manager
+        self._clock = clock
         self._models: tuple[float, list[str]] = (-MODELS_SECONDS, [])
         self.words: dict[str, Words] = {
             "model": self._model_names,
@@ -55,7 +63,6 @@ class Completions:
             "llm_load.draft_model": self._file_names,
             "llm_load.chat_template": self._file_names,
             "llm_unload.name": self._loaded_names,
-            "llm_jobs.number": self._job_numbers,
         }
         for name, values in VALUES.items():
             self.words[name] = values.__iter__
@@ -74,7 +81,7 @@ class Completions:
 
     def _found(self, line: re.Match[str]) -> tuple[str, Iterable[str]] | None:
         """The word that the cursor is behind, and all that could stand there."""
-        magic = "llm" + line["name"].removeprefix(self._session.settings.magic_prefix)
+        magic = "llm" + line["name"].removeprefix(self._settings.magic_prefix)
         parser = self._parser(line["name"])
         if parser is None:
             return None
@@ -95,11 +102,11 @@ class Completions:
 
     def _parser(self, name: str) -> ArgumentParser | None:
         """The parser of one of nbllm's magics; None for all else."""
-        if not name.startswith(self._session.settings.magic_prefix):
+        if not name.startswith(self._settings.magic_prefix):
             return None
-        magic = self._session.shell.magics_manager.magics["line"].get(name)
-        is_ours = getattr(getattr(magic, "__self__", None), "session", None) is self._session
-        if not is_ours:
+        magic = self._shell.magics_manager.magics["line"].get(name)
+        session = getattr(getattr(magic, "__self__", None), "session", None)
+        if getattr(session, "completions", None) is not self:
             return None
         from nbllm.notebook.flags import parser_for
 
@@ -127,20 +134,17 @@ class Completions:
         from nbllm.core.naming.providers import PROVIDERS
         from nbllm.core.openers import known_vendor_models
 
-        available = self._session.manager.search_all_models().models
+        available = self._get_manager().search_all_models().models
         fetched = [f"ollama/{name}" for name in ollama_names()]
         prefixes = [f"{each.prefixes[0]}/" for each in PROVIDERS]
         return [*(info.name for info in available), *known_vendor_models(), *fetched, *prefixes]
 
     def _file_names(self) -> list[str]:
-        available = self._session.manager.search_all_models().models
+        available = self._get_manager().search_all_models().models
         return [info.name for info in available if info.path is not None]
 
     def _loaded_names(self) -> list[str]:
-        return [info.name for info in self._session.manager.list_loaded_models()]
-
-    def _job_numbers(self) -> list[str]:
-        return [str(number) for number in self._session.jobs]
+        return [info.name for info in self._get_manager().list_loaded_models()]
 
 
 def _places(words: list[str], flags: Mapping[str, Action]) -> int:

@@ -49,12 +49,14 @@ class LoopThread:
     def __init__(self) -> None:
         self._lock = ChildSafeLock()
         self._running: _Running | None = None
+        self._jobs: list[LoopJob[Any]] = []
         renew_in_children(self)
 
     def renew(self) -> None:
         """Have no thread, in a forked child: the one that there is runs in the parent alone."""
         keep_untouched(self._running)
         self._running = None
+        self._jobs = []
 
     def run(
         self,
@@ -85,7 +87,15 @@ class LoopThread:
         if self.is_here:
             work.close()
             raise RuntimeError("run() was called on the loop that would have to do the work")
-        return LoopJob(running.loop, work, wake or threading.Event())
+        job = LoopJob(running.loop, work, wake or threading.Event())
+        with self._lock:
+            self._jobs = [*(each for each in self._jobs if not each.result.done()), job]
+        return job
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether work that was submitted has not ended yet."""
+        return any(not job.result.done() for job in self._jobs)
 
     @property
     def is_here(self) -> bool:

@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Callable
 from contextlib import ExitStack
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from IPython.core.magic import Magics
 
@@ -18,9 +18,7 @@ if TYPE_CHECKING:
 
     from nbllm.core.model_manager import ModelManager
     from nbllm.core.types import GenerationResult, LoadOptions
-    from nbllm.notebook.asking.continuation import Asked
     from nbllm.notebook.chat.chats import Chats
-    from nbllm.notebook.jobs.jobs import Job
     from nbllm.notebook.loop import LoopThread
     from nbllm.notebook.views.display import View
 
@@ -29,31 +27,27 @@ __all__ = ["RESULT_VARIABLE", "NotebookSession", "SessionMagics"]
 RESULT_VARIABLE = "_llm"
 RESULTS_KEPT = 50
 
+Part = TypeVar("Part")
+
 
 class NotebookSession:
     """The magics of one shell. ``%unload_ext`` closes it, and ``%load_ext`` goes on with it.
 
     ``get_manager`` gives the models; it is called when they are first needed, since loading the
-    extension must cost nothing. ``results`` holds the last answers, the newest at its end,
-    ``jobs`` the answers in the background by their numbers. ``completions`` completes what is
-    typed behind the magics. ``last_error`` is that of the reader's own code, ``last_cell``
-    the cell as typed that it ended, and ``proposal`` the cell that the last ``%llm_fix`` came to.
-    ``asked`` is the last question with its answer.
+    extension must cost nothing. ``results`` holds the last answers, the newest at its end.
+    ``completions`` completes what is typed behind the magics. What one room of the notebook
+    remembers besides is a ``part``.
     """
 
     def __init__(self, shell: InteractiveShell, get_manager: Callable[[], ModelManager]) -> None:
         self.shell = shell
         self.settings = NbLLM(parent=shell)
-        self.jobs: dict[int, Job] = {}
-        self.asked: Asked | None = None
-        self.last_error: BaseException | None = None
-        self.last_cell: str | None = None
-        self.proposal: str | None = None
         self.results: deque[GenerationResult] = deque(maxlen=RESULTS_KEPT)
         self.get_manager = get_manager
         self._bridge: LoopThread | None = None
         self._at_close = ExitStack()
-        self.completions = Completions(self)
+        self._parts: dict[Callable[[], Any], Any] = {}
+        self.completions = Completions(shell, self.settings, get_manager)
 
     @cached_property
     def chats(self) -> Chats:
@@ -61,6 +55,13 @@ class NotebookSession:
         from nbllm.notebook.chat.chats import Chats
 
         return Chats()
+
+    def part(self, kind: Callable[[], Part]) -> Part:
+        """The one ``kind()`` of this session, made when it is first needed; a reload keeps it."""
+        if kind not in self._parts:
+            self._parts[kind] = kind()
+        part: Part = self._parts[kind]
+        return part
 
     @property
     def manager(self) -> ModelManager:
@@ -113,8 +114,7 @@ class NotebookSession:
         Jobs that run go on where ``keeps_jobs`` says so, and are stopped otherwise.
         """
         self._at_close.close()
-        goes_on = keeps_jobs and any(not job.done for job in self.jobs.values())
-        if self._bridge is not None and not goes_on:
+        if self._bridge is not None and not (keeps_jobs and self._bridge.is_busy):
             self._bridge.close()
             self._bridge = None
 

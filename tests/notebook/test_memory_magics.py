@@ -84,11 +84,11 @@ async def test_what_a_load_waits_for_is_in_its_note(manager: ModelManager) -> No
         with manager.get_model("beta").uses:
             load = asyncio.create_task(manager.load_model("gamma"))
             await asyncio.sleep(NOTE_AFTER_SECONDS)
-            while not loading.words.endswith("busy."):  # noqa: ASYNC110 - it is no event
+            while not loading.message.endswith("busy."):  # noqa: ASYNC110 - it is no event
                 await asyncio.sleep(0.01)
-            assert loading.words == "gamma is waiting for memory: alpha and beta are busy."
+            assert loading.message == "gamma is waiting for memory: alpha and beta are busy."
         await load
-        assert loading.words.startswith("Loading gam")
+        assert loading.message.startswith("Loading gam")
         (words,) = loading.evictions("gamma")
         assert words.startswith("Unloaded beta")
         assert loading.evictions("alpha") == []

@@ -12,7 +12,6 @@ from urllib.request import getproxies, proxy_bypass
 
 import httpx
 
-from nbllm import __version__
 from nbllm.core.errors import (
     ApiConnectionError,
     ApiError,
@@ -21,6 +20,7 @@ from nbllm.core.errors import (
     ModelError,
     ProtocolError,
 )
+from nbllm.core.version import __version__
 
 __all__ = ["Proxy", "Route", "client_maker", "is_loopback", "route_to"]
 

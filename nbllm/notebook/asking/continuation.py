@@ -2,77 +2,77 @@
 
 from __future__ import annotations
 
-from argparse import Namespace
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from IPython.core.error import UsageError
 
 from nbllm.core.errors import InvalidOptionError
 from nbllm.core.model_interface import ModelInterface
-from nbllm.core.types import FinishReason, GenerationOptions, GenerationResult, Message
-from nbllm.notebook.asking.flags import OPTIONS
+from nbllm.core.types import FinishReason, GenerationResult, Message
+from nbllm.notebook.asking.pipeline import Prepared
+from nbllm.notebook.asking.question import AskFlags, Question
 
 if TYPE_CHECKING:
-    from nbllm.notebook.asking.pipeline import Question
     from nbllm.notebook.session import NotebookSession
 
-__all__ = ["Asked", "continued", "joined", "sent_messages"]
+__all__ = ["LastAnswer", "continued", "joined", "sent_messages"]
 
 _GO_ON = "Continue exactly where your answer stopped. Repeat nothing of it."
 _COMPLETE = (FinishReason.STOP, FinishReason.TOOL_CALLS, FinishReason.REFUSAL)
 
 
-@dataclass(frozen=True, slots=True)
-class Asked:
-    """A question of this kernel, as it was made ready, and what was answered."""
+class LastAnswer:
+    """The last answer of a session, with its question as it was sent; None before the first."""
 
-    question: Question
-    result: GenerationResult
+    def __init__(self) -> None:
+        self.prepared: Prepared | None = None
+        self.result: GenerationResult | None = None
+
+    def keep(self, prepared: Prepared, result: GenerationResult) -> None:
+        """Remember this one in place of the one before."""
+        self.prepared, self.result = prepared, result
 
 
-def continued(session: NotebookSession, args: Namespace) -> Question:
+def continued(session: NotebookSession, flags: AskFlags) -> Prepared:
     """The last question once more, with its answer so far as the beginning of the new one.
 
     Where it belongs to a conversation its turn gets the longer answer. Raises ``UsageError`` and
     ``InvalidOptionError`` where there is nothing to continue.
     """
-    asked = session.asked
-    if asked is None or not asked.result.text:
+    last = session.part(LastAnswer)
+    prepared, result = last.prepared, last.result
+    if prepared is None or result is None or not result.text:
         raise UsageError("--continue: no model has answered yet in this notebook")
-    if asked.result.finish_reason in _COMPLETE:
+    if result.finish_reason in _COMPLETE:
         raise UsageError(
             f"--continue: the last answer is complete (finish reason: "
-            f"{asked.result.finish_reason}). To ask more about it, use --chat NAME"
+            f"{result.finish_reason}). To ask more about it, use --chat NAME"
         )
-    _refuse_others(asked.question, args)
-    return replace(
-        asked.question,
-        args=args,
-        model=asked.result.model,
-        options=replace(asked.question.options, max_tokens=None).merged(_options(args)),
-        remarks=(),
-        begun=asked.result.text,
+    _refuse_others(prepared.question, flags)
+    question = replace(
+        prepared.question,
+        flags=flags,
+        model=result.model,
+        options=replace(prepared.question.options, max_tokens=None).merged(flags.options),
+        begun=result.text,
     )
+    return Prepared(question, prepared.steps)
 
 
-def _options(args: Namespace) -> GenerationOptions:
-    return GenerationOptions(**{name: getattr(args, name) for name in OPTIONS})
-
-
-def _refuse_others(question: Question, args: Namespace) -> None:
+def _refuse_others(question: Question, flags: AskFlags) -> None:
     given = {
-        "--as": args.form,
-        "--schema": args.schema,
-        "--chat": args.chat,
-        "--system": args.system,
-        "--completion": args.completion or None,
-        "--show-prompt": args.show_prompt or None,
-        "a model": args.name or args.model,
+        "--as": flags.form,
+        "--schema": flags.schema,
+        "--chat": flags.chat,
+        "--system": flags.system,
+        "--completion": flags.completion or None,
+        "--show-prompt": flags.show_prompt or None,
+        "a model": flags.name or flags.model,
     }
     for what in (name for name, value in given.items() if value is not None):
         raise InvalidOptionError("continue", f"the answer goes on as it began; omit {what}")
-    if question.formed is not None:
+    if not question.can_continue:
         raise InvalidOptionError(
             "continue",
             "an answer with --as or --schema cannot be continued; run its cell again with a "

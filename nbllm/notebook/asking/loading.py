@@ -1,4 +1,4 @@
-"""What there is to see of a load: what it waits for, how far it is, and what made room for it."""
+"""Loading from a cell, and what there is to see of it: how far it is, what it waits for."""
 
 from __future__ import annotations
 
@@ -7,10 +7,15 @@ from pathlib import Path
 from types import TracebackType
 
 from nbllm.core.manager_events import ManagerEvent
-from nbllm.core.model_manager import ModelManager
+from nbllm.core.model_interface import ModelInterface
+from nbllm.core.model_manager import WAIT_SECONDS, ModelManager
+from nbllm.core.types import LoadOptions
+from nbllm.notebook.failures import Stopped
+from nbllm.notebook.session import NotebookSession
+from nbllm.notebook.views.display import TICK_SECONDS, View
 from nbllm.notebook.words import loading_words
 
-__all__ = ["NOTE_AFTER_SECONDS", "Loading"]
+__all__ = ["NOTE_AFTER_SECONDS", "Loading", "load_model"]
 
 NOTE_AFTER_SECONDS = 0.3
 """What is done sooner shows no progress: it would only flicker."""
@@ -47,10 +52,10 @@ class Loading:
         return time.monotonic() - self._began
 
     @property
-    def words(self) -> str:
+    def message(self) -> str:
         """What it waits for, or how far it is; "" as long as it is not worth telling."""
-        told = self.seconds >= NOTE_AFTER_SECONDS
-        return (self._waits_for or loading_words(self.name, self._fraction)) if told else ""
+        is_long = self.seconds >= NOTE_AFTER_SECONDS
+        return (self._waits_for or loading_words(self.name, self._fraction)) if is_long else ""
 
     def evictions(self, model: str) -> list[str]:
         """Sentences on what was unloaded for ``model``, as the manager calls it; itself too."""
@@ -65,5 +70,40 @@ class Loading:
 
 def _is_meant(name: str, model: str) -> bool:
     """Whether the user's ``name`` can mean the model; a name may be begun, or be a path."""
-    wanted = Path(name).stem if name.endswith(".gguf") else name
-    return model.casefold().startswith(wanted.casefold())
+    requested = Path(name).stem if name.endswith(".gguf") else name
+    return model.casefold().startswith(requested.casefold())
+
+
+def load_model(
+    session: NotebookSession,
+    name: str | Path,
+    view: View,
+    *,
+    alias: str | None = None,
+    options: LoadOptions | None = None,
+    wait: float = WAIT_SECONDS,
+) -> tuple[ModelInterface, float]:
+    """The loaded model, and the seconds that it took; what was unloaded for it is told.
+
+    ``wait`` is for how many seconds it waits for busy models. Raises what the manager raises.
+    """
+    with Loading(session.manager, alias or str(name)) as loading:
+
+        def look() -> None:
+            if loading.message:
+                view.note(loading.message)
+
+        work = session.manager.load_model(
+            name, alias=alias, options=options, progress=loading.report, wait=wait, reload=True
+        )
+        try:
+            model, _ = session.loop.run(work, on_tick=look, tick_seconds=TICK_SECONDS)
+        except KeyboardInterrupt:
+            view.drop_note("")
+            raise Stopped(f"Loading {alias or name} was stopped.") from None
+        except Exception:  # whatever it is, it is told in place of the progress
+            view.drop_note("")
+            raise
+        for message in loading.evictions(model.name):
+            view.keep(message)
+        return model, loading.seconds

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from nbllm.core.types import GenerationResult
+    from nbllm.notebook.asking.question import AskFlags
     from nbllm.notebook.help.card import Card
     from nbllm.notebook.jobs.jobs import Job
     from nbllm.notebook.prompts.view import ShownPrompt
@@ -70,8 +71,10 @@ class AskMagics(SessionMagics):
             )
         if not prompt.strip() and not args.go_on:
             raise UsageError("no prompt: write it after %llm, or on the lines below %%llm")
+        from nbllm.notebook.asking.question import AskFlags
+
         with brief_errors():
-            return self._ask(prompt, args)
+            return self._ask(prompt, AskFlags.of(args))
 
     def _args_above(self, line: str) -> Namespace:
         """The arguments behind ``%%llm``, where a prompt does not belong."""
@@ -88,30 +91,31 @@ class AskMagics(SessionMagics):
         return args
 
     def _ask(
-        self, prompt: str, args: Namespace
+        self, prompt: str, flags: AskFlags
     ) -> GenerationResult | Job | ShownPrompt | pd.DataFrame:
-        from nbllm.notebook.asking.asking import ask
         from nbllm.notebook.asking.continuation import continued
-        from nbllm.notebook.asking.pipeline import prepared, question_from
+        from nbllm.notebook.asking.live_answer import ask
+        from nbllm.notebook.asking.pipeline import prepare, question_from
         from nbllm.notebook.batch.cell import check_batch_flags, map_cell
         from nbllm.notebook.jobs.jobs import begin_job
 
-        check_batch_flags(args)
-        if args.frame is not None:
-            return map_cell(self.session, prompt, args)
-        if args.go_on:
-            question = continued(self.session, args)
+        session = self.session
+        check_batch_flags(flags)
+        if flags.frame is not None:
+            return map_cell(session, prompt, flags, flags.frame)
+        if flags.go_on:
+            prepared = continued(session, flags)
         else:
-            question = prepared(self.session, question_from(self.session, prompt, args))
-        if args.show_prompt:
+            prepared = prepare(session, question_from(session, prompt, flags))
+        if flags.show_prompt:
             from nbllm.notebook.prompts.view import shown_prompt
 
-            return shown_prompt(self.session, question)
-        if not args.bg:
-            return ask(self.session, question, self.session.open_view("llm"))
-        job = begin_job(self.session, question)
-        if args.output:
-            self.session.shell.user_ns[args.output] = job
+            return shown_prompt(session, prepared)
+        if not flags.bg:
+            return ask(session, prepared, session.open_view("llm"))
+        job = begin_job(session, prepared)
+        if flags.output:
+            session.shell.user_ns[flags.output] = job
         return job
 
     @no_var_expand
@@ -130,6 +134,6 @@ class AskMagics(SessionMagics):
         return results[-number]
 
     def _show_result(self, result: GenerationResult) -> None:
-        from nbllm.notebook.asking.asking import show_result
+        from nbllm.notebook.asking.live_answer import show_result
 
         show_result(self.session, result)

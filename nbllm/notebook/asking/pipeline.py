@@ -2,105 +2,170 @@
 
 ::
 
-    flags -> Question -> PREPARE -> the model is loaded -> FIT -> asked and shown -> DELIVER
+    flags -> Question -> prepare -> the model is loaded -> fit -> asked and shown -> deliver
 
-What is added is a function in one of the three tuples below; each runs for every question and
-looks at ``question.args`` for its own flag.
+What is added is a ``Step`` in the list below.
 """
 
 from __future__ import annotations
 
-from argparse import Namespace
-from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, TypeAlias
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from nbllm.core.errors import InvalidOptionError
 from nbllm.core.model_interface import ModelInterface, options_from, to_messages
-from nbllm.core.types import GenerationOptions, GenerationResult, Message
-from nbllm.notebook.asking.cell_limit import limit_answer
-from nbllm.notebook.asking.flags import OPTIONS
-from nbllm.notebook.asking.prompt_ends import trim_prompt
-from nbllm.notebook.asking.remedies import tell_remedies
-from nbllm.notebook.chat.steps import AskedTurn, deliver_chat, fit_chat, prepare_chat
-from nbllm.notebook.forms.steps import FormedAnswer, bind_form, deliver_form, prepare_form
-from nbllm.notebook.prompts.interpolation import Left, Replaced
+from nbllm.core.texts import trimmed
+from nbllm.core.types import ContentPart, FinishReason, GenerationResult, Message, TextPart
+from nbllm.notebook.asking.question import AskFlags, Question
+from nbllm.notebook.asking.step import Step
+from nbllm.notebook.chat.chat_step import ChatStep
+from nbllm.notebook.forms.form_step import FormStep
+from nbllm.notebook.prompts.prompt_variables import PromptVariables
 from nbllm.notebook.prompts.scope import variables_in_scope
-from nbllm.notebook.prompts.steps import prepare_variables
-from nbllm.notebook.views.bundles import Bundle
 
 if TYPE_CHECKING:
-    from nbllm.core.schemas.answers import AnswerSchema
     from nbllm.notebook.session import NotebookSession
 
-__all__ = ["DELIVER", "FIT", "PREPARE", "Question", "prepared", "question_from"]
+__all__ = ["STEPS", "Prepared", "prepare", "question_from"]
+
+_HOSTED_FACTOR = 4
+"""For models behind an API: they find the end, and what they reason counts as written."""
+
+
+# ---------------------------------------------------------------- steps of no other room
+
+
+class PromptEnds(Step):
+    """The ends of a prompt: one question is one request, however it was typed.
+
+    IPython ends the text of a cell with a newline, and an editor leaves blank lines about it. A
+    small model answers a question with a newline behind it in another way, or in another language.
+    """
+
+    def prepare(self, question: Question) -> Question:
+        """Take the blank ends away; with ``--raw`` no more than the newline that a cell ends in."""
+        trim = _without_newline if question.flags.raw else trimmed
+        *earlier, message = question.messages
+        if isinstance(message.content, str):
+            content: str | tuple[ContentPart, ...] = trim(message.content)
+        else:
+            content = _trimmed_parts(message.content)
+        return replace(question, messages=(*earlier, Message(message.role, content)))
+
+
+class Remedies(Step):
+    """What to do about an answer that was cut off or stopped, in the status line."""
+
+    _limit: int | None = None
+
+    async def fit(self, question: Question, model: ModelInterface) -> Question:
+        """Look up how much the model's context holds."""
+        self._limit = model.info.context_length
+        return question
+
+    def remark(self, question: Question, result: GenerationResult) -> str:
+        """The way to go on, or to another answer."""
+        magic, limit = self.session.magic_name("llm"), self._limit
+        match result.finish_reason:
+            case FinishReason.LENGTH if limit and (result.usage.total_tokens or 0) >= limit:
+                return f"the context of {limit:,} tokens is full"
+            case FinishReason.LENGTH if question.can_continue:
+                return f"%{magic} --continue goes on"
+            case FinishReason.REPETITION:
+                return f"another --seed or %%{magic} --repeat-penalty 1.1 may avoid it"
+        return ""
+
+
+class CellLimit(Step):
+    """How long the answer of a cell may become where nobody says it.
+
+    A small model may not find the end of its answer, and a cell that never ends holds up the
+    notebook. Python's own calls have no such limit.
+    """
+
+    _limit: int | None = None
+
+    async def fit(self, question: Question, model: ModelInterface) -> Question:
+        """Bound it, unless flags, settings or the model's config do, or reasoning is wanted."""
+        self._limit = None
+        options = model.info.options.merged(question.options)
+        limit = self.session.settings.cell_limit * (1 if model.info.local else _HOSTED_FACTOR)
+        reasons = options.reasoning_effort not in (None, "none")
+        if not limit or options.max_tokens is not None or reasons:
+            return question
+        self._limit = limit
+        return replace(question, options=replace(question.options, max_tokens=limit))
+
+    def remark(self, question: Question, result: GenerationResult) -> str:
+        """Which limit cut the answer off, and how to set another."""
+        was_cut = result.finish_reason is FinishReason.LENGTH
+        tokens, limit = result.usage.completion_tokens or 0, self._limit
+        if limit is None or not was_cut or tokens < limit:
+            return ""
+        more, all_cells = self.session.magic_name("llm"), self.session.magic_name("llm_config")
+        return (
+            f"cells are limited to {limit:,} tokens: %%{more} --max-tokens N sets another limit, "
+            f"%{all_cells} cell_limit=N for all cells (0: none)"
+        )
+
+
+def _without_newline(text: str) -> str:
+    return text.removesuffix("\n")
+
+
+def _trimmed_parts(parts: tuple[ContentPart, ...]) -> tuple[ContentPart, ...]:
+    """Texts and images; a text of blanks at either end goes."""
+    ends = list(parts)
+    ends[0] = _with_text(ends[0], str.lstrip)
+    ends[-1] = _with_text(ends[-1], str.rstrip)
+    return tuple(part for part in ends if part != TextPart(""))
+
+
+def _with_text(part: ContentPart, trim: Callable[[str], str]) -> ContentPart:
+    return TextPart(trim(part.text)) if isinstance(part, TextPart) else part
+
+
+# ---------------------------------------------------------------- the way of a question
+
+STEPS: tuple[type[Step], ...] = (
+    PromptVariables,
+    PromptEnds,
+    FormStep,
+    ChatStep,
+    Remedies,
+    CellLimit,
+)
+"""In the order in which they prepare and fit a question; answers are delivered the other way."""
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
-    """What one cell asks: its ``text`` as typed, its flags, and what is made of them.
+class Prepared:
+    """A question that is ready to be asked, with the steps that have prepared it."""
 
-    ``scope`` holds the variables that are known where it is asked. ``model`` is the wanted name,
-    None for the one used last. ``messages`` are sent with
-    ``options``. ``render`` makes Markdown of a result, or an output of another kind, where that
-    is not its text. ``scope`` holds the variables of the function that asks. ``remarks`` tell
-    more of a result in the status line. ``replaced`` and ``left`` are the braces of the text,
-    ``chat`` is its place in a conversation, ``formed`` the form that is asked for, ``schema``
-    what makes a value of the answer. ``begun`` is the beginning of an answer that is continued.
-    """
-
-    text: str
-    args: Namespace
-    model: str | None
-    messages: tuple[Message, ...]
-    options: GenerationOptions
-    render: Callable[[GenerationResult], str | Bundle] = str
-    remarks: tuple[Callable[[GenerationResult], str], ...] = ()
-    replaced: tuple[Replaced, ...] = ()
-    left: tuple[Left, ...] = ()
-    chat: AskedTurn | None = None
-    formed: FormedAnswer | None = None
-    schema: AnswerSchema | None = None
-    begun: str = ""
-    scope: Mapping[str, Any] = field(default_factory=dict)
+    question: Question
+    steps: tuple[Step, ...] = ()
 
 
-Prepare: TypeAlias = "Callable[[NotebookSession, Question], Question]"
-Fit: TypeAlias = "Callable[[NotebookSession, Question, ModelInterface], Awaitable[Question]]"
-Deliver: TypeAlias = "Callable[[NotebookSession, Question, GenerationResult], None]"
-
-PREPARE: tuple[Prepare, ...] = (prepare_variables, trim_prompt, prepare_form, prepare_chat)
-"""In the cell's thread, before anything is loaded: may read the user's variables."""
-
-FIT: tuple[Fit, ...] = (bind_form, fit_chat, tell_remedies, limit_answer)
-"""On the loop, once the model is there: may count its tokens and look at its context."""
-
-DELIVER: tuple[Deliver, ...] = (deliver_chat, deliver_form)
-"""Once the answer is shown and kept in ``_llm``, a partial one too (see ``finish_reason``): may
-record it, convert it, show more. A question that runs in the background is delivered from the
-loop's thread."""
-
-
-def question_from(session: NotebookSession, text: str, args: Namespace) -> Question:
+def question_from(session: NotebookSession, text: str, flags: AskFlags) -> Question:
     """The question that flags and settings make of a text. Raises ``InvalidOptionError``."""
-    settings = session.settings
-    flags = GenerationOptions(**{name: getattr(args, name) for name in OPTIONS})
-    if args.completion:
-        text, flags = _continued(text, args), replace(flags, raw=True)
-    system = args.system if args.system is not None else settings.system or None
+    settings, options = session.settings, flags.options
+    if flags.completion:
+        text, options = _continued(text, flags), replace(options, raw=True)
+    system = flags.system if flags.system is not None else settings.system or None
     return Question(
         text=text,
-        args=args,
-        model=args.name or args.model or settings.model or None,
-        messages=to_messages(text, system=None if args.completion else system),
-        options=options_from(settings.options).merged(flags),
+        flags=flags,
+        model=flags.name or flags.model or settings.model or None,
+        messages=to_messages(text, system=None if flags.completion else system),
+        options=options_from(settings.options).merged(options),
         scope=variables_in_scope(session.shell),
     )
 
 
-def _continued(text: str, args: Namespace) -> str:
+def _continued(text: str, flags: AskFlags) -> str:
     """The text to go on from: without the line break that every cell ends with."""
-    given = {"system": args.system, "chat": args.chat, "as": args.form, "schema": args.schema}
+    given = {"system": flags.system, "chat": flags.chat, "as": flags.form, "schema": flags.schema}
     for flag in (name for name, value in given.items() if value is not None):
         raise InvalidOptionError(
             "completion", f"it continues a text and cannot be combined with --{flag}"
@@ -108,8 +173,14 @@ def _continued(text: str, args: Namespace) -> str:
     return text.removesuffix("\n")
 
 
-def prepared(session: NotebookSession, question: Question) -> Question:
-    """The question after all that can be done to it in the cell."""
-    for prepare in PREPARE:
-        question = prepare(session, question)
-    return question
+def prepare(session: NotebookSession, question: Question, form: FormStep | None = None) -> Prepared:
+    """The question after all that can be done to it in the cell.
+
+    ``form`` is a form that the magic itself asks for, in the place of that of the flags.
+    """
+    steps = tuple(
+        form if form is not None and kind is FormStep else kind(session) for kind in STEPS
+    )
+    for step in steps:
+        question = step.prepare(question)
+    return Prepared(question, steps)

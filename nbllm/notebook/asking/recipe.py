@@ -13,9 +13,9 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-import nbllm
 from nbllm.core.paths import open_regular
 from nbllm.core.types import GenerationOptions, GenerationResult, ModelInfo
+from nbllm.core.version import __version__
 
 __all__ = ["file_fingerprint", "recipe_of"]
 
@@ -31,7 +31,7 @@ def recipe_of(
     asked = info.options.merged(options).set_values()
     return _known(
         {
-            "version": nbllm.__version__,
+            "version": __version__,
             "model": result.model,
             "model_type": info.model_type,
             "vendor_model": info.model,

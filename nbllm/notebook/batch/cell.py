@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from argparse import Namespace
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from nbllm.core.errors import InvalidOptionError
 from nbllm.core.suggest import did_you_mean
-from nbllm.core.types import GenerationOptions
-from nbllm.notebook.asking.flags import OPTIONS
+from nbllm.notebook.asking.question import AskFlags
 from nbllm.notebook.failures import Stopped
 from nbllm.notebook.forms.type_expressions import named_type
 from nbllm.notebook.prompts.scope import variables_in_scope
@@ -25,47 +23,46 @@ _ONLY = {"into": "--into", "dry_run": "--dry-run", "journal": "--journal", "max_
 _NEVER = {"chat": "--chat", "bg": "--bg", "form": "--as", "show_prompt": "--show-prompt"}
 
 
-def check_batch_flags(args: Namespace) -> None:
+def check_batch_flags(flags: AskFlags) -> None:
     """Raise ``InvalidOptionError`` for flags that do not go together."""
-    if args.frame is None:
+    if flags.frame is None:
         for name, flag in _ONLY.items():
-            if getattr(args, name) not in (None, False):
+            if getattr(flags, name) not in (None, False):
                 raise InvalidOptionError(name, f"{flag} needs --map DF")
         return
     for name, flag in _NEVER.items():
-        if getattr(args, name, None) not in (None, False):
+        if getattr(flags, name) not in (None, False):
             raise InvalidOptionError("map", f"cannot be combined with {flag}")
 
 
-def map_cell(session: NotebookSession, prompt: str, args: Namespace) -> pd.DataFrame:
-    """The DataFrame with the answers as columns; it is also put into ``-o``'s variable."""
+def map_cell(session: NotebookSession, prompt: str, flags: AskFlags, frame: str) -> pd.DataFrame:
+    """The DataFrame ``frame`` with the answers as columns, also put into the variable of ``-o``."""
     from nbllm.notebook.batch.frame import map_frame
 
     scope = variables_in_scope(session.shell)
-    flags = GenerationOptions(**{name: getattr(args, name) for name in OPTIONS})
     settings = session.settings
-    options = {**settings.options, **flags.set_values()}
+    options = {**settings.options, **flags.options.set_values()}
     if settings.cell_limit:
         options.setdefault("max_tokens", settings.cell_limit)
     try:
         result = map_frame(
-            _frame(args.frame, scope),
+            _frame(frame, scope),
             prompt.strip(),
-            model=args.name or args.model or settings.model or None,
-            schema=named_type(args.schema, scope) if args.schema else None,
-            into=args.into,
-            system=args.system if args.system is not None else settings.system or None,
-            dry_run=args.dry_run,
-            journal=args.journal,
-            max_cost=args.max_cost,
+            model=flags.name or flags.model or settings.model or None,
+            schema=named_type(flags.schema, scope) if flags.schema else None,
+            into=flags.into,
+            system=flags.system if flags.system is not None else settings.system or None,
+            dry_run=flags.dry_run,
+            journal=flags.journal,
+            max_cost=flags.max_cost,
             manager=session.manager,
             **{name: value for name, value in options.items() if value is not None},
         )
     except KeyboardInterrupt:
-        kept = f"; what is finished is in {args.journal}" if args.journal else ""
-        raise Stopped(f"The run over {args.frame} was stopped{kept}.") from None
-    if args.output:
-        session.shell.user_ns[args.output] = result
+        kept = f"; what is finished is in {flags.journal}" if flags.journal else ""
+        raise Stopped(f"The run over {frame} was stopped{kept}.") from None
+    if flags.output:
+        session.shell.user_ns[flags.output] = result
     return result
 
 

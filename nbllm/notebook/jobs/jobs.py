@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from nbllm.core.forks import ChildSafeLock
 from nbllm.core.types import FinishReason, GenerationResult
-from nbllm.notebook.asking.asking import Asking
+from nbllm.notebook.asking.live_answer import LiveAnswer
 from nbllm.notebook.asking.stop_button import StopButton
 from nbllm.notebook.loop import LoopJob, interruptible
 from nbllm.notebook.views.bundles import note
@@ -20,10 +20,10 @@ from nbllm.notebook.views.display import TICK_SECONDS, open_background_view
 from nbllm.notebook.views.markdown_view import BackgroundView
 
 if TYPE_CHECKING:
-    from nbllm.notebook.asking.pipeline import Question
+    from nbllm.notebook.asking.pipeline import Prepared
     from nbllm.notebook.session import NotebookSession
 
-__all__ = ["Job", "JobState", "begin_job"]
+__all__ = ["Job", "JobState", "Jobs", "begin_job"]
 
 JobState: TypeAlias = Literal["loading", "waiting", "writing", "done", "stopped", "failed"]
 
@@ -31,13 +31,22 @@ JOBS_KEPT = 100
 """So many stay listed; of those that have ended the oldest go first."""
 
 
-def begin_job(session: NotebookSession, question: Question) -> Job:
+class Jobs(dict[int, "Job"]):
+    """The jobs of a session by their numbers, the oldest first."""
+
+    def put(self, job: Job) -> None:
+        """Keep ``job``; of those that have ended the oldest go where there are too many."""
+        self[job.number] = job
+        ended = [number for number, known in self.items() if known.done]
+        for number in ended[: max(len(self) - JOBS_KEPT, 0)]:
+            del self[number]
+
+
+def begin_job(session: NotebookSession, prepared: Prepared) -> Job:
     """Ask in the background, and show the answer in the cell that runs now."""
-    job = Job(max(session.jobs, default=0) + 1, session, question)
-    session.jobs[job.number] = job
-    ended = [number for number, known in session.jobs.items() if known.done]
-    for number in ended[: max(len(session.jobs) - JOBS_KEPT, 0)]:
-        del session.jobs[number]
+    jobs = session.part(Jobs)
+    job = Job(max(jobs, default=0) + 1, session, prepared)
+    jobs.put(job)
     return job
 
 
@@ -47,12 +56,12 @@ class Job:
     Any thread may use it, and any event loop may await it.
     """
 
-    def __init__(self, number: int, session: NotebookSession, question: Question) -> None:
-        self.number, self.question = number, question
+    def __init__(self, number: int, session: NotebookSession, prepared: Prepared) -> None:
+        self.number, self.question = number, prepared.question
         self._session = session
         self._cell = session.shell.execution_count
         self._view = open_background_view(session.shell)
-        self._asking = Asking(session, question, self._view)
+        self._live = LiveAnswer(session, prepared, self._view)
         self._future: Future[GenerationResult] = Future()
         self._showing = ChildSafeLock()  # the loop's thread and a cell's may both show it
         self._began, self._ended = time.monotonic(), 0.0
@@ -63,7 +72,7 @@ class Job:
     @property
     def model(self) -> str:
         """The name of the model that answers; "" as long as it is not known."""
-        return self._asking.model
+        return self._live.model
 
     @property
     def done(self) -> bool:
@@ -74,7 +83,7 @@ class Job:
     def state(self) -> JobState:
         """How far it is."""
         if not self._future.done():
-            return self._asking.stage
+            return self._live.stage
         if self._future.exception() is not None:
             return "failed"
         stopped = self._future.result().finish_reason is FinishReason.CANCELLED
@@ -83,12 +92,12 @@ class Job:
     @property
     def text(self) -> str:
         """The text so far."""
-        return self._asking.answer.text
+        return self._live.answer.text
 
     @property
     def tokens(self) -> int:
         """The tokens so far; 0 where the model does not count them while it writes."""
-        return self._asking.answer.tokens
+        return self._live.answer.tokens
 
     @property
     def seconds(self) -> float:
@@ -130,7 +139,7 @@ class Job:
                 self._view.republish()
             elif self.done:
                 view = self._session.open_view("llm_jobs", is_value=is_value)
-                view.finish(self._asking.ending)
+                view.finish(self._live.ending)
 
     def wait(self) -> GenerationResult:
         """Show it, and return or raise what ``result`` does."""
@@ -176,9 +185,9 @@ class Job:
         looks = asyncio.create_task(self._look())
         outcome: GenerationResult | Exception
         try:
-            outcome = await self._asking.work()
+            outcome = await self._live.work()
         except asyncio.CancelledError:
-            outcome = self._asking.answer.partial_result(FinishReason.CANCELLED, "stopped")
+            outcome = self._live.answer.partial_result(FinishReason.CANCELLED, "stopped")
         except Exception as error:  # noqa: BLE001 - whatever it is, it is raised where one waits
             outcome = error
         looks.cancel()
@@ -188,16 +197,16 @@ class Job:
         while True:
             await asyncio.sleep(TICK_SECONDS)
             with self._showing:
-                self._asking.look()
+                self._live.look()
 
     def _end(self, outcome: GenerationResult | Exception) -> None:
         self._ended = time.monotonic()
         try:
             with self._showing:
                 if isinstance(outcome, Exception):
-                    self._asking.fail(outcome, f"{type(outcome).__name__}: {outcome}")
+                    self._live.fail(outcome, f"{type(outcome).__name__}: {outcome}")
                 else:
-                    self._asking.finish(outcome)
+                    self._live.finish(outcome)
         except Exception as error:  # noqa: BLE001 - a step after the answer failed
             outcome = error
         self._button.close()

@@ -10,12 +10,12 @@ from IPython.core.magic import line_magic, magics_class, no_var_expand
 from nbllm.notebook.arguments import parse
 from nbllm.notebook.failures import Stopped, brief_errors
 from nbllm.notebook.flags import JOBS, parser_of, with_help
-from nbllm.notebook.session import SessionMagics
+from nbllm.notebook.session import NotebookSession, SessionMagics
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from nbllm.notebook.jobs.jobs import Job
+    from nbllm.notebook.jobs.jobs import Job, Jobs
 
 __all__ = ["JobMagics"]
 
@@ -26,6 +26,10 @@ _STOP_SECONDS = 1.0
 @magics_class
 class JobMagics(SessionMagics):
     """The magic for what ``%%llm --bg`` began."""
+
+    def __init__(self, session: NotebookSession) -> None:
+        super().__init__(session)
+        session.completions.words["llm_jobs.number"] = lambda: map(str, self._jobs)
 
     @no_var_expand
     @with_help(JOBS)
@@ -49,10 +53,16 @@ class JobMagics(SessionMagics):
                 job.settle(_STOP_SECONDS)
         from nbllm.notebook.jobs.table import jobs_table
 
-        return jobs_table(self.session.jobs.values())
+        return jobs_table(self._jobs.values())
+
+    @property
+    def _jobs(self) -> Jobs:
+        from nbllm.notebook.jobs.jobs import Jobs
+
+        return self.session.part(Jobs)
 
     def _chosen(self, number: int | None) -> list[Job]:
-        jobs = self.session.jobs
+        jobs = self._jobs
         if number is None:
             return [job for job in jobs.values() if not job.done]
         if number not in jobs:

@@ -102,7 +102,7 @@ class ModelMagics(SessionMagics):
     def _load(self, args: Namespace) -> ModelInterface:
         from nbllm.core.model_manager import WAIT_SECONDS
         from nbllm.core.types import LoadOptions
-        from nbllm.notebook.asking.asking import load_model
+        from nbllm.notebook.asking.loading import load_model
 
         flags = LoadOptions(
             device=args.device,

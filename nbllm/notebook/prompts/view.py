@@ -9,13 +9,11 @@ from nbllm.core.errors import ModelNotFoundError, NbllmError
 from nbllm.core.model_interface import ModelInterface
 from nbllm.core.rendering.escaping import preformatted, text_html
 from nbllm.core.types import ImagePart, Message, ModelInfo, TokenCount
-from nbllm.notebook.chat.steps import whole_conversation
-from nbllm.notebook.forms.steps import bound
 from nbllm.notebook.prompts.interpolation import Left, Replaced
 from nbllm.notebook.views.bundles import note_html
 
 if TYPE_CHECKING:
-    from nbllm.notebook.asking.pipeline import Question
+    from nbllm.notebook.asking.pipeline import Prepared
     from nbllm.notebook.session import NotebookSession
 
 __all__ = ["ShownPrompt", "shown_prompt"]
@@ -57,34 +55,34 @@ class ShownPrompt:
         return f"Not sent. {characters:,} characters, {self.tokens}{of} tokens, for {self.model}"
 
     def __repr__(self) -> str:
-        told = [f"{message.role}:\n{_content(message)}" for message in self.messages]
-        return "\n\n".join([*told, "\n".join(self.notes)])
+        shown = [f"{message.role}:\n{_content(message)}" for message in self.messages]
+        return "\n\n".join([*shown, "\n".join(self.notes)])
 
     def _repr_html_(self) -> str:
         # Text is escaped and set in <pre>, where no front end reads Markdown or formulas.
-        told = (
+        shown = (
             f'<div style="{_ROLE}">{text_html(message.role)}</div>'
             f'<div style="{_INDENTED}">{preformatted(_content(message))}</div>'
             for message in self.messages
         )
-        return "".join([*told, *map(note_html, self.notes)])
+        return "".join([*shown, *map(note_html, self.notes)])
 
 
-def shown_prompt(session: NotebookSession, question: Question) -> ShownPrompt:
-    """The prompt of a prepared question, as it would be sent. Loads nothing."""
+def shown_prompt(session: NotebookSession, prepared: Prepared) -> ShownPrompt:
+    """The prompt of a question, as it would be sent. Loads nothing."""
+    question = prepared.question
     try:
         model = session.manager.get_model(question.model)
     except ModelNotFoundError:
         model = None
     info = model.info if model is not None else _info_of(session, question.model)
-    asked = bound(question, info) if info is not None else question
-    messages = asked.messages
-    if asked.chat is not None:
-        messages = whole_conversation(session, asked).messages(messages[-1])
+    for step in prepared.steps:
+        question = step.preview(question, info)
+    messages, raw = question.messages, bool(question.options.raw)
     return ShownPrompt(
         messages,
         question.model if model is None else model.name,
-        None if model is None else _count(session, model, messages, raw=bool(asked.options.raw)),
+        None if model is None else _count(session, model, messages, raw=raw),
         None if model is None else model.info.context_length,
         replaced=question.replaced,
         left=question.left,

@@ -13,7 +13,7 @@ from nbllm.core.model_manager import ModelManager
 from nbllm.core.texts import trimmed
 from nbllm.core.types import GenerationOptions, ImagePart, TextPart
 from nbllm.notebook import magics
-from nbllm.notebook.asking.prompt_ends import _trimmed_parts
+from nbllm.notebook.asking.pipeline import _trimmed_parts
 from nbllm.testing import FakeOpener, fake_info
 
 

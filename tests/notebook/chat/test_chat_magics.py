@@ -15,7 +15,7 @@ from nbllm.notebook import magics
 from nbllm.notebook.asking.flags import ASK
 from nbllm.notebook.chat.budget import OVERFLOWS
 from nbllm.notebook.chat.cells import running_cell
-from nbllm.notebook.forms import steps as form_steps
+from nbllm.notebook.forms.answer_forms import FORMS
 from nbllm.testing import FakeOpener, fake_info
 
 
@@ -72,7 +72,7 @@ def test_names_and_actions_complete(shell: InteractiveShell, run) -> None:
 
 def test_the_flags_offer_what_there_is() -> None:
     choices = {names[-1]: settings.get("choices") for names, settings in ASK.arguments}
-    assert set(choices["--as"]) == {"markdown", *form_steps._FORMS}
+    assert set(choices["--as"]) == {"markdown", *FORMS}
     assert choices["--overflow"] == OVERFLOWS
 
 

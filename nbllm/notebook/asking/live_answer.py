@@ -1,21 +1,19 @@
-"""Loading and asking from a cell: waits, shows, and keeps what has come whatever happens."""
+"""Asking from a cell: waits, shows, and keeps what has come whatever happens."""
 
 from __future__ import annotations
 
 import time
 from concurrent.futures import CancelledError
 from dataclasses import replace
-from pathlib import Path
 from typing import Literal
 
 from nbllm.core.errors import ModelNotFoundError
 from nbllm.core.model_interface import ModelInterface
-from nbllm.core.model_manager import WAIT_SECONDS
-from nbllm.core.types import FinishReason, GenerationResult, LoadOptions, ModelInfo
+from nbllm.core.types import FinishReason, GenerationResult, ModelInfo
 from nbllm.notebook.asking.answer import Answer
-from nbllm.notebook.asking.continuation import Asked, joined, sent_messages
+from nbllm.notebook.asking.continuation import LastAnswer, joined, sent_messages
 from nbllm.notebook.asking.loading import NOTE_AFTER_SECONDS, Loading
-from nbllm.notebook.asking.pipeline import DELIVER, FIT, Question
+from nbllm.notebook.asking.pipeline import Prepared
 from nbllm.notebook.asking.recipe import recipe_of
 from nbllm.notebook.asking.stop_button import StopButton
 from nbllm.notebook.asking.values import keep_from_display
@@ -25,57 +23,22 @@ from nbllm.notebook.views.bundles import Ending
 from nbllm.notebook.views.display import TICK_SECONDS, View
 from nbllm.notebook.words import EARLY_ENDS, ready_words, status_words
 
-__all__ = ["Asking", "ask", "load_model", "show_result"]
+__all__ = ["LiveAnswer", "ask", "show_result"]
 
 
-def load_model(
-    session: NotebookSession,
-    name: str | Path,
-    view: View,
-    *,
-    alias: str | None = None,
-    options: LoadOptions | None = None,
-    wait: float = WAIT_SECONDS,
-) -> tuple[ModelInterface, float]:
-    """The loaded model, and the seconds that it took; what was unloaded for it is told.
-
-    ``wait`` is for how many seconds it waits for busy models. Raises what the manager raises.
-    """
-    with Loading(session.manager, alias or str(name)) as loading:
-
-        def look() -> None:
-            if loading.words:
-                view.note(loading.words)
-
-        work = session.manager.load_model(
-            name, alias=alias, options=options, progress=loading.report, wait=wait, reload=True
-        )
-        try:
-            model, _ = session.loop.run(work, on_tick=look, tick_seconds=TICK_SECONDS)
-        except KeyboardInterrupt:
-            view.drop_note("")
-            raise Stopped(f"Loading {alias or name} was stopped.") from None
-        except Exception:  # whatever it is, it is told in place of the progress
-            view.drop_note("")
-            raise
-        for words in loading.evictions(model.name):
-            view.keep(words)
-        return model, loading.seconds
-
-
-class Asking:
-    """One question on its way: the work, which runs on a loop, and what there is to see of it.
+class LiveAnswer:
+    """One question being answered: the work, which runs on a loop, and what it shows meanwhile.
 
     The result goes into ``_llm``, and into ``variable``. ``ending`` is what is shown at the end.
     """
 
     def __init__(
-        self, session: NotebookSession, question: Question, view: View, variable: str | None = None
+        self, session: NotebookSession, prepared: Prepared, view: View, variable: str | None = None
     ) -> None:
-        self.question, self.view = question, view
-        self.answer = Answer(question.model or "", question.begun)
+        self.question, self.view = prepared.question, view
+        self.answer = Answer(self.question.model or "", self.question.begun)
         self.ending = Ending("")
-        self._session, self._variable = session, variable
+        self._session, self._steps, self._variable = session, prepared.steps, variable
         self._info: ModelInfo | None = None
         self._loading: Loading | None = None
         self._ready: list[str] = []
@@ -87,25 +50,27 @@ class Asking:
         self._info = model.info
         with model.uses.hold():  # what comes before the question may take a while
             self._began, self._is_fitting = time.monotonic(), True
-            for fit in FIT:
-                self.question = await fit(self._session, self.question, model)
+            for step in self._steps:
+                self.question = await step.fit(self.question, model)
             self._began, self._is_fitting = time.monotonic(), False
-            asked, messages = self.question, sent_messages(self.question, model)
-            events = model.stream(messages, options=asked.options, schema=asked.schema)
+            question, messages = self.question, sent_messages(self.question, model)
+            events = model.stream(messages, options=question.options, schema=question.schema)
             result = await self.answer.follow(events, model.name, model.device)
-            return joined(asked, result)
+            return joined(question, result)
 
     async def _model(self) -> ModelInterface:
-        """The model of the wanted name, or the one used last, or else the bundled one."""
+        """The model of the requested name, or the one used last, or else the bundled one."""
         name, manager = self.question.model, self._session.manager
         try:
             return manager.get_model(name)
         except ModelNotFoundError:
-            wanted = name or manager.bundled_model().name
-        with Loading(manager, wanted) as loading:
+            requested = name or manager.bundled_model().name
+        with Loading(manager, requested) as loading:
             self._loading = loading
             options = self._session.load_options()
-            model, info = await manager.load_model(wanted, options=options, progress=loading.report)
+            model, info = await manager.load_model(
+                requested, options=options, progress=loading.report
+            )
             why = "" if name else "No model was loaded, so the bundled one answers: "
             ready = why + ready_words(info, loading.seconds, model.unready)
             self._ready = [*loading.evictions(info.name), ready]
@@ -122,7 +87,7 @@ class Asking:
     def activity(self) -> str:
         """What goes on as long as there is no text, in words; "" where it is not worth telling."""
         if self._loading is not None:
-            return self._loading.words
+            return self._loading.message
         if time.monotonic() - self._began < NOTE_AFTER_SECONDS:
             return ""
         return (
@@ -141,8 +106,8 @@ class Asking:
 
     def _keep_ready_lines(self) -> None:
         lines, self._ready = self._ready, []
-        for words in lines:
-            self.view.keep(words)
+        for line in lines:
+            self.view.keep(line)
 
     @property
     def stage(self) -> Literal["loading", "waiting", "writing"]:
@@ -157,10 +122,10 @@ class Asking:
         ``problem`` is what the status line tells besides.
         """
         self._session.keep(result, self._variable)
-        self._session.asked = Asked(self.question, result)
+        self._session.part(LastAnswer).keep(Prepared(self.question, self._steps), result)
         self._keep_ready_lines()
         shown = self.question.render(result)
-        remarks = [remark(result) for remark in self.question.remarks]
+        remarks = [step.remark(self.question, result) for step in self._steps]
         self._show_ending(
             Ending(
                 text=shown if isinstance(shown, str) else shown.data["text/plain"],
@@ -171,11 +136,11 @@ class Asking:
                 recipe=recipe_of(self._info, self.question.options, result) if self._info else {},
             )
         )
-        for deliver in DELIVER:
-            deliver(self._session, self.question, result)
+        for step in reversed(self._steps):
+            step.deliver(self.question, result)
 
     @property
-    def stop_words(self) -> str:
+    def stop_message(self) -> str:
         """What a stop does now."""
         if self._loading is not None:
             return f"Loading {self.model} was stopped."
@@ -231,29 +196,29 @@ def _reasoning(session: NotebookSession, result: GenerationResult) -> str:
     return result.reasoning if session.settings.show_reasoning else ""
 
 
-def ask(session: NotebookSession, question: Question, view: View) -> GenerationResult:
+def ask(session: NotebookSession, prepared: Prepared, view: View) -> GenerationResult:
     """Show the answer while it comes, keep it, and return it; as a cell's value it is not shown.
 
     Raises ``Stopped`` on an interrupt and when its button is pressed, and what loading and asking
     raise.
     """
-    asking = Asking(session, question, view, question.args.output)
-    job = session.loop.submit(asking.work(), wake=asking.answer.wake)
+    live = LiveAnswer(session, prepared, view, prepared.question.flags.output)
+    job = session.loop.submit(live.work(), wake=live.answer.wake)
     with StopButton(session, job.stop) as button:
 
         def look() -> None:
-            asking.look()
+            live.look()
             button.offer(view)
 
         try:
             result = job.wait(on_tick=look, tick_seconds=TICK_SECONDS)
         except (KeyboardInterrupt, CancelledError):
-            what = asking.stop_words
-            asking.stop()
-            raise Stopped(what) from None
+            message = live.stop_message
+            live.stop()
+            raise Stopped(message) from None
         except Exception as error:
-            asking.fail(error)
+            live.fail(error)
             raise
-        asking.finish(result)
+        live.finish(result)
         keep_from_display(session.shell, result)
         return result
