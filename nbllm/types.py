@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 from nbllm.batches.batch import Batch
 from nbllm.batches.run import BatchProgress, BatchRow
 from nbllm.core import types as _types
-from nbllm.core.activity import Activity, Generation, Phase
 from nbllm.core.catalogue.listing import Listing
+from nbllm.core.generation import Generation, Phase
 from nbllm.core.hardware.gpu_source import GpuFindings, GpuSource
 from nbllm.core.hardware.machine import Machine, MachineMemory, Processors
 from nbllm.core.hardware.resource_sample import CpuLoad, GpuSample, ResourceSample
@@ -25,6 +25,8 @@ from nbllm.core.hardware.resources import (
     Resources,
 )
 from nbllm.core.history import GenerationLog, GenerationRecord
+from nbllm.core.layers.activity import Activity
+from nbllm.core.layers.layer import Events, Layer, Next, Place
 from nbllm.core.loading.loads import ModelState, ModelStatus, Progress
 from nbllm.core.loading.residents import Survey
 from nbllm.core.manager_events import EventKind, Listener, ManagerEvent
@@ -58,6 +60,7 @@ __all__ = [
     "Dashboard",
     "EngineDevices",
     "EventKind",
+    "Events",
     "Generation",
     "GenerationLog",
     "GenerationRecord",
@@ -67,6 +70,7 @@ __all__ = [
     "GpuSample",
     "GpuSource",
     "KvType",
+    "Layer",
     "Listener",
     "Listing",
     "LoadControl",
@@ -80,9 +84,11 @@ __all__ = [
     "MemoryParts",
     "ModelState",
     "ModelStatus",
+    "Next",
     "OnFull",
     "Opener",
     "Phase",
+    "Place",
     "Placement",
     "Planner",
     "Priority",
