@@ -102,7 +102,7 @@ class FakeModel(ModelInterface):
                 await asyncio.sleep(self._token_seconds)
                 first = first or time.monotonic()
                 done += word
-                yield TextDelta(word)
+                yield TextDelta(word, 1)
             self._fail_where_told(len(self._words), done)
         except (GeneratorExit, asyncio.CancelledError):
             self.cancelled += 1

@@ -9,8 +9,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from nbllm.core import types as _types
-from nbllm.core.activity import Activity, Generation, Phase
 from nbllm.core.catalogue.listing import Listing
+from nbllm.core.generation import Generation, Phase
 from nbllm.core.hardware.gpu_source import GpuFindings, GpuSource
 from nbllm.core.hardware.machine import Machine, MachineMemory, Processors
 from nbllm.core.hardware.resource_sample import CpuLoad, GpuSample, ResourceSample
@@ -23,6 +23,8 @@ from nbllm.core.hardware.resources import (
     Resources,
 )
 from nbllm.core.history import GenerationLog, GenerationRecord
+from nbllm.core.layers.activity import Activity
+from nbllm.core.layers.layer import Events, Layer, Next, Place
 from nbllm.core.loading.loads import ModelState, ModelStatus, Progress
 from nbllm.core.loading.residents import Survey
 from nbllm.core.manager_events import EventKind, Listener, ManagerEvent
@@ -51,6 +53,7 @@ __all__ = [
     "Dashboard",
     "EngineDevices",
     "EventKind",
+    "Events",
     "Generation",
     "GenerationLog",
     "GenerationRecord",
@@ -60,6 +63,7 @@ __all__ = [
     "GpuSample",
     "GpuSource",
     "KvType",
+    "Layer",
     "Listener",
     "Listing",
     "LoadControl",
@@ -73,9 +77,11 @@ __all__ = [
     "MemoryParts",
     "ModelState",
     "ModelStatus",
+    "Next",
     "OnFull",
     "Opener",
     "Phase",
+    "Place",
     "Placement",
     "Planner",
     "Priority",

@@ -16,7 +16,8 @@ from nbllm.testing import FakeModel, FakeOpener, fake_info
 async def test_the_scripted_text_arrives_word_by_word() -> None:
     events = [event async for event in FakeModel(text="One  two\nthree. ").stream("Hi")]
     *deltas, last = events
-    assert deltas == [TextDelta("One"), TextDelta("  two"), TextDelta("\nthree."), TextDelta(" ")]
+    words = ["One", "  two", "\nthree.", " "]
+    assert deltas == [TextDelta(word, 1) for word in words]
     assert isinstance(last, Completed)
     assert last.result.text == "One  two\nthree. "
     assert last.result.finish_reason is FinishReason.STOP

@@ -21,7 +21,7 @@ from nbllm.cloud.transport.bounded_bodies import LIST_LIMIT, vectors_limit
 from nbllm.cloud.transport.client_pool import ClientPool
 from nbllm.cloud.transport.deadlines import Deadlines
 from nbllm.cloud.transport.http_transport import Transport
-from nbllm.cloud.transport.retries import Attempts, RetryPolicy, Stopwatch
+from nbllm.cloud.transport.retries import Stopwatch
 from nbllm.cloud.transport.routes import client_maker, route_to
 from nbllm.cloud.vendors import adapter_for
 from nbllm.cloud.vendors.embeddings import embed_all
@@ -35,6 +35,7 @@ from nbllm.core.errors import (
     ProtocolError,
     UnsupportedError,
 )
+from nbllm.core.layers.retry import Attempts, Retry, RetryPolicy
 from nbllm.core.model_interface import ModelInterface
 from nbllm.core.openers import LoadControl
 from nbllm.core.types import (
@@ -45,7 +46,6 @@ from nbllm.core.types import (
     GenerationResult,
     Message,
     ModelInfo,
-    RetryScheduled,
     TokenCount,
     Usage,
 )
@@ -104,7 +104,7 @@ class CloudModel(ModelInterface):
         self._pool = ClientPool(client_maker(self._route))
         self._transport = Transport(adapter, self._route, self._pool, key)
         self._described = not needs_description(info)
-        self._refusals = LearntRefusals()
+        self.add_layers(Retry(self._policy), LearntRefusals())
         self._stop_hiding = weakref.finalize(self, hide_in_logs(key.in_use))
 
     @property
@@ -168,32 +168,20 @@ class CloudModel(ModelInterface):
         if request.options.raw:
             problem = "only local models support raw; leave it unset"
             raise UnsupportedError(self.name, problem)
-        attempts = Attempts(self._policy, request.options)
-        watch = attempts.watch
-        while True:
-            failure, delivered = None, False
-            sent, notes = self._refusals.without(request)
-            try:
-                stream, events = await self._begin(sent)
-                async with stream:
-                    while events:
-                        delivered = True
-                        watch.tick()
-                        for event in events:
-                            yield event
-                        events = await stream.next_events()
-                    result = self._completed(stream.finish(), watch, notes)
-            except ModelError as error:
-                failure = self._fit_to_show(error)
-            if failure is None:
-                break
-            if not delivered and self._refusals.learn(self.info, failure, sent):
-                continue
-            delay = None if delivered else attempts.delay_after(failure)
-            if delay is None:
-                raise failure
-            yield RetryScheduled(attempts.failed, delay, str(failure))
-            await asyncio.sleep(delay)
+        watch, failure = Stopwatch(), None
+        try:
+            stream, events = await self._begin(request)
+            async with stream:
+                while events:
+                    watch.tick()
+                    for event in events:
+                        yield event
+                    events = await stream.next_events()
+                result = self._completed(stream.finish(), watch)
+        except ModelError as error:
+            failure = self._fit_to_show(error)
+        if failure is not None:
+            raise failure
         self.unready = None
         yield Completed(result)
 
@@ -218,21 +206,18 @@ class CloudModel(ModelInterface):
                 raise
             self._described = True
 
-    def _completed(
-        self, result: GenerationResult, watch: Stopwatch, notes: tuple[str, ...]
-    ) -> GenerationResult:
+    def _completed(self, result: GenerationResult, watch: Stopwatch) -> GenerationResult:
         return replace(
             result,
             usage=self._priced(result.usage),
             timings=watch.timings(),
             device=result.device or self._host,
-            notes=(*result.notes, *notes),
         )
 
     # ------------------------------------------------------------ counting and embedding
 
     async def _count_messages(self, messages: tuple[Message, ...]) -> TokenCount:
-        request = GenerationRequest(messages, self.info.options)
+        request = GenerationRequest(messages, self.info.options, model=self.info)
         counting = count_prompt(self._adapter, self.info, request, self._fetch)
         return await self._shown(counting)
 
@@ -259,7 +244,7 @@ class CloudModel(ModelInterface):
     async def _fetch(self, request: HttpRequest, limit: int = LIST_LIMIT) -> bytes:
         """The body of the answer, asked for again as long as that makes sense."""
         deadlines = Deadlines.of(self.info.options)
-        attempts = Attempts(self._policy, self.info.options)
+        attempts = Attempts(self._policy, self.info.options.max_retry_seconds)
         while True:
             try:
                 return await self._transport.fetch(self.info, request, deadlines, limit=limit)

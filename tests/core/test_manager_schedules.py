@@ -23,7 +23,8 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_stat
 
 from nbllm import ModelManager
 from nbllm.core.errors import EngineCrashedError, ModelError, ModelLoadError
-from nbllm.core.loading import memory_queue, residents, uses
+from nbllm.core.layers import uses
+from nbllm.core.loading import memory_queue, residents
 from nbllm.core.manager_events import ManagerEvent
 from nbllm.core.openers import LoadControl
 from nbllm.core.types import Event, GenerationRequest, ModelInfo
@@ -127,7 +128,7 @@ class Schedules(RuleBasedStateMachine):
         super().__init__()
         self.patches = [
             # Short, so that schedules are; and no second look, so that a lost wake-up shows.
-            patch.object(uses, "HAND_OVER_SECONDS", 0.01),
+            patch.object(uses, "GRACE_SECONDS", 0.01),
             patch.object(residents, "SETTLE_SECONDS", 0.05),
             patch.object(memory_queue, "LOOK_AGAIN_SECONDS", 3600.0),
         ]

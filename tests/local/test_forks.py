@@ -252,7 +252,7 @@ def test_a_pool_of_processes_asks_while_the_parent_does(info: ModelInfo) -> None
 @pytest.fixture
 def held_locks() -> Iterator[list[Any]]:
     """Locks that a thread of the parent holds for as long as the test takes."""
-    from nbllm.core.loading import uses
+    from nbllm.core.layers import uses
 
     manager = ModelManager()
     model = FakeModel()

@@ -12,7 +12,7 @@ from IPython.core.interactiveshell import InteractiveShell
 
 from nbllm.core.errors import LoadedOtherwiseError
 from nbllm.core.model_manager import ModelManager
-from nbllm.notebook import magics
+from nbllm.notebook import extension as magics
 from nbllm.testing import FakeModel, FakeOpener, fake_info
 
 FENCED = "```python\n1 / 2\n```"
@@ -322,7 +322,7 @@ def test_an_idle_model_is_loaded_again_with_other_options(
 
 
 def test_a_busy_model_is_not_loaded_again(asked: Asked) -> None:
-    with asked.model.uses.hold():
+    with asked.model.uses.lease():
         ran = asked.shell.run_cell("%llm_load tiny --ctx 2048")
     assert isinstance(ran.error_in_exec, LoadedOtherwiseError)
     assert "loaded with other options and busy; try again when its requests end" in str(

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Container, Iterable
+from contextlib import aclosing
 from dataclasses import replace
 
 from nbllm.core.errors import BadRequestError, ModelError
-from nbllm.core.types import GenerationOptions, GenerationRequest, ModelInfo
+from nbllm.core.layers.layer import Events, Next, Place
+from nbllm.core.types import Completed, Event, GenerationOptions, GenerationRequest, ModelInfo
 from nbllm.core.words import listed_words
 
 __all__ = [
@@ -89,10 +91,31 @@ def sampling_note(names: Iterable[str]) -> tuple[str, ...]:
 
 
 class LearntRefusals:
-    """What a loaded model has refused, to be left out of every later request to it."""
+    """What a loaded model has refused, to be left out of every later request to it.
+
+    As a layer it sends what was refused once more without that, at once.
+    """
+
+    place = Place.REFUSED_OPTIONS
 
     def __init__(self) -> None:
         self._names: frozenset[str] = frozenset()
+
+    async def __call__(self, request: GenerationRequest, following: Next) -> Events:
+        """The events of the request that the model takes; its result tells what was left out."""
+        delivered, is_refused = False, True
+        while is_refused:
+            is_refused = False
+            sent, notes = self.without(request)
+            try:
+                async with aclosing(following(sent)) as events:
+                    async for event in events:
+                        delivered = True
+                        yield _with_notes(event, notes)
+            except ModelError as error:
+                if delivered or not self.learn(request.model, error, sent):
+                    raise
+                is_refused = True
 
     def learn(self, info: ModelInfo, failure: ModelError, request: GenerationRequest) -> bool:
         """Whether a failure is a refusal of sampling options that this request has."""
@@ -112,3 +135,9 @@ class LearntRefusals:
             return request, ()
         options = replace(request.options, **dict.fromkeys(left_out))
         return replace(request, options=options), sampling_note(left_out)
+
+
+def _with_notes(event: Event, notes: tuple[str, ...]) -> Event:
+    if not notes or not isinstance(event, Completed):
+        return event
+    return Completed(replace(event.result, notes=(*event.result.notes, *notes)))

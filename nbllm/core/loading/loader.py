@@ -10,8 +10,8 @@ from collections.abc import Callable
 from dataclasses import replace
 from textwrap import shorten
 
-from nbllm.core.activity import Activity
 from nbllm.core.errors import LoadedOtherwiseError, ModelLoadError
+from nbllm.core.layers.activity import Activity
 from nbllm.core.loading.loads import Load, Loaded, Progress, unloaded
 from nbllm.core.loading.memory_queue import MemoryQueue
 from nbllm.core.loading.residents import Residents

@@ -78,7 +78,7 @@ class Loaded:
         keep_alive, uses = self.asked.load.keep_alive, self.model.uses
         if keep_alive is None or uses.in_use:
             return None
-        return max(uses.held_until, uses.last_used + keep_alive)
+        return max(uses.grace_until, uses.last_used + keep_alive)
 
     def as_resident(self, now: float, *, pinned: bool) -> Resident:
         """How eviction sees it."""

@@ -163,8 +163,8 @@ class MemoryQueue:
         if load.words != verdict.words:
             load.words = verdict.words
             self._tell(ManagerEvent(kind="waiting", model=name, words=verdict.words))
-        hand_over = self._residents.next_hand_over(load.looked_at)
-        return min(left, LOOK_AGAIN_SECONDS, LOOK_AGAIN_SECONDS if hand_over is None else hand_over)
+        grace_end = self._residents.next_grace_end(load.looked_at)
+        return min(left, LOOK_AGAIN_SECONDS, LOOK_AGAIN_SECONDS if grace_end is None else grace_end)
 
     def _claim(self, load: Load, wish: Placement | None, claim: Mapping[str, int]) -> None:
         """Let those behind know what is kept for it."""

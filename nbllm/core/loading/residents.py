@@ -12,6 +12,7 @@ from typing import TypeAlias
 
 from nbllm.core.forks import keep_untouched, renew_in_children
 from nbllm.core.hardware.resources import Resources
+from nbllm.core.layers.uses import retire_idle
 from nbllm.core.loading.admission import device_bytes, free_bytes
 from nbllm.core.loading.alarm import Alarm
 from nbllm.core.loading.eviction import Resident, memory_of_all
@@ -23,7 +24,6 @@ from nbllm.core.loading.loads import (
     status_of_load,
     status_of_loaded,
 )
-from nbllm.core.loading.uses import retire_idle
 from nbllm.core.manager_events import ManagerEvent
 from nbllm.core.model_interface import ModelInterface
 from nbllm.core.words import duration_words
@@ -110,7 +110,7 @@ class Residents:
     def touch(self, entry: Loaded, times: int = 1) -> None:
         """Somebody asked for it, or several did, to use it at once; called under ``changed``."""
         entry.used = next(self._ticks)
-        entry.model.uses.hand_out(times)
+        entry.model.uses.grace(times)
         self._set_alarm()
 
     # ------------------------------------------------------------ what there is
@@ -162,22 +162,22 @@ class Residents:
         """What was given back has shown, or is taken again; called under ``changed``."""
         self._settles_until = 0.0
 
-    def next_hand_over(self, looked_at: float) -> float | None:
+    def next_grace_end(self, looked_at: float) -> float | None:
         """In how many seconds the first of the models counts as idle that, when somebody looked,
         were busy only because they had been handed out.
         """
         with self.changed:
-            ends = [entry.model.uses.held_until for entry in self.loaded.values()]
+            ends = [entry.model.uses.grace_until for entry in self.loaded.values()]
         now = time.monotonic()
         return min((max(0.0, end - now) for end in ends if end > looked_at), default=None)
 
     # ------------------------------------------------------------ leaving
 
-    def held_seconds(self, name: str) -> float:
+    def grace_seconds(self, name: str) -> float:
         """For how long a model still counts as busy because it was handed out just now."""
         with self.changed:
             entry = self.loaded.get(name)
-            return max(0.0, entry.model.uses.held_until - time.monotonic()) if entry else 0.0
+            return max(0.0, entry.model.uses.grace_until - time.monotonic()) if entry else 0.0
 
     def take_idle(self, names: Sequence[str], reason: str) -> list[Loaded] | None:
         """Take out all of these models, or none where one is busy, pinned or gone meanwhile.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from nbllm.core.activity import Generation
+from nbllm.core.generation import Generation
 from nbllm.core.rendering.escaping import attribute_html, text_html
 from nbllm.core.words import duration_words
 from nbllm.notebook.dashboard.sections import Section

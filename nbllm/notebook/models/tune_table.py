@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from nbllm.core.tuning import ANSWER_TOKENS, PROMPT_TOKENS, Tuning, pareto
 from nbllm.notebook.tables import Table, make_table, mib
@@ -62,27 +62,29 @@ def tune_table(tuning: Tuning) -> Table:
 
 
 def tune_figure(tuning: Tuning) -> Figure:
-    """Divergence over decode speed, with the Pareto front."""
+    """Divergence over the speed of a whole request, with the Pareto front."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(8, 3.6), layout="constrained")
     axes = figure.subplots()
-    front = sorted(pareto(tuning.types), key=lambda row: row.decode)
-    for row in tuning.types:
-        colour = _ORANGE if row is tuning.best else _BLUE if row in front else _GREY
-        axes.scatter(row.decode, row.divergence, color=colour, zorder=3)
-        axes.annotate(
-            row.label,
-            (row.decode, row.divergence),
-            xytext=(5, 4),
-            textcoords="offset points",
-            fontsize=8,
-            color=colour,
-        )
-    axes.set_xlabel("decode (tokens/s)")
+    front = pareto(tuning.types)
+    groups = {
+        "chosen": (_ORANGE, [tuning.best]),
+        "Pareto front": (_BLUE, [row for row in front if row is not tuning.best]),
+        "others": (_GREY, [r for r in tuning.types if r not in front and r is not tuning.best]),
+    }
+    for label, (colour, rows) in groups.items():
+        if not rows:
+            continue
+        speeds = [(PROMPT_TOKENS + ANSWER_TOKENS) / row.request_seconds for row in rows]
+        axes.scatter(speeds, [r.divergence for r in rows], color=colour, label=label, zorder=3)
+        for row, speed in zip(rows, speeds, strict=True):
+            place: dict[str, Any] = {"xytext": (5, 4), "textcoords": "offset points", "fontsize": 8}
+            axes.annotate(row.label, (speed, row.divergence), color=colour, **place)
+    axes.set_xlabel(f"tokens/s over {PROMPT_TOKENS} of prompt and {ANSWER_TOKENS} of answer")
     axes.set_ylabel("mean KL divergence (nats)")
-    axes.set_ylim(bottom=-0.05 * max((row.divergence for row in tuning.types), default=1))
-    axes.margins(x=0.12)
+    axes.margins(x=0.12, y=0.15)
+    axes.legend(frameon=False, fontsize=8)
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(alpha=0.3)
     axes.set_title(f"{tuning.info.name}: fidelity and speed by quantization type", fontsize=10)

@@ -14,7 +14,6 @@ from typing import Any
 import pytest
 
 from nbllm.cloud.cloud_model import CloudModel, open_model
-from nbllm.cloud.transport.retries import RetryPolicy
 from nbllm.core.errors import (
     ApiConnectionError,
     ApiError,
@@ -33,6 +32,7 @@ from nbllm.core.errors import (
     ServerError,
     UnsupportedError,
 )
+from nbllm.core.layers.retry import RetryPolicy
 from nbllm.core.openers import LoadControl
 from nbllm.core.types import (
     Completed,

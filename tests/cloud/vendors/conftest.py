@@ -26,6 +26,7 @@ from nbllm.core.types import (
     Message,
     ModelInfo,
 )
+from nbllm.testing import fake_info
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +126,8 @@ def read() -> Callable[..., tuple[list[Event], GenerationResult]]:
         *chunks: bytes,
         request: GenerationRequest | None = None,
     ) -> tuple[list[Event], GenerationResult]:
-        parser = adapter.stream_parser(info, request or GenerationRequest((Message("user", "?"),)))
+        request = request or GenerationRequest((Message("user", "?"),), model=info)
+        parser = adapter.stream_parser(info, request)
         decoder = SseDecoder()
         arrived = [event for chunk in chunks for event in decoder.feed(chunk)] + decoder.finish()
         return [event for item in arrived for event in parser.feed(item)], parser.finish()
@@ -149,6 +151,6 @@ def ask() -> Callable[..., GenerationRequest]:
 
     def make(prompt: str | tuple[Message, ...] = "Hello", **options: Any) -> GenerationRequest:
         messages = (Message("user", prompt),) if isinstance(prompt, str) else prompt
-        return GenerationRequest(messages, GenerationOptions(**options))
+        return GenerationRequest(messages, GenerationOptions(**options), model=fake_info())
 
     return make

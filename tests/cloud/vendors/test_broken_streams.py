@@ -12,8 +12,9 @@ from nbllm.cloud.transport.sse import SseDecoder
 from nbllm.cloud.vendors import adapter_for
 from nbllm.core.errors import InterruptedStreamError, ModelError, ProtocolError
 from nbllm.core.types import GenerationRequest, GenerationResult, Message, ModelInfo, TextDelta
+from nbllm.testing import fake_info
 
-REQUEST = GenerationRequest((Message("user", "?"),))
+REQUEST = GenerationRequest((Message("user", "?"),), model=fake_info())
 MODELS = {
     "chat": ModelInfo(name="m", model_type="openai", local=False, api="chat"),
     "responses": ModelInfo(name="m", model_type="openai", local=False, api="responses"),

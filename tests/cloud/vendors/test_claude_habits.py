@@ -74,7 +74,8 @@ def test_caching_is_off_where_it_is_switched_off(info: Any, ask: Any) -> None:
     assert (marks(sent), sent["system"]) == (0, "Be brief.")
     model = info("anthropic", options=GenerationOptions(prompt_caching=False))
     merged = model.options.merged(GenerationOptions(max_tokens=5))
-    assert marks(messages_body(model, GenerationRequest(messages, merged), stream=True)) == 0
+    request = GenerationRequest(messages, merged, model=model)
+    assert marks(messages_body(model, request, stream=True)) == 0
     assert marks(body_of(info("anthropic"), ask(messages, prompt_caching=True))) == 2
     with pytest.raises(InvalidOptionError, match="prompt_caching"):
         ask(prompt_caching="5m")
@@ -111,7 +112,9 @@ def test_four_marks_at_most_and_none_where_none_may_be(messages: list[Message], 
         messages_body(
             model,
             GenerationRequest(
-                tuple(messages), GenerationOptions(tools=offered, prompt_caching=caching)
+                tuple(messages),
+                GenerationOptions(tools=offered, prompt_caching=caching),
+                model=model,
             ),
             stream=False,
         )

@@ -21,9 +21,10 @@ from nbllm.cloud.vendors.openai.chat_parser import ChatParser
 from nbllm.cloud.vendors.openai.responses_parser import ResponsesParser
 from nbllm.core.errors import ApiError, ContextLengthError, ModelError
 from nbllm.core.types import GenerationRequest, Message, ModelInfo
+from nbllm.testing import fake_info
 
 INFO = ModelInfo(name="my-model", model_type="openai", local=False, api_key_env="MY_KEY")
-REQUEST = GenerationRequest((Message("user", "?"),))
+REQUEST = GenerationRequest((Message("user", "?"),), model=fake_info())
 
 
 def told(message: str, **more: Any) -> dict[str, Any]:

@@ -15,8 +15,9 @@ from nbllm.cloud.transport.sse import ServerSentEvent
 from nbllm.cloud.vendors import adapter_for
 from nbllm.core.errors import ModelError, NbllmError
 from nbllm.core.types import GenerationRequest, Message, ModelInfo
+from nbllm.testing import fake_info
 
-REQUEST = GenerationRequest((Message("user", "?"),))
+REQUEST = GenerationRequest((Message("user", "?"),), model=fake_info())
 MODELS = {
     "chat": ModelInfo(name="m", model_type="openai", local=False, api="chat"),
     "responses": ModelInfo(name="m", model_type="openai", local=False, api="responses"),

@@ -128,7 +128,7 @@ def bodies(info: ModelInfo, protocol: str, *, stream: bool) -> list[dict[str, An
         dict(adapter.generation_request(info, request, stream=stream).body or {})
         for options in OPTIONS["every"] + OPTIONS[protocol]
         for messages in (PLAIN, CONVERSATION)
-        for request in [GenerationRequest(messages, GenerationOptions(**options))]
+        for request in [GenerationRequest(messages, GenerationOptions(**options), model=info)]
     ]
 
 
@@ -156,7 +156,7 @@ def test_openai_counting() -> None:
 
     info = model("openai")
     for options in OPTIONS["every"]:
-        request = GenerationRequest(CONVERSATION, GenerationOptions(**options))
+        request = GenerationRequest(CONVERSATION, GenerationOptions(**options), model=info)
         asked = adapter_for(info).count_request(info, request)
         assert asked is not None
         assert conforms(asked.body, InputTokenCountParams) == []
@@ -182,7 +182,7 @@ def test_anthropic_counting() -> None:
 
     info = model("anthropic")
     for options in OPTIONS["every"]:
-        request = GenerationRequest(CONVERSATION, GenerationOptions(**options))
+        request = GenerationRequest(CONVERSATION, GenerationOptions(**options), model=info)
         asked = adapter_for(info).count_request(info, request)
         assert asked is not None
         assert conforms(asked.body, MessageCountTokensParams) == []
@@ -211,8 +211,9 @@ def test_the_checker_finds_what_is_wrong() -> None:
     pytest.importorskip("openai")
     from openai.types.chat.completion_create_params import CompletionCreateParamsStreaming
 
-    request = GenerationRequest(CONVERSATION, GenerationOptions(tools=(TOOL,)))
-    body = chat_body(model("openai"), request, stream=True)
+    info = model("openai")
+    request = GenerationRequest(CONVERSATION, GenerationOptions(tools=(TOOL,)), model=info)
+    body = chat_body(info, request, stream=True)
     assert conforms({**body, "zzz": 1}, CompletionCreateParamsStreaming)
     assert conforms({**body, "messages": [{"role": "user"}]}, CompletionCreateParamsStreaming)
     assert conforms({**body, "stream": "yes"}, CompletionCreateParamsStreaming)

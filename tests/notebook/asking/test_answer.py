@@ -19,7 +19,7 @@ from nbllm.core.types import (
     Usage,
 )
 from nbllm.notebook.asking.answer import Answer
-from nbllm.notebook.words import ready_words, status_words
+from nbllm.notebook.status_messages import ready_words, status_words
 from nbllm.testing import fake_info
 
 RESULT = GenerationResult(text="all", model="tiny", finish_reason=FinishReason.STOP)

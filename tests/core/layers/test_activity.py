@@ -10,8 +10,8 @@ from contextlib import aclosing
 import pytest
 import pytest_asyncio
 
-from nbllm.core.activity import Generation
 from nbllm.core.errors import EngineError
+from nbllm.core.generation import Generation
 from nbllm.core.history import GenerationRecord
 from nbllm.core.model_interface import ModelInterface
 from nbllm.core.model_manager import ModelManager

@@ -1,18 +1,23 @@
-"""``Uses``: the requests that a model works on, and the one moment at which it takes no more."""
+"""``Uses``: the requests that a model works on, and the one moment at which it takes no more.
+
+``CountedUse`` is the layer that counts streams.
+"""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import aclosing, contextmanager
 
 from nbllm.core.errors import ModelClosedError
 from nbllm.core.forks import ChildSafeLock
+from nbllm.core.layers.layer import Events, Next, Place
+from nbllm.core.types import GenerationRequest
 
-__all__ = ["HAND_OVER_SECONDS", "Uses", "retire_idle"]
+__all__ = ["GRACE_SECONDS", "CountedUse", "Uses", "retire_idle"]
 
-HAND_OVER_SECONDS = 0.5
-"""So long a model that was handed out and not used yet counts as busy: whoever asked for it must
+GRACE_SECONDS = 0.5
+"""So long a model that was requested and not used yet counts as busy: whoever loaded it must
 find it there, even where another load waits for just its memory."""
 
 # One lock for all models: several can only be found idle and closed at one moment under one lock.
@@ -29,9 +34,9 @@ class Uses:
 
     def __init__(self, model: str) -> None:
         self._model = model
-        self._count = self._holds = 0
+        self._count = self._leases = 0
         self._last = time.monotonic()
-        self._expected, self._held_until = 0, 0.0
+        self._expected, self._grace_until = 0, 0.0
         self._reason: str | None = None
         self._on_idle: Callable[[], None] = lambda: None
 
@@ -41,44 +46,44 @@ class Uses:
     def __exit__(self, *_: object) -> None:
         self._leave(count=1)
 
-    def _enter(self, *, count: int = 0, holds: int = 0) -> None:
+    def _enter(self, *, count: int = 0, leases: int = 0) -> None:
         with _LOCK:
             if self._reason is not None:
                 raise ModelClosedError(self._model, self._reason)
             self._count += count
-            self._holds += holds
+            self._leases += leases
             self._expected = max(0, self._expected - count)
 
-    def _leave(self, *, count: int = 0, holds: int = 0) -> None:
+    def _leave(self, *, count: int = 0, leases: int = 0) -> None:
         with _LOCK:
             self._count -= count
-            self._holds -= holds
+            self._leases -= leases
             self._last = time.monotonic()
             is_idle = not self.in_use
         if is_idle:
             self._on_idle()
 
     @contextmanager
-    def hold(self) -> Iterator[None]:
-        """Keep it from being retired between requests, without being one."""
-        self._enter(holds=1)
+    def lease(self) -> Iterator[None]:
+        """Keep it loaded between requests, without counting as one."""
+        self._enter(leases=1)
         try:
             yield
         finally:
-            self._leave(holds=1)
+            self._leave(leases=1)
 
     def when_idle(self, call: Callable[[], None]) -> None:
         """From now on call ``call`` whenever the last request ends, in the thread of its end."""
         self._on_idle = call
 
-    def hand_out(self, times: int = 1) -> None:
-        """Somebody got the model, or several did, and each is about to use it."""
+    def grace(self, times: int = 1) -> None:
+        """Count it as busy for ``GRACE_SECONDS``; so many callers are about to use it."""
         with _LOCK:
             self._last = time.monotonic()
-            if self._last >= self._held_until:
+            if self._last >= self._grace_until:
                 self._expected = 0
             self._expected += times
-            self._held_until = self._last + HAND_OVER_SECONDS
+            self._grace_until = self._last + GRACE_SECONDS
 
     @property
     def count(self) -> int:
@@ -87,27 +92,27 @@ class Uses:
 
     @property
     def in_use(self) -> bool:
-        """Whether requests are under way, or somebody holds it."""
-        return self._count + self._holds > 0
+        """Whether requests are under way, or somebody leases it."""
+        return self._count + self._leases > 0
 
     @property
     def busy(self) -> bool:
-        """Whether it is in use, or is expected to be because it was just handed out."""
+        """Whether it is in use, or is expected to be because its grace period runs."""
         with _LOCK:
             return self._is_busy(time.monotonic())
 
     @property
     def last_used(self) -> float:
-        """When the last request ended or the model was handed out; by ``time.monotonic``."""
+        """When the last request ended or the last grace period began; by ``time.monotonic``."""
         return self._last
 
     @property
-    def held_until(self) -> float:
-        """Until when first uses are expected, by ``time.monotonic``; long ago where none are."""
-        return self._held_until if self._expected else 0.0
+    def grace_until(self) -> float:
+        """When the grace period ends, by ``time.monotonic``; 0 where no first use is expected."""
+        return self._grace_until if self._expected else 0.0
 
     def _is_busy(self, now: float) -> bool:
-        return self.in_use or now < self.held_until
+        return self.in_use or now < self.grace_until
 
     def _retire(self, reason: str) -> None:
         self._reason = reason
@@ -126,3 +131,19 @@ def retire_idle(models: Iterable[Uses], reason: str) -> bool:
         for uses in chosen:
             uses._retire(reason)  # noqa: SLF001
     return True
+
+
+class CountedUse:
+    """Counts every stream among the ``uses`` of its model, from its first event to its end."""
+
+    place = Place.USES
+
+    def __init__(self, uses: Uses) -> None:
+        self._uses = uses
+
+    async def __call__(self, request: GenerationRequest, following: Next) -> Events:
+        """Raises ``ModelClosedError`` where the model takes no more requests."""
+        with self._uses:
+            async with aclosing(following(request)) as events:
+                async for event in events:
+                    yield event

@@ -4,7 +4,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nbllm.cloud.transport.retries import RetryPolicy
 from nbllm.core.errors import (
     ApiConnectionError,
     ApiError,
@@ -15,6 +14,7 @@ from nbllm.core.errors import (
     QuotaError,
     RateLimitError,
 )
+from nbllm.core.layers.retry import RetryPolicy
 
 POLICY = RetryPolicy()
 

@@ -1,0 +1,147 @@
+"""``%llm_quantize`` and ``%llm_tune`` in a shell; the jobs have tests of their own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from IPython.core.interactiveshell import InteractiveShell
+
+from nbllm.core import openers
+from nbllm.core.measurements import Benchmark, Measurement
+from nbllm.core.model_manager import ModelManager
+from nbllm.core.quantization import Quality, Quantization, Quantized
+from nbllm.core.tuning import TunedType, Tuning
+from nbllm.notebook import extension as magics
+from nbllm.notebook.models.tune_table import tune_figure, tune_table
+from nbllm.testing import FakeOpener, fake_info
+
+PLAN = Quantization(
+    label="Q4_K_M",
+    size_bytes=50 * 2**20,
+    bits_per_weight=4.83,
+    tensor_types={"a": "Q5_0", "b": "Q4_K"},
+    fallbacks={("Q4_K", "Q5_0"): 1},
+)
+
+
+def typed(label: str, changed: float, decode: float) -> TunedType:
+    rows = tuple(
+        Measurement(kind=kind, threads=1, batch=1, sequences=1, tokens_per_second=speed)
+        for kind, speed in (("prefill", 100.0), ("decode", decode))
+    )
+    quality = Quality(
+        tokens=1500,
+        mean_divergence=changed,
+        divergence_error=0.01,
+        divergence_999=0.5,
+        same_first=1 - changed,
+    )
+    return TunedType(
+        label=label,
+        size_bytes=2**20,
+        bits_per_weight=4.0,
+        quality=quality if changed else None,
+        benchmark=Benchmark(measured=rows, other_cores=0.0, noisy=False),
+    )
+
+
+def tuning(*, noisy: bool = False, best: int = 1) -> Tuning:
+    types = (typed("F16", 0, 10), typed("Q8_0", 0.02, 15), typed("Q2_K", 0.4, 20))
+    return Tuning(
+        info=fake_info("tiny"),
+        types=types,
+        max_changed=0.05,
+        best=types[best],
+        path=Path("/tuned/tiny.Q8_0.gguf"),
+        noisy=noisy,
+    )
+
+
+@pytest.fixture
+def notebook(shell: InteractiveShell, tmp_path: Path) -> InteractiveShell:
+    file = tmp_path / "tiny.gguf"
+    file.write_bytes(b"GGUF")
+    infos = [fake_info("tiny", path=file, quantization="q8_0", size_bytes=100 * 2**20)]
+    manager = ModelManager(infos, folder=tmp_path, open_model=FakeOpener())
+    magics.load(shell, lambda: manager)
+    return shell
+
+
+def test_quantizing_tells_size_fallbacks_and_what_to_type_next(
+    notebook: InteractiveShell, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async def quantize(info: Any, label: str, target: Path, resources: Any, **more: Any) -> Any:
+        more["on_plan"](PLAN)
+        more["progress"](0.5)
+        made = fake_info("tiny.Q4_K_M", path=target)
+        return Quantized(info=made, source=info, quantization=PLAN, seconds=3.0)
+
+    monkeypatch.setattr(openers, "quantize_model", quantize)
+    made = notebook.run_line_magic("llm_quantize", "tiny q4_k_m")
+    assert made.info.path.name == "tiny.Q4_K_M.gguf"
+    told = capsys.readouterr().out
+    assert "Q4_K_M (50 MiB, 4.83 bits/weight), 100 MiB before; 3.0 s." in told
+    assert "a larger type for 1 of 2 tensors" in told
+    assert "The source was quantized already (Q8_0)" in told
+    assert told.rstrip().endswith("Load it with %llm_load tiny.Q4_K_M")
+
+
+@pytest.mark.parametrize(
+    ("found", "words"),
+    [
+        (
+            lambda: tuning(),
+            "tiny: Q8_0 is the fastest with at most 5.0% of the likeliest tokens changed (2.0%): "
+            "1.50 times the decode speed of F16 and 1.00 times its prefill speed. Later loads on "
+            "this machine use it",
+        ),
+        (lambda: tuning(best=0), "tiny stays as it is (F16): with at most 5.0%"),
+        (lambda: tuning(noisy=True), "so nothing was kept; tune again when the machine is quiet."),
+    ],
+)
+def test_tuning_says_what_was_chosen_and_why(
+    notebook: InteractiveShell,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    found: Callable[[], Tuning],
+    words: str,
+) -> None:
+    asked: dict[str, Any] = {}
+
+    async def tune(info: Any, resources: Any, **settings: Any) -> Tuning:
+        asked.update(settings)
+        settings["report"]("Q8_0", 0.5)
+        return found()
+
+    monkeypatch.setattr(openers, "tune_model", tune)
+    table = notebook.run_line_magic("llm_tune", "tiny --max-changed 5% --types q8_0,q2_k")
+    assert asked["types"] == ["Q8_0", "Q2_K"]
+    assert asked["max_changed"] == pytest.approx(0.05)
+    assert table["type"].tolist() == ["F16", "Q8_0", "Q2_K"]
+    assert words in capsys.readouterr().out
+
+
+def test_the_table_and_the_figure_name_what_was_chosen() -> None:
+    table = tune_table(tuning())
+    assert table["chosen"].tolist() == [False, True, False]
+    assert table["Pareto"].tolist() == [True, True, True]
+    (axes,) = tune_figure(tuning()).axes
+    assert {text.get_text() for text in axes.texts} == {"F16", "Q8_0", "Q2_K"}
+
+
+@pytest.mark.parametrize("share", ["200%", "x", "-1", "1.5", ""])
+def test_a_share_is_a_share(
+    notebook: InteractiveShell, capsys: pytest.CaptureFixture[str], share: str
+) -> None:
+    notebook.run_cell(f"%llm_tune tiny --max-changed={share!r}")
+    assert "is not a share such as 1% or 0.01" in capsys.readouterr().err
+
+
+def test_what_is_not_tuned_stays(
+    notebook: InteractiveShell, capsys: pytest.CaptureFixture[str]
+) -> None:
+    notebook.run_line_magic("llm_tune", "tiny --off")
+    assert "tiny was not tuned on this machine" in capsys.readouterr().out
