@@ -18,7 +18,7 @@ from nbllm.core.caching.request_key import is_deterministic, request_key
 from nbllm.core.caching.stores import Kept, MemoryStore, SqliteStore, Store
 from nbllm.core.errors import InvalidOptionError
 from nbllm.core.layers.layer import Events, Next, Place
-from nbllm.core.messages import ToolCall
+from nbllm.core.messages import ReasoningPart, TextPart, ToolCall
 from nbllm.core.prompt_beginnings import beginning_of
 from nbllm.core.results import FinishReason, GenerationResult, Usage
 from nbllm.core.texts import shown
@@ -37,6 +37,8 @@ Mode = Literal["off", "on", "force"]
 _MODES = ("off", "on", "force")
 _WHOLE = (FinishReason.STOP, FinishReason.TOOL_CALLS)
 _VERSION = 1
+_PARTS = {"text": TextPart, "reasoning": ReasoningPart, "call": ToolCall}
+_PART_KINDS = {kind: name for name, kind in _PARTS.items()}
 
 
 class ResultCache:
@@ -126,7 +128,8 @@ class ResultCache:
         return replace(result, notes=(*result.notes, note))
 
     async def _keep(self, key: str, request: GenerationRequest, result: GenerationResult) -> None:
-        if result.finish_reason not in _WHOLE or result.parts or result.logprobs:
+        can_be_kept = all(type(part) in _PART_KINDS for part in result.parts)
+        if result.finish_reason not in _WHOLE or result.logprobs or not can_be_kept:
             return
         kept = Kept(_encoded(result), time.time(), beginning_of(request.messages))
         await asyncio.to_thread(self.store.put, key, kept)
@@ -155,6 +158,7 @@ def _encoded(result: GenerationResult) -> str:
         "finish_reason": str(result.finish_reason),
         "reasoning": result.reasoning,
         "tool_calls": [asdict(call) for call in result.tool_calls],
+        "parts": [[_PART_KINDS[type(part)], asdict(part)] for part in result.parts],
         "seed": result.seed,
         "raw_finish_reason": result.raw_finish_reason,
         "device": result.device,
@@ -169,11 +173,13 @@ def _decoded(text: str) -> GenerationResult:
     if values.pop("version") != _VERSION:
         raise ValueError("another version")
     calls = tuple(ToolCall(**call) for call in values.pop("tool_calls"))
+    parts = tuple(_PARTS[name](**part) for name, part in values.pop("parts"))
     return GenerationResult(
         text=str(values.pop("text")),
         model=str(values.pop("model")),
         finish_reason=FinishReason(values.pop("finish_reason")),
         tool_calls=calls,
+        parts=parts,
         notes=tuple(map(str, values.pop("notes"))),
         usage=Usage(cost_usd=0.0),
         **values,

@@ -15,7 +15,6 @@ from nbllm.core.errors import InvalidOptionError, ServerError
 from nbllm.core.types import Completed, FinishReason, TextDelta
 from nbllm.testing import FakeModel, fake_info
 
-
 NUMBER = {"type": "object", "properties": {"n": {"enum": [1, 2]}}, "required": ["n"]}
 
 
