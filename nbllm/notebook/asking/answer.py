@@ -123,7 +123,7 @@ class Answer:
             return f"trying again in {retry.delay_seconds:.0f} s: {retry.reason}"
         if self._prompt is not None and self._prompt.total - self._prompt.cached > SHORT_PROMPT:
             done, total = self._prompt.processed, self._prompt.total
-            return f"reading the prompt: {done:,} of {total:,} tokens ({done / total:.0%})"
+            return f"prefill: {done:,} of {total:,} tokens ({done / total:.0%})"
         return ""
 
     def partial_result(self, finish_reason: FinishReason, raw: str) -> GenerationResult:

@@ -145,7 +145,7 @@ class LiveAnswer:
         if self._loading is not None:
             return f"Loading {self.model} was stopped."
         if self.answer.text:
-            return "Stopped. What had arrived is in _llm."
+            return "Stopped. The text so far is in _llm."
         began = "the answer began" if self.answer.has_begun else "the prompt was sent"
         return f"Stopped before {began}."
 

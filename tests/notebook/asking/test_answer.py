@@ -58,7 +58,7 @@ def test_the_reader_is_woken_by_the_first_text_alone() -> None:
     ("events", "words"),
     [
         ([], ""),
-        ([PromptProgress(1024, 4096)], "reading the prompt: 1,024 of 4,096 tokens (25%)"),
+        ([PromptProgress(1024, 4096)], "prefill: 1,024 of 4,096 tokens (25%)"),
         ([PromptProgress(0, 0)], ""),
         (
             [PromptProgress(4, 4), ReasoningDelta("a" * 1200)],
