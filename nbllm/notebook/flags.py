@@ -14,7 +14,9 @@ from nbllm.notebook.magic_line import HelpWanted, scaled, seconds, share
 
 __all__ = [
     "BENCH",
+    "CACHE",
     "DASHBOARD",
+    "DELETE",
     "DEVICES",
     "FIT",
     "IMATRIX",
@@ -22,6 +24,7 @@ __all__ = [
     "LOAD",
     "MODELS",
     "PLOT",
+    "PULL",
     "QUANTIZE",
     "STATS",
     "TUNE",
@@ -228,6 +231,41 @@ QUANTIZE = Help(
     ),
 )
 
+PULL = Help(
+    """
+    %llm_pull hf.co/unsloth/Qwen3-4B-GGUF           the best variant that fits this machine
+    %llm_pull unsloth/Qwen3-4B-GGUF:Q4_K_M          this variant
+    %llm_pull unsloth/gemma-3-4b-it-GGUF --companions
+    variants = %llm_pull unsloth/Qwen3-4B-GGUF --list
+    %llm_pull https://example.org/models/phi-4.Q4_K_M.gguf
+""",
+    (
+        flag(
+            "name",
+            help="OWNER/REPOSITORY on Hugging Face, with :QUANTIZATION behind it or not, the "
+            "address of one or of a file in it, or another https address of a GGUF.",
+        ),
+        flag("--quant", metavar="TYPE", help="The variant, such as q4_k_m, or its file."),
+        flag(
+            "--companions",
+            action="store_true",
+            help="Also its projector for images and its draft model, where there are any.",
+        ),
+        flag("--list", action="store_true", help="Only list the variants, as a DataFrame."),
+    ),
+)
+
+DELETE = Help(
+    """
+    %llm_delete Qwen3-4B-Q4_K_M                     asks first
+    %llm_delete Qwen3-4B-Q4_K_M --yes
+""",
+    (
+        flag("name", help="A model that %%llm_pull brought."),
+        flag("--yes", action="store_true", help="Delete it without asking."),
+    ),
+)
+
 IMATRIX = Help(
     """
     %llm_imatrix SmolLM2 notes.txt                  into the current folder
@@ -268,6 +306,29 @@ TUNE = Help(
         flag("--imatrix", metavar="FILE", help="An importance matrix, from %%llm_imatrix."),
         flag("--thorough", action="store_true", help="Measure speeds for longer; more exact."),
         flag("--off", action="store_true", help="Load the model's own file again from now on."),
+    ),
+)
+
+CACHE = Help(
+    """
+    %llm_cache on                         keep and give out deterministic answers
+    %llm_cache on --disk                  in a file, which later kernels use too
+    %llm_cache force                      also answers with chance
+    %llm_cache                            what is kept, as a DataFrame
+    %llm_cache find Paris
+    %llm_cache clear
+""",
+    (
+        flag(
+            "action",
+            nargs="?",
+            choices=("on", "off", "force", "show", "find", "clear"),
+            default="show",
+            help="What to do (show).",
+        ),
+        flag("text", nargs="*", help="With find: words of the prompt's beginning."),
+        flag("--disk", action="store_true", help="With on or force: in the user's cache folder."),
+        flag("--file", metavar="PATH", help="With on or force: in a file of one's own."),
     ),
 )
 
