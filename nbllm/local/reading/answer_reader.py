@@ -22,6 +22,7 @@ from nbllm.core.types import (
     GenerationResult,
     ModelInfo,
     PromptProgress,
+    ReasoningDelta,
     TextDelta,
     Timings,
     TokenLogprob,
@@ -72,7 +73,7 @@ class AnswerReader:
         done = frame["op"] == "done"
         cut = done and frame["reason"] != FinishReason.STOP
         for event in self._parser.take(frame["text"], final=done, cut=cut):
-            if isinstance(event, TextDelta):
+            if isinstance(event, TextDelta | ReasoningDelta):
                 event, self._unsaid = replace(event, tokens=self._unsaid), 0
             yield event
         if done:
