@@ -42,8 +42,8 @@ if TYPE_CHECKING:
     from nbllm.core.types import Usage as Usage
     from nbllm.notebook.batch.frame import map_frame as map_frame
     from nbllm.notebook.dashboard.board import dashboard as dashboard
-    from nbllm.notebook.door import run as run
     from nbllm.notebook.loaded_model import load as load
+    from nbllm.notebook.sync import run as run
 
 _HOMES = {
     "nbllm.core.errors": ("NbllmError",),
@@ -74,7 +74,7 @@ _HOMES = {
         "ToolResult",
         "Usage",
     ),
-    "nbllm.notebook.door": ("run",),
+    "nbllm.notebook.sync": ("run",),
     "nbllm.notebook.loaded_model": ("load",),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
@@ -101,13 +101,13 @@ def __dir__() -> list[str]:
 
 def load_ipython_extension(shell: InteractiveShell) -> None:
     """Called by ``%load_ext nbllm``."""
-    from nbllm.notebook.magics import load
+    from nbllm.notebook.extension import load
 
     load(shell)
 
 
 def unload_ipython_extension(shell: InteractiveShell) -> None:
     """Called by ``%unload_ext nbllm``."""
-    from nbllm.notebook.magics import unload
+    from nbllm.notebook.extension import unload
 
     unload(shell)

@@ -11,7 +11,7 @@ from IPython.core.interactiveshell import InteractiveShell
 from nbclient import NotebookClient
 
 from nbllm.core.model_config import load_config
-from nbllm.notebook.magics import load
+from nbllm.notebook.extension import load
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()

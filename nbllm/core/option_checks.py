@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import operator
+import re
 from collections.abc import Mapping
 from itertools import islice, starmap
 from pathlib import PurePath
@@ -14,12 +15,14 @@ from nbllm.core.paths import expanded
 from nbllm.core.texts import is_well_formed, shown, well_formed
 
 __all__ = [
+    "EFFORTS",
     "SINGLE_PRECISION",
     "adapters_of",
     "biases_of",
     "check_number",
     "check_texts",
     "checked_text",
+    "effort_of",
     "is_token",
     "items_of",
     "listed",
@@ -34,6 +37,8 @@ _MOST_TOKEN = 2**31 - 1
 _MOST_BITS = 1023  # what a float can hold, and far less than Python refuses to write
 SINGLE_PRECISION = 3.4e38
 """About the largest number that llama.cpp's options can hold."""
+EFFORTS = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
+"""The levels of reasoning of all vendors, ascending; each of their models knows some of them."""
 
 
 def items_of(option: str, values: Any, what: str) -> tuple[Any, ...]:
@@ -161,6 +166,18 @@ def checked_text(option: str, value: object) -> str | None:
     if not is_well_formed(value):
         raise InvalidOptionError(option, "must not contain a lone surrogate")
     return str.__str__(value)
+
+
+def effort_of(option: str, value: object) -> str | None:
+    """A level of reasoning, or a budget in tokens as digits. Raises ``InvalidOptionError``."""
+    if value is None:
+        return None
+    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= _MOST_TOKEN:
+        return str(int(value))
+    if isinstance(value, str) and (value in EFFORTS or re.fullmatch(r"[0-9]{1,9}", value)):
+        return str.__str__(value)
+    levels = ", ".join(EFFORTS)
+    raise InvalidOptionError(option, f"must be {levels} or a number of tokens (got {shown(value)})")
 
 
 def texts_of(option: str, values: Any) -> list[str]:

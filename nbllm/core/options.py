@@ -17,6 +17,7 @@ from nbllm.core.option_checks import (
     check_number,
     check_texts,
     checked_text,
+    effort_of,
     is_token,
     items_of,
     listed,
@@ -92,8 +93,9 @@ class GenerationOptions:
     ``repeat_penalty`` divides (1: off), the other two penalties subtract, as in OpenAI's API.
     The same ``seed`` on the same prompt gives the same text where the engine can promise it.
     Generation ends before any of the ``stop`` strings. ``response_schema`` is a JSON schema that
-    the answer must follow. ``reasoning_effort`` is the vendor's word, such as "low" or "high".
-    ``extra`` is merged into a vendor's request body as it is.
+    the answer must follow. ``reasoning_effort`` is one of ``EFFORTS``, or a budget
+    in tokens; a model may know only some of them. ``extra`` is merged into a vendor's request
+    body as it is.
 
     ``logit_bias`` adds to the logits of tokens before anything else looks at them: pairs, or a
     mapping, of a token's id or a text, all of whose tokens are meant, and a number; -100 forbids.
@@ -244,7 +246,7 @@ _MADE: dict[str, Callable[[str, Any], Any]] = {
     "extra": json_object,
     "grammar": checked_text,
     "tool_choice": checked_text,
-    "reasoning_effort": checked_text,
+    "reasoning_effort": effort_of,
 }
 """How each option that is no number gets the form in which it is kept."""
 

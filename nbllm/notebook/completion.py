@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
+from nbllm.core.option_checks import EFFORTS
+
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
 
@@ -25,6 +27,7 @@ VALUES = {
     "temperature": ("0", "0.2", "0.7", "1"),
     "top_p": ("0.9", "0.95"),
     "seed": ("1",),
+    "reasoning_effort": EFFORTS,
 }
 MODELS_SECONDS = 5.0
 """How long the names of models are remembered: finding them searches folders."""

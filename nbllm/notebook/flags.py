@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from IPython.core.magic_arguments import MagicArgumentParser
 
-from nbllm.notebook.arguments import HelpWanted, scaled, seconds, share
+from nbllm.notebook.magic_line import HelpWanted, scaled, seconds, share
 
 __all__ = [
     "BENCH",

@@ -66,6 +66,10 @@ async def serve(reader, writer):
             head = await reader.readuntil(b"\\r\\n\\r\\n")
             length = int(head.lower().partition(b"content-length:")[2].split(b"\\r\\n")[0] or 0)
             body = await reader.readexactly(length)
+            if not body:
+                writer.write(b"HTTP/1.1 404 Not Found\\r\\ncontent-length: 0\\r\\n\\r\\n")
+                await writer.drain()
+                continue
             print(json.dumps({"first": time.time()}), flush=True)
             count, pace = (8_000, 400) if b"paced" in body else (2_000, 0)
             if not json.loads(body).get("stream"):

@@ -13,7 +13,7 @@ Open = Callable[[str], Awaitable[Any]]
 SETUP = """
 %load_ext nbllm
 from nbllm.core.model_manager import ModelManager
-from nbllm.notebook import magics
+from nbllm.notebook import extension as magics
 from nbllm.testing import FakeOpener, fake_info
 
 def use(text):

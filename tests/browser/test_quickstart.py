@@ -14,7 +14,7 @@ NOTEBOOKS = Path(__file__).parent.parent.parent / "notebooks"
 LONG = "%%llm --max-tokens 2000 --temperature 0 --repeat-penalty 1.2\nTell a very long story."
 MEASURED = """
 from nbllm.core.model_manager import ModelManager
-from nbllm.notebook import magics
+from nbllm.notebook import extension as magics
 from nbllm.testing import FakeOpener, fake_info
 
 name = "SmolLM2-135M-Instruct.Q4_1"

@@ -15,7 +15,7 @@ import pytest_asyncio
 SETUP = r"""
 %load_ext nbllm
 from nbllm.core.model_manager import ModelManager
-from nbllm.notebook import magics
+from nbllm.notebook import extension as magics
 from nbllm.testing import FakeOpener, fake_info
 
 text = "A short line with a **bold** word.\n\n" * 400

@@ -219,7 +219,7 @@ def test_half_characters_are_mended_wherever_text_comes_in() -> None:
     assert Tool("f", HALF, {}).description == MENDED
 
 
-@pytest.mark.parametrize("name", ["grammar", "tool_choice", "reasoning_effort"])
+@pytest.mark.parametrize("name", ["grammar", "tool_choice"])
 def test_half_characters_are_refused_where_each_one_counts(name: str) -> None:
     with pytest.raises(InvalidOptionError, match="lone surrogate"):
         GenerationOptions(**{name: HALF})

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from nbllm import ModelManager
 from nbllm.core.errors import ConfigError
 from nbllm.core.model_config import load_config, parse_entry, save_config
+from nbllm.core.option_checks import EFFORTS
 from nbllm.core.types import GenerationOptions, LoadOptions, ModelInfo, Tool
 
 MISTRAL = """{"name": "mistral-7b-instruct", "model_type": "mistral", "local": true,
@@ -420,7 +421,7 @@ options = st.builds(
     seed=maybe() | st.integers(0, 2**63 - 1),
     stop=maybe() | st.lists(words, max_size=3).map(tuple),
     response_schema=maybe() | objects,
-    reasoning_effort=maybe() | words,
+    reasoning_effort=maybe() | st.sampled_from(EFFORTS) | st.integers(0, 10**6),
     tools=maybe() | st.lists(tools, max_size=2).map(tuple),
     extra=maybe() | objects,
     stall_timeout=maybe() | st.floats(1, 100),

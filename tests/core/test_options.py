@@ -92,3 +92,23 @@ def test_devices_are_named_as_in_the_table(wish: str, device: str) -> None:
 def test_other_devices_are_refused(wish: str) -> None:
     with pytest.raises(InvalidOptionError, match="GPU 0"):
         LoadOptions(device=wish)
+
+
+@pytest.mark.parametrize(
+    ("effort", "kept"),
+    [(None, None), ("none", "none"), ("max", "max"), ("2048", "2048"), (2048, "2048"), (0, "0")],
+)
+def test_reasoning_effort_is_a_level_or_a_budget(effort: Any, kept: str | None) -> None:
+    assert GenerationOptions(reasoning_effort=effort).reasoning_effort == kept
+
+
+@pytest.mark.parametrize(
+    "effort",
+    ["x", "", "High", " low", "hgih", "-1", "1.5", "²", "٣", "9" * 10, -1, 2**31,
+     pytest.param(10**5000, id="long"), 1.5, True, False, ["low"], b"low", "\ud800"],
+)  # fmt: skip
+def test_other_reasoning_efforts_are_refused_with_the_values(effort: Any) -> None:
+    values = "must be none, minimal, low, medium, high, xhigh, max or a number of tokens"
+    with pytest.raises(InvalidOptionError, match=rf"^reasoning_effort {values} \(got ") as caught:
+        GenerationOptions(reasoning_effort=effort)
+    assert len(str(caught.value)) < 300

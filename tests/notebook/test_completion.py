@@ -10,7 +10,7 @@ from IPython.core.completer import provisionalcompleter
 from IPython.core.interactiveshell import InteractiveShell
 
 from nbllm.core.model_manager import ModelManager
-from nbllm.notebook import magics
+from nbllm.notebook import extension as magics
 from nbllm.testing import FakeOpener, fake_info
 
 
@@ -48,6 +48,8 @@ def complete(shell: InteractiveShell, tmp_path: Path):
         ("%llm_help llm_lo", ["llm_load"]),
         ("%llm_config mod", ["model"]),
         ("%llm_config model temperature=0 show_r", ["show_reasoning"]),
+        ("%%llm --reasoning-effort m", ["minimal", "medium", "max"]),
+        ("%llm_config reasoning_effort=x", ["xhigh"]),
         ("%llm_config max_to", ["max_tokens"]),
         ("%llm_config model=ti", ["tiny"]),
         ("%llm_config show_status=F", ["False"]),

@@ -22,7 +22,7 @@ from nbllm.notebook.dashboard.answer_area import AnswerArea
 from nbllm.notebook.dashboard.board import Dashboard
 from nbllm.notebook.dashboard.device_panel import DevicePanel
 from nbllm.notebook.dashboard.widgets import close_tree
-from nbllm.notebook.magics import load, unload
+from nbllm.notebook.extension import load, unload
 from nbllm.testing import FakeOpener, fake_info
 
 WIDGETS = ipywidgets.widgets.widget

@@ -14,7 +14,7 @@ SETUP = """
 %load_ext nbllm
 from nbllm.core.errors import EngineCrashedError
 from nbllm.core.model_manager import ModelManager
-from nbllm.notebook import magics
+from nbllm.notebook import extension as magics
 from nbllm.testing import FakeOpener, fake_info
 
 def use(**arguments):

@@ -12,7 +12,7 @@ SETUP = """
 %load_ext nbllm
 import os, json
 from nbllm.core.model_manager import ModelManager
-from nbllm.notebook import magics
+from nbllm.notebook import extension as magics
 from nbllm.testing import FakeOpener, fake_info
 
 def use(context=4096, **arguments):

@@ -16,7 +16,7 @@ SETUP = """
 import asyncio, warnings
 import nbllm
 from nbllm.core.model_manager import ModelManager
-from nbllm.notebook import magics
+from nbllm.notebook import extension as magics
 from nbllm.testing import FakeOpener, fake_info
 
 opener = FakeOpener(text="Some words. " * 100, token_seconds=0.01)

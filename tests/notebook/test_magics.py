@@ -11,7 +11,7 @@ from IPython.core.interactiveshell import InteractiveShell
 from nbllm.core.errors import EngineCrashedError, ModelLoadError, ModelNotFoundError
 from nbllm.core.model_manager import ModelManager
 from nbllm.core.types import FinishReason, GenerationOptions, LoadOptions
-from nbllm.notebook import magics
+from nbllm.notebook import extension as magics
 from nbllm.testing import FakeOpener, fake_info
 
 MAGICS = {name for group in magics.GROUPS for table in group.magics.values() for name in table}

@@ -10,9 +10,9 @@ from IPython.core.error import UsageError
 from IPython.core.interactiveshell import InteractiveShell
 
 from nbllm.core.model_manager import ModelManager
-from nbllm.notebook import magics
-from nbllm.notebook.arguments import seconds
-from nbllm.notebook.asking.loading import NOTE_AFTER_SECONDS, Loading
+from nbllm.notebook import extension as magics
+from nbllm.notebook.asking.load_progress import NOTE_AFTER_SECONDS, Loading
+from nbllm.notebook.magic_line import seconds
 from nbllm.testing import FakeOpener, fake_info
 
 GIB = 2**30

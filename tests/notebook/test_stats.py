@@ -15,8 +15,8 @@ from IPython.core.interactiveshell import InteractiveShell
 from nbllm.core.history import GenerationRecord
 from nbllm.core.model_manager import ModelManager
 from nbllm.core.types import FinishReason, Timings, Usage
-from nbllm.notebook.magics import load
-from nbllm.notebook.stats.table import stats_summary, stats_table
+from nbllm.notebook.extension import load
+from nbllm.notebook.stats.stats_table import stats_summary, stats_table
 from nbllm.testing import FakeOpener, fake_info
 
 BEGAN = datetime(2030, 1, 1, 12, tzinfo=timezone(timedelta(hours=2)))

@@ -12,7 +12,7 @@ pexpect = pytest.importorskip("pexpect", reason="pexpect needs a Unix terminal")
 
 SETUP = """
 from nbllm.core.model_manager import ModelManager
-from nbllm.notebook import magics
+from nbllm.notebook import extension as magics
 from nbllm.testing import FakeOpener, fake_info
 
 def use(text, **fields):

@@ -12,7 +12,7 @@ from IPython.core.interactiveshell import InteractiveShell
 
 from nbllm.core.errors import LoadedOtherwiseError
 from nbllm.core.model_manager import ModelManager
-from nbllm.notebook import magics
+from nbllm.notebook import extension as magics
 from nbllm.testing import FakeModel, FakeOpener, fake_info
 
 FENCED = "```python\n1 / 2\n```"

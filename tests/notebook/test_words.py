@@ -19,7 +19,7 @@ from nbllm.core.types import (
     Timings,
     Usage,
 )
-from nbllm.notebook.words import activity_words, ready_words, status_words
+from nbllm.notebook.status_messages import activity_words, ready_words, status_words
 from nbllm.testing import fake_info
 
 RESULT = GenerationResult(text="all", model="tiny", finish_reason=FinishReason.STOP)

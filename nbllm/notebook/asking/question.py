@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 
 from nbllm.core.types import GenerationOptions, GenerationResult, Message
-from nbllm.notebook.asking.flags import OPTIONS
+from nbllm.notebook.asking.ask_flags import OPTIONS
 
 if TYPE_CHECKING:
     from nbllm.core.schemas.answers import AnswerSchema

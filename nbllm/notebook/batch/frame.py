@@ -16,7 +16,7 @@ from nbllm.core.model_interface import ModelInterface, options_from
 from nbllm.core.schemas.answers import AnswerSchema, answer_schema
 from nbllm.core.schemas.kinds import plain_value
 from nbllm.core.words import duration_words
-from nbllm.notebook.door import run
+from nbllm.notebook.sync import run
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -14,8 +14,8 @@ from nbllm.core.types import GenerationResult, ModelInfo
 from nbllm.notebook.asking.question import Question
 from nbllm.notebook.asking.step import Step
 from nbllm.notebook.chat.budget import Fitted, fitted
-from nbllm.notebook.chat.cells import running_cell
 from nbllm.notebook.chat.chats import Chats, Place
+from nbllm.notebook.running_cell import running_cell
 
 __all__ = ["ChatStep"]
 

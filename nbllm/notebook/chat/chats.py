@@ -16,7 +16,7 @@ from nbllm.core.errors import ConversationError
 from nbllm.core.forks import ChildSafeLock
 from nbllm.core.paths import absolute_path, current_folder, reason
 from nbllm.core.suggest import did_you_mean
-from nbllm.notebook.chat.cells import Cell
+from nbllm.notebook.running_cell import Cell
 
 __all__ = ["Chats", "Place"]
 

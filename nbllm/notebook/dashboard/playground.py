@@ -30,7 +30,7 @@ from nbllm.notebook.dashboard.widgets import (
     text,
 )
 from nbllm.notebook.loop import LoopJob, LoopThread
-from nbllm.notebook.words import status_words
+from nbllm.notebook.status_messages import status_words
 
 __all__ = ["Playground"]
 

@@ -119,7 +119,7 @@ def _shown_cell(value: Any) -> Any:
 
 
 def _read_table(text: str) -> Any:
-    from nbllm.notebook.forms.tables import dataframe_of
+    from nbllm.notebook.forms.answer_tables import dataframe_of
 
     return dataframe_of(text)
 
@@ -130,7 +130,7 @@ def _checked_frame(schema: AnswerSchema, text: str) -> Any:
         rows = json_of(text)
     except ValueError:
         raise AnswerFormError("table", "its JSON holds no rows", text=text) from None
-    from nbllm.notebook.forms.tables import dataframe_from
+    from nbllm.notebook.forms.answer_tables import dataframe_from
 
     return dataframe_from(rows, schema.json_schema)
 

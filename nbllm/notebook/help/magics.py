@@ -8,8 +8,8 @@ from IPython.core.error import UsageError
 from IPython.core.magic import line_magic, magics_class, no_var_expand
 
 from nbllm.core.suggest import did_you_mean
-from nbllm.notebook.arguments import parse
 from nbllm.notebook.flags import Help, flag, parser_of, with_help
+from nbllm.notebook.magic_line import parse
 from nbllm.notebook.session import NotebookSession, SessionMagics
 
 if TYPE_CHECKING:

@@ -10,9 +10,9 @@ from IPython.core.magic import line_magic, magics_class, no_var_expand
 from IPython.display import display
 
 from nbllm.core.words import duration_words
-from nbllm.notebook.arguments import parse
 from nbllm.notebook.failures import Stopped, brief_errors
 from nbllm.notebook.flags import BENCH, parser_of, with_help
+from nbllm.notebook.magic_line import parse
 from nbllm.notebook.session import SessionMagics
 
 if TYPE_CHECKING:

@@ -10,8 +10,8 @@ from typing import Any
 
 from nbllm.notebook.prompts.calls import Call
 from nbllm.notebook.prompts.data import weigh
-from nbllm.notebook.prompts.kinds import kind_of, words
 from nbllm.notebook.prompts.limits import Budget, Refused
+from nbllm.notebook.prompts.value_kinds import kind_of, words
 
 __all__ = ["NAMES", "Accessor", "accessor_attribute", "accessor_of", "call_accessor"]
 

@@ -22,7 +22,11 @@ from nbllm.notebook.prompts.accessors import (
     accessor_attribute,
     accessor_of,
 )
-from nbllm.notebook.prompts.kinds import (
+from nbllm.notebook.prompts.limits import Budget, Refused
+from nbllm.notebook.prompts.scalars import weigh_scalar
+from nbllm.notebook.prompts.table_methods import Groups, groups_item
+from nbllm.notebook.prompts.table_reads import table_attribute
+from nbllm.notebook.prompts.value_kinds import (
     class_attribute,
     is_stdlib,
     kind_of,
@@ -30,10 +34,6 @@ from nbllm.notebook.prompts.kinds import (
     type_name,
     words,
 )
-from nbllm.notebook.prompts.limits import Budget, Refused
-from nbllm.notebook.prompts.scalars import weigh_scalar
-from nbllm.notebook.prompts.table_methods import Groups, groups_item
-from nbllm.notebook.prompts.tables import table_attribute
 
 __all__ = ["attribute", "fields_of", "instance_data"]
 

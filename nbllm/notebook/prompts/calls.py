@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from nbllm.notebook.prompts.kinds import type_name
 from nbllm.notebook.prompts.limits import Budget, Refused
+from nbllm.notebook.prompts.value_kinds import type_name
 
 __all__ = ["Call"]
 

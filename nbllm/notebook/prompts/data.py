@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from nbllm.notebook.prompts.cells import TABLES, weigh_table
-from nbllm.notebook.prompts.kinds import kind_of, type_name
+from nbllm.notebook.prompts.cell_checks import TABLES, weigh_table
 from nbllm.notebook.prompts.limits import INT_BITS, TEXT_CHARACTERS, VALUE_STEPS, Budget, Refused
 from nbllm.notebook.prompts.scalars import TEXT_A_STEP, key, too_large, weigh_scalar
+from nbllm.notebook.prompts.value_kinds import kind_of, type_name
 
 __all__ = ["check_keys", "items", "length", "weigh"]
 

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 from IPython.core.error import UsageError
 from IPython.core.magic import line_magic, magics_class, no_var_expand
 
-from nbllm.notebook.arguments import parse_flags
-from nbllm.notebook.asking.flags import ASK
+from nbllm.notebook.asking.ask_flags import ASK
 from nbllm.notebook.failures import brief_errors
 from nbllm.notebook.flags import Help, flag, parser_of, with_help
+from nbllm.notebook.magic_line import parse_flags
 from nbllm.notebook.prompts.last_error import LastError
 from nbllm.notebook.session import NotebookSession, SessionMagics
 

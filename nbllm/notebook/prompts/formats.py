@@ -6,12 +6,12 @@ import re
 from typing import Any
 
 from nbllm.core.types import ImagePart
-from nbllm.notebook.prompts.kinds import kind_of, type_name
+from nbllm.notebook.prompts.bounded_texts import written
 from nbllm.notebook.prompts.limits import Refused
 from nbllm.notebook.prompts.methods import check_time_format
+from nbllm.notebook.prompts.rendered_values import rendered
 from nbllm.notebook.prompts.scalars import weigh_scalar
-from nbllm.notebook.prompts.texts import written
-from nbllm.notebook.prompts.values import rendered
+from nbllm.notebook.prompts.value_kinds import kind_of, type_name
 
 __all__ = ["SPEC", "converted", "formatted"]
 

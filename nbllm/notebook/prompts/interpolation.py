@@ -27,10 +27,10 @@ from typing import Any
 
 from nbllm.core.configs.secrets import looks_like_key
 from nbllm.core.types import ImagePart, TextPart
+from nbllm.notebook.prompts.bounded_texts import Written
 from nbllm.notebook.prompts.expressions import names_in
 from nbllm.notebook.prompts.limits import Budget, Refused
 from nbllm.notebook.prompts.placeholders import RENDER_STEPS, Piece, Placeholder, taken_apart
-from nbllm.notebook.prompts.texts import Written
 
 __all__ = ["Interpolated", "Left", "Replaced", "interpolate"]
 

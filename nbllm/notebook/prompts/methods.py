@@ -13,7 +13,6 @@ from typing import Any
 from nbllm.notebook.prompts.accessors import Accessor, call_accessor
 from nbllm.notebook.prompts.calls import Call
 from nbllm.notebook.prompts.data import check_keys, weigh
-from nbllm.notebook.prompts.kinds import kind_of, kinds_of, words
 from nbllm.notebook.prompts.limits import TEXT_CHARACTERS, Refused
 from nbllm.notebook.prompts.scalars import key, plain, weigh_scalar
 from nbllm.notebook.prompts.table_methods import (
@@ -23,6 +22,7 @@ from nbllm.notebook.prompts.table_methods import (
     call_index,
     call_table,
 )
+from nbllm.notebook.prompts.value_kinds import kind_of, kinds_of, words
 
 __all__ = ["call_method", "check_time_format"]
 

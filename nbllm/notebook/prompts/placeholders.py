@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from nbllm.core.types import ImagePart
+from nbllm.notebook.prompts.bounded_texts import Written
 from nbllm.notebook.prompts.expressions import evaluate, parsed
 from nbllm.notebook.prompts.formats import SPEC, converted, formatted
-from nbllm.notebook.prompts.kinds import kind_of
 from nbllm.notebook.prompts.limits import Budget
 from nbllm.notebook.prompts.scalars import SCALARS
-from nbllm.notebook.prompts.texts import Written
+from nbllm.notebook.prompts.value_kinds import kind_of
 
 __all__ = ["RENDER_STEPS", "Piece", "Placeholder", "taken_apart"]
 

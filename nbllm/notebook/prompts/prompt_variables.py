@@ -12,12 +12,12 @@ from typing import Any
 from nbllm.core.types import GenerationResult, Message
 from nbllm.notebook.asking.question import Question
 from nbllm.notebook.asking.step import Step
-from nbllm.notebook.prompts.files import read_file
 from nbllm.notebook.prompts.interpolation import Interpolated, Left, Replaced, interpolate
 from nbllm.notebook.prompts.last_error import LastError
+from nbllm.notebook.prompts.prompt_files import read_file
+from nbllm.notebook.prompts.rendered_values import rendered
 from nbllm.notebook.prompts.tracebacks import error_report
 from nbllm.notebook.prompts.typed_cells import TypedCells
-from nbllm.notebook.prompts.values import rendered
 
 __all__ = ["PromptVariables"]
 

@@ -6,8 +6,8 @@ from decimal import Decimal
 from fractions import Fraction
 from typing import Any
 
-from nbllm.notebook.prompts.kinds import kind_of, known_zone, type_name
 from nbllm.notebook.prompts.limits import INT_BITS, TEXT_CHARACTERS, Refused
+from nbllm.notebook.prompts.value_kinds import kind_of, known_zone, type_name
 
 __all__ = ["SCALARS", "TEXT_A_STEP", "key", "plain", "too_large", "weigh_scalar"]
 

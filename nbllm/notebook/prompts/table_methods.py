@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from nbllm.notebook.prompts.calls import Call
-from nbllm.notebook.prompts.cells import check_extras, is_numeric
+from nbllm.notebook.prompts.cell_checks import check_extras, is_numeric
 from nbllm.notebook.prompts.data import weigh
-from nbllm.notebook.prompts.kinds import kind_of, type_name, words
 from nbllm.notebook.prompts.limits import Budget, Refused
 from nbllm.notebook.prompts.scalars import SCALARS, plain
-from nbllm.notebook.prompts.tables import table_item
+from nbllm.notebook.prompts.table_reads import table_item
+from nbllm.notebook.prompts.value_kinds import kind_of, type_name, words
 
 __all__ = ["Groups", "call_array", "call_groups", "call_index", "call_table", "groups_item"]
 

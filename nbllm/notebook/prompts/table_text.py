@@ -5,9 +5,9 @@ from __future__ import annotations
 import sys
 from typing import Any
 
-from nbllm.notebook.prompts.kinds import is_a, kind_of
+from nbllm.notebook.prompts.bounded_texts import Written, cut, written
 from nbllm.notebook.prompts.scalars import SCALARS
-from nbllm.notebook.prompts.texts import Written, cut, written
+from nbllm.notebook.prompts.value_kinds import is_a, kind_of
 
 __all__ = ["TABLE_BYTES", "array_text", "index_text", "table_text"]
 

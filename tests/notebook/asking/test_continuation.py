@@ -10,7 +10,7 @@ from IPython.core.interactiveshell import InteractiveShell
 
 from nbllm.core.model_manager import ModelManager
 from nbllm.core.types import FinishReason
-from nbllm.notebook import magics
+from nbllm.notebook import extension as magics
 from nbllm.testing import FakeModel, FakeOpener, fake_info
 
 

@@ -14,7 +14,7 @@ from IPython.core.interactiveshell import InteractiveShell
 import nbllm
 from nbllm.core.model_manager import ModelManager
 from nbllm.core.types import GenerationRequest
-from nbllm.notebook import magics
+from nbllm.notebook import extension as magics
 from nbllm.notebook.dashboard.playground import Playground
 from nbllm.notebook.loop import LoopThread
 from nbllm.testing import FakeModel, FakeOpener, fake_info

@@ -12,7 +12,7 @@ from nbllm.core.errors import AnswerFormError
 from nbllm.core.model_manager import ModelManager
 from nbllm.core.texts import trimmed
 from nbllm.core.types import GenerationOptions, ImagePart, TextPart
-from nbllm.notebook import magics
+from nbllm.notebook import extension as magics
 from nbllm.notebook.asking.pipeline import _trimmed_parts
 from nbllm.testing import FakeOpener, fake_info
 

@@ -13,7 +13,7 @@ from IPython.core.interactiveshell import InteractiveShell
 import nbllm
 from nbllm import ModelManager
 from nbllm.core.errors import InvalidOptionError
-from nbllm.notebook import magics
+from nbllm.notebook import extension as magics
 from nbllm.testing import FakeModel, FakeOpener, fake_info
 
 

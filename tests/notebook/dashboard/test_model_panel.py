@@ -14,7 +14,7 @@ from IPython.core.interactiveshell import InteractiveShell
 from nbllm.core.model_manager import ModelManager
 from nbllm.notebook.dashboard.board import Dashboard
 from nbllm.notebook.dashboard.page_scripts import SUBMIT_MARK
-from nbllm.notebook.magics import load
+from nbllm.notebook.extension import load
 from nbllm.testing import FakeOpener, fake_info
 
 FIFTY = [fake_info(f"model-{number:02}") for number in range(48)]

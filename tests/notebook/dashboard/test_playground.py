@@ -12,11 +12,11 @@ from IPython.core.interactiveshell import InteractiveShell
 
 from nbllm.core.options import option_bounds
 from nbllm.core.types import GenerationOptions
-from nbllm.notebook.arguments import parse
 from nbllm.notebook.dashboard.cell_source import cell_source
 from nbllm.notebook.dashboard.page_scripts import COPY, ENTRIES, SUBMIT_MARK, TO_CELL, runs
+from nbllm.notebook.extension import load
 from nbllm.notebook.flags import parser_of
-from nbllm.notebook.magics import load
+from nbllm.notebook.magic_line import parse
 
 
 @pytest.fixture

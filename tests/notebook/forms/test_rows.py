@@ -12,8 +12,8 @@ from IPython.core.interactiveshell import InteractiveShell
 
 from nbllm.core.model_manager import ModelManager
 from nbllm.core.schemas.answers import answer_schema
-from nbllm.notebook import magics
-from nbllm.notebook.forms.tables import dataframe_from
+from nbllm.notebook import extension as magics
+from nbllm.notebook.forms.answer_tables import dataframe_from
 from nbllm.testing import FakeOpener, fake_info
 
 

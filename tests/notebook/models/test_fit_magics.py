@@ -15,10 +15,10 @@ from nbllm.core.openers import fit_model
 from nbllm.core.placement import MemoryParts, Placement
 from nbllm.core.resource_detector import ResourceDetector
 from nbllm.core.words import size_words
-from nbllm.notebook import magics
+from nbllm.notebook import extension as magics
 from nbllm.notebook.models.fit_table import fit_table
+from nbllm.notebook.status_messages import ready_words
 from nbllm.notebook.tables import models_table
-from nbllm.notebook.words import ready_words
 from nbllm.testing import fake_info
 
 MIB = 2**20

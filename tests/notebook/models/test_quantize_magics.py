@@ -14,7 +14,7 @@ from nbllm.core.measurements import Benchmark, Measurement
 from nbllm.core.model_manager import ModelManager
 from nbllm.core.quantization import Quality, Quantization, Quantized
 from nbllm.core.tuning import TunedType, Tuning
-from nbllm.notebook import magics
+from nbllm.notebook import extension as magics
 from nbllm.notebook.models.tune_table import tune_figure, tune_table
 from nbllm.testing import FakeOpener, fake_info
 

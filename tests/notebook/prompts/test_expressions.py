@@ -19,7 +19,7 @@ import pytest
 
 from nbllm.core.results import FinishReason, GenerationResult
 from nbllm.notebook.prompts.interpolation import interpolate
-from nbllm.notebook.prompts.values import rendered
+from nbllm.notebook.prompts.rendered_values import rendered
 
 SECONDS = 2.0
 """Of one thread, for any one refusal; most take a thousandth of that."""

@@ -26,8 +26,8 @@ import pandas as pd
 import pytest
 
 from nbllm.notebook.prompts.interpolation import interpolate
-from nbllm.notebook.prompts.kinds import words
-from nbllm.notebook.prompts.values import rendered
+from nbllm.notebook.prompts.rendered_values import rendered
+from nbllm.notebook.prompts.value_kinds import words
 
 SEED = 20261128
 EXPRESSIONS = 3_000

@@ -19,7 +19,7 @@ from nbllm.core.errors import InvalidOptionError
 from nbllm.core.schemas.answers import answer_schema
 from nbllm.core.types import FinishReason, GenerationResult, ImagePart, TextPart
 from nbllm.notebook.prompts.interpolation import Interpolated, interpolate
-from nbllm.notebook.prompts.values import rendered
+from nbllm.notebook.prompts.rendered_values import rendered
 
 VARIABLES = {
     "x": 3.14159,

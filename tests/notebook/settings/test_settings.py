@@ -15,7 +15,7 @@ from nbllm.core.errors import AuthenticationError, NbllmError
 from nbllm.core.model_manager import ModelManager
 from nbllm.core.openers import LoadControl
 from nbllm.core.types import GenerationOptions, ModelInfo
-from nbllm.notebook import magics
+from nbllm.notebook import extension as magics
 from nbllm.testing import FakeOpener, fake_info
 
 

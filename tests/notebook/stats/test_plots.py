@@ -16,11 +16,11 @@ from nbllm.core.hardware.resources import CpuInfo, GpuInfo, MemoryInfo, Resource
 from nbllm.core.history import GenerationRecord
 from nbllm.core.model_manager import ModelManager
 from nbllm.core.types import FinishReason, Timings, Usage
-from nbllm.notebook.magics import load
+from nbllm.notebook.extension import load
 from nbllm.notebook.stats.beside import side_by_side
 from nbllm.notebook.stats.figure import THEMES
 from nbllm.notebook.stats.plots import PLOTS, plot
-from nbllm.notebook.stats.table import stats_summary, stats_table
+from nbllm.notebook.stats.stats_table import stats_summary, stats_table
 from nbllm.notebook.stats.throughput import throughput_by_device
 from nbllm.testing import FakeOpener, fake_info
 

@@ -10,19 +10,7 @@ from typing import Any, TypeAlias
 from nbllm.core.images import image
 from nbllm.core.types import ImagePart
 from nbllm.notebook.prompts.attributes import fields_of, instance_data
-from nbllm.notebook.prompts.kinds import (
-    class_attribute,
-    is_a,
-    is_code,
-    is_stdlib,
-    kind_of,
-    module_of,
-    type_name,
-)
-from nbllm.notebook.prompts.limits import TEXT_CHARACTERS, Budget, Refused
-from nbllm.notebook.prompts.scalars import weigh_scalar
-from nbllm.notebook.prompts.table_text import array_text, index_text, table_text
-from nbllm.notebook.prompts.texts import (
+from nbllm.notebook.prompts.bounded_texts import (
     ADDRESS,
     VALUE_CHARACTERS,
     Written,
@@ -32,6 +20,18 @@ from nbllm.notebook.prompts.texts import (
     has_text,
     is_dict_view,
     written,
+)
+from nbllm.notebook.prompts.limits import TEXT_CHARACTERS, Budget, Refused
+from nbllm.notebook.prompts.scalars import weigh_scalar
+from nbllm.notebook.prompts.table_text import array_text, index_text, table_text
+from nbllm.notebook.prompts.value_kinds import (
+    class_attribute,
+    is_a,
+    is_code,
+    is_stdlib,
+    kind_of,
+    module_of,
+    type_name,
 )
 
 __all__ = ["Piece", "rendered"]

@@ -12,8 +12,8 @@ from nbllm.core.model_manager import WAIT_SECONDS, ModelManager
 from nbllm.core.types import LoadOptions
 from nbllm.notebook.failures import Stopped
 from nbllm.notebook.session import NotebookSession
+from nbllm.notebook.status_messages import loading_words
 from nbllm.notebook.views.display import TICK_SECONDS, View
-from nbllm.notebook.words import loading_words
 
 __all__ = ["NOTE_AFTER_SECONDS", "Loading", "load_model"]
 

@@ -12,8 +12,8 @@ from IPython.core.error import UsageError
 from IPython.core.magic import line_magic, magics_class, no_var_expand
 
 from nbllm.core.paths import absolute_path, reason
-from nbllm.notebook.arguments import parse
 from nbllm.notebook.flags import PLOT, STATS, parser_of, with_help
+from nbllm.notebook.magic_line import parse
 from nbllm.notebook.session import SessionMagics
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ class StatsMagics(SessionMagics):
     def llm_stats(self, line: str) -> pd.DataFrame:
         """Every generation with its tokens, times, speed and cost, as a DataFrame."""
         args = parse(parser_of(self, "llm_stats"), line)
-        from nbllm.notebook.stats.table import (
+        from nbllm.notebook.stats.stats_table import (
             SAVE_SUFFIXES,
             save_stats,
             stats_summary,

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from nbllm.notebook.arguments import output_name, scaled, unescaped, variable_name
 from nbllm.notebook.flags import Help, flag
 from nbllm.notebook.forms.type_expressions import TypeExpression
+from nbllm.notebook.magic_line import output_name, scaled, unescaped, variable_name
 
 __all__ = ["ASK", "LAST", "OPTIONS"]
 
@@ -65,8 +65,9 @@ _GENERATION = (
     ),
     flag(
         "--reasoning-effort",
-        metavar="WORD",
-        help="low, medium, high or none, as far as the model supports it.",
+        metavar="LEVEL",
+        help="none, minimal, low, medium, high, xhigh, max or a number of tokens, as far as the "
+        "model supports it.",
     ),
     flag(
         "--adapter",

@@ -8,9 +8,9 @@ from functools import partial
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
-from nbllm.notebook.asking.magics import AskMagics
+from nbllm.notebook.asking.ask_magics import AskMagics
 from nbllm.notebook.chat.magics import ChatMagics
-from nbllm.notebook.dashboard_magics import DashboardMagics
+from nbllm.notebook.dashboard.dashboard_magics import DashboardMagics
 from nbllm.notebook.failures import note_stops
 from nbllm.notebook.first_cell import ask_first_questions
 from nbllm.notebook.help.hint import show_hint
@@ -18,14 +18,14 @@ from nbllm.notebook.help.magics import HelpMagics
 from nbllm.notebook.jobs.magics import JobMagics
 from nbllm.notebook.models.bench_magics import BenchMagics
 from nbllm.notebook.models.fit_magics import FitMagics
-from nbllm.notebook.models.magics import ModelMagics
+from nbllm.notebook.models.model_magics import ModelMagics
 from nbllm.notebook.models.quantize_magics import QuantizeMagics
 from nbllm.notebook.prompts.error_magics import ErrorMagics
 from nbllm.notebook.questions import keep_questions
 from nbllm.notebook.registration import Registration
 from nbllm.notebook.session import NotebookSession, SessionMagics
 from nbllm.notebook.settings.magics import ConfigMagics
-from nbllm.notebook.stats.magics import StatsMagics
+from nbllm.notebook.stats.stats_magics import StatsMagics
 from nbllm.notebook.versions import complete_with
 
 if TYPE_CHECKING:

@@ -14,7 +14,9 @@ from fractions import Fraction
 from typing import Any
 
 from nbllm.notebook.prompts.attributes import fields_of
-from nbllm.notebook.prompts.kinds import (
+from nbllm.notebook.prompts.limits import INT_BITS, Budget, Refused
+from nbllm.notebook.prompts.scalars import SCALARS, plain
+from nbllm.notebook.prompts.value_kinds import (
     class_attribute,
     is_a,
     is_code,
@@ -25,8 +27,6 @@ from nbllm.notebook.prompts.kinds import (
     mro_of,
     type_name,
 )
-from nbllm.notebook.prompts.limits import INT_BITS, Budget, Refused
-from nbllm.notebook.prompts.scalars import SCALARS, plain
 
 __all__ = [
     "ADDRESS",

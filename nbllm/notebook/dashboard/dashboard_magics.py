@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 from IPython.core.magic import line_magic, magics_class, no_var_expand
 
-from nbllm.notebook.arguments import parse
 from nbllm.notebook.flags import DASHBOARD, parser_of, with_help
+from nbllm.notebook.magic_line import parse
 from nbllm.notebook.session import NotebookSession, SessionMagics
 
 if TYPE_CHECKING:

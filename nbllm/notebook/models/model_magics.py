@@ -9,9 +9,9 @@ from weakref import WeakKeyDictionary
 from IPython.core.error import UsageError
 from IPython.core.magic import line_magic, magics_class, no_var_expand
 
-from nbllm.notebook.arguments import parse
 from nbllm.notebook.failures import brief_errors
 from nbllm.notebook.flags import DEVICES, LOAD, MODELS, UNLOAD, parser_of, with_help
+from nbllm.notebook.magic_line import parse
 from nbllm.notebook.session import NotebookSession, SessionMagics
 
 if TYPE_CHECKING:
@@ -102,7 +102,7 @@ class ModelMagics(SessionMagics):
     def _load(self, args: Namespace) -> ModelInterface:
         from nbllm.core.model_manager import WAIT_SECONDS
         from nbllm.core.types import LoadOptions
-        from nbllm.notebook.asking.loading import load_model
+        from nbllm.notebook.asking.load_progress import load_model
 
         flags = LoadOptions(
             device=args.device,
@@ -152,7 +152,7 @@ class ModelMagics(SessionMagics):
 
     def _print_model(self, model: ModelInterface, printer: Any, cycle: bool) -> None:  # noqa: FBT001 - IPython's way
         """How a model is shown that is the value of a cell."""
-        from nbllm.notebook.words import ready_words
+        from nbllm.notebook.status_messages import ready_words
 
         if model.usable:
             printer.text(ready_words(model.info, self._load_seconds.get(model), model.unready))

@@ -20,10 +20,10 @@ from IPython.display import Image as ShownImage
 from PIL import Image
 
 from nbllm.core.types import ImagePart
+from nbllm.notebook.prompts.bounded_texts import VALUE_CHARACTERS, Written
 from nbllm.notebook.prompts.limits import Refused
+from nbllm.notebook.prompts.rendered_values import rendered
 from nbllm.notebook.prompts.table_text import TABLE_BYTES
-from nbllm.notebook.prompts.texts import VALUE_CHARACTERS, Written
-from nbllm.notebook.prompts.values import rendered
 
 
 @dataclasses.dataclass

@@ -13,11 +13,11 @@ from decimal import Decimal
 from fractions import Fraction
 from typing import Any
 
-from nbllm.notebook.prompts.cells import CELLS_A_STEP, check_extras, check_labels, is_numeric
+from nbllm.notebook.prompts.cell_checks import CELLS_A_STEP, check_extras, check_labels, is_numeric
 from nbllm.notebook.prompts.data import weigh
-from nbllm.notebook.prompts.kinds import kind_of, type_name, words
 from nbllm.notebook.prompts.limits import Budget, Refused
 from nbllm.notebook.prompts.scalars import SCALARS, key, plain
+from nbllm.notebook.prompts.value_kinds import kind_of, type_name, words
 
 __all__ = ["Located", "combined", "table_attribute", "table_item"]
 

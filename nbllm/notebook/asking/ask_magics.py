@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 from IPython.core.error import UsageError
 from IPython.core.magic import line_cell_magic, line_magic, magics_class, no_var_expand
 
-from nbllm.notebook.arguments import UnclosedQuoteError, parse, parse_flags, parse_known
-from nbllm.notebook.asking.flags import ASK, LAST
+from nbllm.notebook.asking.ask_flags import ASK, LAST
 from nbllm.notebook.failures import brief_errors
 from nbllm.notebook.flags import parser_of, with_help
+from nbllm.notebook.magic_line import UnclosedQuoteError, parse, parse_flags, parse_known
 from nbllm.notebook.session import NotebookSession, SessionMagics
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from nbllm.notebook.asking.question import AskFlags
     from nbllm.notebook.help.card import Card
     from nbllm.notebook.jobs.jobs import Job
-    from nbllm.notebook.prompts.view import ShownPrompt
+    from nbllm.notebook.prompts.shown_prompt import ShownPrompt
 
 __all__ = ["AskMagics"]
 
@@ -108,7 +108,7 @@ class AskMagics(SessionMagics):
         else:
             prepared = prepare(session, question_from(session, prompt, flags))
         if flags.show_prompt:
-            from nbllm.notebook.prompts.view import shown_prompt
+            from nbllm.notebook.prompts.shown_prompt import shown_prompt
 
             return shown_prompt(session, prepared)
         if not flags.bg:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from nbllm.notebook.prompts.kinds import is_a, kind_of, module_of, type_name
 from nbllm.notebook.prompts.limits import VALUE_STEPS, Budget, Refused
 from nbllm.notebook.prompts.scalars import key, weigh_scalar
+from nbllm.notebook.prompts.value_kinds import is_a, kind_of, module_of, type_name
 
 __all__ = ["CELLS_A_STEP", "TABLES", "check_extras", "check_labels", "is_numeric", "weigh_table"]
 

@@ -4,7 +4,7 @@ import pytest
 from IPython.core.error import UsageError
 from IPython.core.magic_arguments import MagicArgumentParser
 
-from nbllm.notebook.arguments import parse, parse_flags, scaled, unescaped, variable_name
+from nbllm.notebook.magic_line import parse, parse_flags, scaled, unescaped, variable_name
 
 
 @pytest.fixture
