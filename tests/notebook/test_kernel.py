@@ -48,7 +48,7 @@ def test_the_first_text_does_not_wait_for_the_next_look(fake_kernel) -> None:
     fake_kernel.ok("use(text='One two three four', token_seconds=0.3)\n%llm_load tiny")
     fake_kernel.ok("from nbllm.notebook.asking import live_answer\nlive_answer.TICK_SECONDS = 30")
     ran = fake_kernel.ok("%%llm\nHi")
-    fake_kernel.ok("asking.TICK_SECONDS = 0.1")
+    fake_kernel.ok("live_answer.TICK_SECONDS = 0.1")
     assert ran.answers == ["One", "One two three four"]
 
 
