@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from nbllm.batches.batch import Batch
+from nbllm.batches.run import BatchProgress, BatchRow
 from nbllm.core import types as _types
 from nbllm.core.catalogue.listing import Listing
 from nbllm.core.generation import Generation, Phase
@@ -36,6 +38,7 @@ from nbllm.core.quantization import Quality, Quantization, Quantized
 from nbllm.core.schemas.answers import AnswerSchema
 from nbllm.core.tuning import TunedType, Tuning
 from nbllm.core.types import *  # noqa: F403 - the list of these types is kept there
+from nbllm.notebook.batch.frame import BatchTick
 from nbllm.notebook.loaded_model import AnswerStream, Chat, LoadedModel
 
 if TYPE_CHECKING:
@@ -46,6 +49,10 @@ __all__ = [
     "Activity",
     "AnswerSchema",
     "AnswerStream",
+    "Batch",
+    "BatchProgress",
+    "BatchRow",
+    "BatchTick",
     "Benchmark",
     "Chat",
     "CpuInfo",
