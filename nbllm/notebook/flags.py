@@ -16,6 +16,7 @@ __all__ = [
     "BENCH",
     "CACHE",
     "DASHBOARD",
+    "DELETE",
     "DEVICES",
     "FIT",
     "IMATRIX",
@@ -23,6 +24,7 @@ __all__ = [
     "LOAD",
     "MODELS",
     "PLOT",
+    "PULL",
     "QUANTIZE",
     "STATS",
     "TUNE",
@@ -221,6 +223,41 @@ QUANTIZE = Help(
         flag("--imatrix", metavar="FILE", help="An importance matrix, from %%llm_imatrix."),
         flag("--to", metavar="PATH", help="The new file, or its folder."),
         flag("--replace", action="store_true", help="Replace a file that exists."),
+    ),
+)
+
+PULL = Help(
+    """
+    %llm_pull hf.co/unsloth/Qwen3-4B-GGUF           the best variant that fits this machine
+    %llm_pull unsloth/Qwen3-4B-GGUF:Q4_K_M          this variant
+    %llm_pull unsloth/gemma-3-4b-it-GGUF --companions
+    variants = %llm_pull unsloth/Qwen3-4B-GGUF --list
+    %llm_pull https://example.org/models/phi-4.Q4_K_M.gguf
+""",
+    (
+        flag(
+            "name",
+            help="OWNER/REPOSITORY on Hugging Face, with :QUANTIZATION behind it or not, the "
+            "address of one or of a file in it, or another https address of a GGUF.",
+        ),
+        flag("--quant", metavar="TYPE", help="The variant, such as q4_k_m, or its file."),
+        flag(
+            "--companions",
+            action="store_true",
+            help="Also its projector for images and its draft model, where there are any.",
+        ),
+        flag("--list", action="store_true", help="Only list the variants, as a DataFrame."),
+    ),
+)
+
+DELETE = Help(
+    """
+    %llm_delete Qwen3-4B-Q4_K_M                     asks first
+    %llm_delete Qwen3-4B-Q4_K_M --yes
+""",
+    (
+        flag("name", help="A model that %%llm_pull brought."),
+        flag("--yes", action="store_true", help="Delete it without asking."),
     ),
 )
 
