@@ -38,9 +38,7 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeHub]:
 
 
 @pytest.fixture
-def page(
-    shell: InteractiveShell, front_end: Any, hub: FakeHub, tmp_path: Path
-) -> InteractiveShell:
+def page(shell: InteractiveShell, front_end: Any, hub: FakeHub, tmp_path: Path) -> InteractiveShell:
     manager = ModelManager(folder=tmp_path)
     extension.load(shell, lambda: manager)
     shell.display_pub = front_end
