@@ -12,7 +12,7 @@ from typing import Any
 
 from nbllm.batches.brake import Brake
 from nbllm.batches.journal import Entry, Journal
-from nbllm.batches.request_key import is_deterministic, request_key
+from nbllm.core.caching.request_key import is_deterministic, request_key
 from nbllm.core.errors import (
     AuthenticationError,
     BatchError,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import os
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from functools import cache, partial
@@ -13,6 +14,7 @@ from typing import Any
 
 from nbllm.core import openers
 from nbllm.core.awaiting import tells_unless_awaited
+from nbllm.core.caching.cache import ResultCache, cache_from
 from nbllm.core.catalogue.listing import (
     Listing,
     bundled_models,
@@ -69,7 +71,8 @@ class ModelManager(FileJobs):
     the time of the search by default). ``open_model`` opens an entry, ``plan_model`` says what it
     takes where, and ``resources`` what there is; all three can be replaced by fakes from
     ``nbllm.testing``. An ``open_model`` that comes without a ``plan_model`` is trusted to fit.
-    ``activity`` holds the generations that run, ``history`` those that have ended.
+    ``activity`` holds the generations that run, ``history`` those that have ended. ``cache`` keeps
+    answers: True in memory, a path in a file; its ``mode`` can be changed at any time.
 
     What it promises:
 
@@ -94,9 +97,11 @@ class ModelManager(FileJobs):
         open_model: openers.Opener = openers.open_model,
         plan_model: openers.Planner | None = None,
         resources: Survey | None = None,
+        cache: bool | str | os.PathLike[str] | ResultCache = False,
     ) -> None:
         self.history = GenerationLog()
         self.activity = Activity(self.history)
+        self.cache = cache_from(cache)
         self._configured = {info.name: info for info in models}
         self._folder = folder
         self._listeners = Listeners()
@@ -105,7 +110,7 @@ class ModelManager(FileJobs):
         plans_itself = open_model is not openers.open_model
         planner = plan_model or (_plan_nothing if plans_itself else openers.plan_model)
         queue = MemoryQueue(self._residents, planner, tell)
-        self._loader = Loader(self._residents, queue, open_model, self.activity, tell)
+        self._loader = Loader(self._residents, queue, open_model, self.activity, self.cache, tell)
 
     # ------------------------------------------------------------ configs
 

@@ -14,6 +14,7 @@ from nbllm.notebook.magic_line import HelpWanted, scaled, seconds, share
 
 __all__ = [
     "BENCH",
+    "CACHE",
     "DASHBOARD",
     "DEVICES",
     "FIT",
@@ -257,6 +258,29 @@ TUNE = Help(
         flag("--imatrix", metavar="FILE", help="An importance matrix, from %%llm_imatrix."),
         flag("--thorough", action="store_true", help="Measure speeds for longer; more exact."),
         flag("--off", action="store_true", help="Have loads use the model's own file again."),
+    ),
+)
+
+CACHE = Help(
+    """
+    %llm_cache on                         keep and give out deterministic answers
+    %llm_cache on --disk                  in a file, which later kernels use too
+    %llm_cache force                      also answers with chance
+    %llm_cache                            what is kept, as a DataFrame
+    %llm_cache find Paris
+    %llm_cache clear
+""",
+    (
+        flag(
+            "action",
+            nargs="?",
+            choices=("on", "off", "force", "show", "find", "clear"),
+            default="show",
+            help="What to do (show).",
+        ),
+        flag("text", nargs="*", help="With find: words of the prompt's beginning."),
+        flag("--disk", action="store_true", help="With on or force: in the user's cache folder."),
+        flag("--file", metavar="PATH", help="With on or force: in a file of one's own."),
     ),
 )
 

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from textwrap import shorten
 
+from nbllm.core.caching.cache import ResultCache
 from nbllm.core.errors import LoadedOtherwiseError, ModelLoadError
 from nbllm.core.layers.activity import Activity
 from nbllm.core.loading.loads import Load, Loaded, Progress, unloaded
@@ -35,10 +36,12 @@ class Loader:
         queue: MemoryQueue,
         open_model: Opener,
         activity: Activity,
+        cache: ResultCache,
         tell: Callable[[ManagerEvent], None],
     ) -> None:
         self._residents, self._queue = residents, queue
         self._open_model, self._activity, self._tell = open_model, activity, tell
+        self._cache = cache
         self._numbers = itertools.count()
 
     def join(
@@ -111,6 +114,7 @@ class Loader:
         control = replace(load.control, resources=load.resources)
         model = self._open_model(replace(load.asked, placement=load.placement), control)
         model.report_to(self._activity)
+        model.add_layers(self._cache)
         seconds = time.monotonic() - began
         if not self._residents.keep(load, model, seconds):
             asyncio.run(model.aclose())

@@ -1,41 +1,39 @@
-"""The parent's side of a worker: starting it, talking to it, and seeing it end."""
+"""The parent's side of a process: starting it, talking to it, and seeing it end."""
 
 from __future__ import annotations
 
 import os
+import queue
 import signal
 import subprocess
-import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from io import BufferedReader, FileIO
-from pathlib import Path
-from typing import IO
+from typing import IO, Generic, TypeVar
 
-import nbllm
-from nbllm.local import protocol
-from nbllm.local.environment import engine_environment
+import msgspec
+
 from nbllm.local.installation import REINSTALL
-from nbllm.local.pipe_writer import PipeWriter
-from nbllm.local.protocol import Frame
+from nbllm.local.ipc.launch import launch
+from nbllm.local.ipc.protocol import Close, decode, encode
 
-__all__ = ["WORKER", "WorkerProcess", "describe_exit", "exit_remedy"]
-
-WORKER = "nbllm.local.worker"
-"""The module that owns one model and answers requests."""
+__all__ = ["PipeWriter", "WorkerProcess", "describe_exit", "exit_remedy"]
 
 _LOG_LINES = 200
 _LEAVE_SECONDS = 2.0
 _END_SECONDS = 10.0  # a killed process can hang in a driver; nobody can end it then
 
+E = TypeVar("E")
 
-class WorkerProcess:
-    """A running worker, which is ``python -m module`` and speaks ``protocol.py``.
 
-    ``on_frame`` gets each frame that it sends, ``on_exit`` its exit status (negative: the signal
-    that killed it) once all its frames were delivered; both are called from a reader thread.
+class WorkerProcess(Generic[E]):
+    """A running process, which is ``python -m module`` and speaks ``protocol.py``.
+
+    ``on_event`` gets each event that it sends, ``on_exit`` its exit status (negative: the signal
+    that killed it) once all its events were delivered; both are called from a reader thread. What
+    ``events`` does not know ends the process.
 
     It belongs to the process that started it. In a forked child it is as if it had ended, and
     nothing here touches it.
@@ -43,28 +41,19 @@ class WorkerProcess:
 
     def __init__(
         self,
-        on_frame: Callable[[Frame], None],
+        module: str,
+        events: msgspec.json.Decoder[E],
+        on_event: Callable[[E], None],
         on_exit: Callable[[int], None],
-        module: str = WORKER,
     ) -> None:
         self._owner = os.getpid()
         self._log: deque[str] = deque(maxlen=_LOG_LINES)
-        # Run from nbllm's own folder, so that no module beside a notebook shadows a real one, in
-        # a session of its own, so that an interrupt of the notebook is not one of the worker.
-        self._process = subprocess.Popen(  # noqa: S603 - the module is one of nbllm's own
-            [sys.executable, "-m", module],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            bufsize=0,  # a forked child would flush what is in a buffer, into our worker
-            cwd=Path(nbllm.__file__).parent.parent,
-            env=engine_environment(),
-            start_new_session=True,
-        )
+        self._events, self._on_event, self._on_exit = events, on_event, on_exit
+        self._process = launch(module)
         self._writer = PipeWriter(_pipe(self._process.stdin), "nbllm-worker-write")
         logger = _start("log", self._read_log, _pipe(self._process.stderr))
         output = _pipe(self._process.stdout)
-        self._reader = _start("read", self._read_frames, output, logger, on_frame, on_exit)
+        self._reader = _start("read", self._read_events, output, logger)
 
     @property
     def pid(self) -> int:
@@ -96,7 +85,7 @@ class WorkerProcess:
         return tuple(self._log)[-lines:]
 
     def send(self, line: bytes) -> None:
-        """Send an encoded frame, without waiting until it is read.
+        """Send an encoded operation, without waiting until it is read.
 
         Nothing is sent to a worker that is gone: its exit is told anyway.
         """
@@ -107,7 +96,7 @@ class WorkerProcess:
         """End the worker, by force if it does not leave by itself, and give back its pipes."""
         if not self.is_ours:
             return
-        self.send(protocol.encode({"op": "close"}))
+        self.send(encode(Close()))
         try:
             self._process.wait(_LEAVE_SECONDS)
         except subprocess.TimeoutExpired:
@@ -132,31 +121,57 @@ class WorkerProcess:
             for line in lines:
                 self._log.append(line.decode(errors="replace").rstrip())
 
-    def _read_frames(
-        self,
-        pipe: FileIO,
-        logger: threading.Thread,
-        on_frame: Callable[[Frame], None],
-        on_exit: Callable[[int], None],
-    ) -> None:
+    def _read_events(self, pipe: FileIO, logger: threading.Thread) -> None:
         with BufferedReader(pipe) as lines:
             for line in lines:
-                if line.endswith(b"\n"):  # a killed worker's last line may be cut
-                    self._deliver(line, on_frame)
+                # A killed process's last line may be cut.
+                if not line.endswith(b"\n") or not self._deliver(line):
+                    break
         status = self._process.wait()
         logger.join(_LEAVE_SECONDS)
         self._writer.close(_LEAVE_SECONDS)
-        on_exit(status)
+        self._on_exit(status)
 
-    def _deliver(self, line: bytes, on_frame: Callable[[Frame], None]) -> None:
-        """Pass a frame on. A worker that sends what is none would be waited for in vain."""
+    def _deliver(self, line: bytes) -> bool:
+        """Pass an event on. A process that sends what is none would be waited for in vain."""
         try:
-            frame = protocol.decode(line)
+            event = decode(line, self._events)
         except ValueError as error:
             self._log.append(f"nbllm terminated the worker, because its output is {error}")
             self._process.kill()
-            return
-        on_frame(frame)
+            return False
+        self._on_event(event)
+        return True
+
+
+class PipeWriter:
+    """Writes lines to a pipe in their order, from a thread of its own.
+
+    ``put`` never blocks. What waits is kept as it was given; it is dropped once the pipe's reader
+    is gone, which whoever watches the process tells. ``pipe`` has no buffer.
+    """
+
+    def __init__(self, pipe: FileIO, name: str) -> None:
+        self._pipe = pipe
+        self._lines: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+        self._thread.start()
+
+    def put(self, line: bytes) -> None:
+        """Have a line written behind all others; from any thread."""
+        self._lines.put(line)
+
+    def close(self, seconds: float) -> None:
+        """Write what waits and close the pipe; waits for that, at most ``seconds``."""
+        self._lines.put(None)
+        self._thread.join(seconds)
+
+    def _run(self) -> None:
+        with suppress(OSError), self._pipe:  # the reader is gone
+            while (line := self._lines.get()) is not None:
+                rest = memoryview(line)
+                while rest:
+                    rest = rest[self._pipe.write(rest) :]
 
 
 def _pipe(pipe: IO[bytes] | None) -> FileIO:

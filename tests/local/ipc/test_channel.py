@@ -5,9 +5,8 @@ import threading
 
 import pytest
 
-from nbllm.local.channel import merged
-from nbllm.local.mailbox import Mailbox
-from nbllm.local.protocol import Frame
+from nbllm.local.ipc.channel import Delivery, Mailbox, NewText, merged
+from nbllm.local.ipc.events import Progress, Tokenized, WorkerEvent
 
 
 async def test_values_come_in_order_and_none_is_lost_between_threads() -> None:
@@ -53,15 +52,17 @@ async def test_a_mailbox_may_be_asked_for_a_while_only() -> None:
     assert await mailbox.take(0.01) == ["late"]
 
 
-async def test_what_a_slow_reader_has_not_taken_is_one_frame_however_much_came() -> None:
-    mailbox: Mailbox[Frame] = Mailbox(merged)
+async def test_what_a_slow_reader_has_not_taken_is_one_event_however_much_came() -> None:
+    mailbox: Mailbox[Delivery[WorkerEvent]] = Mailbox(merged)
     for number in range(1000):
-        mailbox.put({"op": "progress", "processed": number})
+        mailbox.put(Progress(1, number, 1000, 0))
     for number in range(1000):
-        mailbox.put({"op": "text", "text": f"{number} ", "tokens": 2})
-    mailbox.put({"op": "done", "text": ".", "tokens": 1})
-    progress, text, done = await mailbox.take()
-    assert progress["processed"] == 999
-    assert text["text"].split() == [str(number) for number in range(1000)]
-    assert text["tokens"] == 2000
-    assert done["op"] == "done"
+        mailbox.put(NewText(f"{number} ", 2))
+    mailbox.put(Tokenized(1, [2]))
+    progress, text, last = await mailbox.take()
+    assert isinstance(progress, Progress)
+    assert progress.processed == 999
+    assert isinstance(text, NewText)
+    assert text.text.split() == [str(number) for number in range(1000)]
+    assert text.tokens == 2000
+    assert last == Tokenized(1, [2])

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from nbllm.batches.request_key import is_deterministic, request_key
+from nbllm.core.caching.request_key import is_deterministic, request_key
 from nbllm.core.options import GenerationOptions, Tool
 from nbllm.core.types import GenerationRequest, Message, ModelInfo
 
