@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 from nbllm.batches.batch import Batch
 from nbllm.batches.run import BatchProgress, BatchRow
 from nbllm.core import types as _types
+from nbllm.core.caching.cache import CacheMode, ResultCache
+from nbllm.core.caching.stores import CachedAnswer, CacheStore
 from nbllm.core.catalogue.listing import Listing
 from nbllm.core.generation import Generation, Phase
 from nbllm.core.hardware.gpu_source import GpuFindings, GpuSource
@@ -54,6 +56,9 @@ __all__ = [
     "BatchRow",
     "BatchTick",
     "Benchmark",
+    "CacheMode",
+    "CacheStore",
+    "CachedAnswer",
     "Chat",
     "CpuInfo",
     "CpuLoad",
@@ -99,6 +104,7 @@ __all__ = [
     "Quantized",
     "ResourceSample",
     "Resources",
+    "ResultCache",
     "Survey",
     "ThreadCounts",
     "TunedType",
