@@ -201,11 +201,12 @@ class ModelInterface(ABC):
         system: str | None = None,
         options: GenerationOptions | None = None,
         schema: Any = None,
+        generation: Generation | None = None,
         **overrides: Any,
     ) -> GenerationResult:
         """The whole answer; takes and raises the same as ``stream``."""
-        stream = self.stream(prompt, system=system, options=options, schema=schema, **overrides)
-        return await self._whole(stream)
+        request = self._request(prompt, system, options, overrides, schema)
+        return await self._whole(self.stream_request(request, generation))
 
     async def _whole(self, stream: AsyncGenerator[Event, None]) -> GenerationResult:
         async with aclosing(stream) as events:

@@ -19,6 +19,7 @@ from nbllm.notebook.jobs.magics import JobMagics
 from nbllm.notebook.models.bench_magics import BenchMagics
 from nbllm.notebook.models.fit_magics import FitMagics
 from nbllm.notebook.models.model_magics import ModelMagics
+from nbllm.notebook.models.pull_magics import PullMagics
 from nbllm.notebook.models.quantize_magics import QuantizeMagics
 from nbllm.notebook.prompts.error_magics import ErrorMagics
 from nbllm.notebook.questions import keep_questions
@@ -48,6 +49,7 @@ GROUPS: tuple[type[SessionMagics], ...] = (
     HelpMagics,
     JobMagics,
     ModelMagics,
+    PullMagics,
     QuantizeMagics,
     StatsMagics,
 )

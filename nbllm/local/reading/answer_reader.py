@@ -16,6 +16,7 @@ from nbllm.core.types import (
     GenerationResult,
     ModelInfo,
     PromptProgress,
+    ReasoningDelta,
     TextDelta,
     Timings,
     TokenLogprob,
@@ -77,7 +78,7 @@ class AnswerReader:
             self._first_text = self._first_text or time.perf_counter()
         self._unsaid += tokens
         for event in self._parser.take(text, final=final, cut=cut):
-            if isinstance(event, TextDelta):
+            if isinstance(event, TextDelta | ReasoningDelta):
                 event, self._unsaid = replace(event, tokens=self._unsaid), 0
             yield event
 

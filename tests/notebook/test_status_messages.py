@@ -1,13 +1,14 @@
-import asyncio
-from collections.abc import AsyncGenerator
+"""What nbllm says of itself: what goes on, the line under an answer, the line beside a load."""
+
+from __future__ import annotations
+
 from dataclasses import replace
 
 import pytest
 
-from nbllm.core.errors import NbllmError
+from nbllm.core.generation import Generation
 from nbllm.core.placement import Placement
 from nbllm.core.types import (
-    Completed,
     Event,
     FinishReason,
     GenerationResult,
@@ -18,47 +19,17 @@ from nbllm.core.types import (
     Timings,
     Usage,
 )
-from nbllm.notebook.asking.answer import Answer
-from nbllm.notebook.status_messages import ready_words, status_words
+from nbllm.notebook.status_messages import activity_words, ready_words, status_words
 from nbllm.testing import fake_info
 
 RESULT = GenerationResult(text="all", model="tiny", finish_reason=FinishReason.STOP)
-
-
-async def events_of(*events: Event) -> AsyncGenerator[Event, None]:
-    for event in events:
-        yield event
-
-
-def followed(*events: Event) -> Answer:
-    answer = Answer("tiny")
-    asyncio.run(answer.follow(events_of(*events, Completed(RESULT))))
-    return answer
-
-
-def test_new_text_is_taken_once() -> None:
-    answer = Answer("tiny")
-    events = events_of(TextDelta("One"), TextDelta(" two"), Completed(RESULT))
-    assert asyncio.run(answer.follow(events)) is RESULT
-    assert answer.take_new_text() == "One two"
-    assert answer.take_new_text() == ""
-    assert answer.text == "One two"
-
-
-def test_the_reader_is_woken_by_the_first_text_alone() -> None:
-    assert not followed(PromptProgress(1, 2), ReasoningDelta("hm")).wake.is_set()
-    answer = followed(TextDelta("One"))
-    assert answer.wake.is_set()
-    answer.wake.clear()
-    asyncio.run(answer.follow(events_of(TextDelta(" two"), Completed(RESULT))))
-    assert not answer.wake.is_set()
 
 
 @pytest.mark.parametrize(
     ("events", "words"),
     [
         ([], ""),
-        ([PromptProgress(1024, 4096)], "reading the prompt: 1,024 of 4,096 tokens (25%)"),
+        ([PromptProgress(1024, 4096)], "prefill: 1,024 of 4,096 tokens (25%)"),
         ([PromptProgress(0, 0)], ""),
         (
             [PromptProgress(4, 4), ReasoningDelta("a" * 1200)],
@@ -68,30 +39,19 @@ def test_the_reader_is_woken_by_the_first_text_alone() -> None:
     ],
 )
 def test_what_the_model_does_is_told_in_words(events: list[Event], words: str) -> None:
-    assert followed(*events).activity == words
+    generation = Generation("tiny")
+    for event in events:
+        generation.take(event)
+    assert activity_words(generation) == words
 
 
-def test_a_partial_result_has_what_is_known() -> None:
-    answer = followed(PromptProgress(3, 7), ReasoningDelta("hm"), TextDelta("One", 2))
-    result = answer.partial_result(FinishReason.CANCELLED, "interrupt")
-    assert (result.text, result.reasoning, result.model) == ("One", "hm", "tiny")
-    assert (result.usage.prompt_tokens, result.usage.completion_tokens) == (7, 2)
-    assert result.timings.first_token_seconds is not None
-    assert result.timings.total_seconds >= result.timings.first_token_seconds
-
-
-def test_an_answer_that_was_stopped_tells_its_device_and_speed() -> None:
-    answer = Answer("tiny", clock=iter([0.0, 1.0, 1.5, 2.0, 2.5, 3.0]).__next__)
-    events = events_of(TextDelta("One", 1), TextDelta(" two", 1), TextDelta(" three", 1))
-    with pytest.raises(NbllmError):
-        asyncio.run(answer.follow(events, "tiny", "CPU"))
-    words = status_words(answer.partial_result(FinishReason.CANCELLED, "interrupt"))
+async def test_an_answer_that_was_stopped_tells_its_device_and_speed() -> None:
+    generation = Generation(clock=iter([0.0, 0.5, 1.0, 1.5, 2.0]).__next__)
+    generation.begin("tiny", "CPU", "")
+    for text in ("One", " two", " three"):
+        generation.take(TextDelta(text, 1))
+    words = status_words(generation.partial_result(FinishReason.CANCELLED, "interrupt"))
     assert words == "■ stopped · tiny · CPU · 3 tokens · 2.0 tokens/s · first token 0.50 s"
-
-
-def test_a_stream_without_an_end_is_an_error() -> None:
-    with pytest.raises(NbllmError, match="tiny: the stream ended without a result"):
-        asyncio.run(Answer("tiny").follow(events_of(TextDelta("One"))))
 
 
 @pytest.mark.parametrize(
