@@ -14,6 +14,15 @@ from nbllm.core import types as _types
 from nbllm.core.caching.cache import CacheMode, ResultCache
 from nbllm.core.caching.stores import CachedAnswer, CacheStore
 from nbllm.core.catalogue.listing import Listing
+from nbllm.core.downloads import (
+    Deletion,
+    PullPhase,
+    PullPlan,
+    PullProgress,
+    PullReport,
+    RemoteFile,
+    Variant,
+)
 from nbllm.core.generation import Generation, Phase
 from nbllm.core.hardware.gpu_source import GpuFindings, GpuSource
 from nbllm.core.hardware.machine import Machine, MachineMemory, Processors
@@ -63,6 +72,7 @@ __all__ = [
     "CpuInfo",
     "CpuLoad",
     "Dashboard",
+    "Deletion",
     "EngineDevices",
     "EventKind",
     "Events",
@@ -99,9 +109,14 @@ __all__ = [
     "Priority",
     "Processors",
     "Progress",
+    "PullPhase",
+    "PullPlan",
+    "PullProgress",
+    "PullReport",
     "Quality",
     "Quantization",
     "Quantized",
+    "RemoteFile",
     "ResourceSample",
     "Resources",
     "ResultCache",
@@ -109,6 +124,7 @@ __all__ = [
     "ThreadCounts",
     "TunedType",
     "Tuning",
+    "Variant",
 ]
 
 
