@@ -11,7 +11,18 @@ from typing import TYPE_CHECKING, Any
 from nbllm.batches.batch import Batch
 from nbllm.batches.run import BatchProgress, BatchRow
 from nbllm.core import types as _types
+from nbllm.core.caching.cache import CacheMode, ResultCache
+from nbllm.core.caching.stores import CachedAnswer, CacheStore
 from nbllm.core.catalogue.listing import Listing
+from nbllm.core.downloads import (
+    Deletion,
+    PullPhase,
+    PullPlan,
+    PullProgress,
+    PullReport,
+    RemoteFile,
+    Variant,
+)
 from nbllm.core.generation import Generation, Phase
 from nbllm.core.hardware.gpu_source import GpuFindings, GpuSource
 from nbllm.core.hardware.machine import Machine, MachineMemory, Processors
@@ -54,10 +65,14 @@ __all__ = [
     "BatchRow",
     "BatchTick",
     "Benchmark",
+    "CacheMode",
+    "CacheStore",
+    "CachedAnswer",
     "Chat",
     "CpuInfo",
     "CpuLoad",
     "Dashboard",
+    "Deletion",
     "EngineDevices",
     "EventKind",
     "Events",
@@ -94,15 +109,22 @@ __all__ = [
     "Priority",
     "Processors",
     "Progress",
+    "PullPhase",
+    "PullPlan",
+    "PullProgress",
+    "PullReport",
     "Quality",
     "Quantization",
     "Quantized",
+    "RemoteFile",
     "ResourceSample",
     "Resources",
+    "ResultCache",
     "Survey",
     "ThreadCounts",
     "TunedType",
     "Tuning",
+    "Variant",
 ]
 
 

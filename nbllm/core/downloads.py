@@ -15,16 +15,16 @@ from nbllm.core.hardware.resources import Resources
 
 __all__ = [
     "Deletion",
-    "Phase",
+    "PullPhase",
     "PullPlan",
     "PullProgress",
+    "PullReport",
     "RemoteFile",
-    "Report",
     "Variant",
     "downloader",
 ]
 
-Phase: TypeAlias = Literal["waiting", "downloading", "checking", "done"]
+PullPhase: TypeAlias = Literal["waiting", "downloading", "checking", "done"]
 """Another process downloads the file; bytes arrive; the last of them are checked; all is here."""
 
 
@@ -114,7 +114,7 @@ class PullProgress:
     the last seconds. ``notice`` says why nothing arrives at the moment ("" where something does).
     """
 
-    phase: Phase
+    phase: PullPhase
     file: str
     number: int
     count: int
@@ -135,7 +135,7 @@ class PullProgress:
         return left / self.bytes_per_second if self.bytes_per_second > 0 else None
 
 
-Report: TypeAlias = Callable[[PullProgress], None]
+PullReport: TypeAlias = Callable[[PullProgress], None]
 """Takes the progress, a few times a second, in another thread; must be quick and not raise."""
 
 
@@ -156,7 +156,7 @@ class Downloader(Protocol):
     ) -> Awaitable[PullPlan]:
         """What would be downloaded."""
 
-    def carry_out(self, plan: PullPlan, report: Report) -> Awaitable[Path]:
+    def carry_out(self, plan: PullPlan, report: PullReport) -> Awaitable[Path]:
         """Download it; the path of the model's first file."""
 
     def plan_deletion(self, name: str, path: Path | None) -> Deletion:

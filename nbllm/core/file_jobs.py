@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from nbllm.core import openers
-from nbllm.core.downloads import Deletion, PullPlan, Report, downloader
+from nbllm.core.downloads import Deletion, PullPlan, PullReport, downloader
 from nbllm.core.errors import DownloadError
 from nbllm.core.hardware.resources import Resources
 from nbllm.core.measurements import forget_tuned
@@ -191,7 +191,7 @@ class FileJobs(ABC):
         quant: str | None = None,
         companions: bool = False,
         on_plan: Callable[[PullPlan], None] = lambda plan: None,
-        progress: Report = lambda progress: None,
+        progress: PullReport = lambda progress: None,
     ) -> ModelInfo:
         """Download a model, and return its entry; ``load_model`` takes its name.
 

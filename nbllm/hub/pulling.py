@@ -13,7 +13,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from nbllm.core.downloads import Phase, PullPlan, PullProgress, RemoteFile, Report
+from nbllm.core.downloads import PullPhase, PullPlan, PullProgress, PullReport, RemoteFile
 from nbllm.core.errors import DownloadError
 from nbllm.core.hardware.resources import Resources
 from nbllm.core.words import size_words
@@ -44,7 +44,7 @@ async def plan_pull(
     )
 
 
-async def carry_out(plan: PullPlan, report: Report) -> Path:
+async def carry_out(plan: PullPlan, report: PullReport) -> Path:
     """Download what was planned, and return the path of the model's first file.
 
     Raises ``DownloadError``. Cancelling it keeps what has arrived.
@@ -52,7 +52,7 @@ async def carry_out(plan: PullPlan, report: Report) -> Path:
     return await in_own_loop(partial(_carry_out, plan, report))
 
 
-async def _carry_out(plan: PullPlan, report: Report) -> Path:
+async def _carry_out(plan: PullPlan, report: PullReport) -> Path:
     source = source_of(plan)
     meter = _Meter(plan, report)
     try:
@@ -168,7 +168,7 @@ async def _tell(transfer: Transfer, checksum: Checksum, meter: _Meter) -> None:
 class _Meter:
     """How far a pull is; ``received`` are the bytes of all files that are there."""
 
-    def __init__(self, plan: PullPlan, report: Report) -> None:
+    def __init__(self, plan: PullPlan, report: PullReport) -> None:
         self.received = 0
         self._plan, self._report = plan, report
         self._number, self._before = 0, 0
@@ -182,7 +182,7 @@ class _Meter:
         self._file = file
         self._seen.clear()
 
-    def tell(self, phase: Phase, received: int, notice: str = "") -> None:
+    def tell(self, phase: PullPhase, received: int, notice: str = "") -> None:
         """Report ``received`` bytes of the file in work."""
         self.received = self._before + received
         now = time.monotonic()

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from nbllm.core.caching.request_key import is_deterministic, request_key
-from nbllm.core.caching.stores import Kept, MemoryStore, SqliteStore, Store
+from nbllm.core.caching.stores import CachedAnswer, CacheStore, MemoryStore, SqliteStore
 from nbllm.core.errors import InvalidOptionError
 from nbllm.core.layers.layer import Events, Next, Place
 from nbllm.core.messages import ReasoningPart, TextPart, ToolCall
@@ -30,9 +30,9 @@ from nbllm.core.types import (
     ToolCallDelta,
 )
 
-__all__ = ["Mode", "ResultCache", "cache_from"]
+__all__ = ["CacheMode", "ResultCache", "cache_from"]
 
-Mode = Literal["off", "on", "force"]
+CacheMode = Literal["off", "on", "force"]
 
 _MODES = ("off", "on", "force")
 _WHOLE = (FinishReason.STOP, FinishReason.TOOL_CALLS)
@@ -51,21 +51,21 @@ class ResultCache:
 
     place = Place.CACHE
 
-    def __init__(self, store: Store | None = None, mode: Mode = "on") -> None:
-        self.store: Store = store or MemoryStore()
-        self._mode: Mode = "off"
+    def __init__(self, store: CacheStore | None = None, mode: CacheMode = "on") -> None:
+        self.store: CacheStore = store or MemoryStore()
+        self._mode: CacheMode = "off"
         self.mode = mode
         self.counts: Counter[str] = Counter()
         self._flights: dict[str, Future[None]] = {}
         self._lock = threading.Lock()
 
     @property
-    def mode(self) -> Mode:
+    def mode(self) -> CacheMode:
         """See the class. Raises ``InvalidOptionError`` where it is set to anything else."""
         return self._mode
 
     @mode.setter
-    def mode(self, mode: Mode) -> None:
+    def mode(self, mode: CacheMode) -> None:
         if mode not in _MODES:
             raise InvalidOptionError("cache", f"must be off, on or force (got {shown(mode)})")
         self._mode = mode
@@ -131,7 +131,7 @@ class ResultCache:
         can_be_kept = all(type(part) in _PART_KINDS for part in result.parts)
         if result.finish_reason not in _WHOLE or result.logprobs or not can_be_kept:
             return
-        kept = Kept(_encoded(result), time.time(), beginning_of(request.messages))
+        kept = CachedAnswer(_encoded(result), time.time(), beginning_of(request.messages))
         await asyncio.to_thread(self.store.put, key, kept)
 
 

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, TypeVar
 
-__all__ = ["Kept", "MemoryStore", "SqliteStore", "Store", "default_file"]
+__all__ = ["CacheStore", "CachedAnswer", "MemoryStore", "SqliteStore", "default_file"]
 
 MOST_BYTES = 512 * 2**20
 _ENTRY_BYTES = 200
@@ -31,7 +31,7 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
+class CachedAnswer:
     """An answer as it was stored; ``title`` is what people find it by."""
 
     text: str
@@ -39,20 +39,20 @@ class Kept:
     title: str = ""
 
 
-class Store(Protocol):
+class CacheStore(Protocol):
     """Keeps texts by key. May be used from any thread."""
 
     notes: list[str]
 
-    def get(self, key: str) -> Kept | None:
+    def get(self, key: str) -> CachedAnswer | None:
         """What is kept under ``key``, if it is not too old."""
         ...
 
-    def put(self, key: str, kept: Kept) -> None:
+    def put(self, key: str, kept: CachedAnswer) -> None:
         """Keep an answer; a failure is noted and raises nothing."""
         ...
 
-    def entries(self, text: str = "") -> list[tuple[str, Kept]]:
+    def entries(self, text: str = "") -> list[tuple[str, CachedAnswer]]:
         """The newest first; those whose titles hold ``text``."""
         ...
 
@@ -74,12 +74,12 @@ class MemoryStore:
     def __init__(self, most_bytes: int = MOST_BYTES, seconds: float | None = None) -> None:
         self.notes: list[str] = []
         self._most, self._seconds = most_bytes, seconds
-        self._kept: OrderedDict[str, Kept] = OrderedDict()
+        self._kept: OrderedDict[str, CachedAnswer] = OrderedDict()
         self._bytes = 0
         self._lock = threading.Lock()
 
-    def get(self, key: str) -> Kept | None:
-        """See ``Store``."""
+    def get(self, key: str) -> CachedAnswer | None:
+        """See ``CacheStore``."""
         with self._lock:
             kept = self._kept.get(key)
             if kept is None:
@@ -90,8 +90,8 @@ class MemoryStore:
             self._kept.move_to_end(key)
             return kept
 
-    def put(self, key: str, kept: Kept) -> None:
-        """See ``Store``."""
+    def put(self, key: str, kept: CachedAnswer) -> None:
+        """See ``CacheStore``."""
         size = _size(kept)
         with self._lock:
             if key in self._kept:
@@ -103,14 +103,14 @@ class MemoryStore:
             while self._bytes > self._most:
                 self._drop(next(iter(self._kept)))
 
-    def entries(self, text: str = "") -> list[tuple[str, Kept]]:
-        """See ``Store``."""
+    def entries(self, text: str = "") -> list[tuple[str, CachedAnswer]]:
+        """See ``CacheStore``."""
         with self._lock:
             rows = [row for row in self._kept.items() if text in row[1].title]
         return sorted(rows, key=lambda row: -row[1].created)
 
     def clear(self) -> int:
-        """See ``Store``."""
+        """See ``CacheStore``."""
         with self._lock:
             count, self._bytes = len(self._kept), 0
             self._kept.clear()
@@ -137,10 +137,10 @@ class SqliteStore:
         self._connection: sqlite3.Connection | None = None
         self._owner, self._writes, self._is_given_up = 0, 0, False
 
-    def get(self, key: str) -> Kept | None:
-        """See ``Store``."""
+    def get(self, key: str) -> CachedAnswer | None:
+        """See ``CacheStore``."""
 
-        def read(database: sqlite3.Connection) -> Kept | None:
+        def read(database: sqlite3.Connection) -> CachedAnswer | None:
             row = database.execute(
                 "SELECT text, created, title, used FROM answers WHERE key = ?", (key,)
             ).fetchone()
@@ -148,13 +148,13 @@ class SqliteStore:
                 return None
             if time.time() - row[3] > _USED_AFTER_SECONDS:
                 self._note_use(database, key)
-            return Kept(*row[:3])
+            return CachedAnswer(*row[:3])
 
         found = self._with(read)
         return self._memory.get(key) if found is None else found
 
-    def put(self, key: str, kept: Kept) -> None:
-        """See ``Store``."""
+    def put(self, key: str, kept: CachedAnswer) -> None:
+        """See ``CacheStore``."""
 
         def write(database: sqlite3.Connection) -> bool:
             with database:
@@ -171,8 +171,8 @@ class SqliteStore:
         if self._with(write) is None:
             self._memory.put(key, kept)
 
-    def entries(self, text: str = "") -> list[tuple[str, Kept]]:
-        """See ``Store``."""
+    def entries(self, text: str = "") -> list[tuple[str, CachedAnswer]]:
+        """See ``CacheStore``."""
         like = "%" + text.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_") + "%"
         rows = self._with(
             lambda database: database.execute(
@@ -181,10 +181,10 @@ class SqliteStore:
                 (like,),
             ).fetchall()
         )
-        return [(row[0], Kept(*row[1:])) for row in rows or ()] + self._memory.entries(text)
+        return [(row[0], CachedAnswer(*row[1:])) for row in rows or ()] + self._memory.entries(text)
 
     def clear(self) -> int:
-        """See ``Store``."""
+        """See ``CacheStore``."""
 
         def delete(database: sqlite3.Connection) -> int:
             with database:
@@ -285,5 +285,5 @@ def _is_old(created: float, seconds: float | None) -> bool:
     return seconds is not None and time.time() - created > seconds
 
 
-def _size(kept: Kept) -> int:
+def _size(kept: CachedAnswer) -> int:
     return len(kept.text.encode("utf-8", "surrogatepass")) + len(kept.title) + _ENTRY_BYTES

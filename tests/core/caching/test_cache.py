@@ -10,7 +10,7 @@ import pytest
 
 from nbllm import ModelManager
 from nbllm.core.caching.cache import ResultCache
-from nbllm.core.caching.stores import Kept, MemoryStore, SqliteStore
+from nbllm.core.caching.stores import CachedAnswer, MemoryStore, SqliteStore
 from nbllm.core.errors import InvalidOptionError, ServerError
 from nbllm.core.types import Completed, FinishReason, TextDelta
 from nbllm.testing import FakeModel, fake_info
@@ -148,9 +148,9 @@ def new_store(request: pytest.FixtureRequest, tmp_path: Path) -> Any:
 def test_what_is_put_is_got(new_store: Any) -> None:
     store = new_store()
     assert store.get("k") is None
-    store.put("k", Kept("text", 1.5, "title %_"))
-    store.put("other", Kept("x", 2.5, "another"))
-    assert store.get("k") == Kept("text", 1.5, "title %_")
+    store.put("k", CachedAnswer("text", 1.5, "title %_"))
+    store.put("other", CachedAnswer("x", 2.5, "another"))
+    assert store.get("k") == CachedAnswer("text", 1.5, "title %_")
     assert [key for key, _ in store.entries()] == ["other", "k"]
     assert [key for key, _ in store.entries("%_")] == ["k"]
     assert store.clear() == 2
@@ -159,14 +159,14 @@ def test_what_is_put_is_got(new_store: Any) -> None:
 
 def test_what_is_old_is_gone(new_store: Any) -> None:
     store = new_store(seconds=60)
-    store.put("k", Kept("text", 1.5))
+    store.put("k", CachedAnswer("text", 1.5))
     assert store.get("k") is None
 
 
 def test_what_was_used_least_recently_goes(new_store: Any) -> None:
     store = new_store(most_bytes=50_000)
     for number in range(200):
-        store.put(str(number), Kept("x" * 1000, number))
+        store.put(str(number), CachedAnswer("x" * 1000, number))
     left = [key for key, _ in store.entries()]
     assert "199" in left
     assert "0" not in left
@@ -177,8 +177,8 @@ def test_a_damaged_file_is_set_aside(tmp_path: Path) -> None:
     file = tmp_path / "answers.sqlite"
     file.write_bytes(b"no database, but something of mine" * 100)
     store = SqliteStore(file)
-    store.put("k", Kept("text", 1.5))
-    assert store.get("k") == Kept("text", 1.5)
+    store.put("k", CachedAnswer("text", 1.5))
+    assert store.get("k") == CachedAnswer("text", 1.5)
     (aside,) = tmp_path.glob("*.damaged-*")
     assert aside.read_bytes().startswith(b"no database")
     assert "were damaged and were set aside" in store.notes[0]
@@ -187,8 +187,8 @@ def test_a_damaged_file_is_set_aside(tmp_path: Path) -> None:
 def test_without_a_file_answers_are_in_memory(tmp_path: Path) -> None:
     (tmp_path / "folder").write_text("a file")
     store = SqliteStore(tmp_path / "folder" / "answers.sqlite")
-    store.put("k", Kept("text", 1.5))
-    assert store.get("k") == Kept("text", 1.5)
+    store.put("k", CachedAnswer("text", 1.5))
+    assert store.get("k") == CachedAnswer("text", 1.5)
     assert "Answers are kept in memory only" in store.notes[0]
 
 
@@ -202,7 +202,7 @@ import sys, pathlib
 from nbllm.core.caching.stores import *
 store = SqliteStore(pathlib.Path(sys.argv[1]))
 for n in range(200):
-    store.put(f"{sys.argv[2]}-{n}", Kept("x" * 100, float(n)))
+    store.put(f"{sys.argv[2]}-{n}", CachedAnswer("x" * 100, float(n)))
 assert not store.notes, store.notes
 """
     runs = [subprocess.Popen([sys.executable, "-c", code, str(file), str(n)]) for n in range(3)]
