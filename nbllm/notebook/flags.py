@@ -104,14 +104,14 @@ def _parser(magic: Any) -> ArgumentParser:
 
 LOAD = Help(
     """
-    %llm_load smollm2                     a name, or an unambiguous beginning of one
+    %llm_load smollm2                     a name, or an unambiguous prefix of one
     %llm_load ~/models/phi-3.gguf --as phi --ctx 8192
     %llm_load qwen3 --device GPU0 --kv q8_0
     %llm_load phi --pin                   never unloaded to make room for another
     %llm_load qwen3 --keep-alive 10m
     %llm_load qwen3 --adapter style.gguf
     %llm_load phi --chat-template phi.jinja
-    %llm_load qwen3-8b --draft qwen3-0.6b the small one guesses, the large one checks
+    %llm_load qwen3-8b --draft qwen3-0.6b speculative decoding with a draft model
     %llm_load http://localhost:11434/v1   the model of a server, or a list of them
     %llm_load ollama/llama3.2             also lmstudio/, vllm/, llama-server/, openrouter/, groq/
     model = %llm_load gpt-4o --config model_config.json
@@ -206,7 +206,9 @@ FIT = Help(
 """,
     (
         flag("name", nargs="?", help="A local model (default: the bundled one)."),
-        flag("--quants", action="store_true", help="Quantization types in place of ways to load."),
+        flag(
+            "--quants", action="store_true", help="List quantization types instead of placements."
+        ),
     ),
 )
 
@@ -219,7 +221,10 @@ QUANTIZE = Help(
 """,
     (
         flag("name", help="A local model."),
-        flag("type", help="The quantization type, such as q4_k_m; %%llm_fit MODEL --quants."),
+        flag(
+            "type",
+            help="The quantization type, such as q4_k_m; %%llm_fit MODEL --quants lists them.",
+        ),
         flag("--imatrix", metavar="FILE", help="An importance matrix, from %%llm_imatrix."),
         flag("--to", metavar="PATH", help="The new file, or its folder."),
         flag("--replace", action="store_true", help="Replace a file that exists."),
@@ -268,8 +273,14 @@ IMATRIX = Help(
 """,
     (
         flag("name", help="A local model."),
-        flag("text", help="A text file, like what the model is used for."),
-        flag("--chunks", type=int, default=100, metavar="N", help="512 tokens each (100)."),
+        flag("text", help="A text file that resembles the model's prompts and answers."),
+        flag(
+            "--chunks",
+            type=int,
+            default=100,
+            metavar="N",
+            help="Number of chunks to use, of 512 tokens each (default: 100).",
+        ),
         flag("--to", metavar="PATH", help="The new file, or its folder."),
         flag("--replace", action="store_true", help="Replace a file that exists."),
     ),
@@ -289,12 +300,12 @@ TUNE = Help(
             type=share,
             default=0.05,
             metavar="SHARE",
-            help="Of the likeliest next tokens, how many may change, as 1%% or 0.01 (5%%).",
+            help="Share of most likely tokens that may change, as 1%% or 0.01 (default: 5%%).",
         ),
         flag("--types", metavar="TYPES", help="Try these types, separated by commas."),
         flag("--imatrix", metavar="FILE", help="An importance matrix, from %%llm_imatrix."),
         flag("--thorough", action="store_true", help="Measure speeds for longer; more exact."),
-        flag("--off", action="store_true", help="Have loads use the model's own file again."),
+        flag("--off", action="store_true", help="Load the model's own file again from now on."),
     ),
 )
 
@@ -342,9 +353,17 @@ MODELS = Help(
     models[models["file size (MiB)"] < 4096]
 """,
     (
-        flag("--all", action="store_true", help="Also what other programs keep on this machine."),
-        flag("--source", metavar="NAME", help="Only what is from there, such as ollama."),
-        flag("--servers", action="store_true", help="Also what local servers offer now."),
+        flag(
+            "--all",
+            action="store_true",
+            help="Also the models that other programs keep on this machine.",
+        ),
+        flag("--source", metavar="NAME", help="Only the models of this source, such as ollama."),
+        flag(
+            "--servers",
+            action="store_true",
+            help="Also the models of servers that run on this machine.",
+        ),
     ),
 )
 
@@ -418,7 +437,7 @@ JOBS = Help(
     %llm_jobs                             all jobs, as a DataFrame
     %llm_jobs wait 2                      show job 2 here, until it ends
     %llm_jobs wait                        wait for all of them
-    %llm_jobs stop 2                      stop it; what has arrived is kept
+    %llm_jobs stop 2                      stop it; the text so far is kept
     %llm_jobs stop                        stop all
 """,
     (

@@ -40,7 +40,7 @@ def activity_words(generation: Generation) -> str:
     prompt = generation.prompt
     if prompt is not None and prompt.total - prompt.cached > SHORT_PROMPT:
         done, total = prompt.processed, prompt.total
-        return f"reading the prompt: {done:,} of {total:,} tokens ({done / total:.0%})"
+        return f"prefill: {done:,} of {total:,} tokens ({done / total:.0%})"
     return ""
 
 

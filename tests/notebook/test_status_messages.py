@@ -29,7 +29,7 @@ RESULT = GenerationResult(text="all", model="tiny", finish_reason=FinishReason.S
     ("events", "words"),
     [
         ([], ""),
-        ([PromptProgress(1024, 4096)], "reading the prompt: 1,024 of 4,096 tokens (25%)"),
+        ([PromptProgress(1024, 4096)], "prefill: 1,024 of 4,096 tokens (25%)"),
         ([PromptProgress(0, 0)], ""),
         (
             [PromptProgress(4, 4), ReasoningDelta("a" * 1200)],

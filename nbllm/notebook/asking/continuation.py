@@ -72,7 +72,7 @@ def _refuse_others(question: Question, flags: AskFlags) -> None:
         "a model": flags.name or flags.model,
     }
     for what in (name for name, value in given.items() if value is not None):
-        raise InvalidOptionError("continue", f"the answer goes on as it began; omit {what}")
+        raise InvalidOptionError("continue", f"it keeps the settings of the answer; omit {what}")
     if not question.can_continue:
         raise InvalidOptionError(
             "continue",

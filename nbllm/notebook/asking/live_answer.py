@@ -155,7 +155,7 @@ class LiveAnswer:
         if self._loading is not None:
             return f"Loading {self.model} was stopped."
         if self.text:
-            return "Stopped. What had arrived is in _llm."
+            return "Stopped. The text so far is in _llm."
         began = "the answer began" if self.generation.has_begun else "the prompt was sent"
         return f"Stopped before {began}."
 

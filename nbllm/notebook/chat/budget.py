@@ -113,10 +113,9 @@ async def _too_long(
         problem = "the prompt alone exceeds the context; shorten it"
     else:
         problem = (
-            f"the conversation {whole.conversation.name!r} with {turns} "
-            f"turn{'s' * (turns != 1)} has {tokens:,} tokens, and beside an answer of "
-            f"{limit - room:,} the context takes {room:,}; give --overflow drop-oldest or "
-            "--overflow summarise"
+            f"the conversation {whole.conversation.name!r} ({turns} turn{'s' * (turns != 1)}) has "
+            f"{tokens:,} tokens, but the context of {limit:,} tokens holds {room:,} besides an "
+            f"answer of {limit - room:,}; add --overflow drop-oldest or --overflow summarise"
         )
     has_room = kind_of(model.info).takes_memory
     larger = ", or load the model with a larger --ctx" if has_room else ""

@@ -43,7 +43,7 @@ class ModelRow:
         self._is_default = False
         self._head, self._cells = text(), text()
         self._use = button(
-            "Use in cells", f"Have {name} answer cells that name no model", self._press_use
+            "Use in cells", f"Have {name} be the default model for cells", self._press_use
         )
         self._pin = button("Pin", "", self._press_pin)
         self._load = button("Load", "", self._press_load)

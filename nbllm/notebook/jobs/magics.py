@@ -66,8 +66,8 @@ class JobMagics(SessionMagics):
         if number is None:
             return [job for job in jobs.values() if not job.done]
         if number not in jobs:
-            known = ", ".join(map(str, jobs)) or "none; %%llm --bg starts one"
-            raise UsageError(f"there is no job {number}; there are: {known}")
+            known = f"jobs: {', '.join(map(str, jobs))}" if jobs else "%%llm --bg starts one"
+            raise UsageError(f"there is no job {number}; {known}")
         return [jobs[number]]
 
     def _wait(self, job: Job) -> None:

@@ -39,8 +39,8 @@ class BenchMagics(SessionMagics):
         """Measure a local model, and have later loads use the fastest settings.
 
         Prefill and decode are measured over numbers of threads, batch sizes and numbers of
-        sequences, in a process of its own. An interrupt stops it and keeps nothing. What other
-        programs disturbed is marked as noisy. Returns the speeds as a DataFrame.
+        sequences, in a process of its own. An interrupt stops it and keeps nothing. Results that
+        other programs disturbed are marked as noisy. Returns the speeds as a DataFrame.
         """
         args = parse(parser_of(self, "llm_bench"), line)
         with brief_errors():
@@ -57,7 +57,7 @@ class BenchMagics(SessionMagics):
         manager = self.session.manager
         info = manager.find_model(name) if name else manager.bundled_model()
         if not kind_of(info).takes_memory:
-            raise UsageError(f"{info.name} is not a local model; name one that is")
+            raise UsageError(f"{info.name} is not a local model; only local models can be measured")
         return info
 
     def _measure(self, info: ModelInfo, view: View, *, thorough: bool) -> Benchmark:

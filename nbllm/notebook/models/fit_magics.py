@@ -30,10 +30,10 @@ class FitMagics(SessionMagics):
     @with_help(FIT)
     @line_magic
     def llm_fit(self, line: str) -> pd.DataFrame:
-        """Every sensible way to load a local model, with its memory and whether it fits.
+        """List the ways to load a local model, with their memory and whether they fit.
 
-        Nothing is loaded: devices, lengths of the context and types of keys and values are
-        tried on paper, from the header of the file, against what is free now.
+        Nothing is loaded: what devices, context lengths and KV cache types need is computed from
+        the header of the file, and compared with the memory that is free now.
         """
         args = parse(parser_of(self, "llm_fit"), line)
         with brief_errors():
@@ -44,7 +44,9 @@ class FitMagics(SessionMagics):
             manager = self.session.manager
             info = manager.find_model(args.name) if args.name else manager.bundled_model()
             if not kind_of(info).takes_memory:
-                raise UsageError(f"{info.name} is not a local model; name one that is")
+                raise UsageError(
+                    f"{info.name} is not a local model; only local models can be fitted"
+                )
             if args.quants:
                 return self._quantizations(info)
             return fit_table(fit_model(info, ResourceDetector().detect()))

@@ -44,7 +44,9 @@ class ModelMagics(SessionMagics):
     def llm_load(self, line: str) -> ModelInterface:
         """Load a model, and return it."""
         if not line.strip():
-            raise UsageError("name a model, or a file or a server; %llm_models lists what is here")
+            raise UsageError(
+                "name a model, a file or a server; %llm_models lists the available models"
+            )
         args = parse(parser_of(self, "llm_load"), line)
         args.name = " ".join(args.name)  # a path with blanks need not be quoted
         with brief_errors():

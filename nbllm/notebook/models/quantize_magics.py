@@ -91,9 +91,9 @@ class QuantizeMagics(SessionMagics):
     def llm_imatrix(self, line: str) -> Path:
         """Write a local model's importance matrix over a text, for %llm_quantize --imatrix.
 
-        The model reads the text, which should be like what it is used for, and llama.cpp shows
-        what its weights are multiplied by. An interrupt stops it and leaves no file. Returns the
-        path of the file.
+        The model evaluates the text, which should resemble its prompts and answers, and llama.cpp
+        records the activations that the weights are multiplied by. An interrupt stops it
+        and leaves no file. Returns the path of the file.
         """
         args = parse(parser_of(self, "llm_imatrix"), line)
         meter = _Meter(f"Importance matrix of {args.name}")

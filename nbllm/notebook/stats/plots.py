@@ -23,7 +23,9 @@ __all__ = ["PLOTS", "plot"]
 
 _GIB = 2**30
 _NO_RECORDS = "Nothing was generated yet.\nAsk a model with %%llm, then plot again."
-_NO_SPEEDS = "No answer was long enough to tell its speed.\nAsk for some with at least two tokens."
+_NO_SPEEDS = (
+    "No answer was long enough to measure its speed.\nAsk for some with at least two tokens."
+)
 _MAX_NAME = 28
 _BOX = 0.5  # the height of a box; rows are 1 apart
 _EDGE = 0.25  # of the axes: a figure so near to a side is written inward

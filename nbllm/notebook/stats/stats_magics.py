@@ -34,7 +34,7 @@ class StatsMagics(SessionMagics):
     @with_help(STATS)
     @line_magic
     def llm_stats(self, line: str) -> pd.DataFrame:
-        """Every generation with its tokens, times, speed and cost, as a DataFrame."""
+        """List every generation with its tokens, times, speed and cost, as a DataFrame."""
         args = parse(parser_of(self, "llm_stats"), line)
         from nbllm.notebook.stats.stats_table import (
             SAVE_SUFFIXES,
@@ -58,7 +58,7 @@ class StatsMagics(SessionMagics):
     @with_help(PLOT)
     @line_magic
     def llm_plot(self, line: str) -> LlmFigure:
-        """Figures of what was generated: speed over time and as distribution, waits, memory."""
+        """Plot what was generated: throughput, speeds, time to first token, memory."""
         args = parse(parser_of(self, "llm_plot"), line)
         path = _save_path(args.save, _FIGURES)
         from nbllm.core.resource_detector import ResourceDetector
