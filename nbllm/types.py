@@ -39,7 +39,7 @@ from nbllm.core.history import GenerationLog, GenerationRecord
 from nbllm.core.layers.activity import Activity
 from nbllm.core.layers.layer import Events, Layer, Next, Place
 from nbllm.core.loading.loads import ModelState, ModelStatus, Progress
-from nbllm.core.loading.residents import Survey
+from nbllm.core.loading.registry import Survey
 from nbllm.core.manager_events import EventKind, Listener, ManagerEvent
 from nbllm.core.measurements import Benchmark, Measurement, MeasurementKind
 from nbllm.core.openers import LoadControl, Opener, Planner

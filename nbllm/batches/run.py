@@ -26,11 +26,11 @@ from nbllm.core.errors import (
     QuotaError,
     RateLimitError,
 )
+from nbllm.core.kinds import kind_of, place_of
 from nbllm.core.model_interface import ModelInterface
 from nbllm.core.options import GenerationOptions
 from nbllm.core.results import GenerationResult
 from nbllm.core.types import Completed, GenerationRequest, RetryScheduled, TextDelta
-from nbllm.core.vendors import place_of
 
 __all__ = ["BatchProgress", "BatchRow", "run_batch"]
 
@@ -286,7 +286,7 @@ class _Run:
     async def _ask(
         self, index: int, key: str, request: GenerationRequest, *, goes_first: bool
     ) -> BatchRow:
-        if not goes_first and self.model.info.local:
+        if not goes_first and kind_of(self.model.info).keeps_prefixes:
             await self.begun.wait()
         if not goes_first and self.max_cost is not None:
             await self.priced.wait()  # what an answer costs is known by the first

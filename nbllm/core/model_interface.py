@@ -16,6 +16,7 @@ from nbllm.core.errors import InvalidOptionError, NbllmError, UnsupportedError
 from nbllm.core.generation import Generation
 from nbllm.core.history import GenerationLog
 from nbllm.core.images import image
+from nbllm.core.kinds import place_of
 from nbllm.core.layers.activity import Activity, Watched
 from nbllm.core.layers.layer import Layer, composed
 from nbllm.core.layers.schema import ResultSchema
@@ -40,7 +41,6 @@ from nbllm.core.types import (
     TextPart,
     TokenCount,
 )
-from nbllm.core.vendors import place_of
 
 if TYPE_CHECKING:
     from nbllm.batches.batch import Batch

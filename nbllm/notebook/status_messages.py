@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from nbllm.core.generation import Generation
+from nbllm.core.kinds import place_of
 from nbllm.core.types import FinishReason, GenerationResult, ModelInfo
-from nbllm.core.vendors import host_and_port, place_of
+from nbllm.core.vendors import host_and_port
 from nbllm.core.words import size_words
 
 __all__ = ["EARLY_ENDS", "activity_words", "loading_words", "ready_words", "status_words"]

@@ -9,9 +9,9 @@ import ipywidgets
 
 from nbllm.core.errors import InvalidOptionError
 from nbllm.core.hardware.resources import Resources
+from nbllm.core.kinds import place_of
 from nbllm.core.rendering.escaping import text_html
 from nbllm.core.types import LoadOptions, ModelInfo
-from nbllm.core.vendors import place_of
 from nbllm.notebook.dashboard.widgets import (
     box,
     button,

@@ -13,6 +13,7 @@ from matplotlib.ticker import MaxNLocator
 
 from nbllm.core.hardware.resources import Resources
 from nbllm.core.history import GenerationRecord
+from nbllm.core.kinds import kind_of
 from nbllm.core.types import ModelInfo
 from nbllm.notebook.stats.beside import side_by_side
 from nbllm.notebook.stats.figure import LINE_STYLES, THEMES, LlmFigure, Theme
@@ -228,7 +229,7 @@ def _model_bytes(loaded: Sequence[ModelInfo]) -> dict[str, dict[str, int]]:
         if info.placement is not None:
             for device, parts in info.placement.memory.items():
                 sizes[device][info.name] = parts.total
-        elif info.local and info.memory_bytes:
+        elif kind_of(info).takes_memory and info.memory_bytes:
             sizes[info.device or "CPU"][info.name] = info.memory_bytes
     return sizes
 

@@ -1,4 +1,4 @@
-"""``Residents``: the models in memory, those on their way there, and how they leave it."""
+"""``ModelRegistry``: the models in memory, those on their way there, and how they leave it."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ from typing import TypeAlias
 
 from nbllm.core.forks import keep_untouched, renew_in_children
 from nbllm.core.hardware.resources import Resources
+from nbllm.core.kinds import kind_of
 from nbllm.core.layers.uses import retire_idle
 from nbllm.core.loading.admission import device_bytes, free_bytes
 from nbllm.core.loading.alarm import Alarm
-from nbllm.core.loading.eviction import Resident, memory_of_all
+from nbllm.core.loading.eviction import EvictionCandidate, memory_of_all
 from nbllm.core.loading.loads import (
     Load,
     Loaded,
@@ -28,7 +29,7 @@ from nbllm.core.manager_events import ManagerEvent
 from nbllm.core.model_interface import ModelInterface
 from nbllm.core.words import duration_words
 
-__all__ = ["Residents", "Survey"]
+__all__ = ["ModelRegistry", "Survey"]
 
 Survey: TypeAlias = Callable[[], Resources]
 """Finds out what this process may use now; may take a while."""
@@ -39,7 +40,7 @@ SETTLE_SECONDS = 2.0
 _SHOWN_SHARE = 0.9  # predictions are not exact, and other processes do not stand still
 
 
-class Residents:
+class ModelRegistry:
     """What is in memory and what is about to be, for any thread.
 
     ``loaded``, ``loading`` and ``pinned`` are by name; they are read and written under
@@ -79,7 +80,8 @@ class Residents:
     def keep(self, load: Load, model: ModelInterface, seconds: float) -> bool:
         """Make a loaded model of a load; False, and nothing done, where nobody wants it."""
         # The engine may have corrected the placement; without one its report is all there is.
-        reported = {model.device: model.info.memory_bytes or 0} if load.asked.local else {}
+        size = model.info.memory_bytes or 0
+        reported = {model.device: size} if kind_of(load.asked).takes_memory else {}
         memory = device_bytes(model.info.placement or load.placement) or reported
         with self.changed:
             if load.given_up:
@@ -124,15 +126,15 @@ class Residents:
                 *(status_of_load(load, pinned=n in pinned) for n, load in loads),
             ]
 
-    def view(self, reserved: Iterable[Load]) -> list[Resident]:
+    def view(self, reserved: Iterable[Load]) -> list[EvictionCandidate]:
         """What holds memory, or has it ``reserved``; called under ``changed``."""
         now = time.monotonic()
         usable = {name: entry for name, entry in self.loaded.items() if entry.model.usable}
         return [
-            *(e.as_resident(now, pinned=name in self.pinned) for name, e in usable.items()),
-            *(load.as_resident(pinned=load.asked.name in self.pinned) for load in reserved),
+            *(e.as_candidate(now, pinned=name in self.pinned) for name, e in usable.items()),
+            *(load.as_candidate(pinned=load.asked.name in self.pinned) for load in reserved),
             *(
-                Resident(name=entry.asked.name, memory=entry.memory, becoming="unloaded")
+                EvictionCandidate(name=entry.asked.name, memory=entry.memory, becoming="unloaded")
                 for entry in self._closing
             ),
         ]
