@@ -235,8 +235,9 @@ class FileJobs(ABC):
         """Delete a model that was downloaded, and what was downloaded with it.
 
         ``name`` is the model's, or what was pulled ("owner/repository"). What has arrived of a
-        pull that was stopped is deleted too. Files that another model needs stay. Raises ``DownloadError`` for one that no pull
-        brought or that is loaded, and ``ModelNotFoundError``.
+        pull that was stopped is deleted too. Files that another model needs stay. Raises
+        ``DownloadError`` for one that no pull brought or that is loaded, and
+        ``ModelNotFoundError``.
         """
         deletion = name if isinstance(name, Deletion) else self.plan_deletion(name)
         downloader().delete(deletion)

@@ -621,7 +621,9 @@ async def test_what_others_link_to_stays(hub: FakeHub, cache: Path, manager: Mod
     other = cache / "models--org--tiny/snapshots/other/a.gguf"
     other.parent.mkdir()
     other.symlink_to(f"../../blobs/{digest_of(MODEL)}")
-    with pytest.raises(DownloadError, match="several models were pulled from there; name one: a, b"):
+    with pytest.raises(
+        DownloadError, match="several models were pulled from there; name one: a, b"
+    ):
         manager.delete_model("org/tiny")
     assert manager.delete_model("a").freed_bytes == 0
     assert sha256(other) == digest_of(MODEL)
@@ -639,7 +641,9 @@ async def test_what_another_program_brought_is_not_deleted(
     path.parent.mkdir(parents=True)
     path.write_bytes(MODEL)
     assert (await manager.pull_model("org/tiny")).path == path
-    with pytest.raises(DownloadError, match=r"not downloaded by %llm_pull, so it is not deleted \("):
+    with pytest.raises(
+        DownloadError, match=r"not downloaded by %llm_pull, so it is not deleted \("
+    ):
         manager.delete_model("tiny")
 
 
