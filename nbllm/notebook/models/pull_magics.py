@@ -12,7 +12,6 @@ from nbllm.core.words import duration_words, size_words
 from nbllm.notebook.failures import Stopped, brief_errors
 from nbllm.notebook.flags import DELETE, PULL, parser_of, with_help
 from nbllm.notebook.magic_line import parse
-from nbllm.notebook.models.progress_line import ProgressLine
 from nbllm.notebook.session import NotebookSession, SessionMagics
 
 if TYPE_CHECKING:
@@ -93,17 +92,15 @@ class PullMagics(SessionMagics):
             nonlocal last
             last = progress
 
-        line = ProgressLine(self.session, view)
-
         def look() -> None:
             if last is not None:
-                line.show(progress_words(last))
+                view.note(progress_words(last))
 
         work = self.session.manager.pull_model(plan, progress=report)
         try:
-            with line:
-                return self.session.loop.run(work, on_tick=look)
+            return self.session.loop.run(work, on_tick=look)
         except KeyboardInterrupt:
+            view.drop_note("")
             there = size_words(last.received_bytes if last else 0)
             raise Stopped(
                 f"Stopped at {there} of {size_words(plan.size_bytes)}, which are kept. "
