@@ -141,9 +141,13 @@ PullReport: TypeAlias = Callable[[PullProgress], None]
 
 @dataclass(frozen=True, slots=True)
 class Deletion:
-    """What deleting a downloaded model removes: ``files``, and the ``freed_bytes`` of the disk."""
+    """What deleting a downloaded model removes: ``files``, and the ``freed_bytes`` of the disk.
+
+    ``path`` is the model's first file, whether it has arrived or not.
+    """
 
     name: str
+    path: Path
     files: tuple[Path, ...]
     freed_bytes: int
 
@@ -163,7 +167,11 @@ class Downloader(Protocol):
         """What deleting would remove."""
 
     def pulled_files(self) -> list[Path]:
-        """The first file of each model that was pulled and is still there."""
+        """The first file of each model that a pull brought, or began to bring."""
+        ...
+
+    def pulled_file(self, name: str) -> Path | None:
+        """The one of them that a name means."""
         ...
 
     def delete(self, deletion: Deletion) -> None:

@@ -219,7 +219,7 @@ class FileJobs(ABC):
 
     def plan_deletion(self, name: str) -> Deletion:
         """What ``delete_model`` would remove and free. Raises as it does."""
-        path = self.find_model(name).path
+        path = downloader().pulled_file(name) or self.find_model(name).path
         for loaded in self.list_loaded_models():
             if path is not None and loaded.path == path:
                 raise DownloadError(
@@ -228,14 +228,16 @@ class FileJobs(ABC):
         return downloader().plan_deletion(name, path)
 
     def list_pulled_models(self) -> list[str]:
-        """The names of the models that were downloaded, for ``delete_model``."""
+        """The names of the models that were downloaded, wholly or in part, for ``delete_model``."""
         return [path.stem for path in downloader().pulled_files()]
 
     def delete_model(self, name: str | Deletion) -> Deletion:
         """Delete a model that was downloaded, and what was downloaded with it.
 
-        Files that another model needs too stay. Raises ``DownloadError`` for one that no pull
-        brought or that is loaded, and ``ModelNotFoundError``.
+        ``name`` is the model's, or what was pulled ("owner/repository"). What has arrived of a
+        pull that was stopped is deleted too. Files that another model needs stay. Raises
+        ``DownloadError`` for one that no pull brought or that is loaded, and
+        ``ModelNotFoundError``.
         """
         deletion = name if isinstance(name, Deletion) else self.plan_deletion(name)
         downloader().delete(deletion)

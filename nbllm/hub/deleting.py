@@ -30,7 +30,7 @@ def plan_deletion(name: str, path: Path | None) -> Deletion:
     for pulled in pulled_models():
         if path is not None and pulled.path == path:
             files = _own_files(pulled)
-            return Deletion(name, files, sum(map(_size, _freed(files))))
+            return Deletion(name, pulled.path, files, sum(map(_size, _freed(files))))
     where = f" ({path})" if path is not None else ""
     raise DownloadError(
         name,
@@ -40,16 +40,35 @@ def plan_deletion(name: str, path: Path | None) -> Deletion:
 
 
 def pulled_files() -> list[Path]:
-    """The first file of each model that was pulled and is still there."""
-    return [each.path for each in pulled_models() if each.path.exists()]
+    """The first file of each model that a pull brought, or began to bring."""
+    return [each.path for each in pulled_models() if _own_files(each)]
+
+
+def pulled_file(name: str) -> Path | None:
+    """The one of them that ``name`` means: the file's name, or what was pulled.
+
+    Raises ``DownloadError`` where it means several.
+    """
+    wanted = name.strip().casefold().removeprefix("hf.co/")
+    found = [each for each in pulled_models() if wanted in _names(each) and _own_files(each)]
+    if len(found) > 1:
+        names = ", ".join(each.path.stem for each in found)
+        raise DownloadError(name, f"several models were pulled from there; name one: {names}")
+    return found[0].path if found else None
+
+
+def _names(pulled: Pulled) -> tuple[str, ...]:
+    repository = pulled.name.casefold().removeprefix("hf.co/")
+    return pulled.path.stem.casefold(), pulled.path.name.casefold(), repository
 
 
 def _own_files(pulled: Pulled) -> tuple[Path, ...]:
     """The files that are there and that no other pulled model needs."""
-    others = {file for each in pulled_models() if each.path != pulled.path for file in each.files}
+    different = [each for each in pulled_models() if each.path != pulled.path]
+    others = {file for each in different for file in (*each.files, *each.parts)}
     return tuple(
         file
-        for file in pulled.files
+        for file in (*pulled.files, *pulled.parts)
         if file not in others and os.path.lexists(file) and _is_download(file)
     )
 
@@ -94,10 +113,13 @@ def _links(blob: Path, without: set[Path]) -> bool:
 
 
 def _size(file: Path) -> int:
+    """The bytes on the disk: what has not arrived of a file takes none."""
     try:
-        return file.stat().st_size
+        status = file.stat()
     except OSError:
         return 0
+    blocks: int | None = getattr(status, "st_blocks", None)
+    return status.st_size if blocks is None else min(blocks * 512, status.st_size)
 
 
 def delete(deletion: Deletion) -> None:
@@ -108,8 +130,7 @@ def delete(deletion: Deletion) -> None:
             file.unlink(missing_ok=True)
         for file in deletion.files:
             _tidy(file)
-        if deletion.files:
-            forget_pull(deletion.files[0])
+        forget_pull(deletion.path)
     except OSError as error:
         raise DownloadError(
             deletion.name,
@@ -126,12 +147,13 @@ def _tidy(file: Path) -> None:
     snapshots = repository / "snapshots"
     with suppress(OSError):  # the first folder that holds something ends it
         for folder in file.parents:
-            if folder == snapshots:
+            if folder in (snapshots, repository / "blobs"):
                 break
             folder.rmdir()
-    commit = file.relative_to(snapshots).parts[0]
-    if not (snapshots / commit).exists():
-        _remove_branches(repository / "refs", commit)
+    if snapshots in file.parents:
+        commit = file.relative_to(snapshots).parts[0]
+        if not (snapshots / commit).exists():
+            _remove_branches(repository / "refs", commit)
     if not _has_entries(snapshots) and not _has_entries(repository / "blobs"):
         shutil.rmtree(repository, ignore_errors=True)
         shutil.rmtree(hub_cache() / ".locks" / repository.name, ignore_errors=True)

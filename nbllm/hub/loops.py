@@ -27,6 +27,9 @@ async def in_own_loop(work: Callable[[], Coroutine[Any, Any, T]]) -> T:
             task = loop.create_task(work())
             begun.set_result(lambda: loop.call_soon_threadsafe(task.cancel))
             result = loop.run_until_complete(task)
+        except asyncio.CancelledError:
+            _finish(loop)
+            outcome.cancel()
         except BaseException as error:  # noqa: BLE001 - whatever it is belongs to the caller
             _finish(loop)
             with suppress(asyncio.InvalidStateError):

@@ -18,17 +18,24 @@ from nbllm.core.errors import DownloadError
 from nbllm.core.hardware.resources import Resources
 from nbllm.core.words import size_words
 from nbllm.hub.checksums import Checksum, expected_checksum
-from nbllm.hub.deleting import delete, plan_deletion, pulled_files
+from nbllm.hub.deleting import delete, plan_deletion, pulled_file, pulled_files
 from nbllm.hub.loops import in_own_loop
 from nbllm.hub.parts import PartFile, received_bytes
 from nbllm.hub.places import Place, free_bytes
 from nbllm.hub.planning import plan
-from nbllm.hub.records import note_pull
+from nbllm.hub.records import Pulled, note_pull
 from nbllm.hub.refusals import disk_error
 from nbllm.hub.sources import Source, source_of
 from nbllm.hub.transfer import Transfer
 
-__all__ = ["carry_out", "delete", "plan_deletion", "plan_pull", "pulled_files"]
+__all__ = [
+    "carry_out",
+    "delete",
+    "plan_deletion",
+    "plan_pull",
+    "pulled_file",
+    "pulled_files",
+]
 
 _LEFT_FREE_BYTES = 64 * 2**20
 _REPORT_SECONDS = 0.2
@@ -56,33 +63,42 @@ async def _carry_out(plan: PullPlan, report: PullReport) -> Path:
     source = source_of(plan)
     meter = _Meter(plan, report)
     try:
-        _check_disk(plan, source.place)
+        first = source.place.path(plan.files[0])
+        if missing := [file for file in plan.files if not source.place.is_here(file)]:
+            _check_disk(plan.name, source.place, missing)
+            note_pull(_pulled(plan.name, first, source.place, missing))
         for file in plan.files:
             meter.begin(file)
             await _bring(plan.name, source, file, meter)
-        first, *others = [source.place.path(file) for file in plan.files]
-        note_pull(plan.name, first, others)
         meter.tell("done", plan.files[-1].size_bytes)
         return first
     except OSError as error:
-        missing = max(plan.size_bytes - meter.received, 0)
-        raise disk_error(plan.name, source.place.folder, error, missing) from error
+        left = max(plan.size_bytes - meter.received, 0)
+        raise disk_error(plan.name, source.place.folder, error, left) from error
     finally:
         await source.servers.aclose()
 
 
-def _check_disk(plan: PullPlan, place: Place) -> None:
+def _pulled(name: str, first: Path, place: Place, missing: list[RemoteFile]) -> Pulled:
+    parts = [place.parts(file) for file in missing]
+    return Pulled(
+        name,
+        first,
+        files=tuple(place.path(file) for file in missing),
+        parts=tuple(path for each in parts for path in (each.data, each.counts)),
+    )
+
+
+def _check_disk(where: str, place: Place, missing: list[RemoteFile]) -> None:
     """Raise ``DownloadError`` where what is missing has no room. Nothing was downloaded then."""
-    missing = sum(
-        file.size_bytes - min(place.parts(file).disk_bytes, file.size_bytes)
-        for file in plan.files
-        if not place.is_here(file)
+    needed = sum(
+        file.size_bytes - min(place.parts(file).disk_bytes, file.size_bytes) for file in missing
     )
     free = free_bytes(place.folder)
-    if free is not None and missing and missing + _LEFT_FREE_BYTES > free:
+    if free is not None and needed + _LEFT_FREE_BYTES > free:
         raise DownloadError(
-            plan.name,
-            f"another {size_words(missing)} must be downloaded, but the disk of {place.folder} has "
+            where,
+            f"another {size_words(needed)} must be downloaded, but the disk of {place.folder} has "
             f"{size_words(free)} free. Free some space, choose a smaller variant, or set "
             "HF_HOME to a folder on another disk",
         )

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from nbllm.core import saved_files
@@ -17,11 +17,15 @@ _MOST_BYTES = 16 * 2**20
 
 @dataclass(frozen=True, slots=True)
 class Pulled:
-    """A model that a pull brought: where from, its first file, and all its files."""
+    """A model that a pull brought: where from, its first file, and the files that were not there.
+
+    ``parts`` are the files in which they are put together, which a stopped pull leaves.
+    """
 
     name: str
     path: Path
     files: tuple[Path, ...]
+    parts: tuple[Path, ...]
 
 
 def _record() -> Path:
@@ -30,14 +34,18 @@ def _record() -> Path:
     return user_data_path("nbllm") / "pulled.json"
 
 
-def note_pull(name: str, first: Path, others: Iterable[Path]) -> None:
-    """Remember a model; what an earlier pull brought with it stays known. Raises ``OSError``."""
+def note_pull(pulled: Pulled) -> None:
+    """Remember a model; what earlier pulls brought of it stays known. Raises ``OSError``."""
 
     def noted(text: str | None) -> str:
-        known = _parsed(text)
-        before = known[str(first)].files if str(first) in known else ()
-        files = tuple(dict.fromkeys([first, *before, *others]))
-        return _written({**known, str(first): Pulled(name, first, files)})
+        known, key = _parsed(text), str(pulled.path)
+        before = known.get(key, pulled)
+        both = replace(
+            pulled,
+            files=tuple(dict.fromkeys([*before.files, *pulled.files])),
+            parts=tuple(dict.fromkeys([*before.parts, *pulled.parts])),
+        )
+        return _written({**known, key: both})
 
     saved_files.update(_record(), noted)
 
@@ -68,7 +76,12 @@ def _parsed(text: str | None) -> dict[str, Pulled]:
         return {}
     entries = found.items() if isinstance(found, dict) else ()
     return {
-        path: Pulled(entry["from"], Path(path), tuple(map(Path, entry["files"])))
+        path: Pulled(
+            entry["from"],
+            Path(path),
+            tuple(map(Path, entry["files"])),
+            tuple(map(Path, entry["parts"])),
+        )
         for path, entry in entries
         if _is_entry(entry)
     }
@@ -77,13 +90,19 @@ def _parsed(text: str | None) -> dict[str, Pulled]:
 def _is_entry(entry: object) -> bool:
     if not isinstance(entry, dict) or not isinstance(entry.get("from"), str):
         return False
-    files = entry.get("files")
-    return isinstance(files, list) and all(isinstance(file, str) for file in files)
+    return all(
+        isinstance(files := entry.get(key), list) and all(isinstance(file, str) for file in files)
+        for key in ("files", "parts")
+    )
 
 
 def _written(known: Mapping[str, Pulled]) -> str:
     entries = {
-        path: {"from": each.name, "files": [str(file) for file in each.files]}
+        path: {
+            "from": each.name,
+            "files": [str(file) for file in each.files],
+            "parts": [str(file) for file in each.parts],
+        }
         for path, each in known.items()
     }
     return json.dumps(entries, indent=2) + "\n"

@@ -44,7 +44,7 @@ def hub_settings(where: str) -> HubSettings:
     return HubSettings(
         endpoint=_checked(where, endpoint),
         token=_token(where, get_token) if _may_use_token() else None,
-        links=not constants.HF_HUB_DISABLE_SYMLINKS,
+        links=not getattr(constants, "HF_HUB_DISABLE_SYMLINKS", False),  # newer versions have it
     )
 
 

@@ -87,8 +87,8 @@ class Transfer:
             setback = await self._range(number, start, end)
             before, (start, end) = start, self.parts.span(number)
             failures = 0 if start - before >= _LEAST_PROGRESS else failures + 1
-            if setback is not None and start < end:
-                await self._pause(setback, failures)
+            if start < end and (setback is not None or failures):
+                await self._pause(setback or self._too_little(), failures)
 
     async def _fetch_whole(self) -> None:
         """By a server without ranges: each try begins with the first byte."""
@@ -100,6 +100,11 @@ class Transfer:
                 return
             failures += 1
             await self._pause(setback, failures)
+
+    def _too_little(self) -> _Setback:
+        """Responses that are whole and hold next to nothing would be asked for without end."""
+        host = (self._final or self.url).host
+        return _Setback(DownloadError(self.servers.where, f"{host} keeps sending too little"))
 
     async def _pause(self, setback: _Setback, failures: int) -> None:
         """Wait before the next try. Raises the problem where it is time to give up."""

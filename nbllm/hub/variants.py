@@ -193,7 +193,7 @@ def _best(where: str, variants: tuple[Variant, ...]) -> Chosen:
             where,
             f"nothing of it fits on this machine: its smallest variant, {least.label}, needs about "
             f"{size_words(least.memory_bytes)} of memory. Choose a smaller model, or name "
-            f"a variant to download it anyway ({where.partition('@')[0]}:{least.label})",
+            f"a variant to download it all the same: --quant {least.label}",
         )
     quantized = [each for each in fitting if each.label not in _UNQUANTIZED] or fitting
     quick = [each for each in quantized if _is_quick(each)]

@@ -586,3 +586,92 @@ async def test_names_that_mean_nothing(hub: FakeHub, manager: ModelManager, name
     with pytest.raises(InvalidOptionError):
         await manager.pull_model(name)
     assert not hub.requests
+
+
+# ---------------------------------------------------------------- off the disk
+
+
+async def stopped_pull(hub: FakeHub, manager: ModelManager, name: str) -> None:
+    """A pull that is broken off when some of it has arrived."""
+    hub.rate, before = MIB // 4, hub.sent
+    task = asyncio.ensure_future(manager.pull_model(name))
+    await sent(hub, before + MIB // 4)
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    hub.rate = 0
+
+
+async def test_what_a_stopped_pull_left_is_deleted_too(
+    hub: FakeHub, cache: Path, manager: ModelManager
+) -> None:
+    hub.add("org/tiny", **{"tiny.gguf": MODEL})
+    await stopped_pull(hub, manager, "org/tiny")
+    assert manager.list_pulled_models() == ["tiny"]
+    assert 0 < manager.plan_deletion("org/tiny").freed_bytes < len(MODEL)
+    manager.delete_model("hf.co/org/tiny")
+    assert not names_in(cache, "models--*")
+    assert manager.list_pulled_models() == []
+
+
+async def test_what_others_link_to_stays(hub: FakeHub, cache: Path, manager: ModelManager) -> None:
+    hub.add("org/tiny", **{"a.gguf": MODEL, "b.gguf": made_model(seed=2)})
+    first = await manager.pull_model("org/tiny", quant="a.gguf")
+    await manager.pull_model("org/tiny", quant="b.gguf")
+    assert first.path is not None
+    other = cache / "models--org--tiny/snapshots/other/a.gguf"
+    other.parent.mkdir()
+    other.symlink_to(f"../../blobs/{digest_of(MODEL)}")
+    with pytest.raises(
+        DownloadError, match="several models were pulled from there; name one: a, b"
+    ):
+        manager.delete_model("org/tiny")
+    assert manager.delete_model("a").freed_bytes == 0
+    assert sha256(other) == digest_of(MODEL)
+    assert manager.delete_model("b").freed_bytes == len(MODEL)
+    found = scan_cache_dir(cache)
+    assert not found.warnings
+    assert found.size_on_disk == len(MODEL)
+
+
+async def test_what_another_program_brought_is_not_deleted(
+    hub: FakeHub, cache: Path, manager: ModelManager
+) -> None:
+    hub.add("org/tiny", **{"tiny.gguf": MODEL})
+    path = cache / "models--org--tiny/snapshots" / COMMIT / "tiny.gguf"
+    path.parent.mkdir(parents=True)
+    path.write_bytes(MODEL)
+    assert (await manager.pull_model("org/tiny")).path == path
+    with pytest.raises(
+        DownloadError, match=r"not downloaded by %llm_pull, so it is not deleted \("
+    ):
+        manager.delete_model("tiny")
+
+
+async def test_a_damaged_record_deletes_nothing(
+    hub: FakeHub, manager: ModelManager, tmp_path: Path
+) -> None:
+    hub.add("org/tiny", **{"tiny.gguf": MODEL})
+    info = await manager.pull_model("org/tiny")
+    record = tmp_path / "data/nbllm/pulled.json"
+    victim = tmp_path / "victim.gguf"
+    victim.write_bytes(b"mine")
+    record.write_text(
+        json.dumps({str(info.path): {"from": "x", "files": [str(victim)], "parts": []}})
+    )
+    manager.delete_model("tiny")
+    assert victim.exists()
+    for damaged in ("", "[]", "{", '{"x": 1}', '{"x": {"from": "y", "files": [1], "parts": []}}'):
+        record.write_text(damaged)
+        assert manager.list_pulled_models() == []
+
+
+async def test_responses_that_hold_nothing_are_not_asked_for_without_end(
+    hub: FakeHub, manager: ModelManager, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(transfer, "_LONGEST_PAUSE", 0.01)
+    content = made_model(MIB // 2)
+    hub.add("org/tiny", **{"tiny.gguf": content})
+    told = {"Content_Range": f"bytes 0-0/{len(content)}"}
+    hub.raw[f"/{digest_of(content)}"] = (206, told, b"")
+    with pytest.raises(DownloadError, match="keeps sending too little"):
+        await asyncio.wait_for(manager.pull_model("org/tiny"), 20)
