@@ -264,7 +264,8 @@ class _Handler(BaseHTTPRequestHandler):
         return None
 
     def _send(self, body: memoryview) -> None:
-        step = _CHUNK if not self.hub.rate else max(self.hub.rate // 50, 1)
+        rate = self.hub.rate  # a connection that was left does not speed up with a later one
+        step = max(rate // 50, 1) if rate else _CHUNK
         began, sent = time.monotonic(), 0
         for at in range(0, len(body), step):
             block = body[at : at + step]
@@ -272,8 +273,8 @@ class _Handler(BaseHTTPRequestHandler):
             sent += len(block)
             with self.hub.lock:
                 self.hub.sent += len(block)
-            if self.hub.rate:
-                time.sleep(max(began + sent / self.hub.rate - time.monotonic(), 0))
+            if rate:
+                time.sleep(max(began + sent / rate - time.monotonic(), 0))
 
     # ------------------------------------------------------------ replies
 

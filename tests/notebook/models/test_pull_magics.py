@@ -89,8 +89,7 @@ def test_an_interrupt_keeps_what_has_arrived(page: InteractiveShell, hub: FakeHu
         magic(page, "llm_pull org/tiny")
     hub.rate = 0
     magic(page, "llm_pull org/tiny")
-    # What was in the sockets' buffers when it stopped counts as sent and never came.
-    assert hub.sent < 1.6 * len(MODEL)
+    assert hub.sent < 1.2 * len(MODEL)
 
 
 def test_what_fails_is_one_line(page: InteractiveShell) -> None:
