@@ -239,7 +239,7 @@ class _Run:
             if isinstance(prompt, BatchRow):  # a row that could not be made a prompt of
                 return replace(prompt, index=index)
             request = self.request(prompt)
-            key = await asyncio.to_thread(request_key, self.model.info, request)
+            key = await asyncio.to_thread(request_key, request)
             kept = self._kept(key, index, request)
             if kept is not None:
                 return kept

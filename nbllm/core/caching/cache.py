@@ -77,7 +77,7 @@ class ResultCache:
                 async for event in events:
                     yield event
             return
-        key = await asyncio.to_thread(request_key, request.model, request)
+        key = await asyncio.to_thread(request_key, request)
         flight: Future[None] | None = None
         try:
             while (result := await self._kept(key)) is None:

@@ -12,10 +12,13 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
+from functools import cache
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
+from nbllm.core.file_fingerprint import file_fingerprint
 from nbllm.core.options import GenerationOptions
 from nbllm.core.types import GenerationRequest, ModelInfo
 
@@ -34,7 +37,7 @@ _NO_PART = frozenset(
         "max_retry_seconds",
     }
 )
-_LOAD_PART = ("kv_type", "adapters", "chat_template", "batch_invariant", "context_length")
+_LOAD_PART = ("kv_type", "chat_template", "batch_invariant", "context_length")
 
 
 def is_deterministic(options: GenerationOptions) -> bool:
@@ -42,7 +45,7 @@ def is_deterministic(options: GenerationOptions) -> bool:
     return options.temperature == 0 or options.seed is not None
 
 
-def request_key(info: ModelInfo, request: GenerationRequest, sample: int = 0) -> str:
+def request_key(request: GenerationRequest, sample: int = 0) -> str:
     """64 hexadecimal digits; ``sample`` numbers answers to one request that are to differ."""
     options = {
         field.name: getattr(request.options, field.name)
@@ -51,7 +54,7 @@ def request_key(info: ModelInfo, request: GenerationRequest, sample: int = 0) ->
     }
     parts = {
         "version": _VERSION,
-        "model": _model_part(info),
+        "model": _model_part(request.model),
         "messages": request.messages,
         "suffix": request.suffix,
         "options": options,
@@ -69,16 +72,24 @@ def _model_part(info: ModelInfo) -> dict[str, Any]:
             "api": info.api,
             "address": _without_user(info.base_url),
         }
-    status = info.path.stat()
-    load = {name: getattr(info.load, name) for name in _LOAD_PART}
-    adapters = [_file_part(Path(path)) for path, _ in info.load.adapters or ()]
-    file = {"size": status.st_size, "time": status.st_mtime_ns, "name": info.path.name}
-    return {"type": info.model_type, "file": file, "load": load, "adapters": adapters}
+    return {
+        "type": info.model_type,
+        "file": file_fingerprint(info.path),
+        "load": {name: getattr(info.load, name) for name in _LOAD_PART},
+        "adapters": [
+            (file_fingerprint(Path(path)), scale) for path, scale in info.load.adapters or ()
+        ],
+        "engine": _engine_version(),
+    }
 
 
-def _file_part(path: Path) -> list[Any]:
-    status = path.stat()
-    return [path.name, status.st_size, status.st_mtime_ns]
+@cache
+def _engine_version() -> str | None:
+    """That of the installed llama.cpp: another one may answer otherwise."""
+    try:
+        return metadata.version("llama-cpp-python")
+    except metadata.PackageNotFoundError:
+        return None
 
 
 def _without_user(address: str | None) -> str | None:

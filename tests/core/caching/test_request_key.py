@@ -14,6 +14,12 @@ from nbllm.core.types import GenerationRequest, Message, ModelInfo
 
 INFO = ModelInfo(name="m", model_type="openai", local=False, base_url="https://a.test/v1")
 ASKED = GenerationRequest((Message("user", "Hi"),), GenerationOptions(), model=INFO)
+
+
+def key_of(info: ModelInfo, request: GenerationRequest, sample: int = 0) -> str:
+    return request_key(replace(request, model=info), sample)
+
+
 VALUES: dict[str, Any] = {
     "max_tokens": 5,
     "top_k": 3,
@@ -57,44 +63,44 @@ HOW = {
 def test_each_option_counts_that_changes_the_answer(name: str) -> None:
     options = GenerationOptions()
     object.__setattr__(options, name, VALUES.get(name, 0.5))
-    same = request_key(INFO, replace(ASKED, options=options)) == request_key(INFO, ASKED)
+    same = key_of(INFO, replace(ASKED, options=options)) == key_of(INFO, ASKED)
     assert same == (name in HOW)
 
 
 def test_every_key_differs() -> None:
     keys = [
-        request_key(INFO, ASKED),
-        request_key(INFO, ASKED, sample=1),
-        request_key(replace(INFO, model="other"), ASKED),
-        request_key(replace(INFO, api="responses"), ASKED),
-        request_key(replace(INFO, base_url="https://b.test/v1"), ASKED),
-        request_key(replace(INFO, model_type="anthropic"), ASKED),
-        request_key(INFO, replace(ASKED, messages=(Message("user", "Hi "),))),
-        request_key(INFO, replace(ASKED, messages=(Message("system", "Hi"),))),
-        request_key(INFO, replace(ASKED, messages=(Message("user", "Hi"), Message("user", "")))),
-        request_key(INFO, replace(ASKED, suffix="x")),
-        request_key(INFO, replace(ASKED, options=GenerationOptions(extra={"a": 1}))),
-        request_key(INFO, replace(ASKED, options=GenerationOptions(extra={"a": "1"}))),
-        request_key(INFO, replace(ASKED, options=GenerationOptions(extra={"a": 1.0}))),
-        request_key(INFO, replace(ASKED, options=GenerationOptions(extra={"a": True}))),
-        request_key(INFO, replace(ASKED, options=GenerationOptions(extra={"a": [None]}))),
+        key_of(INFO, ASKED),
+        key_of(INFO, ASKED, sample=1),
+        key_of(replace(INFO, model="other"), ASKED),
+        key_of(replace(INFO, api="responses"), ASKED),
+        key_of(replace(INFO, base_url="https://b.test/v1"), ASKED),
+        key_of(replace(INFO, model_type="anthropic"), ASKED),
+        key_of(INFO, replace(ASKED, messages=(Message("user", "Hi "),))),
+        key_of(INFO, replace(ASKED, messages=(Message("system", "Hi"),))),
+        key_of(INFO, replace(ASKED, messages=(Message("user", "Hi"), Message("user", "")))),
+        key_of(INFO, replace(ASKED, suffix="x")),
+        key_of(INFO, replace(ASKED, options=GenerationOptions(extra={"a": 1}))),
+        key_of(INFO, replace(ASKED, options=GenerationOptions(extra={"a": "1"}))),
+        key_of(INFO, replace(ASKED, options=GenerationOptions(extra={"a": 1.0}))),
+        key_of(INFO, replace(ASKED, options=GenerationOptions(extra={"a": True}))),
+        key_of(INFO, replace(ASKED, options=GenerationOptions(extra={"a": [None]}))),
     ]
     assert len(set(keys)) == len(keys)
 
 
 def test_a_user_name_in_an_address_is_no_part() -> None:
     info = replace(INFO, base_url="https://me:secret@a.test/v1")
-    assert request_key(info, ASKED) == request_key(INFO, ASKED)
+    assert key_of(info, ASKED) == key_of(INFO, ASKED)
 
 
 def test_another_file_is_another_model(tmp_path: Path) -> None:
     file = tmp_path / "m.gguf"
     file.write_bytes(b"GGUF1")
     info = ModelInfo(name="m", model_type="llama", local=True, path=file)
-    before = request_key(info, ASKED)
-    assert request_key(replace(info, name="alias"), ASKED) == before
+    before = key_of(info, ASKED)
+    assert key_of(replace(info, name="alias"), ASKED) == before
     file.write_bytes(b"GGUF12")
-    assert request_key(info, ASKED) != before
+    assert key_of(info, ASKED) != before
 
 
 def test_what_is_meant_to_be_repeatable() -> None:
