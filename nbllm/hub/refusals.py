@@ -108,11 +108,11 @@ def _network_problem(host: str, error: Exception) -> str:
                 "proxy with its own CA set SSL_CERT_FILE to the CA's file"
             )
         if isinstance(cause, socket.gaierror):
-            return f"the host {host} was not found. Is this machine online?"
+            return f"the host {host} was not found; check that this machine is online"
     if isinstance(error, httpx.ProxyError):
         return f"the proxy for {host} failed ({capped(str(error))}). Check HTTPS_PROXY"
     if isinstance(error, httpx.ConnectTimeout | httpx.ConnectError):
-        return f"no connection to {host}. Is this machine online?"
+        return f"no connection to {host}; check that it is running and that this machine is online"
     if isinstance(error, httpx.TimeoutException):
         return f"{host} stopped sending"
     if isinstance(error, httpx.NetworkError | httpx.RemoteProtocolError):

@@ -23,7 +23,7 @@ from nbllm.local.gguf.cursor import Cursor
 from nbllm.local.gguf.foreign import foreign_format
 from nbllm.local.gguf.types import TENSOR_TYPES, tensor_type_label
 
-__all__ = ["Header", "read_header"]
+__all__ = ["DEFAULT_ALIGNMENT", "Header", "alignment_of", "padded", "read_header"]
 
 # Far above any real model (some thousand tensors, some hundred keys), and low enough to bound the
 # work that a hostile file can cause.
@@ -34,7 +34,7 @@ _MAX_KEPT_TEXT_BYTES = 2**20
 _MAX_KEPT_ARRAY = 4096
 _MAX_KEPT_BYTES = 16 * 2**20
 _MAX_DIMENSIONS = 4
-_DEFAULT_ALIGNMENT = 32
+DEFAULT_ALIGNMENT = 32
 _NEWEST_TYPE = 255
 
 _TEXT, _ARRAY = 8, 9
@@ -85,7 +85,7 @@ def _read(cursor: Cursor) -> Header:
     if tensor_count > _MAX_TENSORS or key_count > _MAX_KEYS:
         raise cursor.damaged(f"its header claims {tensor_count} tensors and {key_count} keys")
     metadata, array_lengths = _read_metadata(cursor, key_count)
-    alignment = metadata.get("general.alignment", _DEFAULT_ALIGNMENT)
+    alignment = metadata.get("general.alignment", DEFAULT_ALIGNMENT)
     if isinstance(alignment, bool) or not isinstance(alignment, int):
         raise cursor.damaged(f"general.alignment is {alignment!r}, not an integer")
     if alignment <= 0 or alignment & (alignment - 1):
@@ -196,7 +196,7 @@ def _read_tensors(cursor: Cursor, count: int, alignment: int) -> tuple[tuple[Ten
     placed = [_read_tensor(cursor, number, count) for number in range(1, count + 1)]
     if len({tensor.name for tensor in placed}) < count:
         raise cursor.damaged("two tensors have the same name")
-    data_offset = _padded(cursor.offset, alignment)
+    data_offset = padded(cursor.offset, alignment)
     ends = [following.offset for _, following in pairwise(placed)]
     ends.append(cursor.size - data_offset)
     tensors, expected = [], 0
@@ -207,7 +207,7 @@ def _read_tensors(cursor: Cursor, count: int, alignment: int) -> tuple[tuple[Ten
                 f"its weights begin at {tensor.offset}, but the previous ones end at {expected}"
             )
         tensors.append(_measured(cursor, tensor, end))
-        expected += _padded(tensors[-1].size_bytes, alignment)
+        expected += padded(tensors[-1].size_bytes, alignment)
     if placed:
         _check_end(cursor, data_offset + placed[-1].offset + tensors[-1].size_bytes)
     return tuple(tensors), data_offset
@@ -250,7 +250,14 @@ def _check_end(cursor: Cursor, end: int) -> None:
         )
 
 
-def _padded(size: int, alignment: int) -> int:
+def alignment_of(metadata: Mapping[str, Value]) -> int:
+    """What tensors are padded to, in bytes, by a header that was read and so has been checked."""
+    alignment = metadata.get("general.alignment")
+    return alignment if isinstance(alignment, int) else DEFAULT_ALIGNMENT
+
+
+def padded(size: int, alignment: int = DEFAULT_ALIGNMENT) -> int:
+    """The size of what is stored, in bytes, with the padding up to the next tensor."""
     return -(-size // alignment) * alignment
 
 

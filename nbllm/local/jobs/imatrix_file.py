@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from nbllm.core.errors import ModelFileError
 from nbllm.core.paths import file_status, open_regular
-from nbllm.local.gguf.header import Header, read_header
+from nbllm.local.gguf.header import Header, alignment_of, padded, read_header
 
 __all__ = ["Rows", "read_imatrix", "write_imatrix"]
 
@@ -27,7 +27,6 @@ _SUMS, _COUNTS = ".in_sum2", ".counts"
 _MOST_BYTES = 4 * 2**30
 _MOST_ENTRIES = 2**17
 _MOST_NAME = 1024
-_ALIGNMENT = 32
 _F32, _TEXT, _U32, _ARRAY = 0, 8, 4, 9
 
 
@@ -57,6 +56,8 @@ def _read_gguf(path: Path) -> Rows:
             counts = tensors.get(f"{name.removesuffix(_SUMS)}{_COUNTS}")
             if not name.endswith(_SUMS) or counts is None:
                 continue
+            if {sums.type_label, counts.type_label} != {"F32"}:
+                raise ModelFileError(str(path), f"stores {name} in {sums.type_label}, not in F32")
             pair = []
             for tensor in (sums, counts):
                 file.seek(offsets[tensor.name])
@@ -70,7 +71,7 @@ def _offsets(header: Header) -> Iterator[tuple[str, int]]:
     position = header.data_offset
     for tensor in header.tensors:
         yield tensor.name, position
-        position += _padded(tensor.size_bytes)
+        position += padded(tensor.size_bytes, alignment_of(header.metadata))
 
 
 def _means(
@@ -136,7 +137,7 @@ def write_imatrix(sums: Rows, counts: Rows, *, chunks: int, chunk_tokens: int) -
         shape = (row.shape[-1], row.shape[0]) if row.ndim > 1 else (row.size,)
         head += _text(name) + struct.pack("<I", len(shape))
         head += struct.pack(f"<{len(shape)}QIQ", *shape, _F32, position)
-        position += _padded(row.nbytes)
+        position += padded(row.nbytes)
     body = b"".join(_aligned(row.astype("<f4").tobytes()) for _, row in tensors)
     return _aligned(head) + body
 
@@ -155,8 +156,4 @@ def _text(value: str) -> bytes:
 
 
 def _aligned(data: bytes) -> bytes:
-    return data + bytes(_padded(len(data)) - len(data))
-
-
-def _padded(size: int) -> int:
-    return -(-size // _ALIGNMENT) * _ALIGNMENT
+    return data + bytes(padded(len(data)) - len(data))

@@ -12,11 +12,13 @@ from pathlib import Path
 from nbllm.core.errors import InvalidOptionError, ModelFileError, QuantizationError
 from nbllm.core.fitting.model_shape import ModelShape
 from nbllm.core.hardware.resources import Resources
+from nbllm.core.kinds import kind_of
 from nbllm.core.paths import reason
 from nbllm.core.quantization import NEEDS_IMATRIX, Quantization, Quantized
 from nbllm.core.saved_files import replacing
 from nbllm.core.types import ModelInfo
 from nbllm.core.words import size_words
+from nbllm.local.gguf.header import alignment_of, padded
 from nbllm.local.gguf.kinds import check_model
 from nbllm.local.gguf.shape import model_info_from_gguf
 from nbllm.local.gguf.types import FILE_TYPES, TENSOR_TYPES
@@ -38,7 +40,6 @@ __all__ = [
 _PROCESS = "nbllm.local.jobs.quantize_process"
 _NUMBERS = {label: number for number, label in FILE_TYPES.items()}
 _TYPES = {tensor_type.label: tensor_type for tensor_type in TENSOR_TYPES.values()}
-_ALIGNMENT = 32
 _SPARE = 64 * 2**20
 """So much of a disk stays free."""
 
@@ -136,6 +137,8 @@ async def quantize_model(
 def source_of(info: ModelInfo) -> tuple[Path, ModelShape]:
     """The file of a local model and its shape. Raises as ``quantize_model`` does."""
     check_installation()
+    if not kind_of(info).takes_memory:
+        raise ModelFileError(info.name, "is not a local model; name one that is")
     if info.path is None:
         raise ModelFileError(info.name, "its entry names no file; give it a path")
     shape = cached_shape(info.path)
@@ -215,11 +218,12 @@ def _quantization(shape: ModelShape, label: str, done: QuantizeDone) -> Quantiza
         for tensor in shape.tensors
     }
     sizes = [_size(tensor.elements, types[tensor.name]) for tensor in shape.tensors]
-    old = sum(_padded(tensor.size_bytes) for tensor in shape.tensors)
+    alignment = alignment_of(shape.metadata)
+    old = sum(padded(tensor.size_bytes, alignment) for tensor in shape.tensors)
     header = max(0, shape.file_size_bytes - old)
     return Quantization(
         label=label,
-        size_bytes=header + sum(map(_padded, sizes)),
+        size_bytes=header + sum(padded(size, alignment) for size in sizes),
         bits_per_weight=8 * sum(sizes) / max(1, shape.parameter_count),
         tensor_types=types,
         fallbacks={(meant, used): count for meant, used, count in done.fallbacks},
@@ -229,7 +233,3 @@ def _quantization(shape: ModelShape, label: str, done: QuantizeDone) -> Quantiza
 def _size(elements: int, label: str) -> int:
     kind = _TYPES[label]
     return elements // kind.block_elements * kind.block_bytes
-
-
-def _padded(size: int) -> int:
-    return -(-size // _ALIGNMENT) * _ALIGNMENT

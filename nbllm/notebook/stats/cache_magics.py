@@ -47,10 +47,12 @@ class CacheMagics(SessionMagics):
         view = self.session.open_view("llm_cache")
         if args.action in ("on", "off", "force"):
             self._set(args, cache)
-            view.keep(_words(cache))
+            cache.store.get("")  # a file that cannot be used is told now, not at the first answer
+            view.keep(" ".join([_words(cache), *cache.store.notes]))
             return None
         if args.action == "clear":
-            view.keep(f"{cache.store.clear():,} answers were forgotten.")
+            count = cache.store.clear()
+            view.keep(f"{count:,} answer{'s were' if count != 1 else ' was'} removed.")
             return None
         return _table(cache, " ".join(args.text))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 from pathlib import Path
 
+import gguf
 import numpy as np
 import pytest
 from hypothesis import given
@@ -69,6 +70,35 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
     assert rows["blk.0.ffn_up.weight"].tolist() == [1, 2, 3]
     # An expert that was never used counts as ones, as llama-quantize has it.
     assert rows["blk.0.ffn_up_exps.weight"].tolist() == [1, 1, 1, 3]
+
+
+@pytest.mark.parametrize("alignment", [32, 64, 128])
+def test_tensors_are_found_whatever_their_alignment(tmp_path: Path, alignment: int) -> None:
+    writer = gguf.GGUFWriter(tmp_path / "x.gguf", "imatrix")
+    writer.add_type("imatrix")
+    writer.add_custom_alignment(alignment)
+    for name, value in (("a", 2.0), ("b", 6.0)):
+        writer.add_tensor(f"{name}.in_sum2", np.full(3, value, np.float32))
+        writer.add_tensor(f"{name}.counts", np.array([2.0], np.float32))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    rows = read_imatrix(tmp_path / "x.gguf")
+    assert {name: row.tolist() for name, row in rows.items()} == {"a": [1.0] * 3, "b": [3.0] * 3}
+
+
+def test_numbers_of_another_type_are_refused(tmp_path: Path) -> None:
+    writer = gguf.GGUFWriter(tmp_path / "x.gguf", "imatrix")
+    writer.add_type("imatrix")
+    writer.add_tensor("a.in_sum2", np.ones(4, np.float16))
+    writer.add_tensor("a.counts", np.ones(1, np.float16))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    with pytest.raises(ModelFileError, match=r"stores a\.in_sum2 in F16, not in F32"):
+        read_imatrix(tmp_path / "x.gguf")
 
 
 def test_the_older_format_is_read(tmp_path: Path) -> None:

@@ -171,6 +171,11 @@ async def test_a_damaged_imatrix_is_refused(
         await manager.quantize_model(str(tiny), "q8_0", imatrix=tmp_path / "none")
 
 
+async def test_a_model_of_a_vendor_is_refused(manager: ModelManager) -> None:
+    with pytest.raises(ModelFileError, match="gpt-4o is not a local model; name one that is"):
+        await manager.plan_quantizations("gpt-4o")
+
+
 async def test_a_file_that_is_no_model_is_refused(manager: ModelManager, tmp_path: Path) -> None:
     file = tmp_path / "x.gguf"
     file.write_bytes(b"nothing")

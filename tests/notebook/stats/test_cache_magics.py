@@ -1,0 +1,47 @@
+"""``%llm_cache`` in a shell; the cache itself has tests of its own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from IPython.core.interactiveshell import InteractiveShell
+
+from nbllm import ModelManager
+from nbllm.notebook import extension
+from nbllm.testing import FakeOpener, fake_info
+
+
+@pytest.fixture
+def manager(shell: InteractiveShell, tmp_path: Path) -> ModelManager:
+    made = ModelManager([fake_info("tiny")], folder=tmp_path, open_model=FakeOpener())
+    extension.load(shell, lambda: made)
+    return made
+
+
+def test_a_question_is_asked_once(
+    shell: InteractiveShell, manager: ModelManager, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shell.run_line_magic("llm_cache", "on")
+    assert "temperature 0 or with a seed are kept" in capsys.readouterr().out
+    for _ in range(2):
+        shell.run_line_magic("llm", "--model tiny -t 0 Say {{it}}.")
+    assert manager.cache.counts == {"hits": 1, "misses": 1}
+    table = shell.run_line_magic("llm_cache", "find Say")
+    assert len(table) == 1
+    assert len(shell.run_line_magic("llm_cache", "find other")) == 0
+    shell.run_line_magic("llm_cache", "clear")
+    assert "1 answer was removed." in capsys.readouterr().out
+    shell.run_line_magic("llm_cache", "off")
+    assert manager.cache.mode == "off"
+
+
+def test_a_file_that_cannot_be_used_is_told_when_it_is_chosen(
+    shell: InteractiveShell,
+    manager: ModelManager,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    (tmp_path / "file").write_text("")
+    shell.run_line_magic("llm_cache", f"on --file {tmp_path / 'file' / 'x'}")
+    assert "Answers are kept in memory only" in capsys.readouterr().out
