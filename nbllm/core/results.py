@@ -72,8 +72,8 @@ class Usage:
     ``cached_tokens`` are those of the ``prompt_tokens`` that needed no processing,
     ``cache_write_tokens`` those that the vendor put into its cache and charges more for,
     ``reasoning_tokens`` those of the ``completion_tokens`` that are not part of the text, and
-    ``guessed_tokens`` those that a local model only had to check: prompt lookup or a draft model
-    had guessed them.
+    ``accepted_draft_tokens`` those that a local model only had to check: drafted by prompt lookup
+    or a draft model, and accepted.
     ``cost_usd`` is None where the price is not known, and 0.0 only where it is known to be free.
     """
 
@@ -82,7 +82,7 @@ class Usage:
     cached_tokens: int = 0
     cache_write_tokens: int = 0
     reasoning_tokens: int = 0
-    guessed_tokens: int = 0
+    accepted_draft_tokens: int = 0
     cost_usd: float | None = None
 
     __repr__ = brief_repr

@@ -23,14 +23,14 @@ from nbllm.local.ipc.liveness import TOKEN_SECONDS, Stage
 from nbllm.local.ipc.protocol import Event
 from nbllm.local.llama.native import NativeModel
 from nbllm.local.refusals import unforeseen
-from nbllm.local.scheduling.drafts import Drafts
-from nbllm.local.scheduling.pace import Pace
+from nbllm.local.scheduling.adapter_turns import AdapterTurns
+from nbllm.local.scheduling.model_drafter import ModelDrafter
 from nbllm.local.scheduling.reports import Reports
-from nbllm.local.scheduling.rotation import Rotation
 from nbllm.local.scheduling.slots import Slots
 from nbllm.local.scheduling.step_times import StepTimes
 from nbllm.local.scheduling.steps import Limits, Row, fill
 from nbllm.local.scheduling.tasks import Slot, Task
+from nbllm.local.scheduling.thread_governor import ThreadGovernor
 from nbllm.local.scheduling.writer import Writer
 
 __all__ = ["QUEUE_LIMIT", "Engine"]
@@ -45,8 +45,8 @@ _LONG_STEP_SECONDS = 0.2  # which is worth beginning anew where other processes 
 class Engine:
     """Runs the requests of one model; ``run`` is the worker's main thread.
 
-    ``pace`` chooses the number of threads while it runs; without it the number stays as it is.
-    ``drafts`` guesses what comes next where the text itself gives no hint; ``stage`` is where
+    ``governor`` chooses the number of threads while it runs; without it the number stays as it is.
+    ``drafter`` drafts what comes next where the text itself gives no hint; ``stage`` is where
     ``run`` tells what it is at.
     ``send`` takes the events. Up to ``kept_bytes`` of the prompts that have to
     leave the context are kept outside it. ``submit``, ``cancel`` and ``watch`` may be called from
@@ -57,20 +57,20 @@ class Engine:
         self,
         model: NativeModel,
         send: Callable[[Event], None],
-        pace: Pace | None = None,
+        governor: ThreadGovernor | None = None,
         *,
         kept_bytes: int = 0,
-        drafts: Drafts | None = None,
+        drafter: ModelDrafter | None = None,
         stage: Stage | None = None,
     ) -> None:
         self._model = model
         self._reports = Reports(send)
         self._writer = Writer(model, self._reports)
-        self._pace = pace
-        self._drafts = drafts
+        self._governor = governor
+        self._drafter = drafter
         self._stage = stage or Stage()
         self._slots = Slots(model, kept_bytes)
-        self._rotation = Rotation()
+        self._turns = AdapterTurns()
         self._times = StepTimes()
         self._limits = Limits(model.context_length, model.settings.max_outputs)
         self._queue: list[Task] = []
@@ -110,11 +110,11 @@ class Engine:
         A prompt is read in long steps. One whose threads lose their cores to others takes ten times
         as long, so it is broken off and begun anew with fewer threads.
         """
-        if self._pace is None:
+        if self._governor is None:
             return
-        self._pace.note()
+        self._governor.note()
         began = self._began
-        if time.perf_counter() - began > _LONG_STEP_SECONDS and self._pace.is_crowded:
+        if time.perf_counter() - began > _LONG_STEP_SECONDS and self._governor.is_crowded:
             with self._lock:
                 if self._reading and self._began == began:
                     self._is_held_up = True
@@ -142,13 +142,13 @@ class Engine:
     def _wake_up(self) -> None:
         """After a rest, see what the machine does now, if there is much to read."""
         pending = sum(task.pending(slot) for task, slot in self._slots.running())
-        if self._pace is not None and pending > _LONG_PROMPT and self._pace.look_afresh():
-            self._use_threads(self._pace)
+        if self._governor is not None and pending > _LONG_PROMPT and self._governor.look_afresh():
+            self._use_threads(self._governor)
 
-    def _use_threads(self, pace: Pace) -> None:
-        for computing in (self._model, self._drafts):
+    def _use_threads(self, governor: ThreadGovernor) -> None:
+        for computing in (self._model, self._drafter):
             if computing is not None:
-                computing.set_threads(pace.threads, pace.batch_threads)
+                computing.set_threads(governor.threads, governor.batch_threads)
 
     def _admit(self) -> None:
         """Give waiting requests their slots: interactive ones first, then as they came."""
@@ -189,13 +189,13 @@ class Engine:
         for task, slot in list(self._slots.running()):
             with self._for(task):
                 self._prepare(task, slot)
-        running = self._rotation.choose(list(self._slots.running()))
-        rows = fill(self._model.batch, running, self._times, self._limits, self._drafts)
+        running = self._turns.choose(list(self._slots.running()))
+        rows = fill(self._model.batch, running, self._times, self._limits, self._drafter)
         if not rows:
             return
         self._model.use_scales(running[0][0].scales)
-        if self._pace is not None and self._pace.update():
-            self._use_threads(self._pace)
+        if self._governor is not None and self._governor.update():
+            self._use_threads(self._governor)
         began = time.perf_counter()
         outcome = self._decode(rows)
         if outcome == 0:
@@ -221,8 +221,8 @@ class Engine:
 
     def _give_way(self) -> None:
         """Compute with fewer threads where that is why a step was broken off."""
-        if self._is_held_up and self._pace is not None and self._pace.give_way():
-            self._use_threads(self._pace)
+        if self._is_held_up and self._governor is not None and self._governor.give_way():
+            self._use_threads(self._governor)
 
     def _prepare(self, task: Task, slot: Slot) -> None:
         """What is due between steps: room at the context's end, and a prompt that others read."""
@@ -295,8 +295,8 @@ class Engine:
             self._slots.cut(slot, len(slot.tokens))
         if task.lookup is not None:
             task.lookup.compare(written)
-        if self._drafts is not None:
-            self._drafts.compare(slot.id, written)
+        if self._drafter is not None:
+            self._drafter.compare(slot.id, written)
         task.accepted_drafts += len(written) - 1
         if reason:
             self._finish(task, reason)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from dataclasses import replace
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import msgspec
 
@@ -21,7 +21,6 @@ from nbllm.core.fitting.model_shape import ModelShape
 from nbllm.core.model_interface import ModelInterface
 from nbllm.core.openers import LoadControl
 from nbllm.core.option_checks import text_of, texts_of, token_ids
-from nbllm.core.options import ENGINE_OPTIONS
 from nbllm.core.placement import Placement
 from nbllm.core.request_checks import check_size
 from nbllm.core.resource_detector import ResourceDetector
@@ -34,85 +33,25 @@ from nbllm.core.types import (
     TokenCount,
     Usage,
 )
-from nbllm.local.adapter_scales import scales_of
 from nbllm.local.gguf.shape import described
 from nbllm.local.installation import check_installation
+from nbllm.local.ipc import events, operations
 from nbllm.local.ipc.channel import Channel, Delivery, Exited, Forked, NewText
-from nbllm.local.ipc.events import (
-    AnswerFormat,
-    ContextExceeded,
-    Detokenized,
-    Done,
-    Embedded,
-    LoadProgress,
-    OptionRefused,
-    Progress,
-    QueueFull,
-    Ready,
-    Scores,
-    TextExceeded,
-    Tokenized,
-    TokensCounted,
-    Unloadable,
-    WorkerEvent,
-)
-from nbllm.local.ipc.operations import (
-    CountTokens,
-    Detokenize,
-    Embed,
-    Generate,
-    Rerank,
-    Tokenize,
-    Turn,
-    WorkerRequest,
-)
 from nbllm.local.ipc.protocol import Failed, LastEvent, UnsendableError
 from nbllm.local.load_settings import load_operation
 from nbllm.local.plans import make_plan, settled
 from nbllm.local.reading.answer_reader import AnswerReader
-from nbllm.local.turns import tools_of, turns_of
+from nbllm.local.request_options import worker_options
+from nbllm.local.turns import turns_of
 from nbllm.local.worker_errors import exit_error, fork_error, request_error
 
 __all__ = ["LlamaCppModel", "open_model"]
 
-_OPTIONS = {
-    "max_tokens",
-    "temperature",
-    "top_p",
-    "top_k",
-    "min_p",
-    "repeat_penalty",
-    "presence_penalty",
-    "frequency_penalty",
-    "seed",
-    "stop",
-    "stop_tokens",
-    "response_schema",
-    "logit_bias",
-    "logprobs",
-    "tools",
-    "tool_choice",
-    "reasoning_effort",
-    "priority",
-    "on_full",
-    "prompt_lookup",
-    "raw",
-    "stop_repetition",
-    "adapters",
-    *ENGINE_OPTIONS,
-}
 WORKER = "nbllm.local.worker"
 """The module that owns one model and answers requests."""
 
-_EVENTS = msgspec.json.Decoder(WorkerEvent)
+_EVENTS = msgspec.json.Decoder(events.WorkerEvent)
 _PORTION_CHARACTERS = 4 * 2**20
-_HTTP_OPTIONS = (
-    "prompt_caching",
-    "connect_timeout",
-    "first_token_timeout",
-    "stall_timeout",
-    "max_retry_seconds",
-)
 
 
 R = TypeVar("R", bound=LastEvent)
@@ -152,17 +91,17 @@ class LlamaCppModel(ModelInterface):
             memory_bytes=placement.total_bytes,
         )
 
-    def _loaded(self, control: LoadControl) -> Ready:
+    def _loaded(self, control: LoadControl) -> events.Ready:
         stall_seconds = self.info.options.stall_timeout
         while True:
             match self._channel.first_event(control.cancelled, stall_seconds):
                 case None:
                     raise ModelLoadError(self.name, "the load was cancelled")
-                case LoadProgress(fraction):
+                case events.LoadProgress(fraction):
                     control.progress(fraction)
-                case Ready() as ready:
+                case events.Ready() as ready:
                     return ready
-                case Unloadable(problem):
+                case events.Unloadable(problem):
                     raise self._load_error(problem)
                 case Exited() as exited:
                     raise self._load_error(f"its worker process {exited.problem(' while loading')}")
@@ -202,32 +141,36 @@ class LlamaCppModel(ModelInterface):
         turns = turns_of(self.name, request.messages)
         for message in request.messages:
             check_size("prompt", message.text)
-        if request.options.raw:
-            _check_raw(request)
-        options = self._options(request)
+        options = worker_options(self.info, request)
         stall_seconds, stage = request.options.stall_timeout, "requests"
         with self._channel.mailbox() as (number, mailbox):
-            await self._send(Generate(number, turns, options, request.suffix))
+            await self._send(operations.Generate(number, turns, options, request.suffix))
             while True:
                 for told in await self._channel.take(mailbox, stall_seconds, stage):
                     stage = "engine"
-                    if not isinstance(told, AnswerFormat | Progress | NewText | Done):
+                    if not isinstance(
+                        told, events.AnswerFormat | events.Progress | NewText | events.Done
+                    ):
                         raise self._error(told, reader.text)
                     for event in reader.read(told):
                         yield event
-                    if isinstance(told, Done):
+                    if isinstance(told, events.Done):
                         return
 
     async def tokenize(self, text: str) -> list[int]:
         """The tokens of ``text`` alone; special tokens written out in it are recognised."""
         given = text_of("text", text)
         check_size("text", given)
-        return (await self._ask(Tokenized, lambda number: Tokenize(number, given))).tokens
+        return (
+            await self._ask(events.Tokenized, lambda number: operations.Tokenize(number, given))
+        ).tokens
 
     async def detokenize(self, tokens: Sequence[int]) -> str:
         """The text of ``tokens``, special ones written out; invalid UTF-8 becomes U+FFFD."""
         given = token_ids("tokens", tokens)
-        return (await self._ask(Detokenized, lambda number: Detokenize(number, given))).text
+        return (
+            await self._ask(events.Detokenized, lambda number: operations.Detokenize(number, given))
+        ).text
 
     async def _count_messages(self, messages: tuple[Message, ...]) -> TokenCount:
         return await self._count_turns(turns_of(self.name, messages))
@@ -235,8 +178,10 @@ class LlamaCppModel(ModelInterface):
     async def _count_raw(self, text: str) -> TokenCount:
         return await self._count_turns([{"role": "user", "content": text}], raw=True)
 
-    async def _count_turns(self, turns: list[Turn], *, raw: bool = False) -> TokenCount:
-        reply = await self._ask(TokensCounted, lambda number: CountTokens(number, turns, raw))
+    async def _count_turns(self, turns: list[operations.Turn], *, raw: bool = False) -> TokenCount:
+        reply = await self._ask(
+            events.TokensCounted, lambda number: operations.CountTokens(number, turns, raw)
+        )
         return TokenCount(reply.tokens)
 
     async def _embed(self, texts: list[str]) -> Embeddings:
@@ -250,7 +195,9 @@ class LlamaCppModel(ModelInterface):
         if not texts:
             raise InvalidOptionError("texts", "must not be empty; give at least one text")
         replies = [
-            await self._ask(Embedded, lambda number, some=some: Embed(number, some))  # type: ignore[misc]
+            await self._ask(
+                events.Embedded, lambda number, some=some: operations.Embed(number, some)
+            )  # type: ignore[misc]
             for some in _portions(texts)
         ]
         vectors = np.frombuffer(b"".join(reply.vectors for reply in replies), np.float32)
@@ -269,7 +216,9 @@ class LlamaCppModel(ModelInterface):
         if not texts:
             return ()
         replies = [
-            await self._ask(Scores, lambda number, some=some: Rerank(number, given, some))  # type: ignore[misc]
+            await self._ask(
+                events.Scores, lambda number, some=some: operations.Rerank(number, given, some)
+            )  # type: ignore[misc]
             for some in _portions(texts)
         ]
         return tuple(
@@ -286,22 +235,17 @@ class LlamaCppModel(ModelInterface):
         self._closing = True
         self._worker.kill()
 
-    # ------------------------------------------------------------ requests
+    # ------------------------------------------------------------ operations
 
-    def _options(self, request: GenerationRequest) -> dict[str, Any]:
-        values = request.options.set_values()
-        for name in _HTTP_OPTIONS:
-            values.pop(name, None)
-        values["tools"] = tools_of(values.get("tools", ()))
-        if "adapters" in values:
-            values["adapters"] = scales_of(self.info.load.adapters or (), values["adapters"])
-        for name in values.keys() - _OPTIONS:
-            raise UnsupportedError(self.name, f"local models do not support {name}; leave it unset")
-        return values
-
-    def _error(self, told: Delivery[WorkerEvent], partial_text: str) -> NbllmError:
+    def _error(self, told: Delivery[events.WorkerEvent], partial_text: str) -> NbllmError:
         match told:
-            case Failed() | OptionRefused() | ContextExceeded() | TextExceeded() | QueueFull():
+            case (
+                Failed()
+                | events.OptionRefused()
+                | events.ContextExceeded()
+                | events.TextExceeded()
+                | events.QueueFull()
+            ):
                 return request_error(self.name, told, partial_text)
             case Forked():
                 return fork_error(self.name, partial_text)
@@ -315,9 +259,7 @@ class LlamaCppModel(ModelInterface):
                 self._worker.end()
                 return EngineError(self.name, _unexpected(told), partial_text=partial_text)
 
-    # ------------------------------------------------------------ operations
-
-    async def _ask(self, reply: type[R], request: Callable[[int], WorkerRequest]) -> R:
+    async def _ask(self, reply: type[R], request: Callable[[int], operations.WorkerRequest]) -> R:
         """Send a request, made with its id, and wait for its one reply."""
         stall_seconds = self.info.options.stall_timeout
         with self.uses, self._channel.mailbox() as (number, mailbox):
@@ -327,7 +269,7 @@ class LlamaCppModel(ModelInterface):
             raise self._error(told, "")
         return told
 
-    async def _send(self, request: WorkerRequest) -> None:
+    async def _send(self, request: operations.WorkerRequest) -> None:
         try:
             await self._channel.send_long(request)
         except UnsendableError as error:
@@ -352,18 +294,6 @@ def _portions(texts: list[str]) -> Iterator[list[str]]:
         portion.append(text)
         size += len(text)
     yield portion
-
-
-def _check_raw(request: GenerationRequest) -> None:
-    """Raise ``InvalidOptionError`` for what only a chat template can say."""
-    if len(request.messages) != 1 or request.messages[0].role != "user":
-        raise InvalidOptionError(
-            "raw", "must be False for a conversation; give one string to continue it raw"
-        )
-    if request.options.tools:
-        raise InvalidOptionError(
-            "raw", "cannot be combined with tools, which need the chat template; leave one out"
-        )
 
 
 def open_model(info: ModelInfo, control: LoadControl) -> LlamaCppModel:

@@ -41,8 +41,8 @@ from nbllm.local.llama.native import NativeModel
 from nbllm.local.llama.sampling import Sampler
 from nbllm.local.reading.output_format import OutputFormat
 from nbllm.local.refusals import RefusedOptionError, TemplateRefusalError, unforeseen
-from nbllm.local.scheduling.lookup import Lookup
 from nbllm.local.scheduling.prefixes import shared_length
+from nbllm.local.scheduling.prompt_lookup import PromptLookupDrafter
 from nbllm.local.scheduling.repetition import Repetition, is_watched
 from nbllm.local.scheduling.tasks import Task
 from nbllm.local.text import TextAssembler
@@ -221,7 +221,7 @@ class RequestHandler:
             background=options.get("priority") == "background",
             shifts=shifts,
             keep=keep,
-            lookup=Lookup() if looks_up else None,
+            lookup=PromptLookupDrafter() if looks_up else None,
             repetition=Repetition() if is_watched(options) else None,
         )
 

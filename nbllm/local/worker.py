@@ -34,10 +34,10 @@ from nbllm.local.llama.native import NativeModel, NotLoadableError
 from nbllm.local.refusals import TemplateRefusalError
 from nbllm.local.rendering.client import Renderer
 from nbllm.local.request_handler import RequestHandler
-from nbllm.local.scheduling.drafts import Drafts
-from nbllm.local.scheduling.pace import (
-    Pace,
+from nbllm.local.scheduling.model_drafter import ModelDrafter
+from nbllm.local.scheduling.thread_governor import (
     Peers,
+    ThreadGovernor,
     cores_in_use,
     machine_busy_seconds,
     process_seconds,
@@ -64,9 +64,9 @@ def main() -> None:
     engine = Engine(
         model,
         outbox.send,
-        _pace(model) if first.yields_cores else None,
+        _governor(model) if first.yields_cores else None,
         kept_bytes=first.kept_bytes,
-        drafts=Drafts(draft) if draft else None,
+        drafter=ModelDrafter(draft) if draft else None,
         stage=stages["engine"],
     )
     given = first.chat_template
@@ -94,9 +94,9 @@ def _end_with(failure: threading.ExceptHookArgs) -> None:
     os._exit(1)
 
 
-def _pace(model: NativeModel) -> Pace:
+def _governor(model: NativeModel) -> ThreadGovernor:
     cores = cores_in_use()
-    return Pace(
+    return ThreadGovernor(
         model.settings.threads,
         model.settings.batch_threads,
         cores=len(cores),

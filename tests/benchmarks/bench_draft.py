@@ -81,8 +81,8 @@ async def compare(
     same = "same text" if results["plain"].text == results["drafted"].text else "ANOTHER TEXT"
     print(
         f"{name:8} without {without:5.1f}  with a draft model {beside:5.1f} tokens/s  "
-        f"{beside / without:.2f} times, {usage.guessed_tokens} of {usage.completion_tokens} tokens "
-        f"guessed, {same}"
+        f"{beside / without:.2f} times, {usage.accepted_draft_tokens} of "
+        f"{usage.completion_tokens} tokens drafted, {same}"
     )
 
 

@@ -42,7 +42,7 @@ async def test_answers_are_those_without_a_draft_model_alone_and_beside_others(
     asking = (drafted.generate(**asked, max_tokens=20) for asked in ASKED)
     for found, other in zip(await asyncio.gather(*asking), wanted, strict=True):
         assert (found.text, found.finish_reason) == (other.text, other.finish_reason)
-        assert 0 <= found.usage.guessed_tokens < found.usage.completion_tokens
+        assert 0 <= found.usage.accepted_draft_tokens < found.usage.completion_tokens
 
 
 def test_its_memory_is_planned_and_told(model: LlamaCppModel, drafted: LlamaCppModel) -> None:

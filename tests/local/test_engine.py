@@ -18,7 +18,7 @@ from nbllm.local.llama.chat import ChatTemplate
 from nbllm.local.llama.native import NativeModel
 from nbllm.local.rendering.client import Renderer
 from nbllm.local.request_handler import RequestHandler
-from nbllm.local.scheduling.pace import Pace
+from nbllm.local.scheduling.thread_governor import ThreadGovernor
 
 LONG = "The quick brown fox jumps over the lazy dog. " * 20
 
@@ -31,12 +31,12 @@ def model(native: Any) -> NativeModel:
 
 
 class Neighbours:
-    """What other processes do, as a ``Pace`` sees it."""
+    """What other processes do, as a ``ThreadGovernor`` sees it."""
 
     def __init__(self) -> None:
         self.cores = self._seconds = 0.0
         self._seen = time.monotonic()
-        self.pace = Pace(2, 2, cores=2, busy_seconds=self._busy)
+        self.pace = ThreadGovernor(2, 2, cores=2, busy_seconds=self._busy)
 
     def _busy(self) -> float:
         now = time.monotonic()

@@ -161,7 +161,7 @@ async def test_guessing_changes_no_greedy_answer(load: Load) -> None:
     options = {"temperature": 0, "max_tokens": 32}
     plain = await model.generate(COPY, prompt_lookup=False, **options)
     guessed = await model.generate(COPY, **options)
-    assert guessed.usage.guessed_tokens > 0
+    assert guessed.usage.accepted_draft_tokens > 0
     assert guessed.text == plain.text
     assert guessed.usage.completion_tokens == plain.usage.completion_tokens
 

@@ -11,7 +11,9 @@ import llama_cpp.llama_cpp as lib
 
 __all__ = ["Cells", "OrderedCells", "Part"]
 
-_PACK_AFTER = 1024  # cells that were taken; packing copies them in a few hundredths of a second
+_DEFRAGMENT_AFTER = (
+    1024  # cells that were taken; defragmenting copies them in a few hundredths of a second
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,16 +88,16 @@ class Cells:
         """Note that so many more cells were filled, by a decoded batch or a state."""
 
     @property
-    def should_pack(self) -> bool:
-        """Whether it is time to ``pack``."""
+    def should_defragment(self) -> bool:
+        """Whether it is time to ``defragment``."""
         return False
 
     @property
-    def can_pack(self) -> bool:
-        """Whether packing may free cells."""
+    def can_defragment(self) -> bool:
+        """Whether ``defragment`` may free cells."""
         return False
 
-    def pack(self, parts: Sequence[Part]) -> list[int]:
+    def defragment(self, parts: Sequence[Part]) -> list[int]:
         """Move all cells together; the sequences that could not be kept.
 
         ``parts`` are all sequences with cells, each behind the one that it shares with.
@@ -107,9 +109,9 @@ class OrderedCells(Cells):
     """Cells that are taken in ascending order only, so that a sequence's lie in its own order.
 
     Attention adds up over a sequence's cells in the order in which they lie, and llama.cpp puts
-    new ones wherever some are free. So none becomes free here before all are packed anew: what a
+    new ones wherever some are free. So none becomes free here before all are defragmented: what a
     sequence drops is handed to another one, which nobody reads. Two sequences beyond those of the
-    requests are needed: ``first_spare`` takes what was dropped, the next one serves packing.
+    requests are needed: ``first_spare`` takes what was dropped, the next one serves ``defragment``.
     """
 
     is_ordered = True
@@ -145,16 +147,16 @@ class OrderedCells(Cells):
         self._taken += count
 
     @property
-    def should_pack(self) -> bool:
+    def should_defragment(self) -> bool:
         """Whether more cells were taken than had to be kept last: each costs attention a look."""
-        return self._has_dropped and self._taken > 2 * self._packed + _PACK_AFTER
+        return self._has_dropped and self._taken > 2 * self._packed + _DEFRAGMENT_AFTER
 
     @property
-    def can_pack(self) -> bool:
+    def can_defragment(self) -> bool:
         """Whether anything was dropped since the last time."""
         return self._has_dropped
 
-    def pack(self, parts: Sequence[Part]) -> list[int]:
+    def defragment(self, parts: Sequence[Part]) -> list[int]:
         """Move all cells together; the sequences that could not be kept."""
         tails = [self._save_tail(part) for part in parts]
         self.clear()

@@ -22,7 +22,7 @@ from nbllm.local.ipc.outbox import Outbox, job_input, take_standard_output
 from nbllm.local.ipc.protocol import Failed, Fraction
 from nbllm.local.llama.native import NativeModel, NotLoadableError
 from nbllm.local.measuring.bench import Bench, BenchDone, BenchPlan
-from nbllm.local.scheduling.pace import cores_in_use, machine_busy_seconds
+from nbllm.local.scheduling.thread_governor import cores_in_use, machine_busy_seconds
 
 __all__ = ["Neighbours", "SpeedBench", "main"]
 

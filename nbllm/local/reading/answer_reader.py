@@ -91,7 +91,7 @@ class AnswerReader:
                 prompt_tokens=done.prompt_tokens,
                 completion_tokens=done.completion_tokens,
                 cached_tokens=done.cached_tokens,
-                guessed_tokens=done.accepted_draft_tokens,
+                accepted_draft_tokens=done.accepted_draft_tokens,
                 cost_usd=0.0,
             ),
             timings=Timings(

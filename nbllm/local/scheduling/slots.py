@@ -196,19 +196,19 @@ class Slots:
             task.lookup.restart()
 
     def took(self, count: int) -> None:
-        """Note that a batch has filled so many cells; now and then all are packed together."""
+        """Note that a batch has filled so many cells; now and then the cells are defragmented."""
         self._cells.took(count)
-        if self._cells.should_pack:
-            self.pack()
+        if self._cells.should_defragment:
+            self.defragment()
 
     def make_room(self) -> bool:
-        """Free cells of slots at rest, or those that only packing frees; False where none are."""
-        if self._cells.can_pack:
-            self.pack()
+        """Free cells of resting slots, or what only defragmenting frees; False where none are."""
+        if self._cells.can_defragment:
+            self.defragment()
             return True
         return self._empty_coldest()
 
-    def pack(self) -> None:
+    def defragment(self) -> None:
         """Move the cells of all slots together, where they have to stay in order."""
         parts, before = list[Part](), list[Slot]()
         for slot in self._slots:
@@ -217,7 +217,7 @@ class Slots:
                 shared = 0 if source is slot else _shared(source, slot)
                 parts.append(Part(slot.id, len(slot.tokens), source.id, shared))
                 before.append(slot)
-        lost = self._cells.pack(parts)
+        lost = self._cells.defragment(parts)
         for slot in before:
             if slot.id in lost:
                 self.empty(slot)

@@ -13,8 +13,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from nbllm.local.llama.batch import TokenBatch
-from nbllm.local.scheduling.drafts import Drafts, Wish
-from nbllm.local.scheduling.lookup import best_length
+from nbllm.local.scheduling.model_drafter import DraftRequest, ModelDrafter
+from nbllm.local.scheduling.prompt_lookup import best_length
 from nbllm.local.scheduling.step_times import StepTimes
 from nbllm.local.scheduling.tasks import Slot, Task
 
@@ -62,7 +62,7 @@ def fill(
     running: Running,
     times: StepTimes,
     limits: Limits,
-    drafts: Drafts | None = None,
+    drafter: ModelDrafter | None = None,
 ) -> list[Row]:
     """Fill the batch for the next step. Its prompts never include their last token."""
     batch.clear()
@@ -74,7 +74,7 @@ def fill(
     ]
     first, later = _by_urgency(writing, running)
     may_guess = not reading and not later
-    guesses = _guesses(first, times, limits, drafts) if may_guess else {}
+    guesses = _guesses(first, times, limits, drafter) if may_guess else {}
     rows = _write(batch, first, guesses)
     if not reading and not later:
         return rows
@@ -122,7 +122,7 @@ def _write(batch: TokenBatch, writing: Running, guesses: Mapping[int, Sequence[i
 
 
 def _guesses(
-    writing: Running, times: StepTimes, limits: Limits, drafts: Drafts | None
+    writing: Running, times: StepTimes, limits: Limits, drafter: ModelDrafter | None
 ) -> dict[int, Sequence[int]]:
     """The guessed tokens that are worth checking in this step, by slot.
 
@@ -138,17 +138,17 @@ def _guesses(
             if length := best_length(rates, rows=rows, seconds=times.seconds):
                 guesses[slot.id] = guess[:length]
                 rows += length
-    if drafts is None:
+    if drafter is None:
         return guesses
-    wishes = [
-        Wish(task, slot.id, _most_guesses(task, rows, limits))
+    requests = [
+        DraftRequest(task, slot.id, _most_guesses(task, rows, limits))
         for task, slot in writing
         if slot.id not in guesses
     ]
-    for draft in drafts.guess(wishes, rows=rows, seconds=times.seconds):
-        rates = draft.rates[: max(0, _most_guesses(draft.wish.task, rows, limits))]
+    for draft in drafter.guess(requests, rows=rows, seconds=times.seconds):
+        rates = draft.rates[: max(0, _most_guesses(draft.request.task, rows, limits))]
         if length := best_length(rates, rows=rows, seconds=times.seconds):
-            guesses[draft.wish.slot] = draft.tokens[:length]
+            guesses[draft.request.slot] = draft.tokens[:length]
             rows += length
     return guesses
 

@@ -6,7 +6,7 @@ import time
 from dataclasses import dataclass, field
 
 from nbllm.local.llama.sampling import Sampler
-from nbllm.local.scheduling.lookup import Lookup
+from nbllm.local.scheduling.prompt_lookup import PromptLookupDrafter
 from nbllm.local.scheduling.repetition import Repetition
 from nbllm.local.text import TextAssembler
 
@@ -52,7 +52,7 @@ class Task:
     background: bool = False
     shifts: bool = False
     keep: int = 0
-    lookup: Lookup | None = None
+    lookup: PromptLookupDrafter | None = None
     repetition: Repetition | None = None
     arrived: float = field(default_factory=time.perf_counter)
     prompt_length: int = field(init=False)

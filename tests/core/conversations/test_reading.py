@@ -140,7 +140,7 @@ def test_a_file_that_cannot_be_used_says_where_and_why(text: str, problem: str) 
 
 
 def test_what_an_older_nbllm_did_not_know_has_its_default() -> None:
-    read = from_json(removed(*FIRST, "usage", "guessed_tokens"), "file")
+    read = from_json(removed(*FIRST, "usage", "accepted_draft_tokens"), "file")
     assert read == CHAT
 
 

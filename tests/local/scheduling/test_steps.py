@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from nbllm.local.llama.batch import TokenBatch
-from nbllm.local.scheduling.lookup import Lookup
+from nbllm.local.scheduling.prompt_lookup import PromptLookupDrafter
 from nbllm.local.scheduling.step_times import StepTimes
 from nbllm.local.scheduling.steps import Limits, Row, fill
 from nbllm.local.scheduling.tasks import Slot, Task
@@ -126,7 +126,7 @@ def test_a_prompt_that_another_request_reads_waits_for_it() -> None:
 
 def guessing(rate: float) -> Pair:
     """An answer that repeats itself, whose guesses came true at this rate."""
-    pair = request(0, 12, 11, lookup=Lookup([rate] * 5))
+    pair = request(0, 12, 11, lookup=PromptLookupDrafter([rate] * 5))
     pair[0].tokens[:] = [1, 2, 3, 4, 5, 6] * 2
     pair[1].tokens[:] = pair[0].tokens[:11]
     return pair

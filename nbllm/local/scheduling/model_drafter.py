@@ -1,9 +1,9 @@
-"""Guessing the next tokens by what a smaller model with the same vocabulary would write.
+"""Speculative decoding: a smaller model with the same vocabulary drafts the next tokens.
 
-The guesses are checked as those of ``lookup.py`` are, so answers stay what they are (speculative
-decoding, https://arxiv.org/abs/2211.17192; guesses are kept where they are what the model's own
-sampler chose). How often they come true is learnt by how sure the small model was, and how long it
-takes is measured; from both follows how far it writes ahead, if at all.
+Drafts are checked as those of ``prompt_lookup.py`` are, so answers stay what they are
+(https://arxiv.org/abs/2211.17192; tokens are accepted where they are what the model's own sampler
+chose). How often they are accepted is learnt by how sure the small model was, and how long it takes
+is measured; from both follows how far it drafts ahead, if at all.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from nbllm.local.llama.native import NativeModel
-from nbllm.local.scheduling.lookup import best_length
 from nbllm.local.scheduling.prefixes import shared_length
+from nbllm.local.scheduling.prompt_lookup import best_length
 from nbllm.local.scheduling.tasks import Task
 
-__all__ = ["Draft", "Drafts", "Wish"]
+__all__ = ["Draft", "DraftRequest", "ModelDrafter"]
 
 _CONFIDENCES = (0.3, 0.5, 0.7, 0.85, 0.95)
 _FIRST_RATES = (0.2, 0.4, 0.6, 0.75, 0.88, 0.97)  # of guesses that come true, by confidence
@@ -36,7 +36,7 @@ Seconds = Callable[[int], float | None]
 
 
 @dataclass(frozen=True, slots=True)
-class Wish:
+class DraftRequest:
     """An answer that could do with ``most`` guesses, and the number of its slot."""
 
     task: Task
@@ -48,7 +48,7 @@ class Wish:
 class Draft:
     """Guesses for one answer, and the rate at which such guesses come true, for each."""
 
-    wish: Wish
+    request: DraftRequest
     tokens: list[int] = field(default_factory=list)
     kinds: list[int] = field(default_factory=list)
     rates: list[float] = field(default_factory=list)
@@ -56,7 +56,7 @@ class Draft:
     row: int = 0
 
 
-class Drafts:
+class ModelDrafter:
     """The guesses of ``model`` for all answers of an engine; it has a sequence for each slot."""
 
     def __init__(self, model: NativeModel) -> None:
@@ -75,25 +75,27 @@ class Drafts:
 
     # ------------------------------------------------------------ guessing
 
-    def guess(self, wishes: Sequence[Wish], *, rows: int, seconds: Seconds) -> list[Draft]:
-        """Guesses for some of the ``wishes``, as many as are expected to pay; maybe none.
+    def guess(
+        self, requests: Sequence[DraftRequest], *, rows: int, seconds: Seconds
+    ) -> list[Draft]:
+        """Guesses for some of the ``requests``, as many as are expected to pay; maybe none.
 
         ``rows`` are in the step anyway, and ``seconds`` tells the time of a step by its rows.
         """
         self._compared.clear()
-        wishes = [wish for wish in wishes if wish.most > 0 and self._may_read(wish)]
+        requests = [request for request in requests if request.most > 0 and self._may_read(request)]
         alone = seconds(rows)
-        if not wishes or not alone or not self._works:
+        if not requests or not alone or not self._works:
             return []
-        length = self._length(wishes, rows, alone, seconds)
+        length = self._length(requests, rows, alone, seconds)
         probes = length == 0
         if probes:
             self._allowance += _PROBING_SHARE * alone
             if self._allowance < 0:
                 return []
         began = time.perf_counter()
-        drafts = self._write(wishes, max(1, length), self._least(wishes, length, rows, seconds))
-        self._compared = {draft.wish.slot: draft for draft in drafts}
+        drafts = self._write(requests, max(1, length), self._least(requests, length, rows, seconds))
+        self._compared = {draft.request.slot: draft for draft in drafts}
         if probes:
             self._allowance -= time.perf_counter() - began
         return [] if probes else drafts
@@ -110,42 +112,48 @@ class Drafts:
             if not right:
                 break
 
-    def _may_read(self, wish: Wish) -> bool:
+    def _may_read(self, request: DraftRequest) -> bool:
         """Whether what the small model has to read first is little, for so long an answer."""
-        tokens = wish.task.tokens
-        unread = len(tokens) - shared_length(self._held[wish.slot], tokens)
-        return unread <= _READ_AHEAD + _READ_PER_WORD * wish.task.written
+        tokens = request.task.tokens
+        unread = len(tokens) - shared_length(self._held[request.slot], tokens)
+        return unread <= _READ_AHEAD + _READ_PER_WORD * request.task.written
 
-    def _length(self, wishes: Sequence[Wish], rows: int, alone: float, seconds: Seconds) -> int:
+    def _length(
+        self, requests: Sequence[DraftRequest], rows: int, alone: float, seconds: Seconds
+    ) -> int:
         """How far to write ahead, by what came true so far and what it takes."""
-        each = (self._seconds or _FIRST_SHARE * alone) / len(wishes)
+        each = (self._seconds or _FIRST_SHARE * alone) / len(requests)
 
         def with_drafting(count: int) -> float | None:
             time = seconds(count)
             return None if time is None else time + (count - rows) * each
 
-        most = max(wish.most for wish in wishes)
+        most = max(request.most for request in requests)
         return best_length(
-            [self._mean] * most, rows=rows, seconds=with_drafting, answers=len(wishes)
+            [self._mean] * most, rows=rows, seconds=with_drafting, answers=len(requests)
         )
 
-    def _least(self, wishes: Sequence[Wish], length: int, rows: int, seconds: Seconds) -> float:
+    def _least(
+        self, requests: Sequence[DraftRequest], length: int, rows: int, seconds: Seconds
+    ) -> float:
         """The chance to come true that a further guess must have to be worth its time."""
-        alone, checked = seconds(rows), seconds(rows + len(wishes) * length)
+        alone, checked = seconds(rows), seconds(rows + len(requests) * length)
         if not length or not alone or checked is None:
             return 0.0
-        taken = (self._seconds or 0.0) / len(wishes) + (checked - alone) / (len(wishes) * length)
+        taken = (self._seconds or 0.0) / len(requests) + (checked - alone) / (
+            len(requests) * length
+        )
         return taken * rows / alone
 
     # ------------------------------------------------------------ the small model
 
-    def _write(self, wishes: Sequence[Wish], length: int, least: float) -> list[Draft]:
-        """Up to ``length`` tokens for each wish whose text is read, while they may be right."""
+    def _write(self, requests: Sequence[DraftRequest], length: int, least: float) -> list[Draft]:
+        """Up to ``length`` tokens for each request whose text is read, while they may be right."""
         batch = self._model.batch
         batch.clear()
-        for wish in wishes:  # all before the first is read, which has its cells only then
-            self._align(wish)
-        drafts = [draft for wish in wishes if (draft := self._read(wish)) is not None]
+        for request in requests:  # all before the first is read, which has its cells only then
+            self._align(request)
+        drafts = [draft for request in requests if (draft := self._read(request)) is not None]
         if not batch.size or not self._decode(few=batch.size <= 2 * len(drafts)):
             return []
         going = drafts
@@ -155,44 +163,44 @@ class Drafts:
             going = [
                 draft
                 for draft in going
-                if len(draft.tokens) < draft.wish.most and draft.chance * self._mean >= least
+                if len(draft.tokens) < draft.request.most and draft.chance * self._mean >= least
             ]
             if written == length or not going:
                 break
             batch.clear()
             for draft in going:
-                held = self._held[draft.wish.slot]
-                draft.row = batch.add(draft.tokens[-1:], len(held), draft.wish.slot, logits=1)
+                held = self._held[draft.request.slot]
+                draft.row = batch.add(draft.tokens[-1:], len(held), draft.request.slot, logits=1)
                 held.append(draft.tokens[-1])
             if not self._decode(few=True):
                 return []
         return drafts
 
-    def _read(self, wish: Wish) -> Draft | None:
+    def _read(self, request: DraftRequest) -> Draft | None:
         """Put what a sequence lacks of its text into the batch; None where that is not all."""
-        batch, held, tokens = self._model.batch, self._held[wish.slot], wish.task.tokens
+        batch, held, tokens = self._model.batch, self._held[request.slot], request.task.tokens
         piece = tokens[len(held) : len(held) + batch.capacity - batch.size]
         if not piece:
             return None
         is_all = len(held) + len(piece) == len(tokens)
-        row = batch.add(piece, len(held), wish.slot, logits=int(is_all))
+        row = batch.add(piece, len(held), request.slot, logits=int(is_all))
         held += piece
-        return Draft(wish, row=row) if is_all else None
+        return Draft(request, row=row) if is_all else None
 
-    def _align(self, wish: Wish) -> None:
+    def _align(self, request: DraftRequest) -> None:
         """Keep the beginning that a sequence has in common with its text, or copy a longer one."""
-        held, tokens = self._held[wish.slot], wish.task.tokens[:-1]
+        held, tokens = self._held[request.slot], request.task.tokens[:-1]
         shared = shared_length(held, tokens)
         source = max(range(len(self._held)), key=lambda at: shared_length(self._held[at], tokens))
         longest = shared_length(self._held[source], tokens)
         if longest > shared and self._model.can_copy_prefix:
-            self._model.cells.forget(wish.slot, 0)
-            self._model.cells.copy_prefix(source, wish.slot, longest)
+            self._model.cells.forget(request.slot, 0)
+            self._model.cells.copy_prefix(source, request.slot, longest)
             held[:] = tokens[:longest]
-        elif self._model.cells.forget(wish.slot, shared):
+        elif self._model.cells.forget(request.slot, shared):
             del held[shared:]
         else:
-            self._model.cells.forget(wish.slot, 0)
+            self._model.cells.forget(request.slot, 0)
             held.clear()
 
     def _add_likeliest(self, draft: Draft) -> None:

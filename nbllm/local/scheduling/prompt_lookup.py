@@ -19,7 +19,7 @@ from collections.abc import Callable, Sequence
 from itertools import accumulate
 from operator import mul
 
-__all__ = ["Lookup", "best_length"]
+__all__ = ["PromptLookupDrafter", "best_length"]
 
 _GRAM = 3
 _MOST = 31  # guesses in a step
@@ -31,7 +31,7 @@ _WORTHWHILE = 1.05
 _ABOUT_AS_GOOD = 1.03
 
 
-class Lookup:
+class PromptLookupDrafter:
     """The guesses of one answer; ``rates``: how often they come true, by the streak before.
 
     Each guess is compared with what was written, whether a step checked it or not. So a text

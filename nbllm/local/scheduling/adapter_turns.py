@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 
 from nbllm.local.scheduling.tasks import Slot, Task
 
-__all__ = ["Rotation"]
+__all__ = ["AdapterTurns"]
 
 _TURN_SECONDS = 0.1
 _BACKGROUND_SECONDS = 0.025  # of a turn without interactive requests, while others have them
@@ -20,7 +20,7 @@ Scales = tuple[float, ...]
 Running = list[tuple[Task, Slot]]
 
 
-class Rotation:
+class AdapterTurns:
     """Deals out turns; ``clock`` gives seconds."""
 
     def __init__(self, clock: Callable[[], float] = time.perf_counter) -> None:

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from nbllm.local.scheduling.rotation import Rotation
+from nbllm.local.scheduling.adapter_turns import AdapterTurns
 from nbllm.local.scheduling.tasks import Slot, Task
 from nbllm.local.text import TextAssembler
 
@@ -32,7 +32,7 @@ def clock() -> Clock:
 
 def shares(clock: Clock, running: list[Pair], steps: int = 400) -> dict[tuple[float, ...], float]:
     """Of the steps, each of 10 ms, the share that each set of scales got."""
-    rotation, counts = Rotation(clock), dict[tuple[float, ...], int]()
+    rotation, counts = AdapterTurns(clock), dict[tuple[float, ...], int]()
     for _ in range(steps):
         chosen = rotation.choose(running)
         (scales,) = {task.scales for task, _ in chosen}
@@ -42,17 +42,17 @@ def shares(clock: Clock, running: list[Pair], steps: int = 400) -> dict[tuple[fl
 
 
 def test_nobody_runs_where_nobody_asks(clock: Clock) -> None:
-    assert Rotation(clock).choose([]) == []
+    assert AdapterTurns(clock).choose([]) == []
 
 
 def test_requests_with_the_same_scales_run_together(clock: Clock) -> None:
     running = [request(n, 1.0) for n in range(3)]
-    assert Rotation(clock).choose(running) == running
+    assert AdapterTurns(clock).choose(running) == running
 
 
 def test_a_turn_lasts_several_steps_and_all_get_theirs(clock: Clock) -> None:
     running = [request(0, 1.0, 0.0), request(1, 0.0, 1.0), request(2, 1.0, 0.0), request(3)]
-    rotation = Rotation(clock)
+    rotation = AdapterTurns(clock)
     chosen = rotation.choose(running)
     clock.now += 0.05
     assert rotation.choose(running) == chosen
@@ -62,7 +62,7 @@ def test_a_turn_lasts_several_steps_and_all_get_theirs(clock: Clock) -> None:
 
 def test_one_whose_requests_have_ended_is_not_waited_for(clock: Clock) -> None:
     first, second = request(0, 1.0), request(1, 0.0)
-    rotation = Rotation(clock)
+    rotation = AdapterTurns(clock)
     assert rotation.choose([first, second]) == [first]
     assert rotation.choose([second]) == [second]
     clock.now += 0.02

@@ -10,7 +10,7 @@ import pytest
 
 from nbllm.local.engine import Engine
 from nbllm.local.llama.sampling import Sampler
-from nbllm.local.scheduling.drafts import Draft, Drafts, Wish
+from nbllm.local.scheduling.model_drafter import Draft, DraftRequest, ModelDrafter
 from nbllm.local.scheduling.step_times import StepTimes
 from nbllm.local.scheduling.tasks import Task
 from nbllm.local.text import TextAssembler
@@ -31,9 +31,9 @@ def small(tiny_native: Native) -> Any:
 
 
 @pytest.fixture
-def drafts(small: Any) -> Drafts:
+def drafter(small: Any) -> ModelDrafter:
     small.cells.clear()
-    return Drafts(small)
+    return ModelDrafter(small)
 
 
 def task_of(small: Any, text: str) -> Task:
@@ -67,90 +67,90 @@ def busy(rows: int) -> float:
     return 1.0 * rows
 
 
-def guess(drafts: Drafts, *tasks: Task, seconds: Any = slow, most: int = 8) -> list[Draft]:
-    wishes = [Wish(task, slot, most) for slot, task in enumerate(tasks)]
-    return drafts.guess(wishes, rows=len(tasks), seconds=seconds)
+def guess(drafter: ModelDrafter, *tasks: Task, seconds: Any = slow, most: int = 8) -> list[Draft]:
+    requests = [DraftRequest(task, slot, most) for slot, task in enumerate(tasks)]
+    return drafter.guess(requests, rows=len(tasks), seconds=seconds)
 
 
 STORY = "Once upon a time there was a"
 
 
-def test_guesses_are_what_the_small_model_would_write(small: Any, drafts: Drafts) -> None:
+def test_guesses_are_what_the_small_model_would_write(small: Any, drafter: ModelDrafter) -> None:
     task = task_of(small, STORY)
-    (draft,) = guess(drafts, task)
+    (draft,) = guess(drafter, task)
     assert len(draft.tokens) > 1
     assert all(0 < rate < 1 for rate in draft.rates)
     assert draft.tokens == greedy(small, task.tokens, len(draft.tokens))
 
 
-def test_guesses_go_on_behind_what_was_written_instead(small: Any, drafts: Drafts) -> None:
+def test_guesses_go_on_behind_what_was_written_instead(small: Any, drafter: ModelDrafter) -> None:
     task = task_of(small, STORY)
-    (draft,) = guess(drafts, task)
+    (draft,) = guess(drafter, task)
     other = task_of(small, " dragon").tokens[-1:]
     task.tokens += [*draft.tokens[:2], *other]
-    drafts.compare(0, [*draft.tokens[:2], *other])
-    (later,) = guess(drafts, task)
+    drafter.compare(0, [*draft.tokens[:2], *other])
+    (later,) = guess(drafter, task)
     assert later.tokens == greedy(small, task.tokens, len(later.tokens))
 
 
 def test_two_answers_are_guessed_at_once_and_share_what_they_begin_with(
-    small: Any, drafts: Drafts
+    small: Any, drafter: ModelDrafter
 ) -> None:
     one, other = task_of(small, STORY + " king"), task_of(small, STORY + " ship")
-    (first,) = guess(drafts, one)
+    (first,) = guess(drafter, one)
     small.batch.clear()
-    drafted = guess(drafts, one, other)
-    assert [draft.wish.slot for draft in drafted] == [0, 1]
+    drafted = guess(drafter, one, other)
+    assert [draft.request.slot for draft in drafted] == [0, 1]
     assert first.tokens[0] == drafted[0].tokens[0]
     for draft in drafted:
-        written = greedy(small, draft.wish.task.tokens, len(draft.tokens))
+        written = greedy(small, draft.request.task.tokens, len(draft.tokens))
         assert draft.tokens == written
 
 
 def test_answers_that_begin_alike_and_are_read_together_are_guessed_at_once(
-    small: Any, drafts: Drafts
+    small: Any, drafter: ModelDrafter
 ) -> None:
-    drafted = guess(drafts, task_of(small, STORY + " king"), task_of(small, STORY + " ship"))
-    assert [draft.wish.slot for draft in drafted] == [0, 1]
+    drafted = guess(drafter, task_of(small, STORY + " king"), task_of(small, STORY + " ship"))
+    assert [draft.request.slot for draft in drafted] == [0, 1]
     for draft in drafted:
-        assert draft.tokens == greedy(small, draft.wish.task.tokens, len(draft.tokens))
+        assert draft.tokens == greedy(small, draft.request.task.tokens, len(draft.tokens))
 
 
-def test_nothing_is_guessed_where_it_would_take_longer(small: Any, drafts: Drafts) -> None:
+def test_nothing_is_guessed_where_it_would_take_longer(small: Any, drafter: ModelDrafter) -> None:
     task = task_of(small, STORY)
-    assert not guess(drafts, task, seconds=busy)
-    assert not guess(drafts, task, seconds=lambda rows: None)
-    assert not guess(drafts, task, most=0)
+    assert not guess(drafter, task, seconds=busy)
+    assert not guess(drafter, task, seconds=lambda rows: None)
+    assert not guess(drafter, task, most=0)
 
 
 def test_wrong_guesses_end_the_guessing_and_probes_that_come_true_begin_it_again(
-    small: Any, drafts: Drafts
+    small: Any, drafter: ModelDrafter
 ) -> None:
     task = task_of(small, STORY)
     for _ in range(200):
-        if not (found := guess(drafts, task, seconds=lambda rows: 30.0 + 10.0 * rows)):
+        if not (found := guess(drafter, task, seconds=lambda rows: 30.0 + 10.0 * rows)):
             break
-        drafts.compare(0, [found[0].tokens[0] + 1])
+        drafter.compare(0, [found[0].tokens[0] + 1])
     assert not found
     right = greedy(small, task.tokens, 1)
-    drafts = _forgetful(drafts)
+    drafter = _forgetful(drafter)
     for _ in range(200):
-        found = guess(drafts, task, seconds=lambda rows: 30.0 + 10.0 * rows)
+        found = guess(drafter, task, seconds=lambda rows: 30.0 + 10.0 * rows)
         if found:
             break
-        drafts.compare(0, right)
+        drafter.compare(0, right)
     assert found[0].tokens[0] == right[0]
 
 
-def _forgetful(drafts: Drafts) -> Drafts:
+def _forgetful(drafter: ModelDrafter) -> ModelDrafter:
     """The same with nothing in its sequences, for the test has used them."""
-    for held in drafts._held:
+    for held in drafter._held:
         held.clear()
-    drafts._model.cells.clear()
-    return drafts
+    drafter._model.cells.clear()
+    return drafter
 
 
-def test_probing_takes_a_fiftieth_of_the_time(small: Any, drafts: Drafts) -> None:
+def test_probing_takes_a_fiftieth_of_the_time(small: Any, drafter: ModelDrafter) -> None:
     task = task_of(small, STORY)
     decoded = 0
     decode = small.decode
@@ -163,31 +163,33 @@ def test_probing_takes_a_fiftieth_of_the_time(small: Any, drafts: Drafts) -> Non
     small.decode = counted
     try:
         for _ in range(50):
-            assert not guess(drafts, task, seconds=lambda rows: 0.001 * rows)
+            assert not guess(drafter, task, seconds=lambda rows: 0.001 * rows)
     finally:
         small.decode = decode
     assert 1 <= decoded < 10
 
 
-def test_a_long_prompt_is_read_only_for_an_answer_that_grows(small: Any, drafts: Drafts) -> None:
+def test_a_long_prompt_is_read_only_for_an_answer_that_grows(
+    small: Any, drafter: ModelDrafter
+) -> None:
     task = task_of(small, "12 " * 200)
-    assert not guess(drafts, task)
+    assert not guess(drafter, task)
     task.written = 10
-    assert not guess(drafts, task), "a batch of 128 tokens is read"
-    assert guess(drafts, task)
+    assert not guess(drafter, task), "a batch of 128 tokens is read"
+    assert guess(drafter, task)
 
 
 def test_where_there_is_no_room_it_goes_on_with_what_is_asked_for(
-    small: Any, drafts: Drafts
+    small: Any, drafter: ModelDrafter
 ) -> None:
     long, other = task_of(small, "12 " * 200), task_of(small, "34 " * 150)
     long.written = other.written = 99
-    while not guess(drafts, long):
+    while not guess(drafter, long):
         pass
     found: list[Draft] = []
     for _ in range(9):
-        wish = Wish(other, 1, 4)
-        found = found or drafts.guess([wish], rows=1, seconds=slow)
+        request = DraftRequest(other, 1, 4)
+        found = found or drafter.guess([request], rows=1, seconds=slow)
     assert found[0].tokens == greedy(small, other.tokens, len(found[0].tokens))
 
 
@@ -197,10 +199,10 @@ def large(tiny_native: Native) -> Any:
     return tiny_native(context_length=512, max_outputs=64, batch_invariant=True)
 
 
-def answers(large: Any, drafts: Drafts | None) -> list[Task]:
+def answers(large: Any, drafter: ModelDrafter | None) -> list[Task]:
     """A greedy answer and a drawn one, written in steps by an engine of their own."""
     large.cells.clear()
-    engine = Engine(large, lambda frame: None, drafts=drafts)
+    engine = Engine(large, lambda frame: None, drafter=drafter)
     tasks = []
     for number, (text, temperature) in enumerate([(STORY, 0.0), ("The sea is", 0.8)]):
         tokens = large.vocabulary.tokenize(text, add_special=True, parse_special=True)
@@ -215,20 +217,20 @@ def answers(large: Any, drafts: Drafts | None) -> list[Task]:
 
 @pytest.mark.parametrize("every", [0, 3])
 def test_answers_are_the_same_whether_all_guesses_are_right_or_some_wrong(
-    every: int, large: Any, drafts: Drafts, monkeypatch: pytest.MonkeyPatch
+    every: int, large: Any, drafter: ModelDrafter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(StepTimes, "seconds", lambda self, rows: slow(rows))
-    add_likeliest, count = Drafts._add_likeliest, 0
+    add_likeliest, count = ModelDrafter._add_likeliest, 0
 
-    def add(self: Drafts, draft: Draft) -> None:
+    def add(self: ModelDrafter, draft: Draft) -> None:
         nonlocal count
         add_likeliest(self, draft)
         count += 1
         if every and count % every == 0:
             draft.tokens[-1] = 77
 
-    monkeypatch.setattr(Drafts, "_add_likeliest", add)
-    plain, drafted = answers(large, None), answers(large, drafts)
+    monkeypatch.setattr(ModelDrafter, "_add_likeliest", add)
+    plain, drafted = answers(large, None), answers(large, drafter)
     assert [task.tokens for task in drafted] == [task.tokens for task in plain]
     assert sum(task.accepted_drafts for task in drafted) > 5
     assert not any(task.accepted_drafts for task in plain)

@@ -20,8 +20,8 @@ from contextlib import suppress
 import psutil
 
 __all__ = [
-    "Pace",
     "Peers",
+    "ThreadGovernor",
     "cores_in_use",
     "machine_busy_seconds",
     "process_seconds",
@@ -40,7 +40,7 @@ _PEER_USE = 0.3  # of a core; a worker that uses less is not one to share with
 WORKER_MODULE = "nbllm.local.worker"
 
 
-class Pace:
+class ThreadGovernor:
     """Chooses the numbers of threads: ``threads`` for single tokens, ``batch_threads`` for more.
 
     Both start as the most that they may be. ``cores`` are those that this process may use,

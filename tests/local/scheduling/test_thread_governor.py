@@ -7,10 +7,10 @@ from types import SimpleNamespace
 import psutil
 import pytest
 
-from nbllm.local.scheduling.pace import (
+from nbllm.local.scheduling.thread_governor import (
     WORKER_MODULE,
-    Pace,
     Peers,
+    ThreadGovernor,
     cores_in_use,
     machine_busy_seconds,
     worker_seconds,
@@ -23,7 +23,7 @@ class Machine:
     def __init__(self, cores: int = 2, others: float = 0.0) -> None:
         self.now = self.busy = self.own = self.asker = 0.0
         self.cores, self.others = cores, others
-        self.pace = Pace(
+        self.pace = ThreadGovernor(
             cores,
             cores,
             cores=cores,
@@ -157,7 +157,7 @@ class Worker:
 
     def __init__(self, shared: Shared, threads: int) -> None:
         self.used = 0.0
-        self.pace = Pace(
+        self.pace = ThreadGovernor(
             shared.cores,
             shared.cores,
             cores=shared.cores,
@@ -215,7 +215,9 @@ def test_a_model_that_computes_alone_again_gets_all_cores() -> None:
 
 def test_each_number_of_threads_has_its_own_bound() -> None:
     machine = Machine(cores=8)
-    machine.pace = Pace(2, 6, cores=8, busy_seconds=lambda: machine.busy, clock=lambda: machine.now)
+    machine.pace = ThreadGovernor(
+        2, 6, cores=8, busy_seconds=lambda: machine.busy, clock=lambda: machine.now
+    )
     machine.run(1)
     assert (machine.pace.threads, machine.pace.batch_threads) == (2, 6)
 
