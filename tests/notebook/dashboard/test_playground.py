@@ -12,8 +12,8 @@ from IPython.core.interactiveshell import InteractiveShell
 
 from nbllm.core.options import option_bounds
 from nbllm.core.types import GenerationOptions
-from nbllm.notebook.dashboard.cell_source import cell_source
 from nbllm.notebook.dashboard.page_scripts import COPY, ENTRIES, SUBMIT_MARK, TO_CELL, runs
+from nbllm.notebook.dashboard.playground_parts import cell_source
 from nbllm.notebook.extension import load
 from nbllm.notebook.flags import parser_of
 from nbllm.notebook.magic_line import parse

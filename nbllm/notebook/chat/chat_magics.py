@@ -15,7 +15,7 @@ from nbllm.notebook.magic_line import parse
 from nbllm.notebook.session import NotebookSession, SessionMagics
 
 if TYPE_CHECKING:
-    from nbllm.notebook.chat.table import Transcript
+    from nbllm.notebook.chat.chats_table import Transcript
     from nbllm.notebook.tables import Table
 
 __all__ = ["ChatMagics"]
@@ -93,7 +93,7 @@ class ChatMagics(SessionMagics):
             raise UsageError(f"it is: {self._name} {args.action} {words}".rstrip())
         if args.at is not None and args.action != "branch":
             raise UsageError(f"--at belongs to: {self._name} branch OLD NEW --at N")
-        from nbllm.notebook.chat.table import Transcript, chats_table
+        from nbllm.notebook.chat.chats_table import Transcript, chats_table
 
         with brief_errors():
             if args.action == "show":

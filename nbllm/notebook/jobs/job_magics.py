@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from IPython.core.error import UsageError
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from nbllm.notebook.jobs.jobs import Job, Jobs
+    from nbllm.notebook.tables import Table
 
 __all__ = ["JobMagics"]
 
@@ -51,9 +53,7 @@ class JobMagics(SessionMagics):
                 job.stop()
             for job in stopped:
                 job.settle(_STOP_SECONDS)
-        from nbllm.notebook.jobs.table import jobs_table
-
-        return jobs_table(self._jobs.values())
+        return _table(self._jobs.values())
 
     @property
     def _jobs(self) -> Jobs:
@@ -76,3 +76,40 @@ class JobMagics(SessionMagics):
         except KeyboardInterrupt:
             stop = f"%{self.session.magic_name('llm_jobs')} stop {job.number}"
             raise Stopped(f"Job {job.number} keeps running; {stop} stops it.") from None
+
+
+_COLUMNS = {
+    "job": "Int64",
+    "model": "string",
+    "state": "string",
+    "tokens": "Int64",
+    "text (characters)": "Int64",
+    "time (s)": "Float64",
+    "question": "string",
+}
+_NOTHING_YET = "No background jobs yet: %%llm --bg starts one."
+_QUESTION_CHARACTERS = 60
+
+
+def _table(jobs: Iterable[Job]) -> Table:
+    """One row a job, the oldest first; what is not counted yet is missing."""
+    from nbllm.notebook.tables import make_table
+
+    rows = [
+        {
+            "job": job.number,
+            "model": job.model or None,
+            "state": job.state,
+            "tokens": job.tokens or None,
+            "text (characters)": len(job.text),
+            "time (s)": job.seconds,
+            "question": _shortened(job.question.text),
+        }
+        for job in jobs
+    ]
+    return make_table(rows, _COLUMNS, [] if rows else [_NOTHING_YET])
+
+
+def _shortened(text: str) -> str:
+    line = " ".join(text.split())
+    return line if len(line) <= _QUESTION_CHARACTERS else f"{line[: _QUESTION_CHARACTERS - 1]}…"
