@@ -1,4 +1,4 @@
-"""How magics explain their arguments to ``?``, and the arguments of the shorter magics."""
+"""How magics explain their arguments to ``?``, and the arguments of ``%llm_load``."""
 
 from __future__ import annotations
 
@@ -10,22 +10,10 @@ from typing import Any, TypeVar
 
 from IPython.core.magic_arguments import MagicArgumentParser
 
-from nbllm.notebook.magic_line import HelpWanted, scaled, seconds, share
+from nbllm.notebook.magic_line import HelpWanted, scaled, seconds
 
 __all__ = [
-    "BENCH",
-    "DASHBOARD",
-    "DEVICES",
-    "FIT",
-    "IMATRIX",
-    "JOBS",
     "LOAD",
-    "MODELS",
-    "PLOT",
-    "QUANTIZE",
-    "STATS",
-    "TUNE",
-    "UNLOAD",
     "Help",
     "flag",
     "help_of",
@@ -191,183 +179,5 @@ LOAD = Help(
             help="How long to wait for busy models to free memory (default: 60 seconds).",
         ),
         flag("--config", metavar="FILE", help="A JSON model config to add first."),
-    ),
-)
-
-FIT = Help(
-    """
-    %llm_fit                              the bundled model
-    fit = %llm_fit qwen3
-    fit[fit["fits"] & (fit["context (tokens)"] >= 32768)]
-    %llm_fit qwen3 --quants               each quantization type: size, memory, device
-""",
-    (
-        flag("name", nargs="?", help="A local model (default: the bundled one)."),
-        flag("--quants", action="store_true", help="Quantization types in place of ways to load."),
-    ),
-)
-
-QUANTIZE = Help(
-    """
-    %llm_quantize SmolLM2 q4_0                      into the current folder
-    %llm_quantize mistral-7b.F16.gguf q4_k_m --imatrix imatrix.gguf
-    %llm_quantize phi-3 q5_k_m --to ~/models --replace
-    made = %llm_quantize phi-3 q8_0                 the new model's ModelInfo in made.info
-""",
-    (
-        flag("name", help="A local model."),
-        flag("type", help="The quantization type, such as q4_k_m; %%llm_fit MODEL --quants."),
-        flag("--imatrix", metavar="FILE", help="An importance matrix, from %%llm_imatrix."),
-        flag("--to", metavar="PATH", help="The new file, or its folder."),
-        flag("--replace", action="store_true", help="Replace a file that exists."),
-    ),
-)
-
-IMATRIX = Help(
-    """
-    %llm_imatrix SmolLM2 notes.txt                  into the current folder
-    %llm_imatrix mistral-7b.F16 chats.txt --chunks 200 --to mistral.imatrix.gguf
-""",
-    (
-        flag("name", help="A local model."),
-        flag("text", help="A text file, like what the model is used for."),
-        flag("--chunks", type=int, default=100, metavar="N", help="512 tokens each (100)."),
-        flag("--to", metavar="PATH", help="The new file, or its folder."),
-        flag("--replace", action="store_true", help="Replace a file that exists."),
-    ),
-)
-
-TUNE = Help(
-    """
-    %llm_tune SmolLM2                               in minutes
-    %llm_tune phi-3 --max-changed 1% --thorough
-    %llm_tune phi-3 --types q4_0,q8_0
-    %llm_tune phi-3 --off                           its own file again
-""",
-    (
-        flag("name", help="A local model."),
-        flag(
-            "--max-changed",
-            type=share,
-            default=0.05,
-            metavar="SHARE",
-            help="Of the likeliest next tokens, how many may change, as 1%% or 0.01 (5%%).",
-        ),
-        flag("--types", metavar="TYPES", help="Try these types, separated by commas."),
-        flag("--imatrix", metavar="FILE", help="An importance matrix, from %%llm_imatrix."),
-        flag("--thorough", action="store_true", help="Measure speeds for longer; more exact."),
-        flag("--off", action="store_true", help="Have loads use the model's own file again."),
-    ),
-)
-
-UNLOAD = Help(
-    """
-    %llm_unload phi
-    %llm_unload --all
-""",
-    (
-        flag("name", nargs="?", help="The model; optional if only one is loaded."),
-        flag("--all", action="store_true", help="All models."),
-    ),
-)
-
-MODELS = Help(
-    """
-    %llm_models                           the current folder, bundled and configured models
-    %llm_models --all                     and those of Hugging Face, LM Studio, Ollama, …
-    %llm_models --source ollama
-    %llm_models --servers                 and those of servers that run on this machine
-    models = %llm_models
-    models[models["file size (MiB)"] < 4096]
-""",
-    (
-        flag("--all", action="store_true", help="Also what other programs keep on this machine."),
-        flag("--source", metavar="NAME", help="Only what is from there, such as ollama."),
-        flag("--servers", action="store_true", help="Also what local servers offer now."),
-    ),
-)
-
-DEVICES = Help("""
-    %llm_devices
-    devices = %llm_devices
-    devices["free (MiB)"].max()
-""")
-
-STATS = Help(
-    """
-    %llm_stats                       every generation, the oldest first
-    %llm_stats --summary             one row for each model and device
-    %llm_stats --save stats.csv
-    stats = %llm_stats
-    stats.groupby("model")["speed (tokens/s)"].median()
-""",
-    (
-        flag("--summary", action="store_true", help="Counts, medians and totals by model."),
-        flag("--save", metavar="FILE", help="Write the table to a .csv or .json file."),
-        flag("--clear", action="store_true", help="Clear the statistics afterwards."),
-    ),
-)
-
-PLOT = Help(
-    """
-    %llm_plot                        four figures in one
-    %llm_plot throughput             tokens/s of each device over time
-    figure = %llm_plot memory --theme dark --save memory.svg
-""",
-    (
-        flag(
-            "what",
-            nargs="?",
-            default="all",
-            choices=("all", "throughput", "distribution", "first-token", "memory"),
-            help="throughput (tokens/s over time by device), distribution (decoding speeds by "
-            "model), first-token (by model), memory (by device), or all.",
-        ),
-        flag(
-            "--theme",
-            default="auto",
-            choices=("auto", "light", "dark"),
-            help="Colours for a light or a dark page; auto works on both.",
-        ),
-        flag("--save", metavar="FILE", help="Write the figure to a .png, .svg or .pdf file."),
-    ),
-)
-
-DASHBOARD = Help("""
-    %llm_dashboard                   models, devices, running requests and a playground, live
-    board = %llm_dashboard
-    board.close()
-""")
-
-BENCH = Help(
-    """
-    %llm_bench                            the bundled model, in seconds
-    %llm_bench phi-3 --thorough --plot    in minutes, and more exact
-    speeds = %llm_bench ~/models/mistral-7b.Q4_K_M.gguf
-""",
-    (
-        flag("name", nargs="?", help="A local model (default: the bundled one)."),
-        flag("--thorough", action="store_true", help="Measure for minutes; more exact."),
-        flag("--plot", action="store_true", help="Also show a plot."),
-    ),
-)
-
-JOBS = Help(
-    """
-    %llm_jobs                             all jobs, as a DataFrame
-    %llm_jobs wait 2                      show job 2 here, until it ends
-    %llm_jobs wait                        wait for all of them
-    %llm_jobs stop 2                      stop it; what has arrived is kept
-    %llm_jobs stop                        stop all
-""",
-    (
-        flag(
-            "action",
-            nargs="?",
-            choices=("list", "wait", "stop"),
-            default="list",
-            help="What to do (default: list).",
-        ),
-        flag("number", nargs="?", type=int, help="The job's number (default: all running jobs)."),
     ),
 )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from argparse import Namespace
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -11,7 +10,7 @@ from IPython.core.magic import line_magic, magics_class, no_var_expand
 
 from nbllm.notebook.failures import brief_errors
 from nbllm.notebook.flags import Help, flag, parser_of, with_help
-from nbllm.notebook.magic_line import parse
+from nbllm.notebook.magic_line import Flags, parse
 from nbllm.notebook.session import NotebookSession, SessionMagics
 
 if TYPE_CHECKING:
@@ -69,6 +68,14 @@ CHAT = Help(
 )
 
 
+class ChatFlags(Flags):
+    """What ``CHAT`` explains."""
+
+    action: str
+    words: list[str]
+    at: int | None
+
+
 @magics_class
 class ChatMagics(SessionMagics):
     """The magic for conversations."""
@@ -87,7 +94,7 @@ class ChatMagics(SessionMagics):
         A conversation that was saved is found again by its name after the kernel was restarted,
         in the file NAME.chat.json in the current folder.
         """
-        args = parse(parser_of(self, "llm_chat"), line)
+        args = parse(parser_of(self, "llm_chat"), line, ChatFlags())
         least, most, words = _WORDS[args.action]
         if not least <= len(args.words) <= most:
             raise UsageError(f"it is: {self._name} {args.action} {words}".rstrip())
@@ -105,10 +112,10 @@ class ChatMagics(SessionMagics):
     def _name(self) -> str:
         return f"%{self.session.magic_name('llm_chat')}"
 
-    def _list(self, args: Namespace) -> str:
+    def _list(self, args: ChatFlags) -> str:
         return ""
 
-    def _branch(self, args: Namespace) -> str:
+    def _branch(self, args: ChatFlags) -> str:
         old, new = args.words
         chat = self.session.chats.get(old)
         if args.at is not None and not 0 <= args.at <= len(chat.turns):
@@ -116,39 +123,39 @@ class ChatMagics(SessionMagics):
         self.session.chats.add(replace(chat.until(args.at), name=new))
         return f"{new} begins with {_turns(len(self.session.chats.get(new).turns))} of {old}."
 
-    def _rename(self, args: Namespace) -> str:
+    def _rename(self, args: ChatFlags) -> str:
         old, new = args.words
         self.session.chats.rename(old, new)
         return f"{old} is called {new} now."
 
-    def _system(self, args: Namespace) -> str:
+    def _system(self, args: ChatFlags) -> str:
         name, *words = args.words
         self.session.chats.begin(name)
         system = " ".join(words) or None
         self.session.chats.update(name, lambda chat: replace(chat, system=system))
         return f"{name} has {'this' if system else 'no'} system prompt now, from the next turn on."
 
-    def _reset(self, args: Namespace) -> str:
+    def _reset(self, args: ChatFlags) -> str:
         (name,) = args.words
         taken = len(self.session.chats.get(name).turns)
         self.session.chats.update(name, lambda chat: chat.until(0))
         return f"{_turns(taken)} of {name} taken away."
 
-    def _delete(self, args: Namespace) -> str:
+    def _delete(self, args: ChatFlags) -> str:
         (name,) = args.words
         file = self.session.chats.delete(name)
         return f"{name} is gone{f', and {file} with it' if file else ''}."
 
-    def _save(self, args: Namespace) -> str:
+    def _save(self, args: ChatFlags) -> str:
         name, *files = args.words
         file = self.session.chats.save(name, *files)
         return f"{name} is saved to {file}, now and after every change."
 
-    def _export(self, args: Namespace) -> str:
+    def _export(self, args: ChatFlags) -> str:
         name, file = args.words
         return f"{name} was written to {self.session.chats.export(name, file)}."
 
-    def _import(self, args: Namespace) -> str:
+    def _import(self, args: ChatFlags) -> str:
         from nbllm.core.conversations.saving import read_conversation
 
         file, *names = args.words

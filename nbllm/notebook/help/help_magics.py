@@ -12,7 +12,7 @@ from IPython.core.magic import line_magic, magics_class, no_var_expand
 
 from nbllm.core.suggest import did_you_mean
 from nbllm.notebook.flags import Help, flag, parser_of, with_help
-from nbllm.notebook.magic_line import parse
+from nbllm.notebook.magic_line import Flags, parse
 from nbllm.notebook.session import NotebookSession, SessionMagics
 
 if TYPE_CHECKING:
@@ -31,6 +31,12 @@ HELP = Help(
 )
 
 
+class HelpFlags(Flags):
+    """What ``HELP`` explains."""
+
+    magic: str | None
+
+
 @magics_class
 class HelpMagics(SessionMagics):
     """The magic that explains the others."""
@@ -46,10 +52,8 @@ class HelpMagics(SessionMagics):
         """Show every magic with an example, or all flags of one magic."""
         from nbllm.notebook.help.card import card_of, page_of
 
-        asked = parse(parser_of(self, "llm_help"), line).magic
-        if asked is None:
-            return card_of(self.session)
-        return page_of(self.session, self._named(asked))
+        name = parse(parser_of(self, "llm_help"), line, HelpFlags()).magic
+        return card_of(self.session) if name is None else page_of(self.session, self._named(name))
 
     def _named(self, asked: str) -> str:
         """The magic that is meant. Raises ``UsageError`` with the closest name."""

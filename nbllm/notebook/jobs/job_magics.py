@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from IPython.core.error import UsageError
 from IPython.core.magic import line_magic, magics_class, no_var_expand
 
 from nbllm.notebook.failures import Stopped, brief_errors
-from nbllm.notebook.flags import JOBS, parser_of, with_help
-from nbllm.notebook.magic_line import parse
+from nbllm.notebook.flags import Help, flag, parser_of, with_help
+from nbllm.notebook.magic_line import Flags, parse
 from nbllm.notebook.session import NotebookSession, SessionMagics
 
 if TYPE_CHECKING:
@@ -20,6 +20,34 @@ if TYPE_CHECKING:
     from nbllm.notebook.tables import Table
 
 __all__ = ["JobMagics"]
+
+JOBS = Help(
+    """
+    %llm_jobs                             all jobs, as a DataFrame
+    %llm_jobs wait 2                      show job 2 here, until it ends
+    %llm_jobs wait                        wait for all of them
+    %llm_jobs stop 2                      stop it; what has arrived is kept
+    %llm_jobs stop                        stop all
+""",
+    (
+        flag(
+            "action",
+            nargs="?",
+            choices=("list", "wait", "stop"),
+            default="list",
+            help="What to do (default: list).",
+        ),
+        flag("number", nargs="?", type=int, help="The job's number (default: all running jobs)."),
+    ),
+)
+
+
+class JobsFlags(Flags):
+    """What ``JOBS`` explains."""
+
+    action: Literal["list", "wait", "stop"]
+    number: int | None
+
 
 _STOP_SECONDS = 1.0
 """So long the table waits for a job that was stopped, so that it shows it as stopped."""
@@ -41,7 +69,7 @@ class JobMagics(SessionMagics):
 
         An interrupt while waiting ends the wait; the job goes on.
         """
-        args = parse(parser_of(self, "llm_jobs"), line)
+        args = parse(parser_of(self, "llm_jobs"), line, JobsFlags())
         if args.action == "wait":
             with brief_errors():
                 for job in self._chosen(args.number):

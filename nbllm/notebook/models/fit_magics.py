@@ -8,8 +8,8 @@ from IPython.core.error import UsageError
 from IPython.core.magic import line_magic, magics_class, no_var_expand
 
 from nbllm.notebook.failures import brief_errors
-from nbllm.notebook.flags import FIT, parser_of, with_help
-from nbllm.notebook.magic_line import parse
+from nbllm.notebook.flags import Help, flag, parser_of, with_help
+from nbllm.notebook.magic_line import Flags, parse
 from nbllm.notebook.session import SessionMagics
 
 if TYPE_CHECKING:
@@ -19,6 +19,26 @@ if TYPE_CHECKING:
     from nbllm.notebook.tables import Table
 
 __all__ = ["FitMagics"]
+
+FIT = Help(
+    """
+    %llm_fit                              the bundled model
+    fit = %llm_fit qwen3
+    fit[fit["fits"] & (fit["context (tokens)"] >= 32768)]
+    %llm_fit qwen3 --quants               each quantization type: size, memory, device
+""",
+    (
+        flag("name", nargs="?", help="A local model (default: the bundled one)."),
+        flag("--quants", action="store_true", help="Quantization types in place of ways to load."),
+    ),
+)
+
+
+class FitFlags(Flags):
+    """What ``FIT`` explains."""
+
+    name: str | None
+    quants: bool
 
 
 @magics_class
@@ -34,7 +54,7 @@ class FitMagics(SessionMagics):
         Nothing is loaded: devices, lengths of the context and types of keys and values are
         tried on paper, from the header of the file, against what is free now.
         """
-        args = parse(parser_of(self, "llm_fit"), line)
+        args = parse(parser_of(self, "llm_fit"), line, FitFlags())
         with brief_errors():
             from nbllm.core.openers import fit_model
             from nbllm.core.resource_detector import ResourceDetector

@@ -13,7 +13,7 @@ from traitlets import Bool
 from nbllm.notebook.completion import VALUES
 from nbllm.notebook.failures import brief_errors
 from nbllm.notebook.flags import Help, flag, parser_of, with_help
-from nbllm.notebook.magic_line import parse
+from nbllm.notebook.magic_line import Flags, parse
 from nbllm.notebook.session import NotebookSession, SessionMagics
 
 if TYPE_CHECKING:
@@ -68,6 +68,17 @@ CONFIG = Help(
 )
 
 
+class ConfigFlags(Flags):
+    """What ``CONFIG`` explains."""
+
+    settings: list[str]
+    save: str | None
+    load: str | None
+    reset: bool
+    allow_key: list[str]
+    disallow_key: list[str]
+
+
 @magics_class
 class ConfigMagics(SessionMagics):
     """The magic for the settings."""
@@ -90,7 +101,7 @@ class ConfigMagics(SessionMagics):
         ``%config NbLLM`` and ``c.NbLLM.…`` in ``ipython_config.py`` know them too. A file is read
         only when it is asked for, so that the defaults of a notebook can lie beside it.
         """
-        args = parse(parser_of(self, "llm_config"), line)
+        args = parse(parser_of(self, "llm_config"), line, ConfigFlags())
         from nbllm.core.key_permissions import allow_key, disallow_key
         from nbllm.notebook.settings import setting_changes as values
 
