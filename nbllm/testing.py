@@ -18,6 +18,7 @@ from typing import Any
 
 from nbllm.core.errors import DoesNotFitError, ModelClosedError, ModelError
 from nbllm.core.hardware.resources import CpuInfo, MemoryInfo, Resources
+from nbllm.core.kinds import kind_of
 from nbllm.core.model_interface import ModelInterface
 from nbllm.core.openers import LoadControl
 from nbllm.core.placement import MemoryParts, Placement
@@ -236,7 +237,7 @@ class FakeOpener:
 
     def plan_model(self, info: ModelInfo, resources: Resources) -> Placement | None:
         """On the CPU, as large as its entry says; raises ``DoesNotFitError``."""
-        if not info.local:
+        if not kind_of(info).takes_memory:
             return None
         needed, available = info.size_bytes or 0, resources.memory.available_bytes
         if needed > available:

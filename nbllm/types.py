@@ -8,8 +8,21 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from nbllm.batches.batch import Batch
+from nbllm.batches.run import BatchProgress, BatchRow
 from nbllm.core import types as _types
+from nbllm.core.caching.cache import CacheMode, ResultCache
+from nbllm.core.caching.stores import CachedAnswer, CacheStore
 from nbllm.core.catalogue.listing import Listing
+from nbllm.core.downloads import (
+    Deletion,
+    PullPhase,
+    PullPlan,
+    PullProgress,
+    PullReport,
+    RemoteFile,
+    Variant,
+)
 from nbllm.core.generation import Generation, Phase
 from nbllm.core.hardware.gpu_source import GpuFindings, GpuSource
 from nbllm.core.hardware.machine import Machine, MachineMemory, Processors
@@ -26,7 +39,7 @@ from nbllm.core.history import GenerationLog, GenerationRecord
 from nbllm.core.layers.activity import Activity
 from nbllm.core.layers.layer import Events, Layer, Next, Place
 from nbllm.core.loading.loads import ModelState, ModelStatus, Progress
-from nbllm.core.loading.residents import Survey
+from nbllm.core.loading.registry import Survey
 from nbllm.core.manager_events import EventKind, Listener, ManagerEvent
 from nbllm.core.measurements import Benchmark, Measurement, MeasurementKind
 from nbllm.core.openers import LoadControl, Opener, Planner
@@ -36,6 +49,7 @@ from nbllm.core.quantization import Quality, Quantization, Quantized
 from nbllm.core.schemas.answers import AnswerSchema
 from nbllm.core.tuning import TunedType, Tuning
 from nbllm.core.types import *  # noqa: F403 - the list of these types is kept there
+from nbllm.notebook.batch.frame import BatchTick
 from nbllm.notebook.loaded_model import AnswerStream, Chat, LoadedModel
 
 if TYPE_CHECKING:
@@ -46,11 +60,19 @@ __all__ = [
     "Activity",
     "AnswerSchema",
     "AnswerStream",
+    "Batch",
+    "BatchProgress",
+    "BatchRow",
+    "BatchTick",
     "Benchmark",
+    "CacheMode",
+    "CacheStore",
+    "CachedAnswer",
     "Chat",
     "CpuInfo",
     "CpuLoad",
     "Dashboard",
+    "Deletion",
     "EngineDevices",
     "EventKind",
     "Events",
@@ -87,15 +109,22 @@ __all__ = [
     "Priority",
     "Processors",
     "Progress",
+    "PullPhase",
+    "PullPlan",
+    "PullProgress",
+    "PullReport",
     "Quality",
     "Quantization",
     "Quantized",
+    "RemoteFile",
     "ResourceSample",
     "Resources",
+    "ResultCache",
     "Survey",
     "ThreadCounts",
     "TunedType",
     "Tuning",
+    "Variant",
 ]
 
 

@@ -15,6 +15,9 @@ import pytest
 from packaging.requirements import Requirement
 
 ROOT = Path(__file__).parent.parent
+FOR_USERS = ("local", "schema", "hub")
+"""Extras without which a part of the package says what to install."""
+
 OPTIONAL = {
     "PIL": "pictures in variables; who has none has not imported it",
     "keyring": "keys in the system's keyring, where it is installed",
@@ -79,8 +82,8 @@ def undeclared(packages: set[str], *extras: str) -> set[str]:
 
 def test_what_the_package_imports_is_declared() -> None:
     everyday = imported_packages(ROOT / "nbllm") - OPTIONAL.keys()
-    assert undeclared(everyday, "local", "schema") == set()
-    assert undeclared(everyday) == {"jinja2", "llama_cpp", "pydantic"}
+    assert undeclared(everyday, *FOR_USERS) == set()
+    assert undeclared(everyday) == {"huggingface_hub", "jinja2", "llama_cpp", "pydantic"}
 
 
 def test_what_the_tests_import_is_declared() -> None:
@@ -90,7 +93,7 @@ def test_what_the_tests_import_is_declared() -> None:
 def test_what_is_declared_is_imported() -> None:
     imported = imported_packages(ROOT / "nbllm")
     used = {name for package in imported for name in distributions(package)}
-    assert declared("local", "schema") - used == set()
+    assert declared(*FOR_USERS) - used == set()
 
 
 def test_optional_packages_are_named_with_their_reason_as_long_as_they_are_used() -> None:

@@ -80,3 +80,13 @@ def test_a_page_names_files_that_there_are(path: Path) -> None:
     text = path.read_text(encoding="utf-8")
     named = re.findall(r"`((?:nbllm|tests|docs|notebooks|binder|\.ci)/[\w./-]*)`", text)
     assert [name for name in named if not (ROOT / name).exists()] == []
+
+
+def test_the_map_shows_every_room() -> None:
+    package = ROOT / "nbllm"
+    folders = [*package.iterdir(), *(package / "core").iterdir()]
+    rooms = {
+        f"`{p.relative_to(ROOT).as_posix()}/`" for p in folders if (p / "__init__.py").exists()
+    }
+    page = read("CONTRIBUTING.md")
+    assert {room for room in rooms if room not in page} == set()

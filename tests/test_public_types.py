@@ -26,7 +26,7 @@ import nbllm.testing
 import nbllm.types
 
 PUBLIC = (nbllm, nbllm.errors, nbllm.types, nbllm.testing)
-NAMES = {name for module in PUBLIC for name in module.__all__}
+NAMES = {name: getattr(module, name) for module in PUBLIC for name in module.__all__}
 CALLED = ("__init__", "__call__", "__enter__", "__aenter__", "__iter__", "__getitem__")
 MEMBERS = (property, classmethod, staticmethod)
 
@@ -124,7 +124,7 @@ def missing_names(module: ModuleType, text: str, place: str, seen: set[str]) -> 
         if name not in own or own[name].startswith("TypeVar") or name in seen:
             continue
         seen.add(name)
-        if not name.startswith("_") and name not in NAMES:
+        if not name.startswith("_") and NAMES.get(name) is not getattr(home, name):
             yield f"{home.__name__}.{name} ({place})"
         yield from missing_names(home, own[name], place, seen)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from nbllm.batches.journal import Journal
-from nbllm.batches.run import BatchRow, Progress, run_batch
+from nbllm.batches.run import BatchProgress, BatchRow, run_batch
 from nbllm.core.errors import InvalidOptionError
 from nbllm.core.model_interface import ModelInterface
 from nbllm.core.texts import shown
@@ -32,7 +32,7 @@ class Batch:
             total = len(prompts)  # type: ignore[arg-type]
         except TypeError:
             total = None
-        self.progress = Progress(total=total)
+        self.progress = BatchProgress(total=total)
 
     async def rows(self) -> AsyncIterator[BatchRow]:
         """The rows in the prompts' order. Raises as ``run_batch`` does."""

@@ -12,7 +12,7 @@ from typing import Any
 
 from nbllm.batches.brake import Brake
 from nbllm.batches.journal import Entry, Journal
-from nbllm.batches.request_key import is_deterministic, request_key
+from nbllm.core.caching.request_key import is_deterministic, request_key
 from nbllm.core.errors import (
     AuthenticationError,
     BatchError,
@@ -26,13 +26,13 @@ from nbllm.core.errors import (
     QuotaError,
     RateLimitError,
 )
+from nbllm.core.kinds import kind_of, place_of
 from nbllm.core.model_interface import ModelInterface
 from nbllm.core.options import GenerationOptions
 from nbllm.core.results import GenerationResult
 from nbllm.core.types import Completed, GenerationRequest, RetryScheduled, TextDelta
-from nbllm.core.vendors import place_of
 
-__all__ = ["BatchRow", "Progress", "run_batch"]
+__all__ = ["BatchProgress", "BatchRow", "run_batch"]
 
 _CLOUD_CONCURRENCY = 8
 _MOST_CONCURRENCY = 1_000
@@ -73,7 +73,7 @@ class BatchRow:
 
 
 @dataclass(slots=True)
-class Progress:
+class BatchProgress:
     """How far a run is; ``cost_usd`` is None while no price is known."""
 
     total: int | None = None
@@ -116,7 +116,7 @@ async def run_batch(
     retry_failed: bool = True,
     max_failures: float = 0.5,
     max_cost: float | None = None,
-    progress: Progress | None = None,
+    progress: BatchProgress | None = None,
     on_row: Callable[[BatchRow], None] = lambda row: None,
 ) -> AsyncIterator[BatchRow]:
     """Ask ``model`` every prompt; the rows come in order, as soon as those before them are done.
@@ -143,7 +143,7 @@ async def run_batch(
         journal=journal,
         retry_failed=retry_failed,
         max_cost=max_cost,
-        progress=progress or Progress(),
+        progress=progress or BatchProgress(),
         request=lambda prompt: model.request(prompt, system=system, options=asked, schema=schema),
     )
     try:
@@ -183,7 +183,7 @@ class _Run:
     journal: Journal | None
     retry_failed: bool
     max_cost: float | None
-    progress: Progress
+    progress: BatchProgress
     request: Callable[[Any], GenerationRequest]
     dearest: float = 0.0
     spent: float = 0.0
@@ -286,7 +286,7 @@ class _Run:
     async def _ask(
         self, index: int, key: str, request: GenerationRequest, *, goes_first: bool
     ) -> BatchRow:
-        if not goes_first and self.model.info.local:
+        if not goes_first and kind_of(self.model.info).keeps_prefixes:
             await self.begun.wait()
         if not goes_first and self.max_cost is not None:
             await self.priced.wait()  # what an answer costs is known by the first

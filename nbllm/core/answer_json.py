@@ -54,6 +54,9 @@ def json_of(text: str) -> Any:
 
     Objects on lines of their own are a list. What is nearly JSON is read as far as it has one
     meaning (see ``Reader``). Raises ``AnswerFormError`` with the place where it is broken.
+
+    >>> json_of("Here you are: {'name': 'Ann', 'age': 34,} // from the text")
+    {'name': 'Ann', 'age': 34}
     """
     blocks = [block.text for block in blocks_of(text) if block.language in _JSON_LANGUAGES]
     for load in (json.loads, _json_lines):

@@ -7,6 +7,7 @@
     ├── BatchError                  a batch ended early; what is finished is in its journal
     ├── ConfigError                 a model config cannot be read; names file, entry and key
     ├── ConversationError           a conversation does not exist, or its file cannot be used
+    ├── DownloadError               a model could not be downloaded; what arrived is kept
     ├── InvalidOptionError          a generation or load option has an invalid value
     ├── MissingDependencyError      an optional package is missing; names the pip install line
     ├── ModelNotFoundError          no model has this name; suggests the closest ones
@@ -63,6 +64,7 @@ __all__ = [
     "ContextLengthError",
     "ConversationError",
     "DoesNotFitError",
+    "DownloadError",
     "EngineBusyError",
     "EngineCrashedError",
     "EngineError",
@@ -242,6 +244,27 @@ class QuantizationError(NbllmError):
     def __init__(self, model: str, problem: str) -> None:
         self.model = model
         super().__init__(sentence(capped(model), problem))
+
+
+class DownloadError(NbllmError):
+    """The model ``model`` could not be downloaded, or what was downloaded could not be deleted.
+
+    What has arrived is kept, unless the message says otherwise; a later attempt goes on from it.
+    ``status`` is the HTTP status that the server refused with, None where it was not that, and
+    ``retry_after_seconds`` the delay that the server requested.
+    """
+
+    def __init__(
+        self,
+        model: str,
+        problem: str,
+        *,
+        status: int | None = None,
+        retry_after_seconds: float | None = None,
+    ) -> None:
+        self.model, self.status = model, status
+        self.retry_after_seconds = retry_after_seconds
+        super().__init__(f"{capped(model)}: {problem}")
 
 
 class DoesNotFitError(ModelLoadError):

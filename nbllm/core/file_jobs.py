@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from nbllm.core import openers
+from nbllm.core.downloads import Deletion, PullPlan, PullReport, downloader
+from nbllm.core.errors import DownloadError
 from nbllm.core.hardware.resources import Resources
 from nbllm.core.measurements import forget_tuned
 from nbllm.core.option_checks import check_number
@@ -25,11 +27,15 @@ __all__ = ["FileJobs"]
 
 
 class FileJobs(ABC):
-    """The part of a manager that works on model files, each job in a process of its own."""
+    """The part of a manager that works on model files: quantizes, tunes, downloads, deletes."""
 
     @abstractmethod
     def find_model(self, name: str) -> ModelInfo:
         """The entry that ``name`` means."""
+
+    @abstractmethod
+    def list_loaded_models(self) -> list[ModelInfo]:
+        """What is loaded and usable."""
 
     @abstractmethod
     def detect_resources(self) -> Resources:
@@ -163,6 +169,77 @@ class FileJobs(ABC):
         """
         info = self.find_model(name)
         return info.path is not None and forget_tuned(info.path, self.detect_resources().cpu)
+
+    # ------------------------------------------------------------ downloads
+
+    async def plan_pull(
+        self, name: str, *, quant: str | None = None, companions: bool = False
+    ) -> PullPlan:
+        """What ``pull_model`` would download, and why; nothing is downloaded.
+
+        Its ``variants`` are all there are, with what each would take on this machine. Raises as
+        ``pull_model`` does.
+        """
+        return await downloader().plan_pull(
+            name, self.detect_resources(), quant=quant, companions=companions
+        )
+
+    async def pull_model(
+        self,
+        name: str | PullPlan,
+        *,
+        quant: str | None = None,
+        companions: bool = False,
+        on_plan: Callable[[PullPlan], None] = lambda plan: None,
+        progress: PullReport = lambda progress: None,
+    ) -> ModelInfo:
+        """Download a model, and return its entry; ``load_model`` takes its name.
+
+        ``name`` is a repository of Hugging Face's hub ("owner/repository", "hf.co/…", with
+        ":Q4_K_M" behind it or not), the address of one or of a file in it, another https address
+        of a GGUF, or a plan of ``plan_pull``. The best variant that fits this machine is taken
+        unless ``quant`` or the name says which one. ``companions`` brings a projector for images
+        and a draft model too, where there are any. ``on_plan`` gets what will be downloaded,
+        ``progress`` how far it is, a few times a second in another thread.
+
+        Files of the hub go into the hub's own cache, others into a folder of nbllm's. They are
+        checked, and appear there when they are whole. A pull that is cancelled or killed keeps
+        what has arrived, and the next one goes on from it; several processes that pull one file
+        download it once.
+
+        Raises ``InvalidOptionError`` for a name that means none, ``DownloadError`` and
+        ``MissingDependencyError``.
+        """
+        plan = name
+        if not isinstance(plan, PullPlan):
+            plan = await self.plan_pull(str(name), quant=quant, companions=companions)
+        on_plan(plan)
+        path = await downloader().carry_out(plan, progress)
+        return self.find_model(str(path))
+
+    def plan_deletion(self, name: str) -> Deletion:
+        """What ``delete_model`` would remove and free. Raises as it does."""
+        path = self.find_model(name).path
+        for loaded in self.list_loaded_models():
+            if path is not None and loaded.path == path:
+                raise DownloadError(
+                    name, f"it is loaded and cannot be deleted; %llm_unload {loaded.name} first"
+                )
+        return downloader().plan_deletion(name, path)
+
+    def list_pulled_models(self) -> list[str]:
+        """The names of the models that were downloaded, for ``delete_model``."""
+        return [path.stem for path in downloader().pulled_files()]
+
+    def delete_model(self, name: str | Deletion) -> Deletion:
+        """Delete a model that was downloaded, and what was downloaded with it.
+
+        Files that another model needs too stay. Raises ``DownloadError`` for one that no pull
+        brought or that is loaded, and ``ModelNotFoundError``.
+        """
+        deletion = name if isinstance(name, Deletion) else self.plan_deletion(name)
+        downloader().delete(deletion)
+        return deletion
 
 
 def _path(given: str | os.PathLike[str] | None) -> Path | None:

@@ -83,7 +83,7 @@ class Generation:
 
     @property
     def counted_tokens(self) -> int | None:
-        """``tokens``, where every piece of text came with its count; else None."""
+        """``tokens``, where every piece came with its count; else None."""
         return self.tokens if self._is_counted else None
 
     @property
@@ -140,15 +140,14 @@ class Generation:
         match event:
             case TextDelta(text, tokens):
                 self.texts.append(text)
-                self._is_counted = self._is_counted and tokens is not None
-                self._count("writing", 1 if tokens is None else tokens)
+                self._count("writing", tokens)
                 if len(self.texts) == 1:
                     self.wake.set()
-            case ReasoningDelta(text):
+            case ReasoningDelta(text, tokens):
                 self._reasoning.append(text)
-                self._count("thinking", 1)
+                self._count("thinking", tokens)
             case ToolCallDelta():
-                self._count("writing", 1)
+                self._count("writing", None)
             case PromptProgress():
                 self.prompt, self.phase = event, "reading"
             case RetryScheduled():
@@ -185,12 +184,13 @@ class Generation:
             ),
         )
 
-    def _count(self, phase: Phase, tokens: int) -> None:
+    def _count(self, phase: Phase, tokens: int | None) -> None:
         self._last = self._clock()
         if self._first is None:
             self._first = self._last
         self.phase = phase
-        self.pace.add(tokens, self._last - self._first)
+        self._is_counted = self._is_counted and tokens is not None
+        self.pace.add(1 if tokens is None else tokens, self._last - self._first)
 
     def _interrupt(self) -> None:
         if self._reader is not None and self._cancelling_before is None:
@@ -203,16 +203,17 @@ class Generation:
 
 
 class NewText:
-    """The text of a ``generation`` as one reader takes it, piece by piece."""
+    """The text of a ``generation`` as one reader takes it, piece by piece, behind ``begun``."""
 
-    def __init__(self, generation: Generation) -> None:
-        self._texts, self._taken = generation.texts, 0
+    def __init__(self, generation: Generation, begun: str = "") -> None:
+        self._texts, self._taken, self._begun = generation.texts, 0, begun
 
     def take(self) -> str:
         """The text that came since the last call."""
         new = self._texts[self._taken :]
         self._taken += len(new)
-        return "".join(new)
+        begun, self._begun = self._begun, ""
+        return begun + "".join(new)
 
 
 class TokenPace:

@@ -18,6 +18,9 @@ def closed(text: str) -> str:
 
     Of an array those elements stay that are complete; if there's none, as much of the first one as
     there is. Text without a bracket, and JSON that is complete or broken, stays as it is.
+
+    >>> closed('[{"name": "Ann", "age": 34}, {"name": "Bo')
+    '[{"name": "Ann", "age": 34}]'
     """
     start, end, elements_end = _start(text), None, 0
     is_array, is_key = text[start : start + 1] == "[", False

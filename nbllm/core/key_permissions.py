@@ -33,7 +33,7 @@ _OWN_HOSTS = {
     "FIREWORKS": {"api.fireworks.ai"},
     "GEMINI": {"generativelanguage.googleapis.com"},
     "GROQ": {"api.groq.com"},
-    "HF": {"router.huggingface.co"},
+    "HF": {"router.huggingface.co", "huggingface.co", "hf.co"},
     "MISTRAL": {"api.mistral.ai"},
     "NVIDIA": {"integrate.api.nvidia.com"},
     "OPENAI": {"api.openai.com", "eu.api.openai.com", "us.api.openai.com"},
@@ -47,7 +47,7 @@ _OWN_HOSTS = {
 A host on which customers have names of their own, such as Azure's, is no vendor's own.
 """
 _ALIASES = {"GOOGLE_API_KEY": "GEMINI_API_KEY"}
-_ADDRESS_VARIABLES = {"OPENAI_API_KEY": "OPENAI_BASE_URL"}
+_ADDRESS_VARIABLES = {"HF_TOKEN": "HF_ENDPOINT", "OPENAI_API_KEY": "OPENAI_BASE_URL"}
 """The variables that say for what address a key is: as the key, they are the person's own."""
 _VENDORS_VARIABLE = re.compile(r"([A-Z]+)(?:_[A-Z0-9]+)*_(?:API_KEY|TOKEN)")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")

@@ -143,6 +143,9 @@ class Message:
 
     Text that cannot be encoded is mended: a lone surrogate becomes U+FFFD. Raises
     ``InvalidOptionError`` for an unknown role and for content that is neither.
+
+    >>> Message("user", (TextPart("Which "), TextPart("river?"))).text
+    'Which river?'
     """
 
     role: Role

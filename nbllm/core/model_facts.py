@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from nbllm.core.kinds import place_of
 from nbllm.core.rendering.cards import Column, card_html, list_html
 from nbllm.core.types import ModelInfo
-from nbllm.core.vendors import host_and_port, place_of
+from nbllm.core.vendors import host_and_port
 from nbllm.core.words import size_words
 
 __all__ = ["ModelList", "model_card", "model_facts"]

@@ -16,6 +16,7 @@ from nbllm.core.errors import InvalidOptionError, NbllmError, UnsupportedError
 from nbllm.core.generation import Generation
 from nbllm.core.history import GenerationLog
 from nbllm.core.images import image
+from nbllm.core.kinds import place_of
 from nbllm.core.layers.activity import Activity, Watched
 from nbllm.core.layers.layer import Layer, composed
 from nbllm.core.layers.schema import ResultSchema
@@ -40,7 +41,6 @@ from nbllm.core.types import (
     TextPart,
     TokenCount,
 )
-from nbllm.core.vendors import place_of
 
 if TYPE_CHECKING:
     from nbllm.batches.batch import Batch
@@ -201,11 +201,12 @@ class ModelInterface(ABC):
         system: str | None = None,
         options: GenerationOptions | None = None,
         schema: Any = None,
+        generation: Generation | None = None,
         **overrides: Any,
     ) -> GenerationResult:
         """The whole answer; takes and raises the same as ``stream``."""
-        stream = self.stream(prompt, system=system, options=options, schema=schema, **overrides)
-        return await self._whole(stream)
+        request = self._request(prompt, system, options, overrides, schema)
+        return await self._whole(self.stream_request(request, generation))
 
     async def _whole(self, stream: AsyncGenerator[Event, None]) -> GenerationResult:
         async with aclosing(stream) as events:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import os
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from functools import cache, partial
@@ -13,6 +14,7 @@ from typing import Any
 
 from nbllm.core import openers
 from nbllm.core.awaiting import tells_unless_awaited
+from nbllm.core.caching.cache import ResultCache, cache_from
 from nbllm.core.catalogue.listing import (
     Listing,
     bundled_models,
@@ -38,7 +40,7 @@ from nbllm.core.layers.activity import Activity
 from nbllm.core.loading.loader import Loader
 from nbllm.core.loading.loads import Load, Loaded, ModelStatus, Progress, reloading, unloaded
 from nbllm.core.loading.memory_queue import MemoryQueue
-from nbllm.core.loading.residents import Residents, Survey
+from nbllm.core.loading.registry import ModelRegistry, Survey
 from nbllm.core.manager_events import Listener, Listeners
 from nbllm.core.measurements import has_tuned
 from nbllm.core.model_config import load_config, save_config
@@ -69,7 +71,8 @@ class ModelManager(FileJobs):
     the time of the search by default). ``open_model`` opens an entry, ``plan_model`` says what it
     takes where, and ``resources`` what there is; all three can be replaced by fakes from
     ``nbllm.testing``. An ``open_model`` that comes without a ``plan_model`` is trusted to fit.
-    ``activity`` holds the generations that run, ``history`` those that have ended.
+    ``activity`` holds the generations that run, ``history`` those that have ended. ``cache`` keeps
+    answers: True in memory, a path in a file; its ``mode`` can be changed at any time.
 
     What it promises:
 
@@ -94,18 +97,20 @@ class ModelManager(FileJobs):
         open_model: openers.Opener = openers.open_model,
         plan_model: openers.Planner | None = None,
         resources: Survey | None = None,
+        cache: bool | str | os.PathLike[str] | ResultCache = False,
     ) -> None:
         self.history = GenerationLog()
         self.activity = Activity(self.history)
+        self.cache = cache_from(cache)
         self._configured = {info.name: info for info in models}
         self._folder = folder
         self._listeners = Listeners()
         tell = self._listeners.tell
-        self._residents = Residents(resources or ResourceDetector().detect, tell)
+        self._registry = ModelRegistry(resources or ResourceDetector().detect, tell)
         plans_itself = open_model is not openers.open_model
         planner = plan_model or (_plan_nothing if plans_itself else openers.plan_model)
-        queue = MemoryQueue(self._residents, planner, tell)
-        self._loader = Loader(self._residents, queue, open_model, self.activity, tell)
+        queue = MemoryQueue(self._registry, planner, tell)
+        self._loader = Loader(self._registry, queue, open_model, self.activity, self.cache, tell)
 
     # ------------------------------------------------------------ configs
 
@@ -128,8 +133,8 @@ class ModelManager(FileJobs):
 
     def save_config(self, path: str | Path) -> None:
         """Write the configured and the loaded models to a JSON config, never a key."""
-        with self._residents.changed:
-            loaded = {name: entry.asked for name, entry in self._residents.loaded.items()}
+        with self._registry.changed:
+            loaded = {name: entry.asked for name, entry in self._registry.loaded.items()}
         save_config(Path(path), list({**self._configured, **loaded}.values()))
 
     # ------------------------------------------------------------ listings
@@ -189,7 +194,7 @@ class ModelManager(FileJobs):
 
     def list_statuses(self) -> list[ModelStatus]:
         """What is loaded, or on its way, with its memory, its requests and when it was used."""
-        return self._residents.statuses()
+        return self._registry.statuses()
 
     def subscribe(self, listener: Listener) -> Callable[[], None]:
         """Call ``listener`` with every ``ManagerEvent`` from now on; returns what ends that.
@@ -216,15 +221,15 @@ class ModelManager(FileJobs):
         Raises ``ModelNotFoundError`` where it is not loaded, and ``ModelClosedError`` where the
         one used last has died.
         """
-        with self._residents.changed:
+        with self._registry.changed:
             entry = self._last_used() if name is None else self._loaded_as(name)
-            self._residents.touch(entry)
+            self._registry.touch(entry)
             return entry.model
 
     def _last_used(self) -> Loaded:
-        if not self._residents.loaded:
+        if not self._registry.loaded:
             raise ModelNotFoundError("", hint="No model is loaded; load one.")
-        entry = max(self._residents.loaded.values(), key=lambda entry: entry.used)
+        entry = max(self._registry.loaded.values(), key=lambda entry: entry.used)
         if not entry.model.usable:
             raise ModelClosedError(
                 entry.asked.name, "it is no longer running; load it again, or name another model"
@@ -232,7 +237,7 @@ class ModelManager(FileJobs):
         return entry
 
     def _loaded_as(self, name: str) -> Loaded:
-        loaded = self._residents.loaded.items()
+        loaded = self._registry.loaded.items()
         usable = {known: entry for known, entry in loaded if entry.model.usable}
         alike = matching(name, [entry.asked for entry in usable.values()])
         if len(alike) != 1:
@@ -312,11 +317,11 @@ class ModelManager(FileJobs):
         self, name: str, wish: LoadOptions, progress: Progress | None, wait: float
     ) -> ModelInterface:
         """The model with the options of the wish, or an error and the model as it was."""
-        is_pinned = name in self._residents.pinned
-        self._residents.set_pinned(name, pinned=False)
+        is_pinned = name in self._registry.pinned
+        self._registry.set_pinned(name, pinned=False)
         try:
-            await asyncio.sleep(self._residents.grace_seconds(name))
-            idle = self._residents.take_idle(
+            await asyncio.sleep(self._registry.grace_seconds(name))
+            idle = self._registry.take_idle(
                 [name], "it was unloaded to change its load options; get the model again to use it"
             )
             if idle is None:
@@ -325,7 +330,7 @@ class ModelManager(FileJobs):
                 )
                 raise LoadedOtherwiseError(name, problem)
             before = idle[0].asked
-            await self._residents.close(idle, partial(reloading, wish=wish))
+            await self._registry.close(idle, partial(reloading, wish=wish))
             try:
                 asked = replace(before, load=before.load.merged(wish))
                 return await self._loaded(asked, wish, progress, wait)
@@ -334,7 +339,7 @@ class ModelManager(FileJobs):
                 raise
         finally:
             if is_pinned:
-                self._residents.set_pinned(name, pinned=True)
+                self._registry.set_pinned(name, pinned=True)
 
     async def unload_model(self, name: str) -> None:
         """Close a model and free all that it holds; a load of it under way is given up.
@@ -343,7 +348,7 @@ class ModelManager(FileJobs):
         their text so far, and the pin is gone. When this returns, its memory is free. Raises
         ``ModelNotFoundError`` where it is neither loaded nor loading.
         """
-        loads, entries, closing = self._residents.take(name)
+        loads, entries, closing = self._registry.take(name)
         if not (loads or entries or closing):
             raise not_loaded(name, [status.info.name for status in self.list_statuses()])
         await self._end(loads, entries, closing)
@@ -353,7 +358,7 @@ class ModelManager(FileJobs):
 
         When this returns, no process of a local model is left, whoever unloads or loads it.
         """
-        await self._end(*self._residents.take())
+        await self._end(*self._registry.take())
 
     async def _end(self, loads: list[Load], entries: list[Loaded], closing: list[Loaded]) -> None:
         given_up = (asyncio.wrap_future(load.future) for load in loads)
@@ -361,7 +366,7 @@ class ModelManager(FileJobs):
         ends = asyncio.gather(*given_up, *others, return_exceptions=True)
         try:
             # Not as a task: one that is cancelled before its first step would close nothing.
-            await self._residents.close(entries, unloaded)
+            await self._registry.close(entries, unloaded)
         finally:
             await ends
 
@@ -377,7 +382,7 @@ class ModelManager(FileJobs):
         self._set_pinned(name, pinned=False)
 
     def _set_pinned(self, name: str, *, pinned: bool) -> None:
-        if not self._residents.set_pinned(name, pinned=pinned):
+        if not self._registry.set_pinned(name, pinned=pinned):
             raise not_loaded(name, [status.info.name for status in self.list_statuses()])
 
     async def __aenter__(self) -> ModelManager:
@@ -393,7 +398,7 @@ class ModelManager(FileJobs):
 
     def detect_resources(self) -> Resources:
         """What the machine has at this moment, by the ``resources`` that the manager was given."""
-        return self._residents.survey()
+        return self._registry.survey()
 
     # ------------------------------------------------------------ names
 
@@ -406,8 +411,8 @@ class ModelManager(FileJobs):
         """
         if name in self._configured:
             return self._configured[name]
-        with self._residents.changed:
-            loaded = list(self._residents.loaded)
+        with self._registry.changed:
+            loaded = list(self._registry.loaded)
         try:
             return find_entry(name, self.list_available_models(), loaded)
         except ModelNotFoundError:
@@ -416,8 +421,8 @@ class ModelManager(FileJobs):
         return find_entry(name, self.search_all_models().models, loaded)
 
     def _entry(self, name: str) -> ModelInfo:
-        with self._residents.changed:
-            loaded = self._residents.loaded.get(name)
+        with self._registry.changed:
+            loaded = self._registry.loaded.get(name)
         if loaded is not None:
             return loaded.asked
         info = self.find_model(name)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from nbllm.core.fitting.fit_options import Fit
 from nbllm.core.hardware.resources import EngineDevices, Resources
+from nbllm.core.kinds import kind_of
 from nbllm.core.measurements import Benchmark
 from nbllm.core.model_interface import ModelInterface
 from nbllm.core.placement import Placement
@@ -68,7 +69,6 @@ Opener: TypeAlias = Callable[[ModelInfo, LoadControl], ModelInterface]
 Planner: TypeAlias = Callable[[ModelInfo, Resources], Placement | None]
 """Says where a model would go on a machine, as ``plan_model`` does."""
 
-_LOCAL, _CLOUD = "nbllm.local.llama_cpp_model", "nbllm.cloud.cloud_model"
 _ENGINE = "nbllm.local.measuring.dry_runs"
 _FILES, _PLANS = "nbllm.local.gguf.shape", "nbllm.local.plans"
 _BENCH = "nbllm.local.measuring.bench"
@@ -81,7 +81,7 @@ _SERVERS, _RUNNING = "nbllm.cloud.named_servers", "nbllm.cloud.running_servers"
 
 def open_model(info: ModelInfo, control: LoadControl) -> ModelInterface:
     """Open any model, by the function of this name in the module that knows its kind."""
-    opener: Opener = import_module(_LOCAL if info.local else _CLOUD).open_model
+    opener: Opener = import_module(kind_of(info).opener).open_model
     return opener(info, control)
 
 
@@ -110,7 +110,7 @@ def plan_model(info: ModelInfo, resources: Resources) -> Placement | None:
     Raises ``DoesNotFitError`` where it fits nowhere, or not where ``info.load`` wants it,
     ``InvalidOptionError`` where that names a device that is not there, and ``ModelFileError``.
     """
-    if not info.local:
+    if not kind_of(info).takes_memory:
         return None
     planner: Planner = import_module(_PLANS).plan_model
     return planner(info, resources)

@@ -18,6 +18,12 @@ def closest(word: str, known: Iterable[str], *, count: int = 3) -> tuple[str, ..
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """A hint with a leading blank that names the closest known word, or nothing."""
+    """A hint with a leading blank that names the closest known word, or nothing.
+
+    >>> did_you_mean("temprature", ["temperature", "top_k"])
+    " Did you mean 'temperature'?"
+    >>> did_you_mean("colour", ["temperature", "top_k"])
+    ''
+    """
     found = closest(word, known, count=1)
     return f" Did you mean {found[0]!r}?" if found else ""

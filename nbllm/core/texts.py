@@ -31,10 +31,13 @@ def is_well_formed(text: str) -> bool:
 
 
 def well_formed(text: str) -> str:
-    """``text`` as a plain ``str`` that can be encoded.
+    r"""``text`` as a plain ``str`` that can be encoded.
 
     Halves of surrogate pairs, as ``json.loads`` leaves them behind, are joined where both are
     there; a lone one becomes U+FFFD.
+
+    >>> well_formed("\ud83d\udea2 \ud83d") == "\U0001f6a2 \ufffd"
+    True
     """
     plain = str.__str__(text)
     if plain.isascii() or is_well_formed(plain):
@@ -54,6 +57,11 @@ def sentence(subject: str, problem: str) -> str:
     """What is wrong with the subject: ``top_k must be at least 0``, but ``top_q: unknown option``.
 
     Without a subject it is the problem alone.
+
+    >>> sentence("top_k", "must be at least 0")
+    'top_k must be at least 0'
+    >>> sentence("top_q", "unknown option")
+    'top_q: unknown option'
     """
     if not subject:
         return problem
@@ -61,7 +69,11 @@ def sentence(subject: str, problem: str) -> str:
 
 
 def capped(text: str, most: int = MOST_FOREIGN) -> str:
-    """Foreign text for an error message: its beginning and its end where it is long."""
+    """Foreign text for an error message: its beginning and its end where it is long.
+
+    >>> capped("abcdefghijklmnop", most=8)
+    'abcde…op'
+    """
     text = well_formed(text)
     if len(text) <= most:
         return text
@@ -70,7 +82,13 @@ def capped(text: str, most: int = MOST_FOREIGN) -> str:
 
 
 def trimmed(text: str) -> str:
-    """``text`` without blank ends; the first of several lines keeps its indentation."""
+    r"""``text`` without blank ends; the first of several lines keeps its indentation.
+
+    >>> trimmed("  one line ")
+    'one line'
+    >>> trimmed("\n    if x:\n        y\n")
+    '    if x:\n        y'
+    """
     whole = text.strip()
     if "\n" not in whole:
         return whole

@@ -142,9 +142,10 @@ class TextDelta:
 
 @dataclass(frozen=True, slots=True)
 class ReasoningDelta:
-    """More of the model's reasoning, which is not part of the answer."""
+    """More of the model's reasoning, which is not part of the answer; ``tokens`` as above."""
 
     text: str
+    tokens: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

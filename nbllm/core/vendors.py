@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-from contextlib import suppress
-from typing import Literal
 from urllib.parse import urlsplit
 
 from nbllm.core.types import ModelInfo
@@ -14,7 +12,6 @@ __all__ = [
     "SERVER_TYPES",
     "VENDORS",
     "host_and_port",
-    "place_of",
     "protocol_of",
     "vendor_model",
 ]
@@ -23,9 +20,6 @@ VENDORS = ("openai", "anthropic", "gemini")
 
 SERVER_TYPES = ("openai-compatible", "vllm", "llama-server", "lm-studio", "ollama", "openrouter")
 """Values of ``model_type`` for servers that speak OpenAI's protocol."""
-
-_CLOUD_TYPES = ("openrouter", "openai-compatible")
-"""Those that do not tell whose server it is: its address does."""
 
 _FAMILIES = {
     # Names that begin alike and are open weights, not served by OpenAI, are no vendor's.
@@ -52,38 +46,12 @@ def _is_open(vendor: str, model: str) -> bool:
     return vendor == "openai" and model.lower().startswith("gpt-oss") and not elsewhere
 
 
-_PRIVATE_NAMES = (".localhost", ".local", ".internal", ".lan", ".home.arpa")
-
-
-def place_of(info: ModelInfo) -> Literal["server", "cloud"] | None:
-    """What answers for a model behind HTTP: a server of one's own, or a cloud; None: this machine.
-
-    A server is what a config calls so, and whatever is on this machine or in a private network.
-    """
-    if info.local:
-        return None
-    if info.model_type in SERVER_TYPES and info.model_type not in _CLOUD_TYPES:
-        return "server"
-    return "server" if _is_private(info.base_url or "") else "cloud"
-
-
 def host_and_port(info: ModelInfo) -> str:
     """Where a model behind HTTP is, without any user and password; "" where its vendor is meant."""
     try:
         return urlsplit(info.base_url or "").netloc.rpartition("@")[2].lower()
     except ValueError:
         return ""
-
-
-def _is_private(address: str) -> bool:
-    """Whether an address leads to this machine, or to a name or number of a private network."""
-    from ipaddress import ip_address  # most sessions do not need it
-
-    host = ""
-    with suppress(ValueError):  # it is no number, or no address at all
-        host = urlsplit(address).hostname or ""
-        return ip_address(host).is_private
-    return bool(host) and ("." not in host or host.endswith(_PRIVATE_NAMES))
 
 
 def protocol_of(model_type: str) -> str:

@@ -8,13 +8,21 @@ __all__ = ["duration_words", "listed_words", "size_words"]
 
 
 def size_words(size_bytes: int) -> str:
-    """A size for reading: "92 MiB", "4.1 GiB"."""
+    """A size for reading, in MiB below 1,000 of them, else in GiB.
+
+    >>> size_words(96_468_992), size_words(4_402_341_478)
+    ('92 MiB', '4.1 GiB')
+    """
     mib = size_bytes / 2**20
     return f"{mib:,.0f} MiB" if mib < 1000 else f"{mib / 1024:,.1f} GiB"
 
 
 def duration_words(seconds: float) -> str:
-    """A duration for reading: "0.4 s", "12 s", "12 min", "3 h", "2 days"."""
+    """A duration for reading.
+
+    >>> [duration_words(seconds) for seconds in (0.41, 12.3, 740, 11_000, 172_800)]
+    ['0.4 s', '12 s', '12 min', '3 h', '2 days']
+    """
     if seconds < 90:
         return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
     minutes = seconds / 60
@@ -25,6 +33,10 @@ def duration_words(seconds: float) -> str:
 
 
 def listed_words(words: Sequence[str]) -> str:
-    """Words as a sentence lists them: "a", "a and b", "a, b and c"."""
+    """Words as a sentence lists them; there must be one at least.
+
+    >>> listed_words(["a"]), listed_words(["a", "b", "c"])
+    ('a', 'a, b and c')
+    """
     *others, last = words
     return f"{', '.join(others)} and {last}" if others else last

@@ -19,8 +19,10 @@ from contextlib import contextmanager
 from threading import Condition, Lock
 
 from nbllm.core.grammars.gbnf import GrammarError
+from nbllm.local.ipc.liveness import TOKEN_SECONDS, Stage
+from nbllm.local.ipc.protocol import Event
 from nbllm.local.llama.native import NativeModel
-from nbllm.local.protocol import Frame, failure_words
+from nbllm.local.refusals import unforeseen
 from nbllm.local.scheduling.drafts import Drafts
 from nbllm.local.scheduling.pace import Pace
 from nbllm.local.scheduling.reports import Reports
@@ -30,7 +32,6 @@ from nbllm.local.scheduling.step_times import StepTimes
 from nbllm.local.scheduling.steps import Limits, Row, fill
 from nbllm.local.scheduling.tasks import Slot, Task
 from nbllm.local.scheduling.writer import Writer
-from nbllm.local.stages import TOKEN_SECONDS, Stage
 
 __all__ = ["QUEUE_LIMIT", "Engine"]
 
@@ -47,7 +48,7 @@ class Engine:
     ``pace`` chooses the number of threads while it runs; without it the number stays as it is.
     ``drafts`` guesses what comes next where the text itself gives no hint; ``stage`` is where
     ``run`` tells what it is at.
-    ``send`` takes the frames of ``protocol.py``. Up to ``kept_bytes`` of the prompts that have to
+    ``send`` takes the events. Up to ``kept_bytes`` of the prompts that have to
     leave the context are kept outside it. ``submit``, ``cancel`` and ``watch`` may be called from
     other threads.
     """
@@ -55,7 +56,7 @@ class Engine:
     def __init__(
         self,
         model: NativeModel,
-        send: Callable[[Frame], None],
+        send: Callable[[Event], None],
         pace: Pace | None = None,
         *,
         kept_bytes: int = 0,
@@ -271,7 +272,7 @@ class Engine:
 
     def _break_off(self, task: Task, error: Exception) -> None:
         traceback.print_exception(error)
-        problem = failure_words(error)
+        problem = unforeseen(error)
         if self._tasks.get(task.id) is task:
             self._fail(task, problem)
         else:  # it had ended, and could not be told so
@@ -296,7 +297,7 @@ class Engine:
             task.lookup.compare(written)
         if self._drafts is not None:
             self._drafts.compare(slot.id, written)
-        task.guessed += len(written) - 1
+        task.accepted_drafts += len(written) - 1
         if reason:
             self._finish(task, reason)
 

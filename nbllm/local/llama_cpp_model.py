@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Iterator, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
+
+import msgspec
 
 from nbllm.core.errors import (
-    EngineCrashedError,
     EngineError,
-    EngineStalledError,
     InvalidOptionError,
     ModelClosedError,
-    ModelError,
     ModelLoadError,
     NbllmError,
     UnsupportedError,
@@ -36,16 +35,43 @@ from nbllm.core.types import (
     Usage,
 )
 from nbllm.local.adapter_scales import scales_of
-from nbllm.local.channel import Channel
 from nbllm.local.gguf.shape import described
 from nbllm.local.installation import check_installation
-from nbllm.local.measuring.dry_runs import draft_frame, load_frame
+from nbllm.local.ipc.channel import Channel, Delivery, Exited, Forked, NewText
+from nbllm.local.ipc.events import (
+    AnswerFormat,
+    ContextExceeded,
+    Detokenized,
+    Done,
+    Embedded,
+    LoadProgress,
+    OptionRefused,
+    Progress,
+    QueueFull,
+    Ready,
+    Scores,
+    TextExceeded,
+    Tokenized,
+    TokensCounted,
+    Unloadable,
+    WorkerEvent,
+)
+from nbllm.local.ipc.operations import (
+    CountTokens,
+    Detokenize,
+    Embed,
+    Generate,
+    Rerank,
+    Tokenize,
+    Turn,
+    WorkerRequest,
+)
+from nbllm.local.ipc.protocol import Failed, LastEvent, UnsendableError
+from nbllm.local.load_settings import load_operation
 from nbllm.local.plans import make_plan, settled
-from nbllm.local.protocol import Frame, UnsendableError
-from nbllm.local.reading.answer_reader import AnswerReader, refusal
-from nbllm.local.rendering.given import read_template
-from nbllm.local.turns import tool_frames, turn_frames
-from nbllm.local.worker_process import describe_exit, exit_remedy
+from nbllm.local.reading.answer_reader import AnswerReader
+from nbllm.local.turns import tools_of, turns_of
+from nbllm.local.worker_errors import exit_error, fork_error, request_error
 
 __all__ = ["LlamaCppModel", "open_model"]
 
@@ -75,6 +101,10 @@ _OPTIONS = {
     "adapters",
     *ENGINE_OPTIONS,
 }
+WORKER = "nbllm.local.worker"
+"""The module that owns one model and answers requests."""
+
+_EVENTS = msgspec.json.Decoder(WorkerEvent)
 _PORTION_CHARACTERS = 4 * 2**20
 _HTTP_OPTIONS = (
     "prompt_caching",
@@ -85,11 +115,14 @@ _HTTP_OPTIONS = (
 )
 
 
+R = TypeVar("R", bound=LastEvent)
+
+
 class LlamaCppModel(ModelInterface):
     """A model in a worker process of its own.
 
-    Everything that is asked of it goes to the worker as a frame with a number; a thread hands
-    each answer to the mailbox of that number, on whatever event loop its reader waits.
+    Every request goes to the worker with an id; a thread hands what comes back to the mailbox of
+    that id, on whatever event loop its reader waits.
     """
 
     def __init__(self, info: ModelInfo) -> None:
@@ -98,46 +131,46 @@ class LlamaCppModel(ModelInterface):
         self._can_write, self._can_fill, self._is_reranker = True, False, False
         self.buffer_bytes = 0
         """What llama.cpp reports of its buffers, once it is loaded."""
-        self._channel = Channel()
+        self._channel = Channel(WORKER, _EVENTS)
         self._worker = self._channel.worker
 
     # ------------------------------------------------------------ loading
 
     def load(self, placement: Placement, control: LoadControl) -> None:
         """Have the worker load the model; blocks. Raises ``ModelLoadError``."""
-        self._channel.send(
-            {
-                "op": "load",
-                "file_bytes": self.info.size_bytes or 0,
-                "steady": self.info.load.threads is None,
-                "adapters": self.info.load.adapters or (),
-                "chat_template": read_template(self.info.load),
-                "kept_bytes": (self.info.load.prefix_cache_mib or 0) * 2**20,
-                "draft": draft_frame(self.info, placement),
-                **load_frame(self.info, placement),
-            }
-        )
-        stall_seconds = self.info.options.stall_timeout
-        while True:
-            frame = self._channel.first_frame(control.cancelled, stall_seconds)
-            if frame is None:
-                raise ModelLoadError(self.name, "the load was cancelled")
-            if frame["op"] == "ready":
-                break
-            if frame["op"] != "loading":
-                raise ModelLoadError(self.name, frame["problem"], log=self._worker.log_tail())
-            control.progress(frame["fraction"])
-        self._can_write, self._can_fill = frame["can_write"], frame["can_fill"]
-        self._is_reranker = frame["is_reranker"]
-        self.buffer_bytes = frame["memory_bytes"]
+        self._channel.send(load_operation(self.info, placement))
+        ready = self._loaded(control)
+        self._can_write, self._can_fill = ready.can_write, ready.can_fill
+        self._is_reranker = ready.is_reranker
+        self.buffer_bytes = ready.memory_bytes
         placement = placement.corrected(self.buffer_bytes)
         self.info = replace(
             self.info,
-            context_length=frame["context_length"],
+            context_length=ready.context_length,
             device=placement.device,
             placement=placement,
             memory_bytes=placement.total_bytes,
         )
+
+    def _loaded(self, control: LoadControl) -> Ready:
+        stall_seconds = self.info.options.stall_timeout
+        while True:
+            match self._channel.first_event(control.cancelled, stall_seconds):
+                case None:
+                    raise ModelLoadError(self.name, "the load was cancelled")
+                case LoadProgress(fraction):
+                    control.progress(fraction)
+                case Ready() as ready:
+                    return ready
+                case Unloadable(problem):
+                    raise self._load_error(problem)
+                case Exited() as exited:
+                    raise self._load_error(f"its worker process {exited.problem(' while loading')}")
+                case event:
+                    raise self._load_error(_unexpected(event))
+
+    def _load_error(self, problem: str) -> ModelLoadError:
+        return ModelLoadError(self.name, problem, log=self._worker.log_tail())
 
     # ------------------------------------------------------------ ModelInterface
 
@@ -166,45 +199,45 @@ class LlamaCppModel(ModelInterface):
             use = "" if self._is_reranker else "; use model.embed"
             raise UnsupportedError(self.name, f"it cannot generate text: it is {kind}{use}")
         reader = AnswerReader(self.info, request.options.tools or ())
-        turns = turn_frames(self.name, request.messages)
+        turns = turns_of(self.name, request.messages)
         for message in request.messages:
             check_size("prompt", message.text)
         if request.options.raw:
             _check_raw(request)
-        body = {"messages": turns, "options": self._options(request), "suffix": request.suffix}
-        stall_seconds, stage = request.options.stall_timeout, "intake"
+        options = self._options(request)
+        stall_seconds, stage = request.options.stall_timeout, "requests"
         with self._channel.mailbox() as (number, mailbox):
-            await self._send({"op": "generate", "id": number, **body})
+            await self._send(Generate(number, turns, options, request.suffix))
             while True:
-                for frame in await self._channel.take(mailbox, stall_seconds, stage):
+                for told in await self._channel.take(mailbox, stall_seconds, stage):
                     stage = "engine"
-                    if frame["op"] in ("failed", "exit", "forked"):
-                        raise self._error(frame, reader.text)
-                    for event in reader.read(frame):
+                    if not isinstance(told, AnswerFormat | Progress | NewText | Done):
+                        raise self._error(told, reader.text)
+                    for event in reader.read(told):
                         yield event
-                    if frame["op"] == "done":
+                    if isinstance(told, Done):
                         return
 
     async def tokenize(self, text: str) -> list[int]:
         """The tokens of ``text`` alone; special tokens written out in it are recognised."""
         given = text_of("text", text)
         check_size("text", given)
-        reply = await self._ask("tokenize", text=given)
-        tokens: list[int] = reply["tokens"]
-        return tokens
+        return (await self._ask(Tokenized, lambda number: Tokenize(number, given))).tokens
 
     async def detokenize(self, tokens: Sequence[int]) -> str:
         """The text of ``tokens``, special ones written out; invalid UTF-8 becomes U+FFFD."""
-        reply = await self._ask("detokenize", tokens=token_ids("tokens", tokens))
-        return str(reply["text"])
+        given = token_ids("tokens", tokens)
+        return (await self._ask(Detokenized, lambda number: Detokenize(number, given))).text
 
     async def _count_messages(self, messages: tuple[Message, ...]) -> TokenCount:
-        turns = turn_frames(self.name, messages)
-        return TokenCount((await self._ask("count", messages=turns))["tokens"])
+        return await self._count_turns(turns_of(self.name, messages))
 
     async def _count_raw(self, text: str) -> TokenCount:
-        turns = [{"role": "user", "content": text}]
-        return TokenCount((await self._ask("count", messages=turns, raw=True))["tokens"])
+        return await self._count_turns([{"role": "user", "content": text}], raw=True)
+
+    async def _count_turns(self, turns: list[Turn], *, raw: bool = False) -> TokenCount:
+        reply = await self._ask(TokensCounted, lambda number: CountTokens(number, turns, raw))
+        return TokenCount(reply.tokens)
 
     async def _embed(self, texts: list[str]) -> Embeddings:
         """Vectors pooled as the model's file says, else the mean over the tokens."""
@@ -216,23 +249,32 @@ class LlamaCppModel(ModelInterface):
             )
         if not texts:
             raise InvalidOptionError("texts", "must not be empty; give at least one text")
-        replies = [await self._ask("embed", texts=some) for some in _portions(texts)]
-        vectors = np.concatenate([np.asarray(reply["vectors"], np.float32) for reply in replies])
-        tokens = sum(reply["tokens"] for reply in replies)
-        return Embeddings(vectors, self.name, Usage(prompt_tokens=tokens, cost_usd=0.0))
+        replies = [
+            await self._ask(Embedded, lambda number, some=some: Embed(number, some))  # type: ignore[misc]
+            for some in _portions(texts)
+        ]
+        vectors = np.frombuffer(b"".join(reply.vectors for reply in replies), np.float32)
+        usage = Usage(prompt_tokens=sum(reply.tokens for reply in replies), cost_usd=0.0)
+        return Embeddings(vectors.reshape(len(texts), -1), self.name, usage)
 
     async def rerank(self, query: str, documents: Sequence[str]) -> tuple[float, ...]:
         """The score of each document, as the model's own head gives it; see the base class."""
         if not self._is_reranker:
             return await super().rerank(query, documents)
-        asked, texts = text_of("query", query), texts_of("documents", documents)
-        for text in (asked, *texts):
+        import numpy as np
+
+        given, texts = text_of("query", query), texts_of("documents", documents)
+        for text in (given, *texts):
             check_size("documents", text)
         if not texts:
             return ()
-        portions = _portions(texts)
-        replies = [await self._ask("rerank", query=asked, documents=some) for some in portions]
-        return tuple(score for reply in replies for score in reply["scores"])
+        replies = [
+            await self._ask(Scores, lambda number, some=some: Rerank(number, given, some))  # type: ignore[misc]
+            for some in _portions(texts)
+        ]
+        return tuple(
+            score for reply in replies for score in np.frombuffer(reply.scores, np.float32).tolist()
+        )
 
     async def aclose(self) -> None:
         """End the worker; requests under way raise ``ModelClosedError`` with their text so far."""
@@ -250,63 +292,53 @@ class LlamaCppModel(ModelInterface):
         values = request.options.set_values()
         for name in _HTTP_OPTIONS:
             values.pop(name, None)
-        values["tools"] = tool_frames(values.get("tools", ()))
+        values["tools"] = tools_of(values.get("tools", ()))
         if "adapters" in values:
             values["adapters"] = scales_of(self.info.load.adapters or (), values["adapters"])
         for name in values.keys() - _OPTIONS:
             raise UnsupportedError(self.name, f"local models do not support {name}; leave it unset")
         return values
 
-    def _error(self, frame: Frame, partial_text: str) -> NbllmError:
-        if frame["op"] == "forked":
-            return ModelClosedError(
-                self.name,
-                "it was loaded before this process was forked, and belongs to the parent process. "
-                "Load it again in this process.",
-                partial_text=partial_text,
-            )
-        if frame["op"] == "exit":
-            return self._exit_error(frame["status"], partial_text)
-        return refusal(self.name, frame, partial_text)
+    def _error(self, told: Delivery[WorkerEvent], partial_text: str) -> NbllmError:
+        match told:
+            case Failed() | OptionRefused() | ContextExceeded() | TextExceeded() | QueueFull():
+                return request_error(self.name, told, partial_text)
+            case Forked():
+                return fork_error(self.name, partial_text)
+            case Exited() if self._closing:
+                return ModelClosedError(
+                    self.name, "it was unloaded; load it again to use it", partial_text=partial_text
+                )
+            case Exited():
+                return exit_error(self.name, told, self._worker.log_tail(), partial_text)
+            case _:
+                self._worker.end()
+                return EngineError(self.name, _unexpected(told), partial_text=partial_text)
 
-    def _exit_error(self, status: int, partial_text: str) -> ModelError:
-        if self._closing:
-            return ModelClosedError(
-                self.name, "it was unloaded; load it again to use it", partial_text=partial_text
-            )
-        if self._channel.stalled:
-            return EngineStalledError(
-                self.name,
-                "its worker process stopped responding for longer than stall_timeout and was "
-                "terminated. Load the model again to continue.",
-                partial_text=partial_text,
-            )
-        return EngineCrashedError(
-            self.name,
-            f"its worker process {describe_exit(status)}. The notebook is not affected; "
-            f"load the model again to continue.{exit_remedy(status, self._worker.log_tail())}",
-            exit_status=status,
-            log=self._worker.log_tail(),
-            partial_text=partial_text,
-        )
+    # ------------------------------------------------------------ operations
 
-    # ------------------------------------------------------------ frames
-
-    async def _ask(self, op: str, **body: Any) -> Frame:
-        """Send a question and wait for its one answer."""
+    async def _ask(self, reply: type[R], request: Callable[[int], WorkerRequest]) -> R:
+        """Send a request, made with its id, and wait for its one reply."""
         stall_seconds = self.info.options.stall_timeout
         with self.uses, self._channel.mailbox() as (number, mailbox):
-            await self._send({"op": op, "id": number, **body})
-            frames = await self._channel.take(mailbox, stall_seconds, "intake", "embedder")
-        if frames[0]["op"] != "reply":
-            raise self._error(frames[0], "")
-        return frames[0]
+            await self._send(request(number))
+            told, *_ = await self._channel.take(mailbox, stall_seconds, "requests", "embedder")
+        if not isinstance(told, reply):
+            raise self._error(told, "")
+        return told
 
-    async def _send(self, frame: Frame) -> None:
+    async def _send(self, request: WorkerRequest) -> None:
         try:
-            await self._channel.ask(frame)
+            await self._channel.send_long(request)
         except UnsendableError as error:
             raise EngineError(self.name, f"the request cannot be encoded: {error}") from None
+
+
+def _unexpected(event: object) -> str:
+    return (
+        f"its worker process sent an unexpected message ({type(event).__name__}) and was "
+        "terminated. Load the model again to continue."
+    )
 
 
 def _portions(texts: list[str]) -> Iterator[list[str]]:

@@ -23,8 +23,8 @@ from nbllm.core.quantization import Quantization
 from nbllm.core.types import ModelInfo
 from nbllm.local.gguf.kinds import check_adapter, check_model
 from nbllm.local.gguf.shape import quantized_shape, read_shape
+from nbllm.local.load_settings import read_template
 from nbllm.local.measuring.dry_runs import engine_devices, exact_placement
-from nbllm.local.rendering.given import read_template
 
 __all__ = ["cached_shape", "fit_model", "make_plan", "plan_model", "quantized_plan", "settled"]
 

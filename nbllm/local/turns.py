@@ -13,15 +13,15 @@ from nbllm.core.errors import UnsupportedError
 from nbllm.core.json_values import json_problem
 from nbllm.core.types import ImagePart, Message, ReasoningPart, Tool, ToolCall, ToolResult
 
-__all__ = ["tool_frames", "turn_frames"]
+__all__ = ["tools_of", "turns_of"]
 
 
-def turn_frames(model: str, messages: Sequence[Message]) -> list[dict[str, Any]]:
+def turns_of(model: str, messages: Sequence[Message]) -> list[dict[str, Any]]:
     """The turns of a conversation. Raises ``UnsupportedError`` where there is more than text."""
     return [turn for message in messages for turn in _turns(model, message)]
 
 
-def tool_frames(tools: Sequence[Tool]) -> list[dict[str, Any]]:
+def tools_of(tools: Sequence[Tool]) -> list[dict[str, Any]]:
     """The tools as a template shows them."""
     return [
         {

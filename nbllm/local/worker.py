@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import faulthandler
 import os
-import re
 import sys
 import threading
 import time
@@ -19,19 +18,22 @@ from contextlib import suppress
 from functools import partial
 from typing import BinaryIO, NoReturn
 
+import msgspec
 import psutil
 
-from nbllm.local import protocol
 from nbllm.local.engine import Engine
-from nbllm.local.intake import Intake
-from nbllm.local.llama.chat import ChatTemplate, TemplateRefusalError
+from nbllm.local.ipc.events import LoadProgress, Ready, Unloadable
+from nbllm.local.ipc.liveness import LOAD_BYTES_A_SECOND, Stage
+from nbllm.local.ipc.operations import Load
+from nbllm.local.ipc.outbox import Outbox, take_standard_output
+from nbllm.local.ipc.protocol import decode
+from nbllm.local.llama.chat import ChatTemplate
 from nbllm.local.llama.draft import load_draft
 from nbllm.local.llama.invariance import check_invariance
-from nbllm.local.llama.loading import Settings
 from nbllm.local.llama.native import NativeModel, NotLoadableError
-from nbllm.local.outbox import Outbox, take_standard_output
-from nbllm.local.protocol import Frame
+from nbllm.local.refusals import TemplateRefusalError
 from nbllm.local.rendering.client import Renderer
+from nbllm.local.request_handler import RequestHandler
 from nbllm.local.scheduling.drafts import Drafts
 from nbllm.local.scheduling.pace import (
     Pace,
@@ -40,53 +42,48 @@ from nbllm.local.scheduling.pace import (
     machine_busy_seconds,
     process_seconds,
 )
-from nbllm.local.stages import LOAD_BYTES_A_SECOND, Stage
 
 __all__ = ["main"]
 
 _WATCH_SECONDS = 0.25
-_INTAKE_BYTES_A_SECOND = 10e3  # of characters that no vocabulary has; others take a 100th of it
-_REQUEST = re.compile(rb'\{"op":"[a-z]+","id":(\d+)')
+_READ_BYTES_A_SECOND = 10e3  # of characters that no vocabulary has; others take a 100th of it
+_FIRST = msgspec.json.Decoder(Load)
 
 
 def main() -> None:
-    """Load the model that the first frame names, then serve until the input ends."""
+    """Load the model that the first line names, then serve until the input ends."""
     faulthandler.enable()
     threading.excepthook = _end_with
     inbox, outbox = sys.stdin.buffer, Outbox(take_standard_output())
-    stages = {name: Stage() for name in ("load", "intake", "engine", "embedder")}
+    stages = {name: Stage() for name in ("load", "requests", "engine", "embedder")}
     outbox.keep_beating(stages)
-    first = protocol.decode(inbox.readline() or b"{}")
+    first = decode(inbox.readline(), _FIRST)
     renderer = Renderer()  # its process starts while the model is loaded
     with stages["load"].at_work():
         model, draft = _load(first, outbox, stages["load"])
-    pace = _pace(model) if first["steady"] else None
     engine = Engine(
         model,
         outbox.send,
-        pace,
-        kept_bytes=first["kept_bytes"],
+        _pace(model) if first.yields_cores else None,
+        kept_bytes=first.kept_bytes,
         drafts=Drafts(draft) if draft else None,
         stage=stages["engine"],
     )
-    given = first["chat_template"]
+    given = first.chat_template
     template = ChatTemplate(given or model.chat_template, model.vocabulary, renderer)
     if given:
         _check(template, outbox)
-    intake = Intake(model, engine, outbox.send, template, stages["embedder"])
-    threading.Thread(target=_read, args=(inbox, intake, stages["intake"]), daemon=True).start()
+    handler = RequestHandler(model, engine, outbox.send, template, stages["embedder"])
+    threading.Thread(target=_read, args=(inbox, handler, stages["requests"]), daemon=True).start()
     threading.Thread(target=_watch, args=(engine,), daemon=True).start()
     outbox.send(
-        {
-            "op": "ready",
-            "context_length": model.context_length,
-            "parallel": model.settings.parallel,
-            "threads": model.settings.threads,
-            "memory_bytes": model.memory_bytes + (draft.memory_bytes if draft else 0),
-            "can_write": model.can_write,
-            "can_fill": model.vocabulary.can_fill,
-            "is_reranker": model.is_reranker,
-        }
+        Ready(
+            context_length=model.context_length,
+            memory_bytes=model.memory_bytes + (draft.memory_bytes if draft else 0),
+            can_write=model.can_write,
+            can_fill=model.vocabulary.can_fill,
+            is_reranker=model.is_reranker,
+        )
     )
     engine.run()
 
@@ -109,26 +106,26 @@ def _pace(model: NativeModel) -> Pace:
     )
 
 
-def _load(frame: Frame, outbox: Outbox, stage: Stage) -> tuple[NativeModel, NativeModel | None]:
+def _load(operation: Load, outbox: Outbox, stage: Stage) -> tuple[NativeModel, NativeModel | None]:
     """The model and its draft model, if it is to have one."""
-    settings = Settings.from_frame(frame)
-    told, allowed = 0.0, frame["file_bytes"] / LOAD_BYTES_A_SECOND
+    settings = operation.settings
+    reported, allowed = 0.0, operation.file_bytes / LOAD_BYTES_A_SECOND
     stage.begin(allowed)
 
     def report(fraction: float) -> None:
-        nonlocal told
+        nonlocal reported
         stage.begin(allowed)
         now = time.monotonic()
-        if now - told >= 0.1 or fraction >= 1:
-            told = now
-            outbox.send({"op": "loading", "fraction": fraction})
+        if now - reported >= 0.1 or fraction >= 1:
+            reported = now
+            outbox.send(LoadProgress(fraction))
 
     try:
         model = NativeModel(settings, report)
-        model.use_adapters(frame["adapters"])
+        model.use_adapters([(os.fsdecode(path), scale) for path, scale in operation.adapters])
         if settings.batch_invariant:
             check_invariance(model)
-        return model, frame["draft"] and load_draft(Settings.from_frame(frame["draft"]), model)
+        return model, load_draft(operation.draft, model) if operation.draft else None
     except NotLoadableError as error:
         _leave(outbox, str(error))
 
@@ -142,32 +139,18 @@ def _check(template: ChatTemplate, outbox: Outbox) -> None:
 
 
 def _leave(outbox: Outbox, problem: str) -> NoReturn:
-    outbox.send({"op": "unloadable", "problem": problem})
+    outbox.send(Unloadable(problem))
     os._exit(1)
 
 
-def _read(inbox: BinaryIO, intake: Intake, stage: Stage) -> None:
+def _read(inbox: BinaryIO, handler: RequestHandler, stage: Stage) -> None:
     """Serve the parent; when it is gone or says so, leave without waiting for a step's end."""
     with suppress(OSError):
         for line in inbox:
-            try:
-                frame = protocol.decode(line)
-            except ValueError as error:
-                _refuse(line, error, intake)
-                continue
-            if frame["op"] == "close":
-                break
-            with stage.at_work(len(line) / _INTAKE_BYTES_A_SECOND):
-                intake.handle(frame)
+            with stage.at_work(len(line) / _READ_BYTES_A_SECOND):
+                if not handler.read(line):
+                    break
     os._exit(0)
-
-
-def _refuse(line: bytes, error: ValueError, intake: Intake) -> None:
-    """A line that cannot be read ends the request that it is of, and no other."""
-    request = _REQUEST.match(line)
-    if request is None:
-        raise error
-    intake.refuse(int(request[1]), f"its worker could not read the request: {error}")
 
 
 def _watch(engine: Engine) -> None:

@@ -18,12 +18,14 @@ from nbllm.notebook.jobs.job_magics import JobMagics
 from nbllm.notebook.models.bench_magics import BenchMagics
 from nbllm.notebook.models.fit_magics import FitMagics
 from nbllm.notebook.models.model_magics import ModelMagics
+from nbllm.notebook.models.pull_magics import PullMagics
 from nbllm.notebook.models.quantize_magics import QuantizeMagics
 from nbllm.notebook.prompts.error_magics import ErrorMagics
 from nbllm.notebook.questions import keep_questions
 from nbllm.notebook.registration import Registration
 from nbllm.notebook.session import NotebookSession, SessionMagics
 from nbllm.notebook.settings.config_magics import ConfigMagics
+from nbllm.notebook.stats.cache_magics import CacheMagics
 from nbllm.notebook.stats.stats_magics import StatsMagics
 from nbllm.notebook.versions import complete_with
 
@@ -37,6 +39,7 @@ __all__ = ["load", "unload"]
 GROUPS: tuple[type[SessionMagics], ...] = (
     AskMagics,
     BenchMagics,
+    CacheMagics,
     ChatMagics,
     FitMagics,
     ConfigMagics,
@@ -45,6 +48,7 @@ GROUPS: tuple[type[SessionMagics], ...] = (
     HelpMagics,
     JobMagics,
     ModelMagics,
+    PullMagics,
     QuantizeMagics,
     StatsMagics,
 )

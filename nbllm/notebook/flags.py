@@ -89,14 +89,14 @@ def _parser(magic: Any) -> ArgumentParser:
 
 LOAD = Help(
     """
-    %llm_load smollm2                     a name, or an unambiguous beginning of one
+    %llm_load smollm2                     a name, or an unambiguous prefix of one
     %llm_load ~/models/phi-3.gguf --as phi --ctx 8192
     %llm_load qwen3 --device GPU0 --kv q8_0
     %llm_load phi --pin                   never unloaded to make room for another
     %llm_load qwen3 --keep-alive 10m
     %llm_load qwen3 --adapter style.gguf
     %llm_load phi --chat-template phi.jinja
-    %llm_load qwen3-8b --draft qwen3-0.6b the small one guesses, the large one checks
+    %llm_load qwen3-8b --draft qwen3-0.6b speculative decoding with a draft model
     %llm_load http://localhost:11434/v1   the model of a server, or a list of them
     %llm_load ollama/llama3.2             also lmstudio/, vllm/, llama-server/, openrouter/, groq/
     model = %llm_load gpt-4o --config model_config.json

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from nbllm.core.generation import Generation
+from nbllm.core.kinds import place_of
 from nbllm.core.types import FinishReason, GenerationResult, ModelInfo
-from nbllm.core.vendors import host_and_port, place_of
+from nbllm.core.vendors import host_and_port
 from nbllm.core.words import size_words
 
-__all__ = ["EARLY_ENDS", "loading_words", "ready_words", "status_words"]
+__all__ = ["EARLY_ENDS", "activity_words", "loading_words", "ready_words", "status_words"]
 
+SHORT_PROMPT = 128
+"""So many tokens to be read are read before anybody could read a note about it."""
 _SEPARATOR = " · "
 EARLY_ENDS = {
     FinishReason.CANCELLED: "■ stopped",
@@ -25,6 +29,19 @@ _UNCOUNTED = (FinishReason.CANCELLED, FinishReason.FAILED)
 def loading_words(model: str, fraction: float) -> str:
     """How far a load is; ``fraction`` from 0 to 1."""
     return f"Loading {model} … {fraction:.0%}"
+
+
+def activity_words(generation: Generation) -> str:
+    """What a model does as long as it has written no text; "" where unknown."""
+    if generation.reasoning:
+        return f"thinking: {len(generation.reasoning):,} characters so far"
+    if (retry := generation.retry) is not None:
+        return f"trying again in {retry.delay_seconds:.0f} s: {retry.reason}"
+    prompt = generation.prompt
+    if prompt is not None and prompt.total - prompt.cached > SHORT_PROMPT:
+        done, total = prompt.processed, prompt.total
+        return f"prefill: {done:,} of {total:,} tokens ({done / total:.0%})"
+    return ""
 
 
 def ready_words(info: ModelInfo, seconds: float | None = None, unready: str | None = None) -> str:

@@ -9,10 +9,10 @@ from typing import Any
 
 import pandas as pd
 
+from nbllm.core.kinds import kind_of, place_of
 from nbllm.core.loading.loads import ModelStatus
 from nbllm.core.rendering.cards import Column, table_html
 from nbllm.core.types import ModelInfo
-from nbllm.core.vendors import place_of
 from nbllm.notebook.views.bundles import note_html
 
 __all__ = ["Table", "make_table", "mib", "models_table", "unloaded_table"]
@@ -164,7 +164,7 @@ def _status_row(status: ModelStatus) -> dict[str, Any]:
     local = info.device or (placement.device if placement else None)
     return {
         "state": status.state,
-        "loaded on": local if info.local else place_of(info),
+        "loaded on": local if kind_of(info).takes_memory else place_of(info),
         "memory (MiB)": mib(placement.total_bytes if placement else info.memory_bytes),
         "requests": status.requests if is_loaded else None,
         "last used (s ago)": status.idle_seconds if is_loaded and not status.requests else None,

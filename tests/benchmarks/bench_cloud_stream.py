@@ -6,8 +6,8 @@ nothing else. A process of its own serves Chat Completions on the loopback, each
 - consuming: a stream of 2,000 chunks that waits ready, in turns, and the medians
 - memory: what is still held at the end of 100,000 chunks and of 10,000, the text apart
 - many: 200 streams at once, the time to the first token
-- first request: from ``load_model`` in a process that has imported nbllm, as a kernel has, to the
-  request on the wire (http) or to the connection (https, where nobody here speaks TLS)
+
+``bench_first_cloud_request.py`` measures the first request of a fresh process.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from nbllm.cloud.cloud_model import CloudModel, open_model
 from nbllm.core.openers import LoadControl
 
 SERVER = """
-import asyncio, json, sys, time
+import asyncio, json
 
 def events(count):
     base = {"id": "chatcmpl-1", "object": "chat.completion.chunk", "created": 1, "model": "m"}
@@ -51,14 +51,14 @@ HEAD = (b"HTTP/1.1 200 OK\\r\\ncontent-type: text/event-stream\\r\\n"
 BODIES = {count: frames(count) for count in (5, 2_000)}
 
 async def serve(reader, writer):
-    print(json.dumps({"connected": time.time()}), flush=True)
     try:
         while True:
             head = await reader.readuntil(b"\\r\\n\\r\\n")
-            arrived = time.time()
             length = int(head.lower().partition(b"content-length:")[2].split(b"\\r\\n")[0] or 0)
+            if not length:  # the list of models, which opening a model asks for
+                writer.write(b"HTTP/1.1 404 Not Found\\r\\ncontent-length: 0\\r\\n\\r\\n")
+                continue
             wish = json.loads(await reader.readexactly(length))["messages"][-1]["content"]
-            print(json.dumps({"arrived": arrived}), flush=True)
             writer.write(HEAD)
             if wish.startswith("paced"):
                 for frame in BODIES[5]:
@@ -83,25 +83,6 @@ async def main():
     await server.serve_forever()
 
 asyncio.run(main())
-"""
-
-FRESH = """
-import asyncio, sys, time
-import nbllm.core.model_manager
-from nbllm import ModelInfo, ModelManager
-
-async def main(url):
-    began = time.time()
-    info = ModelInfo(name="gpt-4o", model_type="openai", local=False, base_url=url)
-    async with ModelManager([info]) as manager:
-        model, _ = await manager.load_model("gpt-4o")
-        try:
-            await model.generate("fresh", max_retry_seconds=0, first_token_timeout=1)
-        except Exception:
-            pass
-    print(began)
-
-asyncio.run(main(sys.argv[1]))
 """
 
 
@@ -205,21 +186,6 @@ async def many(url: str) -> None:
     print(f"connections left: {len(process.net_connections()) - before}")
 
 
-def first_request(server: subprocess.Popen[str], url: str, rounds: int) -> None:
-    assert server.stdout is not None
-    for scheme, mark in (("http", "arrived"), ("https", "connected")):
-        taken = []
-        for _ in range(rounds):
-            out = subprocess.run(
-                [sys.executable, "-c", FRESH, url.replace("http", scheme, 1)],
-                capture_output=True, text=True, check=True,
-            ).stdout  # fmt: skip
-            while mark not in (seen := json.loads(server.stdout.readline())):
-                pass
-            taken.append((seen[mark] - float(out)) * 1_000)
-        print(f"first {scheme} request: median {statistics.median(taken):.0f} ms (at most 250)")
-
-
 def main() -> None:
     rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 15
     with subprocess.Popen(
@@ -227,7 +193,6 @@ def main() -> None:
     ) as server:
         assert server.stdout is not None
         url = f"http://127.0.0.1:{server.stdout.readline().strip()}/v1"
-        first_request(server, url, max(3, rounds // 3))
         asyncio.run(compare(url, rounds))
         asyncio.run(memory(url))
         asyncio.run(many(url))

@@ -7,8 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nbllm.cloud.addresses import base_url_of, located
+from nbllm.core.kinds import place_of
 from nbllm.core.types import ModelInfo
-from nbllm.core.vendors import host_and_port, place_of
+from nbllm.core.vendors import host_and_port
 
 
 def entry(model_type: str, base_url: str | None = None) -> ModelInfo:

@@ -18,7 +18,14 @@ from nbllm.core.generation import (
     NewText,
     TokenPace,
 )
-from nbllm.core.types import Event, FinishReason, PromptProgress, ReasoningDelta, TextDelta
+from nbllm.core.types import (
+    Event,
+    FinishReason,
+    PromptProgress,
+    ReasoningDelta,
+    TextDelta,
+    ToolCallDelta,
+)
 from nbllm.testing import FakeModel
 
 
@@ -73,6 +80,11 @@ def test_new_text_is_taken_once_by_each_reader() -> None:
     assert generation.text == "One two"
 
 
+def test_new_text_goes_on_from_what_was_begun() -> None:
+    new = NewText(Generation(), "One")
+    assert (new.take(), new.take()) == ("One", "")
+
+
 def test_a_reader_is_woken_by_the_first_text_alone() -> None:
     assert not filled(PromptProgress(1, 2), ReasoningDelta("hm")).wake.is_set()
     generation = filled(TextDelta("One"))
@@ -83,7 +95,7 @@ def test_a_reader_is_woken_by_the_first_text_alone() -> None:
 
 
 def test_a_partial_result_has_what_is_known() -> None:
-    generation = filled(PromptProgress(3, 7), ReasoningDelta("hm"), TextDelta("One", 2))
+    generation = filled(PromptProgress(3, 7), ReasoningDelta("hm", 1), TextDelta("One", 2))
     result = generation.partial_result(FinishReason.CANCELLED, "interrupt")
     assert (result.text, result.reasoning, result.model) == ("One", "hm", "tiny")
     assert result.usage.prompt_tokens == 7
@@ -92,8 +104,9 @@ def test_a_partial_result_has_what_is_known() -> None:
     assert result.timings.total_seconds >= result.timings.first_token_seconds
 
 
-def test_pieces_that_come_without_a_count_are_no_tokens_of_a_result() -> None:
-    generation = filled(TextDelta("One", 2), TextDelta(" two"))
+@pytest.mark.parametrize("uncounted", [TextDelta(" two"), ReasoningDelta("hm"), ToolCallDelta(0)])
+def test_pieces_that_come_without_a_count_are_no_tokens_of_a_result(uncounted: Event) -> None:
+    generation = filled(TextDelta("One", 2), uncounted)
     assert generation.tokens == 3
     assert generation.counted_tokens is None
     assert generation.partial_result(FinishReason.FAILED, "").usage.completion_tokens is None

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -51,7 +52,7 @@ def native(bundled_gguf: Path) -> Callable[..., Any]:
 
     It is the bundled one unless a ``path`` is given.
     """
-    from nbllm.local.llama.loading import Settings
+    from nbllm.local.ipc.operations import LoadSettings
     from nbllm.local.llama.native import NativeModel
 
     def load_native(**changes: Any) -> Any:
@@ -65,8 +66,8 @@ def native(bundled_gguf: Path) -> Callable[..., Any]:
             "batch_invariant": False,
         }
         values = usual | changes
-        values["path"] = str(values["path"])
-        settings = Settings(
+        values["path"] = os.fsencode(values["path"])
+        settings = LoadSettings(
             sequences=values["parallel"] + 2 * values["batch_invariant"],
             batch_threads=values["threads"],
             gpus=(),

@@ -11,11 +11,13 @@ from typing import Any
 import pytest
 
 from nbllm.local.engine import Engine
-from nbllm.local.intake import Intake
+from nbllm.local.ipc.events import Done
+from nbllm.local.ipc.operations import Generate
+from nbllm.local.ipc.protocol import Event
 from nbllm.local.llama.chat import ChatTemplate
 from nbllm.local.llama.native import NativeModel
-from nbllm.local.protocol import Frame
 from nbllm.local.rendering.client import Renderer
+from nbllm.local.request_handler import RequestHandler
 from nbllm.local.scheduling.pace import Pace
 
 LONG = "The quick brown fox jumps over the lazy dog. " * 20
@@ -48,24 +50,22 @@ class Running:
 
     def __init__(self, model: NativeModel) -> None:
         self.neighbours = Neighbours()
-        self.frames: queue.SimpleQueue[Frame] = queue.SimpleQueue()
-        self.engine = Engine(model, self.frames.put, self.neighbours.pace)
+        self.events: queue.SimpleQueue[Event] = queue.SimpleQueue()
+        self.engine = Engine(model, self.events.put, self.neighbours.pace)
         self.renderer = Renderer()
         template = ChatTemplate(model.chat_template, model.vocabulary, self.renderer)
-        self._intake = Intake(model, self.engine, self.frames.put, template)
+        self._handler = RequestHandler(model, self.engine, self.events.put, template)
         threading.Thread(target=self.engine.run, daemon=True).start()
 
     def ask(self, number: int, prompt: str) -> None:
         options = {"temperature": 0, "max_tokens": 8}
         turns = [{"role": "user", "content": prompt}]
-        self._intake.handle(
-            {"op": "generate", "id": number, "messages": turns, "options": options, "suffix": None}
-        )
+        self._handler.handle(Generate(number, turns, options))
 
-    def done(self) -> dict[str, Any]:
-        while (frame := self.frames.get(timeout=60))["op"] != "done":
+    def done(self) -> Done:
+        while not isinstance(event := self.events.get(timeout=60), Done):
             pass
-        return frame
+        return event
 
 
 @pytest.fixture
@@ -86,9 +86,9 @@ def test_a_prompt_that_others_hold_up_is_begun_anew_with_fewer_threads(running: 
         time.sleep(0.15)
         running.engine.watch()
     answer = running.done()
-    assert answer["prompt_tokens"] > 200
-    assert answer["completion_tokens"] == 8
-    assert answer["cached_tokens"] == 0
+    assert answer.prompt_tokens > 200
+    assert answer.completion_tokens == 8
+    assert answer.cached_tokens == 0
 
 
 def test_without_neighbours_a_prompt_is_read_with_all_threads(running: Running) -> None:
@@ -97,4 +97,4 @@ def test_without_neighbours_a_prompt_is_read_with_all_threads(running: Running) 
         time.sleep(0.15)
         running.engine.watch()
     assert running.neighbours.pace.batch_threads == 2
-    assert running.done()["completion_tokens"] == 8
+    assert running.done().completion_tokens == 8

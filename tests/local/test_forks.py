@@ -258,7 +258,7 @@ def held_locks() -> Iterator[list[Any]]:
     model = FakeModel()
     locks: list[Any] = [
         uses._LOCK,
-        manager._residents.changed,
+        manager._registry.changed,
         manager._loader._queue._deciding,
         manager.activity._lock,
         manager.history._lock,

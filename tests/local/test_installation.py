@@ -19,9 +19,9 @@ from nbllm.core.openers import LoadControl
 from nbllm.core.resource_detector import ResourceDetector
 from nbllm.core.types import LoadOptions, ModelInfo, TextDelta
 from nbllm.local.installation import LOWEST_VERSION, REINSTALL, check_installation
+from nbllm.local.ipc.worker_process import describe_exit, exit_remedy
 from nbllm.local.llama_cpp_model import LlamaCppModel, open_model
 from nbllm.local.measuring.bench import measure_model
-from nbllm.local.worker_process import describe_exit, exit_remedy
 
 ILLEGAL_INSTRUCTIONS = {"x86_64": b"\x0f\x0b", "aarch64": b"\0\0\0\0"}
 DIES = """

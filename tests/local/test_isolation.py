@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 import queue
 import threading
 from collections.abc import Callable, Iterator
@@ -11,16 +13,25 @@ from typing import Any
 import pytest
 
 from nbllm.local.engine import Engine
-from nbllm.local.intake import Intake
+from nbllm.local.ipc.events import (
+    ContextExceeded,
+    Done,
+    Embedded,
+    OptionRefused,
+    Step,
+    TextExceeded,
+    Tokenized,
+)
+from nbllm.local.ipc.operations import Embed, Generate, LoadSettings, Tokenize
+from nbllm.local.ipc.protocol import Cancel, Close, Event, Failed, LastEvent, encode
 from nbllm.local.llama.chat import ChatTemplate
 from nbllm.local.llama.embedder import Embedder
 from nbllm.local.llama.grammar import grammar_text
-from nbllm.local.llama.loading import Settings
 from nbllm.local.llama.native import NativeModel
 from nbllm.local.llama.sampling import Sampler
 from nbllm.local.llama.vocabulary import Vocabulary
-from nbllm.local.protocol import Frame
 from nbllm.local.rendering.client import Renderer
+from nbllm.local.request_handler import RequestHandler
 from nbllm.local.scheduling.reports import Reports
 from nbllm.local.scheduling.slots import Slots
 from nbllm.local.scheduling.writer import Writer
@@ -32,8 +43,8 @@ BAD, GOOD = 1, 2
 
 @pytest.fixture(scope="module")
 def native_model(tiny_models: dict[str, Path]) -> NativeModel:
-    settings = Settings(
-        path=str(tiny_models["mistral"]),
+    settings = LoadSettings(
+        path=os.fsencode(tiny_models["mistral"]),
         context_length=512,
         parallel=4,
         sequences=4,
@@ -52,40 +63,42 @@ def native_model(tiny_models: dict[str, Path]) -> NativeModel:
 
 
 class Worker:
-    """Intake and engine as in a worker, with what they send."""
+    """Request handler and engine as in a worker, with what they send."""
 
     def __init__(self, model: NativeModel) -> None:
-        self.frames: queue.SimpleQueue[Frame] = queue.SimpleQueue()
-        self.engine = Engine(model, self.frames.put)
+        self.events: queue.SimpleQueue[Event] = queue.SimpleQueue()
+        self.engine = Engine(model, self.events.put)
         self.renderer = Renderer()
         template = ChatTemplate(model.chat_template, model.vocabulary, self.renderer)
-        self.intake = Intake(model, self.engine, self.frames.put, template)
+        self.handler = RequestHandler(model, self.engine, self.events.put, template)
         self.thread = threading.Thread(target=self.engine.run, daemon=True)
         self.thread.start()
 
     def generate(self, number: int, max_tokens: int = 20, **options: Any) -> None:
         options = {"temperature": 0, "ignore_eos": True, "max_tokens": max_tokens, **options}
-        self.intake.handle(
-            {"op": "generate", "id": number, "messages": TURNS, "options": options, "suffix": None}
-        )
+        self.handler.handle(Generate(number, TURNS, options))
 
-    def last_of(self, number: int) -> Frame:
-        """The frame that ends a request, with its whole text; what comes of others goes by."""
+    def last_of(self, number: int) -> LastEvent:
+        """The event that ends a request, with its whole text; what comes of others goes by."""
         text = ""
         while True:
-            frame = self.frames.get(timeout=30)
-            steps = frame["texts"] if frame["op"] == "step" else ()
+            event = self.events.get(timeout=30)
+            steps = event.texts if isinstance(event, Step) else ()
             text += "".join(more for id_, more, _ in steps if id_ == number)
-            if frame.get("id") == number and frame["op"] == "done":
-                return {**frame, "text": text + frame["text"]}
-            if frame.get("id") == number and frame["op"] in ("failed", "reply"):
-                return frame
+            if isinstance(event, Done) and event.id == number:
+                event.text = text + event.text
+            if isinstance(event, LastEvent) and event.id == number:
+                return event
+
+    def text_of(self, number: int) -> str:
+        event = self.last_of(number)
+        assert isinstance(event, Done), event
+        return event.text
 
     def works(self) -> bool:
         """Whether another request is answered, and nothing is left behind by those before."""
         self.generate(99, 3)
-        frame = self.last_of(99)
-        assert frame["op"] == "done", frame
+        assert isinstance(event := self.last_of(99), Done), event
         assert self.thread.is_alive()
         assert not self.engine._tasks
         assert not self.engine._queue
@@ -145,9 +158,9 @@ def test_an_error_anywhere_ends_its_request(
     with monkeypatch.context() as patch:
         patch.setattr(kind, name, failing_for(bad, getattr(kind, name)))
         worker.generate(BAD)
-        frame = worker.last_of(BAD)
-        assert (frame["op"], frame["kind"]) == ("failed", "engine")
-        assert "_OddError: injected" in frame["problem"]
+        event = worker.last_of(BAD)
+        assert isinstance(event, Failed)
+        assert "_OddError: injected" in event.problem
     assert worker.works()
 
 
@@ -156,13 +169,13 @@ def test_those_beside_it_go_on_as_if_it_had_not_been(
     worker: Worker, monkeypatch: pytest.MonkeyPatch, place: str
 ) -> None:
     worker.generate(GOOD, 200)
-    alone = worker.last_of(GOOD)["text"]
+    alone = worker.text_of(GOOD)
     kind, name, bad = PLACES[place]
     with monkeypatch.context() as patch:
         patch.setattr(kind, name, failing_for(bad, getattr(kind, name)))
         worker.generate(GOOD, 200)
         worker.generate(BAD, 10)
-        assert worker.last_of(GOOD)["text"] == alone
+        assert worker.text_of(GOOD) == alone
     assert worker.works()
 
 
@@ -189,13 +202,13 @@ def test_a_sampler_that_cannot_be_made_leaves_nothing_behind(
             failing_for(lambda *_: True, sampling.lib.llama_sampler_init_dist),
         )
         worker.generate(BAD, temperature=1.0)
-        assert worker.last_of(BAD)["op"] == "failed"
+        assert isinstance(worker.last_of(BAD), Failed)
     assert made
     assert sorted(map(str, made)) == sorted(map(str, freed))
     assert worker.works()
 
 
-REQUESTS: list[Frame] = [
+REQUESTS: list[dict[str, Any]] = [
     {"op": "tokenize", "text": None},
     {"op": "tokenize", "text": 5},
     {"op": "tokenize"},
@@ -220,6 +233,7 @@ REQUESTS: list[Frame] = [
     {"op": "nothing"},
     {"op": "handle"},
     {"op": "__init__"},
+    {"op": "failed", "problem": "x"},
 ]
 OPTIONS: list[dict[str, Any]] = [
     {"grammar": 5},
@@ -247,17 +261,50 @@ OPTIONS: list[dict[str, Any]] = [
 ]
 
 
+def line_of(request: dict[str, Any]) -> bytes:
+    """What a parent would send, whose line names what it is of first."""
+    op, rest = request["op"], {key: value for key, value in request.items() if key != "op"}
+    return json.dumps({"op": op, "id": BAD, **rest}, separators=(",", ":")).encode()
+
+
 @pytest.mark.parametrize("request_", REQUESTS, ids=str)
-def test_a_frame_with_the_wrong_values_is_refused(worker: Worker, request_: Frame) -> None:
-    worker.intake.handle({**request_, "id": BAD})
-    assert worker.last_of(BAD)["op"] == "failed"
+def test_a_request_with_the_wrong_values_is_refused(
+    worker: Worker, request_: dict[str, Any]
+) -> None:
+    assert worker.handler.read(line_of(request_))
+    assert isinstance(worker.last_of(BAD), Failed | OptionRefused)
     assert worker.works()
+
+
+@pytest.mark.parametrize(
+    "line",
+    [b'{"op":"tokenize","id":1,"text":"\\ud83d"}', b'{"op":"count","id":1', b'{"op":"x","id":1}'],
+)
+def test_a_line_that_cannot_be_read_ends_the_request_that_it_is_of(
+    worker: Worker, line: bytes
+) -> None:
+    assert worker.handler.read(line)
+    event = worker.last_of(BAD)
+    assert isinstance(event, Failed)
+    assert "could not read the request" in event.problem
+    assert worker.works()
+
+
+@pytest.mark.parametrize("line", [b"", b"{}", b"nonsense", b'{"id":1}', b"[" * 100_000])
+def test_a_line_that_is_of_no_request_is_an_error(worker: Worker, line: bytes) -> None:
+    with pytest.raises(ValueError, match="not a message"):
+        worker.handler.read(line)
+
+
+def test_the_line_that_says_so_ends_the_worker(worker: Worker) -> None:
+    assert worker.handler.read(encode(Cancel(7)))
+    assert not worker.handler.read(encode(Close()))
 
 
 @pytest.mark.parametrize("options", OPTIONS, ids=str)
 def test_an_option_with_the_wrong_value_is_refused(worker: Worker, options: dict[str, Any]) -> None:
     worker.generate(BAD, **{"temperature": 1.0, **options})
-    assert worker.last_of(BAD)["op"] == "failed"
+    assert isinstance(worker.last_of(BAD), Failed | OptionRefused)
     assert worker.works()
 
 
@@ -265,13 +312,14 @@ def test_an_option_with_the_wrong_value_is_refused(worker: Worker, options: dict
 def test_an_error_of_the_embedder_ends_its_request(
     worker: Worker, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
-    asked = {"op": "embed", "texts": ["12345"]}
     with monkeypatch.context() as patch:
         patch.setattr(Embedder, name, failing_for(lambda *_: True, getattr(Embedder, name)))
-        worker.intake.handle({**asked, "id": BAD})
-        assert "_OddError" in worker.last_of(BAD)["problem"]
-    worker.intake.handle({**asked, "id": GOOD})
-    assert worker.last_of(GOOD)["op"] == "reply"
+        worker.handler.handle(Embed(BAD, ["12345"]))
+        event = worker.last_of(BAD)
+        assert isinstance(event, Failed)
+        assert "_OddError" in event.problem
+    worker.handler.handle(Embed(GOOD, ["12345"]))
+    assert isinstance(worker.last_of(GOOD), Embedded)
 
 
 def test_a_prompt_that_is_far_too_long_is_refused_before_it_is_tokenized(
@@ -279,12 +327,12 @@ def test_a_prompt_that_is_far_too_long_is_refused_before_it_is_tokenized(
 ) -> None:
     monkeypatch.setattr(Vocabulary, "tokenize", failing_for(lambda *_, **__: True, len))
     long = [{"role": "user", "content": "no token " * 100_000}]
-    frame = {"op": "generate", "messages": long, "options": {}, "suffix": None}
-    worker.intake.handle({**frame, "id": BAD})
-    assert worker.last_of(BAD)["kind"] == "context"
-    worker.intake.handle({"op": "embed", "id": BAD, "texts": ["12345", long[0]["content"]]})
+    worker.handler.handle(Generate(BAD, long, {}))
+    assert worker.last_of(BAD) == ContextExceeded(BAD, None, 512)
+    worker.handler.handle(Embed(BAD, ["12345", long[0]["content"]]))
     refused = worker.last_of(BAD)
-    assert (refused["kind"], refused["number"]) == ("long_text", 2)
+    assert isinstance(refused, TextExceeded)
+    assert refused.number == 2
 
 
 def test_a_grammar_that_takes_long_holds_nobody_and_can_be_cancelled(
@@ -300,9 +348,9 @@ def test_a_grammar_that_takes_long_holds_nobody_and_can_be_cancelled(
     monkeypatch.setattr("nbllm.local.llama.sampling.grammar_text", slowly)
     worker.generate(1, response_schema={"type": "integer"}, ignore_eos=False)
     assert begun.wait(10)
-    worker.intake.handle({"op": "tokenize", "id": 2, "text": "a"})
-    assert worker.last_of(2)["op"] == "reply"
-    worker.intake.handle({"op": "cancel", "id": 1})
+    worker.handler.handle(Tokenize(2, "a"))
+    assert isinstance(worker.last_of(2), Tokenized)
+    worker.handler.handle(Cancel(1))
     go_on.set()
     monkeypatch.undo()
     assert worker.works()

@@ -216,7 +216,8 @@ FAULTY = '''
 import os, sys, time
 from nbllm.local import worker
 from nbllm.local.engine import Engine
-from nbllm.local.intake import Intake
+from nbllm.local.ipc.events import Embedded, Tokenized
+from nbllm.local.request_handler import RequestHandler
 from nbllm.local.llama.embedder import Embedder
 from nbllm.local.llama.native import NativeModel
 
@@ -225,8 +226,8 @@ def endless(*_):
         time.sleep(0.01)
 
 place = os.environ["FAULTY"]
-if place == "intake":
-    Intake._count = endless
+if place == "requests":
+    RequestHandler._count = endless
 elif place == "engine":
     Engine._prepare = endless
 elif place == "embedder":
@@ -234,13 +235,15 @@ elif place == "embedder":
 elif place == "load":
     NativeModel._make_context = endless
 elif place == "silent":
-    worker.Outbox.send = lambda self, frame: None
-elif place == "garbage":
+    worker.Outbox.send = lambda self, event: None
+elif place in ("garbage", "unknown", "another"):
     known = worker.Outbox.send
-    def send(self, frame):
-        if frame["op"] == "reply":
-            self._file.write(b"this is no frame\\\\n")
-        known(self, frame)
+    lines = {"garbage": b"this is no event\\n", "unknown": b'{"op":"close"}\\n', "another": b""}
+    def send(self, event):
+        if isinstance(event, Tokenized):
+            self._file.write(lines[place])
+            event = Embedded(event.id, b"", 0) if place == "another" else event
+        known(self, event)
     worker.Outbox.send = send
 worker.main()
 '''
@@ -253,8 +256,8 @@ def faulty_workers(info: ModelInfo, folder: Path) -> Iterator[Callable[[str], Ll
     models: list[LlamaCppModel] = []
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", str(folder))
-        patch.setattr("nbllm.local.channel.Channel.__init__.__defaults__", ("faulty_worker",))
-        patch.setattr("nbllm.local.signs._LEAST_OVERDUE_SECONDS", LIMIT)
+        patch.setattr("nbllm.local.llama_cpp_model.WORKER", "faulty_worker")
+        patch.setattr("nbllm.local.ipc.liveness._LEAST_OVERDUE_SECONDS", LIMIT)
 
         def load(place: str) -> LlamaCppModel:
             patch.setenv("FAULTY", place)
@@ -274,7 +277,7 @@ def faulty(info: ModelInfo, tmp_path: Path) -> Iterator[Callable[[str], LlamaCpp
 
 
 HANGS: dict[str, Ask] = {
-    "intake": lambda model: model.count_tokens("Hi"),
+    "requests": lambda model: model.count_tokens("Hi"),
     "engine": lambda model: model.generate("Hi", max_tokens=1),
     "embedder": lambda model: model.embed(["Hi"]),
 }
@@ -301,7 +304,7 @@ async def test_a_hang_ends_those_who_wait_for_it_and_no_sooner(
     faulty: Callable[[str], LlamaCppModel],
 ) -> None:
     """A request that is being answered does not look at what the intake does."""
-    model = await asyncio.to_thread(faulty, "intake")
+    model = await asyncio.to_thread(faulty, "requests")
     stream = model.stream("Hi", max_tokens=100_000, on_full="shift", stall_timeout=LIMIT)
     async for event in stream:
         if isinstance(event, TextDelta):
@@ -322,12 +325,25 @@ def test_a_load_that_hangs_fails(faulty: Callable[[str], LlamaCppModel], place: 
         faulty(place)
 
 
+@pytest.mark.parametrize(
+    ("place", "told"),
+    [
+        ("garbage", "not a message"),
+        ("unknown", "not a message"),
+        ("another", r"unexpected message \(Embedded\)"),
+    ],
+)
 async def test_a_worker_that_sends_nonsense_is_ended(
-    faulty: Callable[[str], LlamaCppModel],
+    faulty: Callable[[str], LlamaCppModel], place: str, told: str
 ) -> None:
-    model = await asyncio.to_thread(faulty, "garbage")
-    with pytest.raises(ModelError, match="not a message"):
+    model = await asyncio.to_thread(faulty, place)
+    with pytest.raises(ModelError, match=told):
         await asyncio.wait_for(model.tokenize("Hi"), PATIENCE)
+    for _ in range(100):
+        await asyncio.sleep(0.05)
+        if not model.usable:
+            return
+    pytest.fail("the worker runs on")
 
 
 # -------------------------------------------------------------------------------- benchmarks
@@ -382,5 +398,5 @@ def test_a_dry_run_that_stops_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dry_runs, "_SECONDS", 3.0)
     with stopping("nbllm.local.measuring.dry_run", after=0.0):
         began = time.monotonic()
-        assert dry_runs._ask({}) is None
+        assert dry_runs._ask(dry_runs.DryRun(None)) is None
         assert time.monotonic() - began < PATIENCE

@@ -24,8 +24,10 @@ from nbllm.notebook.jobs.job_magics import JobsFlags
 from nbllm.notebook.models.bench_magics import BenchFlags
 from nbllm.notebook.models.fit_magics import FitFlags
 from nbllm.notebook.models.model_magics import LoadFlags, ModelsFlags, UnloadFlags
+from nbllm.notebook.models.pull_magics import DeleteFlags, PullFlags
 from nbllm.notebook.models.quantize_magics import ImatrixFlags, QuantizeFlags, TuneFlags
 from nbllm.notebook.settings.config_magics import ConfigFlags
+from nbllm.notebook.stats.cache_magics import CacheFlags
 from nbllm.notebook.stats.stats_magics import PlotFlags, StatsFlags
 from nbllm.testing import FakeOpener, fake_info
 
@@ -138,8 +140,10 @@ def test_scripts_and_start_up_files_see_no_hint(shell: InteractiveShell, capsys:
 
 FLAGS = {
     "llm_bench": BenchFlags,
+    "llm_cache": CacheFlags,
     "llm_chat": ChatFlags,
     "llm_config": ConfigFlags,
+    "llm_delete": DeleteFlags,
     "llm_fit": FitFlags,
     "llm_help": HelpFlags,
     "llm_imatrix": ImatrixFlags,
@@ -148,6 +152,7 @@ FLAGS = {
     "llm_load": LoadFlags,
     "llm_models": ModelsFlags,
     "llm_plot": PlotFlags,
+    "llm_pull": PullFlags,
     "llm_quantize": QuantizeFlags,
     "llm_stats": StatsFlags,
     "llm_tune": TuneFlags,

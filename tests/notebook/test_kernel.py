@@ -48,7 +48,7 @@ def test_the_first_text_does_not_wait_for_the_next_look(fake_kernel) -> None:
     fake_kernel.ok("use(text='One two three four', token_seconds=0.3)\n%llm_load tiny")
     fake_kernel.ok("from nbllm.notebook.asking import live_answer\nlive_answer.TICK_SECONDS = 30")
     ran = fake_kernel.ok("%%llm\nHi")
-    fake_kernel.ok("asking.TICK_SECONDS = 0.1")
+    fake_kernel.ok("live_answer.TICK_SECONDS = 0.1")
     assert ran.answers == ["One", "One two three four"]
 
 
@@ -56,7 +56,7 @@ def test_reading_the_prompt_shows_progress(fake_kernel) -> None:
     fake_kernel.ok("use(prompt_seconds=1.6)\n%llm_load tiny")
     ran = fake_kernel.ok("%%llm\n" + "word " * 400)
     notes = [c["data"]["text/plain"] for c in ran.contents("display_data", "update_display_data")]
-    assert "reading the prompt: 200 of 400 tokens (50%)" in notes
+    assert "prefill: 200 of 400 tokens (50%)" in notes
     assert not any(note.startswith("reading") for note in notes[-2:])
 
 
@@ -95,12 +95,12 @@ def test_an_interrupt_stops_at_once_and_keeps_what_came(fake_kernel, cell: str) 
     assert ran.interrupt_to_idle_seconds < 0.1  # 5 ms on an idle machine
     assert ran.reply["status"] == "error"
     assert ran.reply["ename"] == "Stopped"
-    assert ran.reply["traceback"] == ["Stopped. What had arrived is in _llm."]
+    assert ran.reply["traceback"] == ["Stopped. The text so far is in _llm."]
     assert not ran.contents("error"), "the reader wanted it, so that nothing is red"
     assert ran.answers[-1].startswith("Words that make")
     status, words = (c["data"]["text/plain"] for c in ran.contents("display_data")[-2:])
     assert status.startswith("■ stopped · tiny")
-    assert words == "Stopped. What had arrived is in _llm."
+    assert words == "Stopped. The text so far is in _llm."
     kept = fake_kernel.ok("kept is _llm, str(_llm.finish_reason), len(_llm.text) > 20")
     assert kept.result == "(True, 'cancelled', True)"
     assert fake_kernel.ok("opener.opened[0].cancelled").result == "1"
@@ -108,7 +108,7 @@ def test_an_interrupt_stops_at_once_and_keeps_what_came(fake_kernel, cell: str) 
 
 def test_a_stop_before_the_first_text_says_so(fake_kernel) -> None:
     fake_kernel.ok("use(prompt_seconds=8)\n%llm_load tiny")
-    ran = fake_kernel.run("%%llm\n" + "word " * 400, interrupt_when_shown="reading the prompt")
+    ran = fake_kernel.run("%%llm\n" + "word " * 400, interrupt_when_shown="prefill")
     assert ran.reply["traceback"] == ["Stopped before the answer began."]
 
 

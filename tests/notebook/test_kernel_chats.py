@@ -102,7 +102,7 @@ def test_what_does_not_fit_is_the_readers_choice(fake_kernel) -> None:
     for n in range(2):
         fake_kernel.ok("%%llm --chat c\n" + f"q{n} " * 18, cell=str(n))
     ran = fake_kernel.run("%%llm --chat c\n" + "more " * 18, cell="x")
-    assert "give --overflow drop-oldest or --overflow summarise" in str(ran.contents("error"))
+    assert "add --overflow drop-oldest or --overflow summarise" in str(ran.contents("error"))
     ran = fake_kernel.ok("%%llm --chat c --overflow drop-oldest\n" + "more " * 18, cell="x")
     assert "the oldest turn was left out" in status(ran)
     assert len(value(fake_kernel, "sent()")) == 3

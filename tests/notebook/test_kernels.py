@@ -62,7 +62,7 @@ def test_an_interrupt_stops_it(patched_kernel: Any) -> None:
     ran = patched_kernel.run("%%llm tiny\nHi", interrupt_when_shown="words")
     assert ran.reply["status"] == "error"
     assert not ran.contents("error")
-    assert "Stopped. What had arrived is in _llm." in str(ran.contents("display_data"))
+    assert "Stopped. The text so far is in _llm." in str(ran.contents("display_data"))
     assert ran.interrupt_to_idle_seconds < 0.1  # 4 to 6 ms on an idle machine
 
 

@@ -139,7 +139,7 @@ def test_help_names_every_flag(bench: Bench) -> None:
         ("%%llm tiny -m other\nHi", "two models given: tiny and other; give one"),
         ("%%llm tiny\n  \n", "no prompt: write it after"),
         ("%llm --seed 1", "no prompt: write it after"),
-        ("%llm_load", "name a model, or a file or a server; %llm_models lists what is here"),
+        ("%llm_load", "name a model, a file or a server; %llm_models lists the available models"),
         ("%llm_models tiny", "unrecognized arguments: tiny"),
     ],
 )

@@ -19,7 +19,7 @@ def test_loaded_models_come_first_under_their_aliases() -> None:
         parallel=1,
         threads=2,
         batch_threads=2,
-        reason="All layers fit.",
+        explain=lambda _: "All layers fit.",
     )
     small = fake_info("small", device="GPU 0", memory_bytes=340 * MIB, placement=placement)
     statuses = [

@@ -93,7 +93,7 @@ def test_ctrl_c_stops_and_keeps(terminal: Terminal) -> None:
     terminal.type("%llm Tell a story.")
     terminal.wait_for("Some words. Some words.")
     terminal.interrupt()
-    assert "Traceback" not in terminal.wait_for("Stopped. What had arrived is in _llm.")
+    assert "Traceback" not in terminal.wait_for("Stopped. The text so far is in _llm.")
     terminal.type("_llm.finish_reason.value, len(_llm.text) > 10")
     terminal.wait_for("('cancelled', True)")
 

@@ -271,7 +271,7 @@ def test_a_prompt_goes_below_the_cell_magic(
     asked: Asked, capsys: pytest.CaptureFixture[str], cell: str
 ) -> None:
     asked.fail(cell)
-    assert "a prompt goes on the lines below %%llm" in capsys.readouterr().err
+    assert "put the prompt on the lines below %%llm" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -307,7 +307,7 @@ def test_a_model_that_is_not_there_is_told(
     asked.run("%llm_config model=tiny")
     assert "not there" not in capsys.readouterr().out
     asked.run("%llm_config model=tinny")
-    assert "model is set to 'tinny', which is not there yet" in capsys.readouterr().out
+    assert "model is set to 'tinny', which is not available yet" in capsys.readouterr().out
 
 
 def test_an_idle_model_is_loaded_again_with_other_options(

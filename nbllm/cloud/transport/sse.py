@@ -37,10 +37,16 @@ class ServerSentEvent(NamedTuple):
 
 
 class SseDecoder:
-    """Events from the bytes of one stream, in chunks cut anywhere.
+    r"""Events from the bytes of one stream, in chunks cut anywhere.
 
     Invalid UTF-8 becomes U+FFFD, as the standard has it. ``retry`` is the reconnection time in
     milliseconds that the server asked for, None where it asked for none.
+
+    >>> decoder = SseDecoder()
+    >>> decoder.feed(b"event: ping\ndata: a\ndata: b\n\ndata: [DO")
+    [ServerSentEvent(data='a\nb', event='ping', id='')]
+    >>> decoder.feed(b"NE]"), decoder.finish()
+    ([], [ServerSentEvent(data='[DONE]', event='message', id='')])
     """
 
     def __init__(self, *, line_limit: int = LINE_LIMIT) -> None:

@@ -30,8 +30,8 @@ from nbllm.core.errors import (
     ServerError,
     UnsupportedError,
 )
+from nbllm.core.kinds import place_of
 from nbllm.core.types import ModelInfo
-from nbllm.core.vendors import place_of
 
 __all__ = ["parse_error", "typed_error"]
 

@@ -11,15 +11,14 @@ from collections.abc import Mapping, Sequence
 
 __all__ = ["context_numbers", "is_context_sentence", "is_context_word"]
 
-_WORD = re.compile(
+_WORD = (
     r"context_?(length|window|size|limit)_?exceeded"  # OpenAI, LiteLLM's class
     r"|exceed_context|context_exceeded|context_overflow"  # llama-server
     r"|too_many_(prompt|input)_tokens|requested_too_many_tokens"  # Perplexity
-    r"|(prompt|input)_too_(long|large)|tokens_limit_reached",  # GitHub
-    re.IGNORECASE,
+    r"|(prompt|input)_too_(long|large)|tokens_limit_reached"  # GitHub
 )
 
-_SENTENCE = re.compile(
+_SENTENCE = (
     r"maximum context length"  # OpenAI, vLLM, llama_cpp.server, OpenRouter, DeepSeek, SGLang
     r"|exceeds? (?:the |its |your )?(?:model's )?(?:max(?:imum)? )?context (?:window|length|size)"
     r"|exceeds? (?:the )?available context size"  # llama-server
@@ -43,9 +42,9 @@ _SENTENCE = re.compile(
     r"|\(\d+ tokens\) is too large to process"  # llama-server's embeddings
     r"|total length of all messages is too long"  # Perplexity
     r"|(?:prompt|input|request) (?:contains|has) too many (?:input )?tokens"
-    r"|(?:prompt|input)\b.{0,40}\btoo long\b.{0,80}\bcontext",  # Ollama and others
-    re.IGNORECASE | re.DOTALL,
+    r"|(?:prompt|input)\b.{0,40}\btoo long\b.{0,80}\bcontext"  # Ollama and others
 )
+"""Like all patterns here, ``re`` compiles it when the first error comes."""
 # The refusal of an answer that is too long, not of a prompt: OpenAI, vLLM, Groq.
 _ANSWER_TOO_LONG = re.compile(
     r"max_(?:completion_)?tokens['`]? (?:is too large|must be less)", re.IGNORECASE
@@ -95,12 +94,14 @@ _CONTEXT = (
 
 def is_context_word(word: str) -> bool:
     """Whether a server's word says that the prompt was too long."""
-    return bool(_WORD.search(word[:200]))
+    return bool(re.search(_WORD, word[:200], re.IGNORECASE))
 
 
 def is_context_sentence(sentence: str) -> bool:
     """Whether a server's sentence says that the prompt was too long."""
-    return bool(_SENTENCE.search(sentence)) and not _ANSWER_TOO_LONG.search(sentence)
+    return bool(
+        re.search(_SENTENCE, sentence, re.IGNORECASE | re.DOTALL)
+    ) and not _ANSWER_TOO_LONG.search(sentence)
 
 
 def context_numbers(sentence: str, numbers: Mapping[str, float]) -> tuple[int | None, int | None]:

@@ -131,66 +131,64 @@ _QUOTA_WORD = re.compile(
     re.IGNORECASE,
 )
 
-_SENTENCES: tuple[tuple[Meaning, re.Pattern[str]], ...] = tuple(
-    (meaning, re.compile(pattern, re.IGNORECASE))
-    for meaning, pattern in (
-        (
-            M.UNSUPPORTED,
-            # llama-server, vLLM, OpenRouter, Ollama, DeepSeek, Mistral, OpenAI
-            r"\b(image|vision|audio|video|multimodal|file)s?( inputs?| content)?( is| are)? not"
-            r" (supported|enabled)"
-            r"|(not|n't) support (image|vision|multimodal|audio|video|file)"
-            r"(?!s? (format|type|size|detail))"
-            r"|(not|n't) support (the )?(use of )?(tools?|functions?|thinking)\b"
-            r"|(not|n't) support (the )?(use of )?(embeddings?|completions?)\b"
-            r"|support (image|audio|video|file|tool) (input|use)"
-            r"|image_url is only supported|unknown variant .image_url|not a multimodal model"
-            r"|at most 0 (image|audio|video)|data required for image|requires? .{0,20}--jinja"
-            r"|--enable-auto-tool-choice",
-        ),
-        (
-            M.QUOTA,
-            # Anthropic, OpenAI, OpenRouter, the hub's router, xAI, LiteLLM, Gemini without billing
-            r"credit balance is too low|specified API usage limits|exceeded your current quota"
-            r"|insufficient (balance|credits?|funds|quota)|more credits|out of credits"
-            r"|monthly included credits|all available credits|spending limit"
-            r"|budget has been exceeded|payment required|please check your (plan and )?billing",
-        ),
-        (
-            M.AUTHENTICATION,
-            # xAI, Perplexity, OpenRouter, Azure, LiteLLM, llama-server
-            r"(incorrect|invalid|wrong|missing|expired|malformed|no) ([\w-]+ ){0,2}api[ _-]?key"
-            r"|api[ _-]?key[^.]{0,40}( not (valid|found|provided|set|passed)|invalid|incorrect"
-            r"|missing|expired|required)"
-            r"|no (cookie )?auth credentials|invalid (access|auth|bearer|subscription) (token|key)"
-            r"|invalid (x-api-key|authentication|credentials?)"
-            r"|authentication (fail|required|parameter)|could not validate credentials",
-        ),
-        (
-            M.NOT_FOUND,
-            # DeepSeek, OpenRouter, Mistral, Perplexity, LiteLLM, LM Studio, vLLM, Ollama
-            r"\bmodel\b[^\n]{0,120} ((does|do|did)( not|n't) exist|not exist\b|not found\b)"
-            r"|(unknown|invalid|no such|unrecognized|unsupported) model\b(?! (out|in|param|resp))"
-            r"|invalid model (name|id)|not a valid model|no (endpoints|providers) found"
-            r"|no allowed providers"
-            r"|not supported by any provider|has been decommissioned|does not serve (the )?model",
-        ),
-        (
-            M.POLICY,
-            # Azure, OpenRouter's moderation, DeepSeek, DashScope, xAI
-            r"content (management|moderation|usage|filter\w*)? ?polic(y|ies)"
-            r"|usage (polic|guideline)|content filter|safety (system|filter|polic)"
-            r"|input was flagged|flagged as|content exists risk|inappropriate content",
-        ),
-        (M.RATE_LIMIT, r"rate[ -]?limit(ed| (reached|exceeded|hit))|too many requests"),
-        (
-            M.OVERLOADED,
-            r"overloaded|(at|over|no|out of|insufficient|lack of) capacity"
-            r"|temporarily unavailable|loading model|model is (currently )?(loading|warming)"
-            r"|(server|service) is (too )?busy",
-        ),
-    )
+_SENTENCES = (
+    (
+        M.UNSUPPORTED,
+        # llama-server, vLLM, OpenRouter, Ollama, DeepSeek, Mistral, OpenAI
+        r"\b(image|vision|audio|video|multimodal|file)s?( inputs?| content)?( is| are)? not"
+        r" (supported|enabled)"
+        r"|(not|n't) support (image|vision|multimodal|audio|video|file)"
+        r"(?!s? (format|type|size|detail))"
+        r"|(not|n't) support (the )?(use of )?(tools?|functions?|thinking)\b"
+        r"|(not|n't) support (the )?(use of )?(embeddings?|completions?)\b"
+        r"|support (image|audio|video|file|tool) (input|use)"
+        r"|image_url is only supported|unknown variant .image_url|not a multimodal model"
+        r"|at most 0 (image|audio|video)|data required for image|requires? .{0,20}--jinja"
+        r"|--enable-auto-tool-choice",
+    ),
+    (
+        M.QUOTA,
+        # Anthropic, OpenAI, OpenRouter, the hub's router, xAI, LiteLLM, Gemini without billing
+        r"credit balance is too low|specified API usage limits|exceeded your current quota"
+        r"|insufficient (balance|credits?|funds|quota)|more credits|out of credits"
+        r"|monthly included credits|all available credits|spending limit"
+        r"|budget has been exceeded|payment required|please check your (plan and )?billing",
+    ),
+    (
+        M.AUTHENTICATION,
+        # xAI, Perplexity, OpenRouter, Azure, LiteLLM, llama-server
+        r"(incorrect|invalid|wrong|missing|expired|malformed|no) ([\w-]+ ){0,2}api[ _-]?key"
+        r"|api[ _-]?key[^.]{0,40}( not (valid|found|provided|set|passed)|invalid|incorrect"
+        r"|missing|expired|required)"
+        r"|no (cookie )?auth credentials|invalid (access|auth|bearer|subscription) (token|key)"
+        r"|invalid (x-api-key|authentication|credentials?)"
+        r"|authentication (fail|required|parameter)|could not validate credentials",
+    ),
+    (
+        M.NOT_FOUND,
+        # DeepSeek, OpenRouter, Mistral, Perplexity, LiteLLM, LM Studio, vLLM, Ollama
+        r"\bmodel\b[^\n]{0,120} ((does|do|did)( not|n't) exist|not exist\b|not found\b)"
+        r"|(unknown|invalid|no such|unrecognized|unsupported) model\b(?! (out|in|param|resp))"
+        r"|invalid model (name|id)|not a valid model|no (endpoints|providers) found"
+        r"|no allowed providers"
+        r"|not supported by any provider|has been decommissioned|does not serve (the )?model",
+    ),
+    (
+        M.POLICY,
+        # Azure, OpenRouter's moderation, DeepSeek, DashScope, xAI
+        r"content (management|moderation|usage|filter\w*)? ?polic(y|ies)"
+        r"|usage (polic|guideline)|content filter|safety (system|filter|polic)"
+        r"|input was flagged|flagged as|content exists risk|inappropriate content",
+    ),
+    (M.RATE_LIMIT, r"rate[ -]?limit(ed| (reached|exceeded|hit))|too many requests"),
+    (
+        M.OVERLOADED,
+        r"overloaded|(at|over|no|out of|insufficient|lack of) capacity"
+        r"|temporarily unavailable|loading model|model is (currently )?(loading|warming)"
+        r"|(server|service) is (too )?busy",
+    ),
 )
+"""Patterns that ``re`` compiles when the first error comes, because most sessions see none."""
 
 _BELIEVED: dict[int, tuple[Meaning, ...]] = {
     401: (),
@@ -269,7 +267,11 @@ def _of_sentence(sentence: str, status: int) -> Meaning | None:
     believed = _BELIEVED.get(status, tuple(M))
     if M.CONTEXT in believed and is_context_sentence(sentence):
         return M.CONTEXT
-    found = (m for m, pattern in _SENTENCES if m in believed and pattern.search(sentence))
+    found = (
+        meaning
+        for meaning, pattern in _SENTENCES
+        if meaning in believed and re.search(pattern, sentence, re.IGNORECASE)
+    )
     return next(found, None)
 
 

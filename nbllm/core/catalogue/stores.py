@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from nbllm.core.catalogue.downloads import DOWNLOADS
 from nbllm.core.catalogue.hugging_face import HuggingFaceCache
 from nbllm.core.catalogue.ollama import OllamaStore
 from nbllm.core.catalogue.programs import PROGRAMS
@@ -9,7 +10,13 @@ from nbllm.core.catalogue.source import Store
 
 __all__ = ["STORES", "store_called"]
 
-STORES: tuple[Store, ...] = (PROGRAMS[0], HuggingFaceCache(), *PROGRAMS[1:], OllamaStore())
+STORES: tuple[Store, ...] = (
+    PROGRAMS[0],
+    DOWNLOADS,
+    HuggingFaceCache(),
+    *PROGRAMS[1:],
+    OllamaStore(),
+)
 
 
 def store_called(word: str) -> Store | None:

@@ -24,13 +24,15 @@ class Place(IntEnum):
 
     ACTIVITY = 1
     """What is watched, stopped and recorded is what the caller gets, whoever produces it."""
-    USES = 2
+    CACHE = 2
+    """A kept answer costs no use of the model, which need not even be able to answer."""
+    USES = 3
     """From here on inwards the model itself works, so that it must not be unloaded."""
-    SCHEMA = 3
+    SCHEMA = 4
     """The result of whichever attempt succeeds gets the schema of the request."""
-    RETRY = 4
+    RETRY = 5
     """Each attempt passes through everything further in once more."""
-    REFUSED_OPTIONS = 5
+    REFUSED_OPTIONS = 6
     """What a vendor refuses is left out at once; that is no attempt that a delay could help."""
 
 

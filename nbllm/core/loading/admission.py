@@ -8,7 +8,7 @@ from typing import TypeAlias
 
 from nbllm.core.errors import DoesNotFitError, ModelLoadError
 from nbllm.core.hardware.resources import GpuInfo, Resources
-from nbllm.core.loading.eviction import Resident, choose_victims, memory_of_all
+from nbllm.core.loading.eviction import EvictionCandidate, choose_victims, memory_of_all
 from nbllm.core.placement import KV_TYPES, Placement
 from nbllm.core.words import size_words
 
@@ -41,7 +41,7 @@ class Evict:
     """Unload these first, all of them idle; then it fits as the placement says."""
 
     placement: Placement
-    victims: tuple[Resident, ...]
+    victims: tuple[EvictionCandidate, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +78,7 @@ def decide(
     name: str,
     plan: Plan,
     resources: Resources,
-    residents: Sequence[Resident],
+    candidates: Sequence[EvictionCandidate],
     claims: Claims,
 ) -> Verdict:
     """What to do with a model that is to be loaded.
@@ -94,10 +94,10 @@ def decide(
     for, and evicts nothing.
     """
     planner = _Planner(plan, resources)
-    idle = [each for each in residents if each.evictable]
+    idle = [each for each in candidates if each.evictable]
     best = planner.after(idle)
     if claims:
-        return _behind(name, planner, residents, claims, best)
+        return _behind(name, planner, candidates, claims, best)
     if not isinstance(best, DoesNotFitError):
         now = planner.after(())
         if best is None:
@@ -106,7 +106,7 @@ def decide(
             return Admit(now)
         victims = choose_victims(idle, lambda gone: _is_as_good(planner.after(gone), best))
         return Evict(best, victims or tuple(idle))
-    return _in_the_way(name, planner, residents)
+    return _in_the_way(name, planner, candidates)
 
 
 class _Planner:
@@ -115,7 +115,7 @@ class _Planner:
     def __init__(self, plan: Plan, resources: Resources) -> None:
         self._plan, self.resources = plan, resources
 
-    def after(self, gone: Iterable[Resident]) -> Placement | DoesNotFitError | None:
+    def after(self, gone: Iterable[EvictionCandidate]) -> Placement | DoesNotFitError | None:
         return self.with_more(memory_of_all(each.memory for each in gone))
 
     def with_more(self, more: Mapping[str, int]) -> Placement | DoesNotFitError | None:
@@ -128,12 +128,12 @@ class _Planner:
 def _behind(
     name: str,
     planner: _Planner,
-    residents: Sequence[Resident],
+    candidates: Sequence[EvictionCandidate],
     claims: Claims,
     best: Placement | DoesNotFitError | None,
 ) -> Verdict:
     if isinstance(best, DoesNotFitError):
-        verdict = _in_the_way(name, planner, residents)
+        verdict = _in_the_way(name, planner, candidates)
         if isinstance(verdict, Refuse):
             return verdict
         best = verdict.placement
@@ -145,9 +145,11 @@ def _behind(
     return Wait(best, words, device_bytes(best))
 
 
-def _in_the_way(name: str, planner: _Planner, residents: Sequence[Resident]) -> Wait | Refuse:
+def _in_the_way(
+    name: str, planner: _Planner, candidates: Sequence[EvictionCandidate]
+) -> Wait | Refuse:
     """What to wait for where unloading the idle models is not enough, or why not to wait."""
-    movable = [each for each in residents if not each.pinned]
+    movable = [each for each in candidates if not each.pinned]
     soon = [f"{each.name} is {each.becoming}" for each in movable if each.becoming]
     for_those = f"{name} is waiting for memory until {_and(soon)}." if soon else ""
     later = planner.after([each for each in movable if each.becoming or not each.busy])
@@ -158,15 +160,15 @@ def _in_the_way(name: str, planner: _Planner, residents: Sequence[Resident]) -> 
     if not isinstance(later, DoesNotFitError):
         words = f"{name} is waiting for memory: {_and(busy)} {_is(busy)} busy."
         return Wait(later, words, _beyond(later, movable), busy)
-    at_most = planner.after(residents)
+    at_most = planner.after(candidates)
     if not isinstance(at_most, DoesNotFitError):
-        return Refuse(_pinned_error(name, at_most, residents))
+        return Refuse(_pinned_error(name, at_most, candidates))
     if soon:  # as long as it moves, a part of their memory may count as neither free nor theirs
         return Wait(None, for_those, {})
     return Refuse(at_most)
 
 
-def _beyond(placement: Placement | None, movable: Sequence[Resident]) -> dict[str, int]:
+def _beyond(placement: Placement | None, movable: Sequence[EvictionCandidate]) -> dict[str, int]:
     """What a placement takes beyond the memory of the models that are going to be evicted for it.
 
     The rest others may have until those models have ended their work.
@@ -177,10 +179,10 @@ def _beyond(placement: Placement | None, movable: Sequence[Resident]) -> dict[st
 
 
 def _pinned_error(
-    name: str, placement: Placement | None, residents: Sequence[Resident]
+    name: str, placement: Placement | None, candidates: Sequence[EvictionCandidate]
 ) -> ModelLoadError:
-    pinned = [each.name for each in residents if each.pinned]
-    held = sum(memory_of_all(each.memory for each in residents if each.pinned).values())
+    pinned = [each.name for each in candidates if each.pinned]
+    held = sum(memory_of_all(each.memory for each in candidates if each.pinned).values())
     needs = f"it needs {size_words(placement.total_bytes)} of memory; " if placement else ""
     return ModelLoadError(
         name,

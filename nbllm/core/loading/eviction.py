@@ -6,11 +6,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-__all__ = ["Resident", "choose_victims", "memory_of_all"]
+__all__ = ["EvictionCandidate", "choose_victims", "memory_of_all"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Resident:
+class EvictionCandidate:
     """A model that holds memory or is about to.
 
     ``memory`` is what comes back when it is unloaded, in bytes by device. ``idle_seconds`` is the
@@ -42,15 +42,16 @@ class Resident:
 
 
 def choose_victims(
-    residents: Iterable[Resident], is_enough: Callable[[Sequence[Resident]], bool]
-) -> tuple[Resident, ...] | None:
+    candidates: Iterable[EvictionCandidate],
+    is_enough: Callable[[Sequence[EvictionCandidate]], bool],
+) -> tuple[EvictionCandidate, ...] | None:
     """The cheapest evictable models that are enough to unload; None where all are not enough.
 
     They are taken by rising cost until it is enough; then those are spared, the dearest first,
     that turned out not to be needed. ``is_enough`` says whether the new model fits without them.
     """
-    chosen: list[Resident] = []
-    for candidate in sorted(residents, key=lambda each: each.cost):
+    chosen: list[EvictionCandidate] = []
+    for candidate in sorted(candidates, key=lambda each: each.cost):
         if candidate.evictable and any(candidate.memory.values()):
             chosen.append(candidate)
             if is_enough(chosen):
@@ -59,8 +60,8 @@ def choose_victims(
 
 
 def _without_spared(
-    chosen: Sequence[Resident], is_enough: Callable[[Sequence[Resident]], bool]
-) -> tuple[Resident, ...]:
+    chosen: Sequence[EvictionCandidate], is_enough: Callable[[Sequence[EvictionCandidate]], bool]
+) -> tuple[EvictionCandidate, ...]:
     needed = list(chosen)
     for candidate in reversed(chosen):
         others = [each for each in needed if each is not candidate]

@@ -10,11 +10,13 @@ from collections.abc import Callable
 from dataclasses import replace
 from textwrap import shorten
 
+from nbllm.core.caching.cache import ResultCache
 from nbllm.core.errors import LoadedOtherwiseError, ModelLoadError
+from nbllm.core.kinds import kind_of
 from nbllm.core.layers.activity import Activity
 from nbllm.core.loading.loads import Load, Loaded, Progress, unloaded
 from nbllm.core.loading.memory_queue import MemoryQueue
-from nbllm.core.loading.residents import Residents
+from nbllm.core.loading.registry import ModelRegistry
 from nbllm.core.manager_events import ManagerEvent
 from nbllm.core.model_interface import ModelInterface
 from nbllm.core.openers import Opener
@@ -31,14 +33,16 @@ class Loader:
 
     def __init__(
         self,
-        residents: Residents,
+        registry: ModelRegistry,
         queue: MemoryQueue,
         open_model: Opener,
         activity: Activity,
+        cache: ResultCache,
         tell: Callable[[ManagerEvent], None],
     ) -> None:
-        self._residents, self._queue = residents, queue
+        self._registry, self._queue = registry, queue
         self._open_model, self._activity, self._tell = open_model, activity, tell
+        self._cache = cache
         self._numbers = itertools.count()
 
     def join(
@@ -49,11 +53,11 @@ class Loader:
         Whoever gets a load leaves it again by ``leave``. Raises ``ModelLoadError`` where another
         model has the name, or the same one with other options than the ``wish``.
         """
-        with self._residents.changed:
-            entry = self._residents.loaded.get(asked.name)
+        with self._registry.changed:
+            entry = self._registry.loaded.get(asked.name)
             if entry is not None and entry.model.usable:
                 entry.asked = _same(entry.asked, asked, wish)
-                self._residents.touch(entry)
+                self._registry.touch(entry)
                 return entry
             load = self._load(asked, wish)
             load.wait_seconds = max(load.wait_seconds, wait_seconds)
@@ -63,12 +67,12 @@ class Loader:
             return load
 
     def _load(self, asked: ModelInfo, wish: LoadOptions) -> Load:
-        under_way = self._residents.loading.get(asked.name)
+        under_way = self._registry.loading.get(asked.name)
         if under_way is not None and not under_way.given_up:
             under_way.asked = _same(under_way.asked, asked, wish)
             return under_way
         load = Load(asked, next(self._numbers), report=lambda fraction: self._progress(load))
-        self._residents.loading[asked.name] = load
+        self._registry.loading[asked.name] = load
         threading.Thread(
             target=self._run, args=(load, under_way), name=f"nbllm-load-{asked.name}", daemon=True
         ).start()
@@ -76,12 +80,12 @@ class Loader:
 
     def leave(self, load: Load, progress: Progress | None) -> None:
         """Do not wait for it any more; the last one who leaves gives it up."""
-        with self._residents.changed:
+        with self._registry.changed:
             load.waiting -= 1
             if progress is not None:
                 load.listeners.remove(progress)
             if load.waiting == 0 and not load.future.done():
-                self._residents.give_up(load)
+                self._registry.give_up(load)
 
     # ------------------------------------------------------------ the load's thread
 
@@ -92,7 +96,7 @@ class Loader:
         try:
             model = self._open(load)
         except BaseException as error:  # noqa: BLE001 - whatever it is, the waiting ones get it
-            self._residents.drop(load)
+            self._registry.drop(load)
             self._tell(ManagerEvent(kind="failed", model=load.asked.name, words=str(error)))
             load.future.set_exception(error)
         else:
@@ -100,10 +104,10 @@ class Loader:
 
     def _open(self, load: Load) -> ModelInterface:
         name = load.asked.name
-        stale = self._residents.take_unusable(name)
+        stale = self._registry.take_unusable(name)
         if stale:
-            asyncio.run(self._residents.close(stale, unloaded))
-        if load.asked.local:
+            asyncio.run(self._registry.close(stale, unloaded))
+        if kind_of(load.asked).takes_memory:
             self._queue.admit(load)
         load.check_wanted()
         self._tell(ManagerEvent(kind="loading", model=name, words=_loading_words(load)))
@@ -111,8 +115,9 @@ class Loader:
         control = replace(load.control, resources=load.resources)
         model = self._open_model(replace(load.asked, placement=load.placement), control)
         model.report_to(self._activity)
+        model.add_layers(self._cache)
         seconds = time.monotonic() - began
-        if not self._residents.keep(load, model, seconds):
+        if not self._registry.keep(load, model, seconds):
             asyncio.run(model.aclose())
             load.check_wanted()
         words = f"Loaded {name} on {model.device} in {duration_words(seconds)}."

@@ -11,7 +11,7 @@ from typing import Literal, TypeAlias
 
 from nbllm.core.errors import ModelLoadError
 from nbllm.core.hardware.resources import Resources
-from nbllm.core.loading.eviction import Resident
+from nbllm.core.loading.eviction import EvictionCandidate
 from nbllm.core.manager_events import ManagerEvent
 from nbllm.core.model_interface import ModelInterface
 from nbllm.core.openers import LoadControl
@@ -80,9 +80,9 @@ class Loaded:
             return None
         return max(uses.grace_until, uses.last_used + keep_alive)
 
-    def as_resident(self, now: float, *, pinned: bool) -> Resident:
+    def as_candidate(self, now: float, *, pinned: bool) -> EvictionCandidate:
         """How eviction sees it."""
-        return Resident(
+        return EvictionCandidate(
             name=self.asked.name,
             memory=self.memory,
             idle_seconds=max(0.0, now - self.model.uses.last_used),
@@ -129,10 +129,12 @@ class Load:
         for listener in (*self.listeners, self.report):
             listener(fraction)
 
-    def as_resident(self, *, pinned: bool) -> Resident:
+    def as_candidate(self, *, pinned: bool) -> EvictionCandidate:
         """How eviction sees it while its memory is reserved."""
         memory = self.memory or {}
-        return Resident(name=self.asked.name, memory=memory, pinned=pinned, becoming="loaded")
+        return EvictionCandidate(
+            name=self.asked.name, memory=memory, pinned=pinned, becoming="loaded"
+        )
 
     @property
     def given_up(self) -> bool:

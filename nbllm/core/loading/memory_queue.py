@@ -19,7 +19,7 @@ from nbllm.core.loading.admission import (
     with_free,
 )
 from nbllm.core.loading.loads import Load, evicted
-from nbllm.core.loading.residents import Residents
+from nbllm.core.loading.registry import ModelRegistry
 from nbllm.core.manager_events import ManagerEvent
 from nbllm.core.openers import Planner
 from nbllm.core.placement import Placement
@@ -42,9 +42,9 @@ class MemoryQueue:
     """
 
     def __init__(
-        self, residents: Residents, plan: Planner, tell: Callable[[ManagerEvent], None]
+        self, registry: ModelRegistry, plan: Planner, tell: Callable[[ManagerEvent], None]
     ) -> None:
-        self._residents, self._plan, self._tell = residents, plan, tell
+        self._registry, self._plan, self._tell = registry, plan, tell
         self._waiting: list[Load] = []
         self._admitted: list[Load] = []
         self._deciding = ChildSafeLock()
@@ -61,26 +61,26 @@ class MemoryQueue:
         Raises ``ModelLoadError`` where it was given up, where nothing can make it fit, and where
         busy models were in its way for ``load.wait_seconds``.
         """
-        changed = self._residents.changed
+        changed = self._registry.changed
         with changed:
             self._waiting = sorted([*self._waiting, load], key=lambda each: each.number)
         try:
             while True:
                 with changed:
-                    version = self._residents.version
+                    version = self._registry.version
                 load.check_wanted()
                 pause = self._step(load)
                 if load.memory is not None:
                     return
                 with changed:
                     changed.wait_for(
-                        lambda: load.given_up or self._residents.version != version,  # noqa: B023
+                        lambda: load.given_up or self._registry.version != version,  # noqa: B023
                         pause,
                     )
         finally:
             with changed:
                 self._waiting.remove(load)
-                self._residents.wake()
+                self._registry.wake()
 
     def _step(self, load: Load) -> float:
         """Reserve the load's memory, or do what there is to do about it.
@@ -105,17 +105,17 @@ class MemoryQueue:
         """What to do with the load now; None while memory that was given back does not show."""
         # First who has what, then what is free: a load that ends in between counts twice, and
         # not never.
-        with self._residents.changed:
+        with self._registry.changed:
             load.looked_at = time.monotonic()
             self._admitted = [each for each in self._admitted if each.memory is not None]
-            present = self._residents.view(self._admitted)
+            present = self._registry.view(self._admitted)
             ahead = self._waiting[: self._waiting.index(load)]
             unknown = [each.asked.name for each in ahead if each.claim is None]
             claims = {each.asked.name: each.claim for each in ahead if each.claim is not None}
         if unknown:
             return Wait(None, f"{load.asked.name} is waiting for its turn after {unknown[-1]}.", {})
-        hidden = self._residents.hidden_bytes(self._admitted)
-        resources = self._residents.survey()
+        hidden = self._registry.hidden_bytes(self._admitted)
+        resources = self._registry.survey()
         load.resources = with_free(resources, {device: -size for device, size in hidden.items()})
         verdict = decide(
             load.asked.name,
@@ -124,15 +124,15 @@ class MemoryQueue:
             present,
             claims,
         )
-        is_final = isinstance(verdict, Admit) or self._residents.has_settled(resources)
+        is_final = isinstance(verdict, Admit) or self._registry.has_settled(resources)
         return verdict if is_final else None
 
     def _reserve(self, load: Load, verdict: Admit) -> None:
-        with self._residents.changed:
+        with self._registry.changed:
             load.placement = verdict.placement
             load.memory = device_bytes(verdict.placement)
             self._admitted.append(load)
-            self._residents.settled()
+            self._registry.settled()
 
     def _evict(self, load: Load, verdict: Evict) -> None:
         """Unload the victims where they are idle still; blocks until their engines have ended."""
@@ -140,9 +140,9 @@ class MemoryQueue:
         name = load.asked.name
         idle = {victim.name: victim.idle_seconds for victim in verdict.victims}
         reason = f"it was unloaded to make room for {name}; load it again to use it"
-        entries = self._residents.take_idle(list(idle), reason)
+        entries = self._registry.take_idle(list(idle), reason)
         if entries is not None:
-            close = self._residents.close(
+            close = self._registry.close(
                 entries, lambda entry: evicted(entry, name, idle[entry.asked.name])
             )
             asyncio.run(close)
@@ -163,13 +163,13 @@ class MemoryQueue:
         if load.words != verdict.words:
             load.words = verdict.words
             self._tell(ManagerEvent(kind="waiting", model=name, words=verdict.words))
-        grace_end = self._residents.next_grace_end(load.looked_at)
+        grace_end = self._registry.next_grace_end(load.looked_at)
         return min(left, LOOK_AGAIN_SECONDS, LOOK_AGAIN_SECONDS if grace_end is None else grace_end)
 
     def _claim(self, load: Load, wish: Placement | None, claim: Mapping[str, int]) -> None:
         """Let those behind know what is kept for it."""
-        with self._residents.changed:
+        with self._registry.changed:
             load.wish = wish
             if load.claim != claim:
                 load.claim = claim
-                self._residents.wake()
+                self._registry.wake()

@@ -69,8 +69,8 @@ def _from_hub(name: str) -> tuple[Way, ...]:
     if found is None or Path(found["repo"].partition("/")[0]).exists():
         return ()
     lines = (
-        f"!hf download {found['repo']} {found['file']} --local-dir .",
-        f"%llm_load {found['file']}",
+        f"%llm_pull hf.co/{found['repo']}/{found['file']}",
+        f"%llm_load {Path(found['file']).stem}",
     )
     return (Way("If it is on Hugging Face, download it first", lines),)
 

@@ -39,7 +39,6 @@ _REPOSITORY = re.compile(
     r"(?P<repo>[A-Za-z0-9][\w.-]*/[\w.-]*[A-Za-z0-9])(?::(?P<tag>[\w.-]+))?", re.ASCII
 )
 _PART = re.compile(r"-\d{5}-of-(\d{5})\.gguf$", re.IGNORECASE)
-_HUB_CLI = "With Hugging Face's command line (pip install -U huggingface_hub)"
 
 
 def is_hub_address(name: str) -> bool:
@@ -57,16 +56,15 @@ def hub_address(name: str, known: Known) -> Answer | None:
     repo, file, revision = found["repo"], unquote(found["file"] or "").strip("/"), found["revision"]
     if not file.casefold().endswith(".gguf"):
         return _repository(repo, found["tag"])
-    at = "" if revision in (None, "main") else f" --revision {quoted(revision)}"
-    what = quoted(file)
-    if parts := _PART.search(file):  # of a model in several files, which is loaded by its first
-        what = f'--include "{_PART.sub("", file)}-*-of-{parts[1]}.gguf"'
-        file = _PART.sub(rf"-00001-of-{parts[1]}.gguf", file)
-    line = f"!hf download {repo} {what}{at} --local-dir ."
+    at = "" if revision in (None, "main") else f"@{revision}"
+    # A model in several files is loaded by its first.
+    file = _PART.sub(r"-00001-of-\1.gguf", file)
+    line = f"%llm_pull {quoted(f'hf.co/{repo}{at}/{file}')}"
+    load = f"%llm_load {quoted(file.rpartition('/')[2][:-5])}"
     there = [path for path in hub_files(repo) if path.as_posix().endswith(f"/{file}")]
     return Answer(
         "This is the address of a file on Hugging Face, which has to be downloaded first.",
-        (*_cached(there), Way(_HUB_CLI, (line, f"%llm_load {quoted(file)}"))),
+        (*_cached(there), Way("Download it", (line, load))),
     )
 
 
@@ -85,27 +83,15 @@ def _repository(repo: str, tag: str | None) -> Answer:
             "which llama.cpp does not read.",
             (*_cached(hub_files(repo)), *_unquantized_ways(repo)),
         )
-    folder, weights = repo.partition("/")[2], tag or "Q4_K_M"
-    ollama = f"hf.co/{repo}" + (f":{tag}" if tag else "")
-    return Answer(
-        what,
-        (
-            *_cached(hub_files(repo)),
-            Way(
-                _HUB_CLI,
-                (
-                    f'!hf download {repo} --include "*{weights}*.gguf" --local-dir {folder}',
-                    f"%llm_load {folder}/",
-                ),
-            ),
-            Way("With Ollama", (f"!ollama pull {ollama}", f"%llm_load ollama/{ollama}")),
-        ),
-    )
+    named = repo + (f":{tag}" if tag else "")
+    lead = "Download it" if tag else "Download the best variant that fits this machine"
+    lines = (f"%llm_pull {named}", f"%llm_load {named}")
+    return Answer(what, (*_cached(hub_files(repo)), Way(lead, lines)))
 
 
 def _unquantized_ways(repo: str) -> tuple[Way, ...]:
     listed = f"https://huggingface.co/models?other=base_model:quantized:{repo}"
-    download = ("!hf download ORG/REPO-GGUF FILE.gguf --local-dir .", "%llm_load FILE.gguf")
+    download = ("%llm_pull ORG/REPO-GGUF", "%llm_load ORG/REPO-GGUF")
     serve = (f"vllm serve {repo}", f"%llm_load vllm/{repo}")
     return (
         Way(f"As a GGUF ({listed})", download),
@@ -146,7 +132,7 @@ def gguf_search(words: str) -> Way:
     query = quote(re.sub(r"[^\w.]+|_", " ", words).strip())
     return Way(
         f"As a file (https://huggingface.co/models?library=gguf&search={query})",
-        ("!hf download ORG/REPO FILE.gguf --local-dir .", "%llm_load FILE.gguf"),
+        ("%llm_pull ORG/REPO", "%llm_load ORG/REPO"),
     )
 
 
@@ -158,8 +144,11 @@ def web_file(name: str, known: Known) -> Answer | None:
     kind = foreign_kind(file)
     if kind is not None:
         return Answer(f"This is the address of {kind}.", (conversion(""),))
-    lines = (f'!curl -L -o {quoted(file)} "{_bare_address(name)}"', f"%llm_load {quoted(file)}")
-    return Answer("This is the address of a file.", (Way("Download it first", lines),))
+    pull, load = f'%llm_pull "{_bare_address(name)}"', f"%llm_load {quoted(file[:-5])}"
+    if not name.casefold().startswith("https:"):  # which nbllm downloads nothing over
+        pull = f'!curl -L -o {quoted(file)} "{_bare_address(name)}"'
+        load = f"%llm_load {quoted(file)}"
+    return Answer("This is the address of a file.", (Way("Download it first", (pull, load)),))
 
 
 def _is_web(name: str) -> bool:

@@ -47,12 +47,22 @@ def portable_markdown(text: str) -> str:
 
 
 def escaped_markdown(text: str) -> str:
-    """``text`` as prose for the middle of a line, which is read as it is written."""
+    r"""``text`` as prose for the middle of a line, which is read as it is written.
+
+    >>> print(escaped_markdown("5 * 3 < x_1"))
+    5 \* 3 &lt; x\_1
+    """
     return _SPECIAL.sub(_escape, " ".join(encodable(text).split()))
 
 
 def fenced(code: str, language: str = "") -> str:
-    """``code`` as a fenced block that nothing in it can end."""
+    """``code`` as a fenced block that nothing in it can end.
+
+    >>> print(fenced("````", "text"))
+    `````text
+    ````
+    `````
+    """
     longest = max(map(len, _BACKTICKS.findall(code)), default=0)
     fence = "`" * max(3, longest + 1)
     return f"{fence}{language}\n{code}\n{fence}"

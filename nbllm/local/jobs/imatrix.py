@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+
+import msgspec
 
 from nbllm.core.errors import InvalidOptionError, QuantizationError
 from nbllm.core.hardware.resources import Resources
@@ -14,17 +16,39 @@ from nbllm.core.load_options import LoadOptions
 from nbllm.core.paths import absolute_path, reason
 from nbllm.core.saved_files import replacing
 from nbllm.core.types import ModelInfo
-from nbllm.local.jobs.job import running
-from nbllm.local.jobs.quantize import check_target, source_of
-from nbllm.local.measuring.dry_runs import load_frame
+from nbllm.local.ipc.job import running
+from nbllm.local.ipc.operations import LoadSettings
+from nbllm.local.ipc.protocol import LastEvent, Request
+from nbllm.local.jobs.quantize import check_target, failure_of, source_of
+from nbllm.local.load_settings import load_settings
 from nbllm.local.plans import plan_model
 
-__all__ = ["make_imatrix", "study_frame"]
+__all__ = ["Imatrix", "ImatrixDone", "make_imatrix", "study_load"]
 
 _PROCESS = "nbllm.local.jobs.study_process"
 _CHUNK_TOKENS = 512  # as llama-imatrix reads a text
 _LOGIT_BYTES = 128 * 2**20
 _FEWEST_ROWS = 32
+
+
+class Imatrix(Request, tag="imatrix"):
+    """Read at most ``chunks`` chunks of the file ``text``, and write what the weights met.
+
+    Answered by ``ImatrixDone``.
+    """
+
+    load: LoadSettings
+    file_bytes: int
+    text: bytes
+    target: bytes
+    chunk_tokens: int
+    chunks: int
+
+
+class ImatrixDone(LastEvent, tag="imatrix"):
+    """How many chunks were read."""
+
+    chunks: int
 
 
 async def make_imatrix(
@@ -46,23 +70,26 @@ async def make_imatrix(
     """
     text = await asyncio.to_thread(_text_file, text)
     await asyncio.to_thread(check_target, target, source_of(info)[0], replaces=replaces)
-    load = await asyncio.to_thread(study_frame, info, resources, _CHUNK_TOKENS)
+    load = await asyncio.to_thread(study_load, info, resources, _CHUNK_TOKENS)
     try:
         with replacing(target) as draft:
-            async with running(info.name, _PROCESS, "study") as job:
-                frame = {
-                    "op": "imatrix",
-                    "load": load,
-                    "text": str(text),
-                    "target": str(draft),
-                    "chunk_tokens": _CHUNK_TOKENS,
-                    "chunks": chunks,
-                }
-                done = await job.ask(frame, progress)
+            async with running(_PROCESS, ImatrixDone, failure_of(info.name), stage="study") as job:
+                done = await job.ask(
+                    lambda number: Imatrix(
+                        number,
+                        load,
+                        info.size_bytes or 0,
+                        text=os.fsencode(text),
+                        target=os.fsencode(draft),
+                        chunk_tokens=_CHUNK_TOKENS,
+                        chunks=chunks,
+                    ),
+                    progress,
+                )
     except OSError as error:
         problem = f"{target} cannot be written: {reason(error)}"
         raise QuantizationError(info.name, problem) from None
-    return int(done["chunks"])
+    return done.chunks
 
 
 def _text_file(given: Path) -> Path:
@@ -72,16 +99,15 @@ def _text_file(given: Path) -> Path:
     return absolute_path(file)
 
 
-def study_frame(info: ModelInfo, resources: Resources, context_length: int) -> dict[str, Any]:
-    """A load frame for one sequence, with the logits of as many tokens as memory allows."""
+def study_load(info: ModelInfo, resources: Resources, context_length: int) -> LoadSettings:
+    """A load with one sequence, and with the logits of as many tokens as memory allows."""
     overrides = LoadOptions(context_length=context_length, parallel=1, device=info.load.device)
     placement = plan_model(replace(info, load=overrides), resources)
     vocabulary = source_of(info)[1].vocabulary_size or 1
     rows = max(_FEWEST_ROWS, min(context_length, _LOGIT_BYTES // (4 * vocabulary)))
-    return {
-        **load_frame(info, placement),
-        "batch_tokens": context_length,
-        "max_outputs": rows,
-        "sequences": 1,
-        "file_bytes": info.size_bytes or 0,
-    }
+    return msgspec.structs.replace(
+        load_settings(info, placement),
+        batch_tokens=context_length,
+        max_outputs=rows,
+        sequences=1,
+    )

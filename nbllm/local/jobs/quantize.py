@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 import shutil
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
-from typing import Any
 
 from nbllm.core.errors import InvalidOptionError, ModelFileError, QuantizationError
 from nbllm.core.fitting.model_shape import ModelShape
@@ -21,10 +21,19 @@ from nbllm.local.gguf.kinds import check_model
 from nbllm.local.gguf.shape import model_info_from_gguf
 from nbllm.local.gguf.types import FILE_TYPES, TENSOR_TYPES
 from nbllm.local.installation import check_installation
-from nbllm.local.jobs.job import Job, running
+from nbllm.local.ipc.job import Failure, Job, running
+from nbllm.local.ipc.protocol import LastEvent, Request
 from nbllm.local.plans import cached_shape
 
-__all__ = ["check_target", "plan_quantizations", "quantize_model", "source_of"]
+__all__ = [
+    "Quantize",
+    "QuantizeDone",
+    "check_target",
+    "failure_of",
+    "plan_quantizations",
+    "quantize_model",
+    "source_of",
+]
 
 _PROCESS = "nbllm.local.jobs.quantize_process"
 _NUMBERS = {label: number for number, label in FILE_TYPES.items()}
@@ -32,6 +41,28 @@ _TYPES = {tensor_type.label: tensor_type for tensor_type in TENSOR_TYPES.values(
 _ALIGNMENT = 32
 _SPARE = 64 * 2**20
 """So much of a disk stays free."""
+
+
+class Quantize(Request, tag="quantize"):
+    """Quantize the file ``source`` into ``target``; without a target, say what it would come to.
+
+    ``sizes`` has the bytes of each tensor by its name, for the progress. Answered by
+    ``QuantizeDone``.
+    """
+
+    source: bytes
+    target: bytes | None
+    file_type: int
+    imatrix: bytes | None
+    threads: int = 1
+    sizes: dict[str, int] | None = None
+
+
+class QuantizeDone(LastEvent, tag="quantized"):
+    """The type of each tensor, and how many fell back from which to which."""
+
+    types: dict[str, str]
+    fallbacks: list[tuple[str, str, int]]
 
 
 async def plan_quantizations(
@@ -44,7 +75,7 @@ async def plan_quantizations(
     """
     source, shape = source_of(info)
     able = [label for label in labels if imatrix or label not in NEEDS_IMATRIX]
-    async with running(info.name, _PROCESS, "quantize") as job:
+    async with _running(info.name) as job:
         return [await _plan(job, source, shape, label, imatrix) for label in able]
 
 
@@ -73,15 +104,24 @@ async def quantize_model(
     _check_imatrix(label, imatrix)
     check_target(target, source, replaces=replaces)
     began = time.monotonic()
-    async with running(info.name, _PROCESS, "quantize") as job:
+    async with _running(info.name) as job:
         plan = await _plan(job, source, shape, label, imatrix)
         _check_space(info.name, target.parent, plan.size_bytes)
         on_plan(plan)
         try:
             with replacing(target) as draft:
-                frame = _frame(source, draft, shape, label, imatrix, dry_run=False)
-                threads = max(1, int(resources.cpu.usable_cores))
-                await job.ask({**frame, "threads": threads}, progress)
+                await job.ask(
+                    lambda number: Quantize(
+                        number,
+                        source=os.fsencode(source),
+                        target=os.fsencode(draft),
+                        file_type=_NUMBERS[label],
+                        imatrix=_imatrix_bytes(imatrix),
+                        threads=max(1, int(resources.cpu.usable_cores)),
+                        sizes={each.name: each.size_bytes for each in shape.tensors},
+                    ),
+                    progress,
+                )
                 check_target(target, source, replaces=replaces)
         except OSError as error:
             problem = f"{target} cannot be written: {reason(error)}"
@@ -139,37 +179,37 @@ def _check_space(model: str, folder: Path, size: int) -> None:
 # ---------------------------------------------------------------- the process
 
 
+def _running(name: str) -> AbstractAsyncContextManager[Job[QuantizeDone]]:
+    return running(_PROCESS, QuantizeDone, failure_of(name), stage="quantize")
+
+
+def failure_of(name: str) -> Failure:
+    """Makes the errors of jobs on the model ``name``."""
+    return lambda problem, log: QuantizationError(name, problem)
+
+
 async def _plan(
-    job: Job, source: Path, shape: ModelShape, label: str, imatrix: Path | None
+    job: Job[QuantizeDone], source: Path, shape: ModelShape, label: str, imatrix: Path | None
 ) -> Quantization:
-    done = await job.ask(_frame(source, source, shape, label, imatrix, dry_run=True))
+    done = await job.ask(
+        lambda number: Quantize(
+            number,
+            source=os.fsencode(source),
+            target=None,
+            file_type=_NUMBERS[label],
+            imatrix=_imatrix_bytes(imatrix),
+        )
+    )
     return _quantization(shape, label, done)
 
 
-def _frame(
-    source: Path,
-    target: Path,
-    shape: ModelShape,
-    label: str,
-    imatrix: Path | None,
-    *,
-    dry_run: bool,
-) -> dict[str, Any]:
-    return {
-        "op": "quantize",
-        "source": str(source),
-        "target": str(target),
-        "file_type": _NUMBERS[label],
-        "threads": 1,
-        "dry_run": dry_run,
-        "imatrix": str(imatrix.absolute()) if imatrix else None,
-        "sizes": {} if dry_run else {each.name: each.size_bytes for each in shape.tensors},
-    }
+def _imatrix_bytes(imatrix: Path | None) -> bytes | None:
+    return os.fsencode(imatrix.absolute()) if imatrix else None
 
 
-def _quantization(shape: ModelShape, label: str, done: Mapping[str, Any]) -> Quantization:
+def _quantization(shape: ModelShape, label: str, done: QuantizeDone) -> Quantization:
     """The sizes, exact: each tensor's blocks and padding, and the header as it is."""
-    types = {tensor.name: done["types"].get(tensor.name, "") for tensor in shape.tensors}
+    types = {tensor.name: done.types.get(tensor.name, "") for tensor in shape.tensors}
     types = {
         tensor.name: types[tensor.name] if types[tensor.name] in _TYPES else tensor.type_label
         for tensor in shape.tensors
@@ -182,7 +222,7 @@ def _quantization(shape: ModelShape, label: str, done: Mapping[str, Any]) -> Qua
         size_bytes=header + sum(map(_padded, sizes)),
         bits_per_weight=8 * sum(sizes) / max(1, shape.parameter_count),
         tensor_types=types,
-        fallbacks={(meant, used): count for meant, used, count in done["fallbacks"]},
+        fallbacks={(meant, used): count for meant, used, count in done.fallbacks},
     )
 
 

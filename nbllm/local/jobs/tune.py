@@ -8,9 +8,8 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from nbllm.core import saved_files
 from nbllm.core.errors import QuantizationError
@@ -26,13 +25,15 @@ from nbllm.core.measurements import (
 from nbllm.core.quantization import Quality, Quantization, target_name
 from nbllm.core.tuning import TunedType, Tuning, best_type
 from nbllm.core.types import ModelInfo
-from nbllm.local.jobs.imatrix import study_frame
-from nbllm.local.jobs.job import running
-from nbllm.local.jobs.quantize import plan_quantizations, quantize_model, source_of
+from nbllm.local.ipc.job import running
+from nbllm.local.ipc.operations import LoadSettings, Turn
+from nbllm.local.ipc.protocol import LastEvent, Request
+from nbllm.local.jobs.imatrix import study_load
+from nbllm.local.jobs.quantize import failure_of, plan_quantizations, quantize_model, source_of
 from nbllm.local.jobs.sample_conversations import SAMPLE_CONVERSATIONS
 from nbllm.local.measuring.bench import QUIET_CORES, BenchPlan, plan_of
 
-__all__ = ["sensible_types", "tune_model"]
+__all__ = ["Compare", "CompareDone", "sensible_types", "tune_model"]
 
 _PROCESS = "nbllm.local.jobs.study_process"
 _CONTEXT = 1024
@@ -41,6 +42,28 @@ _LARGEST = 1.6
 _TRIED = ("Q8_0", "Q6_K", "Q5_K_M", "Q5_0", "Q4_K_M", "Q4_K_S", "Q4_0", "IQ4_NL", "Q4_1", "Q3_K_M")
 
 Report = Callable[[str, float], None]
+
+
+class Compare(Request, tag="compare"):
+    """Write a model's distributions over ``conversations`` to ``references``, or compare with them.
+
+    Its speed is measured too. Answered by ``CompareDone``.
+    """
+
+    load: LoadSettings
+    file_bytes: int
+    conversations: Sequence[Sequence[Turn]]
+    references: bytes
+    writes: bool
+    plan: BenchPlan
+
+
+class CompareDone(LastEvent, tag="compared"):
+    """How near the distributions are (None where they were written), and the speeds."""
+
+    quality: Quality | None
+    measured: tuple[Measurement, ...]
+    other_cores: float
 
 
 async def sensible_types(
@@ -160,29 +183,29 @@ class _Work:
         self, info: ModelInfo, label: str, *, writes: bool
     ) -> tuple[Quality | None, Benchmark]:
         context = min(_CONTEXT, info.context_length or _CONTEXT)
-        load = await asyncio.to_thread(study_frame, info, self.resources, context)
-        frame: dict[str, Any] = {
-            "op": "compare",
-            "load": load,
-            "conversations": list(SAMPLE_CONVERSATIONS),
-            "chat_template": None,
-            "references": str(self.folder / "references"),
-            "writes": writes,
-            "bench": asdict(self._plan()),
-        }
+        load = await asyncio.to_thread(study_load, info, self.resources, context)
         begun = 0.0 if writes else 0.3
-        async with running(self.info.name, _PROCESS, "study") as job:
+        failure = failure_of(self.info.name)
+        async with running(_PROCESS, CompareDone, failure, stage="study") as job:
             done = await job.ask(
-                frame, lambda fraction: self._tell(label, begun + (1 - begun) * fraction)
+                lambda number: Compare(
+                    number,
+                    load,
+                    info.size_bytes or 0,
+                    conversations=SAMPLE_CONVERSATIONS,
+                    references=os.fsencode(self.folder / "references"),
+                    writes=writes,
+                    plan=self._plan(),
+                ),
+                lambda fraction: self._tell(label, begun + (1 - begun) * fraction),
             )
         self.step += 1
-        others = float(done["other_cores"])
         benchmark = Benchmark(
-            measured=tuple(Measurement(**row) for row in done["measured"]),
-            other_cores=others,
-            noisy=others > QUIET_CORES,
+            measured=done.measured,
+            other_cores=done.other_cores,
+            noisy=done.other_cores > QUIET_CORES,
         )
-        return Quality(**done["quality"]) if done["quality"] else None, benchmark
+        return done.quality, benchmark
 
     def _plan(self) -> BenchPlan:
         plan = plan_of(self.resources.cpu, parallel=1, thorough=self.thorough)

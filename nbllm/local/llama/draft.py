@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from nbllm.local.llama.loading import Settings
+import os
+
+from nbllm.local.ipc.operations import LoadSettings
 from nbllm.local.llama.native import NativeModel, NotLoadableError
 from nbllm.local.llama.vocabulary import Vocabulary
 
@@ -11,7 +13,7 @@ __all__ = ["load_draft"]
 _MOST_PADDING = 128  # tokens that only one of the two may have at the end, as llama.cpp allows
 
 
-def load_draft(settings: Settings, model: NativeModel) -> NativeModel:
+def load_draft(settings: LoadSettings, model: NativeModel) -> NativeModel:
     """Load the draft model of ``model``. Raises ``NotLoadableError``."""
     if not model.can_copy_prefix:
         raise NotLoadableError(
@@ -23,7 +25,7 @@ def load_draft(settings: Settings, model: NativeModel) -> NativeModel:
         if not draft.can_write or not draft.can_copy_prefix:
             raise NotLoadableError("it does not support speculative decoding")
     except NotLoadableError as error:
-        raise NotLoadableError(f"the draft model {settings.path}: {error}") from None
+        raise NotLoadableError(f"the draft model {os.fsdecode(settings.path)}: {error}") from None
     return draft
 
 

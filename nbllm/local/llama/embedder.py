@@ -16,12 +16,15 @@ import llama_cpp.llama_cpp as lib
 import numpy as np
 from numpy.typing import NDArray
 
+from nbllm.local.ipc.events import Embedded, Scores, TextExceeded
+from nbllm.local.ipc.liveness import TOKEN_SECONDS, Stage
+from nbllm.local.ipc.operations import Embed, Rerank
+from nbllm.local.ipc.protocol import Event, Failed
 from nbllm.local.llama.batch import TokenBatch
 from nbllm.local.llama.native import NativeModel, NotLoadableError
-from nbllm.local.protocol import Frame, failure_words
-from nbllm.local.stages import TOKEN_SECONDS, Stage
+from nbllm.local.refusals import RefusedOptionError, unforeseen
 
-__all__ = ["Embedder", "Job", "rerank_tokens"]
+__all__ = ["Embedder", "Job"]
 
 _CELLS = 512  # a text must fit into one batch whole, so a longer one needs a larger context
 _SEQUENCES = 16
@@ -31,12 +34,12 @@ _SEQUENCES = 16
 class Job:
     """Texts as tokens, none empty nor longer than ``Embedder.longest``, all from one request.
 
-    ``answer`` makes the reply from one row a text.
+    ``reply`` makes the last event from one row a text.
     """
 
     id: int
     texts: Sequence[Sequence[int]]
-    answer: Callable[[NDArray[np.float32]], Frame]
+    reply: Callable[[NDArray[np.float32]], Event]
     cancelled: bool = False
 
 
@@ -44,11 +47,11 @@ class Embedder:
     """Answers embedding and reranking requests in the order in which they come.
 
     Texts are pooled as the model's file says, else by the mean over their tokens, several of them
-    in one batch. ``send`` takes the frames of ``protocol.py``; all methods may be called from any
+    in one batch. ``send`` takes the events; all methods may be called from any
     thread. ``stage`` is where its thread tells what it is at.
     """
 
-    def __init__(self, model: NativeModel, send: Callable[[Frame], None], stage: Stage) -> None:
+    def __init__(self, model: NativeModel, send: Callable[[Event], None], stage: Stage) -> None:
         self._model = model
         self._send = send
         self._stage = stage
@@ -63,14 +66,61 @@ class Embedder:
         """The longest text, in tokens."""
         return min(self._model.context_length, self._model.trained_length)
 
-    def submit(self, job: Job) -> None:
-        """Queue a request; its reply, or why there is none, is sent."""
+    def embed(self, request: Embed) -> Event | None:
+        """Queue a request; its reply is sent, or why there is none. What is refused is returned."""
+        vocabulary = self._model.vocabulary
+        if not request.texts or not all(request.texts):
+            raise RefusedOptionError(
+                "texts", "must not contain an empty text, which has no embedding"
+            )
+        if refusal := self._long_at_sight(request.id, request.texts):
+            return refusal
+        texts = [
+            vocabulary.tokenize(text, add_special=True, parse_special=False)
+            for text in request.texts
+        ]
+        if not all(texts):
+            raise RefusedOptionError(
+                "texts", "must not contain a text without tokens, which has no embedding"
+            )
+        tokens = sum(map(len, texts))
+        return self._submit(
+            Job(
+                request.id,
+                texts,
+                lambda rows: Embedded(request.id, rows.tobytes(), tokens),
+            )
+        )
+
+    def rerank(self, request: Rerank) -> Event | None:
+        """The same, with the score of each document for a reply."""
+        whole = [request.query + document for document in request.documents]
+        if refusal := self._long_at_sight(request.id, whole):
+            return refusal
+        texts = [
+            _rerank_tokens(self._model, request.query, document) for document in request.documents
+        ]
+        return self._submit(
+            Job(request.id, texts, lambda rows: Scores(request.id, rows[:, 0].tobytes()))
+        )
+
+    def _long_at_sight(self, number: int, texts: Sequence[str]) -> Event | None:
+        for position, text in enumerate(texts, 1):
+            if self._model.vocabulary.exceeds(text, self.longest):
+                return TextExceeded(number, position, None, self.longest)
+        return None
+
+    def _submit(self, job: Job) -> Event | None:
+        for position, tokens in enumerate(job.texts, 1):
+            if len(tokens) > self.longest:
+                return TextExceeded(job.id, position, len(tokens), self.longest)
         with self._wake:
             self._jobs.append(job)
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, daemon=True)
                 self._thread.start()
             self._wake.notify()
+        return None
 
     def cancel(self, id: int) -> None:  # noqa: A002 - the protocol's word
         """Give a request up behind the batch that is being computed."""
@@ -85,23 +135,23 @@ class Embedder:
                 while not self._jobs:
                     self._wake.wait()
                 job = self._jobs[0]
-            frame = self._answered(job)
+            event = self._answered(job)
             with self._wake:
                 self._jobs.popleft()
-            if frame is not None:
-                self._send(frame)
+            if event is not None:
+                self._send(event)
 
-    def _answered(self, job: Job) -> Frame | None:
+    def _answered(self, job: Job) -> Event | None:
         try:
             return self._reply(job)
         except NotLoadableError as error:
             problem = str(error)
         except Exception as error:  # noqa: BLE001 - whatever it is, it is this request's alone
             traceback.print_exc()
-            problem = failure_words(error)
-        return {"op": "failed", "id": job.id, "kind": "engine", "problem": problem}
+            problem = unforeseen(error)
+        return Failed(job.id, problem)
 
-    def _reply(self, job: Job) -> Frame | None:
+    def _reply(self, job: Job) -> Event | None:
         rows: list[NDArray[np.float32]] = []
         self._make_room(max(map(len, job.texts)))
         for batch in _batches(job.texts, self._cells):
@@ -109,7 +159,7 @@ class Embedder:
                 return None
             self._stage.begin(TOKEN_SECONDS * sum(map(len, batch)))
             rows += self._computed(batch)
-        return {"op": "reply", "id": job.id, **job.answer(np.stack(rows))}
+        return job.reply(np.stack(rows))
 
     def _make_room(self, length: int) -> None:
         """Have a context that takes a text of so many tokens; it grows by doubling."""
@@ -140,7 +190,7 @@ class Embedder:
             yield np.ctypeslib.as_array(vector, (self._model.vector_size,)).copy()
 
 
-def rerank_tokens(model: NativeModel, query: str, document: str) -> list[int]:
+def _rerank_tokens(model: NativeModel, query: str, document: str) -> list[int]:
     """A query with a document, as llama.cpp's server writes them for a reranker."""
     vocabulary = model.vocabulary
     if template := model.rerank_template:

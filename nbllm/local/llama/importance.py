@@ -17,8 +17,8 @@ import llama_cpp.llama_cpp as lib
 import numpy as np
 import numpy.typing as npt
 
+from nbllm.local.ipc.operations import LoadSettings
 from nbllm.local.llama.backends import ggml_function
-from nbllm.local.llama.loading import Settings
 from nbllm.local.llama.native import NativeModel, NotLoadableError
 
 __all__ = ["ImportanceCollector", "ObservedModel"]
@@ -154,7 +154,7 @@ class ImportanceCollector:
 class ObservedModel(NativeModel):
     """A model whose computation a collector watches. Raises ``NotLoadableError``."""
 
-    def __init__(self, settings: Settings, collector: ImportanceCollector) -> None:
+    def __init__(self, settings: LoadSettings, collector: ImportanceCollector) -> None:
         self._collector = collector
         super().__init__(settings, lambda fraction: None)
 

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import ctypes
 import re
-from dataclasses import dataclass, fields
 from typing import Any
 
 import llama_cpp.llama_cpp as lib
 
-from nbllm.core.placement import KvType
+from nbllm.local.ipc.operations import LoadSettings
 from nbllm.local.llama.gpu_devices import device_array
-from nbllm.local.protocol import Frame
 
-__all__ = ["BufferSizes", "Settings", "context_params", "model_params"]
+__all__ = ["BufferSizes", "context_params", "model_params"]
 
 _BF16 = 30  # of ggml.h, which the bindings leave out
 _KV_TYPES = {"f16": lib.GGML_TYPE_F16, "q8_0": lib.GGML_TYPE_Q8_0, "q4_0": lib.GGML_TYPE_Q4_0}
@@ -23,44 +21,7 @@ _HOST = re.compile(r"CPU|AMX$|BLAS$|.*_Host$|.*_Mapped$")
 _MAPPED, _REPACKED = "CPU_Mapped", "CPU_REPACK"
 
 
-@dataclass(frozen=True, slots=True)
-class Settings:
-    """What a model is loaded with.
-
-    ``gpus`` are places in llama.cpp's list of GPUs and ``tensor_split`` the share of each,
-    ``gpu_layers`` the layers on them, of which the output is the first. ``flash_attention`` None
-    uses it wherever the device can. ``max_outputs`` bounds the tokens of one batch whose logits
-    are asked for: llama.cpp ends the process that asks for more. ``sequences`` are those of the
-    context, of which requests use ``parallel``. ``batch_invariant``: see ``LoadOptions``.
-    """
-
-    path: str
-    context_length: int
-    parallel: int
-    sequences: int
-    threads: int
-    batch_threads: int
-    gpus: tuple[int, ...]
-    gpu_layers: int
-    tensor_split: tuple[float, ...]
-    kv_type: KvType
-    flash_attention: bool | None
-    batch_tokens: int
-    max_outputs: int
-    batch_invariant: bool
-
-    @classmethod
-    def from_frame(cls, frame: Frame) -> Settings:
-        """The settings in a frame of the protocol."""
-        values = {field.name: frame[field.name] for field in fields(cls)}
-        values["gpus"], values["tensor_split"] = (
-            tuple(values["gpus"]),
-            tuple(values["tensor_split"]),
-        )
-        return cls(**values)
-
-
-def model_params(settings: Settings) -> tuple[Any, list[object]]:
+def model_params(settings: LoadSettings) -> tuple[Any, list[object]]:
     """llama.cpp's parameters of the model, and what must live as long as they are used.
 
     Raises ``ValueError`` for a GPU that llama.cpp does not list.
@@ -77,7 +38,7 @@ def model_params(settings: Settings) -> tuple[Any, list[object]]:
     return params, [devices, split]
 
 
-def context_params(settings: Settings) -> Any:
+def context_params(settings: LoadSettings) -> Any:
     """llama.cpp's parameters of the context that answers requests.
 
     Flash attention on the CPU has three ways to compute, which round differently: for one token

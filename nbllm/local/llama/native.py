@@ -6,7 +6,6 @@ Runs in the worker only. Nothing here knows of requests; ``engine.py`` decides w
 from __future__ import annotations
 
 import ctypes
-import os
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -15,11 +14,12 @@ import llama_cpp.llama_cpp as lib
 import numpy as np
 from numpy.typing import NDArray
 
+from nbllm.local.ipc.operations import LoadSettings
 from nbllm.local.llama.adapters import Adapters
 from nbllm.local.llama.backends import start_backends
 from nbllm.local.llama.batch import TokenBatch
 from nbllm.local.llama.cells import Cells, OrderedCells
-from nbllm.local.llama.loading import BufferSizes, Settings, context_params, model_params
+from nbllm.local.llama.loading import BufferSizes, context_params, model_params
 from nbllm.local.llama.vocabulary import Vocabulary
 
 __all__ = ["NativeModel", "NotLoadableError"]
@@ -38,7 +38,7 @@ class NativeModel:
     Raises ``NotLoadableError``.
     """
 
-    def __init__(self, settings: Settings, on_progress: Callable[[float], None]) -> None:
+    def __init__(self, settings: LoadSettings, on_progress: Callable[[float], None]) -> None:
         self._buffers = BufferSizes()
         self._callbacks: list[Any] = []
         self._abort_flag = ctypes.create_string_buffer(2)
@@ -82,7 +82,7 @@ class NativeModel:
             return True
 
         params.progress_callback = self._keep(lib.llama_progress_callback(report))
-        model = lib.llama_model_load_from_file(os.fsencode(self.settings.path), params)
+        model = lib.llama_model_load_from_file(self.settings.path, params)
         if not model:
             raise NotLoadableError("llama.cpp could not load the file")
         return model

@@ -13,6 +13,8 @@ from nbllm.local.rendering.marks import Marks
 
 __all__ = ["Vocabulary"]
 
+_WORTH_A_LOOK = 50_000  # characters, which take less time than to look for the longest token
+
 _SPECIAL = lib.LLAMA_TOKEN_ATTR_CONTROL | lib.LLAMA_TOKEN_ATTR_UNKNOWN
 
 
@@ -101,13 +103,14 @@ class Vocabulary:
         )
         return [*self.begin, before, *first, behind, *last, gap]
 
-    def least_tokens(self, text: str) -> int:
-        """How many tokens ``text`` has at least, by its length alone; 0 where nobody can tell.
+    def exceeds(self, text: str, limit: int) -> bool:
+        """Whether ``text`` has more tokens than ``limit`` by its length alone.
 
         llama.cpp takes minutes for a few megabytes of characters that its vocabulary does not
-        have, which is not worth waiting for where the text is too long anyway.
+        have, which is not worth waiting for where the text is too long anyway. Short texts cost
+        nothing.
         """
-        return len(text) // self._longest if self._longest else 0
+        return len(text) > _WORTH_A_LOOK and len(text) >= (limit + 1) * self._longest > 0
 
     @cached_property
     def _longest(self) -> int:

@@ -4,21 +4,29 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 from nbllm.core.errors import ModelFileError, ModelLoadError
 from nbllm.core.hardware.resources import CpuInfo, Resources
 from nbllm.core.measurements import Benchmark, Measurement, write_measured
 from nbllm.core.placement import Placement
 from nbllm.core.types import ModelInfo
-from nbllm.local.channel import Channel
 from nbllm.local.installation import check_installation
-from nbllm.local.measuring.dry_runs import load_frame
+from nbllm.local.ipc.job import running
+from nbllm.local.ipc.operations import LoadSettings
+from nbllm.local.ipc.protocol import LastEvent, Request
+from nbllm.local.load_settings import load_settings
 from nbllm.local.plans import plan_model
-from nbllm.local.protocol import Frame
-from nbllm.local.worker_process import describe_exit, exit_remedy
 
-__all__ = ["QUIET_CORES", "BenchPlan", "bench_seconds", "measure_model", "plan_of"]
+__all__ = [
+    "QUIET_CORES",
+    "Bench",
+    "BenchDone",
+    "BenchPlan",
+    "bench_seconds",
+    "measure_model",
+    "plan_of",
+]
 
 _PROCESS = "nbllm.local.measuring.bench_process"
 QUIET_CORES = 0.25  # of other processes' use; beside more, fewer threads seem to be faster
@@ -45,6 +53,21 @@ class BenchPlan:
         """How long all runs take at most."""
         cases = 2 * len(self.threads) + len(self.batches) + len(self.sequences)
         return self.rounds * cases * self.seconds
+
+
+class Bench(Request, tag="bench"):
+    """Load a model and measure it by the plan; answered by ``BenchDone``."""
+
+    load: LoadSettings
+    file_bytes: int
+    plan: BenchPlan
+
+
+class BenchDone(LastEvent, tag="measured"):
+    """The speeds, and how many cores other processes kept busy meanwhile on average."""
+
+    measured: tuple[Measurement, ...]
+    other_cores: float
 
 
 _THOROUGH = {"prompt_tokens": 512, "answer_tokens": 64, "rounds": 5, "seconds": 10.0}
@@ -109,36 +132,18 @@ async def _run(
     plan: BenchPlan,
     progress: Callable[[float], None],
 ) -> Benchmark:
-    channel = Channel(_PROCESS)
-    try:
-        with channel.mailbox() as (number, mailbox):
-            load = {**load_frame(info, placement), "file_bytes": info.size_bytes or 0}
-            await channel.ask({"op": "bench", "id": number, "load": load, "plan": asdict(plan)})
-            while True:
-                for frame in await channel.take(mailbox, info.options.stall_timeout, "bench"):
-                    match frame["op"]:
-                        case "fraction":
-                            progress(frame["fraction"])
-                        case "done":
-                            return _benchmark(frame)
-                        case _:
-                            raise _failure(info.name, frame, channel)
-    finally:
-        channel.worker.end()
-        await asyncio.to_thread(channel.worker.close)
+    def failure(problem: str, log: tuple[str, ...]) -> ModelLoadError:
+        return ModelLoadError(info.name, problem, log=log)
 
-
-def _benchmark(frame: Frame) -> Benchmark:
-    others: float = frame["other_cores"]
-    measured = tuple(Measurement(**values) for values in frame["measured"])
-    return Benchmark(measured=measured, other_cores=others, noisy=others > QUIET_CORES)
-
-
-def _failure(name: str, frame: Frame, channel: Channel) -> ModelLoadError:
-    problem, log = frame.get("problem"), channel.worker.log_tail()
-    if channel.stalled:
-        problem = "its benchmark stopped responding and was terminated"
-    elif problem is None:
-        status = frame["status"]
-        problem = f"its benchmark {describe_exit(status)}.{exit_remedy(status, log)}"
-    return ModelLoadError(name, problem, log=log)
+    settings, size = load_settings(info, placement), info.size_bytes or 0
+    async with running(
+        _PROCESS,
+        BenchDone,
+        failure,
+        stage="bench",
+        stall_seconds=info.options.stall_timeout,
+        noun="its benchmark",
+    ) as job:
+        done = await job.ask(lambda number: Bench(number, settings, size, plan), progress)
+    others = done.other_cores
+    return Benchmark(measured=done.measured, other_cores=others, noisy=others > QUIET_CORES)

@@ -1,8 +1,6 @@
 """A process that measures one model: ``python -m nbllm.local.measuring.bench_process``.
 
-It speaks ``protocol.py`` as a worker does. Its one message, ``bench``, has ``load`` (a load frame)
-and ``plan`` (what to measure). It is answered by frames ``fraction`` on the way and at the end by
-``done`` with ``other_cores`` and ``measured``, or by ``failed`` where the model cannot be loaded.
+It does one ``Bench``, and tells by ``Failed`` where the model cannot be loaded.
 
 The counts of threads take turns, round after round, so that a machine that slows down meanwhile
 slows them all; each speed is the median of its rounds.
@@ -12,23 +10,23 @@ from __future__ import annotations
 
 import os
 import statistics
-import sys
-import threading
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
+
+import msgspec
 
 from nbllm.core.measurements import Measurement, MeasurementKind
-from nbllm.local import protocol
-from nbllm.local.llama.loading import Settings
+from nbllm.local.ipc.liveness import LOAD_BYTES_A_SECOND, TOKEN_SECONDS, Stage
+from nbllm.local.ipc.outbox import Outbox, job_input, take_standard_output
+from nbllm.local.ipc.protocol import Failed, Fraction
 from nbllm.local.llama.native import NativeModel, NotLoadableError
-from nbllm.local.measuring.bench import BenchPlan
-from nbllm.local.outbox import Outbox, take_standard_output
+from nbllm.local.measuring.bench import Bench, BenchDone, BenchPlan
 from nbllm.local.scheduling.pace import cores_in_use, machine_busy_seconds
-from nbllm.local.stages import LOAD_BYTES_A_SECOND, TOKEN_SECONDS, Stage
 
-__all__ = ["Neighbours", "SpeedBench", "leave_with_parent", "main", "plan_from"]
+__all__ = ["Neighbours", "SpeedBench", "main"]
+
+_BENCH = msgspec.json.Decoder(Bench)
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,38 +144,19 @@ def main() -> None:
     """Measure what the first line of standard input asks for."""
     outbox, stage = Outbox(take_standard_output()), Stage()
     outbox.keep_beating({"bench": stage})
-    asked = protocol.decode(sys.stdin.buffer.readline() or b"{}")
-    threading.Thread(target=leave_with_parent, daemon=True).start()
-    plan = plan_from(asked["plan"])
-    allowed = asked["load"]["file_bytes"] / LOAD_BYTES_A_SECOND
-    number = asked["id"]
+    asked = job_input(_BENCH)
+    allowed = asked.file_bytes / LOAD_BYTES_A_SECOND
     try:
         stage.begin(allowed)
-        settings = Settings.from_frame(asked["load"])
-        model = NativeModel(settings, lambda fraction: stage.begin(allowed))
+        model = NativeModel(asked.load, lambda fraction: stage.begin(allowed))
     except NotLoadableError as error:
-        outbox.send({"op": "failed", "id": number, "problem": str(error)})
+        outbox.send(Failed(asked.id, str(error)))
         os._exit(1)
-    bench, neighbours = SpeedBench(model, plan, stage), Neighbours()
+    bench, neighbours = SpeedBench(model, asked.plan, stage), Neighbours()
     for fraction in bench.run():
-        outbox.send({"op": "fraction", "id": number, "fraction": fraction})
-    measured = [asdict(measurement) for measurement in bench.results()]
-    outbox.send({"op": "done", "id": number, "other_cores": neighbours.cores, "measured": measured})
+        outbox.send(Fraction(asked.id, fraction))
+    outbox.send(BenchDone(asked.id, tuple(bench.results()), neighbours.cores))
     os._exit(0)  # llama.cpp's own ending takes seconds for a large model
-
-
-def leave_with_parent() -> None:
-    """The input ends when the parent does, however that ends."""
-    sys.stdin.buffer.read()
-    os._exit(1)
-
-
-def plan_from(values: dict[str, Any]) -> BenchPlan:
-    """A plan as it came in a message."""
-    kept: dict[str, Any] = {
-        key: tuple(value) if isinstance(value, list) else value for key, value in values.items()
-    }
-    return BenchPlan(**kept)
 
 
 if __name__ == "__main__":

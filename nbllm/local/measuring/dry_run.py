@@ -1,30 +1,29 @@
 """Asks llama.cpp what a load would take, without doing it: ``python -m`` this module.
 
-A process of its own, for a damaged file can end it. Reads one JSON object from its standard
-input, ``{}`` or a load frame of ``protocol.py``, and writes one to its standard output:
-``devices`` and ``system`` of llama.cpp always, and for a load frame either ``problem`` or
-``kv`` (bytes of keys, values and states), ``compute`` (bytes by device) and
-``flash_attention``, whether it is used.
+A process of its own, for a damaged file can end it. It reads one ``DryRun`` and writes one
+``DryRunAnswer``.
 """
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import sys
-from typing import Any
 
 import llama_cpp
 import llama_cpp.llama_cpp as lib
+import msgspec
 
+from nbllm.local.ipc.operations import LoadSettings
+from nbllm.local.ipc.outbox import Outbox, job_input, take_standard_output
 from nbllm.local.llama.backends import start_backends
 from nbllm.local.llama.gpu_devices import gpu_devices
-from nbllm.local.llama.loading import BufferSizes, Settings, context_params, model_params
-from nbllm.local.protocol import Frame
+from nbllm.local.llama.loading import BufferSizes, context_params, model_params
+from nbllm.local.measuring.dry_runs import BufferBytes, DryRun, DryRunAnswer
 
 __all__ = ["main"]
 
+_QUESTION = msgspec.json.Decoder(DryRun)
 # Without allocation the buffers of these report 0, but a line tells what would be in them.
 _CACHE = re.compile(r"(?:kv_cache|memory_recurrent)\S*: size =\s+([\d.]+) MiB \(")
 _NO_FLASH = "Flash Attention not supported"
@@ -51,41 +50,40 @@ class _Log:
 
 def main() -> None:
     """Read the question, write the answer."""
-    question = json.loads(sys.stdin.read() or "{}")
-    answer = sys.stdout
-    sys.stdout = sys.stderr
+    outbox = Outbox(take_standard_output())
+    question = job_input(_QUESTION)
     log = _Log()
     start_backends()
-    reply: dict[str, Any] = {
-        "build": f"llama-cpp-python {llama_cpp.__version__}",
-        "supports_gpu": bool(lib.llama_supports_gpu_offload()),
-        "devices": [[device.name, device.description] for device in gpu_devices()],
-        "system": lib.llama_print_system_info().decode(errors="replace"),
-    }
-    if question:
-        reply |= _measure(question, log)
-    answer.write(json.dumps(reply))
+    devices = tuple(device.name for device in gpu_devices())
+    outbox.send(
+        DryRunAnswer(
+            f"llama-cpp-python {llama_cpp.__version__}",
+            bool(lib.llama_supports_gpu_offload()),
+            devices,
+            _sizes(question.settings, devices, log) if question.settings else None,
+        )
+    )
+    os._exit(0)
 
 
-def _measure(frame: Frame, log: _Log) -> dict[str, Any]:
-    settings = Settings.from_frame(frame)
+def _sizes(settings: LoadSettings, devices: tuple[str, ...], log: _Log) -> BufferBytes | None:
+    """What the load would take; None where llama.cpp refuses it, as standard error tells."""
     try:
         params, kept = model_params(settings)
     except ValueError as error:
-        return {"problem": str(error)}
+        sys.stderr.write(f"{error}\n")
+        return None
     params.no_alloc, params.load_mode = True, _NO_LOAD_MODE
-    model = lib.llama_model_load_from_file(os.fsencode(settings.path), params)
+    model = lib.llama_model_load_from_file(settings.path, params)
     kept.clear()
-    if not model:
-        return {"problem": "llama.cpp could not load the file"}
-    context = lib.llama_init_from_model(model, context_params(settings))
+    context = model and lib.llama_init_from_model(model, context_params(settings))
     if not context:
-        return {"problem": "llama.cpp could not create the context"}
+        return None
     compute = {
         device: log.buffers.on(device).get("compute", 0) + log.buffers.on(device).get("output", 0)
         for device in ("CPU", *log.buffers.gpus)
     }
-    return {"kv": log.kv, "compute": compute, "flash_attention": log.flash_attention}
+    return BufferBytes(log.kv, compute, log.flash_attention, devices)
 
 
 if __name__ == "__main__":

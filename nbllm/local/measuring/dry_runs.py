@@ -2,27 +2,56 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
-import nbllm
+import msgspec
+
 from nbllm.core.fitting.memory_estimate import CPU
 from nbllm.core.hardware.resources import EngineDevices
 from nbllm.core.placement import MemoryParts, Placement
 from nbllm.core.types import ModelInfo
-from nbllm.local.environment import engine_environment
-from nbllm.local.protocol import Frame
+from nbllm.local.ipc.job import ask_once
+from nbllm.local.ipc.operations import LoadSettings
+from nbllm.local.ipc.protocol import Event, Message
+from nbllm.local.load_settings import draft_settings, load_settings
 
-__all__ = ["draft_frame", "engine_devices", "exact_placement", "load_frame"]
+__all__ = ["BufferBytes", "DryRun", "DryRunAnswer", "engine_devices", "exact_placement"]
 
+_PROCESS = "nbllm.local.measuring.dry_run"
 _SECONDS = 20.0  # an answer takes about half a second; a hostile file gets no more than this
+
+
+class DryRun(Message, tag="dry_run"):
+    """Ask what a load with these settings would take; without them, only what llama.cpp can use."""
+
+    settings: LoadSettings | None
+
+
+class BufferBytes(msgspec.Struct, frozen=True):
+    """What llama.cpp would allocate: ``kv`` in all, ``compute`` by device.
+
+    ``devices`` are its GPUs in its order; ``flash_attention`` says whether that is used.
+    """
+
+    kv: int
+    compute: dict[str, int]
+    flash_attention: bool
+    devices: tuple[str, ...]
+
+
+class DryRunAnswer(Event, tag="dry_run"):
+    """The installed llama.cpp; ``sizes`` is None where it refuses the load, or was not asked."""
+
+    build: str
+    supports_gpu: bool
+    devices: tuple[str, ...]
+    sizes: BufferBytes | None
 
 
 @lru_cache(maxsize=1)
@@ -33,11 +62,10 @@ def engine_devices() -> EngineDevices | None:
     """
     if find_spec("llama_cpp") is None:
         return None
-    answer = _ask({})
+    answer = _ask(DryRun(None))
     if answer is None:
         return None
-    names = tuple(name for name, _ in answer["devices"])
-    return EngineDevices(names, answer["supports_gpu"], answer["build"])
+    return EngineDevices(answer.devices, answer.supports_gpu, answer.build)
 
 
 def exact_placement(info: ModelInfo, placement: Placement) -> Placement | None:
@@ -45,104 +73,50 @@ def exact_placement(info: ModelInfo, placement: Placement) -> Placement | None:
 
     Answers are kept for each file and settings.
     """
-    frames = [load_frame(info, placement), draft_frame(info, placement)]
-    answers = [_answer(frame) for frame in frames if frame is not None]
-    if any("problem" in answer for answer in answers):
+    loads = (load_settings(info, placement), draft_settings(info, placement))
+    sizes = [each for load in loads if load is not None if (each := _sizes(load)) is not None]
+    if len(sizes) < sum(load is not None for load in loads):
         return None
     return replace(
         placement,
-        memory=_corrected(placement, answers),
-        flash_attention=answers[0]["flash_attention"],
+        memory=_corrected(placement, sizes),
+        flash_attention=sizes[0].flash_attention,
         exact=True,
     )
 
 
-def load_frame(info: ModelInfo, placement: Placement) -> Frame:
-    """What llama.cpp is to load: the fields of ``loading.Settings``."""
-    return {
-        "path": str(info.path),
-        "context_length": placement.context_length,
-        "parallel": placement.parallel,
-        "sequences": placement.sequences,
-        "threads": placement.threads,
-        "batch_threads": placement.batch_threads,
-        "gpus": list(placement.gpus),
-        "gpu_layers": placement.gpu_layers,
-        "tensor_split": list(placement.tensor_split),
-        "kv_type": placement.kv_type,
-        "flash_attention": info.load.flash_attention,
-        "batch_tokens": placement.batch_tokens,
-        "max_outputs": placement.max_outputs,
-        "batch_invariant": placement.batch_invariant,
-    }
-
-
-def draft_frame(info: ModelInfo, placement: Placement) -> Frame | None:
-    """The same for the model's draft model; None where it has none.
-
-    It goes where ``nbllm.core.fitting.memory_estimate.estimate_with_draft`` expects it.
-    """
-    if info.load.draft_model is None:
-        return None
-    gpus = placement.gpus[:1] if placement.gpu_layers else ()
-    return {
-        **load_frame(info, placement),
-        "path": info.load.draft_model,
-        "sequences": placement.parallel,
-        "gpus": list(gpus),
-        "gpu_layers": -1 if gpus else 0,
-        "tensor_split": [],
-        "max_outputs": placement.parallel,
-        "batch_invariant": False,
-    }
-
-
-def _corrected(
-    placement: Placement, answers: Sequence[Mapping[str, Any]]
-) -> dict[str, MemoryParts]:
+def _corrected(placement: Placement, sizes: Sequence[BufferBytes]) -> dict[str, MemoryParts]:
     """The bytes by llama.cpp: what it names for each device, and its sum of the KV caches."""
-    devices = [name for name, _ in answers[0]["devices"]]
+    devices = sizes[0].devices
     gpus = [device for device in placement.memory if device != CPU]
     names = {gpu: devices[i] for gpu, i in zip(gpus, placement.gpus, strict=True)} | {CPU: CPU}
     cache = sum(parts.kv for parts in placement.memory.values())
-    measured = sum(answer["kv"] for answer in answers)
+    measured = sum(each.kv for each in sizes)
     factor = measured / cache if cache and measured else 1.0
     return {
         device: replace(
             parts,
             kv=round(parts.kv * factor),
-            compute=sum(answer["compute"].get(names[device], 0) for answer in answers),
+            compute=sum(each.compute.get(names[device], 0) for each in sizes),
         )
         for device, parts in placement.memory.items()
     }
 
 
-def _answer(frame: Frame) -> Mapping[str, Any]:
-    """What llama.cpp says of a load."""
-    status = Path(frame["path"]).stat()
-    answer = _measured(json.dumps(frame), status.st_mtime_ns, status.st_size)
-    return {"problem": "llama.cpp did not respond"} if answer is None else answer
+def _sizes(settings: LoadSettings) -> BufferBytes | None:
+    """What a load would take; None where llama.cpp refuses it or does not respond."""
+    status = Path(os.fsdecode(settings.path)).stat()
+    return _measured(settings, status.st_mtime_ns, status.st_size)
 
 
 @lru_cache(maxsize=64)
-def _measured(frame: str, mtime_ns: int, size: int) -> Mapping[str, Any] | None:
-    return _ask(json.loads(frame))
+def _measured(settings: LoadSettings, mtime_ns: int, size: int) -> BufferBytes | None:
+    answer = _ask(DryRun(settings))
+    return None if answer is None else answer.sizes
 
 
-def _ask(question: Frame) -> Mapping[str, Any] | None:
+def _ask(operation: DryRun) -> DryRunAnswer | None:
     """The answer of a dry run; None where its process fails."""
-    try:
-        done = subprocess.run(
-            [sys.executable, "-m", "nbllm.local.measuring.dry_run"],
-            input=json.dumps(question).encode(),
-            capture_output=True,
-            cwd=Path(nbllm.__file__).parent.parent,
-            env=engine_environment(),
-            timeout=_SECONDS,
-            check=True,
-            start_new_session=True,
-        )
-        answer: Mapping[str, Any] = json.loads(done.stdout)
-    except (OSError, subprocess.SubprocessError, ValueError):
-        return None
-    return answer
+    with suppress(OSError):
+        return ask_once(_PROCESS, operation, DryRunAnswer, _SECONDS)
+    return None

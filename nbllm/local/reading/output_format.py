@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias
 
 from nbllm.local.formats.base import CallFormat, special_marks
 from nbllm.local.formats.harmony import HARMONY
 from nbllm.local.formats.table import format_named
+from nbllm.local.ipc.events import AnswerFormat, Dialect
 
-__all__ = ["BLOCKS", "WRAPPERS", "Block", "Dialect", "OutputFormat", "Wrapper", "format_of"]
-
-Dialect: TypeAlias = Literal["marks", "harmony", "muse", "functionary"]
-"""How an answer is divided: by marks in it, or into messages that say for whom they are."""
+__all__ = ["BLOCKS", "WRAPPERS", "Block", "OutputFormat", "Wrapper", "format_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,26 +102,26 @@ class OutputFormat:
     dialect: Dialect = "marks"
 
     @classmethod
-    def from_frame(cls, frame: Mapping[str, Any]) -> OutputFormat:
-        """The format in a frame of the protocol."""
-        thinking, calls = frame["thinking"], frame["calls"]
+    def from_event(cls, event: AnswerFormat) -> OutputFormat:
+        """The format that an event tells of."""
         return cls(
-            tuple(BLOCKS[place] for place in frame["blocks"]),
-            tuple(WRAPPERS[place] for place in frame["wrappers"]),
-            None if calls is None else format_named(calls),
-            None if thinking is None else BLOCKS[thinking],
-            frame["dialect"],
+            tuple(BLOCKS[index] for index in event.blocks),
+            tuple(WRAPPERS[index] for index in event.wrappers),
+            None if event.calls is None else format_named(event.calls),
+            None if event.thinking is None else BLOCKS[event.thinking],
+            event.dialect,
         )
 
-    def to_frame(self) -> dict[str, Any]:
-        """What ``from_frame`` reads: marks by their places in the tables."""
-        return {
-            "blocks": [BLOCKS.index(block) for block in self.blocks],
-            "wrappers": [WRAPPERS.index(wrapper) for wrapper in self.wrappers],
-            "calls": self.calls and self.calls.name,
-            "thinking": self.thinking and BLOCKS.index(self.thinking),
-            "dialect": self.dialect,
-        }
+    def to_event(self, id: int) -> AnswerFormat:  # noqa: A002 - the protocol's word
+        """The event that tells of this format: marks by their indices in the tables."""
+        return AnswerFormat(
+            id,
+            blocks=[BLOCKS.index(block) for block in self.blocks],
+            wrappers=[WRAPPERS.index(wrapper) for wrapper in self.wrappers],
+            calls=None if self.calls is None else self.calls.name,
+            thinking=None if self.thinking is None else BLOCKS.index(self.thinking),
+            dialect=self.dialect,
+        )
 
     @property
     def marks(self) -> set[str]:

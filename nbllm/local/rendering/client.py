@@ -16,9 +16,9 @@ from typing import IO, Any
 import psutil
 
 import nbllm
+from nbllm.local.refusals import TemplateRefusalError
 from nbllm.local.rendering.conversation import Turn
 from nbllm.local.rendering.process import MEMORY_BYTES, WALL_SECONDS
-from nbllm.local.rendering.refusal import TemplateRefusalError
 from nbllm.local.rendering.template import Rendered
 
 __all__ = ["CPU_SECONDS", "Renderer"]

@@ -17,7 +17,7 @@ from jinja2.meta import find_undeclared_variables
 from jinja2.parser import Parser
 from jinja2.sandbox import SandboxedEnvironment
 
-from nbllm.local.rendering.refusal import TemplateRefusalError
+from nbllm.local.refusals import TemplateRefusalError
 
 __all__ = ["Source"]
 

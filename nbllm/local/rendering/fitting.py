@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from itertools import chain, islice
 from typing import Any
 
+from nbllm.local.refusals import TemplateRefusalError
 from nbllm.local.rendering.alterations import (
     PARTS,
     TOOLS_AS_TEXT,
@@ -25,7 +26,6 @@ from nbllm.local.rendering.alterations import (
 from nbllm.local.rendering.conversation import HELLO, Conversation, Turn, calls_of
 from nbllm.local.rendering.marks import Marks, free_character
 from nbllm.local.rendering.probe import Probe, probe_of
-from nbllm.local.rendering.refusal import TemplateRefusalError
 from nbllm.local.rendering.writer import Writer
 
 __all__ = ["Fit", "Fitting"]

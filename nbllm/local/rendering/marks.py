@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from itertools import pairwise
 
-from nbllm.local.rendering.refusal import TemplateRefusalError
+from nbllm.local.refusals import TemplateRefusalError
 
 __all__ = ["Marks", "free_character"]
 

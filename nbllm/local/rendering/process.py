@@ -13,7 +13,7 @@ import sys
 from contextlib import suppress
 from typing import Any
 
-from nbllm.local.rendering.refusal import TemplateRefusalError
+from nbllm.local.refusals import TemplateRefusalError
 from nbllm.local.rendering.template import Template
 
 __all__ = ["MEMORY_BYTES", "WALL_SECONDS", "main"]

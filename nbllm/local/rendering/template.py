@@ -7,11 +7,11 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from nbllm.local.refusals import TemplateRefusalError
 from nbllm.local.rendering.alterations import TOOLS_AS_TEXT
 from nbllm.local.rendering.conversation import Change, Conversation, Turn, calls_of
 from nbllm.local.rendering.fitting import Fitting
 from nbllm.local.rendering.marks import Marks, free_character
-from nbllm.local.rendering.refusal import TemplateRefusalError
 from nbllm.local.rendering.writer import Writer
 
 __all__ = ["Rendered", "Template"]

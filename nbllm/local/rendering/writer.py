@@ -8,10 +8,10 @@ from contextlib import suppress
 from datetime import datetime
 from typing import Any
 
+from nbllm.local.refusals import TemplateRefusalError
 from nbllm.local.rendering.alterations import APPENDED, Variant, altered
 from nbllm.local.rendering.conversation import HELLO, Conversation, Turn
 from nbllm.local.rendering.environment import Source
-from nbllm.local.rendering.refusal import TemplateRefusalError
 
 __all__ = ["Writer"]
 

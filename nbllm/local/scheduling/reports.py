@@ -1,11 +1,12 @@
-"""What the engine tells the parent of its requests, as frames of ``protocol.py``."""
+"""What the engine tells the parent of its requests."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable
 
-from nbllm.local.protocol import Frame
+from nbllm.local.ipc.events import Done, Progress, Step
+from nbllm.local.ipc.protocol import Event, Failed
 from nbllm.local.scheduling.tasks import Task
 
 __all__ = ["Reports"]
@@ -16,9 +17,9 @@ _MANY = 4  # answers, from which on their readers together would take a noticeab
 
 
 class Reports:
-    """Makes the frames and passes them to ``send``, not more often than a reader can see."""
+    """Makes the events and passes them to ``send``, not more often than a reader can see."""
 
-    def __init__(self, send: Callable[[Frame], None]) -> None:
+    def __init__(self, send: Callable[[Event], None]) -> None:
         self._send = send
         self._flushed = 0.0
 
@@ -38,7 +39,7 @@ class Reports:
         texts = [task.take_unsent() for task in writing]
         if texts:
             self._flushed = now
-            self._send({"op": "step", "texts": texts})
+            self._send(Step(texts))
 
     def progress(self, task: Task, processed: int) -> None:
         """Tell how far a prompt is read, five times a second."""
@@ -46,39 +47,30 @@ class Reports:
         if now - task.told_progress < _PROGRESS_SECONDS:
             return
         task.told_progress = now
-        self._send(
-            {
-                "op": "progress",
-                "id": task.id,
-                "processed": processed,
-                "total": task.prompt_length,
-                "cached": task.cached,
-            }
-        )
+        self._send(Progress(task.id, processed, task.prompt_length, task.cached))
 
     def done(self, task: Task, reason: str) -> None:
         """Tell that an answer is whole, with all that is known of it."""
         _, text, tokens = task.take_unsent()
         self._send(
-            {
-                "op": "done",
-                "id": task.id,
-                "text": text,
-                "tokens": tokens,
-                "reason": "stop" if task.text.stopped is not None else reason,
-                "stop": task.text.stopped,
-                "prompt_tokens": task.prompt_length,
-                "cached_tokens": task.cached,
-                "completion_tokens": task.written,
-                "guessed_tokens": task.guessed,
-                "seed": task.sampler.seed,
-                "logprobs": task.sampler.logprobs and task.sampler.logprobs.records,
-                "queue_seconds": task.started - task.arrived,
-                "prompt_seconds": task.first_token - task.started,
-                "decode_seconds": task.last_token - task.first_token,
-            }
+            Done(
+                task.id,
+                text=text,
+                tokens=tokens,
+                reason="stop" if task.text.stopped is not None else reason,
+                stop=task.text.stopped,
+                seed=task.sampler.seed,
+                prompt_tokens=task.prompt_length,
+                cached_tokens=task.cached,
+                completion_tokens=task.written,
+                accepted_draft_tokens=task.accepted_drafts,
+                queue_seconds=task.started - task.arrived,
+                prompt_seconds=task.first_token - task.started,
+                decode_seconds=task.last_token - task.first_token,
+                logprobs=task.sampler.logprobs.records if task.sampler.logprobs else None,
+            )
         )
 
     def failed(self, task: Task, problem: str) -> None:
         """Tell that a request cannot be served."""
-        self._send({"op": "failed", "id": task.id, "kind": "engine", "problem": problem})
+        self._send(Failed(task.id, problem))

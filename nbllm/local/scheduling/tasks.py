@@ -57,7 +57,7 @@ class Task:
     arrived: float = field(default_factory=time.perf_counter)
     prompt_length: int = field(init=False)
     written: int = 0
-    guessed: int = 0
+    accepted_drafts: int = 0
     cached: int = 0
     started: float = 0.0
     first_token: float = 0.0

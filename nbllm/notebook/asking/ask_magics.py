@@ -60,8 +60,8 @@ class AskMagics(SessionMagics):
         """Ask a model; the answer streams into the cell, and is returned.
 
         ``%%llm`` sends the cell, ``%llm`` the rest of its line. The variable ``_llm`` holds the
-        whole result too: text, model, device, usage, timings, and how it ended. An interrupt
-        stops the answer and keeps what has come. With ``--bg`` the cell ends at once with a job.
+        whole result too: text, model, device, usage, timings and finish reason. An interrupt
+        stops the answer and keeps the text so far. With ``--bg`` the cell ends at once with a job.
         Alone, ``%llm`` shows every magic, as ``%llm_help`` does.
         """
         if cell is None and not line.strip():
@@ -80,7 +80,7 @@ class AskMagics(SessionMagics):
             return self._ask(prompt, flags)
 
     def _args_above(self, line: str) -> Flags:
-        """The arguments behind ``%%llm``, where a prompt does not belong."""
+        """The arguments of ``%%llm`` itself, where a prompt does not belong."""
         try:
             args, more = parse_known(parser_of(self, "llm"), line, Flags())
         except UnclosedQuoteError:
@@ -88,8 +88,8 @@ class AskMagics(SessionMagics):
         if args is None or more:
             magic = f"%%{self.session.magic_name('llm')}"
             raise UsageError(
-                f"a prompt goes on the lines below {magic}; on its own line stand a model's name "
-                f"and flags (got {shorten(line, 60, placeholder=' …')!r})"
+                f"put the prompt on the lines below {magic}; its own line takes a model's name "
+                f"and flags only (got {shorten(line, 60, placeholder=' …')!r})"
             )
         return args
 
@@ -125,10 +125,10 @@ class AskMagics(SessionMagics):
     @with_help(LAST)
     @line_magic
     def llm_last(self, line: str) -> GenerationResult:
-        """An answer of this kernel once more, after a reload of the page or a cleared output.
+        """Show an earlier answer of this kernel again, such as after a reload of the page.
 
-        It is the whole result, as in ``_llm``, and shown with its status line; the last fifty are
-        kept.
+        Returns the whole result, as in ``_llm``, and shows it with its status line; the last fifty
+        are kept.
         """
         number = parse(parser_of(self, "llm_last"), line, LastFlags()).number
         results = self.session.results

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from IPython.core.error import UsageError
 
 from nbllm.core.errors import InvalidOptionError
+from nbllm.core.kinds import kind_of
 from nbllm.core.model_interface import ModelInterface
 from nbllm.core.types import FinishReason, GenerationResult, Message
 from nbllm.notebook.asking.pipeline import Prepared
@@ -71,7 +72,7 @@ def _refuse_others(question: Question, flags: AskFlags) -> None:
         "a model": flags.name or flags.model,
     }
     for what in (name for name, value in given.items() if value is not None):
-        raise InvalidOptionError("continue", f"the answer goes on as it began; omit {what}")
+        raise InvalidOptionError("continue", f"it keeps the settings of the answer; omit {what}")
     if not question.can_continue:
         raise InvalidOptionError(
             "continue",
@@ -91,7 +92,7 @@ def sent_messages(question: Question, model: ModelInterface) -> tuple[Message, .
     if question.options.raw:
         return (*earlier, Message(last.role, last.text + question.begun))
     begun = (*question.messages, Message("assistant", question.begun))
-    return begun if model.info.local else (*begun, Message("user", _GO_ON))
+    return begun if kind_of(model.info).resumes_answers else (*begun, Message("user", _GO_ON))
 
 
 def joined(question: Question, result: GenerationResult) -> GenerationResult:

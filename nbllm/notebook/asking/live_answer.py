@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any, Literal
 from IPython.core.displayhook import CapturingDisplayHook
 
 from nbllm.core.errors import ModelNotFoundError
+from nbllm.core.generation import Generation, NewText
 from nbllm.core.model_interface import ModelInterface
 from nbllm.core.types import FinishReason, GenerationResult, ModelInfo
-from nbllm.notebook.asking.answer import Answer
 from nbllm.notebook.asking.continuation import LastAnswer, joined, sent_messages
 from nbllm.notebook.asking.load_progress import NOTE_AFTER_SECONDS, Loading
 from nbllm.notebook.asking.pipeline import Prepared
@@ -22,7 +22,7 @@ from nbllm.notebook.asking.recipe import recipe_of
 from nbllm.notebook.asking.stop_button import StopButton
 from nbllm.notebook.failures import Stopped
 from nbllm.notebook.session import NotebookSession
-from nbllm.notebook.status_messages import EARLY_ENDS, ready_words, status_words
+from nbllm.notebook.status_messages import EARLY_ENDS, activity_words, ready_words, status_words
 from nbllm.notebook.views.bundles import Ending
 from nbllm.notebook.views.display import TICK_SECONDS, View
 
@@ -42,7 +42,8 @@ class LiveAnswer:
         self, session: NotebookSession, prepared: Prepared, view: View, variable: str | None = None
     ) -> None:
         self.question, self.view = prepared.question, view
-        self.answer = Answer(self.question.model or "", self.question.begun)
+        self.generation = Generation(self.question.model or "")
+        self._new_text = NewText(self.generation, self.question.begun)
         self.ending = Ending("")
         self._session, self._steps, self._variable = session, prepared.steps, variable
         self._info: ModelInfo | None = None
@@ -60,8 +61,12 @@ class LiveAnswer:
                 self.question = await step.fit(self.question, model)
             self._began, self._is_fitting = time.monotonic(), False
             question, messages = self.question, sent_messages(self.question, model)
-            events = model.stream(messages, options=question.options, schema=question.schema)
-            result = await self.answer.follow(events, model.name, model.device)
+            result = await model.generate(
+                messages,
+                options=question.options,
+                schema=question.schema,
+                generation=self.generation,
+            )
             return joined(question, result)
 
     async def _model(self) -> ModelInterface:
@@ -99,13 +104,18 @@ class LiveAnswer:
         return (
             "fitting the conversation into the context"
             if self._is_fitting
-            else self.answer.activity
+            else activity_words(self.generation)
         )
+
+    @property
+    def text(self) -> str:
+        """All the text so far."""
+        return self.question.begun + self.generation.text
 
     def look(self) -> None:
         """Show what is new; called in turn with all else that uses the view."""
         self._keep_ready_lines()
-        text = self.answer.take_new_text()
+        text = self._new_text.take()
         if not text and self.activity:
             self.view.note(self.activity)
         self.view.add(text)
@@ -120,7 +130,7 @@ class LiveAnswer:
         """How far the work is."""
         if self._loading is not None:
             return "loading"
-        return "writing" if self.answer.text else "waiting"
+        return "writing" if self.text else "waiting"
 
     def finish(self, result: GenerationResult, problem: str = "") -> None:
         """Keep and show the answer, a partial one too, and hand it to those who want more.
@@ -150,15 +160,15 @@ class LiveAnswer:
         """What a stop does now."""
         if self._loading is not None:
             return f"Loading {self.model} was stopped."
-        if self.answer.text:
-            return "Stopped. What had arrived is in _llm."
-        began = "the answer began" if self.answer.has_begun else "the prompt was sent"
+        if self.text:
+            return "Stopped. The text so far is in _llm."
+        began = "the answer began" if self.generation.has_begun else "the prompt was sent"
         return f"Stopped before {began}."
 
     def stop(self) -> None:
         """Finish what had come when the reader stopped it."""
-        if self.answer.has_begun:
-            self.finish(self._partial(FinishReason.CANCELLED, "interrupt"))
+        if self.generation.has_begun:
+            self.finish(self.partial(FinishReason.CANCELLED, "interrupt"))
         else:
             self.view.drop_note("")
 
@@ -167,16 +177,17 @@ class LiveAnswer:
 
         Where the error itself is shown below the answer, none is needed.
         """
-        if self.answer.has_begun:
-            self.finish(self._partial(FinishReason.FAILED, type(error).__name__), problem)
+        if self.generation.has_begun:
+            self.finish(self.partial(FinishReason.FAILED, type(error).__name__), problem)
         elif problem:
             self._show_ending(Ending("", f"✗ failed · {problem}"))
         else:
             self.view.drop_note("")
 
-    def _partial(self, finish_reason: FinishReason, raw: str) -> GenerationResult:
-        partial = self.answer.partial_result(finish_reason, raw)
-        return replace(partial, schema=self.question.schema)
+    def partial(self, finish_reason: FinishReason, raw: str) -> GenerationResult:
+        """What has come so far, as an answer that ended early."""
+        partial = self.generation.partial_result(finish_reason, raw)
+        return joined(self.question, replace(partial, schema=self.question.schema))
 
     def _show_ending(self, ending: Ending) -> None:
         self.ending = ending
@@ -209,7 +220,7 @@ def ask(session: NotebookSession, prepared: Prepared, view: View) -> GenerationR
     raise.
     """
     live = LiveAnswer(session, prepared, view, prepared.question.flags.output)
-    job = session.loop.submit(live.work(), wake=live.answer.wake)
+    job = session.loop.submit(live.work(), wake=live.generation.wake)
     with StopButton(session, job.stop) as button:
 
         def look() -> None:

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from nbllm.core.errors import InvalidOptionError
+from nbllm.core.kinds import kind_of
 from nbllm.core.model_interface import ModelInterface, options_from, to_messages
 from nbllm.core.texts import trimmed
 from nbllm.core.types import ContentPart, FinishReason, GenerationResult, Message, TextPart
@@ -90,7 +91,8 @@ class CellLimit(Step):
         """Bound it, unless flags, settings or the model's config do, or reasoning is wanted."""
         self._limit = None
         options = model.info.options.merged(question.options)
-        limit = self.session.settings.cell_limit * (1 if model.info.local else _HOSTED_FACTOR)
+        factor = 1 if kind_of(model.info).takes_memory else _HOSTED_FACTOR
+        limit = self.session.settings.cell_limit * factor
         reasons = options.reasoning_effort not in (None, "none")
         if not limit or options.max_tokens is not None or reasons:
             return question

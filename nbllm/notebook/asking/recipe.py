@@ -6,21 +6,17 @@ fields, which may carry either.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import asdict
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from nbllm.core.paths import open_regular
+from nbllm.core.file_fingerprint import file_fingerprint
 from nbllm.core.types import GenerationOptions, GenerationResult, ModelInfo
 from nbllm.core.version import __version__
 
-__all__ = ["file_fingerprint", "recipe_of"]
+__all__ = ["recipe_of"]
 
-SLICES = 16
-SLICE_BYTES = 64 * 1024
 _NEVER_SAVED = {"extra", "tools", "tool_choice"}
 
 
@@ -47,32 +43,6 @@ def recipe_of(
             },
         }
     )
-
-
-def file_fingerprint(path: Path) -> str:
-    """What tells a model's file from others, in a millisecond whatever its size.
-
-    SHA-256 over the size in decimal digits and 16 slices of 64 KiB, evenly spread from the first
-    byte to the last. Reading gigabytes for a hash of everything would take longer than most
-    answers; a file in Hugging Face's cache is named after that hash, and so has it for nothing.
-    """
-    stat = path.stat()
-    whole = path.resolve().name
-    if len(whole) == 64 and set(whole) <= set("0123456789abcdef"):
-        return f"sha256:{whole}"
-    return f"sha256-of-slices:{_hash_of_slices(path, stat.st_size, stat.st_mtime_ns)}"
-
-
-@lru_cache(maxsize=64)
-def _hash_of_slices(path: Path, size: int, modified_ns: int) -> str:
-    """``modified_ns`` makes a file that was written anew another one."""
-    digest = hashlib.sha256(str(size).encode())
-    last = max(size - SLICE_BYTES, 0)
-    with open_regular(path) as file:
-        for number in range(SLICES):
-            file.seek(last * number // (SLICES - 1))
-            digest.update(file.read(SLICE_BYTES))
-    return digest.hexdigest()
 
 
 def _file(path: Path) -> dict[str, Any] | None:

@@ -69,7 +69,7 @@ class StopButton:
         button = ipywidgets.Button(
             description="Stop",
             icon="stop",
-            tooltip="Stop this answer; what has arrived is kept",
+            tooltip="Stop this answer; the text so far is kept",
             layout={"width": "auto", "height": "24px", "margin": "2px 0"},
         )
         button.style.font_size = "12px"  # a plain attribute, without effect, in ipywidgets 7

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nbllm.batches.run import BatchRow, Progress
+from nbllm.batches.run import BatchProgress, BatchRow
 from nbllm.batches.template import Template
 from nbllm.core.errors import AnswerFormError, InvalidOptionError
 from nbllm.core.model_interface import ModelInterface, options_from
@@ -35,7 +35,7 @@ _DETAILS = {
     "cost_usd": "Float64",
 }
 
-Tick = Callable[[Progress, BatchRow | None], None]
+BatchTick = Callable[[BatchProgress, BatchRow | None], None]
 
 
 def map_frame(
@@ -54,7 +54,7 @@ def map_frame(
     max_failures: float = 0.5,
     max_cost: float | None = None,
     manager: ModelManager | None = None,
-    progress: Tick | None = None,
+    progress: BatchTick | None = None,
     **options: Any,
 ) -> pd.DataFrame:
     """Ask a model about every row of ``df``, and return it with the answers as new columns.
@@ -101,8 +101,8 @@ def map_frame(
 
 
 async def _asked(
-    model: ModelInterface, prompts: list[Any], tick: Tick, **settings: Any
-) -> tuple[list[BatchRow], Progress]:
+    model: ModelInterface, prompts: list[Any], tick: BatchTick, **settings: Any
+) -> tuple[list[BatchRow], BatchProgress]:
     batch = model.map(prompts, **settings)
     rows = []
     async for row in batch:
@@ -261,11 +261,11 @@ def _loaded(
 class _bar:  # noqa: N801 - used as a function
     """A progress bar of tqdm's, or the caller's own."""
 
-    def __init__(self, total: int, tick: Tick | None) -> None:
+    def __init__(self, total: int, tick: BatchTick | None) -> None:
         self._total, self._tick = total, tick
         self._bar: Any = None
 
-    def __enter__(self) -> Tick:
+    def __enter__(self) -> BatchTick:
         if self._tick is not None:
             return self._tick
         from tqdm.auto import tqdm
@@ -273,7 +273,7 @@ class _bar:  # noqa: N801 - used as a function
         self._bar = bar = tqdm(total=self._total, unit="row")
         began = time.monotonic()
 
-        def tick(progress: Progress, row: BatchRow | None) -> None:
+        def tick(progress: BatchProgress, row: BatchRow | None) -> None:
             bar.update(1)
             bar.set_postfix_str(_figures(progress, time.monotonic() - began), refresh=False)
 
@@ -284,7 +284,7 @@ class _bar:  # noqa: N801 - used as a function
             self._bar.close()
 
 
-def _figures(progress: Progress, seconds: float) -> str:
+def _figures(progress: BatchProgress, seconds: float) -> str:
     parts = [f"{progress.completion_tokens / max(seconds, 1e-3):,.0f} tokens/s"]
     if progress.cost_usd:
         parts.append(f"{progress.cost_usd:.4f} USD")
@@ -295,7 +295,7 @@ def _figures(progress: Progress, seconds: float) -> str:
     return ", ".join(parts)
 
 
-def _estimate(progress: Progress, rows: int, seconds: float) -> str:
+def _estimate(progress: BatchProgress, rows: int, seconds: float) -> str:
     """What all rows would take, by those that were asked."""
     asked = max(1, progress.asked)
     factor = rows / asked

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 from nbllm.core.conversations.conversation import Conversation, Summary, Turn
 from nbllm.core.errors import ContextLengthError
+from nbllm.core.kinds import kind_of
 from nbllm.core.model_interface import ModelInterface
 from nbllm.core.types import GenerationOptions, Message
 
@@ -46,7 +47,7 @@ async def fitted(
     """
     whole = Fitted(conversation, conversation.messages(question))
     limit = model.info.context_length
-    if limit is None or not (model.info.local or overflow != "error"):
+    if limit is None or not (kind_of(model.info).counts_freely or overflow != "error"):
         return whole
     room = limit - _reserved(model, options, limit)
     if await _tokens(model, whole.messages) <= room:
@@ -112,12 +113,12 @@ async def _too_long(
         problem = "the prompt alone exceeds the context; shorten it"
     else:
         problem = (
-            f"the conversation {whole.conversation.name!r} with {turns} "
-            f"turn{'s' * (turns != 1)} has {tokens:,} tokens, and beside an answer of "
-            f"{limit - room:,} the context takes {room:,}; give --overflow drop-oldest or "
-            "--overflow summarise"
+            f"the conversation {whole.conversation.name!r} ({turns} turn{'s' * (turns != 1)}) has "
+            f"{tokens:,} tokens, but the context of {limit:,} tokens holds {room:,} besides an "
+            f"answer of {limit - room:,}; add --overflow drop-oldest or --overflow summarise"
         )
-    larger = ", or load the model with a larger --ctx" if model.info.local else ""
+    has_room = kind_of(model.info).takes_memory
+    larger = ", or load the model with a larger --ctx" if has_room else ""
     return ContextLengthError(
         model.name, f"{problem}{larger}", prompt_tokens=tokens, context_length=limit
     )

@@ -35,7 +35,7 @@ _WORDS = {
 
 CHAT = Help(
     """
-    %%llm --chat trip                     begins a conversation, or goes on with it
+    %%llm --chat trip                     starts or continues a conversation
     Where should we go in May?
 
     %llm_chat                             all conversations, as a DataFrame
@@ -46,8 +46,8 @@ CHAT = Help(
     %llm_chat save trip                   to trip.chat.json, now and after every change
     %llm_chat export trip trip.md         or .json, which holds everything
     %llm_chat import trip.json again
-    %llm_chat reset trip                  takes the turns away
-    %llm_chat delete trip                 its file too
+    %llm_chat reset trip                  removes all turns
+    %llm_chat delete trip                 and its file
 """,
     (
         flag(
@@ -91,15 +91,15 @@ class ChatMagics(SessionMagics):
     def llm_chat(self, line: str) -> Table | Transcript:
         """List, show and edit conversations; returns them as a DataFrame.
 
-        A conversation that was saved is found again by its name after the kernel was restarted,
-        in the file NAME.chat.json in the current folder.
+        After a restart of the kernel, a saved conversation is read again, by its name, from
+        NAME.chat.json in the current folder.
         """
         args = parse(parser_of(self, "llm_chat"), line, ChatFlags())
         least, most, words = _WORDS[args.action]
         if not least <= len(args.words) <= most:
-            raise UsageError(f"it is: {self._name} {args.action} {words}".rstrip())
+            raise UsageError(f"usage: {self._name} {args.action} {words}".rstrip())
         if args.at is not None and args.action != "branch":
-            raise UsageError(f"--at belongs to: {self._name} branch OLD NEW --at N")
+            raise UsageError(f"--at works with branch only: {self._name} branch OLD NEW --at N")
         from nbllm.notebook.chat.chats_table import Transcript, chats_table
 
         with brief_errors():
@@ -119,32 +119,34 @@ class ChatMagics(SessionMagics):
         old, new = args.words
         chat = self.session.chats.get(old)
         if args.at is not None and not 0 <= args.at <= len(chat.turns):
-            raise UsageError(f"--at {args.at}: {old} has {len(chat.turns)} turns")
+            raise UsageError(
+                f"--at must be between 0 and {len(chat.turns)}, the turns of {old} (got {args.at})"
+            )
         self.session.chats.add(replace(chat.until(args.at), name=new))
         return f"{new} begins with {_turns(len(self.session.chats.get(new).turns))} of {old}."
 
     def _rename(self, args: ChatFlags) -> str:
         old, new = args.words
         self.session.chats.rename(old, new)
-        return f"{old} is called {new} now."
+        return f"{old} was renamed to {new}."
 
     def _system(self, args: ChatFlags) -> str:
         name, *words = args.words
         self.session.chats.begin(name)
         system = " ".join(words) or None
         self.session.chats.update(name, lambda chat: replace(chat, system=system))
-        return f"{name} has {'this' if system else 'no'} system prompt now, from the next turn on."
+        return f"{name}: system prompt {'set' if system else 'removed'}, from the next turn on."
 
     def _reset(self, args: ChatFlags) -> str:
         (name,) = args.words
         taken = len(self.session.chats.get(name).turns)
         self.session.chats.update(name, lambda chat: chat.until(0))
-        return f"{_turns(taken)} of {name} taken away."
+        return f"Removed {_turns(taken)} from {name}."
 
     def _delete(self, args: ChatFlags) -> str:
         (name,) = args.words
         file = self.session.chats.delete(name)
-        return f"{name} is gone{f', and {file} with it' if file else ''}."
+        return f"Deleted {name}{f' and {file}' if file else ''}."
 
     def _save(self, args: ChatFlags) -> str:
         name, *files = args.words

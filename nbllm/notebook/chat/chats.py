@@ -84,7 +84,7 @@ class Chats:
         if found is None:
             listed = ", ".join(self._known)
             known = (
-                f"There are {listed}" if listed else "There are none; %%llm --chat NAME starts one"
+                f"Conversations: {listed}" if listed else "%%llm --chat NAME starts a conversation"
             )
             raise ConversationError(name, f"not found.{did_you_mean(name, self._known)} {known}")
         return found
@@ -171,7 +171,9 @@ class Chats:
         if file is not None and file.has_changed():
             self._write(name, file)
             raise ConversationError(
-                name, "another notebook changed it, see %llm_chat show. To delete it, repeat this"
+                name,
+                "another notebook has changed it (see %llm_chat show); repeat the command to "
+                "delete it anyway",
             )
         self._forget(name)
         if file is None:

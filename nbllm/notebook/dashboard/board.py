@@ -204,7 +204,7 @@ class Dashboard:
     def _on_tick_end(self, result: Future[None]) -> None:
         error = None if result.cancelled() else result.exception()
         if error is not None and not self._is_closed:
-            words = f"stopped by {type(error).__name__}: {error}. Refresh starts it again."
+            words = f"updates stopped ({type(error).__name__}: {error}); Refresh restarts them"
             self._head.value = _head(words)
 
     async def _tick(self) -> None:

@@ -37,7 +37,7 @@ class DashboardMagics(SessionMagics):
     def llm_dashboard(self, line: str) -> Dashboard:
         """Models, devices, throughput, running requests and a playground, live.
 
-        Shown again in another cell it is a second view of the same dashboard.
+        Run in another cell, it shows a second view of the same dashboard.
         """
         parse(parser_of(self, "llm_dashboard"), line, Flags())
         from nbllm.notebook.dashboard.board import Dashboard

@@ -10,10 +10,10 @@ import ipywidgets
 
 from nbllm.core.errors import InvalidOptionError
 from nbllm.core.hardware.resources import Resources
+from nbllm.core.kinds import place_of
 from nbllm.core.loading.loads import ModelStatus
 from nbllm.core.rendering.escaping import text_html
 from nbllm.core.types import LoadOptions, ModelInfo
-from nbllm.core.vendors import place_of
 from nbllm.notebook.dashboard.model_row import (
     ModelActions,
     ModelRow,
@@ -145,7 +145,7 @@ class LoadForm:
         self._on_load = on_load
         self.filter = field(
             ipywidgets.Text(description="Filter", placeholder="name, type or quantization"),
-            "Show the models that have all of these words.",
+            "Show only models that match all of these words.",
         )
         self.filter.observe(lambda _: on_filter(), "value")
         self.context = field(
@@ -156,7 +156,7 @@ class LoadForm:
         self.context.observe(lambda _: self._check(), "value")
         self.device = field(
             ipywidgets.Dropdown(description="Device", options=[_DEFAULT, ("CPU", "CPU")]),
-            "For the models that are loaded from here.",
+            "Device for the models loaded here.",
         )
         self.name = field(
             ipywidgets.Text(
@@ -202,7 +202,7 @@ class LoadForm:
         try:
             context = int(written) if written else None
         except ValueError:
-            problem = f"{self.context.value.strip()!r} is not a whole number"
+            problem = f"must be an integer (got {self.context.value.strip()!r})"
             raise InvalidOptionError("context_length", problem) from None
         return LoadOptions(context_length=context, device=self.device.value or None)
 

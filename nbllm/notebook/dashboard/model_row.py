@@ -6,10 +6,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
+from nbllm.core.kinds import kind_of, place_of
 from nbllm.core.loading.loads import ModelStatus
 from nbllm.core.rendering.escaping import attribute_html, text_html
 from nbllm.core.types import ModelInfo
-from nbllm.core.vendors import place_of
 from nbllm.core.words import duration_words, size_words
 from nbllm.notebook.dashboard.widgets import box, button, mark, problem_html, text
 
@@ -43,7 +43,7 @@ class ModelRow:
         self._is_default = False
         self._head, self._cells = text(), text()
         self._use = button(
-            "Use in cells", f"Have {name} answer cells that name no model", self._press_use
+            "Use in cells", f"Have {name} be the default model for cells", self._press_use
         )
         self._pin = button("Pin", "", self._press_pin)
         self._load = button("Load", "", self._press_load)
@@ -95,7 +95,7 @@ class ModelRow:
             else f"Keep {name} loaded: it is never evicted for another model"
         )
         mark(self._pin, "nbllm-on", on=is_pinned)
-        mark(self._pin, "nbllm-hidden", on=status is None or not info.local)
+        mark(self._pin, "nbllm-hidden", on=status is None or not kind_of(info).takes_memory)
         mark(self._use, "nbllm-hidden", on=not is_loaded or self._is_default)
 
     def _press_load(self) -> None:

@@ -73,8 +73,8 @@ class OptionsForm:
         try:
             return {name: self._kinds[name](written)} if written else {}
         except ValueError:
-            kind = "a whole number" if self._kinds[name] is int else "a number"
-            raise InvalidOptionError(name, f"{written!r} is not {kind}") from None
+            kind = "an integer" if self._kinds[name] is int else "a number"
+            raise InvalidOptionError(name, f"must be {kind} (got {written!r})") from None
 
 
 def _input(name: str, label: str, value: str, about: str) -> Any:

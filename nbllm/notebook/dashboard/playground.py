@@ -9,6 +9,7 @@ from typing import Any
 import ipywidgets
 
 from nbllm.core.errors import InvalidOptionError
+from nbllm.core.generation import Generation
 from nbllm.core.model_manager import ModelManager
 from nbllm.core.rendering.escaping import text_html
 from nbllm.core.types import Completed, ReasoningDelta, TextDelta
@@ -47,7 +48,7 @@ class Playground:
         self._job: LoopJob[None] | None = None
         self._asked, self._end = "", ""
         self.version = 0
-        self._pieces: list[str] = []
+        self._generation = Generation()
         self._options, self.answer = OptionsForm(), AnswerArea()
         self._status = text()
         self.offer_text = Offer(self._say)
@@ -117,8 +118,8 @@ class Playground:
 
     def copy(self) -> None:
         """Offer the answer for the clipboard."""
-        if self._pieces:
-            self.offer_text.copy("".join(self._pieces))
+        if self._generation.texts:
+            self.offer_text.copy(self._generation.text)
         else:
             self._say("There is no response to copy yet.")
 
@@ -142,7 +143,7 @@ class Playground:
         if not self._asked:
             return Section("Playground")
         rows = (("Prompt", self._asked), ("Status", self._end))
-        return Section("Playground", rows, "".join(self._pieces)[:SAVED_CHARACTERS])
+        return Section("Playground", rows, self._generation.text[:SAVED_CHARACTERS])
 
     @property
     def inputs(self) -> dict[str, Any]:
@@ -165,7 +166,7 @@ class Playground:
         except Exception as error:  # noqa: BLE001 - nobody else hears of what a press raises
             self._end = f"✗ {failure_words(error)}"
         finally:
-            self.answer.finish("".join(self._pieces))
+            self.answer.finish(self._generation.text)
             self.version += 1
             self._say(self._end)
             self._send.disabled, self._stop.disabled = False, True
@@ -179,11 +180,11 @@ class Playground:
         self._begin(name, prompt)
         model, _ = await self._manager.load_model(name)
         system = self._system.value.strip() or None
-        async with aclosing(model.stream(prompt, system=system, options=options)) as events:
+        events = model.stream(prompt, system=system, options=options, generation=self._generation)
+        async with aclosing(events):
             async for event in events:
                 match event:
                     case TextDelta(more):
-                        self._pieces.append(more)
                         self.answer.add(more)
                     case ReasoningDelta():
                         self._say("reasoning …")
@@ -193,7 +194,7 @@ class Playground:
 
     def _begin(self, name: str, prompt: str) -> None:
         self._asked = prompt
-        self._pieces.clear()
+        self._generation = Generation(name)
         self.history.add(prompt)
         self.answer.clear()
         self._say(f"Waiting for {name} …")

@@ -6,11 +6,11 @@ from collections.abc import Iterable
 
 from nbllm.core.errors import DoesNotFitError, ModelLoadError, NbllmError
 from nbllm.core.hardware.resources import Resources
+from nbllm.core.kinds import place_of
 from nbllm.core.model_manager import ModelManager
 from nbllm.core.openers import plan_model
 from nbllm.core.resource_detector import ResourceDetector
 from nbllm.core.types import ModelInfo
-from nbllm.core.vendors import place_of
 from nbllm.core.words import size_words
 
 __all__ = ["Survey"]

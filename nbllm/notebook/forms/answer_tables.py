@@ -79,7 +79,7 @@ def _frame_of(value: Any) -> pd.DataFrame:
         return pd.DataFrame(value) if columns and all(columns) else pd.DataFrame([value])
     if isinstance(value, list):
         return pd.DataFrame(value)
-    raise ValueError(f"{value!r} is no table")
+    raise ValueError(f"{value!r} is not a table")
 
 
 def _markdown_rows(text: str) -> list[list[str]] | None:

@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 from nbllm.core.errors import AnswerFormError, InvalidOptionError
+from nbllm.core.kinds import kind_of
 from nbllm.core.model_interface import ModelInterface
 from nbllm.core.schemas.answers import answer_schema
 from nbllm.core.types import (
@@ -119,7 +120,8 @@ class FormStep(Step):
         """
         form, given = self.form, info.options.merged(question.options)
         is_bound = given.grammar is not None or given.response_schema is not None
-        if form is None or form.schema is None or not info.local or is_bound:
+        can_bind = kind_of(info).follows_grammars and not is_bound
+        if form is None or form.schema is None or not can_bind:
             return question
         *earlier, message = question.messages
         if form.bound_instruction:

@@ -70,16 +70,16 @@ def named_type(written: str, namespace: Mapping[str, Any]) -> Any:
     try:
         tree = ast.parse(written.strip(), mode="eval")
     except (SyntaxError, ValueError, RecursionError, MemoryError):
-        raise _refused(written, "is no type; write it as in an annotation") from None
+        raise _refused(written, "is not a type; write it as in an annotation") from None
     try:
         return _Meaning(namespace).of(tree.body)
     except InvalidOptionError:
         raise
     except _NotATypeError as error:
-        raise _refused(written, f"is no type: {error}") from None
+        raise _refused(written, f"is not a type: {error}") from None
     except Exception as error:  # noqa: BLE001 - of a class's own subscript; an error of the reader's
         problem = str(error) or type(error).__name__
-        raise _refused(written, f"is no type: {capped(problem)}") from None
+        raise _refused(written, f"is not a type: {capped(problem)}") from None
 
 
 def _refused(written: str, problem: str) -> InvalidOptionError:
@@ -115,8 +115,8 @@ class _Meaning:
                 return -number
             case _:
                 raise _NotATypeError(
-                    f"{capped(ast.unparse(node), 60)} cannot stand there; assign it to a variable "
-                    "in a cell, and name that"
+                    f"{capped(ast.unparse(node), 60)} is not allowed in a type; assign it to a "
+                    "variable in a cell, and name that"
                 )
 
     def _named(self, name: str) -> Any:

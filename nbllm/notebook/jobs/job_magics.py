@@ -26,7 +26,7 @@ JOBS = Help(
     %llm_jobs                             all jobs, as a DataFrame
     %llm_jobs wait 2                      show job 2 here, until it ends
     %llm_jobs wait                        wait for all of them
-    %llm_jobs stop 2                      stop it; what has arrived is kept
+    %llm_jobs stop 2                      stop it; the text so far is kept
     %llm_jobs stop                        stop all
 """,
     (
@@ -94,8 +94,8 @@ class JobMagics(SessionMagics):
         if number is None:
             return [job for job in jobs.values() if not job.done]
         if number not in jobs:
-            known = ", ".join(map(str, jobs)) or "none; %%llm --bg starts one"
-            raise UsageError(f"there is no job {number}; there are: {known}")
+            known = f"jobs: {', '.join(map(str, jobs))}" if jobs else "%%llm --bg starts one"
+            raise UsageError(f"there is no job {number}; {known}")
         return [jobs[number]]
 
     def _wait(self, job: Job) -> None:

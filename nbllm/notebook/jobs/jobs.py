@@ -92,12 +92,12 @@ class Job:
     @property
     def text(self) -> str:
         """The text so far."""
-        return self._live.answer.text
+        return self._live.text
 
     @property
     def tokens(self) -> int:
         """The tokens so far; 0 where the model does not count them while it writes."""
-        return self._live.answer.tokens
+        return self._live.generation.counted_tokens or 0
 
     @property
     def seconds(self) -> float:
@@ -187,7 +187,7 @@ class Job:
         try:
             outcome = await self._live.work()
         except asyncio.CancelledError:
-            outcome = self._live.answer.partial_result(FinishReason.CANCELLED, "stopped")
+            outcome = self._live.partial(FinishReason.CANCELLED, "stopped")
         except Exception as error:  # noqa: BLE001 - whatever it is, it is raised where one waits
             outcome = error
         looks.cancel()

@@ -8,6 +8,7 @@ from IPython.core.error import UsageError
 from IPython.core.magic import line_magic, magics_class, no_var_expand
 from IPython.display import display
 
+from nbllm.core.kinds import kind_of
 from nbllm.core.words import duration_words
 from nbllm.notebook.failures import Stopped, brief_errors
 from nbllm.notebook.flags import Help, flag, parser_of, with_help
@@ -57,8 +58,8 @@ class BenchMagics(SessionMagics):
         """Measure a local model, and have later loads use the fastest settings.
 
         Prefill and decode are measured over numbers of threads, batch sizes and numbers of
-        sequences, in a process of its own. An interrupt stops it and keeps nothing. What other
-        programs disturbed is marked as noisy. Returns the speeds as a DataFrame.
+        sequences, in a process of its own. An interrupt stops it and keeps nothing. Results that
+        other programs disturbed are marked as noisy. Returns the speeds as a DataFrame.
         """
         args = parse(parser_of(self, "llm_bench"), line, BenchFlags())
         with brief_errors():
@@ -74,8 +75,8 @@ class BenchMagics(SessionMagics):
     def _model(self, name: str | None) -> ModelInfo:
         manager = self.session.manager
         info = manager.find_model(name) if name else manager.bundled_model()
-        if not info.local:
-            raise UsageError(f"{info.name} is not a local model; name one that is")
+        if not kind_of(info).takes_memory:
+            raise UsageError(f"{info.name} is not a local model; only local models can be measured")
         return info
 
     def _measure(self, info: ModelInfo, view: View, *, thorough: bool) -> Benchmark:

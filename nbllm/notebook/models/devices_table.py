@@ -129,7 +129,7 @@ def _type(gpu: GpuInfo) -> str:
 def _use(gpu: GpuInfo, place: int, resources: Resources, room: Room) -> str:
     """llama.cpp numbers the GPUs that it can use in the same order."""
     if resources.engine is not None and place >= len(resources.engine.names):
-        return "nothing with this llama.cpp"
+        return "not usable by this llama.cpp"
     for_models = room.free.get(gpu.label)
     return "models" if for_models is None else _up_to(for_models)
 
@@ -144,7 +144,7 @@ def _gpu_details(gpu: GpuInfo) -> Iterable[str | None]:
     yield gpu.hidden
     yield gpu.note
     if gpu.gtt_total_bytes is not None:
-        yield f"{size_words(gpu.gtt_total_bytes)} of main memory lent (GTT)"
+        yield f"{size_words(gpu.gtt_total_bytes)} of system memory (GTT)"
     yield f"compute capability {capability[0]}.{capability[1]}" if capability else None
     yield gpu.architecture
     yield f"driver {gpu.driver_version}" if gpu.driver_version else None

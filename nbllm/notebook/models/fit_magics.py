@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from IPython.core.error import UsageError
 from IPython.core.magic import line_magic, magics_class, no_var_expand
 
+from nbllm.core.kinds import kind_of
 from nbllm.notebook.failures import brief_errors
 from nbllm.notebook.flags import Help, flag, parser_of, with_help
 from nbllm.notebook.magic_line import Flags, parse
@@ -29,7 +30,9 @@ FIT = Help(
 """,
     (
         flag("name", nargs="?", help="A local model (default: the bundled one)."),
-        flag("--quants", action="store_true", help="Quantization types in place of ways to load."),
+        flag(
+            "--quants", action="store_true", help="List quantization types instead of placements."
+        ),
     ),
 )
 
@@ -49,10 +52,10 @@ class FitMagics(SessionMagics):
     @with_help(FIT)
     @line_magic
     def llm_fit(self, line: str) -> pd.DataFrame:
-        """Every sensible way to load a local model, with its memory and whether it fits.
+        """List the ways to load a local model, with their memory and whether they fit.
 
-        Nothing is loaded: devices, lengths of the context and types of keys and values are
-        tried on paper, from the header of the file, against what is free now.
+        Nothing is loaded: what devices, context lengths and KV cache types need is computed from
+        the header of the file, and compared with the memory that is free now.
         """
         args = parse(parser_of(self, "llm_fit"), line, FitFlags())
         with brief_errors():
@@ -62,8 +65,10 @@ class FitMagics(SessionMagics):
 
             manager = self.session.manager
             info = manager.find_model(args.name) if args.name else manager.bundled_model()
-            if not info.local:
-                raise UsageError(f"{info.name} is not a local model; name one that is")
+            if not kind_of(info).takes_memory:
+                raise UsageError(
+                    f"{info.name} is not a local model; only local models can be fitted"
+                )
             if args.quants:
                 return self._quantizations(info)
             return fit_table(fit_model(info, ResourceDetector().detect()))

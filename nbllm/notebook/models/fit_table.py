@@ -114,7 +114,7 @@ def _notes(fit: Fit) -> list[str]:
     chosen = fit.chosen
     choice = "None of these fits; %llm_load says what would make the model fit."
     if chosen is not None:
-        choice = f"%llm_load would take {chosen.device}: {chosen.reason}"
+        choice = f"%llm_load would use {chosen.device}: {chosen.reason}"
     return [
         choice,
         f"Free for a model now, with headroom for everything else: {room}.",

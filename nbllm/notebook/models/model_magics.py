@@ -73,9 +73,17 @@ MODELS = Help(
     models[models["file size (MiB)"] < 4096]
 """,
     (
-        flag("--all", action="store_true", help="Also what other programs keep on this machine."),
-        flag("--source", metavar="NAME", help="Only what is from there, such as ollama."),
-        flag("--servers", action="store_true", help="Also what local servers offer now."),
+        flag(
+            "--all",
+            action="store_true",
+            help="Also the models that other programs keep on this machine.",
+        ),
+        flag("--source", metavar="NAME", help="Only the models of this source, such as ollama."),
+        flag(
+            "--servers",
+            action="store_true",
+            help="Also the models of servers that run on this machine.",
+        ),
     ),
 )
 
@@ -115,7 +123,9 @@ class ModelMagics(SessionMagics):
     def llm_load(self, line: str) -> ModelInterface:
         """Load a model, and return it."""
         if not line.strip():
-            raise UsageError("name a model, or a file or a server; %llm_models lists what is here")
+            raise UsageError(
+                "name a model, a file or a server; %llm_models lists the available models"
+            )
         args = parse(parser_of(self, "llm_load"), line, LoadFlags())
         with brief_errors():
             return self._load(" ".join(args.name), args)  # a path with blanks need no quotes

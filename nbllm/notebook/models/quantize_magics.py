@@ -34,7 +34,10 @@ QUANTIZE = Help(
 """,
     (
         flag("name", help="A local model."),
-        flag("type", help="The quantization type, such as q4_k_m; %%llm_fit MODEL --quants."),
+        flag(
+            "type",
+            help="The quantization type, such as q4_k_m; %%llm_fit MODEL --quants lists them.",
+        ),
         flag("--imatrix", metavar="FILE", help="An importance matrix, from %%llm_imatrix."),
         flag("--to", metavar="PATH", help="The new file, or its folder."),
         flag("--replace", action="store_true", help="Replace a file that exists."),
@@ -59,8 +62,14 @@ IMATRIX = Help(
 """,
     (
         flag("name", help="A local model."),
-        flag("text", help="A text file, like what the model is used for."),
-        flag("--chunks", type=int, default=100, metavar="N", help="512 tokens each (100)."),
+        flag("text", help="A text file that resembles the model's prompts and answers."),
+        flag(
+            "--chunks",
+            type=int,
+            default=100,
+            metavar="N",
+            help="Number of chunks to use, of 512 tokens each (default: 100).",
+        ),
         flag("--to", metavar="PATH", help="The new file, or its folder."),
         flag("--replace", action="store_true", help="Replace a file that exists."),
     ),
@@ -91,12 +100,12 @@ TUNE = Help(
             type=share,
             default=0.05,
             metavar="SHARE",
-            help="Of the likeliest next tokens, how many may change, as 1%% or 0.01 (5%%).",
+            help="Share of most likely tokens that may change, as 1%% or 0.01 (default: 5%%).",
         ),
         flag("--types", metavar="TYPES", help="Try these types, separated by commas."),
         flag("--imatrix", metavar="FILE", help="An importance matrix, from %%llm_imatrix."),
         flag("--thorough", action="store_true", help="Measure speeds for longer; more exact."),
-        flag("--off", action="store_true", help="Have loads use the model's own file again."),
+        flag("--off", action="store_true", help="Load the model's own file again from now on."),
     ),
 )
 
@@ -155,9 +164,9 @@ class QuantizeMagics(SessionMagics):
     def llm_imatrix(self, line: str) -> Path:
         """Write a local model's importance matrix over a text, for %llm_quantize --imatrix.
 
-        The model reads the text, which should be like what it is used for, and llama.cpp shows
-        what its weights are multiplied by. An interrupt stops it and leaves no file. Returns the
-        path of the file.
+        The model evaluates the text, which should resemble its prompts and answers, and llama.cpp
+        records the activations that the weights are multiplied by. An interrupt stops it
+        and leaves no file. Returns the path of the file.
         """
         args = parse(parser_of(self, "llm_imatrix"), line, ImatrixFlags())
         meter = Meter(f"Importance matrix of {args.name}")

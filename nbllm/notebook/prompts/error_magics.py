@@ -99,8 +99,8 @@ class ErrorMagics(SessionMagics):
     def llm_fix(self, line: str) -> GenerationResult | Job | None:
         """Have a model correct the last failed cell; shows the proposed changes.
 
-        Nothing is changed by itself: ``%llm_fix --accept`` puts the corrected cell below, where
-        you run it or not.
+        Nothing is changed automatically: ``%llm_fix --accept`` inserts the corrected cell below,
+        without running it.
         """
         args, request = parse_flags(parser_of(self, "llm_fix"), line, FixFlags())
         if args.accept:

@@ -171,8 +171,8 @@ class _Evaluation:
             return self._variables[name]
         if hasattr(builtins, name):
             raise Refused(
-                f"{name} is no data, and only data is given to a method in a prompt; assign the "
-                "result to a variable first"
+                f"{name} is not data, and methods in a prompt take data only; assign the result "
+                "to a variable first"
             )
         raise Refused(f"{name} is not a variable of the notebook")
 

@@ -116,6 +116,9 @@ def interpolate(
     ``render`` makes text or an image of a value that stands there without a format; ``read`` does
     the same of the file with the path behind ``file:``, and what it raises leaves this function.
     A value that holds one of the ``secrets`` is not put in.
+
+    >>> interpolate("{n:,} rows; {unknown} and {{n}} stay", {"n": 1500}).text
+    '1,500 rows; {unknown} and {{n}} stay'
     """
     filling = _Filling(variables, render, read, secrets)
     pieces: list[str | ImagePart] = []

@@ -125,7 +125,7 @@ def formatted(value: Any, spec: str) -> str:
     if width > MAX_WIDTH or (precision > MAX_PRECISION and kind == "number"):
         raise Refused(
             f"a format is at most {MAX_WIDTH:,} characters wide, with {MAX_PRECISION} digits "
-            "behind the point"
+            "after the decimal point"
         )
     weigh_scalar(value)
     return format(value, spec)

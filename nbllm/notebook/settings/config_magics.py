@@ -98,8 +98,8 @@ class ConfigMagics(SessionMagics):
     def llm_config(self, line: str) -> pd.DataFrame | None:
         """Show the settings of this kernel as a DataFrame, or change, save and load them.
 
-        ``%config NbLLM`` and ``c.NbLLM.…`` in ``ipython_config.py`` know them too. A file is read
-        only when it is asked for, so that the defaults of a notebook can lie beside it.
+        ``%config NbLLM`` and ``c.NbLLM.…`` in ``ipython_config.py`` set them too. A file of
+        settings is read with ``--load`` only.
         """
         args = parse(parser_of(self, "llm_config"), line, ConfigFlags())
         from nbllm.core.key_permissions import allow_key, disallow_key
@@ -135,7 +135,7 @@ class ConfigMagics(SessionMagics):
             if all(info.name != name for info in manager.list_loaded_models()):
                 manager.find_model(name)
         except NbllmError as error:
-            words = f"model is set to {name!r}, which is not there yet: {error}"
+            words = f"model is set to {name!r}, which is not available yet: {error}"
             self.session.open_view("llm_config").keep(words)
 
 

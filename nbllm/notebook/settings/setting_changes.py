@@ -34,10 +34,10 @@ _MAX_BYTES = 2**20
 
 _KINDS: dict[type[TraitType[Any, Any]], tuple[type, str]] = {
     Bool: (bool, "True or False"),
-    Integer: (int, "a whole number"),
-    Unicode: (str, "a text"),
-    List: (list, "a text or a list of texts"),
-    Dict: (dict, "a dict; set generation options by their names: temperature=0.2"),
+    Integer: (int, "an integer"),
+    Unicode: (str, "a string"),
+    List: (list, "a string or a list of strings"),
+    Dict: (dict, "a dict, such as {'temperature': 0.2}"),
 }
 _CONSENTS = ("prompt_files", "nest_asyncio")
 """What the reader allows in this kernel, or cannot be taken back; no file can say it, since files
@@ -103,7 +103,7 @@ def check_name(settings: NbLLM, name: str) -> None:
     known = settings.trait_names(config=True)
     if name not in (*known, *OPTIONS):
         all_there_are = ", ".join([*known, "and the generation options"])
-        hint = did_you_mean(name, [*known, *OPTIONS]) or f" There are {all_there_are}."
+        hint = did_you_mean(name, [*known, *OPTIONS]) or f" Settings: {all_there_are}."
         raise ConfigError(f"there is no setting {name!r}.{hint}")
 
 
@@ -128,7 +128,7 @@ def _problem(settings: NbLLM, name: str, value: Any) -> str:
     """What is wrong with the kind of a value, in plainer words than traitlets has; else ""."""
     for kind, (wanted, words) in _KINDS.items():
         if isinstance(settings.traits().get(name), kind) and not _is_a(value, wanted):
-            return f"{name}: {reprlib.repr(value)} is not {words}"
+            return f"{name} must be {words} (got {reprlib.repr(value)})"
     return ""
 
 

@@ -102,8 +102,7 @@ class NbLLM(Configurable):
         limit: int = proposal["value"]
         if not 0 <= limit <= _MOST_TOKENS:
             raise TraitError(
-                f"cell_limit must be between 0, which is no limit, and {_MOST_TOKENS:,} "
-                f"(got {shown(limit)})"
+                f"cell_limit must be between 0 (no limit) and {_MOST_TOKENS:,} (got {shown(limit)})"
             )
         return limit
 
@@ -113,7 +112,7 @@ class NbLLM(Configurable):
         name, most = proposal["trait"].name, _LONGEST_TEXT
         if not is_well_formed(text) or "\0" in text or len(text) > most:
             raise TraitError(
-                f"{name}: it must be text of at most {most:,} characters (got {shown(text)})"
+                f"{name} must be text of at most {most:,} characters (got {shown(text)})"
             )
         return text
 
@@ -122,7 +121,7 @@ class NbLLM(Configurable):
         files: list[str] = proposal["value"]
         for file in files:
             if not file or "\0" in file:
-                raise TraitError(f"prompt_files: {shown(file)} is not a path")
+                raise TraitError(f"prompt_files must be paths (got {shown(file)})")
         return files
 
     @validate("device")

@@ -13,6 +13,7 @@ from matplotlib.ticker import MaxNLocator
 
 from nbllm.core.hardware.resources import Resources
 from nbllm.core.history import GenerationRecord
+from nbllm.core.kinds import kind_of
 from nbllm.core.types import ModelInfo
 from nbllm.notebook.stats.beside import side_by_side
 from nbllm.notebook.stats.figure import LINE_STYLES, THEMES, LlmFigure, Theme
@@ -21,7 +22,9 @@ __all__ = ["PLOTS", "Throughput", "plot", "throughput_by_device"]
 
 _GIB = 2**30
 _NO_RECORDS = "Nothing was generated yet.\nAsk a model with %%llm, then plot again."
-_NO_SPEEDS = "No answer was long enough to tell its speed.\nAsk for some with at least two tokens."
+_NO_SPEEDS = (
+    "No answer was long enough to measure its speed.\nAsk for some with at least two tokens."
+)
 _MAX_NAME = 28
 _BOX = 0.5  # the height of a box; rows are 1 apart
 _EDGE = 0.25  # of the axes: a figure so near to a side is written inward
@@ -225,7 +228,7 @@ def _model_bytes(loaded: Sequence[ModelInfo]) -> dict[str, dict[str, int]]:
         if info.placement is not None:
             for device, parts in info.placement.memory.items():
                 sizes[device][info.name] = parts.total
-        elif info.local and info.memory_bytes:
+        elif kind_of(info).takes_memory and info.memory_bytes:
             sizes[info.device or "CPU"][info.name] = info.memory_bytes
     return sizes
 

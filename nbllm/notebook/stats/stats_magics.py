@@ -92,7 +92,7 @@ class StatsMagics(SessionMagics):
     @with_help(STATS)
     @line_magic
     def llm_stats(self, line: str) -> pd.DataFrame:
-        """Every generation with its tokens, times, speed and cost, as a DataFrame."""
+        """List every generation with its tokens, times, speed and cost, as a DataFrame."""
         args = parse(parser_of(self, "llm_stats"), line, StatsFlags())
         from nbllm.notebook.stats.stats_table import (
             SAVE_SUFFIXES,
@@ -116,7 +116,7 @@ class StatsMagics(SessionMagics):
     @with_help(PLOT)
     @line_magic
     def llm_plot(self, line: str) -> LlmFigure:
-        """Figures of what was generated: speed over time and as distribution, waits, memory."""
+        """Plot what was generated: throughput, speeds, time to first token, memory."""
         args = parse(parser_of(self, "llm_plot"), line, PlotFlags())
         path = _save_path(args.save, _FIGURES)
         from nbllm.core.resource_detector import ResourceDetector

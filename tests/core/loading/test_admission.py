@@ -10,7 +10,7 @@ import pytest
 from nbllm.core.errors import DoesNotFitError
 from nbllm.core.hardware.resources import CpuInfo, GpuInfo, MemoryInfo, Resources
 from nbllm.core.loading.admission import Admit, Evict, Refuse, Wait, decide, free_bytes, with_free
-from nbllm.core.loading.eviction import Resident, choose_victims
+from nbllm.core.loading.eviction import EvictionCandidate, choose_victims
 from nbllm.core.placement import MemoryParts, Placement
 
 GIB = 2**30
@@ -71,8 +71,8 @@ def planner(size: float, *, layers: int = 10) -> Callable[[Resources], Placement
     return plan
 
 
-def resident(name: str, size: float, device: str = "CPU", **fields: Any) -> Resident:
-    return Resident(name=name, memory={device: int(size * GIB)}, **fields)
+def candidate(name: str, size: float, device: str = "CPU", **fields: Any) -> EvictionCandidate:
+    return EvictionCandidate(name=name, memory={device: int(size * GIB)}, **fields)
 
 
 def names(verdict: object) -> list[str]:
@@ -88,54 +88,54 @@ def enough(size: float) -> Callable[..., bool]:
 
 
 def test_the_least_recently_used_goes_first() -> None:
-    old, new = resident("old", 2, idle_seconds=600), resident("new", 2, idle_seconds=5)
+    old, new = candidate("old", 2, idle_seconds=600), candidate("new", 2, idle_seconds=5)
     assert choose_victims([new, old], enough(2)) == (old,)
 
 
 def test_a_model_that_is_dear_to_reload_stays_longer() -> None:
-    dear = resident("dear", 2, idle_seconds=600, reload_seconds=60)
-    cheap = resident("cheap", 2, idle_seconds=300, reload_seconds=1)
+    dear = candidate("dear", 2, idle_seconds=600, reload_seconds=60)
+    cheap = candidate("cheap", 2, idle_seconds=300, reload_seconds=1)
     assert choose_victims([dear, cheap], enough(2)) == (cheap,)
-    forgotten = resident("forgotten", 2, idle_seconds=100_000, reload_seconds=60)
+    forgotten = candidate("forgotten", 2, idle_seconds=100_000, reload_seconds=60)
     assert choose_victims([forgotten, cheap], enough(2)) == (forgotten,)
 
 
 def test_what_turns_out_not_to_be_needed_is_spared() -> None:
-    small = resident("small", 1, idle_seconds=600)
-    large = resident("large", 8, idle_seconds=60)
+    small = candidate("small", 1, idle_seconds=600)
+    large = candidate("large", 8, idle_seconds=60)
     assert choose_victims([small, large], enough(4)) == (large,)
     assert choose_victims([small, large], enough(9)) == (small, large)
 
 
 @pytest.mark.parametrize("why", [{"busy": True}, {"pinned": True}, {"becoming": "unloaded"}])
 def test_busy_pinned_and_moving_models_are_never_victims(why: dict[str, Any]) -> None:
-    held = resident("held", 8, **why)
+    held = candidate("held", 8, **why)
     assert choose_victims([held], enough(1)) is None
-    assert choose_victims([held, resident("idle", 1)], enough(2)) is None
+    assert choose_victims([held, candidate("idle", 1)], enough(2)) is None
 
 
 # ---------------------------------------------------------------- decisions
 
 
 def test_what_fits_is_admitted_and_nothing_is_evicted() -> None:
-    verdict = decide("new", planner(4), machine(8), [resident("old", 8)], {})
+    verdict = decide("new", planner(4), machine(8), [candidate("old", 8)], {})
     assert isinstance(verdict, Admit)
 
 
 def test_only_as_much_is_evicted_as_is_needed() -> None:
     others = [
-        resident("a", 4, idle_seconds=30),
-        resident("b", 4, idle_seconds=60),
-        resident("c", 4, idle_seconds=90),
+        candidate("a", 4, idle_seconds=30),
+        candidate("b", 4, idle_seconds=60),
+        candidate("c", 4, idle_seconds=90),
     ]
     assert names(decide("new", planner(8), machine(4), others, {})) == ["c"]
     assert names(decide("new", planner(12), machine(4), others, {})) == ["c", "b"]
 
 
 def test_an_idle_model_leaves_the_gpu_to_one_that_would_else_run_on_the_cpu() -> None:
-    on_gpu = resident("old", 20, "GPU 0")
+    on_gpu = candidate("old", 20, "GPU 0")
     assert names(decide("new", planner(10), machine(32, 4), [on_gpu], {})) == ["old"]
-    busy = resident("old", 20, "GPU 0", busy=True)
+    busy = candidate("old", 20, "GPU 0", busy=True)
     verdict = decide("new", planner(10), machine(32, 4), [busy], {})
     assert isinstance(verdict, Admit)
     assert verdict.placement is not None
@@ -143,14 +143,14 @@ def test_an_idle_model_leaves_the_gpu_to_one_that_would_else_run_on_the_cpu() ->
 
 
 def test_a_free_gpu_is_taken_rather_than_another_evicted() -> None:
-    verdict = decide("new", planner(10), machine(32, 4, 24), [resident("old", 20, "GPU 0")], {})
+    verdict = decide("new", planner(10), machine(32, 4, 24), [candidate("old", 20, "GPU 0")], {})
     assert isinstance(verdict, Admit)
     assert verdict.placement is not None
     assert verdict.placement.device == "GPU 1"
 
 
 def test_where_only_busy_models_are_in_the_way_it_waits_for_them() -> None:
-    others = [resident("idle", 2), resident("busy", 8, busy=True)]
+    others = [candidate("idle", 2), candidate("busy", 8, busy=True)]
     verdict = decide("new", planner(10), machine(4), others, {})
     assert isinstance(verdict, Wait)
     assert verdict.busy == ("busy",)
@@ -158,7 +158,7 @@ def test_where_only_busy_models_are_in_the_way_it_waits_for_them() -> None:
 
 
 def test_it_waits_for_loads_first_because_they_end_by_themselves() -> None:
-    others = [resident("coming", 4, becoming="loaded"), resident("busy", 8, busy=True)]
+    others = [candidate("coming", 4, becoming="loaded"), candidate("busy", 8, busy=True)]
     verdict = decide("new", planner(8), machine(4), others, {})
     assert isinstance(verdict, Wait)
     assert verdict.busy == ()
@@ -166,7 +166,7 @@ def test_it_waits_for_loads_first_because_they_end_by_themselves() -> None:
 
 
 def test_pinned_models_in_the_way_are_named_and_nothing_is_evicted() -> None:
-    others = [resident("idle", 2), resident("kept", 8, pinned=True)]
+    others = [candidate("idle", 2), candidate("kept", 8, pinned=True)]
     verdict = decide("new", planner(10), machine(4), others, {})
     assert isinstance(verdict, Refuse)
     assert str(verdict.error) == (
@@ -175,7 +175,7 @@ def test_pinned_models_in_the_way_are_named_and_nothing_is_evicted() -> None:
 
 
 def test_what_can_never_fit_is_refused_with_the_numbers_and_nothing_is_evicted() -> None:
-    others = [resident("idle", 8), resident("busy", 4, busy=True)]
+    others = [candidate("idle", 8), candidate("busy", 4, busy=True)]
     for claims in ({}, {"first": {"CPU": GIB}}):
         verdict = decide("new", planner(100), machine(4), others, claims)
         assert isinstance(verdict, Refuse)
@@ -185,13 +185,13 @@ def test_what_can_never_fit_is_refused_with_the_numbers_and_nothing_is_evicted()
 
 def test_nothing_is_called_impossible_while_a_load_is_under_way() -> None:
     verdict = decide(
-        "new", planner(20), machine(10), [resident("coming", 8, becoming="loaded")], {}
+        "new", planner(20), machine(10), [candidate("coming", 8, becoming="loaded")], {}
     )
     assert isinstance(verdict, Wait)
 
 
 def test_a_model_of_unknown_size_is_admitted() -> None:
-    assert decide("new", lambda _: None, machine(1), [resident("old", 8)], {}) == Admit(None)
+    assert decide("new", lambda _: None, machine(1), [candidate("old", 8)], {}) == Admit(None)
 
 
 # ---------------------------------------------------------------- order
@@ -202,7 +202,7 @@ def claim(size: float, device: str = "CPU") -> Mapping[str, Mapping[str, int]]:
 
 
 def test_a_load_that_waits_for_busy_models_claims_only_what_they_will_not_give_it() -> None:
-    others = [resident("busy", 6, busy=True), resident("idle", 1)]
+    others = [candidate("busy", 6, busy=True), candidate("idle", 1)]
     for size, claimed in ((7, 0), (8, 1), (10, 3)):
         verdict = decide("first", planner(size), machine(3), others, {})
         assert isinstance(verdict, Wait)
@@ -218,12 +218,12 @@ def test_behind_another_only_what_it_does_not_claim_may_be_taken() -> None:
 
 
 def test_behind_another_nothing_is_evicted() -> None:
-    others = [resident("busy", 6, busy=True), resident("idle", 2)]
+    others = [candidate("busy", 6, busy=True), candidate("idle", 2)]
     assert isinstance(decide("new", planner(3), machine(2), others, claim(8)), Wait)
 
 
 def test_loads_for_another_device_do_not_wait() -> None:
-    busy = resident("busy", 20, "GPU 0", busy=True)
+    busy = candidate("busy", 20, "GPU 0", busy=True)
     verdict = decide("new", planner(10), machine(4, 1, 24), [busy], claim(20, "GPU 0"))
     assert isinstance(verdict, Admit)
     assert verdict.placement is not None

@@ -7,12 +7,14 @@ import os
 import re
 import socket
 from pathlib import Path
+from urllib.parse import unquote
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
 from nbllm.core.errors import ModelFileError, ModelNotFoundError, NbllmError
+from nbllm.core.hub_names import parse_name
 from nbllm.core.model_manager import ModelManager
 from nbllm.core.model_names import find_entry
 from nbllm.core.naming.answers import Known
@@ -68,27 +70,25 @@ TABLE = [
     ("madeup:7b", ["!ollama pull madeup:7b\n"]),
     (
         "bartowski/Foo-GGUF",
-        ['!hf download bartowski/Foo-GGUF --include "*Q4_K_M*.gguf" --local-dir Foo-GGUF\n',
-         "%llm_load Foo-GGUF/\n", "!ollama pull hf.co/bartowski/Foo-GGUF\n"],
+        ["Download the best variant that fits this machine:\n", "%llm_pull bartowski/Foo-GGUF\n",
+         "%llm_load bartowski/Foo-GGUF\n"],
     ),
-    ("org/repo:Q8_0", ['--include "*Q8_0*.gguf"', "%llm_load ollama/hf.co/org/repo:Q8_0\n"]),
-    ("hf.co/org/repo:Q4_K_M", ['!hf download org/repo --include "*Q4_K_M*.gguf"']),
-    ("https://huggingface.co/org/repo-GGUF/tree/main", ["!hf download org/repo-GGUF "]),
+    ("org/repo:Q8_0", ["%llm_pull org/repo:Q8_0\n", "%llm_load org/repo:Q8_0\n"]),
+    ("hf.co/org/repo:Q4_K_M", ["%llm_pull org/repo:Q4_K_M\n"]),
+    ("https://huggingface.co/org/repo-GGUF/tree/main", ["%llm_pull org/repo-GGUF\n"]),
     (
         "https://huggingface.co/org/repo/blob/main/x.gguf",
-        ["!hf download org/repo x.gguf --local-dir .\n", "%llm_load x.gguf\n"],
+        ["%llm_pull hf.co/org/repo/x.gguf\n", "%llm_load x\n"],
     ),
     (
         "https://huggingface.co/org/repo/resolve/v2/sub/x.Q4_K_M.gguf?download=true",
-        ["!hf download org/repo sub/x.Q4_K_M.gguf --revision v2 --local-dir .\n",
-         "%llm_load sub/x.Q4_K_M.gguf\n"],
+        ["%llm_pull hf.co/org/repo@v2/sub/x.Q4_K_M.gguf\n", "%llm_load x.Q4_K_M\n"],
     ),
     (
         "https://huggingface.co/o/r/blob/main/big-00002-of-00003.gguf",
-        ['!hf download o/r --include "big-*-of-00003.gguf" --local-dir .\n',
-         "%llm_load big-00001-of-00003.gguf\n"],
+        ["%llm_pull hf.co/o/r/big-00001-of-00003.gguf\n", "%llm_load big-00001-of-00003\n"],
     ),
-    ("hf://org/repo/x.gguf", ["!hf download org/repo x.gguf"]),
+    ("hf://org/repo/x.gguf", ["%llm_pull hf.co/org/repo/x.gguf\n"]),
     (
         "meta-llama/Llama-3.1-8B-Instruct",
         ["Transformers", "base_model:quantized:meta-llama/Llama-3.1-8B-Instruct",
@@ -100,7 +100,11 @@ TABLE = [
     ("ollama.com/library/phi4", ["!ollama pull phi4\n"]),
     (
         "https://example.com/a%20b.gguf?x=1",
-        ['!curl -L -o "a b.gguf" "https://example.com/a%20b.gguf?x=1"\n', '%llm_load "a b.gguf"'],
+        ['%llm_pull "https://example.com/a%20b.gguf?x=1"\n', '%llm_load "a b"'],
+    ),
+    (
+        "http://example.com/a%20b.gguf?x=1",
+        ['!curl -L -o "a b.gguf" "http://example.com/a%20b.gguf?x=1"\n', '%llm_load "a b.gguf"'],
     ),
     ("https://example.com/model.safetensors", ["safetensors", "convert_hf_to_gguf.py"]),
     ("model.safetensors", ["The file was not found. Its name suggests Transformers weights",
@@ -144,16 +148,24 @@ def test_every_shape_has_an_example() -> None:
     assert set(SHAPES) - set(first) <= {windows}
 
 
+def test_every_line_that_downloads_names_something() -> None:
+    for name, _ in TABLE:
+        for line in re.findall(r"%llm_pull (.+)", answer(name)):
+            assert parse_name(line.strip('"')), line
+
+
 def test_every_line_that_loads_leads_on() -> None:
     """What an answer says to type is an entry, or what a line before it brings, or a pattern."""
     for name, _ in TABLE:
         said = answer(name)
-        brought = re.findall(r"(?:hf download|curl|outfile|FOLDER).*", said)
+        brought = re.findall(r"(?:llm_pull|curl|outfile|FOLDER).*", said)
         for line in re.findall(r"%llm_load (.+)", said):
             word = line.strip('"')
-            if any(mark in word for mark in ("ID", "FILE")) or (brought and ".gguf" in word):
+            if any(mark in word for mark in ("ID", "FILE", "ORG")):
                 continue
-            if brought and word.endswith("/") and f"--local-dir {word[:-1]}" in said:
+            if any(re.search(rf"\b{re.escape(word)}\b", unquote(line)) for line in brought):
+                continue
+            if brought and ".gguf" in word:
                 continue
             assert find_entry(word, HERE).name, line
 
@@ -281,7 +293,7 @@ def test_a_file_that_is_not_there_names_its_neighbours(
     assert "%llm_load Phi-3-mini" in answer("absent/phi-3.gguf")
     monkeypatch.setenv("MODELS", str(empty_folder))
     assert f"%llm_load {empty_folder / 'other.gguf'}" in answer("$MODELS/other.gguf")
-    assert "!hf download org/repo q4/x.gguf" in answer("org/repo/q4/x.gguf")
+    assert "%llm_pull hf.co/org/repo/q4/x.gguf" in answer("org/repo/q4/x.gguf")
 
 
 @POSIX
@@ -331,7 +343,7 @@ def test_what_is_in_hugging_faces_cache_is_loaded_from_there(
     monkeypatch.setenv("HF_HUB_CACHE", str(empty_folder / "hub"))
     for typed in ("org/repo-GGUF", "https://huggingface.co/org/repo-GGUF/blob/main/x.Q4_K_M.gguf"):
         said = answer(typed)
-        assert said.index(f"%llm_load {file}\n") < said.index("!hf download")
+        assert said.index(f"%llm_load {file}\n") < said.index("%llm_pull")
 
 
 BUNDLED = "SmolLM2-135M-Instruct.Q4_1"

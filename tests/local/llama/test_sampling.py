@@ -141,12 +141,12 @@ def test_log_probabilities_are_those_of_the_softmax(model: NativeModel, prompt: 
     sampler = Sampler({"logprobs": 3, "logit_bias": [(" fox", 100.0)], **GREEDY}, model, prompt)
     fox = sampler.choose(-1)
     assert sampler.logprobs is not None
-    ((text, logprob, top),) = sampler.logprobs.records
+    (record,) = sampler.logprobs.records
     sampler.close()
-    assert text == " fox"
-    assert logprob == pytest.approx(expected[fox], abs=1e-4), "biases do not count"
-    assert [value for _, value in top] == pytest.approx(sorted(expected)[:-4:-1], abs=1e-4)
-    assert top[0][0] == " four"
+    assert record.data == b" fox"
+    assert record.logprob == pytest.approx(expected[fox], abs=1e-4), "biases do not count"
+    assert [value for _, value in record.top] == pytest.approx(sorted(expected)[:-4:-1], abs=1e-4)
+    assert record.top[0][0] == b" four"
 
 
 # ---------------------------------------------------------------- grammars

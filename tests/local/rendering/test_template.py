@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nbllm.local.rendering.refusal import TemplateRefusalError
+from nbllm.local.refusals import TemplateRefusalError
 from nbllm.local.rendering.template import Template
 
 Turn = dict[str, Any]

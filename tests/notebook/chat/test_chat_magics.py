@@ -133,11 +133,14 @@ def test_a_file_that_is_lost_is_told_with_every_answer(
 @pytest.mark.parametrize(
     ("line", "words"),
     [
-        ("%llm_chat branch trip", "it is: %llm_chat branch OLD NEW"),
-        ("%llm_chat show", "it is: %llm_chat show NAME"),
-        ("%llm_chat list x", "it is: %llm_chat list"),
-        ("%llm_chat show trip --at 1", "--at belongs to: %llm_chat branch"),
-        ("%llm_chat branch trip x --at 3", "--at 3: trip has 2 turns"),
+        ("%llm_chat branch trip", "usage: %llm_chat branch OLD NEW"),
+        ("%llm_chat show", "usage: %llm_chat show NAME"),
+        ("%llm_chat list x", "usage: %llm_chat list"),
+        ("%llm_chat show trip --at 1", "--at works with branch only: %llm_chat branch"),
+        (
+            "%llm_chat branch trip x --at 3",
+            "--at must be between 0 and 2, the turns of trip (got 3)",
+        ),
         ("%llm_chat show tripp", "Did you mean 'trip'?"),
         ("%llm_chat import none.json", "No such file or directory"),
         ("%llm_chat import ~nosuchuser/x.json", "no home folder for ~nosuchuser"),

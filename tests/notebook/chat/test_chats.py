@@ -84,7 +84,9 @@ def test_a_file_of_the_readers_own_name_keeps_it(tmp_path: Path) -> None:
 
 def test_names_are_checked_and_suggested() -> None:
     chats = Chats()
-    with pytest.raises(ConversationError, match="There are none; %%llm --chat NAME starts one"):
+    with pytest.raises(
+        ConversationError, match=r"not found\. %%llm --chat NAME starts a conversation"
+    ):
         chats.get("trip")
     chats.begin("trip")
     with pytest.raises(ConversationError, match="Did you mean 'trip'"):
@@ -231,7 +233,7 @@ def test_a_file_that_became_another_conversation_is_left_as_it_is(tmp_path: Path
 def test_what_another_notebook_added_is_not_deleted_unseen(tmp_path: Path) -> None:
     one, other = two_notebooks()
     put(other, "a")
-    with pytest.raises(ConversationError, match="another notebook changed it"):
+    with pytest.raises(ConversationError, match="another notebook has changed it"):
         one.delete("c")
     assert places(one) == ["a"]
     put(other, "b")
@@ -388,7 +390,7 @@ async def test_too_many_turns_are_an_error_with_the_remedy() -> None:
         await fit(LONG, model(100), max_tokens=20)
     assert caught.value.prompt_tokens == 85
     assert caught.value.context_length == 100
-    for words in ("'c' with 4 turns has 85 tokens", "an answer of 20 the context takes 80",
+    for words in ("'c' (4 turns) has 85 tokens", "of 100 tokens holds 80 besides an answer of 20",
                   "--overflow drop-oldest", "--overflow summarise", "larger --ctx"):  # fmt: skip
         assert words in str(caught.value)
 

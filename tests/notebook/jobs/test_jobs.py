@@ -116,7 +116,7 @@ def test_a_model_that_cannot_be_loaded_fails_the_job(jobs_kernel: Any) -> None:
 def test_an_unknown_job_is_told_with_those_there_are(jobs_kernel: Any) -> None:
     jobs_kernel.ok("use()")
     ran = jobs_kernel.run("%llm_jobs wait 7")
-    assert "there is no job 7; there are: none" in ran.contents("stream")[0]["text"]
+    assert "there is no job 7; %%llm --bg starts one" in ran.contents("stream")[0]["text"]
 
 
 def test_unloading_the_extension_stops_what_runs(jobs_kernel: Any) -> None:

@@ -114,14 +114,14 @@ def test_what_a_device_is_good_for(table: pd.DataFrame) -> None:
 def test_a_build_without_gpus_is_told_with_the_remedy() -> None:
     engine = EngineDevices((), supports_gpu=False, build="llama-cpp-python 0.3.36")
     table = devices_table(replace(MACHINE, engine=engine))
-    assert table["good for"][2] == "nothing with this llama.cpp"
+    assert table["good for"][2] == "not usable by this llama.cpp"
     for view in (repr(table), table._repr_html_()):
         assert "-DGGML_CUDA=on" in view
         assert "A problem." in view
     able = EngineDevices(("CUDA0",), supports_gpu=True, build="llama-cpp-python 0.3.36")
     use = devices_table(replace(MACHINE, engine=able))["good for"]
     assert use[2] == "models that need up to 19.3 GiB"
-    assert use[3] == "nothing with this llama.cpp", "a build for CUDA does not see AMD's"
+    assert use[3] == "not usable by this llama.cpp", "a build for CUDA does not see AMD's"
 
 
 def test_without_gpus_their_columns_are_not_shown() -> None:

@@ -48,7 +48,7 @@ def test_every_way_to_load_with_its_memory_and_nothing_loaded(fitting: Interacti
     names = ["weights", "KV cache", "compute", "overhead"]
     parts = on_cpu[[f"{name} (MiB)" for name in names]].sum(axis=1)
     assert parts.tolist() == pytest.approx(on_cpu["memory (MiB)"].tolist())
-    assert table.attrs["notes"][0].startswith("%llm_load would take")
+    assert table.attrs["notes"][0].startswith("%llm_load would use")
     assert ">yes<" in table._repr_html_()
 
 

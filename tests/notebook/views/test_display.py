@@ -115,9 +115,9 @@ def test_where_the_cell_shows_other_things_they_stay(front_end, clock) -> None:
 
 
 def test_a_note_gives_way_to_the_answer(front_end, view) -> None:
-    view.note("reading the prompt: 40%")
-    view.note("reading the prompt: 80%")
-    assert front_end.shown == ["reading the prompt: 80%"]
+    view.note("prefill: 40%")
+    view.note("prefill: 80%")
+    assert front_end.shown == ["prefill: 80%"]
     view.add("Text")
     view.note("late")
     assert front_end.shown == ["Text"]
@@ -132,7 +132,7 @@ def test_a_note_that_says_the_same_is_not_sent_again(front_end, view) -> None:
 def test_a_kept_line_stays_above_the_answer(front_end, view, clock) -> None:
     view.note("Loading tiny … 40%")
     view.keep("tiny ready")
-    view.note("reading the prompt")
+    view.note("prefill")
     stream(view, clock, f"{PARAGRAPH}\n\n" * 20, characters_per_second=500)
     view.finish(Ending("Text", "status"))
     assert front_end.shown == ["tiny ready", "Text", "status"]
@@ -141,7 +141,7 @@ def test_a_kept_line_stays_above_the_answer(front_end, view, clock) -> None:
 @pytest.mark.parametrize("is_alone", [True, False])
 def test_without_any_text_the_status_takes_the_place(front_end, clock, is_alone: bool) -> None:
     view = MarkdownView(front_end, is_alone=is_alone, clock=clock)
-    view.note("reading the prompt")
+    view.note("prefill")
     view.finish(Ending("", "■ stopped"))
     assert front_end.shown == ["■ stopped"]
 

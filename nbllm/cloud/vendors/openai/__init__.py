@@ -41,13 +41,13 @@ from nbllm.cloud.vendors.openai.responses_requests import (
 )
 from nbllm.cloud.vendors.token_counts import embedding_usage
 from nbllm.core.errors import InvalidOptionError, ModelError
+from nbllm.core.kinds import place_of
 from nbllm.core.types import (
     Embeddings,
     GenerationRequest,
     GenerationResult,
     ModelInfo,
 )
-from nbllm.core.vendors import place_of
 
 __all__ = ["ADAPTER", "OpenAIAdapter", "api_for"]
 

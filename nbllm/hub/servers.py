@@ -1,0 +1,166 @@
+"""Requests for files and listings: redirects, the token, and bounds on what a server may send.
+
+A token goes to the hub's own hosts and never along a redirect to another; see
+``nbllm.core.key_permissions``. Redirects are followed here, one at a time, so that none leads to
+another scheme or into the network that this machine is in.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import json
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import httpx
+
+from nbllm import __version__
+from nbllm.core.errors import DownloadError
+from nbllm.core.hub_names import HubName
+from nbllm.core.key_permissions import is_allowed
+from nbllm.core.texts import shown
+from nbllm.hub.refusals import network_error, refused
+
+__all__ = ["Servers", "address_of"]
+
+_MOST_REDIRECTS = 5
+_MOST_JSON_BYTES = 16 * 2**20
+_JSON_SECONDS = 60.0
+_TIMEOUT = httpx.Timeout(30.0, connect=15.0, pool=None)
+_HEADERS = {"User-Agent": f"nbllm/{__version__}", "Accept-Encoding": "identity"}
+
+
+def address_of(url: httpx.URL) -> str:
+    """The scheme, the host and the port, as ``is_allowed`` compares them."""
+    return f"{url.scheme}://{url.netloc.decode('ascii')}"
+
+
+class Servers:
+    """One pull's connections. ``where`` is the model's name in messages.
+
+    ``name`` is what is asked of the hub, None for another server's file; ``token`` is the
+    person's, None where there is none.
+    """
+
+    def __init__(
+        self, where: str, *, name: HubName | None = None, token: str | None = None, most: int = 8
+    ) -> None:
+        self.where, self.name = where, name
+        self._token = token
+        limits = httpx.Limits(max_connections=most, max_keepalive_connections=most)
+        self._client = httpx.AsyncClient(headers=_HEADERS, timeout=_TIMEOUT, limits=limits)
+
+    async def aclose(self) -> None:
+        """Close all connections."""
+        await self._client.aclose()
+
+    def takes_token(self, url: httpx.URL) -> bool:
+        """Whether there is a token, and it may go there."""
+        return self._token is not None and is_allowed("HF_TOKEN", address_of(url))
+
+    def refused(self, response: httpx.Response, first: httpx.URL) -> DownloadError:
+        """The error for a response that is no success; ``first`` is what was asked for."""
+        is_hub = response.url.host == first.host
+        has_token = "authorization" in response.request.headers
+        return refused(self.name if is_hub else None, self.where, response, has_token=has_token)
+
+    @asynccontextmanager
+    async def open(
+        self, url: httpx.URL, byte_range: str = "", *, version: str = ""
+    ) -> AsyncIterator[httpx.Response]:
+        """The response of ``url`` or of where it redirects to, its body unread.
+
+        ``byte_range`` is such as "0-99"; a server that has no longer the ``version`` of the file
+        sends all of it instead. Raises httpx's errors, and ``DownloadError`` for a
+        redirect that is not followed.
+        """
+        first = url
+        for _ in range(_MOST_REDIRECTS + 1):
+            headers = {"Range": f"bytes={byte_range}"} if byte_range else {}
+            if byte_range and version:
+                headers["If-Range"] = version
+            if self.takes_token(url):
+                headers["Authorization"] = f"Bearer {self._token}"
+            response = await self._client.send(
+                self._client.build_request("GET", url, headers=headers), stream=True
+            )
+            if not response.has_redirect_location:
+                try:
+                    yield response
+                finally:
+                    await response.aclose()
+                return
+            await response.aclose()
+            url = await self._followed(first, response)
+        raise DownloadError(self.where, f"{first.host} redirects more than {_MOST_REDIRECTS} times")
+
+    async def _followed(self, first: httpx.URL, response: httpx.Response) -> httpx.URL:
+        location = response.headers["location"]
+        try:
+            target = response.url.join(location)
+        except (httpx.InvalidURL, ValueError):
+            target = httpx.URL("")
+        problem = _redirect_problem(first, target)
+        if not problem and target.host != first.host and await _is_private(target.host):
+            problem = "an address inside a private network"
+        if problem:
+            raise DownloadError(
+                self.where,
+                f"{response.url.host} redirects to {problem}, which is not followed: "
+                f"{shown(location.partition('?')[0])}",
+            )
+        return target
+
+    async def json(self, url: httpx.URL) -> tuple[Any, httpx.Response]:
+        """What the hub answers, read within bounds of size and time. Raises ``DownloadError``."""
+        try:
+            return await asyncio.wait_for(self._json(url), _JSON_SECONDS)
+        except asyncio.TimeoutError:
+            problem = f"{url.host} did not answer within {_JSON_SECONDS:g} s. Try again later"
+            raise DownloadError(self.where, problem) from None
+        except httpx.HTTPError as error:
+            raise network_error(self.where, url.host, error) from None
+
+    async def _json(self, url: httpx.URL) -> tuple[Any, httpx.Response]:
+        async with self.open(url) as response:
+            if response.status_code != httpx.codes.OK:
+                raise self.refused(response, url)
+            data = bytearray()
+            async for chunk in response.aiter_bytes():
+                data += chunk
+                if len(data) > _MOST_JSON_BYTES:
+                    most = f"{_MOST_JSON_BYTES >> 20} MiB"
+                    problem = f"{url.host} sent a listing of more than {most}"
+                    raise DownloadError(self.where, problem)
+        try:
+            return json.loads(data), response
+        except (ValueError, RecursionError):
+            raise DownloadError(
+                self.where,
+                f"{url.host} did not answer as a hub does (its answer is not JSON). Is HF_ENDPOINT "
+                "correct, and does the network need a sign-in page?",
+            ) from None
+
+
+def _redirect_problem(first: httpx.URL, target: httpx.URL) -> str:
+    """What is wrong with a redirect, "" where it may be followed."""
+    if target.scheme not in ("http", "https") or not target.host:
+        return "another scheme"
+    if target.userinfo:
+        return "an address with a password"
+    if target.scheme == "http" and not (first.scheme == "http" and target.host == first.host):
+        return "an address without encryption"
+    return ""
+
+
+async def _is_private(host: str) -> bool:
+    """Whether a host is not on the public internet; one that is not found is told elsewhere."""
+    loop = asyncio.get_running_loop()
+    try:
+        found = await loop.getaddrinfo(host, None, type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError):
+        return False
+    return any(not ipaddress.ip_address(str(at[4][0]).partition("%")[0]).is_global for at in found)

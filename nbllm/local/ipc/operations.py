@@ -1,0 +1,121 @@
+"""What a worker is told: first to load a model, then what to do with it."""
+
+from __future__ import annotations
+
+from typing import Any, TypeAlias
+
+import msgspec
+
+from nbllm.core.placement import KvType
+from nbllm.local.ipc.protocol import Cancel, Close, Message, Request
+
+__all__ = [
+    "CountTokens",
+    "Detokenize",
+    "Embed",
+    "Generate",
+    "Load",
+    "LoadSettings",
+    "Rerank",
+    "Tokenize",
+    "Turn",
+    "WorkerOperation",
+    "WorkerRequest",
+]
+
+Turn: TypeAlias = dict[str, Any]
+"""A message as chat templates read it; see ``nbllm.local.turns``."""
+
+
+class LoadSettings(msgspec.Struct, kw_only=True, frozen=True):
+    """What llama.cpp loads a model with.
+
+    ``path`` is the file's name in the bytes of the system. ``gpus`` are indices in llama.cpp's list
+    of GPUs and ``tensor_split`` the share of each, ``gpu_layers`` the layers on them, of which the
+    output is the first (-1: all). ``flash_attention`` None uses it wherever the device can.
+    ``max_outputs`` bounds the tokens of one batch whose logits are asked for: llama.cpp ends the
+    process that asks for more. ``sequences`` are those of the context, of which requests use
+    ``parallel``. ``batch_invariant``: see ``LoadOptions``.
+    """
+
+    path: bytes
+    context_length: int
+    parallel: int
+    sequences: int
+    threads: int
+    batch_threads: int
+    gpus: tuple[int, ...]
+    gpu_layers: int
+    tensor_split: tuple[float, ...]
+    kv_type: KvType
+    flash_attention: bool | None
+    batch_tokens: int
+    max_outputs: int
+    batch_invariant: bool
+
+
+class Load(Message, tag="load"):
+    """Load a model. Answered by ``LoadProgress``, then ``Ready`` or ``Unloadable``.
+
+    ``yields_cores`` says that fewer threads are used while other processes need the cores,
+    ``kept_bytes`` bounds the prompts that are kept outside the context.
+    ``adapters`` are LoRA files with their scales, ``chat_template`` replaces the file's, ``draft``
+    is the draft model, and ``file_bytes`` the size of the model.
+    """
+
+    settings: LoadSettings
+    file_bytes: int
+    yields_cores: bool
+    kept_bytes: int
+    adapters: tuple[tuple[bytes, float], ...]
+    chat_template: str | None
+    draft: LoadSettings | None
+
+
+class Generate(Request, tag="generate"):
+    """Answer ``messages``. Answered by ``AnswerFormat``, ``Progress``, ``Step`` and ``Done``.
+
+    ``options`` are those of the request that are set, checked by the sender. With a ``suffix``,
+    what belongs between the one message and it is generated.
+    """
+
+    messages: list[Turn]
+    options: dict[str, Any]
+    suffix: str | None = None
+
+
+class Tokenize(Request, tag="tokenize"):
+    """Answered by ``Tokenized``."""
+
+    text: str
+
+
+class Detokenize(Request, tag="detokenize"):
+    """Answered by ``Detokenized``."""
+
+    tokens: list[int]
+
+
+class CountTokens(Request, tag="count"):
+    """The tokens of a prompt, ``raw`` without the chat template. Answered by ``TokensCounted``."""
+
+    messages: list[Turn]
+    raw: bool = False
+
+
+class Embed(Request, tag="embed"):
+    """Answered by ``Embedded``."""
+
+    texts: list[str]
+
+
+class Rerank(Request, tag="rerank"):
+    """Answered by ``Scores``."""
+
+    query: str
+    documents: list[str]
+
+
+WorkerRequest: TypeAlias = Generate | Cancel | Tokenize | Detokenize | CountTokens | Embed | Rerank
+WorkerOperation: TypeAlias = WorkerRequest | Close
+"""What a worker reads once its model is loaded."""

@@ -1,0 +1,228 @@
+"""The parent's side of a process: starting it, talking to it, and seeing it end."""
+
+from __future__ import annotations
+
+import os
+import queue
+import signal
+import subprocess
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from io import BufferedReader, FileIO
+from typing import IO, Generic, TypeVar
+
+import msgspec
+
+from nbllm.local.installation import REINSTALL
+from nbllm.local.ipc.launch import launch
+from nbllm.local.ipc.protocol import Close, decode, encode
+
+__all__ = ["PipeWriter", "WorkerProcess", "describe_exit", "exit_remedy"]
+
+_LOG_LINES = 200
+_LEAVE_SECONDS = 2.0
+_END_SECONDS = 10.0  # a killed process can hang in a driver; nobody can end it then
+
+E = TypeVar("E")
+
+
+class WorkerProcess(Generic[E]):
+    """A running process, which is ``python -m module`` and speaks ``protocol.py``.
+
+    ``on_event`` gets each event that it sends, ``on_exit`` its exit status (negative: the signal
+    that killed it) once all its events were delivered; both are called from a reader thread. What
+    ``events`` does not know ends the process.
+
+    It belongs to the process that started it. In a forked child it is as if it had ended, and
+    nothing here touches it.
+    """
+
+    def __init__(
+        self,
+        module: str,
+        events: msgspec.json.Decoder[E],
+        on_event: Callable[[E], None],
+        on_exit: Callable[[int], None],
+    ) -> None:
+        self._owner = os.getpid()
+        self._log: deque[str] = deque(maxlen=_LOG_LINES)
+        self._events, self._on_event, self._on_exit = events, on_event, on_exit
+        self._process = launch(module)
+        self._writer = PipeWriter(_pipe(self._process.stdin), "nbllm-worker-write")
+        logger = _start("log", self._read_log, _pipe(self._process.stderr))
+        output = _pipe(self._process.stdout)
+        self._reader = _start("read", self._read_events, output, logger)
+
+    @property
+    def pid(self) -> int:
+        """The worker's process id."""
+        return self._process.pid
+
+    @property
+    def is_ours(self) -> bool:
+        """Whether this process started it, and was not forked from the one that did."""
+        return self._owner == os.getpid()
+
+    @property
+    def exit_status(self) -> int | None:
+        """Its exit status; None while it runs."""
+        return self._process.poll()
+
+    def used_memory_bytes(self) -> int | None:
+        """Its resident memory that the system cannot take back; None where it does not run."""
+        import psutil
+
+        try:
+            memory = psutil.Process(self.pid).memory_info()
+        except psutil.Error:
+            return None
+        return int(memory.rss - getattr(memory, "shared", 0))  # "shared" is Linux's: mapped files
+
+    def log_tail(self, lines: int = 12) -> tuple[str, ...]:
+        """The last lines that llama.cpp and the worker wrote, oldest first."""
+        return tuple(self._log)[-lines:]
+
+    def send(self, line: bytes) -> None:
+        """Send an encoded operation, without waiting until it is read.
+
+        Nothing is sent to a worker that is gone: its exit is told anyway.
+        """
+        if self.is_ours:
+            self._writer.put(line)
+
+    def close(self) -> None:
+        """End the worker, by force if it does not leave by itself, and give back its pipes."""
+        if not self.is_ours:
+            return
+        self.send(encode(Close()))
+        try:
+            self._process.wait(_LEAVE_SECONDS)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+        with suppress(subprocess.TimeoutExpired):
+            self._process.wait(_END_SECONDS)
+        if threading.current_thread() is not self._reader:
+            self._reader.join(_END_SECONDS)
+
+    def kill(self) -> None:
+        """End the worker at once."""
+        self.end()
+        self.close()
+
+    def end(self) -> None:
+        """Have the system end the worker, without waiting for it."""
+        if self.is_ours:
+            self._process.kill()
+
+    def _read_log(self, pipe: FileIO) -> None:
+        with BufferedReader(pipe) as lines:
+            for line in lines:
+                self._log.append(line.decode(errors="replace").rstrip())
+
+    def _read_events(self, pipe: FileIO, logger: threading.Thread) -> None:
+        with BufferedReader(pipe) as lines:
+            for line in lines:
+                # A killed process's last line may be cut.
+                if not line.endswith(b"\n") or not self._deliver(line):
+                    break
+        status = self._process.wait()
+        logger.join(_LEAVE_SECONDS)
+        self._writer.close(_LEAVE_SECONDS)
+        self._on_exit(status)
+
+    def _deliver(self, line: bytes) -> bool:
+        """Pass an event on. A process that sends what is none would be waited for in vain."""
+        try:
+            event = decode(line, self._events)
+        except ValueError as error:
+            self._log.append(f"nbllm terminated the worker, because its output is {error}")
+            self._process.kill()
+            return False
+        self._on_event(event)
+        return True
+
+
+class PipeWriter:
+    """Writes lines to a pipe in their order, from a thread of its own.
+
+    ``put`` never blocks. What waits is kept as it was given; it is dropped once the pipe's reader
+    is gone, which whoever watches the process tells. ``pipe`` has no buffer.
+    """
+
+    def __init__(self, pipe: FileIO, name: str) -> None:
+        self._pipe = pipe
+        self._lines: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+        self._thread.start()
+
+    def put(self, line: bytes) -> None:
+        """Have a line written behind all others; from any thread."""
+        self._lines.put(line)
+
+    def close(self, seconds: float) -> None:
+        """Write what waits and close the pipe; waits for that, at most ``seconds``."""
+        self._lines.put(None)
+        self._thread.join(seconds)
+
+    def _run(self) -> None:
+        with suppress(OSError), self._pipe:  # the reader is gone
+            while (line := self._lines.get()) is not None:
+                rest = memoryview(line)
+                while rest:
+                    rest = rest[self._pipe.write(rest) :]
+
+
+def _pipe(pipe: IO[bytes] | None) -> FileIO:
+    """A pipe that was asked for, unbuffered; ``Popen`` types it more widely."""
+    assert isinstance(pipe, FileIO)  # noqa: S101
+    return pipe
+
+
+def _start(role: str, target: Callable[..., None], *args: object) -> threading.Thread:
+    thread = threading.Thread(target=target, args=args, name=f"nbllm-worker-{role}", daemon=True)
+    thread.start()
+    return thread
+
+
+def describe_exit(status: int) -> str:
+    """An exit status in words."""
+    name = _ending(status)
+    if name is None:
+        return f"ended with exit code {status}"
+    hint = {
+        "SIGKILL": "; the system kills processes this way when memory runs out",
+        "SIGABRT": "; llama.cpp gave up on an internal check",
+        "SIGSEGV": "; a crash inside llama.cpp",
+        _ILLEGAL: "; its llama.cpp was compiled for another processor",
+    }.get(name, "")
+    return f"was killed by {name}{hint}"
+
+
+def exit_remedy(status: int, log: Iterable[str]) -> str:
+    """Where only another llama.cpp helps: lines that say so, to follow a sentence; else nothing.
+
+    ``log`` holds the process's last lines.
+    """
+    if _ending(status) == _ILLEGAL:
+        cause = "It has instructions that this processor lacks"
+    elif any("Failed to load shared library" in line for line in log):
+        cause = "The installed llama-cpp-python cannot be loaded on this machine"
+    else:
+        return ""
+    return f"\n{cause}. Compile it for this machine:\n    {REINSTALL}"
+
+
+_ILLEGAL = "SIGILL"
+_WINDOWS_ENDINGS = {0xC000001D: _ILLEGAL, 0xC0000005: "SIGSEGV"}  # of ntstatus.h
+
+
+def _ending(status: int) -> str | None:
+    """The signal that ended a process, by Unix's name; None for an exit code."""
+    if status >= 0:
+        return _WINDOWS_ENDINGS.get(status)
+    try:
+        return signal.Signals(-status).name
+    except ValueError:
+        return f"signal {-status}"

@@ -1,0 +1,94 @@
+"""How a worker is told to load a model: the entry and its placement in llama.cpp's terms."""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+
+import msgspec
+
+from nbllm.core.errors import ModelFileError
+from nbllm.core.load_options import LoadOptions, template_path
+from nbllm.core.paths import read_text, reason
+from nbllm.core.placement import Placement
+from nbllm.core.types import ModelInfo
+from nbllm.local.ipc.operations import Load, LoadSettings
+
+__all__ = ["draft_settings", "load_operation", "load_settings", "read_template"]
+
+_LONGEST_BYTES = 2**20
+
+
+def load_operation(info: ModelInfo, placement: Placement) -> Load:
+    """The first message to a worker. Raises ``ModelFileError`` for a template in a file."""
+    return Load(
+        settings=load_settings(info, placement),
+        file_bytes=info.size_bytes or 0,
+        yields_cores=info.load.threads is None,
+        kept_bytes=(info.load.prefix_cache_mib or 0) * 2**20,
+        adapters=tuple((os.fsencode(path), scale) for path, scale in info.load.adapters or ()),
+        chat_template=read_template(info.load),
+        draft=draft_settings(info, placement),
+    )
+
+
+def load_settings(info: ModelInfo, placement: Placement) -> LoadSettings:
+    """What llama.cpp is to load the model with."""
+    return LoadSettings(
+        path=os.fsencode(str(info.path)),
+        context_length=placement.context_length,
+        parallel=placement.parallel,
+        sequences=placement.sequences,
+        threads=placement.threads,
+        batch_threads=placement.batch_threads,
+        gpus=placement.gpus,
+        gpu_layers=placement.gpu_layers,
+        tensor_split=placement.tensor_split,
+        kv_type=placement.kv_type,
+        flash_attention=info.load.flash_attention,
+        batch_tokens=placement.batch_tokens,
+        max_outputs=placement.max_outputs,
+        batch_invariant=placement.batch_invariant,
+    )
+
+
+def draft_settings(info: ModelInfo, placement: Placement) -> LoadSettings | None:
+    """The same for the model's draft model; None where it has none.
+
+    It goes where ``nbllm.core.fitting.memory_estimate.estimate_with_draft`` expects it.
+    """
+    if info.load.draft_model is None:
+        return None
+    gpus = placement.gpus[:1] if placement.gpu_layers else ()
+    return msgspec.structs.replace(
+        load_settings(info, placement),
+        path=os.fsencode(info.load.draft_model),
+        sequences=placement.parallel,
+        gpus=gpus,
+        gpu_layers=-1 if gpus else 0,
+        tensor_split=(),
+        max_outputs=placement.parallel,
+        batch_invariant=False,
+    )
+
+
+def read_template(options: LoadOptions) -> str | None:
+    """The template that the options name or hold; None where they leave it to the model's file.
+
+    Raises ``ModelFileError``.
+    """
+    if options.chat_template is None:
+        return None
+    path = template_path(options.chat_template)
+    return options.chat_template if path is None else _read(path)
+
+
+def _read(path: Path) -> str:
+    try:
+        return read_text(path, _LONGEST_BYTES)
+    except (OSError, ValueError) as error:
+        is_absent = getattr(error, "errno", None) in (errno.ENOENT, errno.ENAMETOOLONG)
+        hint = "; give a file, or the template itself, which contains {% … %}" if is_absent else ""
+        problem = f"the chat template cannot be read: {reason(error)}{hint}"
+        raise ModelFileError(str(path), problem) from None

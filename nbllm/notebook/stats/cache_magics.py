@@ -1,0 +1,123 @@
+"""``%llm_cache``: answers that are kept, and given out again without asking the model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from IPython.core.magic import line_magic, magics_class, no_var_expand
+
+from nbllm.notebook.failures import brief_errors
+from nbllm.notebook.flags import Help, flag, parser_of, with_help
+from nbllm.notebook.magic_line import Flags, parse
+from nbllm.notebook.session import SessionMagics
+
+if TYPE_CHECKING:
+    from nbllm.core.caching.cache import ResultCache
+    from nbllm.notebook.tables import Table
+
+__all__ = ["CacheMagics"]
+
+CACHE = Help(
+    """
+    %llm_cache on                         keep and give out deterministic answers
+    %llm_cache on --disk                  in a file, which later kernels use too
+    %llm_cache force                      also answers with chance
+    %llm_cache                            what is kept, as a DataFrame
+    %llm_cache find Paris
+    %llm_cache clear
+""",
+    (
+        flag(
+            "action",
+            nargs="?",
+            choices=("on", "off", "force", "show", "find", "clear"),
+            default="show",
+            help="What to do (show).",
+        ),
+        flag("text", nargs="*", help="With find: words of the prompt's beginning."),
+        flag("--disk", action="store_true", help="With on or force: in the user's cache folder."),
+        flag("--file", metavar="PATH", help="With on or force: in a file of one's own."),
+    ),
+)
+
+
+class CacheFlags(Flags):
+    """What ``CACHE`` explains."""
+
+    action: Literal["on", "off", "force", "show", "find", "clear"]
+    text: list[str]
+    disk: bool
+    file: str | None
+
+
+_COLUMNS = {"prompt": "string", "kept (s ago)": "Float64", "size (KiB)": "Float64"}
+_MEANING = {
+    "off": "Answers are not kept.",
+    "on": "Answers at temperature 0 or with a seed are kept and given out again",
+    "force": "All answers are kept and given out again, those with chance too",
+}
+
+
+@magics_class
+class CacheMagics(SessionMagics):
+    """The magic of the result cache."""
+
+    @no_var_expand
+    @with_help(CACHE)
+    @line_magic
+    def llm_cache(self, line: str) -> Table | None:
+        """Keep answers, so that a notebook that is run again neither waits nor pays again.
+
+        A kept answer says so in its status line, with its age. Off unless it is turned on.
+        """
+        args = parse(parser_of(self, "llm_cache"), line, CacheFlags())
+        with brief_errors():
+            return self._act(args, self.session.manager.cache)
+
+    def _act(self, args: CacheFlags, cache: ResultCache) -> Table | None:
+        view = self.session.open_view("llm_cache")
+        if args.action in ("on", "off", "force"):
+            self._set(args, cache)
+            view.keep(_words(cache))
+            return None
+        if args.action == "clear":
+            view.keep(f"{cache.store.clear():,} answers were forgotten.")
+            return None
+        return _table(cache, " ".join(args.text))
+
+    def _set(self, args: CacheFlags, cache: ResultCache) -> None:
+        from nbllm.core.caching.stores import SqliteStore
+
+        if args.disk or args.file:
+            cache.store = SqliteStore(Path(args.file).expanduser() if args.file else None)
+        cache.mode = args.action
+
+
+def _words(cache: ResultCache) -> str:
+    from nbllm.core.caching.stores import SqliteStore
+
+    if cache.mode == "off":
+        return _MEANING["off"]
+    file = cache.store.file if isinstance(cache.store, SqliteStore) else None
+    place = f"in {file}" if file else "in memory, until the kernel ends"
+    return f"{_MEANING[cache.mode]}, {place}."
+
+
+def _table(cache: ResultCache, text: str) -> Table:
+    import time
+
+    from nbllm.notebook.tables import make_table
+
+    now = time.time()
+    rows = [
+        {
+            "prompt": kept.title,
+            "kept (s ago)": max(0.0, now - kept.created),
+            "size (KiB)": len(kept.text) / 1024,
+        }
+        for _, kept in cache.store.entries(text)
+    ]
+    hits, misses = cache.counts["hits"], cache.counts["misses"]
+    notes = [_words(cache), f"In this kernel: {hits:,} given out, {misses:,} asked."]
+    return make_table(rows, _COLUMNS, [*notes, *cache.store.notes])

@@ -1,0 +1,104 @@
+"""The identity of a request: whatever changes what is sent changes it, and nothing else does."""
+
+from __future__ import annotations
+
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from nbllm.core.caching.request_key import is_deterministic, request_key
+from nbllm.core.options import GenerationOptions, Tool
+from nbllm.core.types import GenerationRequest, Message, ModelInfo
+
+INFO = ModelInfo(name="m", model_type="openai", local=False, base_url="https://a.test/v1")
+ASKED = GenerationRequest((Message("user", "Hi"),), GenerationOptions(), model=INFO)
+VALUES: dict[str, Any] = {
+    "max_tokens": 5,
+    "top_k": 3,
+    "seed": 7,
+    "stop": ("x",),
+    "response_schema": {"type": "object"},
+    "reasoning_effort": "low",
+    "tools": (Tool("f", "does", {"type": "object"}),),
+    "tool_choice": "auto",
+    "extra": {"unknown": [1, {"a": True}]},
+    "logit_bias": ((5, 1.0),),
+    "logprobs": 2,
+    "repeat_last_n": 3,
+    "dry_allowed_length": 3,
+    "dry_sequence_breakers": ("y",),
+    "mirostat": 2,
+    "grammar": 'root ::= "a"',
+    "ignore_eos": True,
+    "stop_tokens": (3,),
+    "raw": True,
+    "stop_repetition": True,
+    "adapters": (("a", 0.5),),
+    "priority": "background",
+    "on_full": "shift",
+    "prompt_lookup": True,
+    "prompt_caching": True,
+}
+HOW = {
+    "priority",
+    "on_full",
+    "prompt_lookup",
+    "prompt_caching",
+    "connect_timeout",
+    "first_token_timeout",
+    "stall_timeout",
+    "max_retry_seconds",
+}
+
+
+@pytest.mark.parametrize("name", [field.name for field in fields(GenerationOptions)])
+def test_each_option_counts_that_changes_the_answer(name: str) -> None:
+    options = GenerationOptions()
+    object.__setattr__(options, name, VALUES.get(name, 0.5))
+    same = request_key(INFO, replace(ASKED, options=options)) == request_key(INFO, ASKED)
+    assert same == (name in HOW)
+
+
+def test_every_key_differs() -> None:
+    keys = [
+        request_key(INFO, ASKED),
+        request_key(INFO, ASKED, sample=1),
+        request_key(replace(INFO, model="other"), ASKED),
+        request_key(replace(INFO, api="responses"), ASKED),
+        request_key(replace(INFO, base_url="https://b.test/v1"), ASKED),
+        request_key(replace(INFO, model_type="anthropic"), ASKED),
+        request_key(INFO, replace(ASKED, messages=(Message("user", "Hi "),))),
+        request_key(INFO, replace(ASKED, messages=(Message("system", "Hi"),))),
+        request_key(INFO, replace(ASKED, messages=(Message("user", "Hi"), Message("user", "")))),
+        request_key(INFO, replace(ASKED, suffix="x")),
+        request_key(INFO, replace(ASKED, options=GenerationOptions(extra={"a": 1}))),
+        request_key(INFO, replace(ASKED, options=GenerationOptions(extra={"a": "1"}))),
+        request_key(INFO, replace(ASKED, options=GenerationOptions(extra={"a": 1.0}))),
+        request_key(INFO, replace(ASKED, options=GenerationOptions(extra={"a": True}))),
+        request_key(INFO, replace(ASKED, options=GenerationOptions(extra={"a": [None]}))),
+    ]
+    assert len(set(keys)) == len(keys)
+
+
+def test_a_user_name_in_an_address_is_no_part() -> None:
+    info = replace(INFO, base_url="https://me:secret@a.test/v1")
+    assert request_key(info, ASKED) == request_key(INFO, ASKED)
+
+
+def test_another_file_is_another_model(tmp_path: Path) -> None:
+    file = tmp_path / "m.gguf"
+    file.write_bytes(b"GGUF1")
+    info = ModelInfo(name="m", model_type="llama", local=True, path=file)
+    before = request_key(info, ASKED)
+    assert request_key(replace(info, name="alias"), ASKED) == before
+    file.write_bytes(b"GGUF12")
+    assert request_key(info, ASKED) != before
+
+
+def test_what_is_meant_to_be_repeatable() -> None:
+    assert is_deterministic(GenerationOptions(temperature=0))
+    assert is_deterministic(GenerationOptions(seed=3))
+    assert not is_deterministic(GenerationOptions(temperature=0.7))
+    assert not is_deterministic(GenerationOptions())
