@@ -10,12 +10,12 @@ from itertools import islice, starmap
 from pathlib import PurePath
 from typing import Any
 
+from nbllm.core.efforts import EFFORTS
 from nbllm.core.errors import InvalidOptionError
 from nbllm.core.paths import expanded
 from nbllm.core.texts import is_well_formed, shown, well_formed
 
 __all__ = [
-    "EFFORTS",
     "SINGLE_PRECISION",
     "adapters_of",
     "biases_of",
@@ -37,8 +37,6 @@ _MOST_TOKEN = 2**31 - 1
 _MOST_BITS = 1023  # what a float can hold, and far less than Python refuses to write
 SINGLE_PRECISION = 3.4e38
 """About the largest number that llama.cpp's options can hold."""
-EFFORTS = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
-"""The levels of reasoning of all vendors, ascending; each of their models knows some of them."""
 
 
 def items_of(option: str, values: Any, what: str) -> tuple[Any, ...]:

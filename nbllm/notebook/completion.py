@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
-from nbllm.core.option_checks import EFFORTS
+from nbllm.core.efforts import EFFORTS
 
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell

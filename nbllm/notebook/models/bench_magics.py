@@ -8,7 +8,6 @@ from IPython.core.error import UsageError
 from IPython.core.magic import line_magic, magics_class, no_var_expand
 from IPython.display import display
 
-from nbllm.core.kinds import kind_of
 from nbllm.core.words import duration_words
 from nbllm.notebook.failures import Stopped, brief_errors
 from nbllm.notebook.flags import Help, flag, parser_of, with_help
@@ -75,6 +74,8 @@ class BenchMagics(SessionMagics):
     def _model(self, name: str | None) -> ModelInfo:
         manager = self.session.manager
         info = manager.find_model(name) if name else manager.bundled_model()
+        from nbllm.core.kinds import kind_of
+
         if not kind_of(info).takes_memory:
             raise UsageError(f"{info.name} is not a local model; only local models can be measured")
         return info

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 from IPython.core.error import UsageError
 from IPython.core.magic import line_magic, magics_class, no_var_expand
 
-from nbllm.core.kinds import kind_of
 from nbllm.notebook.failures import brief_errors
 from nbllm.notebook.flags import Help, flag, parser_of, with_help
 from nbllm.notebook.magic_line import Flags, parse
@@ -65,6 +64,8 @@ class FitMagics(SessionMagics):
 
             manager = self.session.manager
             info = manager.find_model(args.name) if args.name else manager.bundled_model()
+            from nbllm.core.kinds import kind_of
+
             if not kind_of(info).takes_memory:
                 raise UsageError(
                     f"{info.name} is not a local model; only local models can be fitted"

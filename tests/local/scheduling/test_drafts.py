@@ -230,5 +230,5 @@ def test_answers_are_the_same_whether_all_guesses_are_right_or_some_wrong(
     monkeypatch.setattr(Drafts, "_add_likeliest", add)
     plain, drafted = answers(large, None), answers(large, drafts)
     assert [task.tokens for task in drafted] == [task.tokens for task in plain]
-    assert sum(task.guessed for task in drafted) > 5
-    assert not any(task.guessed for task in plain)
+    assert sum(task.accepted_drafts for task in drafted) > 5
+    assert not any(task.accepted_drafts for task in plain)

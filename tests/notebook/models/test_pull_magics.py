@@ -26,6 +26,7 @@ MODEL = made_model()
 
 @pytest.fixture
 def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeHub]:
+    pytest.importorskip("huggingface_hub", reason="downloads need the extra hub")
     monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
     with fake_hub() as hub:
