@@ -77,21 +77,23 @@ class CacheMagics(SessionMagics):
 
     def _act(self, args: CacheFlags, cache: ResultCache) -> Table | None:
         view = self.session.open_view("llm_cache")
-        if args.action in ("on", "off", "force"):
-            self._set(args, cache)
-            view.keep(_words(cache))
-            return None
-        if args.action == "clear":
-            view.keep(f"{cache.store.clear():,} answers were forgotten.")
-            return None
-        return _table(cache, " ".join(args.text))
+        match args.action:
+            case "on" | "off" | "force" as mode:
+                self._put_store(args, cache)
+                cache.mode = mode
+                view.keep(_words(cache))
+            case "clear":
+                view.keep(f"{cache.store.clear():,} answers were forgotten.")
+            case "show" | "find":
+                return _table(cache, " ".join(args.text))
+        return None
 
-    def _set(self, args: CacheFlags, cache: ResultCache) -> None:
+    def _put_store(self, args: CacheFlags, cache: ResultCache) -> None:
+        """Keep the answers on the disk from now on, where a flag says so."""
         from nbllm.core.caching.stores import SqliteStore
 
         if args.disk or args.file:
             cache.store = SqliteStore(Path(args.file).expanduser() if args.file else None)
-        cache.mode = args.action
 
 
 def _words(cache: ResultCache) -> str:
