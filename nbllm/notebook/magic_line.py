@@ -9,12 +9,14 @@ import math
 import re
 import shlex
 from argparse import ArgumentParser, Namespace
+from typing import TypeVar
 
 from IPython.core.error import UsageError
 
 from nbllm.core.suggest import did_you_mean
 
 __all__ = [
+    "Flags",
     "HelpWanted",
     "UnclosedQuoteError",
     "output_name",
@@ -35,6 +37,17 @@ _IPYTHONS_NUMBERED = re.compile(r"_(?:i*|dh|ih|oh|sh|i?\d+)")
 _ESCAPES = {r"\n": "\n", r"\t": "\t", r"\\": "\\"}
 
 
+class Flags(Namespace):
+    """What was typed behind a magic, as attributes.
+
+    Each magic has a subclass that says which there are and of what types: annotations only, since
+    the parser sets every one of them, and ``%load_ext`` would feel a dataclass for each magic.
+    """
+
+
+Parsed = TypeVar("Parsed", bound=Namespace)
+
+
 class HelpWanted(Exception):  # noqa: N818 - no failure
     """``--help`` stands among the flags."""
 
@@ -43,17 +56,17 @@ class UnclosedQuoteError(UsageError):
     """A quotation mark opens a value and none closes it."""
 
 
-def parse(parser: ArgumentParser, line: str) -> Namespace:
-    """All of ``line`` as arguments. Raises ``UsageError`` in one line, and ``HelpWanted``."""
-    return parser.parse_args(_arguments(parser, line))
+def parse(parser: ArgumentParser, line: str, into: Parsed) -> Parsed:
+    """``into`` with all of ``line``. Raises ``UsageError`` in one line, and ``HelpWanted``."""
+    return parser.parse_args(_arguments(parser, line), into)
 
 
-def parse_known(parser: ArgumentParser, line: str) -> tuple[Namespace, list[str]]:
+def parse_known(parser: ArgumentParser, line: str, into: Parsed) -> tuple[Parsed, list[str]]:
     """As ``parse``, and the words that the magic has no place for."""
-    return parser.parse_known_args(_arguments(parser, line))
+    return parser.parse_known_args(_arguments(parser, line), into)
 
 
-def parse_flags(parser: ArgumentParser, line: str) -> tuple[Namespace, str]:
+def parse_flags(parser: ArgumentParser, line: str, into: Parsed) -> tuple[Parsed, str]:
     """The flags at the beginning of ``line``, and the text behind them exactly as it stands.
 
     The text begins with the first word that is no flag, or after ``--``. Raises as ``parse`` does.
@@ -65,7 +78,7 @@ def parse_flags(parser: ArgumentParser, line: str) -> tuple[Namespace, str]:
         words.append(argument)
     if rest == "--" or rest.startswith("-- "):
         rest = rest[2:].lstrip()
-    return parser.parse_args(words), rest
+    return parser.parse_args(words, into), rest
 
 
 def variable_name(word: str) -> str:

@@ -17,7 +17,7 @@ from nbllm.notebook.completion import Found
 if TYPE_CHECKING:
     from IPython.core.completer import CompletionContext, IPCompleter
 
-__all__ = ["can_be_started", "complete_with", "explain", "frame_name"]
+__all__ = ["answer_where_asked", "can_be_started", "complete_with", "explain", "frame_name"]
 
 
 def complete_with(
@@ -92,3 +92,15 @@ def frame_name(code: CodeType) -> str:
 def _put(registered: list[Any], item: object) -> Callable[[], None]:
     registered.append(item)
     return lambda: registered.remove(item)
+
+
+def answer_where_asked(widget: Any) -> Any:
+    """``widget``, whose messages are handled in the subshell that the front end sent them to.
+
+    ipykernel 7.4 hands a comm's messages to the thread that used the comm last, which may be the
+    busy one; there is no public way to say otherwise.
+    """
+    comm = widget.comm
+    if hasattr(comm, "_reply_subshell_for"):
+        comm._reply_subshell_for = lambda data, default: default  # noqa: SLF001
+    return widget

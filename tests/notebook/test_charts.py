@@ -7,7 +7,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from nbllm.notebook.dashboard.charts import line_chart, meter, nice_top
+from nbllm.notebook.dashboard.device_panel import line_chart, meter, nice_top
 
 
 def chart(**series: list[float]) -> str:

@@ -18,9 +18,9 @@ from IPython.utils.capture import capture_output
 from nbllm.core.errors import EngineError
 from nbllm.core.hardware.resource_sample import GpuSample, ResourceSample
 from nbllm.core.model_manager import ModelManager
-from nbllm.notebook.dashboard.answer_area import AnswerArea
 from nbllm.notebook.dashboard.board import Dashboard
 from nbllm.notebook.dashboard.device_panel import DevicePanel
+from nbllm.notebook.dashboard.playground_parts import AnswerArea
 from nbllm.notebook.dashboard.widgets import close_tree
 from nbllm.notebook.extension import load, unload
 from nbllm.testing import FakeOpener, fake_info

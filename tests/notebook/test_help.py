@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +13,22 @@ from IPython.core.interactiveshell import InteractiveShell
 
 from nbllm.core.model_manager import ModelManager
 from nbllm.notebook import extension as magics
+from nbllm.notebook.asking.ask_flags import OPTIONS
+from nbllm.notebook.asking.ask_magics import LastFlags
+from nbllm.notebook.asking.question import AskFlags
+from nbllm.notebook.chat.chat_magics import ChatFlags
+from nbllm.notebook.flags import parser_for
 from nbllm.notebook.help.card import Card, magics_of
+from nbllm.notebook.help.help_magics import HelpFlags
+from nbllm.notebook.jobs.job_magics import JobsFlags
+from nbllm.notebook.models.bench_magics import BenchFlags
+from nbllm.notebook.models.fit_magics import FitFlags
+from nbllm.notebook.models.model_magics import LoadFlags, ModelsFlags, UnloadFlags
+from nbllm.notebook.models.pull_magics import DeleteFlags, PullFlags
+from nbllm.notebook.models.quantize_magics import ImatrixFlags, QuantizeFlags, TuneFlags
+from nbllm.notebook.settings.config_magics import ConfigFlags
+from nbllm.notebook.stats.cache_magics import CacheFlags
+from nbllm.notebook.stats.stats_magics import PlotFlags, StatsFlags
 from nbllm.testing import FakeOpener, fake_info
 
 NAMES = sorted({name for group in magics.GROUPS for row in group.magics.values() for name in row})
@@ -120,3 +136,42 @@ def _hints(kernel: Any, cells: tuple[str, ...], *, is_typed: bool) -> int:
 def test_scripts_and_start_up_files_see_no_hint(shell: InteractiveShell, capsys: Any) -> None:
     shell.run_line_magic("load_ext", "nbllm")
     assert capsys.readouterr() == ("", "")
+
+
+FLAGS = {
+    "llm_bench": BenchFlags,
+    "llm_cache": CacheFlags,
+    "llm_chat": ChatFlags,
+    "llm_config": ConfigFlags,
+    "llm_delete": DeleteFlags,
+    "llm_fit": FitFlags,
+    "llm_help": HelpFlags,
+    "llm_imatrix": ImatrixFlags,
+    "llm_jobs": JobsFlags,
+    "llm_last": LastFlags,
+    "llm_load": LoadFlags,
+    "llm_models": ModelsFlags,
+    "llm_plot": PlotFlags,
+    "llm_pull": PullFlags,
+    "llm_quantize": QuantizeFlags,
+    "llm_stats": StatsFlags,
+    "llm_tune": TuneFlags,
+    "llm_unload": UnloadFlags,
+}
+ASKING = ("llm", "llm_explain", "llm_fix")
+
+
+def test_every_magic_says_which_flags_its_parser_finds(loaded: InteractiveShell) -> None:
+    session = loaded.magics_manager.registry["AskMagics"].session
+    found = {
+        name: {action.dest for action in parser_for(magic.function)._actions} - {"help"}
+        for name, magic in magics_of(session).items()
+    }
+    asking = {name: found.pop(name) for name in ASKING}
+    assert {name for name, flags in found.items() if flags} == FLAGS.keys()
+    for name, kind in FLAGS.items():
+        assert set(kind.__annotations__) == found[name], name
+    fields = {field.name for field in dataclasses.fields(AskFlags)}
+    for name, flags in asking.items():
+        assert flags - {*OPTIONS, "accept"} <= fields, name
+    assert fields - {"options"} == asking["llm"] - {*OPTIONS}

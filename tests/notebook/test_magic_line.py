@@ -4,7 +4,7 @@ import pytest
 from IPython.core.error import UsageError
 from IPython.core.magic_arguments import MagicArgumentParser
 
-from nbllm.notebook.magic_line import parse, parse_flags, scaled, unescaped, variable_name
+from nbllm.notebook.magic_line import Flags, parse, parse_flags, scaled, unescaped, variable_name
 
 
 @pytest.fixture
@@ -41,7 +41,7 @@ def parser() -> argparse.ArgumentParser:
 def test_a_line_is_all_arguments(
     parser: argparse.ArgumentParser, line: str, expected: dict[str, object]
 ) -> None:
-    given = {key: value for key, value in vars(parse(parser, line)).items() if value}
+    given = {key: value for key, value in vars(parse(parser, line, Flags())).items() if value}
     assert given == {key: value for key, value in expected.items() if value}
 
 
@@ -61,7 +61,7 @@ def test_a_line_is_all_arguments(
 def test_text_behind_the_flags_stays_as_typed(
     parser: argparse.ArgumentParser, line: str, flags: dict[str, object], text: str
 ) -> None:
-    args, rest = parse_flags(parser, line)
+    args, rest = parse_flags(parser, line, Flags())
     assert {key: value for key, value in vars(args).items() if value} == flags
     assert rest == text
 
@@ -85,7 +85,7 @@ def test_a_wrong_line_is_told_in_one_line(
     parser: argparse.ArgumentParser, line: str, message: str
 ) -> None:
     with pytest.raises(UsageError, match=message) as caught:
-        parse(parser, line)
+        parse(parser, line, Flags())
     assert "\n" not in str(caught.value)
 
 

@@ -11,12 +11,16 @@ from IPython.core.magic import line_cell_magic, line_magic, magics_class, no_var
 from nbllm.notebook.asking.ask_flags import ASK, LAST
 from nbllm.notebook.failures import brief_errors
 from nbllm.notebook.flags import parser_of, with_help
-from nbllm.notebook.magic_line import UnclosedQuoteError, parse, parse_flags, parse_known
+from nbllm.notebook.magic_line import (
+    Flags,
+    UnclosedQuoteError,
+    parse,
+    parse_flags,
+    parse_known,
+)
 from nbllm.notebook.session import NotebookSession, SessionMagics
 
 if TYPE_CHECKING:
-    from argparse import Namespace
-
     import pandas as pd
 
     from nbllm.core.types import GenerationResult
@@ -28,6 +32,12 @@ if TYPE_CHECKING:
 __all__ = ["AskMagics"]
 
 _RESULT_TYPE = ("nbllm.core.results", "GenerationResult")
+
+
+class LastFlags(Flags):
+    """What ``LAST`` explains."""
+
+    number: int
 
 
 @magics_class
@@ -59,27 +69,20 @@ class AskMagics(SessionMagics):
 
             return card_of(self.session)
         if cell is None:
-            args, prompt = parse_flags(parser_of(self, "llm"), line)
+            args, prompt = parse_flags(parser_of(self, "llm"), line, Flags())
         else:
             args, prompt = self._args_above(line), cell
-        if args.name and args.model:
-            raise UsageError(f"two models given: {args.name} and {args.model}; give one")
-        if args.go_on and prompt.strip():
-            raise UsageError(
-                "--continue takes no prompt: the last answer goes on. To ask more about it, use "
-                "--chat NAME"
-            )
-        if not prompt.strip() and not args.go_on:
-            raise UsageError("no prompt: write it after %llm, or on the lines below %%llm")
         from nbllm.notebook.asking.question import AskFlags
 
         with brief_errors():
-            return self._ask(prompt, AskFlags.of(args))
+            flags = AskFlags.of(args)
+            _check(flags, prompt)
+            return self._ask(prompt, flags)
 
-    def _args_above(self, line: str) -> Namespace:
+    def _args_above(self, line: str) -> Flags:
         """The arguments of ``%%llm`` itself, where a prompt does not belong."""
         try:
-            args, more = parse_known(parser_of(self, "llm"), line)
+            args, more = parse_known(parser_of(self, "llm"), line, Flags())
         except UnclosedQuoteError:
             args, more = None, [line.strip()]
         if args is None or more:
@@ -127,7 +130,7 @@ class AskMagics(SessionMagics):
         Returns the whole result, as in ``_llm``, and shows it with its status line; the last fifty
         are kept.
         """
-        number = parse(parser_of(self, "llm_last"), line).number
+        number = parse(parser_of(self, "llm_last"), line, LastFlags()).number
         results = self.session.results
         if not 1 <= number <= len(results):
             raise UsageError(f"there is no answer {number}; this kernel keeps {len(results)}")
@@ -137,3 +140,16 @@ class AskMagics(SessionMagics):
         from nbllm.notebook.asking.live_answer import show_result
 
         show_result(self.session, result)
+
+
+def _check(flags: AskFlags, prompt: str) -> None:
+    """Raise ``UsageError`` where flags and prompt do not go together."""
+    if flags.name and flags.model:
+        raise UsageError(f"two models given: {flags.name} and {flags.model}; give one")
+    if flags.go_on and prompt.strip():
+        raise UsageError(
+            "--continue takes no prompt: the last answer goes on. To ask more about it, use "
+            "--chat NAME"
+        )
+    if not prompt.strip() and not flags.go_on:
+        raise UsageError("no prompt: write it after %llm, or on the lines below %%llm")

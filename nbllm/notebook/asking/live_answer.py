@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 import time
+from collections.abc import Callable
 from concurrent.futures import CancelledError
 from dataclasses import replace
-from typing import Literal
+from typing import TYPE_CHECKING, Any, Literal
+
+from IPython.core.displayhook import CapturingDisplayHook
 
 from nbllm.core.errors import ModelNotFoundError
 from nbllm.core.generation import Generation, NewText
@@ -16,14 +20,16 @@ from nbllm.notebook.asking.load_progress import NOTE_AFTER_SECONDS, Loading
 from nbllm.notebook.asking.pipeline import Prepared
 from nbllm.notebook.asking.recipe import recipe_of
 from nbllm.notebook.asking.stop_button import StopButton
-from nbllm.notebook.asking.values import keep_from_display
 from nbllm.notebook.failures import Stopped
 from nbllm.notebook.session import NotebookSession
 from nbllm.notebook.status_messages import EARLY_ENDS, activity_words, ready_words, status_words
 from nbllm.notebook.views.bundles import Ending
 from nbllm.notebook.views.display import TICK_SECONDS, View
 
-__all__ = ["LiveAnswer", "ask", "show_result"]
+if TYPE_CHECKING:
+    from IPython.core.interactiveshell import InteractiveShell
+
+__all__ = ["LiveAnswer", "ask", "keep_from_display", "show_result"]
 
 
 class LiveAnswer:
@@ -233,3 +239,39 @@ def ask(session: NotebookSession, prepared: Prepared, view: View) -> GenerationR
         live.finish(result)
         keep_from_display(session.shell, result)
         return result
+
+
+class _Display:
+    """Stands in front of a display hook until the cell ends, and passes shown answers over.
+
+    They become ``_`` and ``Out[n]`` all the same.
+    """
+
+    def __init__(self, shell: InteractiveShell, hook: Callable[[object], object]) -> None:
+        self._shell, self._hook = shell, hook
+        self._shown: list[object] = []
+
+    def pass_over(self, answer: object) -> None:
+        self._shown.append(answer)
+
+    def __call__(self, value: object = None) -> None:
+        if all(value is not answer for answer in self._shown):
+            self._hook(value)
+            return
+        values: Any = self._shell.displayhook
+        is_captured = self._hook is not self._shell.displayhook
+        if not is_captured and not values.quiet():
+            values.update_user_ns(value)
+            values.fill_exec_result(value)
+
+
+def keep_from_display(shell: InteractiveShell, answer: object) -> None:
+    """Do not show ``answer`` if it is the value of the cell that runs now."""
+    hook = sys.displayhook
+    if not isinstance(hook, _Display):
+        # Whoever replaced the hook puts back the one before, and so takes this one away.
+        if hook is not shell.display_trap.hook and not isinstance(hook, CapturingDisplayHook):
+            return
+        hook = _Display(shell, hook)
+        sys.displayhook = hook
+    hook.pass_over(answer)

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
-from nbllm.notebook.subshells import answer_where_asked
+from nbllm.notebook.versions import answer_where_asked
 from nbllm.notebook.views.bundles import Bundle, widget_view
 
 if TYPE_CHECKING:

@@ -19,23 +19,20 @@ from nbllm.core.manager_events import ManagerEvent
 from nbllm.core.model_manager import ModelManager, default_manager
 from nbllm.core.rendering.escaping import text_html
 from nbllm.core.resource_detector import ResourceDetector
-from nbllm.notebook.dashboard.cell_defaults import CellDefaults
+from nbllm.notebook.dashboard.activity_panels import LogPanel, RequestPanel
 from nbllm.notebook.dashboard.device_panel import DevicePanel, ThroughputPanel
-from nbllm.notebook.dashboard.log_panel import LogPanel
 from nbllm.notebook.dashboard.model_panel import ModelPanel
-from nbllm.notebook.dashboard.model_work import ModelWork
+from nbllm.notebook.dashboard.model_work import CellDefaults, ModelWork
 from nbllm.notebook.dashboard.page_scripts import ENTRIES, runs
 from nbllm.notebook.dashboard.playground import Playground
 from nbllm.notebook.dashboard.presence import Presence, follow_cells
-from nbllm.notebook.dashboard.request_panel import RequestPanel
 from nbllm.notebook.dashboard.saved_view import SavedView
 from nbllm.notebook.dashboard.sections import Section
 from nbllm.notebook.dashboard.style import STYLE
 from nbllm.notebook.dashboard.survey import Survey
 from nbllm.notebook.dashboard.widgets import box, button, close_tree, text
 from nbllm.notebook.loop import LoopThread
-from nbllm.notebook.subshells import answer_where_asked
-from nbllm.notebook.versions import can_be_started
+from nbllm.notebook.versions import answer_where_asked, can_be_started
 
 __all__ = ["Dashboard", "dashboard"]
 

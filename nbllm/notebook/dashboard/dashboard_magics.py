@@ -6,14 +6,20 @@ from typing import TYPE_CHECKING
 
 from IPython.core.magic import line_magic, magics_class, no_var_expand
 
-from nbllm.notebook.flags import DASHBOARD, parser_of, with_help
-from nbllm.notebook.magic_line import parse
+from nbllm.notebook.flags import Help, parser_of, with_help
+from nbllm.notebook.magic_line import Flags, parse
 from nbllm.notebook.session import NotebookSession, SessionMagics
 
 if TYPE_CHECKING:
     from nbllm.notebook.dashboard.board import Dashboard
 
 __all__ = ["DashboardMagics"]
+
+DASHBOARD = Help("""
+    %llm_dashboard                   models, devices, running requests and a playground, live
+    board = %llm_dashboard
+    board.close()
+""")
 
 
 @magics_class
@@ -33,7 +39,7 @@ class DashboardMagics(SessionMagics):
 
         Run in another cell, it shows a second view of the same dashboard.
         """
-        parse(parser_of(self, "llm_dashboard"), line)
+        parse(parser_of(self, "llm_dashboard"), line, Flags())
         from nbllm.notebook.dashboard.board import Dashboard
 
         if self._board is None or self._board.closed:

@@ -13,11 +13,8 @@ from nbllm.core.generation import Generation
 from nbllm.core.model_manager import ModelManager
 from nbllm.core.rendering.escaping import text_html
 from nbllm.core.types import Completed, ReasoningDelta, TextDelta
-from nbllm.notebook.dashboard.answer_area import AnswerArea
-from nbllm.notebook.dashboard.cell_source import cell_source
-from nbllm.notebook.dashboard.offer import Offer
 from nbllm.notebook.dashboard.options_form import OptionsForm
-from nbllm.notebook.dashboard.prompt_history import PromptHistory
+from nbllm.notebook.dashboard.playground_parts import AnswerArea, Offer, PromptHistory, cell_source
 from nbllm.notebook.dashboard.sections import Section
 from nbllm.notebook.dashboard.widgets import (
     box,

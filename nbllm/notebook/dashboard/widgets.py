@@ -11,8 +11,7 @@ from nbllm.core.errors import NbllmError
 from nbllm.core.paths import printable
 from nbllm.core.rendering.escaping import text_html
 from nbllm.notebook.dashboard.page_scripts import SUBMIT_MARK
-from nbllm.notebook.subshells import answer_where_asked
-from nbllm.notebook.versions import explain
+from nbllm.notebook.versions import answer_where_asked, explain
 
 __all__ = [
     "box",

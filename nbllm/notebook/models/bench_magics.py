@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING
 
 from IPython.core.error import UsageError
@@ -11,8 +10,9 @@ from IPython.display import display
 
 from nbllm.core.words import duration_words
 from nbllm.notebook.failures import Stopped, brief_errors
-from nbllm.notebook.flags import BENCH, parser_of, with_help
-from nbllm.notebook.magic_line import parse
+from nbllm.notebook.flags import Help, flag, parser_of, with_help
+from nbllm.notebook.magic_line import Flags, parse
+from nbllm.notebook.models.meter import Meter
 from nbllm.notebook.session import SessionMagics
 
 if TYPE_CHECKING:
@@ -24,7 +24,26 @@ if TYPE_CHECKING:
 
 __all__ = ["BenchMagics"]
 
-_BAR_CELLS = 24
+BENCH = Help(
+    """
+    %llm_bench                            the bundled model, in seconds
+    %llm_bench phi-3 --thorough --plot    in minutes, and more exact
+    speeds = %llm_bench ~/models/mistral-7b.Q4_K_M.gguf
+""",
+    (
+        flag("name", nargs="?", help="A local model (default: the bundled one)."),
+        flag("--thorough", action="store_true", help="Measure for minutes; more exact."),
+        flag("--plot", action="store_true", help="Also show a plot."),
+    ),
+)
+
+
+class BenchFlags(Flags):
+    """What ``BENCH`` explains."""
+
+    name: str | None
+    thorough: bool
+    plot: bool
 
 
 @magics_class
@@ -41,7 +60,7 @@ class BenchMagics(SessionMagics):
         sequences, in a process of its own. An interrupt stops it and keeps nothing. Results that
         other programs disturbed are marked as noisy. Returns the speeds as a DataFrame.
         """
-        args = parse(parser_of(self, "llm_bench"), line)
+        args = parse(parser_of(self, "llm_bench"), line, BenchFlags())
         with brief_errors():
             info = self._model(args.name)
             view = self.session.open_view("llm_bench")
@@ -69,18 +88,10 @@ class BenchMagics(SessionMagics):
         resources = ResourceDetector().detect()
         seconds = bench_seconds(info, resources, thorough=thorough)
         view.keep(_plan_words(info.name, seconds, busy_words(busy_processes())))
-        fraction, began = 0.0, time.monotonic()
-
-        def report(now: float) -> None:
-            nonlocal fraction
-            fraction = now
-
-        def look() -> None:
-            view.note(_bar(info.name, fraction, time.monotonic() - began))
-
-        work = measure_model(info, resources, thorough=thorough, progress=report)
+        meter = Meter(f"Measuring {info.name}")
+        work = measure_model(info, resources, thorough=thorough, progress=meter.report)
         try:
-            found = self.session.loop.run(work, on_tick=look)
+            found = self.session.loop.run(work, on_tick=lambda: view.note(str(meter)))
         except KeyboardInterrupt:
             view.drop_note("")
             raise Stopped(f"Measuring {info.name} was stopped; nothing was kept.") from None
@@ -108,10 +119,3 @@ def _plan_words(model: str, seconds: float, busy: str) -> str:
 
 def _threads(count: int) -> str:
     return f"{count} thread{'s' * (count != 1)}"
-
-
-def _bar(model: str, fraction: float, seconds: float) -> str:
-    done = round(fraction * _BAR_CELLS)
-    bar = "█" * done + "░" * (_BAR_CELLS - done)
-    left = f", {seconds / fraction - seconds:.0f} s left" if fraction > 0.1 else ""
-    return f"Measuring {model} {bar} {fraction:.0%}{left}"

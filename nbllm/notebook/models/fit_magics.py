@@ -8,8 +8,8 @@ from IPython.core.error import UsageError
 from IPython.core.magic import line_magic, magics_class, no_var_expand
 
 from nbllm.notebook.failures import brief_errors
-from nbllm.notebook.flags import FIT, parser_of, with_help
-from nbllm.notebook.magic_line import parse
+from nbllm.notebook.flags import Help, flag, parser_of, with_help
+from nbllm.notebook.magic_line import Flags, parse
 from nbllm.notebook.session import SessionMagics
 
 if TYPE_CHECKING:
@@ -19,6 +19,28 @@ if TYPE_CHECKING:
     from nbllm.notebook.tables import Table
 
 __all__ = ["FitMagics"]
+
+FIT = Help(
+    """
+    %llm_fit                              the bundled model
+    fit = %llm_fit qwen3
+    fit[fit["fits"] & (fit["context (tokens)"] >= 32768)]
+    %llm_fit qwen3 --quants               each quantization type: size, memory, device
+""",
+    (
+        flag("name", nargs="?", help="A local model (default: the bundled one)."),
+        flag(
+            "--quants", action="store_true", help="List quantization types instead of placements."
+        ),
+    ),
+)
+
+
+class FitFlags(Flags):
+    """What ``FIT`` explains."""
+
+    name: str | None
+    quants: bool
 
 
 @magics_class
@@ -34,7 +56,7 @@ class FitMagics(SessionMagics):
         Nothing is loaded: what devices, context lengths and KV cache types need is computed from
         the header of the file, and compared with the memory that is free now.
         """
-        args = parse(parser_of(self, "llm_fit"), line)
+        args = parse(parser_of(self, "llm_fit"), line, FitFlags())
         with brief_errors():
             from nbllm.core.openers import fit_model
             from nbllm.core.resource_detector import ResourceDetector

@@ -3,25 +3,104 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 from weakref import WeakKeyDictionary
 
 from IPython.core.error import UsageError
 from IPython.core.magic import line_magic, magics_class, no_var_expand
 
 from nbllm.notebook.failures import brief_errors
-from nbllm.notebook.flags import DEVICES, LOAD, MODELS, UNLOAD, parser_of, with_help
-from nbllm.notebook.magic_line import parse
+from nbllm.notebook.flags import LOAD, Help, flag, parser_of, with_help
+from nbllm.notebook.magic_line import Flags, parse
 from nbllm.notebook.session import NotebookSession, SessionMagics
 
 if TYPE_CHECKING:
-    from argparse import Namespace
-
     import pandas as pd
 
     from nbllm.core.model_interface import ModelInterface
 
 __all__ = ["ModelMagics"]
+
+
+class LoadFlags(Flags):
+    """What ``LOAD`` explains; times are in seconds."""
+
+    name: list[str]
+    alias: str | None
+    ctx: int | None
+    device: str | None
+    kv: Literal["f16", "q8_0", "q4_0"] | None
+    flash_attention: bool | None
+    threads: int | None
+    gpu_layers: int | None
+    parallel: int | None
+    adapter: list[tuple[str, float]] | None
+    draft_model: str | None
+    chat_template: str | None
+    batch_invariant: bool | None
+    keep_alive: float | None
+    pin: bool | None
+    wait: float | None
+    config: str | None
+
+
+UNLOAD = Help(
+    """
+    %llm_unload phi
+    %llm_unload --all
+""",
+    (
+        flag("name", nargs="?", help="The model; optional if only one is loaded."),
+        flag("--all", action="store_true", help="All models."),
+    ),
+)
+
+
+class UnloadFlags(Flags):
+    """What ``UNLOAD`` explains."""
+
+    name: str | None
+    all: bool
+
+
+MODELS = Help(
+    """
+    %llm_models                           the current folder, bundled and configured models
+    %llm_models --all                     and those of Hugging Face, LM Studio, Ollama, …
+    %llm_models --source ollama
+    %llm_models --servers                 and those of servers that run on this machine
+    models = %llm_models
+    models[models["file size (MiB)"] < 4096]
+""",
+    (
+        flag(
+            "--all",
+            action="store_true",
+            help="Also the models that other programs keep on this machine.",
+        ),
+        flag("--source", metavar="NAME", help="Only the models of this source, such as ollama."),
+        flag(
+            "--servers",
+            action="store_true",
+            help="Also the models of servers that run on this machine.",
+        ),
+    ),
+)
+
+
+class ModelsFlags(Flags):
+    """What ``MODELS`` explains."""
+
+    all: bool
+    source: str | None
+    servers: bool
+
+
+DEVICES = Help("""
+    %llm_devices
+    devices = %llm_devices
+    devices["free (MiB)"].max()
+""")
 
 _MODEL_TYPE = ("nbllm.core.model_interface", "ModelInterface")
 
@@ -47,17 +126,16 @@ class ModelMagics(SessionMagics):
             raise UsageError(
                 "name a model, a file or a server; %llm_models lists the available models"
             )
-        args = parse(parser_of(self, "llm_load"), line)
-        args.name = " ".join(args.name)  # a path with blanks need not be quoted
+        args = parse(parser_of(self, "llm_load"), line, LoadFlags())
         with brief_errors():
-            return self._load(args)
+            return self._load(" ".join(args.name), args)  # a path with blanks need no quotes
 
     @no_var_expand
     @with_help(UNLOAD)
     @line_magic
     def llm_unload(self, line: str) -> pd.DataFrame:
         """Unload a model and free its memory; returns the unloaded models as a DataFrame."""
-        args = parse(parser_of(self, "llm_unload"), line)
+        args = parse(parser_of(self, "llm_unload"), line, UnloadFlags())
         with brief_errors():
             return self._unload(args.name, everything=args.all)
 
@@ -66,7 +144,7 @@ class ModelMagics(SessionMagics):
     @line_magic
     def llm_models(self, line: str) -> pd.DataFrame:
         """List loaded and available models as a DataFrame."""
-        args = parse(parser_of(self, "llm_models"), line)
+        args = parse(parser_of(self, "llm_models"), line, ModelsFlags())
         from nbllm.core.loading.admission import might_fit
         from nbllm.notebook.tables import models_table
 
@@ -92,7 +170,7 @@ class ModelMagics(SessionMagics):
     @line_magic
     def llm_devices(self, line: str) -> pd.DataFrame:
         """List the processors and memory that models can run on, as a DataFrame."""
-        parse(parser_of(self, "llm_devices"), line)
+        parse(parser_of(self, "llm_devices"), line, Flags())
         from nbllm.core.openers import engine_devices
         from nbllm.core.resource_detector import ResourceDetector
         from nbllm.notebook.models.devices_table import devices_table
@@ -101,7 +179,7 @@ class ModelMagics(SessionMagics):
         # llama.cpp takes half a second to answer, which only matters where there are GPUs.
         return devices_table(replace(found, engine=engine_devices()) if found.gpus else found)
 
-    def _load(self, args: Namespace) -> ModelInterface:
+    def _load(self, name: str, args: LoadFlags) -> ModelInterface:
         from nbllm.core.model_manager import WAIT_SECONDS
         from nbllm.core.types import LoadOptions
         from nbllm.notebook.asking.load_progress import load_model
@@ -115,7 +193,7 @@ class ModelMagics(SessionMagics):
             gpu_layers=args.gpu_layers,
             parallel=args.parallel,
             keep_alive=args.keep_alive,
-            adapters=args.adapter,
+            adapters=None if args.adapter is None else tuple(args.adapter),
             draft_model=args.draft_model,
             batch_invariant=args.batch_invariant,
             chat_template=args.chat_template,
@@ -126,7 +204,7 @@ class ModelMagics(SessionMagics):
         options = self.session.load_options().merged(flags)
         model, seconds = load_model(
             self.session,
-            args.name,
+            name,
             view,
             alias=args.alias,
             options=options,

@@ -10,13 +10,11 @@ from IPython.display import display
 
 from nbllm.core.words import duration_words, size_words
 from nbllm.notebook.failures import Stopped, brief_errors
-from nbllm.notebook.flags import DELETE, PULL, parser_of, with_help
-from nbllm.notebook.magic_line import parse
+from nbllm.notebook.flags import Help, flag, parser_of, with_help
+from nbllm.notebook.magic_line import Flags, parse
 from nbllm.notebook.session import NotebookSession, SessionMagics
 
 if TYPE_CHECKING:
-    from argparse import Namespace
-
     import pandas as pd
 
     from nbllm.core.downloads import Deletion, PullPlan, PullProgress
@@ -24,6 +22,59 @@ if TYPE_CHECKING:
     from nbllm.notebook.views.display import View
 
 __all__ = ["PullMagics", "progress_words"]
+
+PULL = Help(
+    """
+    %llm_pull hf.co/unsloth/Qwen3-4B-GGUF           the best variant that fits this machine
+    %llm_pull unsloth/Qwen3-4B-GGUF:Q4_K_M          this variant
+    %llm_pull unsloth/gemma-3-4b-it-GGUF --companions
+    variants = %llm_pull unsloth/Qwen3-4B-GGUF --list
+    %llm_pull https://example.org/models/phi-4.Q4_K_M.gguf
+""",
+    (
+        flag(
+            "name",
+            help="OWNER/REPOSITORY on Hugging Face, with :QUANTIZATION behind it or not, the "
+            "address of one or of a file in it, or another https address of a GGUF.",
+        ),
+        flag("--quant", metavar="TYPE", help="The variant, such as q4_k_m, or its file."),
+        flag(
+            "--companions",
+            action="store_true",
+            help="Also its projector for images and its draft model, where there are any.",
+        ),
+        flag("--list", action="store_true", help="Only list the variants, as a DataFrame."),
+    ),
+)
+
+
+class PullFlags(Flags):
+    """What ``PULL`` explains."""
+
+    name: str
+    quant: str | None
+    companions: bool
+    list: bool
+
+
+DELETE = Help(
+    """
+    %llm_delete Qwen3-4B-Q4_K_M                     asks first
+    %llm_delete Qwen3-4B-Q4_K_M --yes
+""",
+    (
+        flag("name", help="A model that %%llm_pull brought."),
+        flag("--yes", action="store_true", help="Delete it without asking."),
+    ),
+)
+
+
+class DeleteFlags(Flags):
+    """What ``DELETE`` explains."""
+
+    name: str
+    yes: bool
+
 
 _BAR_CELLS = 24
 
@@ -46,7 +97,7 @@ class PullMagics(SessionMagics):
         name says which. It goes into Hugging Face's own cache. An interrupt stops it and keeps
         what has arrived; the same line continues. Returns the model's entry.
         """
-        args = parse(parser_of(self, "llm_pull"), line)
+        args = parse(parser_of(self, "llm_pull"), line, PullFlags())
         with brief_errors():
             view = self.session.open_view("llm_pull")
             plan = self._planned(args, view)
@@ -64,7 +115,7 @@ class PullMagics(SessionMagics):
     @line_magic
     def llm_delete(self, line: str) -> None:
         """Delete a model that %llm_pull brought, and free the disk, after asking."""
-        args = parse(parser_of(self, "llm_delete"), line)
+        args = parse(parser_of(self, "llm_delete"), line, DeleteFlags())
         with brief_errors():
             deletion = self.session.manager.plan_deletion(args.name)
             view = self.session.open_view("llm_delete")
@@ -74,7 +125,7 @@ class PullMagics(SessionMagics):
             else:
                 view.keep(f"{args.name} was not deleted.")
 
-    def _planned(self, args: Namespace, view: View) -> PullPlan:
+    def _planned(self, args: PullFlags, view: View) -> PullPlan:
         work = self.session.manager.plan_pull(
             args.name, quant=args.quant, companions=args.companions
         )

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-from argparse import Namespace
 from collections.abc import Coroutine
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -13,8 +11,9 @@ from IPython.display import display
 
 from nbllm.core.words import duration_words, size_words
 from nbllm.notebook.failures import Stopped, brief_errors
-from nbllm.notebook.flags import IMATRIX, QUANTIZE, TUNE, parser_of, with_help
-from nbllm.notebook.magic_line import parse
+from nbllm.notebook.flags import Help, flag, parser_of, with_help
+from nbllm.notebook.magic_line import Flags, parse, share
+from nbllm.notebook.models.meter import Meter
 from nbllm.notebook.session import SessionMagics
 
 if TYPE_CHECKING:
@@ -26,29 +25,103 @@ if TYPE_CHECKING:
 
 __all__ = ["QuantizeMagics"]
 
+QUANTIZE = Help(
+    """
+    %llm_quantize SmolLM2 q4_0                      into the current folder
+    %llm_quantize mistral-7b.F16.gguf q4_k_m --imatrix imatrix.gguf
+    %llm_quantize phi-3 q5_k_m --to ~/models --replace
+    made = %llm_quantize phi-3 q8_0                 the new model's ModelInfo in made.info
+""",
+    (
+        flag("name", help="A local model."),
+        flag(
+            "type",
+            help="The quantization type, such as q4_k_m; %%llm_fit MODEL --quants lists them.",
+        ),
+        flag("--imatrix", metavar="FILE", help="An importance matrix, from %%llm_imatrix."),
+        flag("--to", metavar="PATH", help="The new file, or its folder."),
+        flag("--replace", action="store_true", help="Replace a file that exists."),
+    ),
+)
+
+
+class QuantizeFlags(Flags):
+    """What ``QUANTIZE`` explains."""
+
+    name: str
+    type: str
+    imatrix: str | None
+    to: str | None
+    replace: bool
+
+
+IMATRIX = Help(
+    """
+    %llm_imatrix SmolLM2 notes.txt                  into the current folder
+    %llm_imatrix mistral-7b.F16 chats.txt --chunks 200 --to mistral.imatrix.gguf
+""",
+    (
+        flag("name", help="A local model."),
+        flag("text", help="A text file that resembles the model's prompts and answers."),
+        flag(
+            "--chunks",
+            type=int,
+            default=100,
+            metavar="N",
+            help="Number of chunks to use, of 512 tokens each (default: 100).",
+        ),
+        flag("--to", metavar="PATH", help="The new file, or its folder."),
+        flag("--replace", action="store_true", help="Replace a file that exists."),
+    ),
+)
+
+
+class ImatrixFlags(Flags):
+    """What ``IMATRIX`` explains."""
+
+    name: str
+    text: str
+    chunks: int
+    to: str | None
+    replace: bool
+
+
+TUNE = Help(
+    """
+    %llm_tune SmolLM2                               in minutes
+    %llm_tune phi-3 --max-changed 1% --thorough
+    %llm_tune phi-3 --types q4_0,q8_0
+    %llm_tune phi-3 --off                           its own file again
+""",
+    (
+        flag("name", help="A local model."),
+        flag(
+            "--max-changed",
+            type=share,
+            default=0.05,
+            metavar="SHARE",
+            help="Share of most likely tokens that may change, as 1%% or 0.01 (default: 5%%).",
+        ),
+        flag("--types", metavar="TYPES", help="Try these types, separated by commas."),
+        flag("--imatrix", metavar="FILE", help="An importance matrix, from %%llm_imatrix."),
+        flag("--thorough", action="store_true", help="Measure speeds for longer; more exact."),
+        flag("--off", action="store_true", help="Load the model's own file again from now on."),
+    ),
+)
+
+
+class TuneFlags(Flags):
+    """What ``TUNE`` explains; ``max_changed`` is a fraction."""
+
+    name: str
+    max_changed: float
+    types: str | None
+    imatrix: str | None
+    thorough: bool
+    off: bool
+
+
 Made = TypeVar("Made")
-
-_BAR_CELLS = 24
-
-
-class _Meter:
-    """What is done and how far it is, told by the job and shown in the cell."""
-
-    def __init__(self, what: str) -> None:
-        self.what, self.fraction, self._began = what, 0.0, time.monotonic()
-
-    def report(self, fraction: float) -> None:
-        """Note the finished fraction."""
-        self.fraction = fraction
-
-    def __str__(self) -> str:
-        done = round(self.fraction * _BAR_CELLS)
-        bar = "█" * done + "░" * (_BAR_CELLS - done)
-        seconds = time.monotonic() - self._began
-        left = ""
-        if self.fraction > 0.1:
-            left = f", {duration_words(seconds / self.fraction - seconds)} left"
-        return f"{self.what} {bar} {self.fraction:.0%}{left}"
 
 
 @magics_class
@@ -64,8 +137,8 @@ class QuantizeMagics(SessionMagics):
         llama.cpp does it, in a process of its own; an interrupt stops it and leaves no file.
         Returns what was made: its ``info`` can be loaded.
         """
-        args = parse(parser_of(self, "llm_quantize"), line)
-        meter = _Meter(f"Quantizing {args.name}")
+        args = parse(parser_of(self, "llm_quantize"), line, QuantizeFlags())
+        meter = Meter(f"Quantizing {args.name}")
 
         def planned(plan: Quantization) -> None:
             meter.what = f"Quantizing {args.name} to {_size(plan)}"
@@ -95,8 +168,8 @@ class QuantizeMagics(SessionMagics):
         records the activations that the weights are multiplied by. An interrupt stops it
         and leaves no file. Returns the path of the file.
         """
-        args = parse(parser_of(self, "llm_imatrix"), line)
-        meter = _Meter(f"Importance matrix of {args.name}")
+        args = parse(parser_of(self, "llm_imatrix"), line, ImatrixFlags())
+        meter = Meter(f"Importance matrix of {args.name}")
         with brief_errors():
             view = self.session.open_view("llm_imatrix")
             work = self.session.manager.make_imatrix(
@@ -120,7 +193,7 @@ class QuantizeMagics(SessionMagics):
         Speed and fidelity of the types are measured in processes of their own, which takes
         minutes. An interrupt stops it and keeps nothing. Returns what was measured as a DataFrame.
         """
-        args = parse(parser_of(self, "llm_tune"), line)
+        args = parse(parser_of(self, "llm_tune"), line, TuneFlags())
         with brief_errors():
             view = self.session.open_view("llm_tune")
             if args.off:
@@ -132,12 +205,12 @@ class QuantizeMagics(SessionMagics):
         display(tune_figure(tuning))  # type: ignore[no-untyped-call]
         return tune_table(tuning)
 
-    def _tune(self, args: Namespace, view: View) -> Tuning:
+    def _tune(self, args: TuneFlags, view: View) -> Tuning:
         from nbllm.core.hardware.busy import busy_processes, busy_words
 
         if busy := busy_words(busy_processes()):
             view.keep(busy)
-        meter = _Meter(f"Tuning {args.name}")
+        meter = Meter(f"Tuning {args.name}")
 
         def report(label: str, fraction: float) -> None:
             meter.what, meter.fraction = f"Tuning {args.name}: {label}", fraction
@@ -159,7 +232,7 @@ class QuantizeMagics(SessionMagics):
             return f"Later loads of {name} use its own file again."
         return f"{name} was not tuned on this machine; its own file is used."
 
-    def _run(self, work: Coroutine[Any, Any, Made], meter: _Meter, view: View, what: str) -> Made:
+    def _run(self, work: Coroutine[Any, Any, Made], meter: Meter, view: View, what: str) -> Made:
         try:
             return self.session.loop.run(work, on_tick=lambda: view.note(str(meter)))
         except KeyboardInterrupt:

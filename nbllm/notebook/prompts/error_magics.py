@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from argparse import Namespace
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -12,7 +11,7 @@ from IPython.core.magic import line_magic, magics_class, no_var_expand
 from nbllm.notebook.asking.ask_flags import ASK
 from nbllm.notebook.failures import brief_errors
 from nbllm.notebook.flags import Help, flag, parser_of, with_help
-from nbllm.notebook.magic_line import parse_flags
+from nbllm.notebook.magic_line import Flags, parse_flags
 from nbllm.notebook.prompts.last_error import LastError
 from nbllm.notebook.session import NotebookSession, SessionMagics
 
@@ -59,6 +58,12 @@ FIX = Help(
 )
 
 
+class FixFlags(Flags):
+    """What ``FIX`` explains beside the flags of ``%llm``."""
+
+    accept: bool
+
+
 @magics_class
 class ErrorMagics(SessionMagics):
     """The magics for the last error."""
@@ -79,7 +84,7 @@ class ErrorMagics(SessionMagics):
         Sent are the trimmed traceback, the lines around the failure in your own code, and the
         versions of the packages in it; no values of variables.
         """
-        args, request = parse_flags(parser_of(self, "llm_explain"), line)
+        args, request = parse_flags(parser_of(self, "llm_explain"), line, Flags())
         error = self._error()
         from nbllm.notebook.prompts.tracebacks import error_report, versions
 
@@ -97,7 +102,7 @@ class ErrorMagics(SessionMagics):
         Nothing is changed automatically: ``%llm_fix --accept`` inserts the corrected cell below,
         without running it.
         """
-        args, request = parse_flags(parser_of(self, "llm_fix"), line)
+        args, request = parse_flags(parser_of(self, "llm_fix"), line, FixFlags())
         if args.accept:
             self._accept()
             return None
@@ -141,7 +146,7 @@ class ErrorMagics(SessionMagics):
         self,
         magic: str,
         prompt: str,
-        args: Namespace,
+        args: Flags,
         error: BaseException,
         form: FormStep | None = None,
     ) -> GenerationResult | Job:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from argparse import Namespace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from IPython.core.magic import line_magic, magics_class, no_var_expand
 
 from nbllm.notebook.failures import brief_errors
-from nbllm.notebook.flags import CACHE, parser_of, with_help
-from nbllm.notebook.magic_line import parse
+from nbllm.notebook.flags import Help, flag, parser_of, with_help
+from nbllm.notebook.magic_line import Flags, parse
 from nbllm.notebook.session import SessionMagics
 
 if TYPE_CHECKING:
@@ -18,6 +17,39 @@ if TYPE_CHECKING:
     from nbllm.notebook.tables import Table
 
 __all__ = ["CacheMagics"]
+
+CACHE = Help(
+    """
+    %llm_cache on                         keep and give out deterministic answers
+    %llm_cache on --disk                  in a file, which later kernels use too
+    %llm_cache force                      also answers with chance
+    %llm_cache                            what is kept, as a DataFrame
+    %llm_cache find Paris
+    %llm_cache clear
+""",
+    (
+        flag(
+            "action",
+            nargs="?",
+            choices=("on", "off", "force", "show", "find", "clear"),
+            default="show",
+            help="What to do (show).",
+        ),
+        flag("text", nargs="*", help="With find: words of the prompt's beginning."),
+        flag("--disk", action="store_true", help="With on or force: in the user's cache folder."),
+        flag("--file", metavar="PATH", help="With on or force: in a file of one's own."),
+    ),
+)
+
+
+class CacheFlags(Flags):
+    """What ``CACHE`` explains."""
+
+    action: Literal["on", "off", "force", "show", "find", "clear"]
+    text: list[str]
+    disk: bool
+    file: str | None
+
 
 _COLUMNS = {"prompt": "string", "kept (s ago)": "Float64", "size (KiB)": "Float64"}
 _MEANING = {
@@ -39,29 +71,31 @@ class CacheMagics(SessionMagics):
 
         A kept answer says so in its status line, with its age. Off unless it is turned on.
         """
-        args = parse(parser_of(self, "llm_cache"), line)
+        args = parse(parser_of(self, "llm_cache"), line, CacheFlags())
         with brief_errors():
             return self._act(args, self.session.manager.cache)
 
-    def _act(self, args: Namespace, cache: ResultCache) -> Table | None:
+    def _act(self, args: CacheFlags, cache: ResultCache) -> Table | None:
         view = self.session.open_view("llm_cache")
-        if args.action in ("on", "off", "force"):
-            self._set(args, cache)
-            cache.store.get("")  # a file that cannot be used is told now, not at the first answer
-            view.keep(" ".join([_words(cache), *cache.store.notes]))
-            return None
-        if args.action == "clear":
-            count = cache.store.clear()
-            view.keep(f"{count:,} answer{'s were' if count != 1 else ' was'} removed.")
-            return None
-        return _table(cache, " ".join(args.text))
+        match args.action:
+            case "on" | "off" | "force" as mode:
+                self._put_store(args, cache)
+                cache.mode = mode
+                cache.store.get("")  # a file that cannot be used is told now, not at an answer
+                view.keep(" ".join([_words(cache), *cache.store.notes]))
+            case "clear":
+                count = cache.store.clear()
+                view.keep(f"{count:,} answer{'s were' if count != 1 else ' was'} removed.")
+            case "show" | "find":
+                return _table(cache, " ".join(args.text))
+        return None
 
-    def _set(self, args: Namespace, cache: ResultCache) -> None:
+    def _put_store(self, args: CacheFlags, cache: ResultCache) -> None:
+        """Keep the answers on the disk from now on, where a flag says so."""
         from nbllm.core.caching.stores import SqliteStore
 
         if args.disk or args.file:
             cache.store = SqliteStore(Path(args.file).expanduser() if args.file else None)
-        cache.mode = args.action
 
 
 def _words(cache: ResultCache) -> str:

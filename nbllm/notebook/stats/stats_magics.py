@@ -6,14 +6,14 @@ import io
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from IPython.core.error import UsageError
 from IPython.core.magic import line_magic, magics_class, no_var_expand
 
 from nbllm.core.paths import absolute_path, reason
-from nbllm.notebook.flags import PLOT, STATS, parser_of, with_help
-from nbllm.notebook.magic_line import parse
+from nbllm.notebook.flags import Help, flag, parser_of, with_help
+from nbllm.notebook.magic_line import Flags, parse
 from nbllm.notebook.session import SessionMagics
 
 if TYPE_CHECKING:
@@ -22,6 +22,64 @@ if TYPE_CHECKING:
     from nbllm.notebook.stats.figure import LlmFigure
 
 __all__ = ["StatsMagics"]
+
+STATS = Help(
+    """
+    %llm_stats                       every generation, the oldest first
+    %llm_stats --summary             one row for each model and device
+    %llm_stats --save stats.csv
+    stats = %llm_stats
+    stats.groupby("model")["speed (tokens/s)"].median()
+""",
+    (
+        flag("--summary", action="store_true", help="Counts, medians and totals by model."),
+        flag("--save", metavar="FILE", help="Write the table to a .csv or .json file."),
+        flag("--clear", action="store_true", help="Clear the statistics afterwards."),
+    ),
+)
+
+
+class StatsFlags(Flags):
+    """What ``STATS`` explains."""
+
+    summary: bool
+    save: str | None
+    clear: bool
+
+
+PLOT = Help(
+    """
+    %llm_plot                        four figures in one
+    %llm_plot throughput             tokens/s of each device over time
+    figure = %llm_plot memory --theme dark --save memory.svg
+""",
+    (
+        flag(
+            "what",
+            nargs="?",
+            default="all",
+            choices=("all", "throughput", "distribution", "first-token", "memory"),
+            help="throughput (tokens/s over time by device), distribution (decoding speeds by "
+            "model), first-token (by model), memory (by device), or all.",
+        ),
+        flag(
+            "--theme",
+            default="auto",
+            choices=("auto", "light", "dark"),
+            help="Colours for a light or a dark page; auto works on both.",
+        ),
+        flag("--save", metavar="FILE", help="Write the figure to a .png, .svg or .pdf file."),
+    ),
+)
+
+
+class PlotFlags(Flags):
+    """What ``PLOT`` explains."""
+
+    what: str
+    theme: Literal["auto", "light", "dark"]
+    save: str | None
+
 
 _FIGURES = (".png", ".svg", ".pdf")
 
@@ -35,7 +93,7 @@ class StatsMagics(SessionMagics):
     @line_magic
     def llm_stats(self, line: str) -> pd.DataFrame:
         """List every generation with its tokens, times, speed and cost, as a DataFrame."""
-        args = parse(parser_of(self, "llm_stats"), line)
+        args = parse(parser_of(self, "llm_stats"), line, StatsFlags())
         from nbllm.notebook.stats.stats_table import (
             SAVE_SUFFIXES,
             save_stats,
@@ -59,7 +117,7 @@ class StatsMagics(SessionMagics):
     @line_magic
     def llm_plot(self, line: str) -> LlmFigure:
         """Plot what was generated: throughput, speeds, time to first token, memory."""
-        args = parse(parser_of(self, "llm_plot"), line)
+        args = parse(parser_of(self, "llm_plot"), line, PlotFlags())
         path = _save_path(args.save, _FIGURES)
         from nbllm.core.resource_detector import ResourceDetector
         from nbllm.core.saved_files import write

@@ -22,7 +22,7 @@ from nbllm.core.conversations.showing import to_markdown
 from nbllm.core.errors import ConversationError
 from nbllm.core.types import FinishReason, ImagePart, Message, TextPart, VendorPart
 from nbllm.notebook.chat.chats import Chats
-from nbllm.notebook.chat.table import Transcript, chats_table
+from nbllm.notebook.chat.chats_table import Transcript, chats_table
 
 CHAT = Conversation(
     name="c",

@@ -12,11 +12,11 @@ from IPython.core.interactiveshell import InteractiveShell
 
 from nbllm.core.options import option_bounds
 from nbllm.core.types import GenerationOptions
-from nbllm.notebook.dashboard.cell_source import cell_source
 from nbllm.notebook.dashboard.page_scripts import COPY, ENTRIES, SUBMIT_MARK, TO_CELL, runs
+from nbllm.notebook.dashboard.playground_parts import cell_source
 from nbllm.notebook.extension import load
 from nbllm.notebook.flags import parser_of
-from nbllm.notebook.magic_line import parse
+from nbllm.notebook.magic_line import Flags, parse
 
 
 @pytest.fixture
@@ -134,7 +134,7 @@ def test_a_cell_asks_what_the_playground_asked(
     options = GenerationOptions(max_tokens=5, temperature=0.25, seed=2**60)
     line, prompt = cell_source("llm", model, "Hi {x}\n%%no", system, options).split("\n", 1)
     magics = shell.magics_manager.registry["AskMagics"]
-    args: Namespace = parse(parser_of(magics, "llm"), line.removeprefix("%%llm"))
+    args: Namespace = parse(parser_of(magics, "llm"), line.removeprefix("%%llm"), Flags())
     assert (args.name or args.model) == model
     assert (args.system or "") == " ".join(system.split())
     assert (args.max_tokens, args.temperature, args.seed) == (5, 0.25, 2**60)

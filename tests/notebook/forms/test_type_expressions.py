@@ -14,7 +14,7 @@ from nbllm.core.errors import InvalidOptionError
 from nbllm.notebook.asking.ask_flags import ASK
 from nbllm.notebook.flags import parser_of, with_help
 from nbllm.notebook.forms.type_expressions import TypeExpression, named_type
-from nbllm.notebook.magic_line import parse, parse_flags
+from nbllm.notebook.magic_line import Flags, parse, parse_flags
 
 
 class Person(BaseModel):
@@ -85,19 +85,19 @@ class Magics:
 )
 @pytest.mark.parametrize("form", ["--schema {} -o x model", "-o x --schema={} model"])
 def test_a_type_is_read_as_it_is_written(form: str, written: str, meant: object) -> None:
-    args = parse(parser_of(Magics(), "llm"), form.format(written))
+    args = parse(parser_of(Magics(), "llm"), form.format(written), Flags())
     assert (args.output, args.name) == ("x", "model")
     assert named_type(args.schema, NAMESPACE) == meant
 
 
 def test_quotes_around_all_of_it_and_text_behind_it() -> None:
     parser = parser_of(Magics(), "llm")
-    args, text = parse_flags(parser, '--schema "P | Q" Who? | What?')
+    args, text = parse_flags(parser, '--schema "P | Q" Who? | What?', Flags())
     assert (args.schema, text) == ("P | Q", "Who? | What?")
-    args, text = parse_flags(parser, "--schema list[P]  two  blanks")
+    args, text = parse_flags(parser, "--schema list[P]  two  blanks", Flags())
     assert (args.schema, text) == ("list[P]", "two  blanks")
     with pytest.raises(UsageError, match="--schema"):
-        parse(parser, "--schema")
+        parse(parser, "--schema", Flags())
 
 
 @pytest.mark.parametrize(

@@ -19,9 +19,8 @@ from nbllm.core.types import FinishReason, Timings, Usage
 from nbllm.notebook.extension import load
 from nbllm.notebook.stats.beside import side_by_side
 from nbllm.notebook.stats.figure import THEMES
-from nbllm.notebook.stats.plots import PLOTS, plot
+from nbllm.notebook.stats.plots import PLOTS, plot, throughput_by_device
 from nbllm.notebook.stats.stats_table import stats_summary, stats_table
-from nbllm.notebook.stats.throughput import throughput_by_device
 from nbllm.testing import FakeOpener, fake_info
 
 GIB = 2**30

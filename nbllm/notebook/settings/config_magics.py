@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -11,11 +13,14 @@ from traitlets import Bool
 from nbllm.notebook.completion import VALUES
 from nbllm.notebook.failures import brief_errors
 from nbllm.notebook.flags import Help, flag, parser_of, with_help
-from nbllm.notebook.magic_line import parse
+from nbllm.notebook.magic_line import Flags, parse
 from nbllm.notebook.session import NotebookSession, SessionMagics
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from nbllm.notebook.settings.settings import NbLLM
+    from nbllm.notebook.tables import Table
 
 __all__ = ["ConfigMagics"]
 
@@ -63,6 +68,17 @@ CONFIG = Help(
 )
 
 
+class ConfigFlags(Flags):
+    """What ``CONFIG`` explains."""
+
+    settings: list[str]
+    save: str | None
+    load: str | None
+    reset: bool
+    allow_key: list[str]
+    disallow_key: list[str]
+
+
 @magics_class
 class ConfigMagics(SessionMagics):
     """The magic for the settings."""
@@ -85,7 +101,7 @@ class ConfigMagics(SessionMagics):
         ``%config NbLLM`` and ``c.NbLLM.…`` in ``ipython_config.py`` set them too. A file of
         settings is read with ``--load`` only.
         """
-        args = parse(parser_of(self, "llm_config"), line)
+        args = parse(parser_of(self, "llm_config"), line, ConfigFlags())
         from nbllm.core.key_permissions import allow_key, disallow_key
         from nbllm.notebook.settings import setting_changes as values
 
@@ -108,9 +124,7 @@ class ConfigMagics(SessionMagics):
                 values.save(settings, args.save)
         if line.strip() and not asked_for:
             return None
-        from nbllm.notebook.settings.table import settings_table
-
-        return settings_table(settings, asked_for)
+        return _table(settings, asked_for)
 
     def _tell_of_model(self, name: str) -> None:
         """Say that no model is called so; it may be there later."""
@@ -129,3 +143,49 @@ def _names(settings: list[str]) -> list[str]:
     from nbllm.notebook.settings.setting_changes import OPTIONS
 
     return [*settings, *OPTIONS]
+
+
+_OPTION = "A generation option; a flag of %%llm overrides it."
+
+
+def _table(settings: NbLLM, names: Sequence[str] = ()) -> Table:
+    """One row a setting: what it is, who set it so, what it would be, what it means.
+
+    ``names`` are those to show, generation options too; without any, all settings.
+    """
+    import pandas as pd
+
+    from nbllm.notebook.tables import Table
+
+    shown = names or sorted(settings.trait_names(config=True))
+    return Table(pd.DataFrame([_row(settings, name) for name in shown], dtype="string"))
+
+
+def _row(settings: NbLLM, name: str) -> dict[str, str]:
+    from nbllm.notebook.settings.setting_changes import OPTIONS
+
+    if name in OPTIONS:
+        value, default, meaning = settings.options.get(name), None, _OPTION
+        configured = settings.configured["options"].get(name)
+    else:
+        value, default = getattr(settings, name), settings.trait_defaults(name)
+        meaning, configured = settings.traits()[name].help, settings.configured[name]
+    return {
+        "setting": name,
+        "value": _text(value),
+        "set by": _origin(value, default, configured),
+        "default": _text(default),
+        "meaning": meaning,
+    }
+
+
+def _origin(value: object, default: object, configured: object) -> str:
+    if value == default:
+        return "default"
+    return "IPython's configuration" if value == configured else "this kernel"
+
+
+def _text(value: object) -> str:
+    if value is None:
+        return ""
+    return value if isinstance(value, str) else json.dumps(value)

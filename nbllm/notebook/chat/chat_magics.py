@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from argparse import Namespace
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -11,11 +10,11 @@ from IPython.core.magic import line_magic, magics_class, no_var_expand
 
 from nbllm.notebook.failures import brief_errors
 from nbllm.notebook.flags import Help, flag, parser_of, with_help
-from nbllm.notebook.magic_line import parse
+from nbllm.notebook.magic_line import Flags, parse
 from nbllm.notebook.session import NotebookSession, SessionMagics
 
 if TYPE_CHECKING:
-    from nbllm.notebook.chat.table import Transcript
+    from nbllm.notebook.chat.chats_table import Transcript
     from nbllm.notebook.tables import Table
 
 __all__ = ["ChatMagics"]
@@ -69,6 +68,14 @@ CHAT = Help(
 )
 
 
+class ChatFlags(Flags):
+    """What ``CHAT`` explains."""
+
+    action: str
+    words: list[str]
+    at: int | None
+
+
 @magics_class
 class ChatMagics(SessionMagics):
     """The magic for conversations."""
@@ -87,13 +94,13 @@ class ChatMagics(SessionMagics):
         After a restart of the kernel, a saved conversation is read again, by its name, from
         NAME.chat.json in the current folder.
         """
-        args = parse(parser_of(self, "llm_chat"), line)
+        args = parse(parser_of(self, "llm_chat"), line, ChatFlags())
         least, most, words = _WORDS[args.action]
         if not least <= len(args.words) <= most:
             raise UsageError(f"usage: {self._name} {args.action} {words}".rstrip())
         if args.at is not None and args.action != "branch":
             raise UsageError(f"--at works with branch only: {self._name} branch OLD NEW --at N")
-        from nbllm.notebook.chat.table import Transcript, chats_table
+        from nbllm.notebook.chat.chats_table import Transcript, chats_table
 
         with brief_errors():
             if args.action == "show":
@@ -105,10 +112,10 @@ class ChatMagics(SessionMagics):
     def _name(self) -> str:
         return f"%{self.session.magic_name('llm_chat')}"
 
-    def _list(self, args: Namespace) -> str:
+    def _list(self, args: ChatFlags) -> str:
         return ""
 
-    def _branch(self, args: Namespace) -> str:
+    def _branch(self, args: ChatFlags) -> str:
         old, new = args.words
         chat = self.session.chats.get(old)
         if args.at is not None and not 0 <= args.at <= len(chat.turns):
@@ -118,39 +125,39 @@ class ChatMagics(SessionMagics):
         self.session.chats.add(replace(chat.until(args.at), name=new))
         return f"{new} begins with {_turns(len(self.session.chats.get(new).turns))} of {old}."
 
-    def _rename(self, args: Namespace) -> str:
+    def _rename(self, args: ChatFlags) -> str:
         old, new = args.words
         self.session.chats.rename(old, new)
         return f"{old} was renamed to {new}."
 
-    def _system(self, args: Namespace) -> str:
+    def _system(self, args: ChatFlags) -> str:
         name, *words = args.words
         self.session.chats.begin(name)
         system = " ".join(words) or None
         self.session.chats.update(name, lambda chat: replace(chat, system=system))
         return f"{name}: system prompt {'set' if system else 'removed'}, from the next turn on."
 
-    def _reset(self, args: Namespace) -> str:
+    def _reset(self, args: ChatFlags) -> str:
         (name,) = args.words
         taken = len(self.session.chats.get(name).turns)
         self.session.chats.update(name, lambda chat: chat.until(0))
         return f"Removed {_turns(taken)} from {name}."
 
-    def _delete(self, args: Namespace) -> str:
+    def _delete(self, args: ChatFlags) -> str:
         (name,) = args.words
         file = self.session.chats.delete(name)
         return f"Deleted {name}{f' and {file}' if file else ''}."
 
-    def _save(self, args: Namespace) -> str:
+    def _save(self, args: ChatFlags) -> str:
         name, *files = args.words
         file = self.session.chats.save(name, *files)
         return f"{name} is saved to {file}, now and after every change."
 
-    def _export(self, args: Namespace) -> str:
+    def _export(self, args: ChatFlags) -> str:
         name, file = args.words
         return f"{name} was written to {self.session.chats.export(name, file)}."
 
-    def _import(self, args: Namespace) -> str:
+    def _import(self, args: ChatFlags) -> str:
         from nbllm.core.conversations.saving import read_conversation
 
         file, *names = args.words

@@ -2,22 +2,52 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Literal
 
 from IPython.core.error import UsageError
 from IPython.core.magic import line_magic, magics_class, no_var_expand
 
 from nbllm.notebook.failures import Stopped, brief_errors
-from nbllm.notebook.flags import JOBS, parser_of, with_help
-from nbllm.notebook.magic_line import parse
+from nbllm.notebook.flags import Help, flag, parser_of, with_help
+from nbllm.notebook.magic_line import Flags, parse
 from nbllm.notebook.session import NotebookSession, SessionMagics
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from nbllm.notebook.jobs.jobs import Job, Jobs
+    from nbllm.notebook.tables import Table
 
 __all__ = ["JobMagics"]
+
+JOBS = Help(
+    """
+    %llm_jobs                             all jobs, as a DataFrame
+    %llm_jobs wait 2                      show job 2 here, until it ends
+    %llm_jobs wait                        wait for all of them
+    %llm_jobs stop 2                      stop it; the text so far is kept
+    %llm_jobs stop                        stop all
+""",
+    (
+        flag(
+            "action",
+            nargs="?",
+            choices=("list", "wait", "stop"),
+            default="list",
+            help="What to do (default: list).",
+        ),
+        flag("number", nargs="?", type=int, help="The job's number (default: all running jobs)."),
+    ),
+)
+
+
+class JobsFlags(Flags):
+    """What ``JOBS`` explains."""
+
+    action: Literal["list", "wait", "stop"]
+    number: int | None
+
 
 _STOP_SECONDS = 1.0
 """So long the table waits for a job that was stopped, so that it shows it as stopped."""
@@ -39,7 +69,7 @@ class JobMagics(SessionMagics):
 
         An interrupt while waiting ends the wait; the job goes on.
         """
-        args = parse(parser_of(self, "llm_jobs"), line)
+        args = parse(parser_of(self, "llm_jobs"), line, JobsFlags())
         if args.action == "wait":
             with brief_errors():
                 for job in self._chosen(args.number):
@@ -51,9 +81,7 @@ class JobMagics(SessionMagics):
                 job.stop()
             for job in stopped:
                 job.settle(_STOP_SECONDS)
-        from nbllm.notebook.jobs.table import jobs_table
-
-        return jobs_table(self._jobs.values())
+        return _table(self._jobs.values())
 
     @property
     def _jobs(self) -> Jobs:
@@ -76,3 +104,40 @@ class JobMagics(SessionMagics):
         except KeyboardInterrupt:
             stop = f"%{self.session.magic_name('llm_jobs')} stop {job.number}"
             raise Stopped(f"Job {job.number} keeps running; {stop} stops it.") from None
+
+
+_COLUMNS = {
+    "job": "Int64",
+    "model": "string",
+    "state": "string",
+    "tokens": "Int64",
+    "text (characters)": "Int64",
+    "time (s)": "Float64",
+    "question": "string",
+}
+_NOTHING_YET = "No background jobs yet: %%llm --bg starts one."
+_QUESTION_CHARACTERS = 60
+
+
+def _table(jobs: Iterable[Job]) -> Table:
+    """One row a job, the oldest first; what is not counted yet is missing."""
+    from nbllm.notebook.tables import make_table
+
+    rows = [
+        {
+            "job": job.number,
+            "model": job.model or None,
+            "state": job.state,
+            "tokens": job.tokens or None,
+            "text (characters)": len(job.text),
+            "time (s)": job.seconds,
+            "question": _shortened(job.question.text),
+        }
+        for job in jobs
+    ]
+    return make_table(rows, _COLUMNS, [] if rows else [_NOTHING_YET])
+
+
+def _shortened(text: str) -> str:
+    line = " ".join(text.split())
+    return line if len(line) <= _QUESTION_CHARACTERS else f"{line[: _QUESTION_CHARACTERS - 1]}…"

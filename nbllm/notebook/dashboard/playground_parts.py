@@ -1,0 +1,180 @@
+"""Parts of the playground: its answer, earlier prompts, what it offers the page, and its cell."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Callable
+
+import ipywidgets
+
+from nbllm.core.messages import Message
+from nbllm.core.prompt_beginnings import beginning_of
+from nbllm.core.rendering.escaping import code_html, text_html
+from nbllm.core.types import GenerationOptions
+from nbllm.notebook.dashboard.page_scripts import COPY, TO_CELL, runs
+from nbllm.notebook.dashboard.widgets import box, button, field, set_children, text
+from nbllm.notebook.views.blocks import cut_finished
+from nbllm.notebook.views.bundles import Bundle, rendered, size_of
+
+__all__ = ["AnswerArea", "Offer", "PromptHistory", "cell_source"]
+
+TICK_SECONDS = 0.25
+TAIL_CHARACTERS = 1_500
+BYTES_PER_SECOND = 24_000
+
+
+class AnswerArea:
+    """A growing Markdown text in output widgets: what is finished is sent once, the tail again."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self.widget = box([], "nbllm-answer")
+        self._clock = clock
+        self._tail, self._next = "", 0.0
+
+    def clear(self) -> None:
+        """Show nothing."""
+        set_children(self.widget, [])
+        self._tail, self._next = "", 0.0
+
+    def add(self, more: str) -> None:
+        """Show more, at once or a little later."""
+        self._tail += more
+        now = self._clock()
+        if now < self._next:
+            return
+        if len(self._tail) > TAIL_CHARACTERS:
+            finished, rest = cut_finished(self._tail)
+            if finished:
+                self._show(rendered(finished))
+                self._tail = rest
+                set_children(self.widget, [*self.widget.children, ipywidgets.Output()])
+        growing = rendered(self._tail, is_growing=True)
+        rendered_in = self._clock() - now
+        wait = max(TICK_SECONDS, size_of(growing) / BYTES_PER_SECOND, 4 * rendered_in)
+        self._next = now + wait
+        self._show(growing)
+
+    def finish(self, whole: str) -> None:
+        """Show the whole in one piece."""
+        self._tail = whole
+        set_children(self.widget, self.widget.children[:1])
+        self._show(rendered(whole))
+
+    def _show(self, bundle: Bundle) -> None:
+        if not self.widget.children:
+            set_children(self.widget, [ipywidgets.Output()])
+        output = {"output_type": "display_data", "data": dict(bundle.data), "metadata": {}}
+        self.widget.children[-1].outputs = (output,) if bundle.data["text/plain"] else ()
+
+
+KEPT = 50
+_LONGEST_LABEL = 80
+_NONE = ("earlier prompts", "")
+
+
+class PromptHistory:
+    """A list to choose from, the newest first; ``on_choose`` gets the whole prompt."""
+
+    def __init__(self, on_choose: Callable[[str], None]) -> None:
+        self._on_choose = on_choose
+        self.widget = field(
+            ipywidgets.Dropdown(description="History", options=[_NONE]),
+            "Earlier prompts, the newest first.",
+        )
+        self.widget.observe(self._take, "value")
+
+    @property
+    def prompts(self) -> tuple[str, ...]:
+        """The prompts, the newest first."""
+        return tuple(prompt for _, prompt in self.widget.options[1:])
+
+    def add(self, prompt: str) -> None:
+        """Put a prompt before the others; one that was there already moves."""
+        others = [each for each in self.prompts if each != prompt]
+        kept = [prompt, *others][:KEPT]
+        self.widget.options = (_NONE, *((_label(each), each) for each in kept))
+
+    def _take(self, change: object) -> None:
+        chosen = self.widget.value
+        if chosen:
+            self.widget.value = ""  # so that it can be chosen once more
+            self._on_choose(chosen)
+
+
+def _label(prompt: str) -> str:
+    line = beginning_of([Message("user", prompt)])
+    return line if len(line) <= _LONGEST_LABEL else f"{line[: _LONGEST_LABEL - 1].rstrip()}…"
+
+
+LONGEST = 1_000_000
+"""Characters; a page that is given more of them freezes."""
+
+
+class Offer:
+    """Offers one text at a time; ``say`` takes a line on what became of it."""
+
+    def __init__(self, say: Callable[[str], None]) -> None:
+        self._say, self._end = say, ""
+        self._shown = text()
+        self._done = button("Done", "", self._finish)
+        self._done.add_class("nbllm-done")
+        self._done.add_class("nbllm-hidden")
+        self.widget = box([self._shown, self._done])
+
+    def copy(self, whole: str) -> None:
+        """Put it into the clipboard."""
+        self._offer(whole, "Copy this text:", COPY, "Copied.")
+
+    def to_cell(self, source: str) -> None:
+        """Put it into a cell below the one that shows the dashboard."""
+        self._offer(source, "Copy this into a cell:", TO_CELL, "Added as a cell below.")
+
+    def clear(self) -> None:
+        """Offer nothing any more."""
+        self._shown.value = ""
+
+    def _offer(self, whole: str, words: str, script: str, end: str) -> None:
+        self._end = end
+        self._shown.value = (
+            f'<div class="nbllm-offer" data-id="{uuid.uuid4().hex}">'
+            f'<div class="nbllm-soft">{text_html(words)}</div>'
+            f"<pre>{code_html(whole[:LONGEST])}</pre>{runs(script)}</div>"
+        )
+
+    def _finish(self) -> None:
+        """The page says that it is done."""
+        self.clear()
+        self._say(self._end)
+
+
+_FLAGS = {
+    "max_tokens": "--max-tokens",
+    "temperature": "--temperature",
+    "seed": "--seed",
+}
+
+
+def cell_source(
+    magic: str, model: str, prompt: str, system: str, options: GenerationOptions
+) -> str:
+    """A cell of ``%%magic``; braces in the prompt are sent as they are, as the playground does."""
+    name = [model] if model and not model.startswith("-") else ["--model", model] if model else []
+    values = options.set_values()
+    given = [word for key, flag in _FLAGS.items() if key in values for word in (flag, values[key])]
+    words = [
+        *map(_quoted, name),
+        *map(str, given),
+        *(["--system", _quoted(" ".join(system.split()))] if system else []),
+        *(["--raw"] if "{" in prompt else []),
+    ]
+    return "\n".join([" ".join([f"%%{magic}", *words]), prompt])
+
+
+def _quoted(word: str) -> str:
+    """``word`` as magics read it: either quotation mark keeps what is inside as it stands."""
+    if word and not any(each.isspace() or each in "\"'" for each in word):
+        return word
+    if '"' not in word:
+        return f'"{word}"'
+    return "'\"'".join(f'"{part}"' if part else "" for part in word.split('"'))
