@@ -10,6 +10,7 @@ reads it whole, gives it to ``parse_answer``, and shows ``events_of`` the result
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
@@ -27,7 +28,26 @@ from nbllm.core.types import (
     ToolCallDelta,
 )
 
-__all__ = ["Adapter", "HttpRequest", "StreamParser", "events_of"]
+__all__ = ["Adapter", "HttpRequest", "Meaning", "StreamParser", "events_of"]
+
+
+class Meaning(enum.Enum):
+    """What went wrong, as far as it matters for what to do next."""
+
+    CONTEXT = "the prompt is too long"
+    QUOTA = "the credit or a spending limit is used up"
+    AUTHENTICATION = "the key is missing or wrong"
+    PERMISSION = "the key has no permission"
+    RATE_LIMIT = "too many requests"
+    OVERLOADED = "no capacity at the moment"
+    NOT_FOUND = "no such model or address"
+    UNSUPPORTED = "not supported by the model"
+    POLICY = "rejected by the vendor's content filter"
+    BAD_REQUEST = "the request is invalid"
+    CONFLICT = "the request conflicts with another one"
+    TIMEOUT = "the server took too long"
+    NOT_IMPLEMENTED = "not supported by the server"
+    SERVER = "the server failed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +95,8 @@ class Adapter(Protocol):
 
     default_base_url: str
     default_key_env: str
+    error_words: Mapping[str, Meaning]
+    """Words in its errors, such as codes and types, in lower case without "_" and "error"."""
 
     def key_headers(self, key: str) -> Mapping[str, str]:
         """The headers that carry the key."""

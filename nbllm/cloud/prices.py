@@ -13,13 +13,14 @@ from nbllm.core.errors import ConfigError
 from nbllm.core.json_text import parse_json
 from nbllm.core.paths import absolute_path, read_text, reason
 from nbllm.core.types import Usage
+from nbllm.core.vendors import VENDORS
 
 __all__ = ["PRICES_VARIABLE", "Price", "PriceTable", "load_prices"]
 
 PRICES_VARIABLE = "NBLLM_PRICES"
-"""Names a file in the format of ``prices.json`` beside this module, to be used instead of it."""
+"""Names a file to be used instead of the vendors' own, ``prices.json`` in each one's folder."""
 
-_TABLE = Path(__file__).with_name("prices.json")
+_VENDORS = Path(__file__).with_name("vendors")
 _VERSION = re.compile(r"(-\d{4}-\d\d-\d\d|[-@]\d{8}|-\d{3}|-latest)$")
 _MILLION = 1_000_000
 _MAX_BYTES = 16 * 2**20
@@ -63,7 +64,7 @@ class Price:
 
 @dataclass(frozen=True, slots=True)
 class PriceTable:
-    """Prices by seller, then by model; ``date`` is the day on which they were looked up.
+    """Prices by seller, then by model; ``date`` is the day on which the oldest were looked up.
 
     A seller is a vendor's type ("openai"), or the host of a server ("openrouter.ai").
     """
@@ -87,12 +88,20 @@ class PriceTable:
 
 
 def load_prices(path: Path | None = None) -> PriceTable:
-    """The table in ``path``, else in the file that NBLLM_PRICES names, else nbllm's own.
+    """The table in ``path``, else in the file that NBLLM_PRICES names, else the vendors' own.
 
     Raises ``ConfigError`` that names the file, the model and the key.
     """
     named = os.environ.get(PRICES_VARIABLE)
-    file = path or Path(named or _TABLE)
+    if path or named:
+        return _read(path or Path(named or ""))
+    files = (_VENDORS / vendor / "prices.json" for vendor in VENDORS)
+    tables = [_read(file) for file in files if file.is_file()]
+    models = {seller: prices for table in tables for seller, prices in table.models.items()}
+    return PriceTable(min((table.date for table in tables), default=""), models)
+
+
+def _read(file: Path) -> PriceTable:
     try:
         values = parse_json(read_text(absolute_path(file), _MAX_BYTES))
     except (OSError, ValueError) as error:

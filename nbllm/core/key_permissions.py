@@ -20,6 +20,7 @@ from urllib.parse import urlsplit
 from nbllm.core import saved_files
 from nbllm.core.errors import ConfigError, InvalidOptionError
 from nbllm.core.paths import read_text, reason
+from nbllm.core.vendors import VENDORS
 
 __all__ = ["PERMISSIONS_VARIABLE", "allow_key", "disallow_key", "is_allowed"]
 
@@ -27,22 +28,19 @@ PERMISSIONS_VARIABLE = "NBLLM_ALLOW_KEYS"
 """Holds "VARIABLE@address" pairs, with commas between them, for runs without a person."""
 
 _OWN_HOSTS = {
-    "ANTHROPIC": {"api.anthropic.com"},
     "CEREBRAS": {"api.cerebras.ai"},
     "DEEPSEEK": {"api.deepseek.com"},
     "FIREWORKS": {"api.fireworks.ai"},
-    "GEMINI": {"generativelanguage.googleapis.com"},
     "GROQ": {"api.groq.com"},
     "HF": {"router.huggingface.co", "huggingface.co", "hf.co"},
     "MISTRAL": {"api.mistral.ai"},
     "NVIDIA": {"integrate.api.nvidia.com"},
-    "OPENAI": {"api.openai.com", "eu.api.openai.com", "us.api.openai.com"},
     "OPENROUTER": {"openrouter.ai"},
     "PERPLEXITY": {"api.perplexity.ai"},
     "TOGETHER": {"api.together.ai", "api.together.xyz"},
     "XAI": {"api.x.ai"},
 }
-"""The word that variables with a vendor's keys begin with, and the hosts of this vendor alone.
+"""The word that variables with a cloud's keys begin with, and the hosts of this cloud alone.
 
 A host on which customers have names of their own, such as Azure's, is no vendor's own.
 """
@@ -88,8 +86,13 @@ def is_allowed(variable: str, address: str) -> bool:
 
 def _is_own(variable: str, address: str) -> bool:
     named = _VENDORS_VARIABLE.fullmatch(_ALIASES.get(variable, variable))
-    hosts = _OWN_HOSTS.get(named[1], set()) if named else set()
+    hosts = _hosts_of(named[1]) if named else set()
     return address.removeprefix("https://") in hosts and address.startswith("https://")
+
+
+def _hosts_of(word: str) -> set[str]:
+    own = (vendor.hosts for vendor in VENDORS.values() if vendor.key_variable == f"{word}_API_KEY")
+    return _OWN_HOSTS.get(word) or set(next(own, ()))
 
 
 def _named_beside(variable: str) -> str | None:

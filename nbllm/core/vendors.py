@@ -1,9 +1,14 @@
-"""The vendor of a cloud model, told from the model's name; the protocol of a kind of server."""
+"""The vendors, each in a line; the vendor of a model, told from its name; what servers speak.
+
+All else that is a vendor's own is a folder of its name in ``nbllm.cloud.vendors``.
+"""
 
 from __future__ import annotations
 
 import os
 import re
+from collections.abc import Mapping
+from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from nbllm.core.types import ModelInfo
@@ -11,22 +16,58 @@ from nbllm.core.types import ModelInfo
 __all__ = [
     "SERVER_TYPES",
     "VENDORS",
+    "Vendor",
     "host_and_port",
     "protocol_of",
     "vendor_model",
 ]
 
-VENDORS = ("openai", "anthropic", "gemini")
+_OPEN_GPT = r"(?!\W*(?:2\b|oss|j\b|neo|4all))"
+
+
+@dataclass(frozen=True, slots=True)
+class Vendor:
+    """By what a vendor is known before anything of it is imported.
+
+    ``ids`` matches the beginnings of its models' names, ``words`` those of what people call them,
+    both in lower case. Its keys go to its ``hosts`` alone; the first is the usual one.
+    """
+
+    owner: str
+    key_variable: str
+    hosts: tuple[str, ...]
+    ids: re.Pattern[str]
+    words: re.Pattern[str]
+
+
+VENDORS: Mapping[str, Vendor] = {
+    "openai": Vendor(
+        "OpenAI",
+        "OPENAI_API_KEY",
+        ("api.openai.com", "eu.api.openai.com", "us.api.openai.com"),
+        # Names that begin alike and are open weights, not served by OpenAI, are no vendor's.
+        re.compile(r"(gpt-(?!oss|j-|neo)|chatgpt-|o\d(-|$)|text-embedding-(3|ada)|ft:gpt-)"),
+        re.compile(rf"(?:chat\W*)?gpt{_OPEN_GPT}|openai\Z|o[1-9](?:\b|\W)|codex"),
+    ),
+    "anthropic": Vendor(
+        "Anthropic",
+        "ANTHROPIC_API_KEY",
+        ("api.anthropic.com",),
+        re.compile(r"claude-"),
+        re.compile(r"claude|anthropic\Z|(?:opus|sonnet|haiku|fable)\b"),
+    ),
+    "gemini": Vendor(
+        "Google",
+        "GEMINI_API_KEY",
+        ("generativelanguage.googleapis.com",),
+        re.compile(r"gemini-"),
+        re.compile(r"gemini|google\W*(?:ai)?\Z|bard\b"),
+    ),
+}
+"""By the ``model_type`` of their models, which names their folders too."""
 
 SERVER_TYPES = ("openai-compatible", "vllm", "llama-server", "lm-studio", "ollama", "openrouter")
 """Values of ``model_type`` for servers that speak OpenAI's protocol."""
-
-_FAMILIES = {
-    # Names that begin alike and are open weights, not served by OpenAI, are no vendor's.
-    "openai": re.compile(r"(gpt-(?!oss|j-|neo)|chatgpt-|o\d(-|$)|text-embedding-(3|ada)|ft:gpt-)"),
-    "anthropic": re.compile(r"claude-"),
-    "gemini": re.compile(r"gemini-"),
-}
 
 
 def vendor_model(name: str) -> ModelInfo | None:
@@ -34,9 +75,10 @@ def vendor_model(name: str) -> ModelInfo | None:
     vendor, slash, model = name.partition("/")
     if slash and model and vendor in VENDORS and not _is_open(vendor, model):
         return ModelInfo(name=name, model_type=vendor, local=False, model=model, source="vendor")
-    for family, pattern in _FAMILIES.items():
-        if pattern.match(name.lower()):
-            return ModelInfo(name=name.lower(), model_type=family, local=False, source="vendor")
+    lowered = name.lower()
+    for family, facts in VENDORS.items():
+        if facts.ids.match(lowered):
+            return ModelInfo(name=lowered, model_type=family, local=False, source="vendor")
     return None
 
 

@@ -6,9 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from nbllm.cloud import vendors
 from nbllm.cloud.prices import PRICES_VARIABLE, Price, PriceTable, load_prices
 from nbllm.core.errors import ConfigError
 from nbllm.core.types import Usage
+from nbllm.core.vendors import VENDORS
 
 USAGE = Usage(prompt_tokens=1_000_000, completion_tokens=100_000, cached_tokens=400_000)
 
@@ -19,10 +21,13 @@ def table() -> PriceTable:
 
 
 def test_the_table_is_dated_and_says_where_it_is_from() -> None:
-    file = Path(load_prices.__code__.co_filename).with_name("prices.json")
-    values = json.loads(file.read_text())
-    assert datetime.date.fromisoformat(values["date"])
-    assert set(values["sources"]) == set(values["models"]) == {"openai", "anthropic", "gemini"}
+    folder = Path(vendors.__file__).parent
+    for vendor in VENDORS:
+        values = json.loads((folder / vendor / "prices.json").read_text())
+        assert datetime.date.fromisoformat(values["date"])
+        assert values["source"].startswith("https://")
+        assert list(values["models"]) == [vendor]
+    assert set(load_prices().models) == set(VENDORS)
 
 
 def test_cached_tokens_have_their_own_price() -> None:

@@ -12,7 +12,7 @@ from nbllm.core.errors import InvalidOptionError
 from nbllm.core.types import ModelInfo
 from nbllm.core.vendors import SERVER_TYPES, VENDORS, protocol_of
 
-__all__ = ["adapter_for"]
+__all__ = ["adapter_for", "every_adapter"]
 
 
 def adapter_for(info: ModelInfo) -> Adapter:
@@ -27,5 +27,14 @@ def adapter_for(info: ModelInfo) -> Adapter:
             f"must be a vendor ({', '.join(VENDORS)}) or a kind of server "
             f"({', '.join(SERVER_TYPES)}; got {info.model_type!r})",
         )
+    return _adapter(vendor)
+
+
+def every_adapter() -> list[Adapter]:
+    """All vendors, each of which is imported."""
+    return list(map(_adapter, VENDORS))
+
+
+def _adapter(vendor: str) -> Adapter:
     adapter: Adapter = import_module(f"{__name__}.{vendor}").ADAPTER
     return adapter

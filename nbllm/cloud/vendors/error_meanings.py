@@ -12,14 +12,16 @@ and what the other servers write that are named beside the patterns.
 
 from __future__ import annotations
 
-import enum
 import re
 from collections.abc import Iterable, Sequence
+from functools import cache
 
+from nbllm.cloud.adapter import Meaning
+from nbllm.cloud.vendors import every_adapter
 from nbllm.cloud.vendors.context_errors import is_context_sentence, is_context_word
 from nbllm.cloud.vendors.error_bodies import Failure
 
-__all__ = ["IN_STREAM", "READ", "Meaning", "is_futile", "meaning_of"]
+__all__ = ["IN_STREAM", "READ", "is_futile", "meaning_of", "strong_words"]
 
 IN_STREAM = 0
 """The status of an error inside a stream, which has none of its own."""
@@ -28,67 +30,34 @@ READ = 4000
 """So many characters of a sentence are looked at."""
 
 
-class Meaning(enum.Enum):
-    """What went wrong, as far as it matters for what to do next."""
-
-    CONTEXT = "the prompt is too long"
-    QUOTA = "the credit or a spending limit is used up"
-    AUTHENTICATION = "the key is missing or wrong"
-    PERMISSION = "the key has no permission"
-    RATE_LIMIT = "too many requests"
-    OVERLOADED = "no capacity at the moment"
-    NOT_FOUND = "no such model or address"
-    UNSUPPORTED = "not supported by the model"
-    POLICY = "rejected by the vendor's content filter"
-    BAD_REQUEST = "the request is invalid"
-    CONFLICT = "the request conflicts with another one"
-    TIMEOUT = "the server took too long"
-    NOT_IMPLEMENTED = "not supported by the server"
-    SERVER = "the server failed"
-
-
 M = Meaning
 
-# Words without "_", "error" and case, so that one spelling stands for all.
+# Words without "_", "error" and case, so that one spelling stands for all. Each vendor's own are
+# with its adapter; these are of the many servers like them.
 _STRONG = {
-    "invalidapikey": M.AUTHENTICATION,
-    "apikeyinvalid": M.AUTHENTICATION,
     "incorrectapikey": M.AUTHENTICATION,
     "missingapikey": M.AUTHENTICATION,
-    "apikeyexpired": M.AUTHENTICATION,
-    "authentication": M.AUTHENTICATION,
     "invalidauthentication": M.AUTHENTICATION,
     "auth": M.AUTHENTICATION,
-    "unauthenticated": M.AUTHENTICATION,
     "unauthorized": M.AUTHENTICATION,
     "invalidtoken": M.AUTHENTICATION,
     "tokenexpired": M.AUTHENTICATION,
     "expiredkey": M.AUTHENTICATION,
     "tokennotfoundindb": M.AUTHENTICATION,
-    "accountdeactivated": M.AUTHENTICATION,
-    "permission": M.PERMISSION,
-    "permissiondenied": M.PERMISSION,
     "forbidden": M.PERMISSION,
     "accessdenied": M.PERMISSION,
     "modeltermsrequired": M.PERMISSION,
-    "ratelimit": M.RATE_LIMIT,
     "ratelimitexceeded": M.RATE_LIMIT,
     "ratelimitreached": M.RATE_LIMIT,
     "ratelimited": M.RATE_LIMIT,
     "requestlimitexceeded": M.RATE_LIMIT,
     "toomanyrequests": M.RATE_LIMIT,
-    "resourceexhausted": M.RATE_LIMIT,
-    "slowdown": M.RATE_LIMIT,
     "throttling": M.RATE_LIMIT,
-    "overloaded": M.OVERLOADED,
-    "serverisoverloaded": M.OVERLOADED,
     "engineoverloaded": M.OVERLOADED,
     "modeloverloaded": M.OVERLOADED,
     "servicetiercapacityexceeded": M.OVERLOADED,
     "capacityexceeded": M.OVERLOADED,
-    "unavailable": M.OVERLOADED,
     "serviceunavailable": M.OVERLOADED,
-    "modelnotfound": M.NOT_FOUND,
     "modelnotexist": M.NOT_FOUND,
     "modelnotavailable": M.NOT_FOUND,
     "modelnotsupported": M.NOT_FOUND,
@@ -96,14 +65,8 @@ _STRONG = {
     "invalidmodel": M.NOT_FOUND,
     "unknownmodel": M.NOT_FOUND,
     "unsupportedmodel": M.NOT_FOUND,
-    "deploymentnotfound": M.NOT_FOUND,
-    "contentfilter": M.POLICY,
     "contentpolicy": M.POLICY,
-    "contentpolicyviolation": M.POLICY,
-    "responsibleaipolicyviolation": M.POLICY,
-    "moderationblocked": M.POLICY,
     "datainspectionfailed": M.POLICY,
-    "invalidprompt": M.POLICY,
 }
 _WEAK = {
     "invalidrequest": M.BAD_REQUEST,
@@ -249,7 +212,16 @@ def _of_words(words: Sequence[str]) -> Meaning | None:
         return M.CONTEXT
     if any(map(_QUOTA_WORD.search, words)):
         return M.QUOTA
-    return _first_known(_STRONG, words)
+    return _first_known(strong_words(), words)
+
+
+@cache
+def strong_words() -> dict[str, Meaning]:
+    """Those of all: a router quotes any vendor's errors, whichever protocol it speaks."""
+    words = dict(_STRONG)
+    for adapter in every_adapter():
+        words |= adapter.error_words
+    return words
 
 
 def _first_known(table: dict[str, Meaning], words: Iterable[str]) -> Meaning | None:

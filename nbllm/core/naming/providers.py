@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from nbllm.core.types import ModelInfo
+from nbllm.core.vendors import VENDORS
 
 __all__ = ["PREFIXES", "PROVIDERS", "Provider", "provider_at", "server_entry", "server_lines"]
 
@@ -101,11 +102,6 @@ PROVIDERS = (
 PREFIXES = {prefix: provider for provider in PROVIDERS for prefix in provider.prefixes}
 """Who is meant by the word in front of a slash."""
 
-_VENDOR_HOSTS = {
-    "api.openai.com": "openai",
-    "api.anthropic.com": "anthropic",
-    "generativelanguage.googleapis.com": "gemini",
-}
 _WITH_SCHEME = re.compile(r"https?://[^\s/]", re.IGNORECASE)
 _WITHOUT_SCHEME = re.compile(
     r"""(?:
@@ -156,7 +152,8 @@ def _at_address(written: str) -> ModelInfo | None:
     name = f"{base_url}#{model}" if model else base_url
     if provider is not None:
         return _entry(name, provider, base_url, model)
-    kind = _VENDOR_HOSTS.get(host.lower(), "openai-compatible")
+    usual = (vendor for vendor, facts in VENDORS.items() if facts.hosts[0] == host.lower())
+    kind = next(usual, "openai-compatible")
     own = os.environ.get("OPENAI_BASE_URL", "").strip().lower()
     if own.partition("://")[2].partition("/")[0] == netloc:
         kind = "openai"  # whose key is meant for this address

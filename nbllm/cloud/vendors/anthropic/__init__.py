@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import quote
 
-from nbllm.cloud.adapter import Adapter, HttpRequest, StreamParser
+from nbllm.cloud.adapter import Adapter, HttpRequest, Meaning, StreamParser
 from nbllm.cloud.vendors.anthropic.messages_parser import MessagesParser
 from nbllm.cloud.vendors.anthropic.messages_requests import BASE_URL, count_body, messages_body
 from nbllm.cloud.vendors.api_errors import parse_error
@@ -26,17 +26,25 @@ from nbllm.cloud.vendors.json_values import (
 )
 from nbllm.core.errors import ModelError, UnsupportedError
 from nbllm.core.types import Embeddings, GenerationRequest, GenerationResult, ModelInfo
+from nbllm.core.vendors import VENDORS
 
 __all__ = ["ADAPTER", "AnthropicAdapter"]
 
 _VERSION = {"anthropic-version": "2023-06-01"}
+_ERROR_WORDS: Mapping[str, Meaning] = {
+    "authentication": Meaning.AUTHENTICATION,
+    "permission": Meaning.PERMISSION,
+    "ratelimit": Meaning.RATE_LIMIT,
+    "overloaded": Meaning.OVERLOADED,
+}
 
 
 class AnthropicAdapter:
     """Anthropic's protocol."""
 
     default_base_url = BASE_URL
-    default_key_env = "ANTHROPIC_API_KEY"
+    default_key_env = VENDORS["anthropic"].key_variable
+    error_words = _ERROR_WORDS
 
     def key_headers(self, key: str) -> Mapping[str, str]:
         """The headers that carry the key."""

@@ -37,6 +37,7 @@ from nbllm.core.types import (
     ToolResult,
     VendorPart,
 )
+from nbllm.core.vendors import VENDORS
 
 __all__ = [
     "BASE_URL",
@@ -49,7 +50,7 @@ __all__ = [
 ]
 
 VENDOR = "anthropic"
-BASE_URL = "https://api.anthropic.com"
+BASE_URL = f"https://{VENDORS[VENDOR].hosts[0]}"
 
 _MAX_TOKENS = 16_384
 """The API insists on a limit. All models in service can write this much, and an answer that

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import quote
 
-from nbllm.cloud.adapter import Adapter, HttpRequest, StreamParser
+from nbllm.cloud.adapter import Adapter, HttpRequest, Meaning, StreamParser
 from nbllm.cloud.vendors.api_errors import parse_error
 from nbllm.cloud.vendors.embeddings import embeddings_of
 from nbllm.cloud.vendors.gemini.contents_parser import ContentParser
@@ -30,6 +30,7 @@ from nbllm.cloud.vendors.json_values import (
 from nbllm.cloud.vendors.token_counts import embedding_usage
 from nbllm.core.errors import ModelError
 from nbllm.core.types import Embeddings, GenerationRequest, GenerationResult, ModelInfo
+from nbllm.core.vendors import VENDORS
 
 __all__ = ["ADAPTER", "GeminiAdapter"]
 
@@ -37,13 +38,22 @@ _MOST_INPUTS = 100
 """As many texts as batchEmbedContents takes."""
 
 _USABLE = {"generateContent", "embedContent"}
+_ERROR_WORDS: Mapping[str, Meaning] = {
+    "apikeyinvalid": Meaning.AUTHENTICATION,
+    "apikeyexpired": Meaning.AUTHENTICATION,
+    "unauthenticated": Meaning.AUTHENTICATION,
+    "permissiondenied": Meaning.PERMISSION,
+    "resourceexhausted": Meaning.RATE_LIMIT,
+    "unavailable": Meaning.OVERLOADED,
+}
 
 
 class GeminiAdapter:
     """Gemini's protocol."""
 
     default_base_url = BASE_URL
-    default_key_env = "GEMINI_API_KEY"
+    default_key_env = VENDORS["gemini"].key_variable
+    error_words = _ERROR_WORDS
 
     def key_headers(self, key: str) -> Mapping[str, str]:
         """The headers that carry the key."""

@@ -30,11 +30,12 @@ from nbllm.core.types import (
     ToolResult,
     VendorPart,
 )
+from nbllm.core.vendors import VENDORS
 
 __all__ = ["BASE_URL", "CALL_PREFIX", "VENDOR", "content_body", "count_body", "model_path"]
 
 VENDOR = "gemini"
-BASE_URL = "https://generativelanguage.googleapis.com"
+BASE_URL = f"https://{VENDORS[VENDOR].hosts[0]}"
 
 CALL_PREFIX = "nbllm-call-"
 """Begins the ids that we give to calls, because most of the vendor's have none."""

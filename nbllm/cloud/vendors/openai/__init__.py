@@ -15,7 +15,7 @@ import binascii
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal
 
-from nbllm.cloud.adapter import Adapter, HttpRequest, StreamParser
+from nbllm.cloud.adapter import Adapter, HttpRequest, Meaning, StreamParser
 from nbllm.cloud.vendors.answer_parser import AnswerParser
 from nbllm.cloud.vendors.api_errors import parse_error, typed_error
 from nbllm.cloud.vendors.embeddings import embeddings_of
@@ -48,6 +48,7 @@ from nbllm.core.types import (
     GenerationResult,
     ModelInfo,
 )
+from nbllm.core.vendors import VENDORS
 
 __all__ = ["ADAPTER", "OpenAIAdapter", "api_for"]
 
@@ -59,6 +60,19 @@ vocabularies is shorter than a byte, so this many bytes always fit."""
 # Where servers tell a model's context length: vLLM, OpenRouter and Together, Groq, LM Studio and
 # Mistral.
 _CONTEXT_KEYS = ("max_model_len", "context_length", "context_window", "max_context_length")
+_ERROR_WORDS: Mapping[str, Meaning] = {
+    "invalidapikey": Meaning.AUTHENTICATION,
+    "accountdeactivated": Meaning.AUTHENTICATION,
+    "slowdown": Meaning.RATE_LIMIT,
+    "serverisoverloaded": Meaning.OVERLOADED,
+    "modelnotfound": Meaning.NOT_FOUND,
+    "contentpolicyviolation": Meaning.POLICY,
+    "moderationblocked": Meaning.POLICY,
+    "invalidprompt": Meaning.POLICY,
+    "contentfilter": Meaning.POLICY,
+    "responsibleaipolicyviolation": Meaning.POLICY,
+    "deploymentnotfound": Meaning.NOT_FOUND,
+}
 
 
 def api_for(info: ModelInfo, request: GenerationRequest) -> Literal["chat", "responses"]:
@@ -79,7 +93,8 @@ class OpenAIAdapter:
     """OpenAI's protocol."""
 
     default_base_url = BASE_URL
-    default_key_env = "OPENAI_API_KEY"
+    default_key_env = VENDORS["openai"].key_variable
+    error_words = _ERROR_WORDS
 
     def key_headers(self, key: str) -> Mapping[str, str]:
         """The headers that carry the key."""

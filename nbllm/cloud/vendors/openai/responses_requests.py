@@ -29,10 +29,11 @@ from nbllm.core.types import (
     ToolCall,
     ToolResult,
 )
+from nbllm.core.vendors import VENDORS
 
 __all__ = ["BASE_URL", "CHAT_ONLY", "count_body", "responses_body", "sealed"]
 
-BASE_URL = "https://api.openai.com/v1"
+BASE_URL = f"https://{VENDORS['openai'].hosts[0]}/v1"
 
 CHAT_ONLY = ("stop", "presence_penalty", "frequency_penalty", "logit_bias", "logprobs")
 """Options that this API does not have and Chat Completions has; ``seed`` is one more.
