@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import TypeVar
 
 import msgspec
@@ -195,9 +196,7 @@ class LlamaCppModel(ModelInterface):
         if not texts:
             raise InvalidOptionError("texts", "must not be empty; give at least one text")
         replies = [
-            await self._ask(
-                events.Embedded, lambda number, some=some: operations.Embed(number, some)
-            )  # type: ignore[misc]
+            await self._ask(events.Embedded, partial(operations.Embed, texts=some))
             for some in _portions(texts)
         ]
         vectors = np.frombuffer(b"".join(reply.vectors for reply in replies), np.float32)
@@ -216,9 +215,7 @@ class LlamaCppModel(ModelInterface):
         if not texts:
             return ()
         replies = [
-            await self._ask(
-                events.Scores, lambda number, some=some: operations.Rerank(number, given, some)
-            )  # type: ignore[misc]
+            await self._ask(events.Scores, partial(operations.Rerank, query=given, documents=some))
             for some in _portions(texts)
         ]
         return tuple(

@@ -9,13 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from nbllm import ModelManager, QuotaError
+from nbllm import ModelManager
 from nbllm.cloud import prices, vendors
 from nbllm.cloud.vendors.error_meanings import strong_words
 from nbllm.core.key_permissions import is_allowed
 from nbllm.core.naming.providers import server_entry
 from nbllm.core.openers import known_vendor_models
 from nbllm.core.vendors import VENDORS, Vendor, vendor_model
+from nbllm.errors import QuotaError
 
 from .conftest import Connection, Received, Script
 
