@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 from nbllm.batches.batch import Batch
 from nbllm.batches.run import BatchProgress, BatchRow
 from nbllm.core import types as _types
+from nbllm.core.budgets.budget import Amount, Budget, Per, Unit
+from nbllm.core.budgets.budgets import Budgets, BudgetStatus
 from nbllm.core.caching.cache import CacheMode, ResultCache
 from nbllm.core.caching.stores import CachedAnswer, CacheStore
 from nbllm.core.catalogue.listing import Listing
@@ -58,6 +60,7 @@ if TYPE_CHECKING:
 __all__ = [
     *_types.__all__,
     "Activity",
+    "Amount",
     "AnswerSchema",
     "AnswerStream",
     "Batch",
@@ -65,6 +68,9 @@ __all__ = [
     "BatchRow",
     "BatchTick",
     "Benchmark",
+    "Budget",
+    "BudgetStatus",
+    "Budgets",
     "CacheMode",
     "CacheStore",
     "CachedAnswer",
@@ -102,6 +108,7 @@ __all__ = [
     "Next",
     "OnFull",
     "Opener",
+    "Per",
     "Phase",
     "Place",
     "Placement",
@@ -124,6 +131,7 @@ __all__ = [
     "ThreadCounts",
     "TunedType",
     "Tuning",
+    "Unit",
     "Variant",
 ]
 
