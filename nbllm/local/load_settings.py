@@ -11,6 +11,7 @@ from pathlib import Path
 import msgspec
 
 from nbllm.core.errors import InvalidOptionError, ModelFileError
+from nbllm.core.fitting.memory_estimate import CPU
 from nbllm.core.hardware.time_limit import Answer, answer_within
 from nbllm.core.load_options import LoadOptions, template_path
 from nbllm.core.paths import read_text, reason
@@ -55,6 +56,7 @@ def load_settings(info: ModelInfo, placement: Placement) -> LoadSettings:
         max_outputs=placement.max_outputs,
         batch_invariant=placement.batch_invariant,
         rpc=tuple(address_of(server, info.load) for server in info.load.rpc or ()),
+        host_weights=placement.memory[CPU].weights if placement.gpu_layers else None,
     )
 
 
@@ -105,6 +107,7 @@ def draft_settings(info: ModelInfo, placement: Placement) -> LoadSettings | None
         tensor_split=(),
         max_outputs=placement.parallel,
         batch_invariant=False,
+        host_weights=None,
     )
 
 

@@ -81,7 +81,7 @@ def test_a_refusal_names_the_kind_and_the_remedy() -> None:
     with pytest.raises(InvalidOptionError, match=r"threads must be between 1 and 1,024 \(got 0\)"):
         LoadOptions(threads=0)
     with pytest.raises(
-        InvalidOptionError, match="batch_invariant cannot be combined with a GPU; it works on the"
+        InvalidOptionError, match="batch_invariant cannot be combined with a GPU or RPC servers; it"
     ):
         LoadOptions(batch_invariant=True, device="GPU")
 

@@ -19,7 +19,7 @@ from nbllm.core.placement import Placement
 from nbllm.core.resource_detector import ResourceDetector
 from nbllm.core.types import LoadOptions, ModelInfo, TextDelta
 from nbllm.local.llama_cpp_model import LlamaCppModel, open_model
-from nbllm.local.plans import make_plan
+from nbllm.local.plans import make_plan, settled
 
 HEADROOM = 256
 """What is left alone on a device, in MiB: its smallest share."""
@@ -73,6 +73,22 @@ def text_here(bundled_gguf: Path) -> str:
         model.kill()
 
 
+def predictions(loader: Loader, *servers: Server, **load: Any) -> tuple[Placement, Placement]:
+    """Where the model would go, by arithmetic and by a dry run."""
+    entry = loader.entry(*servers, **load)
+    plan = make_plan(entry, ResourceDetector().detect())
+    computed = plan.placement()
+    return computed, settled(plan, computed, entry)
+
+
+def check_memory(model: LlamaCppModel, computed: Placement, exact: Placement) -> None:
+    """The dry run told the buffers to a percent, the arithmetic to five."""
+    assert exact.exact
+    assert not computed.exact
+    assert model.buffer_bytes == pytest.approx(exact.buffer_bytes, rel=0.01)
+    assert model.buffer_bytes == pytest.approx(computed.buffer_bytes, rel=0.05)
+
+
 def placement_of(model: LlamaCppModel) -> Placement:
     assert model.info.placement is not None
     return model.info.placement
@@ -82,13 +98,11 @@ async def test_a_model_goes_whole_on_a_server_and_writes_the_same(
     serve: StartServer, load: Loader, text_here: str
 ) -> None:
     server = serve(2048)
-    computed = make_plan(load.entry(server), ResourceDetector().detect()).placement()
+    predicted = predictions(load, server)
     model = load(server)
     placement = placement_of(model)
     assert (placement.device, placement.gpu_layers, placement.gpus) == (server.label, 31, (0,))
-    assert placement.exact
-    assert model.buffer_bytes == pytest.approx(placement.buffer_bytes, rel=0.01)
-    assert model.buffer_bytes == pytest.approx(computed.buffer_bytes, rel=0.05)
+    check_memory(model, *predicted)
     assert placement.memory[server.label].overhead == 0
     assert await text_of(model) == text_here
 
@@ -96,17 +110,16 @@ async def test_a_model_goes_whole_on_a_server_and_writes_the_same(
 async def test_two_servers_share_by_what_is_free_where_none_has_room_for_all(
     serve: StartServer, load: Loader, text_here: str
 ) -> None:
-    large, small = serve(HEADROOM + 100), serve(HEADROOM + 60)
-    computed = make_plan(load.entry(small, large), ResourceDetector().detect()).placement()
+    large, small = serve(HEADROOM + 110), serve(HEADROOM + 80)
+    predicted = predictions(load, small, large)
     model = load(small, large)
     placement = placement_of(model)
     assert placement.device == f"{small.label} + {large.label}"
     assert (placement.gpu_layers, placement.gpus) == (31, (0, 1))
-    assert placement.tensor_split == pytest.approx((60 / 1024, 100 / 1024))
+    assert placement.tensor_split == pytest.approx((80 / 1024, 110 / 1024))
     there, here = placement.memory[large.label], placement.memory[small.label]
-    assert 1.2 < there.weights / here.weights < 4
-    assert model.buffer_bytes == pytest.approx(placement.buffer_bytes, rel=0.01)
-    assert model.buffer_bytes == pytest.approx(computed.buffer_bytes, rel=0.05)
+    assert 1.1 < there.weights / here.weights < 4
+    check_memory(model, *predicted)
     assert await text_of(model) == text_here
 
 
@@ -114,13 +127,12 @@ async def test_what_does_not_fit_on_a_server_stays_here(
     serve: StartServer, load: Loader, text_here: str
 ) -> None:
     server = serve(HEADROOM + 70)
-    computed = make_plan(load.entry(server), ResourceDetector().detect()).placement()
+    predicted = predictions(load, server)
     model = load(server)
     placement = placement_of(model)
     assert placement.device == f"{server.label} + {CPU}"
     assert 0 < placement.gpu_layers < 31
-    assert model.buffer_bytes == pytest.approx(placement.buffer_bytes, rel=0.01)
-    assert model.buffer_bytes == pytest.approx(computed.buffer_bytes, rel=0.05)
+    check_memory(model, *predicted)
     assert await text_of(model) == text_here
 
 

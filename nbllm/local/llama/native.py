@@ -129,7 +129,7 @@ class NativeModel:
     @property
     def memory_bytes(self) -> int:
         """Weights, caches and buffers, as llama.cpp reports them."""
-        return self._buffers.total
+        return self._buffers.total(self.settings.host_weights)
 
     @property
     def chat_template(self) -> str | None:
