@@ -26,12 +26,12 @@ from nbllm.core.downloads import (
     Variant,
 )
 from nbllm.core.generation import Generation, Phase
+from nbllm.core.hardware.engine_devices import EngineDevice, EngineDevices
 from nbllm.core.hardware.gpu_source import GpuFindings, GpuSource
 from nbllm.core.hardware.machine import Machine, MachineMemory, Processors
 from nbllm.core.hardware.resource_sample import CpuLoad, GpuSample, ResourceSample
 from nbllm.core.hardware.resources import (
     CpuInfo,
-    EngineDevices,
     GpuInfo,
     GpuProcess,
     MemoryInfo,
@@ -79,6 +79,7 @@ __all__ = [
     "CpuLoad",
     "Dashboard",
     "Deletion",
+    "EngineDevice",
     "EngineDevices",
     "EventKind",
     "Events",

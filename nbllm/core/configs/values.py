@@ -177,6 +177,7 @@ OPTION_KEYS: Mapping[str, Callable[[Any], Any]] = {
     "grammar": _text,
     "ignore_eos": _flag,
     "prompt_caching": _flag,
+    "rpc": _texts,
     "stop_tokens": _tokens_or_texts,
 }
 """The options that need a reader; those that are numbers check themselves."""
