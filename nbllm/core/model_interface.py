@@ -12,11 +12,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 from nbllm.core.awaiting import tells_unless_awaited
+from nbllm.core.budgets.bounds import bytes_of_messages
+from nbllm.core.budgets.budgets import Budgets
+from nbllm.core.budgets.guard import Budgeted
 from nbllm.core.errors import InvalidOptionError, NbllmError, UnsupportedError
 from nbllm.core.generation import Generation
 from nbllm.core.history import GenerationLog
 from nbllm.core.images import image
-from nbllm.core.kinds import place_of
+from nbllm.core.kinds import kind_of, place_of
 from nbllm.core.layers.activity import Activity, Watched
 from nbllm.core.layers.layer import Layer, composed
 from nbllm.core.layers.schema import ResultSchema
@@ -36,11 +39,13 @@ from nbllm.core.types import (
     GenerationOptions,
     GenerationRequest,
     GenerationResult,
+    ImagePart,
     Message,
     ModelInfo,
     PromptLike,
     TextPart,
     TokenCount,
+    Usage,
 )
 
 if TYPE_CHECKING:
@@ -70,6 +75,34 @@ class ModelInterface(ABC):
         """The requests under way. Streams are counted here; what else a model is asked, it counts
         itself, by ``with self.uses:``. While there are any, no manager takes its memory away."""
         self._layers: tuple[Layer, ...] = (CountedUse(self.uses), ResultSchema())
+
+        self._budgeted = Budgeted(Budgets(), self)
+
+    def spend_from(self, budgets: Budgets) -> None:
+        """From now on every request counts in ``budgets``."""
+        self._budgeted = Budgeted(budgets, self)
+        self.add_layers(self._budgeted)
+
+    async def usage_bound(self, request: GenerationRequest) -> Usage:
+        """The most tokens that a request may take; no completion tokens: nothing bounds them."""
+        prompt, limits = await self._prompt_bound(request), [request.options.max_tokens]
+        if self.info.context_length is not None and request.options.on_full != "shift":
+            limits.append(max(0, self.info.context_length - prompt))
+        known = [limit for limit in limits if limit is not None]
+        return Usage(prompt_tokens=prompt, completion_tokens=min(known, default=None))
+
+    async def _prompt_bound(self, request: GenerationRequest) -> int:
+        """The tokens of a prompt where they can be counted here, else its bytes."""
+        options = request.options
+        is_plain = not (options.tools or options.response_schema or request.suffix or options.raw)
+        has_images = any(isinstance(p, ImagePart) for m in request.messages for p in m.parts)
+        if is_plain and not has_images and kind_of(self.info).counts_freely:
+            return int(await self._count_messages(request.messages))
+        return bytes_of_messages(request)
+
+    def highest_cost(self, usage: Usage) -> float | None:
+        """US dollars that so many tokens cost at most; None where their price is not known."""
+        return 0.0 if kind_of(self.info).takes_memory else None
 
     def report_to(self, activity: Activity) -> None:
         """From now on ``activity`` lists and records every stream, in place of one of its own."""
@@ -366,7 +399,7 @@ class ModelInterface(ABC):
         given = texts_of("texts", [texts] if isinstance(texts, str) else texts)
         for text in given:
             check_size("texts", text)
-        embeddings = await self._embed(given)
+        embeddings = await self._budgeted.embedded(given, self._embed)
         return embeddings.normalized() if normalize else embeddings
 
     @abstractmethod

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
+from nbllm.core.budgets.budget import Budget
 from nbllm.core.load_options import LoadOptions
 from nbllm.core.messages import (
     ContentPart,
@@ -95,6 +96,7 @@ class ModelInfo:
     (the same in all: see ``Placement.total_bytes``) are known of loaded local models only.
     ``aliases`` are other names that it can be loaded by.
     ``tuned_from`` is the model's own file where ``path`` is the one that ``%llm_tune`` chose.
+    ``budgets`` are those of its config entry.
     """
 
     name: str
@@ -110,6 +112,7 @@ class ModelInfo:
     api: str | None = None
     options: GenerationOptions = GenerationOptions()
     load: LoadOptions = LoadOptions()
+    budgets: tuple[Budget, ...] = ()
     size_bytes: int | None = field(default=None, compare=False)
     memory_bytes: int | None = field(default=None, compare=False)
     device: str | None = field(default=None, compare=False)

@@ -36,7 +36,9 @@ class LoadSettings(msgspec.Struct, kw_only=True, frozen=True):
     output is the first (-1: all). ``flash_attention`` None uses it wherever the device can.
     ``max_outputs`` bounds the tokens of one batch whose logits are asked for: llama.cpp ends the
     process that asks for more. ``sequences`` are those of the context, of which requests use
-    ``parallel``. ``batch_invariant``: see ``LoadOptions``.
+    ``parallel``. ``batch_invariant``: see ``LoadOptions``. ``rpc`` are the RPC servers
+    ("address:port") whose devices are in the list behind the GPUs. ``host_weights`` are the bytes
+    of the tensors in main memory, where others are on GPUs.
     """
 
     path: bytes
@@ -53,6 +55,8 @@ class LoadSettings(msgspec.Struct, kw_only=True, frozen=True):
     batch_tokens: int
     max_outputs: int
     batch_invariant: bool
+    rpc: tuple[str, ...] = ()
+    host_weights: int | None = None
 
 
 class Load(Message, tag="load"):
