@@ -48,6 +48,7 @@ from nbllm.core.openers import LoadControl, Opener, Planner
 from nbllm.core.options import OnFull, Priority
 from nbllm.core.placement import KvType, MemoryParts, Placement, ThreadCounts
 from nbllm.core.quantization import Quality, Quantization, Quantized
+from nbllm.core.runs import Run
 from nbllm.core.schemas.answers import AnswerSchema
 from nbllm.core.schemas.questions import Question
 from nbllm.core.tuning import TunedType, Tuning
@@ -130,6 +131,7 @@ __all__ = [
     "ResourceSample",
     "Resources",
     "ResultCache",
+    "Run",
     "Survey",
     "ThreadCounts",
     "TunedType",

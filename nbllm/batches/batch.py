@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from nbllm.batches.journal import Journal
-from nbllm.batches.run import BatchProgress, BatchRow, run_batch
+from nbllm.batches.run import BatchProgress, BatchRow, run_batch, width_of
 from nbllm.core.errors import InvalidOptionError
 from nbllm.core.model_interface import ModelInterface
 from nbllm.core.texts import shown
@@ -33,6 +33,11 @@ class Batch:
         except TypeError:
             total = None
         self.progress = BatchProgress(total=total)
+
+    @property
+    def width(self) -> int:
+        """How many rows are asked at a time, at most."""
+        return width_of(self._model, self._settings.get("concurrency"))
 
     async def rows(self) -> AsyncIterator[BatchRow]:
         """The rows in the prompts' order. Raises as ``run_batch`` does."""

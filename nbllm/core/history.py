@@ -9,6 +9,7 @@ from datetime import datetime
 
 from nbllm.core.forks import ChildSafeLock
 from nbllm.core.reprs import brief_repr
+from nbllm.core.runs import Run
 from nbllm.core.types import FinishReason, GenerationResult, Timings, Usage
 
 __all__ = ["GenerationLog", "GenerationRecord"]
@@ -22,7 +23,8 @@ class GenerationRecord:
 
     ``started`` is in local time, with its zone. ``error`` is the class of the exception that
     ended it, None where none did. ``token_counts`` are the tokens of equal intervals of
-    ``interval_seconds``, the first of which begins with the first token. Neither the prompt nor
+    ``interval_seconds``, the first of which begins with the first token. ``run`` is the run over
+    many prompts that it is part of, if any. Neither the prompt nor
     the answer is part of it.
     """
 
@@ -36,6 +38,7 @@ class GenerationRecord:
     error: str | None = None
     interval_seconds: float = 0.25
     token_counts: tuple[int, ...] = field(default=(), repr=False)
+    run: Run | None = field(default=None, repr=False)
 
     __repr__ = brief_repr
 
@@ -49,6 +52,7 @@ class GenerationRecord:
         error: str | None = None,
         interval_seconds: float = 0.25,
         token_counts: tuple[int, ...] = (),
+        run: Run | None = None,
     ) -> GenerationRecord:
         """The record of ``result``; ``device`` stands where the result names none."""
         return cls(
@@ -62,6 +66,7 @@ class GenerationRecord:
             error=error,
             interval_seconds=interval_seconds,
             token_counts=token_counts,
+            run=run,
         )
 
     @property

@@ -209,6 +209,9 @@ class ModelInterface(ABC):
         retry_failed: bool = True,
         max_failures: float = 0.5,
         max_cost: float | None = None,
+        max_total_tokens: int | None = None,
+        first: int = 0,
+        title: str = "",
         **overrides: Any,
     ) -> Batch:
         """Ask every prompt: ``async for row in model.map(…)``, or ``rows = await model.map(…)``.
@@ -234,6 +237,9 @@ class ModelInterface(ABC):
             retry_failed=retry_failed,
             max_failures=max_failures,
             max_cost=max_cost,
+            max_total_tokens=max_total_tokens,
+            first=first,
+            title=title,
         )
 
     async def generate(

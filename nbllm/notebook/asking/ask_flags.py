@@ -183,6 +183,12 @@ ASK = Help(
         flag("--journal", metavar="FILE", help="With --map: keep what is finished, and go on."),
         flag("--max-cost", metavar="USD", type=float, help="With --map: end before it costs more."),
         flag(
+            "--max-total-tokens",
+            metavar="N",
+            type=int,
+            help="With --map: end before prompts and answers together have more tokens.",
+        ),
+        flag(
             "--completion",
             action="store_true",
             help="Continue the text as a base model does, without a chat template; local models.",

@@ -41,6 +41,7 @@ class AskFlags:
     dry_run: bool = False
     journal: str | None = None
     max_cost: float | None = None
+    max_total_tokens: int | None = None
     completion: bool = False
     allow_file: tuple[str, ...] = ()
     raw: bool = False

@@ -5,27 +5,32 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any
 
+from nbllm.batches.estimate import estimate
 from nbllm.batches.run import BatchProgress, BatchRow
 from nbllm.batches.template import Template
 from nbllm.core.errors import AnswerFormError, InvalidOptionError
 from nbllm.core.model_interface import ModelInterface, options_from
 from nbllm.core.schemas.answers import AnswerSchema, schema_or_decision
 from nbllm.core.schemas.kinds import plain_value
-from nbllm.core.words import duration_words
-from nbllm.notebook.sync import run
+from nbllm.notebook.batch.run_view import RunView, show_value
+from nbllm.notebook.sync import free_loop, run
 
 if TYPE_CHECKING:
     import pandas as pd
 
+    from nbllm.batches.batch import Batch
     from nbllm.core.model_manager import ModelManager
     from nbllm.notebook.loaded_model import LoadedModel
 
-__all__ = ["FrameBatch", "map_frame"]
+__all__ = ["PREVIEW_ABOVE", "FrameBatch", "FrameRun", "RunInterrupt", "map_frame"]
 
+PREVIEW_ABOVE = 1_000
+"""Runs over more rows show their first ones, and what the rest will take, unless told otherwise."""
 _SAMPLE_ROWS = 5
 _DTYPES = {"string": "string", "integer": "Int64", "number": "Float64", "boolean": "boolean"}
 _DTYPES_OF_TYPES = {str: "string", int: "Int64", float: "Float64", bool: "boolean"}
@@ -56,6 +61,9 @@ def map_frame(
     retry_failed: bool = True,
     max_failures: float = 0.5,
     max_cost: float | None = None,
+    max_total_tokens: int | None = None,
+    preview_above: int | None = PREVIEW_ABOVE,
+    title: str = "",
     manager: ModelManager | None = None,
     progress: BatchTick | None = None,
     **options: Any,
@@ -72,50 +80,126 @@ def map_frame(
     its reason in a column ``error``;
     ``details`` adds finish reasons, tokens and costs.
 
-    ``dry_run`` asks the first 5 rows only and tells what all of them would take. ``model`` is a
+    ``dry_run`` asks the first 5 rows only, and tells ranges of the tokens, the time and the price
+    that the others would take. A run over more than ``preview_above`` rows shows and tells the same
+    of its first rows, and goes on; None never does. ``title`` names the run in the dashboard.
+    ``model`` is a
     name, or a loaded model; without it the last one used, or the bundled one. The other parameters
     are those of ``ModelInterface.map``; ``options`` are generation options such as ``max_tokens``.
 
-    An interrupt ends the run and keeps what is finished where a ``journal`` is given. Works where
+    An interrupt ends the run with a ``KeyboardInterrupt`` whose ``frame`` has what is finished,
+    which a ``journal`` keeps too. Works where
     nothing can be awaited. Raises ``InvalidOptionError``, ``BatchError``, and what loading raises.
     """
     wanted = schema_or_decision(schema, decide)
     batch = FrameBatch.of(df, template, schema=wanted, into=into, details=details)
     loaded = _loaded(model, manager)
-    rows = batch.rows[:_SAMPLE_ROWS] if dry_run else batch.rows
-    frame = df.iloc[:_SAMPLE_ROWS] if dry_run else df
-    began = time.monotonic()
-    with _bar(len(rows), progress) as tick:
-        found, counted = run(
-            _asked(
-                loaded,
-                batch.prompts(rows),
-                tick,
-                system=system,
-                schema=wanted,
-                options=options_from(options),
-                concurrency=concurrency,
-                journal=journal,
-                retry_failed=retry_failed,
-                max_failures=max_failures,
-                max_cost=max_cost,
-            )
+    is_large = preview_above is not None and len(df) > preview_above
+    asked = loaded.map(
+        batch.prompts(batch.rows[:_SAMPLE_ROWS] if dry_run else batch.rows),
+        system=system,
+        schema=wanted,
+        options=options_from(options),
+        concurrency=concurrency,
+        journal=journal,
+        retry_failed=retry_failed,
+        max_failures=max_failures,
+        max_cost=max_cost,
+        max_total_tokens=max_total_tokens,
+        first=_SAMPLE_ROWS if is_large else 0,
+        title=title or f"{len(df):,} rows",
+    )
+    frame = FrameRun(df, batch, asked, is_large=is_large, is_dry=dry_run)
+    return frame.run(progress)
+
+
+@dataclass(slots=True)
+class FrameRun:
+    """One run over a frame; ``found`` are the rows that are finished, in their order.
+
+    A large one shows its first rows, with what the rest is going to take, and goes on.
+    """
+
+    df: pd.DataFrame
+    batch: FrameBatch
+    asked: Batch
+    is_large: bool = False
+    is_dry: bool = False
+    found: list[BatchRow] = field(default_factory=list)
+
+    def run(self, tick: BatchTick | None) -> pd.DataFrame:
+        """The frame with the answers. Raises ``RunInterrupt`` with what there is of it."""
+        if tick is not None:
+            return self._waited(tick, lambda: None)
+        view = RunView(self.asked.progress, self.table)
+        try:
+            return self._waited(view.tick, view.show)
+        finally:
+            view.close()
+
+    def _waited(self, tick: BatchTick, show: Callable[[], None]) -> pd.DataFrame:
+        told: SimpleQueue[str] = SimpleQueue()
+
+        def look() -> None:
+            show()
+            while not told.empty():
+                self._tell(told.get())
+
+        try:
+            with free_loop() as loop:
+                loop.run(self.work(tick, told.put), on_tick=look)
+        except KeyboardInterrupt as stop:
+            raise RunInterrupt(str(stop), self.frame()) from None
+        look()
+        return self.frame()
+
+    async def work(self, tick: BatchTick, tell: Callable[[str], None]) -> None:
+        """Ask all rows; ``tell`` gets what the rest is going to take, where that is wanted."""
+        began = time.monotonic()
+        async for row in self.asked:
+            self.found.append(row)
+            tick(self.asked.progress, row)
+            if self.is_large and len(self.found) == _SAMPLE_ROWS:
+                tell(self._estimated(time.monotonic() - began))
+        if self.is_dry:
+            tell(self._estimated(time.monotonic() - began))
+
+    def _tell(self, words: str) -> None:
+        if self.is_large and not self.is_dry:
+            show_value(self.table(self.found[:_SAMPLE_ROWS]))
+        print(words)  # noqa: T201 - it is asked for
+
+    def _estimated(self, seconds: float) -> str:
+        sample = self.found[:_SAMPLE_ROWS]
+        rest = len(self.df) - len(sample)
+        failed = sum(bool(row.error) for row in sample)
+        kind = "Dry run" if self.is_dry else "Preview"
+        words = f"{kind}: {len(sample):,} of {len(self.df):,} rows asked, {failed:,} failed."
+        if not rest:
+            return words
+        found = estimate(
+            sample, rest, seconds=seconds, width=self.asked.width, longer=self.batch.longer(sample)
         )
-    result = batch.joined(frame, found)
-    if dry_run:
-        print(_estimate(counted, len(df), time.monotonic() - began))  # noqa: T201 - it is asked for
-    return result
+        return f"{words} {found.words}"
+
+    def table(self, rows: Sequence[BatchRow]) -> pd.DataFrame:
+        """The columns of the prompt and of the answers, for these rows."""
+        whole = self.batch.joined(self.df.iloc[[row.index for row in rows]], [*rows])
+        shown = [name for name in self.df.columns if str(name) in self.batch.template.columns]
+        return whole[[*shown, *(name for name in whole.columns if name not in self.df.columns)]]
+
+    def frame(self) -> pd.DataFrame:
+        """The frame as far as it is finished; what is not has missing values."""
+        df = self.df.iloc[:_SAMPLE_ROWS] if self.is_dry else self.df
+        return self.batch.joined(df, self.found)
 
 
-async def _asked(
-    model: ModelInterface, prompts: list[Any], tick: BatchTick, **settings: Any
-) -> tuple[list[BatchRow], BatchProgress]:
-    batch = model.map(prompts, **settings)
-    rows = []
-    async for row in batch:
-        rows.append(row)
-        tick(batch.progress, row)
-    return rows, batch.progress
+class RunInterrupt(KeyboardInterrupt):
+    """A run was interrupted; ``frame`` has what was finished by then."""
+
+    def __init__(self, words: str, frame: pd.DataFrame) -> None:
+        super().__init__(*([words] if words else []))
+        self.frame = frame
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,6 +242,15 @@ class FrameBatch:
         frame = df.set_axis(names, axis=1)
         rows = [{str(name): each for name, each in row.items()} for row in _records(frame)]
         return cls(filled, rows, columns, properties, error, details)
+
+    def longer(self, sample: Sequence[BatchRow]) -> float:
+        """How many times as long as the sample's the prompts of the other rows are on average."""
+        lengths = [len(prompt) for prompt in self.prompts(self.rows) if isinstance(prompt, str)]
+        mine = lengths[: len(sample)]
+        others = lengths[len(sample) :]
+        if not mine or not others or not sum(mine):
+            return 1.0
+        return (sum(others) / len(others)) / (sum(mine) / len(mine))
 
     def prompts(self, rows: list[dict[str, Any]]) -> list[Any]:
         """A prompt for each row; a row that gives none is a failed one already."""
@@ -284,55 +377,3 @@ def _loaded(
             model = used.bundled_model().name
     loaded, _ = run(used.load_model(model))
     return loaded
-
-
-class _bar:  # noqa: N801 - used as a function
-    """A progress bar of tqdm's, or the caller's own."""
-
-    def __init__(self, total: int, tick: BatchTick | None) -> None:
-        self._total, self._tick = total, tick
-        self._bar: Any = None
-
-    def __enter__(self) -> BatchTick:
-        if self._tick is not None:
-            return self._tick
-        from tqdm.auto import tqdm
-
-        self._bar = bar = tqdm(total=self._total, unit="row")
-        began = time.monotonic()
-
-        def tick(progress: BatchProgress, row: BatchRow | None) -> None:
-            bar.update(1)
-            bar.set_postfix_str(_figures(progress, time.monotonic() - began), refresh=False)
-
-        return tick
-
-    def __exit__(self, *_: object) -> None:
-        if self._bar is not None:
-            self._bar.close()
-
-
-def _figures(progress: BatchProgress, seconds: float) -> str:
-    parts = [f"{progress.completion_tokens / max(seconds, 1e-3):,.0f} tokens/s"]
-    if progress.cost_usd:
-        parts.append(f"{progress.cost_usd:.4f} USD")
-    if progress.failed:
-        parts.append(f"{progress.failed:,} failed")
-    if progress.resumed:
-        parts.append(f"{progress.resumed:,} from the journal")
-    return ", ".join(parts)
-
-
-def _estimate(progress: BatchProgress, rows: int, seconds: float) -> str:
-    """What all rows would take, by those that were asked."""
-    asked = max(1, progress.asked)
-    factor = rows / asked
-    words = [
-        f"Dry run: {progress.done:,} of {rows:,} rows asked, {progress.failed:,} failed.",
-        f"All of them would take about {progress.prompt_tokens * factor:,.0f} tokens of prompt "
-        f"and {progress.completion_tokens * factor:,.0f} of answer, "
-        f"{duration_words(seconds * factor)}",
-    ]
-    if progress.cost_usd:
-        words[-1] += f" and {progress.cost_usd * factor:.2f} US dollars"
-    return " ".join(words) + "."
