@@ -10,6 +10,7 @@ from nbllm.core.errors import AnswerFormError, InvalidOptionError
 from nbllm.core.messages import ContentPart, Message, ToolCall
 from nbllm.core.rendering.answers import answer_html
 from nbllm.core.reprs import brief_repr
+from nbllm.core.routing.route import Route
 
 if TYPE_CHECKING:
     import numpy as np
@@ -137,7 +138,8 @@ class GenerationResult:
     ``refusal`` is the vendor's explanation where ``finish_reason`` is a refusal or a filter.
     ``raw_finish_reason`` is the engine's or vendor's own word. ``notes`` are sentences about what
     was done otherwise than it was asked, such as an option that the model refuses.
-    ``schema`` is the one that was asked for; ``value`` reads the text by it.
+    ``schema`` is the one that was asked for; ``value`` reads the text by it. ``route`` tells of an
+    answer that was asked of a router which member gave it; ``model`` is that member.
     """
 
     text: str
@@ -155,6 +157,7 @@ class GenerationResult:
     logprobs: tuple[TokenLogprob, ...] = field(default=(), repr=False)
     notes: tuple[str, ...] = ()
     schema: AnswerSchema | None = field(default=None, repr=False, compare=False)
+    route: Route | None = field(default=None, repr=False)
 
     __repr__ = brief_repr
 
