@@ -82,14 +82,15 @@ class MemberState:
 class Request:
     """What matters of a request: ``number`` counts those to the router.
 
-    ``home`` is the member that answered the conversation so far. ``excluded`` cannot answer it,
+    ``homes`` are the members that have read the conversation: the one that answered its first
+    turn, and the one that answered when that could not. ``excluded`` cannot answer it,
     and ``only``, where it is given, is the one that may. ``longer_than`` is a context length that
     was too short. ``running`` are the requests that members have from everybody.
     ``prompt_tokens`` is an estimate.
     """
 
     number: int = 0
-    home: str | None = None
+    homes: tuple[str, ...] = ()
     excluded: frozenset[str] = frozenset()
     only: str | None = None
     longer_than: int | None = None
@@ -136,9 +137,11 @@ def choose(
     free = [state for state in able if state.health.takes_request(now)]
     if not free:
         return _wait(able, now)
-    home = next((state for state in free if state.name == request.home), None)
-    if home is not None and settings.sticky and settings.strategy not in _ORDERED:
-        return Chosen(home.name, "same conversation")
+    if request.homes and settings.sticky and settings.strategy not in _ORDERED:
+        names = {state.name for state in free}
+        for home in request.homes:
+            if home in names:
+                return Chosen(home, "same conversation")
     score, why = _STRATEGIES[settings.strategy]
     best = min(free, key=lambda state: score(state, request, now))
     is_later = settings.strategy == "in-order" and best is not states[0]
@@ -146,9 +149,15 @@ def choose(
 
 
 def with_credits(
-    states: Sequence[MemberState], chosen: str, request: Request, now: float
-) -> list[MemberState]:
+    states: Sequence[MemberState],
+    settings: RouterSettings,
+    chosen: str,
+    request: Request,
+    now: float,
+) -> Sequence[MemberState]:
     """The states after a choice: those that could have been chosen have their share to get."""
+    if settings.strategy in _ORDERED:
+        return states
     free = [s for s in states if _is_able(s, request) and s.health.takes_request(now)]
     total = sum(state.member.weight for state in free)
     credit = {s.name: s.credit + s.member.weight - total * (s.name == chosen) for s in free}

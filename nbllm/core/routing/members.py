@@ -54,7 +54,7 @@ class Members:
         self._answers = dict.fromkeys(self._states, 0)
         self._failures = dict.fromkeys(self._states, 0)
         self._requests = 0
-        self._homes: OrderedDict[bytes, str] = OrderedDict()
+        self._homes: OrderedDict[bytes, tuple[str, ...]] = OrderedDict()
         self._waiting: list[Future[None]] = []
         self._lock = ChildSafeLock()
         renew_in_children(self)
@@ -73,12 +73,12 @@ class Members:
         now = time.monotonic()
         with self._lock:
             self._requests += 1
-            home = None if conversation is None else self._homes.get(conversation)
-            request = replace(request, home=home, number=self._requests)
+            homes = self._homes.get(conversation, ()) if conversation else ()
+            request = replace(request, homes=homes, number=self._requests)
             states = list(self._states.values())
             decision = choose(states, self._settings, request, now)
             if isinstance(decision, Chosen):
-                credited = with_credits(states, decision.name, request, now)
+                credited = with_credits(states, self._settings, decision.name, request, now)
                 self._states = {state.name: state for state in credited}
                 state = self._states[decision.name]
                 self._states[decision.name] = replace(
@@ -128,9 +128,13 @@ class Members:
             self._states[name] = replace(self._states[name], context_length=length)
 
     def keep_home(self, conversation: bytes, name: str) -> None:
-        """The next turns of the conversation go to ``name``, which has read it."""
+        """``name`` has read the conversation, whose next turns go to it.
+
+        Where another answered its first turn, they go there again as soon as that is well.
+        """
         with self._lock:
-            self._homes[conversation] = name
+            first = self._homes.get(conversation, (name,))[0]
+            self._homes[conversation] = (first,) if name == first else (first, name)
             self._homes.move_to_end(conversation)
             if len(self._homes) > _MOST_CONVERSATIONS:
                 self._homes.popitem(last=False)

@@ -114,6 +114,7 @@ class Router(ModelInterface):
         self._settings, self._control = settings, control
         self._members = Members(settings, states)
         self._models: dict[str, ModelInterface] = {}
+        self._without_defaults: set[str] = set()
         self._is_open = True
 
     @property
@@ -186,9 +187,7 @@ class Router(ModelInterface):
         for may_reload in (True, False):
             model = await self._loaded(name, trip)
             attempt.began = time.monotonic()
-            options = model.info.options.merged(trip.request.options)
-            check_options(options)
-            asked = replace(trip.request, model=model.info, options=options)
+            asked = self._asked(name, model, trip.request)
             try:
                 async with aclosing(model.attempt(asked, attempt.mark_asked)) as events:
                     async for event in events:
@@ -199,6 +198,16 @@ class Router(ModelInterface):
                 if attempt.has_begun or not may_reload:
                     raise
 
+    def _asked(
+        self, name: str, model: ModelInterface, request: GenerationRequest
+    ) -> GenerationRequest:
+        """The request as it goes to a member, whose own defaults stand behind all others."""
+        if name in self._without_defaults:
+            return replace(request, model=model.info)
+        options = model.info.options.merged(request.options)
+        check_options(options)
+        return replace(request, model=model.info, options=options)
+
     async def _loaded(self, name: str, trip: Trip) -> ModelInterface:
         model = self._models.get(name)
         if model is None or not model.usable:
@@ -206,6 +215,8 @@ class Router(ModelInterface):
             wait = 0.0 if has_others else trip.seconds_left
             model = await self._control.load(name, wait)
             self._models[name] = model
+            if not model.info.options.set_values():
+                self._without_defaults.add(name)
             self._members.learn_context(name, model.info.context_length)
         return model
 
