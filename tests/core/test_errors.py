@@ -28,6 +28,7 @@ REALISTIC: dict[str, Any] = {
     "reasons": {"a": "rate limit", "b": "it broke"},
     "alternatives": ("from conda-forge",),
     "available_bytes": 2**33,
+    "budget": "today's budget",
     "code": "insufficient_quota",
     "context_length": 8192,
     "conversation": "plan",
@@ -40,9 +41,11 @@ REALISTIC: dict[str, Any] = {
     "install": "--no-deps pandas",
     "installed": "2.0",
     "key": "base_url",
+    "left": 0.25,
     "log": ("loading", "ggml_abort"),
     "model": "phi",
     "name": "ph",
+    "needed": 1.5,
     "needed_bytes": 2**34,
     "option": "max_tokens",
     "package": "pandas",
@@ -57,6 +60,8 @@ REALISTIC: dict[str, Any] = {
     "status": 429,
     "suggestions": ("phi",),
     "text": "{",
+    "unit": "usd",
+    "was_sent": False,
 }
 
 

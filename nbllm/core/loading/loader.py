@@ -12,6 +12,7 @@ from functools import partial
 from textwrap import shorten
 
 from nbllm.core import openers
+from nbllm.core.budgets.budgets import Budgets
 from nbllm.core.caching.cache import ResultCache
 from nbllm.core.errors import LoadedOtherwiseError, ModelLoadError
 from nbllm.core.kinds import kind_of
@@ -52,12 +53,13 @@ class Loader:
         open_model: Opener,
         activity: Activity,
         cache: ResultCache,
+        budgets: Budgets,
         tell: Callable[[ManagerEvent], None],
         others: OtherModels,
     ) -> None:
         self._registry, self._queue = registry, queue
         self._open_model, self._activity, self._tell = open_model, activity, tell
-        self._cache, self._others = cache, others
+        self._cache, self._budgets, self._others = cache, budgets, others
         self._numbers = itertools.count()
 
     def join(
@@ -145,6 +147,7 @@ class Loader:
         control = replace(load.control, resources=load.resources)
         model = self._open_model(replace(load.asked, placement=load.placement), control)
         model.add_layers(self._cache)
+        model.spend_from(self._budgets)
         return model
 
     def _progress(self, load: Load) -> None:

@@ -12,6 +12,7 @@ from nbllm.core.errors import (
     ApiConnectionError,
     ApiTimeoutError,
     AuthenticationError,
+    BudgetError,
     ContextLengthError,
     EngineBusyError,
     EngineCrashedError,
@@ -65,6 +66,7 @@ FAILURES = (
     FailureKind("quota", (QuotaError,), 300.0),
     FailureKind("authentication", (AuthenticationError, PermissionDeniedError), 300.0),
     FailureKind("not_found", (NotFoundError, ModelNotFoundError), 300.0),
+    FailureKind("budget", (BudgetError,), None),
     FailureKind("unsupported", (UnsupportedError,), None),
 )
 """All kinds that a router's entry can list; no error is of two."""

@@ -27,6 +27,7 @@ from nbllm.core.routing.members import MemberReport, Members, conversation_key
 from nbllm.core.routing.route import failure_words
 from nbllm.core.routing.router_settings import MemberPrice, RouterMember, RouterSettings
 from nbllm.core.routing.trip import Attempt, Trip
+from nbllm.core.schemas.questions import asked_about
 from nbllm.core.types import (
     Completed,
     Embeddings,
@@ -123,6 +124,11 @@ class Router(ModelInterface):
         return self._is_open
 
     @property
+    def scores_labels(self) -> bool:
+        """Whether its members do; those that do not are asked for JSON when it is their turn."""
+        return True
+
+    @property
     def members(self) -> tuple[MemberReport, ...]:
         """How its members do at the moment, in their order."""
         return self._members.reports()
@@ -202,6 +208,9 @@ class Router(ModelInterface):
         self, name: str, model: ModelInterface, request: GenerationRequest
     ) -> GenerationRequest:
         """The request as it goes to a member, whose own defaults stand behind all others."""
+        if request.questions and not model.scores_labels:
+            messages = asked_about(request.messages, request.questions)
+            request = replace(request, messages=messages)
         if name in self._without_defaults:
             return replace(request, model=model.info)
         options = model.info.options.merged(request.options)

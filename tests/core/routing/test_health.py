@@ -32,7 +32,7 @@ def test_every_error_of_an_api_has_a_kind_unless_the_request_is_at_fault() -> No
 
 def test_the_faults_of_an_entry_are_not_passed_over_unless_it_says_so() -> None:
     others = {kind.word for kind in FAILURES} - set(USUAL_FALLBACK)
-    assert others == {"quota", "authentication", "not_found", "unsupported"}
+    assert others == {"quota", "authentication", "not_found", "budget", "unsupported"}
 
 
 def test_a_request_that_is_wrong_itself_is_nobodys_failure() -> None:

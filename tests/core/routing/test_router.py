@@ -131,6 +131,7 @@ FALLBACKS = {
     "quota": errors.QuotaError("a", "no"),
     "authentication": errors.AuthenticationError("a", "no"),
     "not_found": errors.NotFoundError("a", "no"),
+    "budget": errors.BudgetError("a", "no", budget="a"),
     "unsupported": errors.UnsupportedError("a", "no"),
 }
 
@@ -412,6 +413,17 @@ async def test_a_schema_is_kept_across_a_fallback(stage: Stage) -> None:
     router = await stage.router()
     schema = {"type": "object", "properties": {"n": {"type": "integer"}}}
     assert (await router.generate("Hi", schema=schema)).value == {"n": 3}
+
+
+async def test_labels_are_asked_for_in_words_once_where_a_member_tells_no_probabilities(
+    stage: Stage,
+) -> None:
+    stage.how["a"]["text"] = '{"urgent": "yes"}'
+    router = await stage.router()
+    result = await router.decide("Help!", {"urgent": bool})
+    assert result.value == {"urgent": True}
+    (asked,) = stage.models["a"].requests
+    assert "".join(message.text for message in asked.messages).count("urgent") == 1
 
 
 async def test_tokens_are_estimated_and_vectors_refused_with_the_way_out(stage: Stage) -> None:
