@@ -12,6 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from nbllm.core.fitting.model_shape import LayerShape, ModelShape
+from nbllm.core.hardware.engine_devices import is_server
 from nbllm.core.placement import KvType, MemoryParts, output_rows
 
 __all__ = ["CPU", "Loading", "cells_of", "estimate", "estimate_with_draft", "layer_devices"]
@@ -95,8 +96,8 @@ def estimate(shape: ModelShape, loading: Loading) -> dict[str, MemoryParts]:
         parts[gpu] = MemoryParts(
             weights=weights[gpu],
             kv=kv[gpu],
-            compute=compute + carried + copies,
-            overhead=_GPU_CONTEXT_BYTES,
+            compute=compute + copies + (0 if is_server(gpu) else carried),
+            overhead=0 if is_server(gpu) else _GPU_CONTEXT_BYTES,
         )
     return parts
 
