@@ -24,7 +24,7 @@ from nbllm.core.types import ModelInfo
 from nbllm.local.gguf.kinds import check_adapter, check_model
 from nbllm.local.gguf.shape import quantized_shape, read_shape
 from nbllm.local.load_settings import read_template
-from nbllm.local.measuring.dry_runs import engine_devices, exact_placement
+from nbllm.local.measuring.dry_runs import engine_devices, exact_placement, with_servers
 
 __all__ = ["cached_shape", "fit_model", "make_plan", "plan_model", "quantized_plan", "settled"]
 
@@ -61,7 +61,9 @@ def make_plan(info: ModelInfo, resources: Resources) -> Plan:
     adapter_bytes = sum(_adapter_bytes(adapter) for adapter, _ in info.load.adapters or ())
     read_template(info.load)  # before anything is unloaded for it
     shape, draft = _model_shape(info.path), info.load.draft_model
-    if resources.gpus and resources.engine is None:
+    if info.load.rpc:
+        resources = with_servers(info.name, resources, info.load)
+    elif resources.gpus and resources.engine is None:
         resources = replace(resources, engine=engine_devices())
     return Plan(
         name=info.name,

@@ -13,6 +13,7 @@ from collections import Counter
 from dataclasses import dataclass, replace
 
 from nbllm.core.fitting.model_shape import LayerShape, ModelShape
+from nbllm.core.hardware.engine_devices import is_server
 from nbllm.core.placement import MOST_OUTPUTS, KvType, MemoryParts, output_rows
 
 __all__ = [
@@ -126,8 +127,8 @@ def estimate(shape: ModelShape, loading: Loading) -> dict[str, MemoryParts]:
         parts[gpu] = MemoryParts(
             weights=weights[gpu],
             kv=kv[gpu],
-            compute=compute + carried + copies,
-            overhead=_GPU_CONTEXT_BYTES,
+            compute=compute + copies + (0 if is_server(gpu) else carried),
+            overhead=0 if is_server(gpu) else _GPU_CONTEXT_BYTES,
         )
     return parts
 

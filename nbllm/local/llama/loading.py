@@ -91,12 +91,16 @@ class BufferSizes:
                 sizes[kind] = sizes.get(kind, 0) + size
         return sizes
 
-    @property
-    def total(self) -> int:
-        """All of them. Weights that were repacked are not counted where they were mapped too."""
+    def total(self, host_weights: int | None = None) -> int:
+        """All of them. Weights that were repacked are not counted where they were mapped too.
+
+        A mapping spans what lies between its tensors in the file, those on GPUs as well: of it
+        only ``host_weights`` are counted, where these are known.
+        """
         twice = self._sizes.get((_REPACKED, "model"), 0)
         mapped = self._sizes.get((_MAPPED, "model"), 0)
-        return sum(self._sizes.values()) - min(twice, mapped)
+        needless = twice if host_weights is None else max(0, mapped + twice - host_weights)
+        return sum(self._sizes.values()) - min(needless, mapped)
 
 
 def _repacks_for_amx() -> bool:
