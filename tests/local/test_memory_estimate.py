@@ -152,7 +152,7 @@ def test_llama_cpp_tells_its_devices() -> None:
     found = engine_devices()
     assert found is not None
     assert found.build.startswith("llama-cpp-python ")
-    assert bool(found.names) <= found.supports_gpu
+    assert bool(found.devices) <= found.supports_gpu
 
 
 async def resident(load: Load, path: Path, **options: Any) -> float:
