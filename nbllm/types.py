@@ -49,6 +49,7 @@ from nbllm.core.options import OnFull, Priority
 from nbllm.core.placement import KvType, MemoryParts, Placement, ThreadCounts
 from nbllm.core.quantization import Quality, Quantization, Quantized
 from nbllm.core.schemas.answers import AnswerSchema
+from nbllm.core.schemas.questions import Question
 from nbllm.core.tuning import TunedType, Tuning
 from nbllm.core.types import *  # noqa: F403 - the list of these types is kept there
 from nbllm.notebook.batch.frame import BatchTick
@@ -124,6 +125,7 @@ __all__ = [
     "Quality",
     "Quantization",
     "Quantized",
+    "Question",
     "RemoteFile",
     "ResourceSample",
     "Resources",

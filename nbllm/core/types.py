@@ -39,6 +39,7 @@ from nbllm.core.results import (
 if TYPE_CHECKING:
     from nbllm.core.placement import Placement
     from nbllm.core.schemas.answers import AnswerSchema
+    from nbllm.core.schemas.questions import Question
 
 __all__ = [
     "Completed",
@@ -206,3 +207,8 @@ class GenerationRequest:
     suffix: str | None = None
     schema: AnswerSchema | None = None
     model: ModelInfo = field(kw_only=True)
+
+    @property
+    def questions(self) -> tuple[Question, ...]:
+        """What is to be decided among labels; empty for a request of a text."""
+        return self.schema.questions if self.schema else ()
