@@ -9,6 +9,7 @@ from datetime import datetime
 
 from nbllm.core.forks import ChildSafeLock
 from nbllm.core.reprs import brief_repr
+from nbllm.core.routing.route import Route
 from nbllm.core.runs import Run
 from nbllm.core.types import FinishReason, GenerationResult, Timings, Usage
 
@@ -23,7 +24,8 @@ class GenerationRecord:
 
     ``started`` is in local time, with its zone. ``error`` is the class of the exception that
     ended it, None where none did. ``token_counts`` are the tokens of equal intervals of
-    ``interval_seconds``, the first of which begins with the first token. ``run`` is the run over
+    ``interval_seconds``, the first of which begins with the first token. ``route`` is that of a
+    result that has one, whose router was asked; ``model`` is the member. ``run`` is the run over
     many prompts that it is part of, if any. Neither the prompt nor
     the answer is part of it.
     """
@@ -39,6 +41,7 @@ class GenerationRecord:
     interval_seconds: float = 0.25
     token_counts: tuple[int, ...] = field(default=(), repr=False)
     run: Run | None = field(default=None, repr=False)
+    route: Route | None = field(default=None, repr=False)
 
     __repr__ = brief_repr
 
@@ -67,6 +70,7 @@ class GenerationRecord:
             interval_seconds=interval_seconds,
             token_counts=token_counts,
             run=run,
+            route=result.route,
         )
 
     @property
