@@ -79,18 +79,18 @@ class Batch:
             **self._settings,
         )
 
-    async def cancel(self) -> None:
+    async def cancel(self) -> list[BatchRow]:
         """Cancel what the vendor's batch API has of this run, also from an earlier kernel.
 
         What is done by then is paid and kept in the journal. A run that is being iterated over
-        ends with it; otherwise this returns when the vendor has cancelled. Raises
-        ``InvalidOptionError`` for a run without ``batch_api``: cancel its task instead.
+        ends with its rows, and this returns none; otherwise it returns the rows when the vendor
+        has cancelled. Raises ``InvalidOptionError`` for a run without ``batch_api``: cancel its
+        task instead.
         """
         if not self._uses_vendor:
             raise InvalidOptionError("batch_api", "is not set, so that no vendor has a batch of it")
         self._is_cancelled = True
-        if not self._is_running:
-            await self._all()
+        return [] if self._is_running else await self._all()
 
     def __aiter__(self) -> AsyncIterator[BatchRow]:
         return self.rows()
@@ -138,7 +138,7 @@ def batch_of(
 def _check_nothing_is_sent(journal: Journal) -> None:
     if missing := SentBatches(journal).missing():
         raise BatchError(
-            f"{journal.path} notes {missing:,} rows that were sent to a vendor's batch API and have "
-            "no answer yet; run it with batch_api=True to wait for them, or to cancel them, or "
+            f"{journal.path} notes {missing:,} rows that were sent to a vendor's batch API and "
+            "have no answer yet; run it with batch_api=True to wait for them or cancel them, or "
             "name another journal"
         )

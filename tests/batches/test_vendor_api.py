@@ -7,14 +7,14 @@ import json
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from nbllm import GenerationOptions
-from nbllm.batches.vendor_api import vendor_run
+from nbllm.batches.vendor_api import sender, vendor_run, watch
 from nbllm.cloud.cloud_model import CloudModel, unchecked_model
 from nbllm.core.errors import BatchError, InvalidOptionError, UnsupportedError
 from nbllm.core.key_permissions import PERMISSIONS_VARIABLE
@@ -35,13 +35,17 @@ def vendor(request: pytest.FixtureRequest) -> Server:
 
 
 @pytest.fixture
-def model(vendor: Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[CloudModel]:
+async def model(vendor: Server, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[CloudModel]:
     monkeypatch.setenv("BATCH_TEST_KEY", "test-key")
-    monkeypatch.setattr(vendor_run, "_FIRST_PAUSE", 0.01)
-    monkeypatch.setattr(vendor_run, "_LOOK_PAUSE", 0.01)
+    for module, name in ((watch, "_FIRST_PAUSE"), (sender, "_LOOK_PAUSE")):
+        monkeypatch.setattr(module, name, 0.01)
+    for each in (sender, vendor_run):
+        monkeypatch.setattr(each, "_FIRST_DELAY", 0.01)
     with vendor.running() as url:
         monkeypatch.setenv(PERMISSIONS_VARIABLE, f"BATCH_TEST_KEY@{url.removesuffix('/v1')}")
-        yield unchecked_model(info_of(vendor, url))
+        model = unchecked_model(info_of(vendor, url))
+        yield model
+        await model.aclose()
 
 
 def info_of(vendor: Server, url: str) -> ModelInfo:
@@ -60,6 +64,14 @@ def journal(tmp_path: Path) -> Path:
     return tmp_path / "run.jsonl"
 
 
+async def until_looked_at(vendor: Server) -> None:
+    for _ in range(1000):
+        if any(batch.looks for batch in vendor.batches.values()):
+            return
+        await asyncio.sleep(0.01)
+    raise AssertionError("no batch was looked at")
+
+
 async def test_every_row_has_its_own_answer(
     model: CloudModel, vendor: Server, journal: Path
 ) -> None:
@@ -75,13 +87,21 @@ async def test_every_row_has_its_own_answer(
 
 
 async def test_the_price_is_half_of_the_table_s(
-    model: CloudModel, journal: Path, monkeypatch: pytest.MonkeyPatch
+    model: CloudModel, journal: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(model, "_priced", model._priced)
-    usage = (await model.map(["one"], batch_api=True, journal=journal))[0].result.usage  # type: ignore[union-attr]
-    assert (usage.prompt_tokens, usage.completion_tokens) == (1000, 500)
-    whole = model._priced(type(usage)(prompt_tokens=1000, completion_tokens=500)).cost_usd
-    assert whole is None or usage.cost_usd == pytest.approx(whole / 2)
+    seller = str(model.info.base_url).removeprefix("http://").removesuffix("/v1")
+    price = {"input": 2.0, "output": 8.0}
+    table = {"date": "2026-01-01", "models": {seller: {model.name: price}}}
+    (tmp_path / "prices.json").write_text(json.dumps(table))
+    monkeypatch.setenv("NBLLM_PRICES", str(tmp_path / "prices.json"))
+    priced = unchecked_model(model.info)
+    batch = priced.map(["one", "two"], batch_api=True, journal=journal)
+    rows = await batch
+    await priced.aclose()
+    costs = [row.result.usage.cost_usd for row in rows if row.result]
+    half = (1000 * 2.0 + 500 * 8.0) / 1_000_000 / 2
+    assert costs == [pytest.approx(half)] * 2
+    assert batch.progress.cost_usd == pytest.approx(2 * half)
 
 
 async def test_a_second_run_asks_nothing(model: CloudModel, vendor: Server, journal: Path) -> None:
@@ -198,7 +218,7 @@ async def test_a_creation_that_breaks_off_is_not_repeated_blindly(
 ) -> None:
     broken: list[str] = []
 
-    def trap(method: str, path: str, after: bool) -> None:  # noqa: FBT001
+    def trap(method: str, path: str, after: bool) -> None:
         is_it = method == "POST" and path == creation(vendor) and after == is_carried_out
         if is_it and not broken:
             broken.append(path)
@@ -214,7 +234,7 @@ async def test_a_creation_that_breaks_off_is_not_repeated_blindly(
 async def test_a_rate_limit_is_waited_for(model: CloudModel, vendor: Server, journal: Path) -> None:
     refused: list[str] = []
 
-    def trap(method: str, path: str, after: bool) -> None:  # noqa: FBT001
+    def trap(method: str, path: str, after: bool) -> None:
         if path == creation(vendor) and method == "POST" and not after and len(refused) < 2:
             refused.append(path)
             raise Refusal(429, "slow down", retry_after="0.01")
@@ -229,7 +249,7 @@ async def test_a_rate_limit_is_waited_for(model: CloudModel, vendor: Server, jou
 async def test_a_refusal_ends_the_run_and_the_next_one_sends(
     model: CloudModel, vendor: Server, journal: Path
 ) -> None:
-    def trap(method: str, path: str, after: bool) -> None:  # noqa: FBT001
+    def trap(method: str, path: str, after: bool) -> None:
         if path == creation(vendor) and method == "POST" and not after:
             raise Refusal(400, "this model cannot be batched")
 
@@ -246,7 +266,7 @@ async def test_a_vendor_out_of_reach_during_the_wait_is_asked_again(
 ) -> None:
     cut: list[str] = []
 
-    def trap(method: str, path: str, after: bool) -> None:  # noqa: FBT001
+    def trap(method: str, path: str, after: bool) -> None:
         if method == "GET" and not after and len(cut) < 3:
             cut.append(path)
             raise ConnectionError
@@ -261,8 +281,7 @@ async def test_an_interrupted_run_is_taken_up_with_more_rows(
 ) -> None:
     vendor.polls = 10**9
     task = asyncio.ensure_future(model.map(PROMPTS, batch_api=True, journal=journal)._all())
-    while not vendor.batches or not vendor.batches[next(iter(vendor.batches))].looks:
-        await asyncio.sleep(0.01)
+    await until_looked_at(vendor)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
@@ -282,8 +301,7 @@ async def test_cancel_keeps_what_is_done(model: CloudModel, vendor: Server, jour
     vendor.polls = 10**9
     batch = model.map(PROMPTS, batch_api=True, journal=journal)
     task = asyncio.ensure_future(batch._all())
-    while not vendor.batches:
-        await asyncio.sleep(0.01)
+    await until_looked_at(vendor)
     await batch.cancel()
     rows = await task
     assert [row.text for row in rows] == ["ONE", "", "THREE", "", "FIVE"]
@@ -299,9 +317,7 @@ async def test_cancel_after_an_interrupt_and_of_what_is_over(
 ) -> None:
     vendor.polls = 10**9
     task = asyncio.ensure_future(model.map(PROMPTS, batch_api=True, journal=journal)._all())
-    while not vendor.batches:
-        await asyncio.sleep(0.01)
-    await asyncio.sleep(0.05)
+    await until_looked_at(vendor)
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
     await model.map(PROMPTS, batch_api=True, journal=journal).cancel()
@@ -314,13 +330,13 @@ async def test_cancel_after_an_interrupt_and_of_what_is_over(
 
 
 def test_a_model_without_a_batch_api_is_refused_by_name() -> None:
-    with pytest.raises(UnsupportedError, match="fake.*no batch API"):
+    with pytest.raises(UnsupportedError, match=r"fake.*no batch API"):
         FakeModel().map(["a"], batch_api=True)
 
 
 def test_a_server_of_a_vendor_s_protocol_has_none() -> None:
     info = ModelInfo(name="m", model_type="vllm", local=False, base_url="http://127.0.0.1:9/v1")
-    with pytest.raises(UnsupportedError, match="m: .*no batch API"):
+    with pytest.raises(UnsupportedError, match=r"m: .*no batch API"):
         unchecked_model(info).map(["a"], batch_api=True)
 
 
@@ -339,7 +355,11 @@ async def test_without_a_journal_one_is_kept_beside_the_notebook(
     await model.map(["one"], batch_api=True, system="Be short.")
     await model.map(["one", "two"], batch_api=True, system="Be short.")
     assert vendor.prompts == {"one": 1, "two": 1}
-    assert len([*tmp_path.glob("nbllm-batch-*.jsonl")]) == 1
+    assert journals_in(tmp_path) == 1
+
+
+def journals_in(folder: Path) -> int:
+    return len([*folder.glob("nbllm-batch-*.jsonl")])
 
 
 # ------------------------------------------------------------ kill -9
@@ -347,10 +367,10 @@ async def test_without_a_journal_one_is_kept_beside_the_notebook(
 CHILD = """
 import asyncio, json, sys
 from nbllm import GenerationOptions
-from nbllm.batches.vendor_api import vendor_run
+from nbllm.batches.vendor_api import sender, watch
 from nbllm.cloud.cloud_model import unchecked_model
 from nbllm.core.types import ModelInfo
-vendor_run._FIRST_PAUSE = vendor_run._LOOK_PAUSE = 0.05
+watch._FIRST_PAUSE = sender._LOOK_PAUSE = 0.05
 info, journal, prompts = json.loads(sys.argv[1])
 info["options"] = GenerationOptions(max_tokens=100, max_retry_seconds=0.01)
 rows = asyncio.run(unchecked_model(ModelInfo(**info)).map(
@@ -360,42 +380,48 @@ print(json.dumps([row.text for row in rows]))
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="it has no SIGKILL")
-async def test_no_row_is_sent_twice_or_lost_wherever_the_process_is_killed(
+def test_no_row_is_sent_twice_or_lost_wherever_the_process_is_killed(
     model: CloudModel, vendor: Server, journal: Path
 ) -> None:
-    info = model.info
-    given = {
-        name: getattr(info, name)
-        for name in ("name", "model_type", "local", "base_url", "api_key_env")
-    }
+    given = {name: getattr(model.info, name) for name in _GIVEN}
     command = [sys.executable, "-c", CHILD, json.dumps([given, str(journal), PROMPTS])]
     running: list[subprocess.Popen[str]] = []
-    points = iter(_points(vendor))
-    following = [next(points)]
+    points = _points(vendor)
 
-    def trap(method: str, path: str, after: bool) -> None:  # noqa: FBT001
-        if following and following[0](method, path, after):
+    def trap(method: str, path: str, after: bool) -> None:
+        if points and points[0](method, path, after):
             running[-1].send_signal(signal.SIGKILL)
             running[-1].wait()
-            following[:] = [point for point in [next(points, None)] if point]
+            points.pop(0)
+            if len(points) == 4:
+                raise ConnectionError  # the first time it does not even arrive
 
     vendor.trap = trap
     for _ in range(8):
         running.append(subprocess.Popen(command, stdout=subprocess.PIPE, text=True))
-        out, _ = await asyncio.to_thread(running[-1].communicate)
+        out, _ = running[-1].communicate()
         if running[-1].returncode == 0:
             break
-    assert not following
+    assert not points
     assert json.loads(out) == ANSWERS
     assert vendor.prompts == dict.fromkeys(PROMPTS, 1)
 
 
+_GIVEN = ("name", "model_type", "local", "base_url", "api_key_env")
+
+
 def _points(vendor: Server) -> list[Callable[[str, str, bool], bool]]:
-    """Moments to kill at: before the creation, behind it, in the wait, and at the results."""
-    create, results = ("POST", creation(vendor)), ("/content", "/results", "batches/0")
+    """Moments to kill at, one after another, in runs that follow one another.
+
+    Before the creation arrives, before its answer is sent, in the look for what was created, in
+    the wait, and at the results.
+    """
+    create = ("POST", creation(vendor))
+    results = ("/content", "/results", "batches/0")
     return [
         lambda method, path, after: (method, path, after) == (*create, False),
         lambda method, path, after: (method, path, after) == (*create, True),
+        lambda method, path, after: method == "GET" and path.endswith("/batches"),
         lambda method, path, after: method == "GET" and path.endswith(("_0", "/0")),
         lambda method, path, after: method == "GET" and path.endswith(results),
     ]

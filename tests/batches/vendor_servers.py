@@ -136,10 +136,10 @@ def _handler(vendor: Server) -> type[BaseHTTPRequestHandler]:
         def log_message(self, *_: Any) -> None:
             pass
 
-        def do_GET(self) -> None:  # noqa: N802
+        def do_GET(self) -> None:
             self._serve("GET", b"")
 
-        def do_POST(self) -> None:  # noqa: N802
+        def do_POST(self) -> None:
             self._serve("POST", self.rfile.read(int(self.headers.get("content-length") or 0)))
 
         def _serve(self, method: str, body: bytes) -> None:
@@ -153,15 +153,15 @@ def _handler(vendor: Server) -> type[BaseHTTPRequestHandler]:
             except ConnectionError:
                 self.close_connection = True
                 self.connection.close()
-                return
             except Refusal as refusal:
                 error = {"type": "error", "error": {"message": refusal.message, "type": "x"}}
-                return self._send(refusal.status, json.dumps(error).encode(), refusal.headers)
-            data = found if isinstance(found, bytes) else json.dumps(found).encode()
-            self._send(200, data, {})
+                self._send(refusal.status, json.dumps(error).encode(), refusal.headers)
+            else:
+                data = found if isinstance(found, bytes) else json.dumps(found).encode()
+                self._send(200, data, {})
 
         def _send(self, status: int, data: bytes, headers: dict[str, str]) -> None:
-            cut = isinstance(data, bytes) and status == 200 and vendor.cut_results > 0
+            cut = status == 200 and vendor.cut_results > 0
             is_result = self.path.endswith(("/content", "/results"))
             self.send_response(status)
             for name, value in headers.items():
@@ -231,6 +231,8 @@ class OpenAI(Server):
                     raise Refusal(409, f"Cannot cancel a batch with status '{batch.ending}'.")
                 batch.ending = "cancelled"
                 return self._shown(batch)
+            case ["POST", "chat", "completions"]:
+                return self.answer(self.text_of(self.prompt(json.loads(body))))
             case ["GET", "files", file_id, "content"] if file_id in self.files:
                 return self.files[file_id]
         raise Refusal(404, f"Invalid URL ({method} {path})")
@@ -430,7 +432,6 @@ class Gemini(Server):
         shown: dict[str, Any] = {
             "name": batch.id,
             "metadata": {
-                "@type": "type.googleapis.com/google.ai.generativelanguage.v1main.GenerateContentBatch",
                 "displayName": batch.about["name"],
                 "createTime": _time(batch.created),
                 "batchStats": {"requestCount": str(len(batch.rows))},
