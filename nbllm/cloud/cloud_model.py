@@ -28,7 +28,8 @@ from nbllm.cloud.transport.routes import client_maker, route_to
 from nbllm.cloud.vendors import adapter_for, batches_for
 from nbllm.cloud.vendors.embeddings import embed_all
 from nbllm.cloud.vendors.refused_options import LearntRefusals
-from nbllm.cloud.vendors.token_counts import count_prompt, estimate_text_tokens
+from nbllm.cloud.vendors.token_counts import answer_limit, count_prompt, estimate_text_tokens
+from nbllm.core.budgets.bounds import image_bound, json_bytes
 from nbllm.core.errors import (
     ApiError,
     AuthenticationError,
@@ -250,6 +251,28 @@ class CloudModel(ModelInterface):
         fetch = partial(self._fetch, limit=vectors_limit(len(texts)))
         embeddings = await embed_all(self._adapter, self.info, texts, fetch)
         return replace(embeddings, usage=self._priced(embeddings.usage))
+
+    # ------------------------------------------------------------ budgets
+
+    async def usage_bound(self, request: GenerationRequest) -> Usage:
+        """By what would be sent: every byte of it may be a token, and it says the limit."""
+        try:
+            body = self._adapter.generation_request(self.info, request, stream=True).body or {}
+        except ModelError as error:
+            failure = self._fit_to_show(error)
+        else:
+            prompt = json_bytes(body) + image_bound(request.messages)
+            return Usage(prompt_tokens=max(0, prompt), completion_tokens=answer_limit(body))
+        raise failure
+
+    def highest_cost(self, usage: Usage) -> float | None:
+        """By the table of prices; no prompt's token counts as cached, and any as written there."""
+        plain = replace(usage, cached_tokens=0, cache_write_tokens=0, cost_usd=None)
+        costs = [self._priced(plain).cost_usd]
+        if self.info.model_type == "anthropic":  # the one that asks more for it
+            written = usage.prompt_tokens or 0
+            costs.append(self._priced(replace(plain, cache_write_tokens=written)).cost_usd)
+        return max((cost for cost in costs if cost is not None), default=None)
 
     # ------------------------------------------------------------ the rest
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path, PurePath
 from typing import Any
@@ -47,6 +48,12 @@ class LoadOptions:
     It works on the CPU, for the quantizations whose kernels compute token by token (Q4_0, Q4_1 and
     Q8_0 on processors with AVX); a model for which that does not hold is not loaded.
 
+    ``rpc`` are RPC servers of llama.cpp ("host:port"): processes ``ggml-rpc-server`` on other
+    machines, whose memory and processors are used as GPUs are, for a model too large for this
+    machine. The installed llama.cpp must be built with RPC. Prompts, answers and weights go there
+    unencrypted, and whoever can reach a server can take it over: for trusted networks only. A
+    server at a public address is refused unless ``rpc_public`` is set.
+
     ``chat_template`` replaces the chat template of the model's file: the path of a file in Jinja,
     or the template itself, which is a text with a brace in it.
     """
@@ -63,10 +70,13 @@ class LoadOptions:
     adapters: tuple[tuple[str, float], ...] | None = None
     draft_model: str | None = None
     batch_invariant: bool | None = None
+    rpc: tuple[str, ...] | None = None
+    rpc_public: bool | None = None
     chat_template: str | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "adapters", adapters_of(self.adapters))
+        object.__setattr__(self, "rpc", _servers(self.rpc))
         object.__setattr__(self, "draft_model", _model_name(self.draft_model))
         object.__setattr__(self, "chat_template", _template(self.chat_template))
         check_number("keep_alive", self.keep_alive, 0, _MAX_KEEP_ALIVE_SECONDS)
@@ -77,23 +87,24 @@ class LoadOptions:
         if not isinstance(self.kv_type, str | None) or self.kv_type not in (None, *KV_TYPES):
             problem = f"must be one of {', '.join(KV_TYPES)} (got {shown(self.kv_type)})"
             raise InvalidOptionError("kv_type", problem)
-        for name in ("flash_attention", "batch_invariant"):
+        for name in ("flash_attention", "batch_invariant", "rpc_public"):
             value = getattr(self, name)
             if not isinstance(value, bool | None):
                 raise InvalidOptionError(name, f"must be True or False (got {shown(value)})")
         if self.flash_attention is False and self.kv_type not in (None, "f16"):
             problem = f"{self.kv_type} requires flash attention, which is turned off"
             raise InvalidOptionError("kv_type", problem)
+        if self.rpc and self.device == "CPU":
+            raise InvalidOptionError("rpc", "cannot be combined with device CPU")
         if self.batch_invariant:
             self._check_invariance()
 
     def _check_invariance(self) -> None:
         if self.flash_attention is False:
             raise InvalidOptionError("batch_invariant", "requires flash attention")
-        if self.gpu_layers or self.device not in (None, "CPU"):
-            raise InvalidOptionError(
-                "batch_invariant", "cannot be combined with a GPU; it works on the CPU only"
-            )
+        if self.gpu_layers or self.rpc or self.device not in (None, "CPU"):
+            problem = "cannot be combined with a GPU or RPC servers; it works on the CPU only"
+            raise InvalidOptionError("batch_invariant", problem)
 
     def merged(self, over: LoadOptions) -> LoadOptions:
         """These options with every value that ``over`` sets in its place."""
@@ -114,6 +125,10 @@ _LOAD_RANGES: dict[str, tuple[float, float]] = {
     "parallel": (1, 256),
     "prefix_cache_mib": (0, 2**24),
 }
+_MOST_SERVERS = 16  # what llama.cpp can hold
+_SERVER = re.compile(
+    r"(?P<host>[a-z0-9]([a-z0-9._-]{0,252}[a-z0-9])?):(?P<port>\d{1,5})", re.I | re.A
+)
 _ONE_GPU = r"gpu ?(\d{1,3})(?: ?mig ?(\d{1,3}))?"
 _DEVICE = re.compile(rf"cpu|gpu|{_ONE_GPU}(?: ?[+,] ?{_ONE_GPU})*", re.ASCII)
 
@@ -127,6 +142,31 @@ def _model_name(value: object) -> str | None:
             "draft_model", f"must be a path or a model's name (got {shown(value)})"
         )
     return str(value)
+
+
+def _servers(value: object) -> tuple[str, ...] | None:
+    """RPC servers as "host:port", from one or several; each once. Raises ``InvalidOptionError``."""
+    if value is None:
+        return None
+    given = (value,) if isinstance(value, str) else value
+    if not isinstance(given, Sequence) or isinstance(given, bytes):
+        raise InvalidOptionError(
+            "rpc", f'must be "host:port", or a list of it (got {shown(value)})'
+        )
+    servers = tuple(dict.fromkeys(_server(each) for each in given))
+    if len(servers) > _MOST_SERVERS:
+        problem = f"must be at most {_MOST_SERVERS} servers (got {len(servers)})"
+        raise InvalidOptionError("rpc", problem)
+    return servers
+
+
+def _server(value: object) -> str:
+    text = value.strip() if isinstance(value, str) else ""
+    found = _SERVER.fullmatch(text)
+    if not found or not 0 < int(found["port"]) < 2**16:
+        problem = f'must be "host:port", such as "192.168.1.20:50052" (got {shown(value)})'
+        raise InvalidOptionError("rpc", problem)
+    return f"{found['host'].lower()}:{int(found['port'])}"
 
 
 def _template(value: object) -> str | None:

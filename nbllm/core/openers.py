@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from nbllm.core.fitting.fit_options import Fit
-from nbllm.core.hardware.resources import EngineDevices, Resources
+from nbllm.core.hardware.engine_devices import EngineDevices
+from nbllm.core.hardware.resources import Resources
 from nbllm.core.kinds import kind_of
 from nbllm.core.measurements import Benchmark
 from nbllm.core.model_interface import ModelInterface

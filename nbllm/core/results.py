@@ -138,6 +138,7 @@ class GenerationResult:
     ``raw_finish_reason`` is the engine's or vendor's own word. ``notes`` are sentences about what
     was done otherwise than it was asked, such as an option that the model refuses.
     ``schema`` is the one that was asked for; ``value`` reads the text by it.
+    ``label_probabilities`` are those of the labels of each question of ``decide``.
     """
 
     text: str
@@ -154,6 +155,7 @@ class GenerationResult:
     device: str | None = None
     logprobs: tuple[TokenLogprob, ...] = field(default=(), repr=False)
     notes: tuple[str, ...] = ()
+    label_probabilities: tuple[tuple[float, ...], ...] = field(default=(), repr=False)
     schema: AnswerSchema | None = field(default=None, repr=False, compare=False)
 
     __repr__ = brief_repr
@@ -178,6 +180,18 @@ class GenerationResult:
                 raise
             problem = f"{error.problem}; {early}"
             raise AnswerFormError(error.form, problem, text=self.text) from error
+
+    @property
+    def probabilities(self) -> dict[str, dict[Any, float]]:
+        """Of each question of ``decide``, the values with their probabilities, which add up to 1.
+
+        The most probable come first. Empty where the model tells none, as most vendors do not.
+        """
+        questions = self.schema.questions if self.schema and self.label_probabilities else ()
+        return {
+            question.name: question.by_value(values)
+            for question, values in zip(questions, self.label_probabilities, strict=True)
+        }
 
     @property
     def tokens_per_second(self) -> float | None:

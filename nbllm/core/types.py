@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
+from nbllm.core.budgets.budget import Budget
 from nbllm.core.load_options import LoadOptions
 from nbllm.core.messages import (
     ContentPart,
@@ -38,6 +39,7 @@ from nbllm.core.results import (
 if TYPE_CHECKING:
     from nbllm.core.placement import Placement
     from nbllm.core.schemas.answers import AnswerSchema
+    from nbllm.core.schemas.questions import Question
 
 __all__ = [
     "Completed",
@@ -94,6 +96,7 @@ class ModelInfo:
     (the same in all: see ``Placement.total_bytes``) are known of loaded local models only.
     ``aliases`` are other names that it can be loaded by.
     ``tuned_from`` is the model's own file where ``path`` is the one that ``%llm_tune`` chose.
+    ``budgets`` are those of its config entry.
     """
 
     name: str
@@ -109,6 +112,7 @@ class ModelInfo:
     api: str | None = None
     options: GenerationOptions = GenerationOptions()
     load: LoadOptions = LoadOptions()
+    budgets: tuple[Budget, ...] = ()
     size_bytes: int | None = field(default=None, compare=False)
     memory_bytes: int | None = field(default=None, compare=False)
     device: str | None = field(default=None, compare=False)
@@ -203,3 +207,8 @@ class GenerationRequest:
     suffix: str | None = None
     schema: AnswerSchema | None = None
     model: ModelInfo = field(kw_only=True)
+
+    @property
+    def questions(self) -> tuple[Question, ...]:
+        """What is to be decided among labels; empty for a request of a text."""
+        return self.schema.questions if self.schema else ()

@@ -87,6 +87,22 @@ def _parser(magic: Any) -> ArgumentParser:
     return parser
 
 
+SERVERS = (
+    flag(
+        "--rpc",
+        metavar="HOST:PORT",
+        action="append",
+        help="A machine that runs llama.cpp's ggml-rpc-server, whose memory is used too. May be "
+        "given several times. For trusted networks only.",
+    ),
+    flag(
+        "--rpc-public",
+        action="store_true",
+        default=None,
+        help="Allow --rpc at a public address, unencrypted.",
+    ),
+)
+
 LOAD = Help(
     """
     %llm_load smollm2                     a name, or an unambiguous prefix of one
@@ -97,6 +113,7 @@ LOAD = Help(
     %llm_load qwen3 --adapter style.gguf
     %llm_load phi --chat-template phi.jinja
     %llm_load qwen3-8b --draft qwen3-0.6b speculative decoding with a draft model
+    %llm_load llama-70b --rpc 192.168.1.20:50052 with the memory of another machine
     %llm_load http://localhost:11434/v1   the model of a server, or a list of them
     %llm_load ollama/llama3.2             also lmstudio/, vllm/, llama-server/, openrouter/, groq/
     model = %llm_load gpt-4o --config model_config.json
@@ -158,6 +175,7 @@ LOAD = Help(
             default=None,
             help="Batch invariance: answers are bit-identical whatever else is computed; slower.",
         ),
+        *SERVERS,
         flag(
             "--keep-alive",
             metavar="TIME",

@@ -27,6 +27,7 @@ from nbllm.notebook.models.model_magics import LoadFlags, ModelsFlags, UnloadFla
 from nbllm.notebook.models.pull_magics import DeleteFlags, PullFlags
 from nbllm.notebook.models.quantize_magics import ImatrixFlags, QuantizeFlags, TuneFlags
 from nbllm.notebook.settings.config_magics import ConfigFlags
+from nbllm.notebook.stats.budget_magics import BudgetFlags
 from nbllm.notebook.stats.cache_magics import CacheFlags
 from nbllm.notebook.stats.stats_magics import PlotFlags, StatsFlags
 from nbllm.testing import FakeOpener, fake_info
@@ -140,6 +141,7 @@ def test_scripts_and_start_up_files_see_no_hint(shell: InteractiveShell, capsys:
 
 FLAGS = {
     "llm_bench": BenchFlags,
+    "llm_budget": BudgetFlags,
     "llm_cache": CacheFlags,
     "llm_chat": ChatFlags,
     "llm_config": ConfigFlags,

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
+from nbllm.core.budgets.budget import Budget
 from nbllm.core.configs.file import JsonObject
 from nbllm.core.configs.secrets import walk, where_is_key
 from nbllm.core.configs.values import MODEL_KEYS, OPTION_KEYS, kind_of
@@ -66,6 +67,9 @@ class _Entry:
         folder = self._folder()
         if "path" in read:
             read["path"] = folder / read["path"]
+        if "budgets" in read:
+            own = {"model": read["name"]}
+            read["budgets"] = tuple(b if b.model else replace(b, **own) for b in read["budgets"])
         if "options" in read:
             read["options"] = self._options("options", read["options"], GenerationOptions)
         if "load" in read:
@@ -157,11 +161,21 @@ def entry_of(info: ModelInfo, folder: Path) -> dict[str, Any]:
         load["chat_template"] = _written(template, folder)
     if "draft_model" in load:
         load["draft_model"] = _written(Path(load["draft_model"]), folder)
-    for key, values in (("options", options), ("load", load)):
+    budgets = [_written_budget(budget, info.name) for budget in info.budgets]
+    for key, values in (("options", options), ("load", load), ("budgets", budgets)):
         entry[key] = values
         if not values:
             del entry[key]
     return entry
+
+
+def _written_budget(budget: Budget, name: str) -> dict[str, Any]:
+    """What is set of a budget; the model of its own entry goes without saying."""
+    values = asdict(budget)
+    if budget.model == name:
+        del values["model"]
+    defaults = {each.name: each.default for each in fields(Budget)}
+    return {key: value for key, value in values.items() if value != defaults[key]}
 
 
 def _with_paths(load: LoadOptions, folder: Path) -> LoadOptions:

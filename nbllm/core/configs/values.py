@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from nbllm.core.budgets.budget import Budget, budgets_from
 from nbllm.core.paths import expanded
 from nbllm.core.types import Tool
 
@@ -139,6 +140,11 @@ def _tool(value: Any) -> Tool:
     )
 
 
+def _budgets(value: Any) -> tuple[Budget, ...]:
+    """One object, or a list of them. Raises ``InvalidOptionError``, which names the key in it."""
+    return budgets_from(value if isinstance(value, dict) else _list(value))
+
+
 MODEL_KEYS: Mapping[str, Callable[[Any], Any]] = {
     "name": _text,
     "model_type": _text,
@@ -153,6 +159,7 @@ MODEL_KEYS: Mapping[str, Callable[[Any], Any]] = {
     "api": _text,
     "options": _object,
     "load": _object,
+    "budgets": _budgets,
 }
 """The keys of a model, each with its reader."""
 
@@ -170,6 +177,7 @@ OPTION_KEYS: Mapping[str, Callable[[Any], Any]] = {
     "grammar": _text,
     "ignore_eos": _flag,
     "prompt_caching": _flag,
+    "rpc": _texts,
     "stop_tokens": _tokens_or_texts,
 }
 """The options that need a reader; those that are numbers check themselves."""

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from textwrap import shorten
 
+from nbllm.core.budgets.budgets import Budgets
 from nbllm.core.caching.cache import ResultCache
 from nbllm.core.errors import LoadedOtherwiseError, ModelLoadError
 from nbllm.core.kinds import kind_of
@@ -38,11 +39,12 @@ class Loader:
         open_model: Opener,
         activity: Activity,
         cache: ResultCache,
+        budgets: Budgets,
         tell: Callable[[ManagerEvent], None],
     ) -> None:
         self._registry, self._queue = registry, queue
         self._open_model, self._activity, self._tell = open_model, activity, tell
-        self._cache = cache
+        self._cache, self._budgets = cache, budgets
         self._numbers = itertools.count()
 
     def join(
@@ -116,6 +118,7 @@ class Loader:
         model = self._open_model(replace(load.asked, placement=load.placement), control)
         model.report_to(self._activity)
         model.add_layers(self._cache)
+        model.spend_from(self._budgets)
         seconds = time.monotonic() - began
         if not self._registry.keep(load, model, seconds):
             asyncio.run(model.aclose())

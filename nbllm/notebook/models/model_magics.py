@@ -38,6 +38,8 @@ class LoadFlags(Flags):
     draft_model: str | None
     chat_template: str | None
     batch_invariant: bool | None
+    rpc: list[str] | None
+    rpc_public: bool | None
     keep_alive: float | None
     pin: bool | None
     wait: float | None
@@ -197,6 +199,8 @@ class ModelMagics(SessionMagics):
             draft_model=args.draft_model,
             batch_invariant=args.batch_invariant,
             chat_template=args.chat_template,
+            rpc=None if args.rpc is None else tuple(args.rpc),
+            rpc_public=args.rpc_public,
         )
         if args.config:
             self.session.manager.add_config(args.config)
