@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from abc import ABC, abstractmethod
-from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import replace
 from pathlib import Path
@@ -21,7 +21,7 @@ from nbllm.core.history import GenerationLog
 from nbllm.core.images import image
 from nbllm.core.kinds import kind_of, place_of
 from nbllm.core.layers.activity import Activity, Watched
-from nbllm.core.layers.layer import Layer, composed
+from nbllm.core.layers.layer import Layer, Place, composed
 from nbllm.core.layers.schema import ResultSchema
 from nbllm.core.layers.uses import CountedUse, Uses
 from nbllm.core.openai_turns import message_of, part_of, with_names
@@ -207,6 +207,21 @@ class ModelInterface(ABC):
         """As ``stream``, for a request that ``request`` made."""
         watched = Watched(self._activity, generation or Generation(), self.device)
         return composed((*self._layers, watched), self._events)(request)
+
+    def attempt(
+        self, request: GenerationRequest, when_asked: Callable[[], None]
+    ) -> AsyncGenerator[Event, None]:
+        """One attempt at what a router was asked, which records and repeats it itself.
+
+        ``when_asked`` is called when the model itself is asked, which a kept answer spares.
+        """
+        layers = (layer for layer in self._layers if layer.place is not Place.RETRY)
+
+        def innermost(request: GenerationRequest) -> AsyncGenerator[Event, None]:
+            when_asked()
+            return self._events(request)
+
+        return composed(layers, innermost)(request)
 
     def map(
         self,
