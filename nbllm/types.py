@@ -62,7 +62,7 @@ from nbllm.core.schemas.answers import AnswerSchema
 from nbllm.core.schemas.questions import Question
 from nbllm.core.tuning import TunedType, Tuning
 from nbllm.core.types import *  # noqa: F403 - the list of these types is kept there
-from nbllm.notebook.batch.frame import BatchTick
+from nbllm.notebook.batch.frame_run import BatchTick
 from nbllm.notebook.loaded_model import AnswerStream, Chat, LoadedModel
 
 if TYPE_CHECKING:

@@ -42,6 +42,8 @@ class AskFlags:
     journal: str | None = None
     max_cost: float | None = None
     max_total_tokens: int | None = None
+    batch_api: bool = False
+    cancel_batch: bool = False
     completion: bool = False
     allow_file: tuple[str, ...] = ()
     raw: bool = False

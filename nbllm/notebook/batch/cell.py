@@ -17,7 +17,7 @@ from nbllm.notebook.prompts.scope import variables_in_scope
 if TYPE_CHECKING:
     import pandas as pd
 
-    from nbllm.notebook.batch.frame import RunInterrupt
+    from nbllm.notebook.batch.frame_run import RunInterrupt
     from nbllm.notebook.session import NotebookSession
 
 __all__ = ["check_batch_flags", "map_cell"]
@@ -29,6 +29,8 @@ _ONLY = {
     "journal": "--journal",
     "max_cost": "--max-cost",
     "max_total_tokens": "--max-total-tokens",
+    "batch_api": "--batch-api",
+    "cancel_batch": "--cancel-batch",
 }
 _NEVER = {"chat": "--chat", "bg": "--bg", "form": "--as", "show_prompt": "--show-prompt"}
 
@@ -47,7 +49,8 @@ def check_batch_flags(flags: AskFlags) -> None:
 
 def map_cell(session: NotebookSession, prompt: str, flags: AskFlags, frame: str) -> pd.DataFrame:
     """The DataFrame ``frame`` with the answers as columns, also put into the variable of ``-o``."""
-    from nbllm.notebook.batch.frame import RunInterrupt, map_frame
+    from nbllm.notebook.batch.frame import map_frame
+    from nbllm.notebook.batch.frame_run import RunInterrupt
 
     scope = variables_in_scope(session.shell)
     settings = session.settings
@@ -69,6 +72,8 @@ def map_cell(session: NotebookSession, prompt: str, flags: AskFlags, frame: str)
             max_total_tokens=flags.max_total_tokens,
             preview_above=settings.preview_above or None,
             title=frame,
+            batch_api=flags.batch_api,
+            cancel_batch=flags.cancel_batch,
             manager=session.manager,
             **{name: value for name, value in options.items() if value is not None},
         )
@@ -91,7 +96,8 @@ def _stopped(session: NotebookSession, flags: AskFlags, frame: str, stop: RunInt
     words = (
         f"; what is finished is in {places}" if places else "; name a variable with -o to keep it"
     )
-    return Stopped(f"The run over {frame} was stopped{words}.")
+    at_vendor = f" {stop}" if str(stop) else ""
+    return Stopped(f"The run over {frame} was stopped{words}.{at_vendor}")
 
 
 def _frame(name: str, variables: Mapping[str, Any]) -> pd.DataFrame:

@@ -3,35 +3,30 @@
 from __future__ import annotations
 
 import os
-import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any
 
-from nbllm.batches.estimate import estimate
-from nbllm.batches.run import BatchProgress, BatchRow
+from nbllm.batches.run import BatchRow
 from nbllm.batches.template import Template
 from nbllm.core.errors import AnswerFormError, InvalidOptionError
 from nbllm.core.model_interface import ModelInterface, options_from
 from nbllm.core.schemas.answers import AnswerSchema, schema_or_decision
 from nbllm.core.schemas.kinds import plain_value
-from nbllm.notebook.batch.run_view import RunView, show_value
-from nbllm.notebook.sync import free_loop, run
+from nbllm.notebook.batch.frame_run import SAMPLE_ROWS, BatchTick, FrameRun, HowFar
+from nbllm.notebook.sync import run
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from nbllm.batches.batch import Batch
     from nbllm.core.model_manager import ModelManager
     from nbllm.notebook.loaded_model import LoadedModel
 
-__all__ = ["PREVIEW_ABOVE", "FrameBatch", "FrameRun", "RunInterrupt", "map_frame"]
+__all__ = ["PREVIEW_ABOVE", "FrameBatch", "map_frame"]
 
 PREVIEW_ABOVE = 1_000
 """Runs over more rows show their first ones, and what the rest will take, unless told otherwise."""
-_SAMPLE_ROWS = 5
 _DTYPES = {"string": "string", "integer": "Int64", "number": "Float64", "boolean": "boolean"}
 _DTYPES_OF_TYPES = {str: "string", int: "Int64", float: "Float64", bool: "boolean"}
 _PROBABILITY = "_probability"
@@ -41,8 +36,6 @@ _DETAILS = {
     "completion_tokens": "Int64",
     "cost_usd": "Float64",
 }
-
-BatchTick = Callable[[BatchProgress, BatchRow | None], None]
 
 
 def map_frame(
@@ -64,6 +57,8 @@ def map_frame(
     max_total_tokens: int | None = None,
     preview_above: int | None = PREVIEW_ABOVE,
     title: str = "",
+    batch_api: bool = False,
+    cancel_batch: bool = False,
     manager: ModelManager | None = None,
     progress: BatchTick | None = None,
     **options: Any,
@@ -87,6 +82,11 @@ def map_frame(
     name, or a loaded model; without it the last one used, or the bundled one. The other parameters
     are those of ``ModelInterface.map``; ``options`` are generation options such as ``max_tokens``.
 
+    ``batch_api`` sends the rows to the batch API of OpenAI, Anthropic or Gemini, which answers
+    within a day for half the price. An interrupt, or a restart of the kernel, leaves the vendor
+    working: the same call takes its batch up again, and with ``cancel_batch`` cancels it and
+    returns what was done by then.
+
     An interrupt ends the run with a ``KeyboardInterrupt`` whose ``frame`` has what is finished,
     which a ``journal`` keeps too. Works where
     nothing can be awaited. Raises ``InvalidOptionError``, ``BatchError``, and what loading raises.
@@ -94,9 +94,11 @@ def map_frame(
     wanted = schema_or_decision(schema, decide)
     batch = FrameBatch.of(df, template, schema=wanted, into=into, details=details)
     loaded = _loaded(model, manager)
-    is_large = preview_above is not None and len(df) > preview_above
+    how = _how(df, dry_run=dry_run, cancel_batch=cancel_batch, preview_above=preview_above)
+    if how == "large" and batch_api:
+        how = "whole"  # the vendor gets all rows at once
     asked = loaded.map(
-        batch.prompts(batch.rows[:_SAMPLE_ROWS] if dry_run else batch.rows),
+        batch.prompts(batch.rows[:SAMPLE_ROWS] if dry_run else batch.rows),
         system=system,
         schema=wanted,
         options=options_from(options),
@@ -106,100 +108,21 @@ def map_frame(
         max_failures=max_failures,
         max_cost=max_cost,
         max_total_tokens=max_total_tokens,
-        first=_SAMPLE_ROWS if is_large else 0,
+        batch_api=(batch_api or cancel_batch) and not dry_run,
+        first=SAMPLE_ROWS if how == "large" else 0,
         title=title or f"{len(df):,} rows",
     )
-    frame = FrameRun(df, batch, asked, is_large=is_large, is_dry=dry_run)
-    return frame.run(progress)
+    return FrameRun(df, batch, asked, how, batch_api=batch_api).run(progress)
 
 
-@dataclass(slots=True)
-class FrameRun:
-    """One run over a frame; ``found`` are the rows that are finished, in their order.
-
-    A large one shows its first rows, with what the rest is going to take, and goes on.
-    """
-
-    df: pd.DataFrame
-    batch: FrameBatch
-    asked: Batch
-    is_large: bool = False
-    is_dry: bool = False
-    found: list[BatchRow] = field(default_factory=list)
-
-    def run(self, tick: BatchTick | None) -> pd.DataFrame:
-        """The frame with the answers. Raises ``RunInterrupt`` with what there is of it."""
-        if tick is not None:
-            return self._waited(tick, lambda: None)
-        view = RunView(self.asked.progress, self.table)
-        try:
-            return self._waited(view.tick, view.show)
-        finally:
-            view.close()
-
-    def _waited(self, tick: BatchTick, show: Callable[[], None]) -> pd.DataFrame:
-        told: SimpleQueue[str] = SimpleQueue()
-
-        def look() -> None:
-            show()
-            while not told.empty():
-                self._tell(told.get())
-
-        try:
-            with free_loop() as loop:
-                loop.run(self.work(tick, told.put), on_tick=look)
-        except KeyboardInterrupt as stop:
-            raise RunInterrupt(str(stop), self.frame()) from None
-        look()
-        return self.frame()
-
-    async def work(self, tick: BatchTick, tell: Callable[[str], None]) -> None:
-        """Ask all rows; ``tell`` gets what the rest is going to take, where that is wanted."""
-        began = time.monotonic()
-        async for row in self.asked:
-            self.found.append(row)
-            tick(self.asked.progress, row)
-            if self.is_large and len(self.found) == _SAMPLE_ROWS:
-                tell(self._estimated(time.monotonic() - began))
-        if self.is_dry:
-            tell(self._estimated(time.monotonic() - began))
-
-    def _tell(self, words: str) -> None:
-        if self.is_large and not self.is_dry:
-            show_value(self.table(self.found[:_SAMPLE_ROWS]))
-        print(words)  # noqa: T201 - it is asked for
-
-    def _estimated(self, seconds: float) -> str:
-        sample = self.found[:_SAMPLE_ROWS]
-        rest = len(self.df) - len(sample)
-        failed = sum(bool(row.error) for row in sample)
-        kind = "Dry run" if self.is_dry else "Preview"
-        words = f"{kind}: {len(sample):,} of {len(self.df):,} rows asked, {failed:,} failed."
-        if not rest:
-            return words
-        found = estimate(
-            sample, rest, seconds=seconds, width=self.asked.width, longer=self.batch.longer(sample)
-        )
-        return f"{words} {found.words}"
-
-    def table(self, rows: Sequence[BatchRow]) -> pd.DataFrame:
-        """The columns of the prompt and of the answers, for these rows."""
-        whole = self.batch.joined(self.df.iloc[[row.index for row in rows]], [*rows])
-        shown = [name for name in self.df.columns if str(name) in self.batch.template.columns]
-        return whole[[*shown, *(name for name in whole.columns if name not in self.df.columns)]]
-
-    def frame(self) -> pd.DataFrame:
-        """The frame as far as it is finished; what is not has missing values."""
-        df = self.df.iloc[:_SAMPLE_ROWS] if self.is_dry else self.df
-        return self.batch.joined(df, self.found)
-
-
-class RunInterrupt(KeyboardInterrupt):
-    """A run was interrupted; ``frame`` has what was finished by then."""
-
-    def __init__(self, words: str, frame: pd.DataFrame) -> None:
-        super().__init__(*([words] if words else []))
-        self.frame = frame
+def _how(
+    df: pd.DataFrame, *, dry_run: bool, cancel_batch: bool, preview_above: int | None
+) -> HowFar:
+    if dry_run:
+        return "dry"
+    if cancel_batch:
+        return "cancelled"
+    return "large" if preview_above is not None and len(df) > preview_above else "whole"
 
 
 @dataclass(frozen=True, slots=True)

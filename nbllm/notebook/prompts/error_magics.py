@@ -30,13 +30,8 @@ _EXPLAIN = (
 _FIX = "Correct this notebook cell, which failed. Change as little as possible."
 _ABOUT_PROMPTS = {"name", "--raw", "--allow-file", "--show-prompt", "--as", "--schema"}
 _ABOUT_TABLES = {
-    "--map",
-    "--into",
-    "--decide",
-    "--dry-run",
-    "--journal",
-    "--max-cost",
-    "--max-total-tokens",
+    *("--map", "--into", "--decide", "--dry-run", "--journal", "--max-cost"),
+    *("--max-total-tokens", "--batch-api", "--cancel-batch"),
 }
 _FLAGS = tuple(
     (names, settings)
