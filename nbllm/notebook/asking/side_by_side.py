@@ -185,9 +185,8 @@ class _SideBySide:
         names = [RESULT_VARIABLE, *([self._flags.output] if self._flags.output else [])]
         self._session.shell.user_ns.update(dict.fromkeys(names, results))
         recipes = [dict(a.live.ending.recipe) for a in self._answers]
-        below = [word_diffs(self._texts(results))] if self._flags.diff else []
+        texts = [(each, r.text) for each, r in zip(self._flags.models, results, strict=True)]
+        compared = [named for named in texts if named[1]] if self._flags.diff else []
+        below = [word_diffs(compared)] if len(compared) > 1 else []
         self._columns.finish({"answers": recipes} if any(recipes) else {}, below)
         return results
-
-    def _texts(self, results: Sequence[GenerationResult]) -> list[tuple[str, str]]:
-        return [(name, each.text) for name, each in zip(self._flags.models, results, strict=True)]

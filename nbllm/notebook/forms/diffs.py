@@ -24,10 +24,12 @@ _BLOCK_STYLE = (
 _HUNK_STYLE = "color: var(--jp-ui-font-color2, GrayText)"
 _WORDS_STYLE = (
     "margin: 0.2em 0 0.6em 0; padding: 0; background: transparent; white-space: pre-wrap; "
-    "overflow-wrap: anywhere; line-height: 1.5"
+    "overflow-wrap: anywhere; word-break: normal; line-height: 1.5"
 )
 _TITLE_STYLE = "font-weight: 600; margin-top: 0.7em; overflow-wrap: anywhere"
 _WORDS = re.compile(r"\w+|\s+|[^\w\s]")
+_FEWEST_CHARACTERS = 3
+"""Two texts that differ have words such as "a" in common, which would tear every change apart."""
 _MOST_WORDS = 3_000
 """Comparing takes up to the product of both texts' words."""
 _HEADS = ("--- ", "+++ ")
@@ -75,18 +77,30 @@ def word_diffs(texts: Sequence[tuple[str, str]]) -> Bundle:
 def _pieces(before: str, after: str) -> list[tuple[str, str]]:
     """Texts with what became of them: " ", "-" or "+". By lines where the texts are long."""
     parts = [_WORDS.findall(before), _WORDS.findall(after)]
-    if max(map(len, parts)) > _MOST_WORDS:
+    is_long = max(map(len, parts)) > _MOST_WORDS
+    if is_long:
         parts = [text.splitlines(keepends=True) for text in (before, after)]
-    old, new = parts
-    pieces = []
-    matcher = difflib.SequenceMatcher(None, old, new, autojunk=max(map(len, parts)) > _MOST_WORDS)
+    matcher = difflib.SequenceMatcher(None, parts[0], parts[1], autojunk=is_long)
+    changes: list[tuple[str, str]] = []
     for _, begin, end, new_begin, new_end in matcher.get_opcodes():
-        kept = "".join(old[begin:end]), "".join(new[new_begin:new_end])
-        if kept[0] == kept[1]:
-            pieces.append((" ", kept[0]))
-        else:
-            pieces += [(sign, text) for sign, text in zip("-+", kept, strict=True) if text]
-    return pieces
+        change = "".join(parts[0][begin:end]), "".join(parts[1][new_begin:new_end])
+        is_known = change[0] == change[1]
+        if changes and changes[-1][0] != changes[-1][1] and not (is_known and _tells(change[0])):
+            change = (changes[-1][0] + change[0], changes[-1][1] + change[1])
+            changes.pop()
+        changes.append(change)
+    return [piece for change in changes for piece in _signed(*change)]
+
+
+def _tells(text: str) -> bool:
+    """Whether a text that both have is worth an end of the change before it."""
+    return len(text.strip()) >= _FEWEST_CHARACTERS
+
+
+def _signed(old: str, new: str) -> list[tuple[str, str]]:
+    if old == new:
+        return [(" ", old)]
+    return [(sign, text) for sign, text in (("-", old), ("+", new)) if text]
 
 
 def _piece_html(piece: tuple[str, str]) -> str:

@@ -17,6 +17,7 @@ from nbllm.core.openers import LoadControl
 from nbllm.core.types import ModelInfo
 from nbllm.notebook import extension
 from nbllm.notebook.failures import Stopped
+from nbllm.notebook.forms.diffs import word_diffs
 from nbllm.notebook.views.columns import Columns
 from nbllm.notebook.views.markdown_view import MarkdownView
 from nbllm.testing import FakeModel, fake_info
@@ -115,6 +116,27 @@ def test_a_diff_shows_words(shell: InteractiveShell, page: Any) -> None:
     assert "north and north are equal" in data["text/html"]
     assert "The [-**quick**-]{+slow+} fox" in data["text/plain"]
     assert "<b>" not in data["text/html"]
+
+
+def test_a_diff_leaves_out_who_has_no_answer(shell: InteractiveShell, page: Any) -> None:
+    ask(shell, "--models refused,north,south --diff")
+    shown = page.outputs[-1][1]["text/plain"]
+    assert "From north to south" in shown
+    assert "refused to" not in shown
+    assert "From refused" not in shown
+
+
+def test_words_that_everybody_uses_do_not_tear_a_change_apart() -> None:
+    shown = word_diffs([("a", "Go to a big town now."), ("b", "Walk in a small park now.")])
+    assert "[-Go to a big town-]{+Walk in a small park+} now." in shown.data["text/plain"]
+
+
+def test_long_texts_are_compared_by_lines() -> None:
+    long = "\n".join(f"line {number} of the text" for number in range(2_000))
+    began = time.monotonic()
+    shown = word_diffs([("a", long), ("b", long.replace("line 77 ", "line LXXVII "))])
+    assert time.monotonic() - began < 2
+    assert "{+line LXXVII of the text\n+}" in shown.data["text/plain"]
 
 
 def test_a_terminal_has_the_answers_below_each_other(
