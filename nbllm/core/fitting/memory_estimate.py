@@ -9,6 +9,7 @@ fitted to llama.cpp's own reports (``tests/local/test_memory_estimate.py`` compa
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from nbllm.core.fitting.model_shape import LayerShape, ModelShape
@@ -36,6 +37,7 @@ class Loading:
     ``gpu_layers`` the layers on them, of which the output is the first, then the last layers.
     ``kept_bytes`` is what the worker may put aside of the keys and values of earlier prompts;
     with ``batch_invariant`` it puts all of them aside now and then, to bring them into order.
+    The experts of the first ``cpu_experts`` layers are in the main memory wherever the layers are.
     """
 
     context_length: int
@@ -48,6 +50,7 @@ class Loading:
     gpu_layers: int = 0
     kept_bytes: int = 0
     batch_invariant: bool = False
+    cpu_experts: int = 0
 
 
 def cells_of(context_length: int) -> int:
@@ -73,8 +76,10 @@ def estimate(shape: ModelShape, loading: Loading) -> dict[str, MemoryParts]:
     used = loading.gpus if loading.gpu_layers else ()
     cells = cells_of(loading.context_length)
     weights, kv = dict.fromkeys([CPU, *used], 0), dict.fromkeys([CPU, *used], 0)
-    for layer, device in zip(shape.layers, devices, strict=False):
-        weights[device] += layer.weights
+    for number, (layer, device) in enumerate(zip(shape.layers, devices, strict=False)):
+        experts = layer.experts if number < loading.cpu_experts else 0
+        weights[device] += layer.weights - experts
+        weights[CPU] += experts
         kv[device] += _memory_of(layer, cells, loading)
     weights[CPU] += shape.input_bytes
     weights[devices[-1]] += shape.output_bytes
@@ -83,16 +88,19 @@ def estimate(shape: ModelShape, loading: Loading) -> dict[str, MemoryParts]:
     logits = loading.parallel * (shape.vocabulary_size or 0) * _F32
     process = _PROCESS_BYTES + _BYTES_PER_TOKEN * (shape.vocabulary_size or 0) + loading.kept_bytes
     process += kv[CPU] if loading.batch_invariant else 0
-    compute = _compute(shape, loading, cells)
-    carried = _largest_tensor(shape) if used and CPU in devices else 0
-    on_cpu = compute if CPU in devices else _inputs(shape, loading, cells)
+    here = CPU in devices
+    carried = _largest_tensor(shape) if used and (here or loading.cpu_experts) else 0
+    wide = _feed_forward(shape)
+    on_cpu = _compute(shape, loading, cells, wide) if here else _inputs(shape, loading, cells)
     parts = {
         CPU: MemoryParts(
             weights=weights[CPU], kv=kv[CPU], compute=on_cpu + logits, overhead=process
         )
     }
-    copies = 3 * _masks(shape, loading, cells) if len(used) > 1 and CPU not in devices else 0
+    pipelined = len(used) > 1 and not here and not loading.cpu_experts
+    copies = 3 * _masks(shape, loading, cells) if pipelined else 0
     for gpu in used:
+        compute = _compute(shape, loading, cells, _feed_forward_on(gpu, shape, loading, devices))
         parts[gpu] = MemoryParts(
             weights=weights[gpu],
             kv=kv[gpu],
@@ -142,17 +150,18 @@ def _memory_of(layer: LayerShape, cells: int, loading: Loading) -> int:
 # ---------------------------------------------------------------- the computation
 
 
-def _compute(shape: ModelShape, loading: Loading, cells: int) -> int:
+def _compute(shape: ModelShape, loading: Loading, cells: int, wide: int) -> int:
     """The buffer that ggml's allocator makes for a batch: its inputs and its widest moment.
 
-    After the last layer the masks are not needed any more and make room for the logits, but for
-    what has come into their place meanwhile.
+    ``wide`` are the numbers of a token between the matrices of a layer. After the last layer the
+    masks are not needed any more and make room for the logits, but for what has come into their
+    place meanwhile.
     """
     tokens = min(loading.batch_tokens, cells)
     rows = min(output_rows(loading.parallel, tokens), tokens)
     masks = _masks(shape, loading, cells)
     layers = _F32 * max(
-        tokens * _feed_forward(shape),
+        tokens * wide,
         _attention(shape, loading, cells, tokens),
         _recurrent(shape, loading, tokens),
     )
@@ -169,9 +178,28 @@ def _masks(shape: ModelShape, loading: Loading, cells: int) -> int:
 
 
 def _inputs(shape: ModelShape, loading: Loading, cells: int) -> int:
-    """What the CPU prepares for the GPUs: embeddings and masks."""
+    """What the CPU prepares for the GPUs, and the experts that it computes for them."""
     tokens = min(loading.batch_tokens, cells)
-    return tokens * (shape.embedding_length or 0) * _F32 + _masks(shape, loading, cells)
+    embeddings = tokens * (shape.embedding_length or 0) * _F32
+    experts = tokens * _feed_forward(shape) * _F32 if loading.cpu_experts else 0
+    return max(experts, embeddings + _masks(shape, loading, cells)) + embeddings + 24 * tokens
+
+
+def _feed_forward_on(gpu: str, shape: ModelShape, loading: Loading, devices: Sequence[str]) -> int:
+    """As ``_feed_forward``, on a GPU: what a layer begins with is one of its inputs.
+
+    Of a mixture of experts only the shared ones are left where the others are in main memory. The
+    last layer does not count, which computes for the few tokens whose logits are asked for.
+    """
+    mine = [
+        layer.experts > 0 and number >= loading.cpu_experts
+        for number, (layer, device) in enumerate(zip(shape.layers[:-1], devices, strict=False))
+        if device == gpu
+    ]
+    if loading.cpu_experts and not any(mine):
+        length = shape.metadata.get(f"{shape.architecture}.expert_shared_feed_forward_length")
+        return 3 * length if isinstance(length, int) else 0
+    return _feed_forward(shape) - (shape.embedding_length or 0)
 
 
 def _feed_forward(shape: ModelShape) -> int:
