@@ -52,7 +52,7 @@ from nbllm.core.types import (
 )
 from nbllm.core.vendors import VENDORS
 
-__all__ = ["CloudModel", "open_model", "unchecked_model"]
+__all__ = ["CloudModel", "open_model", "price_of", "unchecked_model"]
 
 _DESCRIBING = Deadlines(connect=2.0, first_token=5.0)
 """A server that does not say quickly what it serves is asked for an answer without it."""
@@ -79,6 +79,13 @@ def unchecked_model(info: ModelInfo) -> CloudModel:
     usual = adapter.default_key_env if info.model_type in VENDORS else None
     key = key_source(info, usual, base_url_of(info, adapter.default_base_url))
     return CloudModel(info, adapter, key=key, prices=load_prices())
+
+
+def price_of(info: ModelInfo) -> tuple[float, float] | None:
+    """US dollars for a million tokens read and written, by the table; None where it has none."""
+    seller = seller_of(info, adapter_for(info).default_base_url)
+    price = load_prices().find(seller, info.model or info.name)
+    return None if price is None else (price.input, price.output)
 
 
 class CloudModel(ModelInterface):

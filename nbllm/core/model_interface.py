@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from abc import ABC, abstractmethod
-from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import replace
 from pathlib import Path
@@ -21,12 +21,13 @@ from nbllm.core.history import GenerationLog
 from nbllm.core.images import image
 from nbllm.core.kinds import kind_of, place_of
 from nbllm.core.layers.activity import Activity, Watched
-from nbllm.core.layers.layer import Layer, composed
+from nbllm.core.layers.layer import Layer, Place, composed
 from nbllm.core.layers.schema import ResultSchema
 from nbllm.core.layers.uses import CountedUse, Uses
 from nbllm.core.openai_turns import message_of, part_of, with_names
 from nbllm.core.option_checks import items_of, text_of, texts_of
 from nbllm.core.request_checks import check_options, check_size
+from nbllm.core.schemas.questions import asked_about
 from nbllm.core.schemas.requests import with_schema
 from nbllm.core.suggest import did_you_mean
 from nbllm.core.texts import shown, trimmed
@@ -139,6 +140,11 @@ class ModelInterface(ABC):
         """Whether ``fill`` works: the model has tokens for the text before and behind a gap."""
         return False
 
+    @property
+    def scores_labels(self) -> bool:
+        """Whether ``decide`` tells probabilities; without them a model writes JSON."""
+        return False
+
     @abstractmethod
     def _events(self, request: GenerationRequest) -> AsyncGenerator[Event, None]:
         """The events of one answer. Closing the generator stops the work at once."""
@@ -190,6 +196,21 @@ class ModelInterface(ABC):
         watched = Watched(self._activity, generation or Generation(), self.device)
         return composed((*self._layers, watched), self._events)(request)
 
+    def attempt(
+        self, request: GenerationRequest, when_asked: Callable[[], None]
+    ) -> AsyncGenerator[Event, None]:
+        """One attempt at what a router was asked, which records and repeats it itself.
+
+        ``when_asked`` is called when the model itself is asked, which a kept answer spares.
+        """
+        layers = (layer for layer in self._layers if layer.place is not Place.RETRY)
+
+        def innermost(request: GenerationRequest) -> AsyncGenerator[Event, None]:
+            when_asked()
+            return self._events(request)
+
+        return composed(layers, innermost)(request)
+
     def map(
         self,
         prompts: Iterable[PromptLike],
@@ -197,6 +218,7 @@ class ModelInterface(ABC):
         system: str | None = None,
         options: GenerationOptions | None = None,
         schema: Any = None,
+        decide: Mapping[str, Any] | None = None,
         concurrency: int | None = None,
         journal: str | os.PathLike[str] | None = None,
         retry_failed: bool = True,
@@ -208,10 +230,12 @@ class ModelInterface(ABC):
 
         The rows come in the prompts' order. Each fails alone, with its ``error``. With a
         ``journal``, a file, what is finished outlives the kernel, and the same run goes on where
-        it stopped. The other parameters are those of ``nbllm.batches.run.run_batch``, and
-        ``stream``'s. Raises as that does.
+        it stopped. ``decide`` chooses among labels, as the method of this name does. The other
+        parameters are those of ``nbllm.batches.run.run_batch``, and ``stream``'s. Raises as that
+        does.
         """
         from nbllm.core.openers import batch_of  # which needs this module
+        from nbllm.core.schemas.answers import schema_or_decision
 
         asked = _checked(options).merged(options_from(overrides))
         return batch_of(
@@ -219,7 +243,7 @@ class ModelInterface(ABC):
             prompts,
             system=system,
             options=asked,
-            schema=schema,
+            schema=schema_or_decision(schema, decide),
             concurrency=concurrency,
             journal=None if journal is None else Path(journal),
             retry_failed=retry_failed,
@@ -247,6 +271,32 @@ class ModelInterface(ABC):
                 if isinstance(event, Completed):
                     return event.result
         raise NbllmError(f"{self.name}: the stream ended without a result; this is a bug in nbllm")
+
+    async def decide(
+        self,
+        prompt: PromptLike,
+        decide: Mapping[str, Any],
+        *,
+        system: str | None = None,
+        options: GenerationOptions | None = None,
+        **overrides: Any,
+    ) -> GenerationResult:
+        """Choose among labels, as in ``decide(text, {"team": ["red", "blue"], "urgent": bool})``.
+
+        Labels are texts, numbers, None, bool, an Enum, a Literal or a range. ``result.value`` has
+        the most probable one for each question, and ``result.probabilities`` those of all. A local
+        model writes nothing: it scores each label behind its chat template by the log-probability
+        of all its tokens, of one letter case or the other, with or without a space before it, and
+        as the beginning of an answer that is no longer label. The probabilities of a question's
+        labels are scaled to add up to 1; below about 0.001 they are upper bounds. The question
+        is put behind the prompt, with its labels where they are at most 100. Any other model is
+        asked for JSON with the labels as an enum, and tells no probabilities. Raises
+        ``InvalidOptionError`` and whatever ``stream`` raises.
+        """
+        from nbllm.core.schemas.answers import decision_schema
+
+        request = self._request(prompt, system, options, overrides, decision_schema(decide))
+        return await self._whole(self.stream_request(request))
 
     async def generate_many(
         self,
@@ -400,6 +450,12 @@ class ModelInterface(ABC):
         check_options(chosen)
         asked = prompt if chosen.raw else _without_ends(prompt)
         messages = to_messages(asked, system=system)
+        if wanted is not None and wanted.questions:
+            _check_decision(chosen)
+            if self.scores_labels:
+                chosen = replace(chosen, temperature=0.0)  # nothing is drawn
+            else:
+                messages = asked_about(messages, wanted.questions)
         return GenerationRequest(messages, chosen, schema=wanted, model=self.info)
 
     def __repr__(self) -> str:
@@ -409,6 +465,11 @@ class ModelInterface(ABC):
 def _without_ends(prompt: PromptLike) -> PromptLike:
     """A text without its blank ends, unless it is nothing else; anything else as it is."""
     return (trimmed(prompt) or prompt) if isinstance(prompt, str) else prompt
+
+
+def _check_decision(options: GenerationOptions) -> None:
+    if options.tools:
+        raise InvalidOptionError("tools", "cannot be combined with decide; leave one out")
 
 
 def _checked(options: object) -> GenerationOptions:

@@ -59,6 +59,7 @@ def request_key(request: GenerationRequest, sample: int = 0) -> str:
         "suffix": request.suffix,
         "options": options,
         "sample": sample,
+        **({"questions": request.questions} if request.questions else {}),
     }
     text = json.dumps(_canonical(parts), sort_keys=True, ensure_ascii=True, allow_nan=True)
     return hashlib.sha256(text.encode()).hexdigest()

@@ -9,24 +9,34 @@ fitted to llama.cpp's own reports (``tests/local/test_memory_estimate.py`` compa
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from nbllm.core.fitting.model_shape import LayerShape, ModelShape
 from nbllm.core.hardware.engine_devices import is_server
-from nbllm.core.placement import KvType, MemoryParts, output_rows
+from nbllm.core.placement import MOST_OUTPUTS, KvType, MemoryParts, output_rows
 
-__all__ = ["CPU", "Loading", "cells_of", "estimate", "estimate_with_draft", "layer_devices"]
+__all__ = [
+    "CPU",
+    "Loading",
+    "cells_of",
+    "estimate",
+    "estimate_with_draft",
+    "layer_devices",
+    "most_outputs",
+]
 
 CPU = "CPU"
 _F32 = 4
 _CELLS = 256
+_COPIES = 4  # of each input, where several GPUs work on successive batches at the same time
 _BITS = {"f16": 16.0, "q8_0": 8.5, "q4_0": 4.5}
-# A worker with Python, numpy and llama.cpp, before and for each token of the vocabulary; and
+# The resident memory of a worker with Python, numpy and llama.cpp after its first answers, and
 # what CUDA takes on a GPU for its context and libraries.
-_PROCESS_BYTES = 44 * 2**20
-_BYTES_PER_TOKEN = 400
+_PROCESS_BYTES = 53 * 2**20
 _GPU_CONTEXT_BYTES = 400 * 2**20
+_LOGITS_BYTES, _LOGITS_SHARE = 4 * 2**20, 12
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,6 +45,8 @@ class Loading:
 
     ``gpus`` are names of devices, ``split`` the share of each (empty: equal ones), and
     ``gpu_layers`` the layers on them, of which the output is the first, then the last layers.
+    ``most_outputs`` bounds the tokens of a batch that have logits. ``adapter_bytes`` are the
+    weights of the LoRA adapters.
     ``kept_bytes`` is what the worker may put aside of the keys and values of earlier prompts;
     with ``batch_invariant`` it puts all of them aside now and then, to bring them into order.
     The experts of the first ``cpu_experts`` layers are in the main memory wherever the layers are.
@@ -45,6 +57,8 @@ class Loading:
     kv_type: KvType = "f16"
     flash_attention: bool = True
     batch_tokens: int = 512
+    most_outputs: int = MOST_OUTPUTS
+    adapter_bytes: int = 0
     gpus: tuple[str, ...] = ()
     split: tuple[float, ...] = ()
     gpu_layers: int = 0
@@ -56,6 +70,17 @@ class Loading:
 def cells_of(context_length: int) -> int:
     """The cells that llama.cpp makes of a context."""
     return -(-context_length // _CELLS) * _CELLS
+
+
+def most_outputs(shape: ModelShape) -> int:
+    """How many tokens of a batch may have logits, whose memory grows with the vocabulary.
+
+    All of them take a 12th of the weights at most, or 4 MiB where that is more. llama.cpp holds
+    them twice: where they are computed, and in an output buffer, which grows when so many are
+    asked for.
+    """
+    room = max(_LOGITS_BYTES, shape.tensor_bytes // _LOGITS_SHARE)
+    return min(MOST_OUTPUTS, max(1, room // (_F32 * (shape.vocabulary_size or 1))))
 
 
 def layer_devices(blocks: int, loading: Loading) -> list[str]:
@@ -75,6 +100,45 @@ def estimate(shape: ModelShape, loading: Loading) -> dict[str, MemoryParts]:
     devices = layer_devices(len(shape.layers), loading)
     used = loading.gpus if loading.gpu_layers else ()
     cells = cells_of(loading.context_length)
+    weights, kv = _stored(shape, loading, devices, used)
+    row = (shape.vocabulary_size or 0) * _F32
+    growth = (_rows(shape, loading, cells) - loading.parallel) * row
+    process = _PROCESS_BYTES + shape.vocabulary_bytes + growth + loading.kept_bytes
+    process += _workspace(shape, loading, cells) if CPU in devices else 0
+    process += kv[CPU] if loading.batch_invariant else 0
+    mixed = CPU in devices or loading.cpu_experts > 0
+    copies = _COPIES if len(used) > 1 and not mixed else 1
+    on_cpu = (
+        _compute(shape, loading, cells, _feed_forward(shape))
+        if CPU in devices
+        else _inputs(shape, loading, cells, copies)
+    )
+    parts = {
+        CPU: MemoryParts(
+            weights=weights[CPU],
+            kv=kv[CPU],
+            compute=on_cpu + loading.parallel * row,
+            overhead=process,
+        )
+    }
+    for gpu in used:
+        compute = _compute(shape, loading, cells, _feed_forward_on(gpu, shape, loading, devices))
+        compute += _piped(shape, loading, cells, copies) if copies > 1 else 0
+        compute += _largest_tensor(shape) if mixed and not is_server(gpu) else 0
+        parts[gpu] = MemoryParts(
+            weights=weights[gpu],
+            kv=kv[gpu],
+            compute=compute,
+            overhead=0 if is_server(gpu) else _GPU_CONTEXT_BYTES,
+        )
+    return parts
+
+
+def _stored(
+    shape: ModelShape, loading: Loading, devices: Sequence[str], used: Sequence[str]
+) -> tuple[dict[str, int], dict[str, int]]:
+    """The bytes of weights, and of keys, values and states, on each device."""
+    cells = cells_of(loading.context_length)
     weights, kv = dict.fromkeys([CPU, *used], 0), dict.fromkeys([CPU, *used], 0)
     for number, (layer, device) in enumerate(zip(shape.layers, devices, strict=False)):
         experts = layer.experts if number < loading.cpu_experts else 0
@@ -85,29 +149,9 @@ def estimate(shape: ModelShape, loading: Loading) -> dict[str, MemoryParts]:
     weights[devices[-1]] += shape.output_bytes
     if devices[-1] != CPU and shape.shares_embeddings:
         weights[devices[-1]] += shape.input_bytes  # a copy, for the GPU computes with it too
-    logits = loading.parallel * (shape.vocabulary_size or 0) * _F32
-    process = _PROCESS_BYTES + _BYTES_PER_TOKEN * (shape.vocabulary_size or 0) + loading.kept_bytes
-    process += kv[CPU] if loading.batch_invariant else 0
-    here = CPU in devices
-    carried = _largest_tensor(shape) if used and (here or loading.cpu_experts) else 0
-    wide = _feed_forward(shape)
-    on_cpu = _compute(shape, loading, cells, wide) if here else _inputs(shape, loading, cells)
-    parts = {
-        CPU: MemoryParts(
-            weights=weights[CPU], kv=kv[CPU], compute=on_cpu + logits, overhead=process
-        )
-    }
-    pipelined = len(used) > 1 and not here and not loading.cpu_experts
-    copies = 3 * _masks(shape, loading, cells) if pipelined else 0
-    for gpu in used:
-        compute = _compute(shape, loading, cells, _feed_forward_on(gpu, shape, loading, devices))
-        parts[gpu] = MemoryParts(
-            weights=weights[gpu],
-            kv=kv[gpu],
-            compute=compute + copies + (0 if is_server(gpu) else carried),
-            overhead=0 if is_server(gpu) else _GPU_CONTEXT_BYTES,
-        )
-    return parts
+    for device, added in _adapters(shape, loading, devices).items():
+        weights[device] += added
+    return weights, kv
 
 
 def estimate_with_draft(
@@ -125,6 +169,8 @@ def estimate_with_draft(
             gpus=gpus,
             split=(),
             gpu_layers=len(draft.layers) + 1 if gpus else 0,
+            most_outputs=loading.parallel,
+            adapter_bytes=0,
             kept_bytes=0,
             batch_invariant=False,
         ),
@@ -140,6 +186,13 @@ def estimate_with_draft(
             overhead=own.overhead + tables,
         )
     return parts
+
+
+def _adapters(shape: ModelShape, loading: Loading, devices: list[str]) -> dict[str, int]:
+    """The adapters' weights by device: each lies beside the layer that it belongs to."""
+    count = len(shape.layers)
+    shares = Counter(devices[:count])
+    return {each: loading.adapter_bytes * number // count for each, number in shares.items()}
 
 
 def _memory_of(layer: LayerShape, cells: int, loading: Loading) -> int:
@@ -158,7 +211,7 @@ def _compute(shape: ModelShape, loading: Loading, cells: int, wide: int) -> int:
     place meanwhile.
     """
     tokens = min(loading.batch_tokens, cells)
-    rows = min(output_rows(loading.parallel, tokens), tokens)
+    rows = min(_rows(shape, loading, cells), tokens)
     masks = _masks(shape, loading, cells)
     layers = _F32 * max(
         tokens * wide,
@@ -170,6 +223,12 @@ def _compute(shape: ModelShape, loading: Loading, cells: int, wide: int) -> int:
     return max(masks + layers, min(masks, states) + states + logits) + 24 * tokens
 
 
+def _rows(shape: ModelShape, loading: Loading, cells: int) -> int:
+    """The tokens of a batch that have logits at most."""
+    most = min(loading.most_outputs, most_outputs(shape))
+    return output_rows(loading.parallel, min(loading.batch_tokens, cells), most)
+
+
 def _masks(shape: ModelShape, loading: Loading, cells: int) -> int:
     """Which cell each token sees: once for layers that slide, once for those that do not."""
     kinds = len({layer.sliding for layer in shape.layers if layer.key})
@@ -177,12 +236,34 @@ def _masks(shape: ModelShape, loading: Loading, cells: int) -> int:
     return kinds * cells * min(loading.batch_tokens, cells) * size
 
 
-def _inputs(shape: ModelShape, loading: Loading, cells: int) -> int:
+def _workspace(shape: ModelShape, loading: Loading, cells: int) -> int:
+    """What the CPU's backend converts of a matrix before it multiplies; in no report of buffers.
+
+    The widest is 8-bit numbers between the feed-forward's matrices, or the attention's 16-bit
+    weights.
+    """
+    wide = (shape.feed_forward_length or 0) * 9 // 8
+    weights = 0 if loading.flash_attention else 2 * cells * (shape.head_count or 0)
+    return min(loading.batch_tokens, cells) * max(wide, weights)
+
+
+def _inputs(shape: ModelShape, loading: Loading, cells: int, copies: int) -> int:
     """What the CPU prepares for the GPUs, and the experts that it computes for them."""
-    tokens = min(loading.batch_tokens, cells)
-    embeddings = tokens * (shape.embedding_length or 0) * _F32
+    tokens, embeddings = min(loading.batch_tokens, cells), _embeddings(shape, loading, cells)
     experts = tokens * _feed_forward(shape) * _F32 if loading.cpu_experts else 0
-    return max(experts, embeddings + _masks(shape, loading, cells)) + embeddings + 24 * tokens
+    inputs = embeddings + _masks(shape, loading, cells) + 24 * tokens
+    return max(experts, copies * inputs) + embeddings
+
+
+def _piped(shape: ModelShape, loading: Loading, cells: int, copies: int) -> int:
+    """What a GPU takes for the batches that the others work on meanwhile."""
+    masks, embeddings = _masks(shape, loading, cells), _embeddings(shape, loading, cells)
+    return (copies - 1) * masks + copies * embeddings
+
+
+def _embeddings(shape: ModelShape, loading: Loading, cells: int) -> int:
+    """What a layer hands to the next, for a batch."""
+    return min(loading.batch_tokens, cells) * (shape.embedding_length or 0) * _F32
 
 
 def _feed_forward_on(gpu: str, shape: ModelShape, loading: Loading, devices: Sequence[str]) -> int:

@@ -11,6 +11,7 @@ from nbllm.local.ipc.protocol import Cancel, Close, Message, Request
 
 __all__ = [
     "CountTokens",
+    "Decide",
     "Detokenize",
     "Embed",
     "Generate",
@@ -90,6 +91,17 @@ class Generate(Request, tag="generate"):
     suffix: str | None = None
 
 
+class Decide(Request, tag="decide"):
+    """How probable it is that each of ``labels`` is the answer.
+
+    Answered by ``Progress`` and ``Decided``. ``options`` are those of ``Generate``.
+    """
+
+    messages: list[Turn]
+    labels: list[str]
+    options: dict[str, Any]
+
+
 class Tokenize(Request, tag="tokenize"):
     """Answered by ``Tokenized``."""
 
@@ -122,6 +134,8 @@ class Rerank(Request, tag="rerank"):
     documents: list[str]
 
 
-WorkerRequest: TypeAlias = Generate | Cancel | Tokenize | Detokenize | CountTokens | Embed | Rerank
+WorkerRequest: TypeAlias = (
+    Generate | Decide | Cancel | Tokenize | Detokenize | CountTokens | Embed | Rerank
+)
 WorkerOperation: TypeAlias = WorkerRequest | Close
 """What a worker reads once its model is loaded."""

@@ -17,7 +17,7 @@ __all__ = ["BufferSizes", "context_params", "model_params"]
 
 _BF16 = 30  # of ggml.h, which the bindings leave out
 _KV_TYPES = {"f16": lib.GGML_TYPE_F16, "q8_0": lib.GGML_TYPE_Q8_0, "q4_0": lib.GGML_TYPE_Q4_0}
-_BUFFER = re.compile(r"(\S+)\s+(model|KV|RS|compute|output) buffer size =\s+([\d.]+) MiB")
+_BUFFER = re.compile(r"(\S+)\s+(model|LoRA|KV|RS|compute|output) buffer size =\s+([\d.]+) MiB")
 # The CPU's memory has many names: mapped, repacked, pinned for a GPU.
 _HOST = re.compile(r"CPU|AMX$|BLAS$|.*_Host$|.*_Mapped$")
 _MAPPED, _REPACKED = "CPU_Mapped", "CPU_REPACK"

@@ -50,6 +50,7 @@ def model(billions: float = 8.0, *, layers: int = 32, bits: float = 4.9) -> Mode
         expert_count=0,
         expert_used_count=0,
         vocabulary_size=128_256,
+        vocabulary_bytes=55 * 2**20,
         parameter_count=int(billions * 1e9),
         quantization="Q4_K_M",
         tensor_bytes=2 * table + each * layers,
