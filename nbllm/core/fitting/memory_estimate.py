@@ -135,7 +135,7 @@ def estimate(shape: ModelShape, loading: Loading) -> dict[str, MemoryParts]:
 
 
 def _stored(
-    shape: ModelShape, loading: Loading, devices: Sequence[str], used: Sequence[str]
+    shape: ModelShape, loading: Loading, devices: list[str], used: Sequence[str]
 ) -> tuple[dict[str, int], dict[str, int]]:
     """The bytes of weights, and of keys, values and states, on each device."""
     cells = cells_of(loading.context_length)
