@@ -24,12 +24,12 @@ class FitOption:
 
     device: str
     gpu_layers: int
-    cpu_experts: int
     context_length: int
     kv_type: KvType
     memory: Mapping[str, MemoryParts]
     free: Mapping[str, int]
     fits: bool
+    cpu_experts: int = 0
 
     @property
     def total_bytes(self) -> int:
