@@ -108,7 +108,7 @@ class NbLLM(Configurable):
         if not 0 <= limit <= _MOST_TOKENS:
             name = proposal["trait"].name
             raise TraitError(
-                f"{name} must be between 0 (none) and {_MOST_TOKENS:,} (got {shown(limit)})"
+                f"{name} must be between 0 (no limit) and {_MOST_TOKENS:,} (got {shown(limit)})"
             )
         return limit
 
