@@ -14,6 +14,7 @@ from nbllm.core.version import __version__
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
 
+    from nbllm.core.budgets.budget import Budget as Budget
     from nbllm.core.errors import NbllmError as NbllmError
     from nbllm.core.images import image as image
     from nbllm.core.key_permissions import allow_key as allow_key
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
     from nbllm.notebook.sync import run as run
 
 _HOMES = {
+    "nbllm.core.budgets.budget": ("Budget",),
     "nbllm.core.errors": ("NbllmError",),
     "nbllm.core.images": ("image",),
     "nbllm.core.key_permissions": ("allow_key", "disallow_key"),

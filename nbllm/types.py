@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 from nbllm.batches.batch import Batch
 from nbllm.batches.run import BatchProgress, BatchRow
 from nbllm.core import types as _types
+from nbllm.core.budgets.budget import Amount, Budget, Per, Unit
+from nbllm.core.budgets.budgets import Budgets, BudgetStatus
 from nbllm.core.caching.cache import CacheMode, ResultCache
 from nbllm.core.caching.stores import CachedAnswer, CacheStore
 from nbllm.core.catalogue.listing import Listing
@@ -24,12 +26,12 @@ from nbllm.core.downloads import (
     Variant,
 )
 from nbllm.core.generation import Generation, Phase
+from nbllm.core.hardware.engine_devices import EngineDevice, EngineDevices
 from nbllm.core.hardware.gpu_source import GpuFindings, GpuSource
 from nbllm.core.hardware.machine import Machine, MachineMemory, Processors
 from nbllm.core.hardware.resource_sample import CpuLoad, GpuSample, ResourceSample
 from nbllm.core.hardware.resources import (
     CpuInfo,
-    EngineDevices,
     GpuInfo,
     GpuProcess,
     MemoryInfo,
@@ -46,7 +48,17 @@ from nbllm.core.openers import LoadControl, Opener, Planner
 from nbllm.core.options import OnFull, Priority
 from nbllm.core.placement import KvType, MemoryParts, Placement, ThreadCounts
 from nbllm.core.quantization import Quality, Quantization, Quantized
+from nbllm.core.routing.health import HealthState
+from nbllm.core.routing.members import MemberReport
+from nbllm.core.routing.route import Route, RouteTry
+from nbllm.core.routing.router_settings import (
+    MemberPrice,
+    RouterMember,
+    RouterSettings,
+    Strategy,
+)
 from nbllm.core.schemas.answers import AnswerSchema
+from nbllm.core.schemas.questions import Question
 from nbllm.core.tuning import TunedType, Tuning
 from nbllm.core.types import *  # noqa: F403 - the list of these types is kept there
 from nbllm.notebook.batch.frame import BatchTick
@@ -57,7 +69,16 @@ if TYPE_CHECKING:
 
 __all__ = [
     *_types.__all__,
+    "Strategy",
+    "RouterSettings",
+    "RouterMember",
+    "RouteTry",
+    "Route",
+    "MemberReport",
+    "MemberPrice",
+    "HealthState",
     "Activity",
+    "Amount",
     "AnswerSchema",
     "AnswerStream",
     "Batch",
@@ -65,6 +86,9 @@ __all__ = [
     "BatchRow",
     "BatchTick",
     "Benchmark",
+    "Budget",
+    "BudgetStatus",
+    "Budgets",
     "CacheMode",
     "CacheStore",
     "CachedAnswer",
@@ -73,6 +97,7 @@ __all__ = [
     "CpuLoad",
     "Dashboard",
     "Deletion",
+    "EngineDevice",
     "EngineDevices",
     "EventKind",
     "Events",
@@ -102,6 +127,7 @@ __all__ = [
     "Next",
     "OnFull",
     "Opener",
+    "Per",
     "Phase",
     "Place",
     "Placement",
@@ -116,6 +142,7 @@ __all__ = [
     "Quality",
     "Quantization",
     "Quantized",
+    "Question",
     "RemoteFile",
     "ResourceSample",
     "Resources",
@@ -124,6 +151,7 @@ __all__ = [
     "ThreadCounts",
     "TunedType",
     "Tuning",
+    "Unit",
     "Variant",
 ]
 

@@ -39,6 +39,7 @@ class Entry:
     completion_tokens: int | None = None
     cached_tokens: int = 0
     cost_usd: float | None = None
+    label_probabilities: tuple[tuple[float, ...], ...] = ()
 
     @classmethod
     def of(cls, key: str, result: GenerationResult) -> Entry:
@@ -52,6 +53,7 @@ class Entry:
             completion_tokens=result.usage.completion_tokens,
             cached_tokens=result.usage.cached_tokens,
             cost_usd=result.usage.cost_usd,
+            label_probabilities=result.label_probabilities,
         )
 
     def result(self) -> GenerationResult:
@@ -66,6 +68,7 @@ class Entry:
                 cached_tokens=self.cached_tokens,
                 cost_usd=self.cost_usd,
             ),
+            label_probabilities=tuple(map(tuple, self.label_probabilities)),
         )
 
 
@@ -91,7 +94,7 @@ class Journal:
     def add(self, entry: Entry) -> None:
         """Keep a row. Raises ``BatchError`` where the disk refuses it."""
         values = {name: getattr(entry, name) for name in Entry.__slots__}
-        kept = {name: value for name, value in values.items() if value not in ("", None)}
+        kept = {name: value for name, value in values.items() if value not in ("", None, ())}
         try:
             self._file.write(_line(kept))
             self._file.flush()

@@ -26,7 +26,8 @@ from nbllm.cloud.transport.routes import client_maker, route_to
 from nbllm.cloud.vendors import adapter_for
 from nbllm.cloud.vendors.embeddings import embed_all
 from nbllm.cloud.vendors.refused_options import LearntRefusals
-from nbllm.cloud.vendors.token_counts import count_prompt, estimate_text_tokens
+from nbllm.cloud.vendors.token_counts import answer_limit, count_prompt, estimate_text_tokens
+from nbllm.core.budgets.bounds import image_bound, json_bytes
 from nbllm.core.errors import (
     ApiError,
     AuthenticationError,
@@ -52,7 +53,7 @@ from nbllm.core.types import (
 )
 from nbllm.core.vendors import VENDORS
 
-__all__ = ["CloudModel", "open_model", "unchecked_model"]
+__all__ = ["CloudModel", "open_model", "price_of", "unchecked_model"]
 
 _DESCRIBING = Deadlines(connect=2.0, first_token=5.0)
 """A server that does not say quickly what it serves is asked for an answer without it."""
@@ -79,6 +80,13 @@ def unchecked_model(info: ModelInfo) -> CloudModel:
     usual = adapter.default_key_env if info.model_type in VENDORS else None
     key = key_source(info, usual, base_url_of(info, adapter.default_base_url))
     return CloudModel(info, adapter, key=key, prices=load_prices())
+
+
+def price_of(info: ModelInfo) -> tuple[float, float] | None:
+    """US dollars for a million tokens read and written, by the table; None where it has none."""
+    seller = seller_of(info, adapter_for(info).default_base_url)
+    price = load_prices().find(seller, info.model or info.name)
+    return None if price is None else (price.input, price.output)
 
 
 class CloudModel(ModelInterface):
@@ -230,6 +238,28 @@ class CloudModel(ModelInterface):
         fetch = partial(self._fetch, limit=vectors_limit(len(texts)))
         embeddings = await embed_all(self._adapter, self.info, texts, fetch)
         return replace(embeddings, usage=self._priced(embeddings.usage))
+
+    # ------------------------------------------------------------ budgets
+
+    async def usage_bound(self, request: GenerationRequest) -> Usage:
+        """By what would be sent: every byte of it may be a token, and it says the limit."""
+        try:
+            body = self._adapter.generation_request(self.info, request, stream=True).body or {}
+        except ModelError as error:
+            failure = self._fit_to_show(error)
+        else:
+            prompt = json_bytes(body) + image_bound(request.messages)
+            return Usage(prompt_tokens=max(0, prompt), completion_tokens=answer_limit(body))
+        raise failure
+
+    def highest_cost(self, usage: Usage) -> float | None:
+        """By the table of prices; no prompt's token counts as cached, and any as written there."""
+        plain = replace(usage, cached_tokens=0, cache_write_tokens=0, cost_usd=None)
+        costs = [self._priced(plain).cost_usd]
+        if self.info.model_type == "anthropic":  # the one that asks more for it
+            written = usage.prompt_tokens or 0
+            costs.append(self._priced(replace(plain, cache_write_tokens=written)).cost_usd)
+        return max((cost for cost in costs if cost is not None), default=None)
 
     # ------------------------------------------------------------ the rest
 

@@ -18,7 +18,9 @@
     ├── QuantizationError           a model's file could not be quantized or measured
     └── ModelError                  a loaded model failed; carries the partial text
         ├── ModelClosedError        the model was unloaded
+        ├── BudgetError             a budget does not allow the request; nothing was sent
         ├── UnsupportedError        this model or vendor does not support it; says what does
+        ├── RouterError             no member of a router can answer; carries each one's reason
         ├── ContextLengthError      the prompt does not fit; carries the counts
         ├── EngineError             the local engine refused a request or failed on it
         │   ├── EngineBusyError     too many requests are already waiting for this model
@@ -44,7 +46,7 @@ Each message says what happened, to which model, and what to do next.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -59,6 +61,7 @@ __all__ = [
     "AuthenticationError",
     "BadRequestError",
     "BatchError",
+    "BudgetError",
     "ConfigError",
     "ContentPolicyError",
     "ContextLengthError",
@@ -86,6 +89,7 @@ __all__ = [
     "QuantizationError",
     "QuotaError",
     "RateLimitError",
+    "RouterError",
     "ServerError",
     "UnsupportedError",
 ]
@@ -348,8 +352,50 @@ class ModelClosedError(ModelError):
     """The model was unloaded; load it again to use it."""
 
 
+class BudgetError(ModelError):
+    """A budget does not allow the request to be sent.
+
+    ``budget`` names it. ``left`` is what it had left and ``needed`` what the request could have
+    taken, both in its ``unit``: "usd", "tokens" or "requests". All three are None where the budget
+    cannot be told from its file, the latter two where the model's price is not known.
+    """
+
+    def __init__(
+        self,
+        model: str,
+        problem: str,
+        *,
+        budget: str,
+        unit: str | None = None,
+        left: float | None = None,
+        needed: float | None = None,
+    ) -> None:
+        self.budget, self.unit, self.left, self.needed = budget, unit, left, needed
+        super().__init__(model, problem)
+
+
 class UnsupportedError(ModelError):
     """The model or vendor does not support this; the message says what does."""
+
+
+class RouterError(ModelError):
+    """No member of the router ``model`` can answer.
+
+    ``reasons`` tell of each member why, ``retry_after_seconds`` when the first of them can be
+    asked again, None where that is not known.
+    """
+
+    def __init__(
+        self,
+        model: str,
+        problem: str,
+        *,
+        reasons: Mapping[str, str],
+        retry_after_seconds: float | None = None,
+    ) -> None:
+        self.reasons, self.retry_after_seconds = dict(reasons), retry_after_seconds
+        lines = [problem, *(f"- {member}: {capped(why)}" for member, why in reasons.items())]
+        super().__init__(model, "\n".join(lines))
 
 
 class ContextLengthError(ModelError):
@@ -408,6 +454,7 @@ class ApiError(ModelError):
     ``status`` is the HTTP status (None without a response), ``code`` the vendor's error code,
     ``request_id`` what the vendor's support asks for. ``retryable`` says whether the same
     request may succeed later, ``retry_after_seconds`` is the delay that the server requested.
+    ``was_sent`` is False where no connection was made, so that nobody can have answered.
     """
 
     def __init__(
@@ -421,8 +468,10 @@ class ApiError(ModelError):
         retryable: bool = False,
         retry_after_seconds: float | None = None,
         partial_text: str = "",
+        was_sent: bool = True,
     ) -> None:
         self.status, self.code, self.request_id = status, code, request_id
+        self.was_sent = was_sent
         self.retryable, self.retry_after_seconds = retryable, retry_after_seconds
         super().__init__(model, problem, partial_text=partial_text)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path, PurePath
@@ -27,6 +28,10 @@ from nbllm.core.texts import shown
 __all__ = ["LoadOptions", "template_path"]
 
 _keep_alive = number(0, 1e9)
+_MOST_SERVERS = 16  # what llama.cpp can hold
+_SERVER = re.compile(
+    r"(?P<host>[a-z0-9]([a-z0-9._-]{0,252}[a-z0-9])?):(?P<port>\d{1,5})", re.I | re.A
+)
 _ONE_GPU = r"gpu ?(\d{1,3})(?: ?mig ?(\d{1,3}))?"
 _DEVICE = re.compile(rf"cpu|gpu|{_ONE_GPU}(?: ?[+,] ?{_ONE_GPU})*", re.ASCII)
 
@@ -36,6 +41,27 @@ def _model_name(name: str, value: object) -> str:
     if not isinstance(value, str | PurePath) or not str(value) or "\0" in str(value):
         raise InvalidOptionError(name, f"must be a path or a model's name (got {shown(value)})")
     return str(value)
+
+
+def _servers(name: str, value: object) -> tuple[str, ...]:
+    """RPC servers as "host:port", from one or several; each once. Raises ``InvalidOptionError``."""
+    given = (value,) if isinstance(value, str) else value
+    if not isinstance(given, Sequence) or isinstance(given, bytes):
+        raise InvalidOptionError(name, f'must be "host:port", or a list of it (got {shown(value)})')
+    servers = tuple(dict.fromkeys(_server(name, each) for each in given))
+    if len(servers) > _MOST_SERVERS:
+        problem = f"must be at most {_MOST_SERVERS} servers (got {len(servers)})"
+        raise InvalidOptionError(name, problem)
+    return servers
+
+
+def _server(name: str, value: object) -> str:
+    text = value.strip() if isinstance(value, str) else ""
+    found = _SERVER.fullmatch(text)
+    if not found or not 0 < int(found["port"]) < 2**16:
+        problem = f'must be "host:port", such as "192.168.1.20:50052" (got {shown(value)})'
+        raise InvalidOptionError(name, problem)
+    return f"{found['host'].lower()}:{int(found['port'])}"
 
 
 def _template(name: str, value: object) -> str:
@@ -145,6 +171,18 @@ class LoadOptions(OptionSet):
         flags=("--batch-invariant",),
         affects_answer=True,
     )
+    rpc: tuple[str, ...] | None = _local(
+        made(_servers, "host:port, or a list of it", metavar="HOST:PORT", repeats=True),
+        "An RPC server of llama.cpp: a process ggml-rpc-server on another machine, whose memory "
+        "and processors are used as GPUs are, for a model too large for this machine. The "
+        "installed llama.cpp must be built with RPC. Prompts, answers and weights go there "
+        "unencrypted, and whoever can reach a server can take it over: for trusted networks only. "
+        "A server at a public address is refused unless rpc_public is set.",
+        flags=("--rpc",),
+    )
+    rpc_public: bool | None = _local(
+        SWITCH, "Allow RPC servers at public addresses, unencrypted.", flags=("--rpc-public",)
+    )
     chat_template: str | None = _local(
         made(_template, "a path, or a template, which contains a brace"),
         "A Jinja chat template, or the path of one, to use instead of the one in the model's file.",
@@ -157,10 +195,16 @@ class LoadOptions(OptionSet):
         if self.flash_attention is False and self.kv_type not in (None, "f16"):
             problem = f"{self.kv_type} requires flash attention, which is turned off"
             raise InvalidOptionError("kv_type", problem)
-        if self.batch_invariant and self.flash_attention is False:
+        if self.rpc and self.device == "CPU":
+            raise InvalidOptionError("rpc", "cannot be combined with device CPU")
+        if self.batch_invariant:
+            self._check_invariance()
+
+    def _check_invariance(self) -> None:
+        if self.flash_attention is False:
             raise InvalidOptionError("batch_invariant", "requires flash attention")
-        if self.batch_invariant and (self.gpu_layers or self.device not in (None, "CPU")):
-            problem = "cannot be combined with a GPU; it works on the CPU only"
+        if self.gpu_layers or self.rpc or self.device not in (None, "CPU"):
+            problem = "cannot be combined with a GPU or RPC servers; it works on the CPU only"
             raise InvalidOptionError("batch_invariant", problem)
 
 

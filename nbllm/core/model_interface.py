@@ -5,25 +5,29 @@ from __future__ import annotations
 import asyncio
 import os
 from abc import ABC, abstractmethod
-from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 from nbllm.core.awaiting import tells_unless_awaited
+from nbllm.core.budgets.bounds import bytes_of_messages
+from nbllm.core.budgets.budgets import Budgets
+from nbllm.core.budgets.guard import Budgeted
 from nbllm.core.errors import InvalidOptionError, NbllmError, UnsupportedError
 from nbllm.core.generation import Generation
 from nbllm.core.history import GenerationLog
 from nbllm.core.images import image
-from nbllm.core.kinds import place_of
+from nbllm.core.kinds import kind_of, place_of
 from nbllm.core.layers.activity import Activity, Watched
-from nbllm.core.layers.layer import Layer, composed
+from nbllm.core.layers.layer import Layer, Place, composed
 from nbllm.core.layers.schema import ResultSchema
 from nbllm.core.layers.uses import CountedUse, Uses
 from nbllm.core.openai_turns import message_of, part_of, with_names
 from nbllm.core.option_checks import items_of, text_of, texts_of
 from nbllm.core.request_checks import check_options, check_size
+from nbllm.core.schemas.questions import asked_about
 from nbllm.core.schemas.requests import with_schema
 from nbllm.core.texts import shown, trimmed
 from nbllm.core.types import (
@@ -34,11 +38,13 @@ from nbllm.core.types import (
     GenerationOptions,
     GenerationRequest,
     GenerationResult,
+    ImagePart,
     Message,
     ModelInfo,
     PromptLike,
     TextPart,
     TokenCount,
+    Usage,
 )
 
 if TYPE_CHECKING:
@@ -68,6 +74,34 @@ class ModelInterface(ABC):
         """The requests under way. Streams are counted here; what else a model is asked, it counts
         itself, by ``with self.uses:``. While there are any, no manager takes its memory away."""
         self._layers: tuple[Layer, ...] = (CountedUse(self.uses), ResultSchema())
+
+        self._budgeted = Budgeted(Budgets(), self)
+
+    def spend_from(self, budgets: Budgets) -> None:
+        """From now on every request counts in ``budgets``."""
+        self._budgeted = Budgeted(budgets, self)
+        self.add_layers(self._budgeted)
+
+    async def usage_bound(self, request: GenerationRequest) -> Usage:
+        """The most tokens that a request may take; no completion tokens: nothing bounds them."""
+        prompt, limits = await self._prompt_bound(request), [request.options.max_tokens]
+        if self.info.context_length is not None and request.options.on_full != "shift":
+            limits.append(max(0, self.info.context_length - prompt))
+        known = [limit for limit in limits if limit is not None]
+        return Usage(prompt_tokens=prompt, completion_tokens=min(known, default=None))
+
+    async def _prompt_bound(self, request: GenerationRequest) -> int:
+        """The tokens of a prompt where they can be counted here, else its bytes."""
+        options = request.options
+        is_plain = not (options.tools or options.response_schema or request.suffix or options.raw)
+        has_images = any(isinstance(p, ImagePart) for m in request.messages for p in m.parts)
+        if is_plain and not has_images and kind_of(self.info).counts_freely:
+            return int(await self._count_messages(request.messages))
+        return bytes_of_messages(request)
+
+    def highest_cost(self, usage: Usage) -> float | None:
+        """US dollars that so many tokens cost at most; None where their price is not known."""
+        return 0.0 if kind_of(self.info).takes_memory else None
 
     def report_to(self, activity: Activity) -> None:
         """From now on ``activity`` lists and records every stream, in place of one of its own."""
@@ -103,6 +137,11 @@ class ModelInterface(ABC):
     @property
     def can_fill(self) -> bool:
         """Whether ``fill`` works: the model has tokens for the text before and behind a gap."""
+        return False
+
+    @property
+    def scores_labels(self) -> bool:
+        """Whether ``decide`` tells probabilities; without them a model writes JSON."""
         return False
 
     @abstractmethod
@@ -156,6 +195,21 @@ class ModelInterface(ABC):
         watched = Watched(self._activity, generation or Generation(), self.device)
         return composed((*self._layers, watched), self._events)(request)
 
+    def attempt(
+        self, request: GenerationRequest, when_asked: Callable[[], None]
+    ) -> AsyncGenerator[Event, None]:
+        """One attempt at what a router was asked, which records and repeats it itself.
+
+        ``when_asked`` is called when the model itself is asked, which a kept answer spares.
+        """
+        layers = (layer for layer in self._layers if layer.place is not Place.RETRY)
+
+        def innermost(request: GenerationRequest) -> AsyncGenerator[Event, None]:
+            when_asked()
+            return self._events(request)
+
+        return composed(layers, innermost)(request)
+
     def map(
         self,
         prompts: Iterable[PromptLike],
@@ -163,6 +217,7 @@ class ModelInterface(ABC):
         system: str | None = None,
         options: GenerationOptions | None = None,
         schema: Any = None,
+        decide: Mapping[str, Any] | None = None,
         concurrency: int | None = None,
         journal: str | os.PathLike[str] | None = None,
         retry_failed: bool = True,
@@ -174,10 +229,12 @@ class ModelInterface(ABC):
 
         The rows come in the prompts' order. Each fails alone, with its ``error``. With a
         ``journal``, a file, what is finished outlives the kernel, and the same run goes on where
-        it stopped. The other parameters are those of ``nbllm.batches.run.run_batch``, and
-        ``stream``'s. Raises as that does.
+        it stopped. ``decide`` chooses among labels, as the method of this name does. The other
+        parameters are those of ``nbllm.batches.run.run_batch``, and ``stream``'s. Raises as that
+        does.
         """
         from nbllm.core.openers import batch_of  # which needs this module
+        from nbllm.core.schemas.answers import schema_or_decision
 
         asked = _checked(options).merged(GenerationOptions.of(overrides))
         return batch_of(
@@ -185,7 +242,7 @@ class ModelInterface(ABC):
             prompts,
             system=system,
             options=asked,
-            schema=schema,
+            schema=schema_or_decision(schema, decide),
             concurrency=concurrency,
             journal=None if journal is None else Path(journal),
             retry_failed=retry_failed,
@@ -213,6 +270,32 @@ class ModelInterface(ABC):
                 if isinstance(event, Completed):
                     return event.result
         raise NbllmError(f"{self.name}: the stream ended without a result; this is a bug in nbllm")
+
+    async def decide(
+        self,
+        prompt: PromptLike,
+        decide: Mapping[str, Any],
+        *,
+        system: str | None = None,
+        options: GenerationOptions | None = None,
+        **overrides: Any,
+    ) -> GenerationResult:
+        """Choose among labels, as in ``decide(text, {"team": ["red", "blue"], "urgent": bool})``.
+
+        Labels are texts, numbers, None, bool, an Enum, a Literal or a range. ``result.value`` has
+        the most probable one for each question, and ``result.probabilities`` those of all. A local
+        model writes nothing: it scores each label behind its chat template by the log-probability
+        of all its tokens, of one letter case or the other, with or without a space before it, and
+        as the beginning of an answer that is no longer label. The probabilities of a question's
+        labels are scaled to add up to 1; below about 0.001 they are upper bounds. The question
+        is put behind the prompt, with its labels where they are at most 100. Any other model is
+        asked for JSON with the labels as an enum, and tells no probabilities. Raises
+        ``InvalidOptionError`` and whatever ``stream`` raises.
+        """
+        from nbllm.core.schemas.answers import decision_schema
+
+        request = self._request(prompt, system, options, overrides, decision_schema(decide))
+        return await self._whole(self.stream_request(request))
 
     async def generate_many(
         self,
@@ -330,7 +413,7 @@ class ModelInterface(ABC):
         given = texts_of("texts", [texts] if isinstance(texts, str) else texts)
         for text in given:
             check_size("texts", text)
-        embeddings = await self._embed(given)
+        embeddings = await self._budgeted.embedded(given, self._embed)
         return embeddings.normalized() if normalize else embeddings
 
     @abstractmethod
@@ -366,6 +449,12 @@ class ModelInterface(ABC):
         check_options(chosen)
         asked = prompt if chosen.raw else _without_ends(prompt)
         messages = to_messages(asked, system=system)
+        if wanted is not None and wanted.questions:
+            _check_decision(chosen)
+            if self.scores_labels:
+                chosen = replace(chosen, temperature=0.0)  # nothing is drawn
+            else:
+                messages = asked_about(messages, wanted.questions)
         return GenerationRequest(messages, chosen, schema=wanted, model=self.info)
 
     def __repr__(self) -> str:
@@ -375,6 +464,11 @@ class ModelInterface(ABC):
 def _without_ends(prompt: PromptLike) -> PromptLike:
     """A text without its blank ends, unless it is nothing else; anything else as it is."""
     return (trimmed(prompt) or prompt) if isinstance(prompt, str) else prompt
+
+
+def _check_decision(options: GenerationOptions) -> None:
+    if options.tools:
+        raise InvalidOptionError("tools", "cannot be combined with decide; leave one out")
 
 
 def _checked(options: object) -> GenerationOptions:

@@ -14,6 +14,8 @@ from typing import Any
 
 from nbllm.core import openers
 from nbllm.core.awaiting import tells_unless_awaited
+from nbllm.core.budgets.budget import Budget
+from nbllm.core.budgets.budgets import Budgets
 from nbllm.core.caching.cache import ResultCache, cache_from
 from nbllm.core.catalogue.listing import (
     Listing,
@@ -37,7 +39,7 @@ from nbllm.core.file_jobs import FileJobs
 from nbllm.core.hardware.resources import Resources
 from nbllm.core.history import GenerationLog
 from nbllm.core.layers.activity import Activity
-from nbllm.core.loading.loader import Loader
+from nbllm.core.loading.loader import Loader, OtherModels
 from nbllm.core.loading.loads import Load, Loaded, ModelStatus, Progress, reloading, unloaded
 from nbllm.core.loading.memory_queue import MemoryQueue
 from nbllm.core.loading.registry import ModelRegistry, Survey
@@ -72,7 +74,8 @@ class ModelManager(FileJobs):
     takes where, and ``resources`` what there is; all three can be replaced by fakes from
     ``nbllm.testing``. An ``open_model`` that comes without a ``plan_model`` is trusted to fit.
     ``activity`` holds the generations that run, ``history`` those that have ended. ``cache`` keeps
-    answers: True in memory, a path in a file; its ``mode`` can be changed at any time.
+    answers: True in memory, a path in a file; its ``mode`` can be changed at any time. ``budgets``
+    bound what requests spend: a ``Budget``, or several; those of config entries are added to them.
 
     What it promises:
 
@@ -98,11 +101,15 @@ class ModelManager(FileJobs):
         plan_model: openers.Planner | None = None,
         resources: Survey | None = None,
         cache: bool | str | os.PathLike[str] | ResultCache = False,
+        budgets: Budget | Iterable[Budget] | Budgets = (),
     ) -> None:
         self.history = GenerationLog()
         self.activity = Activity(self.history)
         self.cache = cache_from(cache)
+        self.budgets = budgets if isinstance(budgets, Budgets) else Budgets(budgets)
         self._configured = {info.name: info for info in models}
+        for info in self._configured.values():
+            self.budgets.set(info.budgets)
         self._folder = folder
         self._listeners = Listeners()
         tell = self._listeners.tell
@@ -110,7 +117,17 @@ class ModelManager(FileJobs):
         plans_itself = open_model is not openers.open_model
         planner = plan_model or (_plan_nothing if plans_itself else openers.plan_model)
         queue = MemoryQueue(self._registry, planner, tell)
-        self._loader = Loader(self._registry, queue, open_model, self.activity, self.cache, tell)
+        others = OtherModels(self._known_entry, self._load_for)
+        self._loader = Loader(
+            self._registry,
+            queue,
+            open_model,
+            self.activity,
+            self.cache,
+            self.budgets,
+            tell,
+            others,
+        )
 
     # ------------------------------------------------------------ configs
 
@@ -129,6 +146,8 @@ class ModelManager(FileJobs):
                     "another entry already has this name", file=Path(path), entry=info.name
                 )
         self._configured.update({info.name: info for info in infos})
+        for info in infos:
+            self.budgets.set(info.budgets)
         return infos
 
     def save_config(self, path: str | Path) -> None:
@@ -429,6 +448,20 @@ class ModelManager(FileJobs):
         if info.path is not None and has_tuned(info.path):
             return tuned_entry(info, self.detect_resources().cpu)
         return openers.complete_entry(info) if info.source == "server" else info
+
+    def _known_entry(self, name: str) -> ModelInfo:
+        """The entry of a loaded model, else what ``find_model`` finds; nobody is asked."""
+        with self._registry.changed:
+            loaded = self._registry.loaded.get(name)
+        return self.find_model(name) if loaded is None else loaded.asked
+
+    async def _load_for(self, asker: str, name: str, wait: float) -> ModelInterface:
+        model, _ = await self.load_model(name, wait=wait)
+        with self._registry.changed:
+            entry = self._registry.loaded.get(asker)
+            if entry is not None:
+                self._registry.touch(entry)
+        return model
 
     def _file_of(self, draft: str) -> Path:
         """The file of a draft model. Raises ``InvalidOptionError`` for a model without one."""

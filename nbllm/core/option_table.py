@@ -68,7 +68,6 @@ class Kind:
         metavar: What stands for a value in the help of a flag.
         repeats: The values are lists, to which each use of a flag adds one item.
         choices: All values that there are, where they can be listed.
-        bounds: The least and the greatest of numbers.
     """
 
     words: str
@@ -77,7 +76,6 @@ class Kind:
     metavar: str | None = None
     repeats: bool = False
     choices: tuple[str, ...] = ()
-    bounds: tuple[float, float] | None = None
 
 
 def number(low: float, high: float, *, whole: bool = False) -> Kind:
@@ -94,7 +92,6 @@ def number(low: float, high: float, *, whole: bool = False) -> Kind:
         checked=checked,
         typed="number",
         metavar="N" if whole else "X",
-        bounds=(low, high),
     )
 
 

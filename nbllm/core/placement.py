@@ -8,11 +8,19 @@ from typing import Literal, NamedTuple, TypeAlias, get_args
 
 from nbllm.core.words import size_words
 
-__all__ = ["KV_TYPES", "KvType", "MemoryParts", "Placement", "ThreadCounts", "output_rows"]
+__all__ = [
+    "KV_TYPES",
+    "MOST_OUTPUTS",
+    "KvType",
+    "MemoryParts",
+    "Placement",
+    "ThreadCounts",
+    "output_rows",
+]
 
 # How many tokens of a batch, and of one request in it, have their logits asked for: guesses of
 # the next tokens are checked this way, and more of them in one step have never been worthwhile.
-_OUTPUTS, _OUTPUTS_OF_ONE = 64, 32
+MOST_OUTPUTS, _OUTPUTS_OF_ONE = 64, 32
 _AGREES = 0.1  # of the buffers: what the arithmetic and the rounding in llama.cpp's log leave open
 _ORDER_SEQUENCES = 2  # what ``nbllm.local.llama.cells`` needs to keep cells in order
 
@@ -65,9 +73,9 @@ class MemoryParts:
         )
 
 
-def output_rows(parallel: int, batch_tokens: int) -> int:
+def output_rows(parallel: int, batch_tokens: int, most: int = MOST_OUTPUTS) -> int:
     """See ``Placement.max_outputs``; llama.cpp wants one for each request at least."""
-    return max(parallel, min(batch_tokens, _OUTPUTS, _OUTPUTS_OF_ONE * parallel))
+    return max(parallel, min(batch_tokens, most, _OUTPUTS_OF_ONE * parallel))
 
 
 class ThreadCounts(NamedTuple):
@@ -89,8 +97,9 @@ class Placement:
     offloaded, "GPU 0 + CPU". ``memory`` has the bytes of each device by its name. ``gpu_layers``
     counts the layers on GPUs, ``gpus`` are their places in llama.cpp's list of devices, and
     ``tensor_split`` the share of each (empty: one GPU or none).
-    ``context_length`` is in tokens, shared by ``parallel`` requests; ``batch_invariant`` says that
-    none of them changes another's answer. ``exact`` says that the
+    ``context_length`` is in tokens, shared by ``parallel`` requests; ``most_outputs`` bounds
+    ``max_outputs`` by the size of the vocabulary. ``batch_invariant`` says that none of the
+    requests changes another's answer. ``exact`` says that the
     bytes are llama.cpp's own, else they are computed from the header. ``is_compromise`` says that
     something was given up (a GPU for some or all layers, or length of the context) or that the
     context is longer than those that the model was trained for. ``explain`` makes the ``reason``.
@@ -108,6 +117,7 @@ class Placement:
     kv_type: KvType = "f16"
     flash_attention: bool = True
     batch_tokens: int = 512
+    most_outputs: int = MOST_OUTPUTS
     batch_invariant: bool = False
     exact: bool = False
     is_compromise: bool = field(default=False, compare=False)
@@ -131,7 +141,7 @@ class Placement:
         llama.cpp reserves a row of the vocabulary's size for each: 256 MiB for all tokens of a
         batch of 512 with a vocabulary of 128,000.
         """
-        return output_rows(self.sequences, self.batch_tokens)
+        return output_rows(self.sequences, self.batch_tokens, self.most_outputs)
 
     @property
     def buffer_bytes(self) -> int:

@@ -10,6 +10,7 @@ from nbllm.core.errors import AnswerFormError, InvalidOptionError
 from nbllm.core.messages import ContentPart, Message, ToolCall
 from nbllm.core.rendering.answers import answer_html
 from nbllm.core.reprs import brief_repr
+from nbllm.core.routing.route import Route
 
 if TYPE_CHECKING:
     import numpy as np
@@ -138,6 +139,8 @@ class GenerationResult:
     ``raw_finish_reason`` is the engine's or vendor's own word. ``notes`` are sentences about what
     was done otherwise than it was asked, such as an option that the model refuses.
     ``schema`` is the one that was asked for; ``value`` reads the text by it.
+    ``label_probabilities`` are those of the labels of each question of ``decide``. ``route`` tells
+    of an answer that was asked of a router which member gave it; ``model`` is that member.
     """
 
     text: str
@@ -154,7 +157,9 @@ class GenerationResult:
     device: str | None = None
     logprobs: tuple[TokenLogprob, ...] = field(default=(), repr=False)
     notes: tuple[str, ...] = ()
+    label_probabilities: tuple[tuple[float, ...], ...] = field(default=(), repr=False)
     schema: AnswerSchema | None = field(default=None, repr=False, compare=False)
+    route: Route | None = field(default=None, repr=False)
 
     __repr__ = brief_repr
 
@@ -178,6 +183,18 @@ class GenerationResult:
                 raise
             problem = f"{error.problem}; {early}"
             raise AnswerFormError(error.form, problem, text=self.text) from error
+
+    @property
+    def probabilities(self) -> dict[str, dict[Any, float]]:
+        """Of each question of ``decide``, the values with their probabilities, which add up to 1.
+
+        The most probable come first. Empty where the model tells none, as most vendors do not.
+        """
+        questions = self.schema.questions if self.schema and self.label_probabilities else ()
+        return {
+            question.name: question.by_value(values)
+            for question, values in zip(questions, self.label_probabilities, strict=True)
+        }
 
     @property
     def tokens_per_second(self) -> float | None:

@@ -24,7 +24,9 @@ from nbllm.local.ipc.protocol import Event
 from nbllm.local.llama.native import NativeModel
 from nbllm.local.refusals import unforeseen
 from nbllm.local.scheduling.adapter_turns import AdapterTurns
+from nbllm.local.scheduling.decisions import Decision
 from nbllm.local.scheduling.model_drafter import ModelDrafter
+from nbllm.local.scheduling.prefixes import shared_length
 from nbllm.local.scheduling.reports import Reports
 from nbllm.local.scheduling.slots import Slots
 from nbllm.local.scheduling.step_times import StepTimes
@@ -285,6 +287,9 @@ class Engine:
             slot.tokens += row.tokens
             self._reports.progress(task, len(slot.tokens))
             return
+        if task.decision is not None:
+            self._decide(row, task.decision, row.index)
+            return
         try:
             written, reason = self._writer.write(row, row.index)
         except GrammarError as error:
@@ -300,6 +305,23 @@ class Engine:
         task.accepted_drafts += len(written) - 1
         if reason:
             self._finish(task, reason)
+
+    def _decide(self, row: Row, decision: Decision, index: int) -> None:
+        """Take in what was found of labels, and go on to the next; cells of both are kept."""
+        task, slot = row.task, row.slot
+        slot.tokens += row.tokens
+        decision.take(map(self._model.logits, range(index, index + len(row.tokens))))
+        task.written += len(row.tokens)
+        task.last_token = time.perf_counter()
+        task.first_token = task.first_token or task.last_token
+        if decision.is_over:
+            self._end(task)
+            self._reports.decided(task, decision)
+            return
+        task.tokens[task.prompt_length :] = decision.path
+        kept = min(shared_length(slot.tokens, task.tokens), len(task.tokens) - 1)
+        if kept < len(slot.tokens):
+            self._slots.cut(slot, kept)
 
     def _finish(self, task: Task, reason: str) -> None:
         task.unsent += task.text.finish()

@@ -8,7 +8,7 @@ from importlib.util import find_spec
 
 from nbllm.core.errors import MissingDependencyError
 
-__all__ = ["LOWEST_VERSION", "REINSTALL", "check_installation"]
+__all__ = ["LOWEST_VERSION", "REINSTALL", "RPC_BUILD", "check_installation"]
 
 LOWEST_VERSION = "0.3.35"
 """The first whose bindings have all that nbllm calls; the extra ``local`` asks for the same."""
@@ -18,6 +18,12 @@ REINSTALL = (
     "--no-binary llama-cpp-python llama-cpp-python"
 )
 """Compiles it for the processor of this machine. pip's cache may hold one for another."""
+
+RPC_BUILD = (
+    'Install a build with it: CMAKE_ARGS="-DGGML_RPC=on" pip install --force-reinstall '
+    "--no-cache-dir --no-deps --no-binary llama-cpp-python llama-cpp-python"
+)
+"""Compiles it with the backend for RPC servers; options for GPUs go into CMAKE_ARGS as well."""
 
 _ALTERNATIVES = (
     "pip compiles it, which needs a C++ compiler and takes some minutes.",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
@@ -25,10 +26,13 @@ from nbllm.core.option_checks import text_of, texts_of, token_ids
 from nbllm.core.placement import Placement
 from nbllm.core.request_checks import check_size
 from nbllm.core.resource_detector import ResourceDetector
+from nbllm.core.schemas.questions import Question, asked_about
 from nbllm.core.types import (
+    Completed,
     Embeddings,
     Event,
     GenerationRequest,
+    GenerationResult,
     Message,
     ModelInfo,
     TokenCount,
@@ -42,6 +46,7 @@ from nbllm.local.ipc.protocol import Failed, LastEvent, UnsendableError
 from nbllm.local.load_settings import load_operation
 from nbllm.local.plans import make_plan, settled
 from nbllm.local.reading.answer_reader import AnswerReader
+from nbllm.local.reading.decisions import decision_result
 from nbllm.local.request_options import worker_options
 from nbllm.local.turns import turns_of
 from nbllm.local.worker_errors import exit_error, fork_error, request_error
@@ -134,10 +139,10 @@ class LlamaCppModel(ModelInterface):
         return self._can_fill
 
     async def _events(self, request: GenerationRequest) -> AsyncGenerator[Event, None]:
-        if not self._can_write:
-            kind = "a reranker; use model.rerank" if self._is_reranker else "an embedding model"
-            use = "" if self._is_reranker else "; use model.embed"
-            raise UnsupportedError(self.name, f"it cannot generate text: it is {kind}{use}")
+        self._check_writes()
+        if request.questions:
+            yield Completed(await self._decided(request))
+            return
         reader = AnswerReader(self.info, request.options.tools or ())
         turns = turns_of(self.name, request.messages)
         for message in request.messages:
@@ -157,6 +162,56 @@ class LlamaCppModel(ModelInterface):
                         yield event
                     if isinstance(told, events.Done):
                         return
+
+    def _check_writes(self) -> None:
+        if not self._can_write:
+            kind = "a reranker; use model.rerank" if self._is_reranker else "an embedding model"
+            use = "" if self._is_reranker else "; use model.embed"
+            raise UnsupportedError(self.name, f"it cannot generate text: it is {kind}{use}")
+
+    @property
+    def scores_labels(self) -> bool:
+        """True: the engine has the log-probability of every token."""
+        return True
+
+    async def _decided(self, request: GenerationRequest) -> GenerationResult:
+        """The questions of a request, side by side: what they begin with is read once."""
+        began = time.perf_counter()
+        tasks = [
+            asyncio.ensure_future(self._scores(request, question)) for question in request.questions
+        ]
+        try:
+            replies = await asyncio.gather(*tasks)
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+        return decision_result(self.info, request.questions, replies, time.perf_counter() - began)
+
+    async def _scores(self, request: GenerationRequest, question: Question) -> events.Decided:
+        messages = request.messages
+        if not request.options.raw:
+            messages = asked_about(messages, [question])
+        for message in messages:
+            check_size("prompt", message.text)
+        ask = operations.Decide(
+            0,
+            turns_of(self.name, messages),
+            list(question.labels),
+            worker_options(
+                self.info, replace(request, options=replace(request.options, response_schema=None))
+            ),
+        )
+        stall_seconds, stage = request.options.stall_timeout, "requests"
+        with self._channel.mailbox() as (number, mailbox):
+            await self._send(msgspec.structs.replace(ask, id=number))
+            while True:
+                for told in await self._channel.take(mailbox, stall_seconds, stage):
+                    stage = "engine"
+                    if isinstance(told, events.Decided):
+                        return told
+                    if not isinstance(told, events.Progress):
+                        raise self._error(told, "")
 
     async def tokenize(self, text: str) -> list[int]:
         """The tokens of ``text`` alone; special tokens written out in it are recognised."""

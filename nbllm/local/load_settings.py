@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import errno
 import os
+import socket
+from ipaddress import IPv4Address
 from pathlib import Path
 
 import msgspec
 
-from nbllm.core.errors import ModelFileError
+from nbllm.core.errors import InvalidOptionError, ModelFileError
+from nbllm.core.fitting.memory_estimate import CPU
+from nbllm.core.hardware.time_limit import Answer, answer_within
 from nbllm.core.load_options import LoadOptions, template_path
 from nbllm.core.paths import read_text, reason
 from nbllm.core.placement import Placement
 from nbllm.core.types import ModelInfo
 from nbllm.local.ipc.operations import Load, LoadSettings
 
-__all__ = ["draft_settings", "load_operation", "load_settings", "read_template"]
+__all__ = ["address_of", "draft_settings", "load_operation", "load_settings", "read_template"]
 
 _LONGEST_BYTES = 2**20
+_NAME_SECONDS = 3.0
 
 
 def load_operation(info: ModelInfo, placement: Placement) -> Load:
@@ -50,7 +55,39 @@ def load_settings(info: ModelInfo, placement: Placement) -> LoadSettings:
         batch_tokens=placement.batch_tokens,
         max_outputs=placement.max_outputs,
         batch_invariant=placement.batch_invariant,
+        rpc=tuple(address_of(server, info.load) for server in info.load.rpc or ()),
+        host_weights=placement.memory[CPU].weights if placement.gpu_layers else None,
     )
+
+
+def address_of(server: str, options: LoadOptions) -> str:
+    """The "address:port" of an RPC server, which llama.cpp connects to.
+
+    Raises ``InvalidOptionError`` where the host is unknown, or has a public address and the options
+    do not allow that.
+    """
+    host, _, port = server.rpartition(":")
+    found: Answer[list[IPv4Address]] = answer_within(
+        _NAME_SECONDS, f"address of {host}", lambda: _addresses(host), list
+    )
+    if not found.value:
+        problem = f"the host of {server} is unknown; give its name or IPv4 address"
+        raise InvalidOptionError("rpc", problem)
+    public = [address for address in found.value if address.is_global]
+    if public and not options.rpc_public:
+        raise InvalidOptionError(
+            "rpc",
+            f"{server} is at the public address {public[0]}, and RPC is neither encrypted nor "
+            "authenticated: whoever is on the way reads the prompts and can take over both "
+            "machines. Use a VPN or an SSH tunnel, or allow it by rpc_public=True (--rpc-public)",
+        )
+    return f"{found.value[0]}:{port}"
+
+
+def _addresses(host: str) -> list[IPv4Address]:
+    """llama.cpp's client knows no IPv6."""
+    found = socket.getaddrinfo(host, None, socket.AF_INET, socket.SOCK_STREAM)
+    return [IPv4Address(str(address[0])) for *_, address in found]
 
 
 def draft_settings(info: ModelInfo, placement: Placement) -> LoadSettings | None:
@@ -70,6 +107,7 @@ def draft_settings(info: ModelInfo, placement: Placement) -> LoadSettings | None
         tensor_split=(),
         max_outputs=placement.parallel,
         batch_invariant=False,
+        host_weights=None,
     )
 
 

@@ -24,7 +24,7 @@ from nbllm.core.types import ModelInfo
 from nbllm.local.gguf.kinds import check_adapter, check_model
 from nbllm.local.gguf.shape import quantized_shape, read_shape
 from nbllm.local.load_settings import read_template
-from nbllm.local.measuring.dry_runs import engine_devices, exact_placement
+from nbllm.local.measuring.dry_runs import engine_devices, exact_placement, with_servers
 
 __all__ = ["cached_shape", "fit_model", "make_plan", "plan_model", "quantized_plan", "settled"]
 
@@ -58,11 +58,12 @@ def make_plan(info: ModelInfo, resources: Resources) -> Plan:
     """The search for a place. Raises ``ModelFileError``."""
     if info.path is None:
         raise ModelFileError(info.name, "its entry names no file; give it a path")
-    for adapter, _ in info.load.adapters or ():
-        _check_adapter(adapter)
+    adapter_bytes = sum(_adapter_bytes(adapter) for adapter, _ in info.load.adapters or ())
     read_template(info.load)  # before anything is unloaded for it
     shape, draft = _model_shape(info.path), info.load.draft_model
-    if resources.gpus and resources.engine is None:
+    if info.load.rpc:
+        resources = with_servers(info.name, resources, info.load)
+    elif resources.gpus and resources.engine is None:
         resources = replace(resources, engine=engine_devices())
     return Plan(
         name=info.name,
@@ -72,6 +73,7 @@ def make_plan(info: ModelInfo, resources: Resources) -> Plan:
         usual_context=_usual_context(info, shape),
         threads=read_threads(info.path, resources.cpu),
         measure=estimate if draft is None else _beside(_model_shape(Path(draft))),
+        adapter_bytes=adapter_bytes,
     )
 
 
@@ -81,11 +83,14 @@ def _model_shape(path: Path) -> ModelShape:
     return shape
 
 
-def _check_adapter(file: str) -> None:
+def _adapter_bytes(file: str) -> int:
+    """The weights of an adapter. Raises ``ModelFileError``."""
     path = Path(file)
     if not os.path.lexists(path):
         raise ModelFileError(file, "the adapter's file does not exist")
-    check_adapter(path, cached_shape(path))
+    shape = cached_shape(path)
+    check_adapter(path, shape)
+    return shape.tensor_bytes
 
 
 def _beside(draft: ModelShape) -> Measure:

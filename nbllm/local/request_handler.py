@@ -9,10 +9,13 @@ import traceback
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from dataclasses import replace
+from functools import lru_cache
 from typing import Any
 
 import msgspec
 
+from nbllm.core.texts import shown
 from nbllm.local.engine import QUEUE_LIMIT, Engine
 from nbllm.local.ipc.events import (
     ContextExceeded,
@@ -25,6 +28,7 @@ from nbllm.local.ipc.events import (
 from nbllm.local.ipc.liveness import Stage
 from nbllm.local.ipc.operations import (
     CountTokens,
+    Decide,
     Detokenize,
     Embed,
     Generate,
@@ -41,6 +45,7 @@ from nbllm.local.llama.native import NativeModel
 from nbllm.local.llama.sampling import Sampler
 from nbllm.local.reading.output_format import OutputFormat
 from nbllm.local.refusals import RefusedOptionError, TemplateRefusalError, unforeseen
+from nbllm.local.scheduling.decisions import Decision, LabelTree
 from nbllm.local.scheduling.prefixes import shared_length
 from nbllm.local.scheduling.prompt_lookup import PromptLookupDrafter
 from nbllm.local.scheduling.repetition import Repetition, is_watched
@@ -50,6 +55,7 @@ from nbllm.local.text import TextAssembler
 __all__ = ["RequestHandler"]
 
 _FIRST_TOKENS = 4
+_KEPT_TREES = 32  # of labels that one row after the other is decided by
 _PREPARERS = 4  # so many grammars are made at a time
 _BOUND = ("response_schema", "grammar", "tools")
 _OPERATIONS = msgspec.json.Decoder(WorkerOperation)
@@ -78,6 +84,8 @@ class RequestHandler:
         self._embedder = Embedder(model, send, embedder_stage or Stage())
         self._lock = threading.Lock()
         self._preparing, self._cancelled = set[int](), set[int]()
+        self._turns_reasoning_off = True
+        self._tree = lru_cache(_KEPT_TREES)(self._tree_of)
         self._preparers = ThreadPoolExecutor(_PREPARERS, "nbllm-prepare")
 
     def read(self, line: bytes) -> bool:
@@ -140,6 +148,8 @@ class RequestHandler:
         match request:
             case Generate():
                 return self._generate(request)
+            case Decide():
+                return self._decide(request)
             case Cancel(number):
                 self._cancel(number)
                 return None
@@ -245,6 +255,65 @@ class RequestHandler:
             self._engine.cancel(number)
         self._embedder.cancel(number)
 
+    # ------------------------------------------------------------ decisions
+
+    def _decide(self, request: Decide) -> Event | None:
+        prompt, limit = self._prompt_of_labels(request), self._model.context_length
+        if self._model.vocabulary.exceeds(prompt.text, limit):
+            return ContextExceeded(request.id, None, limit)
+        tokens, tree = self._tokens(prompt), self._tree(tuple(request.labels))
+        if not tokens:
+            return Failed(request.id, "the prompt is empty")
+        if len(tokens) + tree.depth > limit:
+            return ContextExceeded(request.id, len(tokens) + tree.depth, limit)
+        task = Task(
+            request.id,
+            tokens,
+            sys.maxsize,
+            Sampler({"temperature": 0.0}, self._model, ()),
+            TextAssembler(),
+            tuple(request.options.get("adapters", self._model.scales)),
+            background=request.options.get("priority") == "background",
+            decision=Decision(tree),
+        )
+        if self._engine.submit(task):
+            return None
+        task.sampler.close()
+        return QueueFull(task.id, QUEUE_LIMIT)
+
+    def _prompt_of_labels(self, request: Decide) -> Prompt:
+        """The prompt up to where an answer begins, behind all reasoning."""
+        if request.options.get("raw"):
+            return Prompt(request.messages[0]["content"], add_special=True)
+        prompt = self._without_reasoning(request.messages)
+        thinking = prompt.form.thinking
+        closed = f"\n{thinking.close}\n\n" if thinking else ""
+        return replace(prompt, text=prompt.text + closed + prompt.form.answer_open)
+
+    def _without_reasoning(self, messages: Sequence[Turn]) -> Prompt:
+        if self._turns_reasoning_off:
+            with suppress(TemplateRefusalError):
+                return self._template.render(messages, effort="none")
+        prompt = self._template.render(messages)
+        self._turns_reasoning_off = False  # it was that which the template refused
+        return prompt
+
+    def _tree_of(self, labels: tuple[str, ...]) -> LabelTree:
+        """The tree of the tokens of labels, in all forms. Raises ``RefusedOptionError``."""
+        forms = [[*map(self._label_tokens, _forms(label))] for label in labels]
+        owners: dict[tuple[int, ...], str] = {}
+        for label, (tokens, *_) in zip(labels, forms, strict=True):
+            other = owners.setdefault(tuple(tokens), label)
+            if not tokens or other != label:
+                what = f"is the same as {shown(other)}" if tokens else "has no tokens"
+                raise RefusedOptionError(
+                    "decide", f"the label {shown(label)} {what} for this model; rename it"
+                )
+        return LabelTree.of(forms)
+
+    def _label_tokens(self, text: str) -> list[int]:
+        return self._model.vocabulary.tokenize(text, add_special=False, parse_special=False)
+
     # ------------------------------------------------------------ tokens
 
     def _count(self, request: CountTokens) -> Event:
@@ -269,3 +338,9 @@ class RequestHandler:
 def _offered(options: dict[str, Any]) -> Sequence[Turn]:
     """The tools that may be called."""
     return options.get("tools", ()) if options.get("tool_choice") != "none" else ()
+
+
+def _forms(label: str) -> tuple[str, ...]:
+    """How a label may be written, itself first: its first letter in either case, behind a space."""
+    other = label[:1].swapcase() + label[1:]
+    return label, other, f" {label}", f" {other}"

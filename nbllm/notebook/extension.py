@@ -25,6 +25,7 @@ from nbllm.notebook.questions import keep_questions
 from nbllm.notebook.registration import Registration
 from nbllm.notebook.session import NotebookSession, SessionMagics
 from nbllm.notebook.settings.config_magics import ConfigMagics
+from nbllm.notebook.stats.budget_magics import BudgetMagics
 from nbllm.notebook.stats.cache_magics import CacheMagics
 from nbllm.notebook.stats.stats_magics import StatsMagics
 from nbllm.notebook.versions import complete_with
@@ -39,6 +40,7 @@ __all__ = ["load", "unload"]
 GROUPS: tuple[type[SessionMagics], ...] = (
     AskMagics,
     BenchMagics,
+    BudgetMagics,
     CacheMagics,
     ChatMagics,
     FitMagics,

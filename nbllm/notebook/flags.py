@@ -147,6 +147,7 @@ LOAD = Help(
     %llm_load qwen3 --adapter style.gguf
     %llm_load phi --chat-template phi.jinja
     %llm_load qwen3-8b --draft qwen3-0.6b speculative decoding with a draft model
+    %llm_load llama-70b --rpc 192.168.1.20:50052 with the memory of another machine
     %llm_load http://localhost:11434/v1   the model of a server, or a list of them
     %llm_load ollama/llama3.2             also lmstudio/, vllm/, llama-server/, openrouter/, groq/
     model = %llm_load gpt-4o --config model_config.json

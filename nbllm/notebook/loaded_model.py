@@ -7,7 +7,7 @@ is there, on ``LoadedModel.model``.
 from __future__ import annotations
 
 import threading
-from collections.abc import AsyncGenerator, Callable, Generator, Iterator
+from collections.abc import AsyncGenerator, Callable, Generator, Iterator, Mapping
 from contextlib import aclosing
 from pathlib import Path
 from queue import SimpleQueue
@@ -89,6 +89,15 @@ class LoadedModel:
         if stream:
             return AnswerStream(self.model.stream(prompt, **options))
         return run(self.model.generate(prompt, **options))
+
+    def decide(
+        self, prompt: PromptLike, decide: Mapping[str, Any], **options: Any
+    ) -> GenerationResult:
+        """The most probable labels: ``decide(text, {"urgent": bool}).value["urgent"]``.
+
+        Takes and raises what ``ModelInterface.decide`` does.
+        """
+        return run(self.model.decide(prompt, decide, **options))
 
     def chat(self, system: str | None = None) -> Chat:
         """A conversation, in which each question is sent with those before it."""

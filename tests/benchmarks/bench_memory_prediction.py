@@ -2,7 +2,8 @@
 
 The arithmetic from the header and llama.cpp's dry run against llama.cpp's own report of a real
 load, for the tiny models of the tests and the given files, over contexts, KV types, sequences
-and flash attention; then a worker's resident memory, its context filled, against the prediction.
+and flash attention; then a worker's resident memory, its context filled, against the prediction,
+with draft models, a tiny model with a large vocabulary, and guesses beside.
 """
 
 from __future__ import annotations
@@ -34,7 +35,15 @@ GRID = [
     for sequences in (1, 8)
     for kv_type, flash in (("f16", True), ("f16", False), ("q8_0", True), ("q4_0", True))
 ]
-FILLED = ((2048, "f16"), (8192, "f16"), (8192, "q8_0"))
+FILLED: list[tuple[int, dict[str, Any]]] = [
+    (1024, {}),
+    (8192, {}),
+    (8192, {"kv_type": "q8_0"}),
+    (2048, {"flash_attention": False}),
+    (2048, {"parallel": 1}),
+    (2048, {"parallel": 32}),
+    (2048, {"batch_invariant": True}),
+]
 MIB = 2**20
 
 
@@ -84,15 +93,16 @@ def errors(path: Path, actual: list[dict[str, int]]) -> tuple[float, float]:
     return max(computed), max(measured)
 
 
-async def resident(path: Path, context: int, kv_type: str) -> tuple[int, int]:
+async def resident(path: Path, context: int, **wish: Any) -> tuple[int, int]:
     """The predicted and the actual bytes of a worker whose context is full."""
-    options: Any = LoadOptions(context_length=context, kv_type=kv_type, device=CPU)
+    options = LoadOptions(context_length=context, device=CPU, **wish)
     info = ModelInfo(name="m", model_type="", local=True, path=path, load=options)
     model = open_model(info, LoadControl())
     try:
         tokens = await model.tokenize("many words, " * context)
         text = await model.detokenize(tokens[: context - 128])
         await model.generate(text, max_tokens=8)
+        await asyncio.gather(*(model.generate(f"{i} and", max_tokens=20) for i in range(8)))
         placement = model.info.placement
         assert placement is not None
         return placement.total_bytes, psutil.Process(model.pid).memory_info().rss
@@ -111,13 +121,21 @@ def main(given: list[str]) -> None:
         for path, actual in reports(paths).items():
             arithmetic, dry_run = errors(path, actual)
             print(f"{path.stem:40} arithmetic {arithmetic:6.2%}   dry run {dry_run:6.2%}")
-    for path in [*map(Path, given), *bundled]:
-        for context, kv_type in FILLED:
-            predicted, actual_bytes = asyncio.run(resident(path, context, kv_type))
-            print(
-                f"{path.stem:30} {context:6,} {kv_type:5} predicted {predicted / MIB:6.0f} MiB   "
-                f"resident {actual_bytes / MIB:6.0f} MiB   {predicted / actual_bytes - 1:+.1%}"
-            )
+        for path in [*map(Path, given), *bundled]:
+            for context, wish in [*FILLED, (2048, {"draft_model": path})]:
+                show_resident(path, context, wish)
+        for words in (32_768, 131_072, 262_144):
+            show_resident(write_tiny("gemma", Path(folder), words), 1024, {})
+
+
+def show_resident(path: Path, context: int, wish: dict[str, Any]) -> None:
+    predicted, actual = asyncio.run(resident(path, context, **wish))
+    named = " ".join(f"{name}={getattr(value, 'stem', value)}" for name, value in wish.items())
+    print(
+        f"{path.stem:28.28} {context:5} {named:24.24} told {predicted / MIB:6.0f} MiB   "
+        f"resident {actual / MIB:6.0f} MiB   {predicted / actual - 1:+.1%}",
+        flush=True,
+    )
 
 
 if __name__ == "__main__":

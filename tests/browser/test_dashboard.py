@@ -77,6 +77,28 @@ async def test_every_control_works(server: Any, open_notebook: Open) -> None:
     await see(notebook, "fits CPU")
 
 
+async def test_model_files_are_made_and_a_job_outlives_the_page(
+    server: Any, open_notebook: Open
+) -> None:
+    server.add_notebook("files.ipynb", [LOAD, SHOW])
+    notebook = await open_notebook("files.ipynb")
+    page = notebook.page
+    await notebook.command("application:toggle-left-area")
+    await notebook.run(0)
+    await notebook.run(1)
+    await press(notebook, "Model files")
+    await page.locator(".nbllm-group:text-is('Python packages')").wait_for()
+    await page.get_by_label("Save to").fill("made.gguf")
+    await page.get_by_label("Save to").press("Tab")
+    await press(notebook, "Quantize")
+    await see(notebook, "Quantizing SmolLM2")
+    await notebook.saved()
+    await page.reload()
+    await page.locator(".nbllm-board").wait_for()
+    await page.locator(".nbllm-wrap:has-text('Q4_K_M (101 MiB')").wait_for(timeout=60_000)
+    await page.locator(".nbllm-group:text-is('Current folder')").wait_for()
+
+
 async def test_it_rests_when_its_views_are_gone(server: Any, open_notebook: Open) -> None:
     server.add_notebook("views.ipynb", [LOAD, SHOW, SHOW, NOW, LATER])
     notebook = await open_notebook("views.ipynb")

@@ -25,8 +25,10 @@ from nbllm.core.errors import (
 )
 
 REALISTIC: dict[str, Any] = {
+    "reasons": {"a": "rate limit", "b": "it broke"},
     "alternatives": ("from conda-forge",),
     "available_bytes": 2**33,
+    "budget": "today's budget",
     "code": "insufficient_quota",
     "context_length": 8192,
     "conversation": "plan",
@@ -39,9 +41,11 @@ REALISTIC: dict[str, Any] = {
     "install": "--no-deps pandas",
     "installed": "2.0",
     "key": "base_url",
+    "left": 0.25,
     "log": ("loading", "ggml_abort"),
     "model": "phi",
     "name": "ph",
+    "needed": 1.5,
     "needed_bytes": 2**34,
     "option": "max_tokens",
     "package": "pandas",
@@ -56,6 +60,8 @@ REALISTIC: dict[str, Any] = {
     "status": 429,
     "suggestions": ("phi",),
     "text": "{",
+    "unit": "usd",
+    "was_sent": False,
 }
 
 

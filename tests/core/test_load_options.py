@@ -43,6 +43,22 @@ def test_devices_are_written_as_placements_write_them(given: str, device: str) -
         ("batch_invariant", {"batch_invariant": 1}),
         ("batch_invariant", {"batch_invariant": True, "device": "GPU"}),
         ("batch_invariant", {"batch_invariant": True, "gpu_layers": -1}),
+        ("batch_invariant", {"batch_invariant": True, "rpc": "10.0.0.5:50052"}),
+        ("rpc", {"rpc": "10.0.0.5"}),
+        ("rpc", {"rpc": "10.0.0.5:"}),
+        ("rpc", {"rpc": "10.0.0.5:0"}),
+        ("rpc", {"rpc": "10.0.0.5:65536"}),
+        ("rpc", {"rpc": ":50052"}),
+        ("rpc", {"rpc": "http://host:50052"}),
+        ("rpc", {"rpc": "[::1]:50052"}),
+        ("rpc", {"rpc": "user@host:50052"}),
+        ("rpc", {"rpc": "a,b:50052"}),
+        ("rpc", {"rpc": b"host:50052"}),
+        ("rpc", {"rpc": 50052}),
+        ("rpc", {"rpc": ["host:50052", 7]}),
+        ("rpc", {"rpc": [f"host:{port}" for port in range(1, 18)]}),
+        ("rpc", {"rpc": "10.0.0.5:50052", "device": "CPU"}),
+        ("rpc_public", {"rpc_public": "yes"}),
         ("batch_invariant", {"batch_invariant": True, "flash_attention": False}),
     ],
 )
@@ -52,13 +68,20 @@ def test_what_cannot_work_is_refused_by_name(option: str, values: dict[str, Any]
     assert caught.value.option == option
 
 
+def test_rpc_servers_are_a_tuple_of_each_once() -> None:
+    assert LoadOptions(rpc="Big.local:50052").rpc == ("big.local:50052",)
+    given = [" 10.0.0.5:50052 ", "10.0.0.5:50052", "gpu_box:1"]
+    assert LoadOptions(rpc=given).rpc == ("10.0.0.5:50052", "gpu_box:1")  # type: ignore[arg-type]
+    assert LoadOptions(rpc=[]).rpc == ()  # type: ignore[arg-type]
+
+
 def test_a_refusal_names_the_kind_and_the_remedy() -> None:
     with pytest.raises(InvalidOptionError, match=r"context_length must be an integer \(got '8'\)"):
         LoadOptions(context_length="8")  # type: ignore[arg-type]
     with pytest.raises(InvalidOptionError, match=r"threads must be between 1 and 1,024 \(got 0\)"):
         LoadOptions(threads=0)
     with pytest.raises(
-        InvalidOptionError, match="batch_invariant cannot be combined with a GPU; it works on the"
+        InvalidOptionError, match="batch_invariant cannot be combined with a GPU or RPC servers; it"
     ):
         LoadOptions(batch_invariant=True, device="GPU")
 

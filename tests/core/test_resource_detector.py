@@ -13,9 +13,10 @@ from typing import Any
 import pytest
 
 from nbllm.core.hardware import machine as machines
+from nbllm.core.hardware.engine_devices import EngineDevice, EngineDevices
 from nbllm.core.hardware.gpu_source import GpuFindings
 from nbllm.core.hardware.machine import Machine, Processors, mac_processors, output_of, sysctl_facts
-from nbllm.core.hardware.resources import CpuInfo, EngineDevices, GpuInfo, MemoryInfo, Resources
+from nbllm.core.hardware.resources import CpuInfo, GpuInfo, MemoryInfo, Resources
 from nbllm.core.resource_detector import ResourceDetector
 
 GIB = 2**30
@@ -582,7 +583,9 @@ def test_a_build_that_cannot_use_the_gpu_is_said_so(vendor: str, option: str) ->
     assert f'CMAKE_ARGS="-DGGML_{option}=on" {install}' in advice
     blind = EngineDevices((), supports_gpu=True, build="llama-cpp-python 0.3.36").advice([here])
     assert "finds no usable one" in (blind or "")
-    assert EngineDevices(("CUDA0",), supports_gpu=True, build="x").advice([here]) is None
+    assert (
+        EngineDevices((EngineDevice("CUDA0"),), supports_gpu=True, build="x").advice([here]) is None
+    )
     assert for_cpus.advice([]) is None
     assert for_cpus.advice([replace(here, vendor="intel", unified_memory=True)]) is None
 

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
+from conftest import Load
+from tiny_models import write_tiny
 
-from nbllm.core.fitting.memory_estimate import CPU, Loading, estimate
+from nbllm.core.fitting.memory_estimate import CPU, Loading, estimate, most_outputs
 from nbllm.core.fitting.model_shape import LayerShape
 from nbllm.core.placement import Placement
 from nbllm.core.types import LoadOptions, ModelInfo
@@ -147,7 +152,51 @@ def test_llama_cpp_tells_its_devices() -> None:
     found = engine_devices()
     assert found is not None
     assert found.build.startswith("llama-cpp-python ")
-    assert bool(found.names) <= found.supports_gpu
+    assert bool(found.devices) <= found.supports_gpu
+
+
+async def resident(load: Load, path: Path, **options: Any) -> float:
+    """The worker's memory after answers, as a part of what was told."""
+    model = load(path, device="CPU", **options)
+    tokens = await model.tokenize("many words, " * 200)
+    await model.generate(await model.detokenize(tokens[:600]), max_tokens=8)
+    await asyncio.gather(*(model.generate(f"{i}", max_tokens=4) for i in range(8)))
+    assert model.info.memory_bytes is not None
+    taken = psutil.Process(model.pid).memory_info().rss / model.info.memory_bytes
+    await model.aclose()
+    return taken
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="RSS is counted otherwise elsewhere")
+async def test_what_is_told_is_what_the_worker_takes(
+    load: Load, bundled_gguf: Path, tmp_path: Path
+) -> None:
+    wordy = write_tiny("gemma", tmp_path, vocabulary=150_000)
+    for path, options in (
+        (bundled_gguf, {}),
+        (bundled_gguf, {"context_length": 4096, "kv_type": "q8_0"}),
+        (wordy, {}),
+    ):
+        assert await resident(load, path, **options) == pytest.approx(1, abs=0.05), (path, options)
+
+
+def test_a_large_vocabulary_bounds_the_tokens_with_logits(bundled_gguf: Path) -> None:
+    shape = read_shape(bundled_gguf)
+    assert most_outputs(shape) == 40  # of 192 KiB each, a twelfth of 92 MiB
+    larger = replace(shape, vocabulary_size=2**18)
+    assert most_outputs(larger) == 7
+    assert most_outputs(replace(larger, tensor_bytes=2**30)) == 64
+    assert most_outputs(replace(shape, vocabulary_size=None)) == 64
+    few = Loading(context_length=512, parallel=12)
+    assert estimate(larger, few)[CPU].compute >= 12 * 2 * 2**20  # a request's own is always there
+
+
+def test_adapters_lie_beside_their_layers(tiny_models: dict[str, Path]) -> None:
+    shape = read_shape(tiny_models["mistral"])
+    bare = Loading(context_length=512, gpus=("GPU 0",), gpu_layers=2)
+    plain, adapted = (estimate(shape, each) for each in (bare, replace(bare, adapter_bytes=400)))
+    added = {device: adapted[device].weights - plain[device].weights for device in plain}
+    assert added == {CPU: 300, "GPU 0": 100}
 
 
 # ---------------------------------------------------------------- on GPUs

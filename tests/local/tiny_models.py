@@ -198,15 +198,15 @@ def small_llama(writer: gguf.GGUFWriter) -> None:
     writer.add_tensor("output_norm.weight", np.zeros(64, np.float32))
 
 
-def write_tiny(name: str, folder: Path) -> Path:
-    """The tiny model of this name, in ``folder``."""
+def write_tiny(name: str, folder: Path, vocabulary: int = VOCABULARY) -> Path:
+    """The tiny model of this name, in ``folder``; more words need one without an output."""
     tiny = TINY[name]
 
     def fill(writer: gguf.GGUFWriter) -> None:
         _add_keys(writer, tiny)
-        _add_vocabulary(writer)
+        _add_vocabulary(writer, vocabulary)
         generator = np.random.default_rng(7)
-        shapes = {"token_embd.weight": (VOCABULARY, WIDTH), "output_norm.weight": (WIDTH,)}
+        shapes = {"token_embd.weight": (vocabulary, WIDTH), "output_norm.weight": (WIDTH,)}
         shapes |= tiny.top
         for number in range(LAYERS):
             shapes |= {f"blk.{number}.{tensor}": shape for tensor, shape in tiny.layer.items()}
@@ -259,14 +259,14 @@ def _add_keys(writer: gguf.GGUFWriter, tiny: Tiny) -> None:
             writer.add_uint32(full, value)
 
 
-def _add_vocabulary(writer: gguf.GGUFWriter) -> None:
+def _add_vocabulary(writer: gguf.GGUFWriter, size: int) -> None:
     texts = ["<unk>", "<s>", "</s>", *(f"<0x{byte:02X}>" for byte in range(256))]
     kinds = [gguf.TokenType.UNKNOWN, *[gguf.TokenType.CONTROL] * 2, *[gguf.TokenType.BYTE] * 256]
-    texts += [f"▁{number}" for number in range(VOCABULARY - len(texts))]
-    kinds += [gguf.TokenType.NORMAL] * (VOCABULARY - len(kinds))
+    texts += [f"▁{number}" for number in range(size - len(texts))]
+    kinds += [gguf.TokenType.NORMAL] * (size - len(kinds))
     writer.add_tokenizer_model("llama")
     writer.add_token_list(texts)
-    writer.add_token_scores([-float(number) for number in range(VOCABULARY)])
+    writer.add_token_scores([-float(number) for number in range(size)])
     writer.add_token_types(kinds)
     writer.add_bos_token_id(1)
     writer.add_eos_token_id(2)

@@ -13,11 +13,10 @@ from IPython.core.interactiveshell import InteractiveShell
 
 from nbllm.core.model_manager import ModelManager
 from nbllm.notebook import extension as magics
-from nbllm.notebook.asking.ask_flags import OPTIONS
 from nbllm.notebook.asking.ask_magics import LastFlags
 from nbllm.notebook.asking.question import AskFlags
 from nbllm.notebook.chat.chat_magics import ChatFlags
-from nbllm.notebook.flags import parser_for
+from nbllm.notebook.flags import flagged_options, parser_for
 from nbllm.notebook.help.card import Card, magics_of
 from nbllm.notebook.help.help_magics import HelpFlags
 from nbllm.notebook.jobs.job_magics import JobsFlags
@@ -27,6 +26,7 @@ from nbllm.notebook.models.model_magics import LoadFlags, ModelsFlags, UnloadFla
 from nbllm.notebook.models.pull_magics import DeleteFlags, PullFlags
 from nbllm.notebook.models.quantize_magics import ImatrixFlags, QuantizeFlags, TuneFlags
 from nbllm.notebook.settings.config_magics import ConfigFlags
+from nbllm.notebook.stats.budget_magics import BudgetFlags
 from nbllm.notebook.stats.cache_magics import CacheFlags
 from nbllm.notebook.stats.stats_magics import PlotFlags, StatsFlags
 from nbllm.testing import FakeOpener, fake_info
@@ -140,6 +140,7 @@ def test_scripts_and_start_up_files_see_no_hint(shell: InteractiveShell, capsys:
 
 FLAGS = {
     "llm_bench": BenchFlags,
+    "llm_budget": BudgetFlags,
     "llm_cache": CacheFlags,
     "llm_chat": ChatFlags,
     "llm_config": ConfigFlags,
@@ -171,7 +172,8 @@ def test_every_magic_says_which_flags_its_parser_finds(loaded: InteractiveShell)
     assert {name for name, flags in found.items() if flags} == FLAGS.keys()
     for name, kind in FLAGS.items():
         assert set(kind.__annotations__) == found[name], name
+    options = flagged_options("generation").keys()
     fields = {field.name for field in dataclasses.fields(AskFlags)}
     for name, flags in asking.items():
-        assert flags - {*OPTIONS, "accept"} <= fields, name
-    assert fields - {"options"} == asking["llm"] - {*OPTIONS}
+        assert flags - {*options, "accept"} <= fields, name
+    assert fields - {"options"} == asking["llm"] - options

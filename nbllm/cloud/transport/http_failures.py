@@ -33,6 +33,7 @@ def no_answer(model: str, route: Route, error: Exception, deadlines: Deadlines) 
                 f"no connection to {route.next_stop} within {deadlines.connect:g} s "
                 f"(connect_timeout). {_hint(route)}",
                 retryable=True,
+                was_sent=False,
             )
         case httpx.TimeoutException():
             return ApiTimeoutError(
@@ -45,6 +46,7 @@ def no_answer(model: str, route: Route, error: Exception, deadlines: Deadlines) 
                 model,
                 f"the proxy for {where} failed: {error}.",
                 retryable=True,
+                was_sent=False,
             )
         case httpx.ConnectError():
             return _no_connection(model, route, where, error)
@@ -80,10 +82,13 @@ def _no_connection(model: str, route: Route, where: str, error: Exception) -> Ap
                 f"the certificate of {where} is not trusted: {cause.verify_message}. If the "
                 "server uses its own CA, set the environment variable SSL_CERT_FILE to the "
                 "CA's file.",
+                was_sent=False,
             )
         if isinstance(cause, ssl.SSLError):
             return ApiConnectionError(
-                model, f"the TLS handshake with {where} failed: {cause.reason or cause}. {_ADDRESS}"
+                model,
+                f"the TLS handshake with {where} failed: {cause.reason or cause}. {_ADDRESS}",
+                was_sent=False,
             )
         if isinstance(cause, socket.gaierror):
             return ApiConnectionError(
@@ -91,13 +96,17 @@ def _no_connection(model: str, route: Route, where: str, error: Exception) -> Ap
                 f"the host name in {route.next_stop} was not found ({cause.strerror}). Is it "
                 "spelled correctly, and is this machine online?",
                 retryable=cause.errno not in _NO_SUCH_HOST,
+                was_sent=False,
             )
     reason = next(
         (c.strerror for c in _causes(error) if isinstance(c, OSError) and c.strerror), None
     )
     told = f" ({reason.lower()})" if reason else ""
     return ApiConnectionError(
-        model, f"no connection to {route.next_stop}{told}. {_hint(route)}", retryable=True
+        model,
+        f"no connection to {route.next_stop}{told}. {_hint(route)}",
+        retryable=True,
+        was_sent=False,
     )
 
 

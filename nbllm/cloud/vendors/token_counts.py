@@ -29,6 +29,7 @@ from nbllm.core.types import (
 )
 
 __all__ = [
+    "answer_limit",
     "as_object",
     "cost_of",
     "count_prompt",
@@ -91,6 +92,19 @@ def _number(value: object) -> float | None:
 def as_object(value: object) -> Mapping[str, Any]:
     """A JSON object; anything else is an empty one, because counts are an extra."""
     return value if isinstance(value, dict) else {}
+
+
+_LIMITS = ("max_tokens", "max_completion_tokens", "max_output_tokens", "maxOutputTokens")
+_COPIES = ("n", "best_of", "candidateCount")
+
+
+def answer_limit(body: Mapping[str, Any]) -> int | None:
+    """The most tokens that all answers to a request have by its body; None: it states no limit."""
+    places = (body, as_object(body.get("generationConfig")))
+    limits = [_number(place.get(name)) for place in places for name in _LIMITS]
+    copies = [_number(place.get(name)) or 1 for place in places for name in _COPIES]
+    known = [math.ceil(limit) for limit in limits if limit is not None]
+    return max(known) * math.ceil(max(copies)) if known else None
 
 
 async def count_prompt(

@@ -163,6 +163,7 @@ def _encoded(result: GenerationResult) -> str:
         "raw_finish_reason": result.raw_finish_reason,
         "device": result.device,
         "notes": list(result.notes),
+        "label_probabilities": result.label_probabilities,
     }
     return json.dumps(values, ensure_ascii=True)
 
@@ -181,6 +182,7 @@ def _decoded(text: str) -> GenerationResult:
         tool_calls=calls,
         parts=parts,
         notes=tuple(map(str, values.pop("notes"))),
+        label_probabilities=tuple(map(tuple, values.pop("label_probabilities", ()))),
         usage=Usage(cost_usd=0.0),
         **values,
     )

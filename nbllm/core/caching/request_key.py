@@ -42,6 +42,7 @@ def request_key(request: GenerationRequest, sample: int = 0) -> str:
         "suffix": request.suffix,
         "options": _affecting(request.options, unset=False),
         "sample": sample,
+        **({"questions": request.questions} if request.questions else {}),
     }
     text = json.dumps(_canonical(parts), sort_keys=True, ensure_ascii=True, allow_nan=True)
     return hashlib.sha256(text.encode()).hexdigest()

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from nbllm.core.budgets.budget import Budget, budgets_from
 from nbllm.core.paths import expanded
 
 __all__ = ["MODEL_KEYS", "kind_of"]
@@ -102,6 +103,13 @@ def _object(value: Any) -> Mapping[str, Any]:
     return dict(value)
 
 
+def _budgets(value: Any) -> tuple[Budget, ...]:
+    """One object, or a list of them. Raises ``InvalidOptionError``, which names the key in it."""
+    if not isinstance(value, dict):
+        _expect(value, list, "a list")
+    return budgets_from(value)
+
+
 MODEL_KEYS: Mapping[str, Callable[[Any], Any]] = {
     "name": _text,
     "model_type": _text,
@@ -116,5 +124,6 @@ MODEL_KEYS: Mapping[str, Callable[[Any], Any]] = {
     "api": _text,
     "options": _object,
     "load": _object,
+    "budgets": _budgets,
 }
 """The keys of a model, each with its reader."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from nbllm.core.errors import InvalidOptionError
 from nbllm.core.fitting.memory_estimate import CPU
+from nbllm.core.hardware.engine_devices import is_server
 from nbllm.core.hardware.resources import Resources
 from nbllm.core.placement import MemoryParts
 
@@ -24,8 +25,9 @@ class Room:
     """The devices that may be used.
 
     ``free`` has the bytes of each, headroom left out, ``gpus`` the GPUs with the most free
-    first. ``positions`` are their places in llama.cpp's list of devices, ``unified`` those
-    that compute in the main memory. ``no_gpu`` says why there is none, where there is none.
+    first, those of other machines last. ``positions`` are their places in llama.cpp's list of
+    devices, ``unified`` those that compute in the main memory. ``no_gpu`` says why there is none,
+    where there is none.
     """
 
     free: Mapping[str, int]
@@ -69,21 +71,21 @@ def room_of(resources: Resources, device: str | None) -> Room:
     Raises ``InvalidOptionError`` if it names a GPU that does not exist or cannot be used.
     """
     memory = resources.memory
-    usable, no_gpu = _usable_gpus(resources)
+    positions, no_gpu = _usable_gpus(resources)
+    gpus = [gpu for gpu in resources.gpus if gpu.label in positions]
     free = {
         CPU: memory.available_bytes
         - _headroom(memory.total_bytes, _RAM_SHARE, _RAM_LEAST, _RAM_MOST)
     }
-    for position in usable:
-        gpu = resources.gpus[position]
+    for gpu in gpus:
         total = resources.gpu_total_bytes(gpu) or 0
         headroom = _headroom(total, _GPU_SHARE, _GPU_LEAST, _GPU_MOST)
         free[gpu.label] = (resources.gpu_free_bytes(gpu) or 0) - headroom
-    names = _wanted(device, [resources.gpus[position].label for position in usable], no_gpu)
+    names = _wanted(device, [gpu.label for gpu in gpus], no_gpu)
     return Room(
         free=free,
-        gpus=tuple(sorted(names, key=lambda name: -free[name])),
-        positions={resources.gpus[position].label: position for position in usable},
+        gpus=tuple(sorted(names, key=lambda name: (is_server(name), -free[name]))),
+        positions=positions,
         unified=frozenset(gpu.label for gpu in resources.gpus if gpu.unified_memory),
         no_gpu=no_gpu,
     )
@@ -93,27 +95,40 @@ def _headroom(total: int, share: float, least: int, most: int) -> int:
     return int(min(max(total * share, least), most))
 
 
-def _usable_gpus(resources: Resources) -> tuple[list[int], str]:
-    """The places of the GPUs that a model can go on, and why there is none."""
+def _usable_gpus(resources: Resources) -> tuple[dict[str, int], str]:
+    """Where in llama.cpp's list the GPUs are that a model can go on, and why there is none."""
     engine = resources.engine
-    known = [i for i, gpu in enumerate(resources.gpus) if resources.gpu_free_bytes(gpu) is not None]
     if not resources.gpus:
-        return [], "there is no GPU"
-    if engine is not None and not engine.names:
-        return [], (engine.advice(resources.gpus) or "llama.cpp finds no GPU").rstrip(".")
-    if engine is not None:
-        known = [position for position in known if position < len(engine.names)]
-    return known, "" if known else "the GPU's free memory is unknown"
+        return {}, "there is no GPU"
+    if engine is None:
+        places = {gpu.label: place for place, gpu in enumerate(resources.gpus)}
+    else:
+        places = engine.places(resources.gpus)
+        if not places:
+            return {}, (engine.advice(resources.gpus) or "llama.cpp lists no such GPU").rstrip(".")
+    known = [gpu.label for gpu in resources.gpus if resources.gpu_free_bytes(gpu) is not None]
+    usable = {label: place for label, place in places.items() if label in known}
+    return usable, "" if usable else "the GPU's free memory is unknown"
 
 
 def _wanted(device: str | None, usable: list[str], no_gpu: str) -> list[str]:
+    """The GPUs that are wanted; ``device`` chooses among this machine's, servers are always."""
     if device == CPU:
         return []
     if device is None:
         return usable
+    if device == "GPU":
+        return _chosen(usable, usable, device, no_gpu)
+    own = [label for label in usable if not is_server(label)]
+    servers = [label for label in usable if is_server(label)]
+    return [*_chosen(device.split(" + "), own, device, no_gpu), *servers]
+
+
+def _chosen(names: list[str], usable: list[str], device: str, no_gpu: str) -> list[str]:
+    """These names. Raises ``InvalidOptionError`` where one is not usable."""
     if not usable:
-        raise InvalidOptionError("device", f"{device} cannot be used: {no_gpu}")
-    names = usable if device == "GPU" else device.split(" + ")
+        problem = no_gpu or "this machine has none that is usable"
+        raise InvalidOptionError("device", f"{device} cannot be used: {problem}")
     for name in names:
         if name not in usable:
             known = " and ".join(usable)

@@ -9,22 +9,32 @@ fitted to llama.cpp's own reports (``tests/local/test_memory_estimate.py`` compa
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, replace
 
 from nbllm.core.fitting.model_shape import LayerShape, ModelShape
-from nbllm.core.placement import KvType, MemoryParts, output_rows
+from nbllm.core.hardware.engine_devices import is_server
+from nbllm.core.placement import MOST_OUTPUTS, KvType, MemoryParts, output_rows
 
-__all__ = ["CPU", "Loading", "cells_of", "estimate", "estimate_with_draft", "layer_devices"]
+__all__ = [
+    "CPU",
+    "Loading",
+    "cells_of",
+    "estimate",
+    "estimate_with_draft",
+    "layer_devices",
+    "most_outputs",
+]
 
 CPU = "CPU"
 _F32 = 4
 _CELLS = 256
 _BITS = {"f16": 16.0, "q8_0": 8.5, "q4_0": 4.5}
-# A worker with Python, numpy and llama.cpp, before and for each token of the vocabulary; and
+# The resident memory of a worker with Python, numpy and llama.cpp after its first answers, and
 # what CUDA takes on a GPU for its context and libraries.
-_PROCESS_BYTES = 44 * 2**20
-_BYTES_PER_TOKEN = 400
+_PROCESS_BYTES = 53 * 2**20
 _GPU_CONTEXT_BYTES = 400 * 2**20
+_LOGITS_BYTES, _LOGITS_SHARE = 4 * 2**20, 12
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,6 +43,8 @@ class Loading:
 
     ``gpus`` are names of devices, ``split`` the share of each (empty: equal ones), and
     ``gpu_layers`` the layers on them, of which the output is the first, then the last layers.
+    ``most_outputs`` bounds the tokens of a batch that have logits. ``adapter_bytes`` are the
+    weights of the LoRA adapters.
     ``kept_bytes`` is what the worker may put aside of the keys and values of earlier prompts;
     with ``batch_invariant`` it puts all of them aside now and then, to bring them into order.
     """
@@ -42,6 +54,8 @@ class Loading:
     kv_type: KvType = "f16"
     flash_attention: bool = True
     batch_tokens: int = 512
+    most_outputs: int = MOST_OUTPUTS
+    adapter_bytes: int = 0
     gpus: tuple[str, ...] = ()
     split: tuple[float, ...] = ()
     gpu_layers: int = 0
@@ -52,6 +66,17 @@ class Loading:
 def cells_of(context_length: int) -> int:
     """The cells that llama.cpp makes of a context."""
     return -(-context_length // _CELLS) * _CELLS
+
+
+def most_outputs(shape: ModelShape) -> int:
+    """How many tokens of a batch may have logits, whose memory grows with the vocabulary.
+
+    All of them take a 12th of the weights at most, or 4 MiB where that is more. llama.cpp holds
+    them twice: where they are computed, and in an output buffer, which grows when so many are
+    asked for.
+    """
+    room = max(_LOGITS_BYTES, shape.tensor_bytes // _LOGITS_SHARE)
+    return min(MOST_OUTPUTS, max(1, room // (_F32 * (shape.vocabulary_size or 1))))
 
 
 def layer_devices(blocks: int, loading: Loading) -> list[str]:
@@ -79,15 +104,22 @@ def estimate(shape: ModelShape, loading: Loading) -> dict[str, MemoryParts]:
     weights[devices[-1]] += shape.output_bytes
     if devices[-1] != CPU and shape.shares_embeddings:
         weights[devices[-1]] += shape.input_bytes  # a copy, for the GPU computes with it too
-    logits = loading.parallel * (shape.vocabulary_size or 0) * _F32
-    process = _PROCESS_BYTES + _BYTES_PER_TOKEN * (shape.vocabulary_size or 0) + loading.kept_bytes
+    for device, added in _adapters(shape, loading, devices).items():
+        weights[device] += added
+    row = (shape.vocabulary_size or 0) * _F32
+    growth = (_rows(shape, loading, cells) - loading.parallel) * row
+    process = _PROCESS_BYTES + shape.vocabulary_bytes + growth + loading.kept_bytes
+    process += _workspace(shape, loading, cells) if CPU in devices else 0
     process += kv[CPU] if loading.batch_invariant else 0
     compute = _compute(shape, loading, cells)
     carried = _largest_tensor(shape) if used and CPU in devices else 0
     on_cpu = compute if CPU in devices else _inputs(shape, loading, cells)
     parts = {
         CPU: MemoryParts(
-            weights=weights[CPU], kv=kv[CPU], compute=on_cpu + logits, overhead=process
+            weights=weights[CPU],
+            kv=kv[CPU],
+            compute=on_cpu + loading.parallel * row,
+            overhead=process,
         )
     }
     copies = 3 * _masks(shape, loading, cells) if len(used) > 1 and CPU not in devices else 0
@@ -95,8 +127,8 @@ def estimate(shape: ModelShape, loading: Loading) -> dict[str, MemoryParts]:
         parts[gpu] = MemoryParts(
             weights=weights[gpu],
             kv=kv[gpu],
-            compute=compute + carried + copies,
-            overhead=_GPU_CONTEXT_BYTES,
+            compute=compute + copies + (0 if is_server(gpu) else carried),
+            overhead=0 if is_server(gpu) else _GPU_CONTEXT_BYTES,
         )
     return parts
 
@@ -116,6 +148,8 @@ def estimate_with_draft(
             gpus=gpus,
             split=(),
             gpu_layers=len(draft.layers) + 1 if gpus else 0,
+            most_outputs=loading.parallel,
+            adapter_bytes=0,
             kept_bytes=0,
             batch_invariant=False,
         ),
@@ -133,6 +167,13 @@ def estimate_with_draft(
     return parts
 
 
+def _adapters(shape: ModelShape, loading: Loading, devices: list[str]) -> dict[str, int]:
+    """The adapters' weights by device: each lies beside the layer that it belongs to."""
+    count = len(shape.layers)
+    shares = Counter(devices[:count])
+    return {each: loading.adapter_bytes * number // count for each, number in shares.items()}
+
+
 def _memory_of(layer: LayerShape, cells: int, loading: Loading) -> int:
     numbers = (layer.key + layer.value) * cells
     return int(numbers * _BITS[loading.kv_type] / 8) + layer.state * loading.parallel * _F32
@@ -148,7 +189,7 @@ def _compute(shape: ModelShape, loading: Loading, cells: int) -> int:
     what has come into their place meanwhile.
     """
     tokens = min(loading.batch_tokens, cells)
-    rows = min(output_rows(loading.parallel, tokens), tokens)
+    rows = min(_rows(shape, loading, cells), tokens)
     masks = _masks(shape, loading, cells)
     layers = _F32 * max(
         tokens * _feed_forward(shape),
@@ -160,11 +201,28 @@ def _compute(shape: ModelShape, loading: Loading, cells: int) -> int:
     return max(masks + layers, min(masks, states) + states + logits) + 24 * tokens
 
 
+def _rows(shape: ModelShape, loading: Loading, cells: int) -> int:
+    """The tokens of a batch that have logits at most."""
+    most = min(loading.most_outputs, most_outputs(shape))
+    return output_rows(loading.parallel, min(loading.batch_tokens, cells), most)
+
+
 def _masks(shape: ModelShape, loading: Loading, cells: int) -> int:
     """Which cell each token sees: once for layers that slide, once for those that do not."""
     kinds = len({layer.sliding for layer in shape.layers if layer.key})
     size = 2 if loading.flash_attention else 4
     return kinds * cells * min(loading.batch_tokens, cells) * size
+
+
+def _workspace(shape: ModelShape, loading: Loading, cells: int) -> int:
+    """What the CPU's backend converts of a matrix before it multiplies; in no report of buffers.
+
+    The widest is 8-bit numbers between the feed-forward's matrices, or the attention's 16-bit
+    weights.
+    """
+    wide = (shape.feed_forward_length or 0) * 9 // 8
+    weights = 0 if loading.flash_attention else 2 * cells * (shape.head_count or 0)
+    return min(loading.batch_tokens, cells) * max(wide, weights)
 
 
 def _inputs(shape: ModelShape, loading: Loading, cells: int) -> int:

@@ -63,6 +63,7 @@ class ModelShape:
     attentions. ``kv_lora_rank`` is the width of the one vector that multi-head latent attention
     (MLA) keeps for a token, 0 without it. ``sliding_window`` is how many tokens back sliding
     ``layers`` look, 0 where there are none. ``parameter_count`` counts the weights.
+    ``vocabulary_bytes`` is what llama.cpp's tables for the tokenizer take in memory.
     ``input_bytes`` are those of the tables before the first layer, ``output_bytes`` of what comes
     after the last one; ``shares_embeddings`` says that the output uses the input's table.
     ``quantization`` is the usual name, such as "Q4_K_M". ``tensor_bytes`` are the weights in the
@@ -88,6 +89,7 @@ class ModelShape:
     expert_count: int
     expert_used_count: int
     vocabulary_size: int | None
+    vocabulary_bytes: int
     parameter_count: int
     quantization: str | None
     tensor_bytes: int

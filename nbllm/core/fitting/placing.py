@@ -11,7 +11,7 @@ from typing import TypeAlias
 from nbllm.core.errors import InvalidOptionError
 from nbllm.core.fitting.explanation import Explanation, refusal
 from nbllm.core.fitting.machine_room import Room, room_of
-from nbllm.core.fitting.memory_estimate import CPU, Loading, estimate
+from nbllm.core.fitting.memory_estimate import CPU, Loading, estimate, most_outputs
 from nbllm.core.fitting.model_shape import ModelShape
 from nbllm.core.hardware.resources import CpuInfo, Resources
 from nbllm.core.load_options import LoadOptions
@@ -68,6 +68,8 @@ def thread_counts(cpu: CpuInfo) -> ThreadCounts:
 class Plan:
     """A search for a place. ``measure`` tells the bytes of a way to load.
 
+    ``adapter_bytes`` are the weights of the LoRA adapters.
+
     The search makes no text: ``Placement.reason`` and the message of ``DoesNotFitError`` are made
     when they are read (``explanation.py``).
     """
@@ -79,6 +81,7 @@ class Plan:
     usual_context: int = DEFAULT_CONTEXT
     threads: ThreadCounts | None = None
     measure: Measure = field(default=estimate)
+    adapter_bytes: int = 0
 
     @cached_property
     def room(self) -> Room:
@@ -97,6 +100,7 @@ class Plan:
             kv_type=self.requested.kv_type or "f16",
             flash_attention=self.requested.flash_attention is not False,
             batch_tokens=min(_BATCH_TOKENS, context),
+            adapter_bytes=self.adapter_bytes,
             kept_bytes=(self.requested.prefix_cache_mib or 0) * 2**20,
             batch_invariant=bool(self.requested.batch_invariant),
         )
@@ -213,6 +217,7 @@ class Plan:
             kv_type=loading.kv_type,
             flash_attention=loading.flash_attention,
             batch_tokens=min(loading.batch_tokens, loading.context_length),
+            most_outputs=most_outputs(self.shape),
             batch_invariant=loading.batch_invariant,
             is_compromise=self.is_compromise(loading),
             explain=Explanation(

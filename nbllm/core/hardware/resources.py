@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 
+from nbllm.core.hardware.engine_devices import EngineDevices, server_label
 from nbllm.core.rendering.cards import card_html
 
-__all__ = ["CpuInfo", "EngineDevices", "GpuInfo", "GpuProcess", "MemoryInfo", "Resources"]
+__all__ = ["CpuInfo", "GpuInfo", "GpuProcess", "MemoryInfo", "Resources"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
@@ -93,11 +93,14 @@ class GpuProcess:
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class GpuInfo:
-    """A graphics processor, or an instance (MIG) of a divided one; None: unknown.
+    """A graphics processor, an instance (MIG) of a divided one, or a device of an RPC server.
+
+    None: unknown.
 
     ``index`` is the number in the order of NVIDIA's driver, which is that of the PCI bus; GPUs of
     other makers are numbered after those. An instance has the index of the whole GPU and a
-    ``mig_index`` of its own. ``label``, such as "GPU 0" or "GPU 0 MIG 1", is unique.
+    ``mig_index`` of its own. Where ``server`` is the "host:port" of an RPC server, it is the
+    number on that server. ``label``, such as "GPU 0", "GPU 0 MIG 1" or "RPC host:port", is unique.
 
     ``unified_memory`` says that it computes in the main memory, in which case the ``vram`` fields
     may be None (``Resources.gpu_total_bytes`` knows what to say then). The ``gtt`` fields are
@@ -127,6 +130,7 @@ class GpuInfo:
     processes: tuple[GpuProcess, ...] | None = None
     pci_bus_id: str | None = None
     mig_index: int | None = None
+    server: str | None = None
     compute_capability: tuple[int, int] | None = None
     architecture: str | None = None
     driver_version: str | None = None
@@ -136,6 +140,8 @@ class GpuInfo:
     @property
     def label(self) -> str:
         """How it is called in tables and placements."""
+        if self.server is not None:
+            return server_label(self.server, self.index)
         instance = "" if self.mig_index is None else f" MIG {self.mig_index}"
         return f"GPU {self.index}{instance}"
 
@@ -162,49 +168,6 @@ class GpuInfo:
 
     def __repr__(self) -> str:
         return f"<GpuInfo {self.label}: {self}>"
-
-
-@dataclass(frozen=True, slots=True)
-class EngineDevices:
-    """What the installed llama.cpp itself can compute on, besides the CPU.
-
-    ``names`` are the GPUs that it lists, ``supports_gpu`` is whether it was built for any kind of
-    GPU, ``build`` names it, such as "llama-cpp-python 0.3.36".
-    """
-
-    names: tuple[str, ...]
-    supports_gpu: bool
-    build: str
-
-    def advice(self, gpus: Iterable[GpuInfo]) -> str | None:
-        """What to do so that it uses these GPUs; None where it does, or there are none.
-
-        Intel's graphics on the processor are not worth it: they read the memory no faster.
-        """
-        worthy = (gpu for gpu in gpus if not (gpu.vendor == "intel" and gpu.unified_memory))
-        idle = next(worthy, None)
-        if idle is None or self.names:
-            return None
-        if self.supports_gpu:
-            return (
-                f"{self.build} is built for GPUs but finds no usable one, so models run on "
-                f"the CPU despite the {idle.name}. Its driver may be too old for this build."
-            )
-        option, needs = _BUILDS.get(idle.vendor, _BUILD_ELSEWHERE)
-        return (
-            f"{self.build} is built for the CPU only, so models do not use the {idle.name}. "
-            f"Install a build for it ({needs}): "
-            f'CMAKE_ARGS="-D{option}=on" pip install --force-reinstall --no-cache-dir '
-            "llama-cpp-python"
-        )
-
-
-_BUILDS = {
-    "nvidia": ("GGML_CUDA", "needs NVIDIA's CUDA toolkit"),
-    "amd": ("GGML_HIP", "needs AMD's ROCm"),
-    "apple": ("GGML_METAL", "needs Xcode's command line tools"),
-}
-_BUILD_ELSEWHERE = ("GGML_VULKAN", "needs the Vulkan SDK")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)

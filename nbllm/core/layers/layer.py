@@ -34,6 +34,8 @@ class Place(IntEnum):
     """Each attempt passes through everything further in once more."""
     REFUSED_OPTIONS = 6
     """What a vendor refuses is left out at once; that is no attempt that a delay could help."""
+    BUDGET = 7
+    """Whatever goes out is reserved and settled, whoever sends it again."""
 
 
 class Layer(Protocol):

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from nbllm.core.layers.layer import Events, Next, Place
-from nbllm.core.types import Completed, GenerationRequest
+from nbllm.core.types import Completed, GenerationRequest, GenerationResult
 
 if TYPE_CHECKING:
     from nbllm.core.schemas.answers import AnswerSchema
@@ -30,5 +30,12 @@ async def _with_schema(events: Events, schema: AnswerSchema) -> Events:
     async with aclosing(events):
         async for event in events:
             if isinstance(event, Completed):
-                event = Completed(replace(event.result, schema=schema))
+                event = Completed(replace(_noted(event.result, schema), schema=schema))
             yield event
+
+
+def _noted(result: GenerationResult, schema: AnswerSchema) -> GenerationResult:
+    if not schema.questions or result.label_probabilities:
+        return result
+    note = "The labels were chosen by an answer in JSON: this model tells no probabilities of them."
+    return replace(result, notes=(*result.notes, note))

@@ -46,7 +46,7 @@ class Exited(msgspec.Struct):
     """The process has ended, with ``status``.
 
     ``stalled`` says that it was terminated because it hung. ``remedy`` has lines to follow a
-    sentence, where only another llama.cpp helps.
+    sentence, where what helps is known.
     """
 
     status: int

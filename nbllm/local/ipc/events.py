@@ -11,6 +11,7 @@ from nbllm.local.ipc.protocol import Beat, Event, Failed, LastEvent, NumberedEve
 __all__ = [
     "AnswerFormat",
     "ContextExceeded",
+    "Decided",
     "Detokenized",
     "Dialect",
     "Done",
@@ -112,6 +113,21 @@ class Done(LastEvent, tag="done"):
     logprobs: list[LogprobRecord] | None = None
 
 
+class Decided(LastEvent, tag="decided"):
+    """The reply to ``Decide``: of each label the logarithm of its probability, as float32.
+
+    ``label_tokens`` are those that were read behind the prompt.
+    """
+
+    scores: bytes
+    prompt_tokens: int
+    cached_tokens: int
+    label_tokens: int
+    queue_seconds: float
+    prompt_seconds: float
+    decode_seconds: float
+
+
 class Tokenized(LastEvent, tag="tokenized"):
     """The reply to ``Tokenize``."""
 
@@ -172,7 +188,7 @@ class QueueFull(LastEvent, tag="busy"):
 
 
 RequestFailure: TypeAlias = Failed | OptionRefused | ContextExceeded | TextExceeded | QueueFull
-Reply: TypeAlias = Tokenized | Detokenized | TokensCounted | Embedded | Scores
+Reply: TypeAlias = Tokenized | Detokenized | TokensCounted | Embedded | Scores | Decided
 WorkerEvent: TypeAlias = (
     Beat
     | LoadProgress

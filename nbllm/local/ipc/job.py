@@ -95,10 +95,13 @@ async def running(
         await asyncio.to_thread(job.channel.worker.close)
 
 
-def ask_once(module: str, operation: Message, answer: type[E], seconds: float) -> E | None:
-    """The one event of a process that sends no other; None where it fails, or takes longer.
+def ask_once(
+    module: str, operation: Message, answer: type[E], seconds: float
+) -> E | tuple[str, ...]:
+    """The one event of a process that sends no other.
 
-    Blocks. Raises ``OSError`` where no process can be started.
+    Where it fails, or takes longer, it is the last lines that it wrote instead. Blocks. Raises
+    ``OSError`` where no process can be started.
     """
     answers: queue.SimpleQueue[E | None] = queue.SimpleQueue()
     process = WorkerProcess(
@@ -107,7 +110,8 @@ def ask_once(module: str, operation: Message, answer: type[E], seconds: float) -
     try:
         process.send(encode(operation))
         with suppress(queue.Empty):
-            return answers.get(timeout=seconds)
-        return None
+            told = answers.get(timeout=seconds)
+            return process.log_tail() if told is None else told
+        return process.log_tail()
     finally:
         process.kill()

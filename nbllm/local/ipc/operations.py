@@ -11,6 +11,7 @@ from nbllm.local.ipc.protocol import Cancel, Close, Message, Request
 
 __all__ = [
     "CountTokens",
+    "Decide",
     "Detokenize",
     "Embed",
     "Generate",
@@ -35,7 +36,9 @@ class LoadSettings(msgspec.Struct, kw_only=True, frozen=True):
     output is the first (-1: all). ``flash_attention`` None uses it wherever the device can.
     ``max_outputs`` bounds the tokens of one batch whose logits are asked for: llama.cpp ends the
     process that asks for more. ``sequences`` are those of the context, of which requests use
-    ``parallel``. ``batch_invariant``: see ``LoadOptions``.
+    ``parallel``. ``batch_invariant``: see ``LoadOptions``. ``rpc`` are the RPC servers
+    ("address:port") whose devices are in the list behind the GPUs. ``host_weights`` are the bytes
+    of the tensors in main memory, where others are on GPUs.
     """
 
     path: bytes
@@ -52,6 +55,8 @@ class LoadSettings(msgspec.Struct, kw_only=True, frozen=True):
     batch_tokens: int
     max_outputs: int
     batch_invariant: bool
+    rpc: tuple[str, ...] = ()
+    host_weights: int | None = None
 
 
 class Load(Message, tag="load"):
@@ -82,6 +87,17 @@ class Generate(Request, tag="generate"):
     messages: list[Turn]
     options: dict[str, Any]
     suffix: str | None = None
+
+
+class Decide(Request, tag="decide"):
+    """How probable it is that each of ``labels`` is the answer.
+
+    Answered by ``Progress`` and ``Decided``. ``options`` are those of ``Generate``.
+    """
+
+    messages: list[Turn]
+    labels: list[str]
+    options: dict[str, Any]
 
 
 class Tokenize(Request, tag="tokenize"):
@@ -116,6 +132,8 @@ class Rerank(Request, tag="rerank"):
     documents: list[str]
 
 
-WorkerRequest: TypeAlias = Generate | Cancel | Tokenize | Detokenize | CountTokens | Embed | Rerank
+WorkerRequest: TypeAlias = (
+    Generate | Decide | Cancel | Tokenize | Detokenize | CountTokens | Embed | Rerank
+)
 WorkerOperation: TypeAlias = WorkerRequest | Close
 """What a worker reads once its model is loaded."""

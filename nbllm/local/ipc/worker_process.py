@@ -19,7 +19,21 @@ from nbllm.local.installation import REINSTALL
 from nbllm.local.ipc.launch import launch
 from nbllm.local.ipc.protocol import Close, decode, encode
 
-__all__ = ["PipeWriter", "WorkerProcess", "describe_exit", "exit_remedy"]
+__all__ = [
+    "SERVER_PROBLEM",
+    "SERVER_STATUS",
+    "PipeWriter",
+    "WorkerProcess",
+    "describe_exit",
+    "exit_remedy",
+    "server_problems",
+]
+
+SERVER_STATUS = 69
+"""How a process ends that cannot go on because of an RPC server (``EX_UNAVAILABLE``)."""
+
+SERVER_PROBLEM = "nbllm-rpc: "
+"""What its last line begins with, which has the problem for reading."""
 
 _LOG_LINES = 200
 _LEAVE_SECONDS = 2.0
@@ -189,6 +203,8 @@ def _start(role: str, target: Callable[..., None], *args: object) -> threading.T
 def describe_exit(status: int) -> str:
     """An exit status in words."""
     name = _ending(status)
+    if status == SERVER_STATUS:
+        return "ended because of an RPC server"
     if name is None:
         return f"ended with exit code {status}"
     hint = {
@@ -201,10 +217,12 @@ def describe_exit(status: int) -> str:
 
 
 def exit_remedy(status: int, log: Iterable[str]) -> str:
-    """Where only another llama.cpp helps: lines that say so, to follow a sentence; else nothing.
+    """What helps, in lines to follow a sentence: another llama.cpp, or another RPC server.
 
-    ``log`` holds the process's last lines.
+    Empty where that is not known. ``log`` holds the process's last lines.
     """
+    if status == SERVER_STATUS:
+        return "".join(f"\n{problem[:1].upper()}{problem[1:]}." for problem in server_problems(log))
     if _ending(status) == _ILLEGAL:
         cause = "It has instructions that this processor lacks"
     elif any("Failed to load shared library" in line for line in log):
@@ -212,6 +230,12 @@ def exit_remedy(status: int, log: Iterable[str]) -> str:
     else:
         return ""
     return f"\n{cause}. Compile it for this machine:\n    {REINSTALL}"
+
+
+def server_problems(log: Iterable[str]) -> list[str]:
+    """What a process's last lines say of RPC servers that it cannot go on with."""
+    problems = (line.partition(SERVER_PROBLEM)[2] for line in log)
+    return [problem for problem in problems if problem]
 
 
 _ILLEGAL = "SIGILL"

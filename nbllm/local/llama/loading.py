@@ -15,7 +15,7 @@ __all__ = ["BufferSizes", "context_params", "model_params"]
 
 _BF16 = 30  # of ggml.h, which the bindings leave out
 _KV_TYPES = {"f16": lib.GGML_TYPE_F16, "q8_0": lib.GGML_TYPE_Q8_0, "q4_0": lib.GGML_TYPE_Q4_0}
-_BUFFER = re.compile(r"(\S+)\s+(model|KV|RS|compute|output) buffer size =\s+([\d.]+) MiB")
+_BUFFER = re.compile(r"(\S+)\s+(model|LoRA|KV|RS|compute|output) buffer size =\s+([\d.]+) MiB")
 # The CPU's memory has many names: mapped, repacked, pinned for a GPU.
 _HOST = re.compile(r"CPU|AMX$|BLAS$|.*_Host$|.*_Mapped$")
 _MAPPED, _REPACKED = "CPU_Mapped", "CPU_REPACK"
@@ -91,12 +91,16 @@ class BufferSizes:
                 sizes[kind] = sizes.get(kind, 0) + size
         return sizes
 
-    @property
-    def total(self) -> int:
-        """All of them. Weights that were repacked are not counted where they were mapped too."""
+    def total(self, host_weights: int | None = None) -> int:
+        """All of them. Weights that were repacked are not counted where they were mapped too.
+
+        A mapping spans what lies between its tensors in the file, those on GPUs as well: of it
+        only ``host_weights`` are counted, where these are known.
+        """
         twice = self._sizes.get((_REPACKED, "model"), 0)
         mapped = self._sizes.get((_MAPPED, "model"), 0)
-        return sum(self._sizes.values()) - min(twice, mapped)
+        needless = twice if host_weights is None else max(0, mapped + twice - host_weights)
+        return sum(self._sizes.values()) - min(needless, mapped)
 
 
 def _repacks_for_amx() -> bool:

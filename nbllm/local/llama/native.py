@@ -20,6 +20,7 @@ from nbllm.local.llama.backends import start_backends
 from nbllm.local.llama.batch import TokenBatch
 from nbllm.local.llama.cells import Cells, OrderedCells
 from nbllm.local.llama.loading import BufferSizes, context_params, model_params
+from nbllm.local.llama.rpc_servers import ServerError, add_servers
 from nbllm.local.llama.vocabulary import Vocabulary
 
 __all__ = ["NativeModel", "NotLoadableError"]
@@ -44,6 +45,10 @@ class NativeModel:
         self._abort_flag = ctypes.create_string_buffer(2)
         self._route_log()
         start_backends()
+        try:
+            add_servers(settings.rpc)
+        except ServerError as error:
+            raise NotLoadableError(str(error)) from None
         self.settings = settings
         self._model = self._load(on_progress)
         self.vocabulary = Vocabulary(self._model)
@@ -124,7 +129,7 @@ class NativeModel:
     @property
     def memory_bytes(self) -> int:
         """Weights, caches and buffers, as llama.cpp reports them."""
-        return self._buffers.total
+        return self._buffers.total(self.settings.host_weights)
 
     @property
     def chat_template(self) -> str | None:

@@ -14,11 +14,13 @@ import llama_cpp
 import llama_cpp.llama_cpp as lib
 import msgspec
 
+from nbllm.core.hardware.engine_devices import EngineDevice
 from nbllm.local.ipc.operations import LoadSettings
 from nbllm.local.ipc.outbox import Outbox, job_input, take_standard_output
 from nbllm.local.llama.backends import start_backends
-from nbllm.local.llama.gpu_devices import gpu_devices
+from nbllm.local.llama.gpu_devices import engine_devices
 from nbllm.local.llama.loading import BufferSizes, context_params, model_params
+from nbllm.local.llama.rpc_servers import ServerError, add_servers, give_up
 from nbllm.local.measuring.dry_runs import BufferBytes, DryRun, DryRunAnswer
 
 __all__ = ["main"]
@@ -54,7 +56,11 @@ def main() -> None:
     question = job_input(_QUESTION)
     log = _Log()
     start_backends()
-    devices = tuple(device.name for device in gpu_devices())
+    try:
+        add_servers(question.rpc)
+    except ServerError as error:
+        give_up(str(error))
+    devices = tuple(engine_devices(question.rpc))
     outbox.send(
         DryRunAnswer(
             f"llama-cpp-python {llama_cpp.__version__}",
@@ -66,7 +72,9 @@ def main() -> None:
     os._exit(0)
 
 
-def _sizes(settings: LoadSettings, devices: tuple[str, ...], log: _Log) -> BufferBytes | None:
+def _sizes(
+    settings: LoadSettings, devices: tuple[EngineDevice, ...], log: _Log
+) -> BufferBytes | None:
     """What the load would take; None where llama.cpp refuses it, as standard error tells."""
     try:
         params, kept = model_params(settings)
@@ -83,7 +91,9 @@ def _sizes(settings: LoadSettings, devices: tuple[str, ...], log: _Log) -> Buffe
         device: log.buffers.on(device).get("compute", 0) + log.buffers.on(device).get("output", 0)
         for device in ("CPU", *log.buffers.gpus)
     }
-    return BufferBytes(log.kv, compute, log.flash_attention, devices)
+    return BufferBytes(
+        log.kv, compute, log.flash_attention, tuple(device.buffer_name for device in devices)
+    )
 
 
 if __name__ == "__main__":

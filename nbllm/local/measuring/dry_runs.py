@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
-from contextlib import suppress
+import threading
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import lru_cache
 from importlib.util import find_spec
@@ -12,31 +13,49 @@ from pathlib import Path
 
 import msgspec
 
+from nbllm.core.errors import ModelLoadError
 from nbllm.core.fitting.memory_estimate import CPU
-from nbllm.core.hardware.resources import EngineDevices
+from nbllm.core.hardware.engine_devices import EngineDevice, EngineDevices
+from nbllm.core.hardware.resources import GpuInfo, Resources
+from nbllm.core.load_options import LoadOptions
 from nbllm.core.placement import MemoryParts, Placement
 from nbllm.core.types import ModelInfo
 from nbllm.local.ipc.job import ask_once
 from nbllm.local.ipc.operations import LoadSettings
 from nbllm.local.ipc.protocol import Event, Message
-from nbllm.local.load_settings import draft_settings, load_settings
+from nbllm.local.ipc.worker_process import server_problems
+from nbllm.local.load_settings import address_of, draft_settings, load_settings
 
-__all__ = ["BufferBytes", "DryRun", "DryRunAnswer", "engine_devices", "exact_placement"]
+__all__ = [
+    "BufferBytes",
+    "DryRun",
+    "DryRunAnswer",
+    "engine_devices",
+    "exact_placement",
+    "with_servers",
+]
 
 _PROCESS = "nbllm.local.measuring.dry_run"
 _SECONDS = 20.0  # an answer takes about half a second; a hostile file gets no more than this
+_SILENT = "llama.cpp could not be asked about its RPC servers"
+_asking_servers = threading.Lock()  # a server serves one program at a time
 
 
 class DryRun(Message, tag="dry_run"):
-    """Ask what a load with these settings would take; without them, only what llama.cpp can use."""
+    """Ask what a load with these settings would take; without them, only what llama.cpp can use.
+
+    ``rpc`` are the RPC servers ("address:port") that it can use besides.
+    """
 
     settings: LoadSettings | None
+    rpc: tuple[str, ...] = ()
 
 
 class BufferBytes(msgspec.Struct, frozen=True):
     """What llama.cpp would allocate: ``kv`` in all, ``compute`` by device.
 
-    ``devices`` are its GPUs in its order; ``flash_attention`` says whether that is used.
+    ``devices`` are its names of the memory of its GPUs, in its order; ``flash_attention`` says
+    whether that is used.
     """
 
     kv: int
@@ -50,7 +69,7 @@ class DryRunAnswer(Event, tag="dry_run"):
 
     build: str
     supports_gpu: bool
-    devices: tuple[str, ...]
+    devices: tuple[EngineDevice, ...]
     sizes: BufferBytes | None
 
 
@@ -63,9 +82,47 @@ def engine_devices() -> EngineDevices | None:
     if find_spec("llama_cpp") is None:
         return None
     answer = _ask(DryRun(None))
-    if answer is None:
+    if not isinstance(answer, DryRunAnswer):
         return None
     return EngineDevices(answer.devices, answer.supports_gpu, answer.build)
+
+
+def with_servers(name: str, resources: Resources, options: LoadOptions) -> Resources:
+    """The machine with the devices of the RPC servers that the options name.
+
+    They are asked each time, for what is free there changes. Raises ``ModelLoadError`` for the
+    model ``name`` where a server does not answer within seconds, or llama.cpp has no RPC, and
+    ``InvalidOptionError`` for a server that is not to be trusted.
+    """
+    servers = {address_of(server, options): server for server in options.rpc or ()}
+    with _asking_servers:
+        answer = _ask(DryRun(None, rpc=tuple(servers)))
+    if not isinstance(answer, DryRunAnswer):
+        raise ModelLoadError(name, "; ".join(server_problems(answer)) or _SILENT, log=answer)
+    devices = tuple(
+        replace(device, server=servers.get(device.server or "")) for device in answer.devices
+    )
+    return replace(
+        resources,
+        gpus=(*resources.gpus, *_server_gpus(devices)),
+        engine=EngineDevices(devices, answer.supports_gpu, answer.build),
+    )
+
+
+def _server_gpus(devices: Iterable[EngineDevice]) -> Iterator[GpuInfo]:
+    """The devices of servers, each with its number on its server."""
+    seen: Counter[str] = Counter()
+    for device in devices:
+        if device.server is not None:
+            yield GpuInfo(
+                index=seen[device.server],
+                name=f"{device.name} at {device.server}",
+                vendor="rpc",
+                server=device.server,
+                vram_total_bytes=device.total_bytes,
+                vram_free_bytes=device.free_bytes,
+            )
+            seen[device.server] += 1
 
 
 def exact_placement(info: ModelInfo, placement: Placement) -> Placement | None:
@@ -111,12 +168,13 @@ def _sizes(settings: LoadSettings) -> BufferBytes | None:
 
 @lru_cache(maxsize=64)
 def _measured(settings: LoadSettings, mtime_ns: int, size: int) -> BufferBytes | None:
-    answer = _ask(DryRun(settings))
-    return None if answer is None else answer.sizes
+    answer = _ask(DryRun(settings, settings.rpc))
+    return answer.sizes if isinstance(answer, DryRunAnswer) else None
 
 
-def _ask(operation: DryRun) -> DryRunAnswer | None:
-    """The answer of a dry run; None where its process fails."""
-    with suppress(OSError):
+def _ask(operation: DryRun) -> DryRunAnswer | tuple[str, ...]:
+    """The answer of a dry run; where its process fails, the last lines of its log."""
+    try:
         return ask_once(_PROCESS, operation, DryRunAnswer, _SECONDS)
-    return None
+    except OSError as error:
+        return (str(error),)

@@ -9,6 +9,7 @@ rendered text tells the marks that the template wrote from those that were in it
 from __future__ import annotations
 
 import re
+from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from itertools import pairwise
@@ -37,10 +38,8 @@ class Marks:
         return re.compile(f"(?={self._pattern.pattern})")
 
     @cached_property
-    def _edges(self) -> frozenset[str]:
-        """The beginnings and ends of marks: with more text they may become one."""
-        places = [(text, place) for text in self.texts for place in range(1, len(text))]
-        return frozenset(part for text, at in places for part in (text[:at], text[at:]))
+    def _reversed(self) -> list[str]:
+        return sorted(text[::-1] for text in self.texts)
 
     @cached_property
     def _joined(self) -> str:
@@ -70,8 +69,11 @@ class Marks:
     def _is_risky(self, core: str) -> bool:
         if core in self._joined:
             return True
-        lengths = range(1, min(self._longest, len(core) + 1))
-        return any(core[:n] in self._edges or core[-n:] in self._edges for n in lengths)
+        return any(
+            _begins_one(edge, self.texts) or _begins_one(edge[::-1], self._reversed)
+            for length in range(1, min(self._longest, len(core) + 1))
+            for edge in (core[:length], core[-length:])
+        )
 
     def pieces(self, text: str, guard: str) -> Iterator[tuple[str, bool]]:
         """``text`` without its guards, in pieces: True for one whose marks are text.
@@ -89,6 +91,12 @@ class Marks:
             at = end if found is None else found.end()
         if begin < len(text):
             yield text[begin:], False
+
+
+def _begins_one(part: str, ordered: Sequence[str]) -> bool:
+    """Whether one of the texts, which are sorted, begins with ``part`` and goes on behind it."""
+    at = bisect_right(ordered, part)
+    return at < len(ordered) and ordered[at].startswith(part)
 
 
 def free_character(text: str, *, but: str = "") -> str:

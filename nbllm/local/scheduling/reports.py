@@ -5,8 +5,11 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable
 
-from nbllm.local.ipc.events import Done, Progress, Step
+import numpy as np
+
+from nbllm.local.ipc.events import Decided, Done, Progress, Step
 from nbllm.local.ipc.protocol import Event, Failed
+from nbllm.local.scheduling.decisions import Decision
 from nbllm.local.scheduling.tasks import Task
 
 __all__ = ["Reports"]
@@ -68,6 +71,21 @@ class Reports:
                 prompt_seconds=task.first_token - task.started,
                 decode_seconds=task.last_token - task.first_token,
                 logprobs=task.sampler.logprobs.records if task.sampler.logprobs else None,
+            )
+        )
+
+    def decided(self, task: Task, decision: Decision) -> None:
+        """Tell how probable each label is."""
+        self._send(
+            Decided(
+                task.id,
+                scores=decision.scores.astype(np.float32).tobytes(),
+                prompt_tokens=task.prompt_length,
+                cached_tokens=task.cached,
+                label_tokens=task.written - 1,
+                queue_seconds=task.started - task.arrived,
+                prompt_seconds=task.first_token - task.started,
+                decode_seconds=task.last_token - task.first_token,
             )
         )
 

@@ -127,11 +127,15 @@ def _guesses(
     """The guessed tokens that are worth checking in this step, by slot.
 
     They are what followed the same words before, and where there is no such thing, what the draft
-    model would write.
+    model would write. Tokens that a decision needs in any case are read along.
     """
     guesses: dict[int, Sequence[int]] = {}
     rows = len(writing)
     for task, slot in writing:
+        if task.decision is not None:
+            ahead = task.decision.ahead()[: max(0, _most_guesses(task, rows, limits))]
+            guesses[slot.id] = ahead
+            rows += len(ahead)
         if task.lookup is not None:
             guess = task.lookup.guess(task.tokens)
             rates = task.lookup.rates(min(len(guess), _most_guesses(task, rows, limits)))

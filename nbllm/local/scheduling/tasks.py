@@ -6,6 +6,7 @@ import time
 from dataclasses import dataclass, field
 
 from nbllm.local.llama.sampling import Sampler
+from nbllm.local.scheduling.decisions import Decision
 from nbllm.local.scheduling.prompt_lookup import PromptLookupDrafter
 from nbllm.local.scheduling.repetition import Repetition
 from nbllm.local.text import TextAssembler
@@ -41,6 +42,8 @@ class Task:
     ``leader`` is a request that reads the same beginning just now, ``leader_length`` tokens of it;
     they are copied when it is done with them.
     ``repetition`` watches for an answer that goes round in circles; None where it may.
+    ``decision`` chooses among labels in place of writing an answer: its path stands behind the
+    prompt.
     """
 
     id: int
@@ -54,6 +57,7 @@ class Task:
     keep: int = 0
     lookup: PromptLookupDrafter | None = None
     repetition: Repetition | None = None
+    decision: Decision | None = None
     arrived: float = field(default_factory=time.perf_counter)
     prompt_length: int = field(init=False)
     written: int = 0

@@ -88,6 +88,13 @@ ASK = Help(
             help="Ask about every row of a DataFrame: {column} in the prompt is the row's value.",
         ),
         flag("--into", metavar="NAME", help="With --map: the name of the new column or columns."),
+        flag(
+            "--decide",
+            metavar="LABELS",
+            type=TypeExpression,
+            help="With --map: choose among labels, with their probabilities: a variable that holds "
+            'a dict, or {"team": ["red", "blue"], "urgent": bool, "tone": range(1, 6)}.',
+        ),
         flag("--dry-run", action="store_true", help="With --map: 5 rows, and what all would take."),
         flag("--journal", metavar="FILE", help="With --map: keep what is finished, and go on."),
         flag("--max-cost", metavar="USD", type=float, help="With --map: end before it costs more."),

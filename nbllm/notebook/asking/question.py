@@ -37,6 +37,7 @@ class AskFlags:
     schema: str | None = None
     frame: str | None = None
     into: str | None = None
+    decide: str | None = None
     dry_run: bool = False
     journal: str | None = None
     max_cost: float | None = None

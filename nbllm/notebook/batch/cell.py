@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import ast
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from nbllm.core.errors import InvalidOptionError
 from nbllm.core.suggest import did_you_mean
+from nbllm.core.texts import capped
 from nbllm.notebook.asking.question import AskFlags
 from nbllm.notebook.failures import Stopped
 from nbllm.notebook.forms.type_expressions import named_type
@@ -19,7 +21,13 @@ if TYPE_CHECKING:
 
 __all__ = ["check_batch_flags", "map_cell"]
 
-_ONLY = {"into": "--into", "dry_run": "--dry-run", "journal": "--journal", "max_cost": "--max-cost"}
+_ONLY = {
+    "into": "--into",
+    "decide": "--decide",
+    "dry_run": "--dry-run",
+    "journal": "--journal",
+    "max_cost": "--max-cost",
+}
 _NEVER = {"chat": "--chat", "bg": "--bg", "form": "--as", "show_prompt": "--show-prompt"}
 
 
@@ -50,6 +58,7 @@ def map_cell(session: NotebookSession, prompt: str, flags: AskFlags, frame: str)
             prompt.strip(),
             model=flags.name or flags.model or settings.model or None,
             schema=named_type(flags.schema, scope) if flags.schema else None,
+            decide=_decide(flags.decide, scope) if flags.decide else None,
             into=flags.into,
             system=flags.system if flags.system is not None else settings.system or None,
             dry_run=flags.dry_run,
@@ -80,3 +89,43 @@ def _frame(name: str, variables: Mapping[str, Any]) -> pd.DataFrame:
     if not isinstance(value, pd.DataFrame):
         raise InvalidOptionError("map", f"{name} is a {type(value).__name__}, not a DataFrame")
     return value
+
+
+def _decide(written: str, variables: Mapping[str, Any]) -> Any:
+    """What ``--decide`` names: a variable, or a dict whose values are types, lists or ranges."""
+    try:
+        tree = ast.parse(written.strip(), mode="eval").body
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        problem = f'{capped(written, 80)} is not a dict; write {{"urgent": bool}}'
+        raise InvalidOptionError("decide", problem) from None
+    if not isinstance(tree, ast.Dict):
+        return _meant(tree, variables)
+    return {
+        _text_of(key): _choices(value, variables)
+        for key, value in zip(tree.keys, tree.values, strict=True)
+    }
+
+
+def _text_of(key: ast.expr | None) -> str:
+    if isinstance(key, ast.Constant) and isinstance(key.value, str):
+        return key.value
+    raise InvalidOptionError("decide", "each question needs a name in quotes")
+
+
+def _choices(node: ast.expr, variables: Mapping[str, Any]) -> Any:
+    """Labels as they are written; of all that may be called, ``range`` is."""
+    match node:
+        case ast.Call(ast.Name("range"), [*bounds], []):
+            numbers = [_meant(bound, variables) for bound in bounds]
+            if not all(type(number) is int for number in numbers) or len(numbers) not in (1, 2, 3):
+                raise InvalidOptionError("decide", f"{ast.unparse(node)} needs whole numbers")
+            return range(*numbers)
+        case _:
+            return _meant(node, variables)
+
+
+def _meant(node: ast.expr, variables: Mapping[str, Any]) -> Any:
+    try:
+        return named_type(ast.unparse(node), variables)
+    except InvalidOptionError as error:
+        raise InvalidOptionError("decide", error.problem) from None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,7 +13,7 @@ from nbllm.batches.run import BatchProgress, BatchRow
 from nbllm.batches.template import Template
 from nbllm.core.errors import AnswerFormError, InvalidOptionError
 from nbllm.core.model_interface import ModelInterface
-from nbllm.core.schemas.answers import AnswerSchema, answer_schema
+from nbllm.core.schemas.answers import AnswerSchema, schema_or_decision
 from nbllm.core.schemas.kinds import plain_value
 from nbllm.core.types import GenerationOptions
 from nbllm.core.words import duration_words
@@ -29,6 +29,8 @@ __all__ = ["FrameBatch", "map_frame"]
 
 _SAMPLE_ROWS = 5
 _DTYPES = {"string": "string", "integer": "Int64", "number": "Float64", "boolean": "boolean"}
+_DTYPES_OF_TYPES = {str: "string", int: "Int64", float: "Float64", bool: "boolean"}
+_PROBABILITY = "_probability"
 _DETAILS = {
     "finish_reason": "string",
     "prompt_tokens": "Int64",
@@ -45,6 +47,7 @@ def map_frame(
     *,
     model: str | ModelInterface | LoadedModel | None = None,
     schema: Any = None,
+    decide: Mapping[str, Any] | None = None,
     into: str | None = None,
     system: str | None = None,
     details: bool = False,
@@ -64,7 +67,10 @@ def map_frame(
     evaluated. Without a ``schema`` the answers are a column of texts called ``into`` ("answer");
     with one, a column for each property of the JSON schema, type or dataclass, with the dtype that
     it says, named ``into`` and the property where ``into`` is given. Index, order and columns of
-    ``df`` stay. A row that fails has missing values, and its reason in a column ``error``;
+    ``df`` stay. ``decide={"team": ["red", "blue"], "urgent": bool}`` has a column for each
+    question with the most probable label, and one with its probability, which is missing where
+    the model tells none; see ``ModelInterface.decide``. A row that fails has missing values, and
+    its reason in a column ``error``;
     ``details`` adds finish reasons, tokens and costs.
 
     ``dry_run`` asks the first 5 rows only and tells what all of them would take. ``model`` is a
@@ -74,7 +80,8 @@ def map_frame(
     An interrupt ends the run and keeps what is finished where a ``journal`` is given. Works where
     nothing can be awaited. Raises ``InvalidOptionError``, ``BatchError``, and what loading raises.
     """
-    batch = FrameBatch.of(df, template, schema=schema, into=into, details=details)
+    wanted = schema_or_decision(schema, decide)
+    batch = FrameBatch.of(df, template, schema=wanted, into=into, details=details)
     loaded = _loaded(model, manager)
     rows = batch.rows[:_SAMPLE_ROWS] if dry_run else batch.rows
     frame = df.iloc[:_SAMPLE_ROWS] if dry_run else df
@@ -86,7 +93,7 @@ def map_frame(
                 batch.prompts(rows),
                 tick,
                 system=system,
-                schema=schema,
+                schema=wanted,
                 options=GenerationOptions.of(options),
                 concurrency=concurrency,
                 journal=journal,
@@ -125,7 +132,13 @@ class FrameBatch:
 
     @classmethod
     def of(
-        cls, df: pd.DataFrame, template: str, *, schema: Any, into: str | None, details: bool
+        cls,
+        df: pd.DataFrame,
+        template: str,
+        *,
+        schema: AnswerSchema | None,
+        into: str | None,
+        details: bool,
     ) -> FrameBatch:
         """Raises ``InvalidOptionError`` for a template or columns that cannot be."""
         names = [str(name) for name in df.columns]
@@ -196,22 +209,37 @@ class FrameBatch:
             return {**values, self.error: "AnswerFormError: the answer is not a JSON object"}
         for name, column in self.properties.items():
             values[column] = _fitting(answer.get(name), self.columns[column])
+        for name, each in row.result.probabilities.items():
+            values[f"{self.properties[name]}{_PROBABILITY}"] = max(each.values())
         return values
 
 
-def _answer_columns(schema: Any, into: str | None) -> tuple[dict[str, str], dict[str, str]]:
+def _answer_columns(
+    schema: AnswerSchema | None, into: str | None
+) -> tuple[dict[str, str], dict[str, str]]:
     """The columns with their dtypes, and the columns of the properties."""
     if schema is None:
         return {into or "answer": "string"}, {}
-    made: AnswerSchema = answer_schema(schema)
-    properties = made.json_schema.get("properties")
+    properties = schema.json_schema.get("properties")
     if not isinstance(properties, Mapping) or not properties:
         raise InvalidOptionError(
             "schema", "must describe an object with properties, which become the columns"
         )
     names = {str(name): f"{into}_{name}" if into else str(name) for name in properties}
-    kinds = {names[str(name)]: _dtype(each) for name, each in properties.items()}
-    return kinds, names
+    if schema.questions:
+        kinds = {}
+        for question in schema.questions:
+            kinds[names[question.name]] = _dtype_of_values(question.values)
+            kinds[f"{names[question.name]}{_PROBABILITY}"] = "Float64"
+        return kinds, names
+    return {names[str(name)]: _dtype(each) for name, each in properties.items()}, names
+
+
+def _dtype_of_values(values: Sequence[Any]) -> str:
+    kinds = {type(getattr(value, "value", value)) for value in values if value is not None}
+    if kinds == {int, float}:
+        return "Float64"
+    return _DTYPES_OF_TYPES.get(kinds.pop(), "object") if len(kinds) == 1 else "object"
 
 
 def _dtype(schema: Any) -> str:

@@ -23,6 +23,7 @@ from nbllm.notebook.dashboard.activity_panels import LogPanel, RequestPanel
 from nbllm.notebook.dashboard.device_panel import DevicePanel, ThroughputPanel
 from nbllm.notebook.dashboard.model_panel import ModelPanel
 from nbllm.notebook.dashboard.model_work import CellDefaults, ModelWork
+from nbllm.notebook.dashboard.models_page import ModelsPage
 from nbllm.notebook.dashboard.page_scripts import ENTRIES, runs
 from nbllm.notebook.dashboard.playground import Playground
 from nbllm.notebook.dashboard.presence import Presence, follow_cells
@@ -30,7 +31,7 @@ from nbllm.notebook.dashboard.saved_view import SavedView
 from nbllm.notebook.dashboard.sections import Section
 from nbllm.notebook.dashboard.style import STYLE
 from nbllm.notebook.dashboard.survey import Survey
-from nbllm.notebook.dashboard.widgets import box, button, close_tree, text
+from nbllm.notebook.dashboard.widgets import box, button, close_tree, mark, text
 from nbllm.notebook.loop import LoopThread
 from nbllm.notebook.versions import answer_where_asked, can_be_started
 
@@ -90,24 +91,46 @@ class Dashboard:
             on_choice=self._playground.choose,
         )
         self._models = ModelPanel(work.actions, work.load, self._on_work_end)
+        self._page = ModelsPage(self.manager, self._loop, work, self._on_files_end)
         self._head = text()
         self._pulse = answer_where_asked(ipywidgets.Play(value=0, max=1, interval=1000))
         self._pulse.add_class("nbllm-hidden")
         self._pulse.observe(self._on_pulse, "value")
         refresh = button("Refresh", "Look for models again", self._scan_soon)
+        self._overview_tab = button(
+            "Overview", "What runs now", lambda: self._turn(to_models=False)
+        )
+        self._models_tab = button(
+            "Model files",
+            "What is on this machine; download, quantize, tune, delete",
+            lambda: self._turn(to_models=True),
+        )
+        tabs = box([self._overview_tab, self._models_tab], "nbllm-buttons")
         left = (self._devices, self._throughput, self._requests, self._log)
         right = (self._models, self._playground)
         columns = [box([panel.widget for panel in side], "nbllm-column") for side in (left, right)]
+        self._overview = box(columns, "nbllm-columns")
+        mark(self._overview_tab, "nbllm-on", on=True)
         self.widget = box(
             [
                 text(STYLE + self._saved.hiding_style + runs(ENTRIES), "nbllm-hidden"),
-                box([self._head, refresh, self._pulse], "nbllm-head"),
-                box(columns, "nbllm-columns"),
+                box([self._head, tabs, refresh, self._pulse], "nbllm-head"),
+                self._overview,
+                self._page.widget,
             ],
             "nbllm-board",
         )
         self.widget._view_count = 0  # noqa: SLF001 - documented so: from now on pages count views
         self.widget.observe(self._on_views, "_view_count")
+
+    def _turn(self, *, to_models: bool) -> None:
+        """Show one of the two pages, in all views."""
+        self._page.open(is_open=to_models)
+        mark(self._overview, "nbllm-hidden", on=to_models)
+        mark(self._overview_tab, "nbllm-on", on=not to_models)
+        mark(self._models_tab, "nbllm-on", on=to_models)
+        self._nudge()
+        self._wake()
 
     # ------------------------------------------------------------ showing
 
@@ -127,7 +150,14 @@ class Dashboard:
         printer.text(repr(self) if self._is_closed else self._saved.text)
 
     def _sections(self) -> list[Section]:
-        panels = (self._models, self._requests, self._playground, self._devices, self._log)
+        panels = (
+            self._models,
+            self._page,
+            self._requests,
+            self._playground,
+            self._devices,
+            self._log,
+        )
         return [panel.section for panel in panels]
 
     def __repr__(self) -> str:
@@ -186,8 +216,15 @@ class Dashboard:
             self._log.add(problem)
         self._nudge()
 
+    def _on_files_end(self, line: str) -> None:
+        if line:
+            self._log.add(line)
+            self._needs_scan.set()
+        self._nudge()
+
     def _scan_soon(self) -> None:
         self._needs_scan.set()
+        self._page.look_again()
         self._nudge()
         self._wake()
 
@@ -239,6 +276,7 @@ class Dashboard:
         shown = self._models.shown(self.manager.list_statuses(), survey.available)
         if unplanned := survey.unplanned(shown):
             await asyncio.to_thread(survey.plan, unplanned)
+        await self._page.look(survey)
 
     def _keep(self, *, is_last: bool = False) -> None:
         """Have the notebook keep the state, where something happened since it did so last."""
@@ -263,6 +301,7 @@ class Dashboard:
         if survey.resources is not None:
             self._models.form.offer_devices(survey.resources)
         self._playground.offer([*loaded, *others])
+        self._page.update(survey)
         self._log.update()
         self._head.value = _head(_updated(_BUTTONS_WAIT if self._presence.buttons_wait else ""))
 

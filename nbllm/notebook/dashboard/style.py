@@ -74,6 +74,14 @@ STYLE = """<style>
 .nbllm-row:last-child { padding-bottom: 0 !important; }
 .nbllm-board .nbllm-models { max-height: 420px; overflow: hidden auto; flex: 0 1 auto;
   scrollbar-width: thin; padding-right: 2px; }
+.nbllm-board .nbllm-files { max-height: 640px; }
+.nbllm-group { font-weight: 600; color: var(--nbllm-soft); padding: 8px 0 2px; }
+.nbllm-wrap { white-space: pre-wrap; overflow-wrap: anywhere; }
+.nbllm-table { max-height: 260px; overflow: auto; }
+.nbllm-table table { width: 100%; border-collapse: collapse; font-size: 12px; }
+.nbllm-table th { text-align: left; font-weight: 400; color: var(--nbllm-soft); }
+.nbllm-table :is(td, th) { padding: 3px 10px 3px 0; border-bottom: 1px solid var(--nbllm-line);
+  white-space: nowrap; font-variant-numeric: tabular-nums; }
 .nbllm-line { gap: 8px; min-width: 0; }
 .nbllm-line > .widget-html { flex: 1 1 0; }
 .nbllm-buttons { gap: 6px; flex: 0 0 auto; width: auto; }
@@ -105,7 +113,13 @@ STYLE = """<style>
   grid-template-columns: minmax(0, 2fr) minmax(0, 1fr) minmax(0, 1fr) minmax(0, 1fr); }
 .nbllm-fields.nbllm-load-with { grid-template-columns: minmax(0, 2fr) minmax(0, 1fr)
   minmax(0, 1fr); }
+.nbllm-fields.nbllm-pairs { grid-template-columns: minmax(0, 1fr) minmax(0, 1fr); }
 .nbllm-fields.nbllm-two { grid-template-columns: minmax(0, 2fr) minmax(0, 1fr); }
+@container (min-width: 721px) and (max-width: 1040px) {
+  .nbllm-fields { grid-template-columns: repeat(3, minmax(0, 1fr)); }
+  .nbllm-fields.nbllm-load-with { grid-template-columns: repeat(2, minmax(0, 1fr)); }
+  .nbllm-fields:not(.nbllm-two, .nbllm-pairs) > :first-child { grid-column: 1 / -1; }
+}
 .nbllm-entry > .nbllm-line { align-items: flex-end !important; }
 .nbllm-board .nbllm-field { width: 100%; margin: 0; display: flex; flex-direction: column;
   align-items: stretch; height: auto; }

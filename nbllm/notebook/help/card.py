@@ -21,7 +21,10 @@ _SECTIONS = (
     ("Code and errors", ("llm_explain", "llm_fix")),
     ("Models", ("llm_load", "llm_unload", "llm_models", "llm_fit", "llm_bench")),
     ("Model files", ("llm_pull", "llm_delete", "llm_quantize", "llm_imatrix", "llm_tune")),
-    ("This machine", ("llm_devices", "llm_dashboard", "llm_stats", "llm_plot", "llm_cache")),
+    (
+        "This machine",
+        ("llm_devices", "llm_dashboard", "llm_stats", "llm_plot", "llm_cache", "llm_budget"),
+    ),
     ("Settings and help", ("llm_config", "llm_help")),
 )
 _OTHERS = "More"

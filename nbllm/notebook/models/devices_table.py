@@ -47,10 +47,7 @@ def devices_table(resources: Resources) -> Table:
     rows = [
         _cpu_row(resources.cpu),
         _memory_row(resources.memory, room.free[CPU]),
-        *(
-            _gpu_row(gpu, resources, _use(gpu, place, resources, room))
-            for place, gpu in enumerate(resources.gpus)
-        ),
+        *(_gpu_row(gpu, resources, _use(gpu, resources, room)) for gpu in resources.gpus),
         *(_gpu_row(gpu, resources, "nothing in this process") for gpu in resources.hidden_gpus),
     ]
     advice = resources.engine.advice(resources.gpus) if resources.engine else None
@@ -123,12 +120,13 @@ def _gpu_row(gpu: GpuInfo, resources: Resources, use: str) -> dict[str, Any]:
 def _type(gpu: GpuInfo) -> str:
     if gpu.mig_index is not None:
         return "MIG instance"
+    if gpu.server is not None:
+        return "RPC server"
     return "GPU, unified memory" if gpu.unified_memory else "GPU"
 
 
-def _use(gpu: GpuInfo, place: int, resources: Resources, room: Room) -> str:
-    """llama.cpp numbers the GPUs that it can use in the same order."""
-    if resources.engine is not None and place >= len(resources.engine.names):
+def _use(gpu: GpuInfo, resources: Resources, room: Room) -> str:
+    if resources.engine is not None and gpu.label not in resources.engine.places(resources.gpus):
         return "not usable by this llama.cpp"
     for_models = room.free.get(gpu.label)
     return "models" if for_models is None else _up_to(for_models)

@@ -21,11 +21,20 @@ class Meter:
         """Note the finished fraction."""
         self.fraction = fraction
 
+    @property
+    def left(self) -> str:
+        """The estimated time left, behind a comma; "" until enough is done to tell."""
+        if self.fraction <= 0.1:
+            return ""
+        seconds = time.monotonic() - self._began
+        return f", {duration_words(seconds / self.fraction - seconds)} left"
+
+    @property
+    def words(self) -> str:
+        """The line without its bar."""
+        return f"{self.what} · {self.fraction:.0%}{self.left}"
+
     def __str__(self) -> str:
         done = round(self.fraction * _BAR_CELLS)
         bar = "█" * done + "░" * (_BAR_CELLS - done)
-        seconds = time.monotonic() - self._began
-        left = ""
-        if self.fraction > 0.1:
-            left = f", {duration_words(seconds / self.fraction - seconds)} left"
-        return f"{self.what} {bar} {self.fraction:.0%}{left}"
+        return f"{self.what} {bar} {self.fraction:.0%}{self.left}"

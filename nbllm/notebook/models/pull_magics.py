@@ -176,14 +176,14 @@ def _plan_words(plan: PullPlan) -> str:
     return f"{plan.name}: {plan.reason}{beside}{more if offered else ''}"
 
 
-def progress_words(progress: PullProgress) -> str:
-    """How far a pull is, in one line."""
+def progress_words(progress: PullProgress, *, has_bar: bool = True) -> str:
+    """How far a pull is, in one line, with a bar of characters unless there is another one."""
     done = int(progress.fraction * _BAR_CELLS)
-    bar = "█" * done + "░" * (_BAR_CELLS - done)
+    bar = f" {'█' * done}{'░' * (_BAR_CELLS - done)}" if has_bar else " ·"
     file = f"{progress.file} ({progress.number} of {progress.count})"
     name = file if progress.count > 1 else progress.file
     sizes = f"{size_words(progress.received_bytes)} of {size_words(progress.total_bytes)}"
-    return f"{name} {bar} {progress.fraction:.0%} · {sizes}{_state(progress)}"
+    return f"{name}{bar} {progress.fraction:.0%} · {sizes}{_state(progress)}"
 
 
 def _state(progress: PullProgress) -> str:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from nbllm.core.tuning import Tuning
     from nbllm.notebook.views.display import View
 
-__all__ = ["QuantizeMagics"]
+__all__ = ["QuantizeMagics", "outcome_words", "tuning_words"]
 
 QUANTIZE = Help(
     """
@@ -155,7 +155,7 @@ class QuantizeMagics(SessionMagics):
                 progress=meter.report,
             )
             made = self._run(work, meter, view, f"Quantizing {args.name}")
-            view.keep(_outcome(made))
+            view.keep(outcome_words(made))
             return made
 
     @no_var_expand
@@ -224,7 +224,7 @@ class QuantizeMagics(SessionMagics):
             report=report,
         )
         tuning = self._run(work, meter, view, f"Tuning {args.name}")
-        view.keep(_choice(tuning))
+        view.keep(tuning_words(tuning))
         return tuning
 
     def _untune(self, name: str) -> str:
@@ -244,7 +244,8 @@ def _size(plan: Quantization) -> str:
     return f"{plan.label} ({size_words(plan.size_bytes)}, {plan.bits_per_weight:.2f} bits/weight)"
 
 
-def _outcome(made: Quantized) -> str:
+def outcome_words(made: Quantized) -> str:
+    """What was made, and what llama.cpp had to do otherwise."""
     before = size_words(made.source.size_bytes or 0)
     lines = [
         f"{made.info.path}: {_size(made.quantization)}, {before} before; "
@@ -275,7 +276,8 @@ def _requantized(made: Quantized) -> list[str]:
     ]
 
 
-def _choice(tuning: Tuning) -> str:
+def tuning_words(tuning: Tuning) -> str:
+    """What was chosen, by which rule, and how to go back."""
     best, source, name = tuning.best, tuning.source, tuning.info.name
     rule = f"with at most {tuning.max_changed:.1%} of the likeliest tokens changed"
     if best is source:

@@ -17,7 +17,8 @@ from nbllm.core.fitting.machine_room import room_of
 from nbllm.core.fitting.memory_estimate import CPU, Loading, estimate_with_draft
 from nbllm.core.fitting.model_shape import LayerShape, ModelShape
 from nbllm.core.fitting.placing import Plan, place, thread_counts
-from nbllm.core.hardware.resources import CpuInfo, EngineDevices, GpuInfo, MemoryInfo, Resources
+from nbllm.core.hardware.engine_devices import EngineDevice, EngineDevices
+from nbllm.core.hardware.resources import CpuInfo, GpuInfo, MemoryInfo, Resources
 from nbllm.core.placement import MemoryParts, Placement, ThreadCounts
 from nbllm.core.types import LoadOptions
 from nbllm.core.words import size_words
@@ -49,6 +50,7 @@ def model(billions: float = 8.0, *, layers: int = 32, bits: float = 4.9) -> Mode
         expert_count=0,
         expert_used_count=0,
         vocabulary_size=128_256,
+        vocabulary_bytes=55 * 2**20,
         parameter_count=int(billions * 1e9),
         quantization="Q4_K_M",
         tensor_bytes=2 * table + each * layers,
@@ -164,6 +166,27 @@ def test_a_build_for_the_cpu_is_told_with_the_line_that_helps() -> None:
         placed(machine(32, 24, engine=engine), device="GPU")
     with pytest.raises(InvalidOptionError, match="pip install"):
         placed(machine(32, 24, engine=engine), gpu_layers=8)
+
+
+def test_a_gpu_goes_by_its_place_in_llama_cpps_list() -> None:
+    names = ("NVIDIA A100", "NVIDIA T4")
+    sizes = (40 * GIB, 16 * GIB)
+    gpus = tuple(
+        GpuInfo(
+            index=i, name=names[i], vendor="nvidia", vram_total_bytes=size, vram_free_bytes=size
+        )
+        for i, size in enumerate(sizes)
+    )
+    turned = tuple(
+        EngineDevice(f"CUDA{i}", names[1 - i], total_bytes=sizes[1 - i]) for i in range(2)
+    )
+    engine = EngineDevices(turned, supports_gpu=True, build="x")
+    both = replace(machine(8), gpus=gpus, engine=engine)
+    assert (placed(both).device, placed(both).gpus) == ("GPU 0", (1,))
+    assert placed(both, device="GPU 1").gpus == (0,)
+    large = place("large", model(70), both)
+    assert (large.device, large.gpus) == ("GPU 1 + GPU 0", (0, 1))
+    assert large.tensor_split[0] < large.tensor_split[1]
 
 
 def test_memory_that_a_gpu_shares_is_counted_once() -> None:

@@ -151,3 +151,69 @@ def test_flags_that_do_not_go_together_are_refused(
 ) -> None:
     notebook.run_cell(f"%%llm {line}\nAbout {{text}}:")
     assert problem in capsys.readouterr().out
+
+
+def test_labels_become_typed_columns_with_probabilities() -> None:
+    decide = {"team": ["red", "blue"], "urgent": bool, "tone": range(1, 6)}
+    answer = '{"team": "blue", "urgent": "yes", "tone": "4"}'
+    out = mapped(answer, decide=decide, into="it")
+    assert out["it_team"].tolist() == ["blue", "blue", pd.NA]
+    assert out["it_urgent"].tolist() == [True, True, pd.NA]
+    assert out["it_tone"].tolist() == [4, 4, pd.NA]
+    kinds = [str(out[f"it_{name}"].dtype) for name in decide]
+    assert kinds == ["string", "boolean", "Int64"]
+    shares = out["it_team_probability"]
+    assert (str(shares.dtype), shares.isna().all()) == ("Float64", True)  # it tells none
+    with pytest.raises(InvalidOptionError, match="cannot be combined with schema"):
+        mapped(decide=decide, schema=Part)
+
+
+def test_a_cell_decides_and_its_journal_keeps_the_probabilities(
+    notebook: InteractiveShell, tmp_path: Path
+) -> None:
+    manager = ModelManager()
+    frame = pd.DataFrame({"text": ["It broke on day one.", "I love it."]})
+    settings: dict[str, Any] = {
+        "decide": {"is": ["good", "bad"]},
+        "journal": tmp_path / "run.jsonl",
+        "manager": manager,
+        "progress": lambda *_: None,
+    }
+    first = nbllm.map_frame(frame, "Review: {text}", **settings)
+    again = nbllm.map_frame(frame, "Review: {text}", **settings)
+    pd.testing.assert_frame_equal(first, again)
+    assert first["is_probability"].between(0.5, 1).all()
+    nbllm.run(manager.aclose())
+
+
+@pytest.mark.parametrize(
+    ("flag", "columns"),
+    [
+        ("labels", ["x", "x_probability"]),
+        ('{"x": ["a", "b"], "y": bool | None}', ["x", "x_probability", "y", "y_probability"]),
+        ('{"tone": range(1, 6)}', ["tone", "tone_probability"]),
+    ],
+)
+def test_labels_are_named_or_written_behind_a_flag(
+    notebook: InteractiveShell, flag: str, columns: list[str]
+) -> None:
+    notebook.user_ns |= {"labels": {"x": ["a", "b"]}}
+    out = notebook.run_cell_magic("llm", f"tiny --map df --decide {flag}", "About {text}:")
+    assert [name for name in columns if name in out.columns] == columns
+
+
+@pytest.mark.parametrize(
+    ("flag", "problem"),
+    [
+        ('{"x": open("f")}', "not allowed in a type"),
+        ('{"x": range(int)}', "whole numbers"),
+        ('{"x":', "not a dict"),
+        ("{1: bool}", "a name in quotes"),
+        ("nothing", "nothing"),
+    ],
+)
+def test_what_is_behind_the_flag_calls_nothing(
+    notebook: InteractiveShell, flag: str, problem: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    notebook.run_cell(f"%%llm tiny --map df --decide {flag}\nAbout {{text}}:")
+    assert problem in capsys.readouterr().out

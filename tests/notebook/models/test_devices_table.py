@@ -5,9 +5,9 @@ from dataclasses import replace
 import pandas as pd
 import pytest
 
+from nbllm.core.hardware.engine_devices import EngineDevice, EngineDevices
 from nbllm.core.hardware.resources import (
     CpuInfo,
-    EngineDevices,
     GpuInfo,
     GpuProcess,
     MemoryInfo,
@@ -118,7 +118,9 @@ def test_a_build_without_gpus_is_told_with_the_remedy() -> None:
     for view in (repr(table), table._repr_html_()):
         assert "-DGGML_CUDA=on" in view
         assert "A problem." in view
-    able = EngineDevices(("CUDA0",), supports_gpu=True, build="llama-cpp-python 0.3.36")
+    able = EngineDevices(
+        (EngineDevice("CUDA0"),), supports_gpu=True, build="llama-cpp-python 0.3.36"
+    )
     use = devices_table(replace(MACHINE, engine=able))["good for"]
     assert use[2] == "models that need up to 19.3 GiB"
     assert use[3] == "not usable by this llama.cpp", "a build for CUDA does not see AMD's"

@@ -1,0 +1,1 @@
+"""Budgets: what may be spent in money, tokens and requests, and who keeps count of it."""

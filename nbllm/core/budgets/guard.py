@@ -1,0 +1,222 @@
+"""``Budgeted``: the layer that reserves what a request may take, and settles what it took."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Iterable
+from contextlib import aclosing
+from dataclasses import replace
+from typing import TYPE_CHECKING, TypeAlias
+
+from nbllm.core.budgets.books import Hold, Shortage
+from nbllm.core.budgets.bounds import Meter, charge, text_bound
+from nbllm.core.budgets.budget import NOTHING, Amount, Budget
+from nbllm.core.budgets.budgets import Budgets
+from nbllm.core.budgets.worst import Worst, exceeded, unreadable
+from nbllm.core.errors import BudgetError
+from nbllm.core.layers.layer import Events, Next, Place
+from nbllm.core.paths import reason
+from nbllm.core.types import (
+    Completed,
+    Embeddings,
+    Event,
+    FinishReason,
+    GenerationRequest,
+    Usage,
+)
+
+if TYPE_CHECKING:
+    from nbllm.core.model_interface import ModelInterface
+
+__all__ = ["Budgeted"]
+
+MOST_ANSWER_TOKENS = 8_192
+"""The limit of an answer whose request states none, and whose model has none that is known."""
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.005, 0.25
+_Holds: TypeAlias = tuple[tuple[Budget, Hold], ...]
+
+
+class Budgeted:
+    """The layer of one model: reserves before each attempt, and settles after it."""
+
+    place = Place.BUDGET
+
+    def __init__(self, budgets: Budgets, model: ModelInterface) -> None:
+        self._budgets, self._model = budgets, model
+
+    def __call__(self, request: GenerationRequest, following: Next) -> Events:
+        """Requests that no budget covers pass through at no cost."""
+        covering = self._budgets.covering(request.model)
+        return self._guarded(request, following, covering) if covering else following(request)
+
+    async def _guarded(
+        self, request: GenerationRequest, following: Next, covering: tuple[Budget, ...]
+    ) -> Events:
+        worst = await _worst(self._model, request, covering)
+        holds, answer = await self._reserve(worst)
+        request, note = _limited(request, worst, answer)
+        meter, usage = Meter(worst.usage(answer)), None
+        try:
+            async with aclosing(following(request)) as events:
+                async for event in events:
+                    meter.take(event)
+                    if isinstance(event, Completed):
+                        usage, done = meter.told(event.result.usage), holds
+                        holds = ()  # the reader may never come back for more
+                        await self._settled(done, usage)
+                        event = _with_note(event, note)
+                    yield event
+        except BaseException as error:
+            usage = meter.ended(error)
+            raise
+        finally:
+            await self._settled(holds, usage)
+
+    async def embedded(
+        self, texts: list[str], work: Callable[[list[str]], Awaitable[Embeddings]]
+    ) -> Embeddings:
+        """What ``work`` makes of the texts; they count as a request. Raises ``BudgetError``."""
+        budgets = self._budgets.covering(self._model.info)
+        if not budgets or not texts:
+            return await work(texts)
+        worst = Worst(self._model, budgets, text_bound(texts))
+        holds, _ = await self._reserve(worst)
+        meter, usage = Meter(worst.usage(0)), None
+        try:
+            embeddings = await work(texts)
+            usage = meter.told(embeddings.usage)
+        except BaseException as error:
+            usage = meter.ended(error)
+            raise
+        finally:
+            await self._settled(holds, usage)
+        return embeddings
+
+    # ------------------------------------------------------------ reserving and settling
+
+    async def _reserve(self, worst: Worst) -> tuple[_Holds, int]:
+        """The reservations of a request, and the limit of its answer. Raises ``BudgetError``."""
+        until, pause = time.monotonic() + self._budgets.wait_seconds, _FIRST_PAUSE
+        while isinstance(outcome := await self._attempt(worst), Shortage):
+            if outcome.is_final or time.monotonic() > until:
+                raise exceeded(worst, outcome)
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, _LONGEST_PAUSE)
+        return outcome
+
+    async def _attempt(self, worst: Worst) -> tuple[_Holds, int] | Shortage:
+        if not worst.is_kept_in_file:
+            return self._try(worst)
+        work = asyncio.get_running_loop().run_in_executor(None, self._try, worst)
+        try:
+            return await asyncio.shield(work)
+        except asyncio.CancelledError:
+            work.add_done_callback(self._give_back)  # for the thread goes on and may reserve
+            raise
+
+    def _try(self, worst: Worst) -> tuple[_Holds, int] | Shortage:
+        """Reserve in all budgets, or in none."""
+        holds: list[tuple[Budget, Hold]] = []
+        outcome: Hold | Shortage | None = None
+        budget = worst.budgets[0]
+        try:
+            answer = worst.answer if worst.is_stated else self._affordable(worst)
+            for budget in worst.budgets:
+                outcome = self._budgets.books[budget.per].reserve(
+                    budget, worst.charge(budget, answer)
+                )
+                if isinstance(outcome, Shortage):
+                    return outcome
+                holds.append((budget, outcome))
+        except (OSError, ValueError) as error:
+            raise unreadable(worst.model.name, budget, self._budgets.day_book.file, error) from None
+        finally:
+            if len(holds) < len(worst.budgets):
+                self._release(holds)
+        return tuple(holds), answer
+
+    def _affordable(self, worst: Worst) -> int:
+        spent = {b: self._budgets.books[b.per].standing(b.scope).spent for b in worst.budgets}
+        return min(worst.affordable(budget, spent[budget]) for budget in worst.budgets)
+
+    def _give_back(self, work: asyncio.Future[tuple[_Holds, int] | Shortage]) -> None:
+        if work.cancelled() or work.exception() is not None:
+            return
+        outcome = work.result()
+        if not isinstance(outcome, Shortage):
+            self._release(outcome[0])
+
+    def _release(self, holds: Iterable[tuple[Budget, Hold]]) -> None:
+        for _, hold in holds:
+            self._note_failure(hold, NOTHING)
+
+    async def _settled(self, holds: _Holds, usage: Usage | None) -> None:
+        """Put what a request took in the place of what it reserved; None: it never went out."""
+        if not any(budget.per == "day" for budget, _ in holds):
+            self._settle(holds, usage)
+            return
+        loop = asyncio.get_running_loop()
+        await asyncio.shield(loop.run_in_executor(None, self._settle, holds, usage))
+
+    def _settle(self, holds: _Holds, usage: Usage | None) -> None:
+        for budget, hold in holds:
+            self._note_failure(hold, _spent(self._model, budget, hold, usage))
+
+    def _note_failure(self, hold: Hold, spent: Amount) -> None:
+        """What cannot be written stays reserved, which counts as spent."""
+        try:
+            hold.settle(spent)
+        except (OSError, ValueError) as error:
+            note = f"{self._budgets.day_book.file} could not be updated: {reason(error)}"
+            if note not in self._budgets.notes:
+                self._budgets.notes.append(note)
+
+
+async def _worst(
+    model: ModelInterface, request: GenerationRequest, covering: tuple[Budget, ...]
+) -> Worst:
+    bound = await model.usage_bound(request)
+    prompt, answer = bound.prompt_tokens or 0, bound.completion_tokens
+    if request.options.max_tokens is not None and answer is not None:
+        return Worst(model, covering, prompt, answer)
+    options = replace(request.options, max_tokens=1)
+    least = (await model.usage_bound(replace(request, options=options))).completion_tokens
+    if least is None:
+        problem = (
+            "extra takes the limit from its answer, so that a budget cannot hold; set max_tokens"
+        )
+        raise BudgetError(model.name, problem, budget=covering[0].name)
+    if answer is not None and least == answer:
+        return Worst(model, covering, prompt, answer)
+    is_bounded, wanted = answer is not None, MOST_ANSWER_TOKENS
+    if answer is not None:
+        wanted = answer // max(1, least)
+    return Worst(model, covering, prompt, wanted, least, is_stated=False, is_bounded=is_bounded)
+
+
+def _limited(
+    request: GenerationRequest, worst: Worst, answer: int
+) -> tuple[GenerationRequest, str]:
+    """The request with the limit that the budget gave it, and what to say where that cut it."""
+    if worst.is_stated or (worst.is_bounded and answer == worst.answer):
+        return request, ""
+    note = (
+        f"{worst.budgets[0].name} limited the answer to {answer:,} tokens; max_tokens sets another "
+        "limit"
+    )
+    return replace(request, options=replace(request.options, max_tokens=max(1, answer))), note
+
+
+def _with_note(event: Completed, note: str) -> Event:
+    result = event.result
+    if not note or result.finish_reason is not FinishReason.LENGTH:
+        return event
+    return Completed(replace(result, notes=(*result.notes, note)))
+
+
+def _spent(model: ModelInterface, budget: Budget, hold: Hold, usage: Usage | None) -> Amount:
+    if usage is None:
+        return NOTHING
+    cost = model.highest_cost(usage) if usage.cost_usd is None else max(0.0, usage.cost_usd)
+    return charge(budget, usage, cost) or hold.amount

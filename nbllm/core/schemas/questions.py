@@ -1,0 +1,182 @@
+"""Questions whose answers are among given labels: what ``decide=…`` means, and its results."""
+
+from __future__ import annotations
+
+import enum
+import types
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any, Literal, Union, get_args, get_origin
+
+from nbllm.core.errors import AnswerFormError, InvalidOptionError
+from nbllm.core.messages import Message, TextPart
+from nbllm.core.texts import shown
+
+__all__ = ["Question", "answers_of", "asked_about", "questions_of", "schema_of_questions"]
+
+_MOST_QUESTIONS = 100
+_MOST_LABELS = 10_000
+_LONGEST_LABEL = 1_000
+_MOST_SHOWN = 100
+"""So many labels are named in the prompt; of more the model is told none."""
+_WANTED = "a list of labels, bool, an Enum, a Literal or a range"
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What is asked, as ``name``; the texts that may answer it, and the value of each.
+
+    ``probabilities`` that are given for it stand in the order of the ``labels``.
+    """
+
+    name: str
+    labels: tuple[str, ...]
+    values: tuple[Any, ...]
+
+    @property
+    def text(self) -> str:
+        """The question as the model reads it behind a prompt."""
+        if len(self.labels) > _MOST_SHOWN:
+            return f"Question: {self.name}? Answer with the {self.name} only."
+        *others, last = self.labels
+        choice = f"{', '.join(others)} or {last}" if others else last
+        return f"Question: {self.name}? Answer with {choice} only."
+
+    def value(self, label: str) -> Any:
+        """What a label stands for. Raises ``ValueError`` for one that is none."""
+        return self.values[self.labels.index(label)]
+
+    def by_value(self, probabilities: Sequence[float]) -> dict[Any, float]:
+        """The probabilities of the values, the most probable first."""
+        pairs = zip(self.values, probabilities, strict=True)
+        return dict(sorted(pairs, key=lambda pair: -pair[1]))
+
+
+def questions_of(decide: object) -> tuple[Question, ...]:
+    """The questions of ``{"team": ["red", "blue"], "urgent": bool}``, checked.
+
+    Raises ``InvalidOptionError`` for labels that are none, are empty or are the same, and for more
+    than 10,000 of them.
+    """
+    if not isinstance(decide, Mapping) or not decide:
+        problem = f'must name what to decide, as in {{"urgent": bool}} (got {shown(decide)})'
+        raise InvalidOptionError("decide", problem)
+    if len(decide) > _MOST_QUESTIONS:
+        problem = f"must have at most {_MOST_QUESTIONS} questions (got {len(decide):,})"
+        raise InvalidOptionError("decide", problem)
+    questions = tuple(_question(name, choices) for name, choices in decide.items())
+    if len({question.name for question in questions}) < len(questions):
+        raise InvalidOptionError("decide", "has two questions of one name; rename one of them")
+    return questions
+
+
+def _question(name: object, choices: object) -> Question:
+    if not isinstance(name, str) or not name.strip() or len(name) > _LONGEST_LABEL:
+        problem = f"each question needs a name of at most {_LONGEST_LABEL:,} characters"
+        raise InvalidOptionError("decide", f"{problem} (got {shown(name)})")
+    pairs = [(_label(name, value), value) for value in _values(name, choices)]
+    if not pairs:
+        raise InvalidOptionError("decide", f"{name!r} has no labels; give {_WANTED}")
+    seen: dict[Any, str] = {}
+    for label, value in pairs:
+        same = seen.get(label, seen.get(value))
+        if same is not None:
+            problem = f"{name!r} has the label {shown(label)} twice; drop one of them"
+            raise InvalidOptionError("decide", problem)
+        seen[label] = seen[value] = label
+    labels, values = zip(*pairs, strict=True)
+    return Question(name.strip(), labels, values)
+
+
+def _values(name: str, choices: Any) -> list[Any]:
+    """The values that ``choices`` offers, at most as many as may be."""
+    values = list(islice(_offered(name, choices), _MOST_LABELS + 1))
+    if len(values) > _MOST_LABELS:
+        problem = f"{name!r} must have at most {_MOST_LABELS:,} labels; group them first"
+        raise InvalidOptionError("decide", problem)
+    return values
+
+
+def _offered(name: str, choices: Any) -> Iterator[Any]:
+    if choices is bool:
+        yield from (True, False)
+    elif choices is None or choices is type(None):
+        yield None
+    elif get_origin(choices) is Literal:
+        yield from get_args(choices)
+    elif get_origin(choices) in (Union, types.UnionType):
+        for kind in get_args(choices):
+            yield from _offered(name, kind)
+    elif isinstance(choices, enum.EnumMeta):
+        yield from choices
+    elif isinstance(choices, set | frozenset):  # in an order that is the same in every run
+        yield from sorted(map(_plain, choices), key=str)
+    elif isinstance(choices, Iterable) and not isinstance(choices, str | bytes | Mapping | type):
+        yield from map(_plain, choices)
+    else:
+        problem = f"{name!r} must be {_WANTED} (got {shown(choices)})"
+        raise InvalidOptionError("decide", problem)
+
+
+def _plain(value: Any) -> Any:
+    """A number of NumPy's as Python's own."""
+    return value.item() if type(value).__module__ == "numpy" else value
+
+
+def _label(name: str, value: Any) -> str:
+    """The text that stands for a value."""
+    match value:
+        case None:
+            return "none"
+        case enum.Enum():
+            return _label(name, value.value if isinstance(value.value, str) else value.name)
+        case bool():
+            return "yes" if value else "no"
+        case int() | str():
+            label = str(value).strip()
+        case float() if value == value:
+            label = repr(value)
+        case _:
+            problem = f"{name!r} has {shown(value)} for a label; use texts or numbers"
+            raise InvalidOptionError("decide", problem)
+    if not label or len(label) > _LONGEST_LABEL:
+        problem = f"each label of {name!r} needs 1 to {_LONGEST_LABEL:,} characters"
+        raise InvalidOptionError("decide", f"{problem} (got {shown(value)})")
+    return label
+
+
+def asked_about(
+    messages: tuple[Message, ...], questions: Sequence[Question]
+) -> tuple[Message, ...]:
+    """A conversation that ends with the questions, unless its last turn is the model's own."""
+    *before, last = messages
+    if last.role == "assistant":
+        return messages
+    text = "\n".join(question.text for question in questions)
+    if last.role != "user":
+        return (*messages, Message("user", text))
+    return (*before, Message("user", (*last.parts, TextPart(f"\n\n{text}"))))
+
+
+def schema_of_questions(questions: Sequence[Question]) -> dict[str, Any]:
+    """The JSON schema of an object with a label for each question."""
+    return {
+        "type": "object",
+        "properties": {each.name: {"type": "string", "enum": [*each.labels]} for each in questions},
+        "required": [each.name for each in questions],
+        "additionalProperties": False,
+    }
+
+
+def answers_of(questions: Sequence[Question], values: Any) -> dict[str, Any]:
+    """The values of an answer that names a label for each question.
+
+    Raises ``AnswerFormError`` for anything else.
+    """
+    try:
+        return {each.name: each.value(values[each.name]) for each in questions}
+    except (KeyError, TypeError, ValueError):
+        names = [each.name for each in questions]
+        problem = f"must have one of its labels for each of {', '.join(names[:20])}"
+        raise AnswerFormError("a decision", problem, text=str(values)) from None

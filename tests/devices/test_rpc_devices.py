@@ -1,0 +1,191 @@
+"""Models on devices that are real to llama.cpp: what goes where, what it takes, what breaks."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rpc_server import Server, StartServer
+
+from nbllm.core.errors import EngineCrashedError, ModelLoadError
+from nbllm.core.fitting.memory_estimate import CPU
+from nbllm.core.openers import LoadControl
+from nbllm.core.placement import Placement
+from nbllm.core.resource_detector import ResourceDetector
+from nbllm.core.types import LoadOptions, ModelInfo, TextDelta
+from nbllm.local.llama_cpp_model import LlamaCppModel, open_model
+from nbllm.local.plans import make_plan, settled
+
+HEADROOM = 256
+"""What is left alone on a device, in MiB: its smallest share."""
+SECONDS = 8.0
+"""For a typed error on a busy machine; a process of Python starts within."""
+
+
+class Loader:
+    """Loads a model on servers."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.models: list[LlamaCppModel] = []
+
+    def entry(self, *servers: Server, **load: Any) -> ModelInfo:
+        options = {"context_length": 1024, "threads": 1, "parallel": 2, **load}
+        rpc = tuple(server.endpoint for server in servers)
+        return ModelInfo(
+            name="smollm2",
+            model_type="llama",
+            local=True,
+            path=self.path,
+            load=LoadOptions(**options, rpc=rpc or None),
+        )
+
+    def __call__(self, *servers: Server, **load: Any) -> LlamaCppModel:
+        self.models.append(open_model(self.entry(*servers, **load), LoadControl()))
+        return self.models[-1]
+
+
+@pytest.fixture
+def load(bundled_gguf: Path) -> Iterator[Loader]:
+    loader = Loader(bundled_gguf)
+    yield loader
+    for model in loader.models:
+        model.kill()
+
+
+async def text_of(model: LlamaCppModel) -> str:
+    result = await model.generate("Name three colours.", max_tokens=24, temperature=0)
+    return result.text
+
+
+@pytest.fixture(scope="module")
+def text_here(bundled_gguf: Path) -> str:
+    """What the model writes on the CPU."""
+    model = Loader(bundled_gguf)()
+    try:
+        return asyncio.run(text_of(model))
+    finally:
+        model.kill()
+
+
+def predictions(loader: Loader, *servers: Server, **load: Any) -> tuple[Placement, Placement]:
+    """Where the model would go, by arithmetic and by a dry run."""
+    entry = loader.entry(*servers, **load)
+    plan = make_plan(entry, ResourceDetector().detect())
+    computed = plan.placement()
+    return computed, settled(plan, computed, entry)
+
+
+def check_memory(model: LlamaCppModel, computed: Placement, exact: Placement) -> None:
+    """The dry run told the buffers to a percent, the arithmetic to five."""
+    assert exact.exact
+    assert not computed.exact
+    assert model.buffer_bytes == pytest.approx(exact.buffer_bytes, rel=0.01)
+    assert model.buffer_bytes == pytest.approx(computed.buffer_bytes, rel=0.05)
+
+
+def placement_of(model: LlamaCppModel) -> Placement:
+    assert model.info.placement is not None
+    return model.info.placement
+
+
+async def test_a_model_goes_whole_on_a_server_and_writes_the_same(
+    serve: StartServer, load: Loader, text_here: str
+) -> None:
+    server = serve(2048)
+    predicted = predictions(load, server)
+    model = load(server)
+    placement = placement_of(model)
+    assert (placement.device, placement.gpu_layers, placement.gpus) == (server.label, 31, (0,))
+    check_memory(model, *predicted)
+    assert placement.memory[server.label].overhead == 0
+    assert await text_of(model) == text_here
+
+
+async def test_two_servers_share_by_what_is_free_where_none_has_room_for_all(
+    serve: StartServer, load: Loader, text_here: str
+) -> None:
+    large, small = serve(HEADROOM + 110), serve(HEADROOM + 80)
+    predicted = predictions(load, small, large)
+    model = load(small, large)
+    placement = placement_of(model)
+    assert placement.device == f"{small.label} + {large.label}"
+    assert (placement.gpu_layers, placement.gpus) == (31, (0, 1))
+    assert placement.tensor_split == pytest.approx((80 / 1024, 110 / 1024))
+    there, here = placement.memory[large.label], placement.memory[small.label]
+    assert 1.1 < there.weights / here.weights < 4
+    check_memory(model, *predicted)
+    assert await text_of(model) == text_here
+
+
+async def test_what_does_not_fit_on_a_server_stays_here(
+    serve: StartServer, load: Loader, text_here: str
+) -> None:
+    server = serve(HEADROOM + 70)
+    predicted = predictions(load, server)
+    model = load(server)
+    placement = placement_of(model)
+    assert placement.device == f"{server.label} + {CPU}"
+    assert 0 < placement.gpu_layers < 31
+    check_memory(model, *predicted)
+    assert await text_of(model) == text_here
+
+
+async def test_a_server_that_dies_while_it_computes(serve: StartServer, load: Loader) -> None:
+    server = serve(2048)
+    model = load(server)
+
+    async def ask() -> None:
+        stream = model.stream("Count to a thousand.", max_tokens=500, temperature=0)
+        async for event in stream:
+            if isinstance(event, TextDelta):
+                server.kill()
+
+    with pytest.raises(EngineCrashedError, match=server.endpoint) as caught:
+        await ask()
+    assert caught.value.partial_text
+    assert "was lost" in str(caught.value)
+    assert not model.usable
+    assert await text_of(load())
+
+
+def failed_load(load: Loader, *servers: Server) -> tuple[str, float]:
+    """The message of a load that fails, and how long it took."""
+    start = time.monotonic()
+    with pytest.raises(ModelLoadError) as caught:
+        load(*servers)
+    return str(caught.value), time.monotonic() - start
+
+
+def test_a_server_that_is_gone_is_named_within_seconds(serve: StartServer, load: Loader) -> None:
+    gone, there = serve(2048), serve(2048)
+    gone.kill()
+    message, seconds = failed_load(load, there, gone)
+    assert gone.endpoint in message
+    assert there.endpoint not in message
+    assert "ggml-rpc-server" in message
+    assert seconds < SECONDS
+    assert load(there).usable
+
+
+def test_a_server_that_another_model_uses_is_told_so(serve: StartServer, load: Loader) -> None:
+    server = serve(2048)
+    first = load(server)
+    message, seconds = failed_load(load, server)
+    assert f"{server.endpoint} accepts connections but does not answer" in message
+    assert "one program at a time" in message
+    assert seconds < SECONDS + 4
+    assert first.usable
+
+
+def test_what_listens_but_is_no_rpc_server_is_refused(load: Loader, serve: StartServer) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        endpoint = f"127.0.0.1:{other.getsockname()[1]}"
+        message, seconds = failed_load(load, Server(endpoint, serve(64).process))
+    assert endpoint in message
+    assert seconds < SECONDS + 4

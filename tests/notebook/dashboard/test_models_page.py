@@ -1,0 +1,162 @@
+"""The dashboard's page of model files: listed by source, downloaded, quantized, tuned, deleted."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import ipywidgets
+import pytest
+from dashboard_page import Page, open_pages, until, walk
+from fake_hub import FakeHub, fake_hub, made_model
+from tiny_models import write_tiny
+
+from nbllm.notebook.dashboard.page_scripts import SUBMIT_MARK
+
+MODEL = made_model()
+
+
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeHub]:
+    pytest.importorskip("huggingface_hub", reason="downloads need the extra hub")
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
+    with fake_hub() as hub:
+        monkeypatch.setenv("HF_ENDPOINT", hub.endpoint)
+        hub.add("org/tiny", **{"tiny.Q8_0.gguf": MODEL, "tiny.Q4_0.gguf": MODEL[:-9]})
+        yield hub
+
+
+@pytest.fixture
+def open_page(tmp_path: Path) -> Iterator[Callable[..., Page]]:
+    (tmp_path / "here").mkdir()
+    write_tiny("llama", tmp_path).rename(tmp_path / "here" / "small-F16.gguf")
+    with open_pages(tmp_path / "here") as open_one:
+
+        def open_files(**fake: Any) -> Page:
+            page = open_one(**fake)
+            page.press("Model files")
+            until(lambda: files(page))
+            return page
+
+        yield open_files
+
+
+def files(page: Page) -> list[str]:
+    return list(page.board._page.library._rows)
+
+
+def shown(page: Page) -> str:
+    return "\n".join(w.value for w in walk(page.board._page.widget, ipywidgets.HTML))
+
+
+def press(page: Page, words: str, index: int = 0) -> None:
+    def buttons() -> list[Any]:
+        found = walk(page.board._page.widget, ipywidgets.Button)
+        return [b for b in found if b.description == words and "nbllm-hidden" not in b._dom_classes]
+
+    until(lambda: len(buttons()) > index)
+    buttons()[index].click()
+
+
+def test_files_stand_by_their_source_and_pages_are_turned(open_page: Any) -> None:
+    page = open_page()
+    until(lambda: "small-F16" in files(page))
+    text = shown(page)
+    assert text.index("Model configs") < text.index("Current folder") < text.index("small-F16")
+    assert "nbllm-hidden" in page.board._overview._dom_classes
+    library = page.board._page.library
+    library.source.value = "found"
+    until(lambda: files(page) == ["small-F16"])
+    library.filter.value = "no <such>"
+    until(lambda: not files(page))
+    assert "No model matches." in shown(page)
+    page.press("Overview")
+    assert "nbllm-hidden" in page.board._page.widget._dom_classes
+    assert "nbllm-hidden" not in page.board._overview._dom_classes
+
+
+def test_a_model_is_looked_up_downloaded_and_deleted(
+    open_page: Any, hub: FakeHub, tmp_path: Path
+) -> None:
+    page = open_page()
+    form = page.board._page.pull
+    form.name.value = f"org/tiny{SUBMIT_MARK}"
+    until(lambda: "Q8_0 ✓" in shown(page))
+    assert [label for label, _ in form.quant.options] == ["the best that fits", "Q4_0", "Q8_0"]
+    form.quant.value = "tiny.Q4_0.gguf"
+    press(page, "Download")
+    until(lambda: "is here as tiny.Q4_0" in shown(page))
+    until(lambda: "tiny.Q4_0" in files(page))
+    assert len(list(tmp_path.rglob("tiny.Q4_0.gguf"))) == 1
+    press(page, "Delete")
+    until(lambda: "Delete tiny.Q4_0 (1 file, frees 3 MiB)?" in shown(page))
+    press(page, "Keep it")
+    assert "frees" not in shown(page)
+    press(page, "Delete")
+    press(page, "Delete it")
+    until(lambda: "tiny.Q4_0" not in files(page))
+    assert not list(tmp_path.rglob("tiny.Q4_0.gguf"))
+    page.press("Overview")
+    until(lambda: "Deleted tiny.Q4_0; 3 MiB freed" in page.text)
+
+
+@pytest.mark.parametrize(
+    ("name", "problem"),
+    [
+        ("", "Name a repository"),
+        ("org/<b>nothing</b>", "&lt;b&gt;"),
+        ("org/none", "org/none: "),
+        ("https://127.0.0.1:1/x.gguf", "127.0.0.1"),
+    ],
+)
+def test_what_cannot_be_downloaded_is_said(
+    open_page: Any, hub: FakeHub, name: str, problem: str
+) -> None:
+    page = open_page()
+    page.board._page.pull.name.value = name
+    press(page, "Download")
+    until(lambda: "nbllm-problem" in shown(page))
+    assert problem in shown(page)
+    assert "<b>nothing" not in shown(page)
+
+
+def test_a_download_can_be_stopped_and_goes_on(
+    open_page: Any, hub: FakeHub, tmp_path: Path
+) -> None:
+    hub.add("org/large", **{"large.Q8_0.gguf": made_model(6 * 2**20, seed=1)})
+    hub.rate = 2**20
+    page = open_page()
+    page.board._page.pull.name.value = "org/large"
+    press(page, "Download")
+    until(lambda: "nbllm-bar" in shown(page))
+    press(page, "Stop")
+    until(lambda: "■ stopped" in shown(page))
+    hub.rate = 0
+    press(page, "Download")
+    until(lambda: "is here as large.Q8_0" in shown(page))
+
+
+def test_a_model_is_quantized_beside_its_file(open_page: Any, tmp_path: Path) -> None:
+    page = open_page()
+    until(lambda: "small-F16" in files(page))
+    page.board._page.library.source.value = "found"
+    until(lambda: files(page) == ["small-F16"])
+    form = page.board._page.remake
+    press(page, "Quantize or tune")
+    assert form.model.value == "small-F16"
+    press(page, "Sizes")
+    until(lambda: " types; the others need an importance matrix" in shown(page))
+    assert all("KiB" in label or "MiB" in label for label, _ in form.type.options)
+    form.type.value = "Q8_0"
+    press(page, "Quantize")
+    until(lambda: "small.Q8_0" in files(page))
+    assert (tmp_path / "here" / "small.Q8_0.gguf").is_file()
+    press(page, "Quantize")
+    until(lambda: "nbllm-problem" in shown(page))
+    press(page, "Undo tuning")
+    until(lambda: "was not tuned" in shown(page))
+    form.changed.value = "much"
+    press(page, "Tune")
+    until(lambda: "max_changed must be a share" in shown(page))
