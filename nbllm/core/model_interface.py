@@ -49,6 +49,7 @@ from nbllm.core.types import (
 
 if TYPE_CHECKING:
     from nbllm.batches.batch import Batch
+    from nbllm.core.vendor_batches import VendorBatches
 
 __all__ = ["ModelInterface", "to_messages"]
 
@@ -139,6 +140,17 @@ class ModelInterface(ABC):
         """Whether ``fill`` works: the model has tokens for the text before and behind a gap."""
         return False
 
+    def vendor_batches(self) -> VendorBatches:
+        """The batch API of the model's vendor: many requests at once, answered later.
+
+        Raises ``UnsupportedError`` where there is none.
+        """
+        raise UnsupportedError(
+            self.name,
+            "it has no batch API; OpenAI, Anthropic and Gemini have one. Leave batch_api unset to "
+            "ask it row by row",
+        )
+
     @property
     def scores_labels(self) -> bool:
         """Whether ``decide`` tells probabilities; without them a model writes JSON."""
@@ -223,15 +235,18 @@ class ModelInterface(ABC):
         retry_failed: bool = True,
         max_failures: float = 0.5,
         max_cost: float | None = None,
+        batch_api: bool = False,
         **overrides: Any,
     ) -> Batch:
         """Ask every prompt: ``async for row in model.map(…)``, or ``rows = await model.map(…)``.
 
         The rows come in the prompts' order. Each fails alone, with its ``error``. With a
         ``journal``, a file, what is finished outlives the kernel, and the same run goes on where
-        it stopped. ``decide`` chooses among labels, as the method of this name does. The other
-        parameters are those of ``nbllm.batches.run.run_batch``, and ``stream``'s. Raises as that
-        does.
+        it stopped. ``decide`` chooses among labels, as the method of this name does. ``batch_api``
+        sends the rows to the vendor's batch API, which answers within a day for half the price;
+        ``Batch.cancel`` cancels that, and without a ``journal`` one is kept in the working
+        directory, so that the same run takes it up again. The other parameters are those of
+        ``nbllm.batches.run.run_batch``, and ``stream``'s. Raises as that does.
         """
         from nbllm.core.openers import batch_of  # which needs this module
         from nbllm.core.schemas.answers import schema_or_decision
@@ -248,6 +263,7 @@ class ModelInterface(ABC):
             retry_failed=retry_failed,
             max_failures=max_failures,
             max_cost=max_cost,
+            batch_api=batch_api,
         )
 
     async def generate(

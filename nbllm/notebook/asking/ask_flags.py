@@ -99,6 +99,16 @@ ASK = Help(
         flag("--journal", metavar="FILE", help="With --map: keep what is finished, and go on."),
         flag("--max-cost", metavar="USD", type=float, help="With --map: end before it costs more."),
         flag(
+            "--batch-api",
+            action="store_true",
+            help="With --map: by the vendor's batch API, within a day and for half the price.",
+        ),
+        flag(
+            "--cancel-batch",
+            action="store_true",
+            help="With --map: cancel what the vendor's batch API has of this run.",
+        ),
+        flag(
             "--completion",
             action="store_true",
             help="Continue the text as a base model does, without a chat template; local models.",
