@@ -128,6 +128,12 @@ class LoadOptions(OptionSet):
         "Number of layers to offload to GPUs; -1 for all.",
         flags=("--gpu-layers",),
     )
+    cpu_experts: int | None = _local(
+        integer(-1, 2**31 - 1),
+        "Of a mixture of experts on GPUs, keep the experts of the first N layers in main memory; "
+        "-1 for all layers, 0 for none.",
+        flags=("--cpu-experts",),
+    )
     threads: int | None = _local(
         integer(1, 1024),
         "Number of CPU threads. Without it as many are used as other processes leave cores.",
