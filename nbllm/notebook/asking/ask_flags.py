@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from nbllm.notebook.flags import Help, flag
 from nbllm.notebook.forms.type_expressions import TypeExpression
-from nbllm.notebook.magic_line import output_name, variable_name
+from nbllm.notebook.magic_line import names, output_name, variable_name
 
 __all__ = ["ASK", "LAST"]
 
@@ -24,6 +24,9 @@ ASK = Help(
     Describe {df} and the plot {figure}; what does {file:notes.txt} add?
 
     %llm --continue                  the last answer goes on where it was cut off
+
+    %%llm --models smollm2,gpt-4o --diff -o answers
+    What is a monad, in one sentence?
 
     %%llm --completion
     Once upon a time
@@ -53,6 +56,13 @@ ASK = Help(
             action="store_true",
             help="Go on with the last answer where it was cut off or stopped; without a prompt.",
         ),
+        flag(
+            "--models",
+            metavar="A,B,C",
+            type=names,
+            help="Ask several models at once, their answers side by side; -o receives the list.",
+        ),
+        flag("--diff", action="store_true", help="With --models: how the answers differ."),
         flag("--bg", action="store_true", help="Answer in the background; see %%llm_jobs."),
         flag("--system", metavar="TEXT", help="System prompt: instructions before the prompt."),
         flag(

@@ -47,6 +47,8 @@ class AskFlags:
     allow_file: tuple[str, ...] = ()
     raw: bool = False
     show_prompt: bool = False
+    models: tuple[str, ...] = ()
+    diff: bool = False
     options: GenerationOptions = field(default_factory=GenerationOptions)
 
     @classmethod
