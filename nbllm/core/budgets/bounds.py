@@ -103,8 +103,8 @@ class Meter:
     """Counts what a request took while its events come; ``most`` is what it could take.
 
     Where the server tells no figures, a byte of text counts as a token, which is too much and never
-    too little. What was refused took nothing; what was given up before a word came may have been
-    answered unseen, so that it counts as the most it could take.
+    too little. What was refused took nothing. Where a server fell silent or a connection broke, it
+    may have written more than anybody saw, so that this counts as the most it could take.
     """
 
     most: Usage
@@ -132,19 +132,14 @@ class Meter:
 
     def ended(self, error: BaseException | None) -> Usage | None:
         """What a request took that was stopped, or that failed; None: it never went out."""
-        if self.written == 0 and isinstance(error, ModelError) and not error.partial_text:
-            if isinstance(error, _NEVER_SENT):
-                return None
-            if isinstance(error, ContextLengthError):
-                return Usage(prompt_tokens=0, completion_tokens=0)
-            if isinstance(error, ApiError):
-                return self._unanswered(error)
-        return self._so_far()
-
-    def _unanswered(self, error: ApiError) -> Usage | None:
-        if not error.was_sent:
+        if isinstance(error, ApiError) and error.status is None:
+            return self.most if error.was_sent else None
+        if self.written or not isinstance(error, ModelError) or error.partial_text:
+            return self._so_far()
+        if isinstance(error, _NEVER_SENT):
             return None
-        return self.most if error.status is None else Usage(prompt_tokens=0, completion_tokens=0)
+        is_refusal = isinstance(error, ApiError | ContextLengthError)
+        return Usage(prompt_tokens=0, completion_tokens=0) if is_refusal else self._so_far()
 
     def _so_far(self) -> Usage:
         return Usage(

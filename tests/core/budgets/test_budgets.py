@@ -19,8 +19,11 @@ from nbllm.core.errors import (
     ApiConnectionError,
     ApiTimeoutError,
     BudgetError,
+    ContextLengthError,
+    InterruptedStreamError,
     InvalidOptionError,
     RateLimitError,
+    UnsupportedError,
 )
 from nbllm.core.layers.retry import Retry, RetryPolicy
 from nbllm.core.types import Event, FinishReason, GenerationRequest, GenerationResult, Usage
@@ -155,6 +158,9 @@ async def test_a_stopped_answer_counts_as_far_as_it_came() -> None:
         (RateLimitError("m", "slow down", status=429), Amount(0, 0, 1)),
         (ApiConnectionError("m", "nobody is there", was_sent=False), Amount(0, 0, 0)),
         (ApiTimeoutError("m", "no first token"), Amount(0, 53, 1)),
+        (InterruptedStreamError("m", "broken", partial_text="a"), Amount(0, 53, 1)),
+        (ContextLengthError("m", "too long"), Amount(0, 0, 1)),
+        (UnsupportedError("m", "no such option"), Amount(0, 0, 0)),
         (RuntimeError("broken"), Amount(0, 3, 1)),
     ],
 )
