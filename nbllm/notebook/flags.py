@@ -13,7 +13,9 @@ from IPython.core.magic_arguments import MagicArgumentParser
 from nbllm.notebook.magic_line import HelpWanted, scaled, seconds
 
 __all__ = [
+    "CPU_EXPERTS",
     "LOAD",
+    "SERVERS",
     "Help",
     "flag",
     "help_of",
@@ -87,6 +89,14 @@ def _parser(magic: Any) -> ArgumentParser:
     return parser
 
 
+CPU_EXPERTS = flag(
+    "--cpu-experts",
+    metavar="N",
+    type=int,
+    help="Of a mixture of experts on GPUs, keep the experts of the first N layers in main memory; "
+    "-1 for all layers.",
+)
+
 SERVERS = (
     flag(
         "--rpc",
@@ -148,13 +158,7 @@ LOAD = Help(
             type=int,
             help="Number of layers to offload to GPUs; -1 for all.",
         ),
-        flag(
-            "--cpu-experts",
-            metavar="N",
-            type=int,
-            help="Of a mixture of experts on GPUs, keep the experts of the first N layers in main "
-            "memory; -1 for all layers.",
-        ),
+        CPU_EXPERTS,
         flag("--parallel", metavar="N", type=int, help="Maximum number of concurrent requests."),
         flag(
             "--adapter",

@@ -23,7 +23,7 @@ from nbllm.notebook.help.help_magics import HelpFlags
 from nbllm.notebook.jobs.job_magics import JobsFlags
 from nbllm.notebook.models.bench_magics import BenchFlags
 from nbllm.notebook.models.fit_magics import FitFlags
-from nbllm.notebook.models.model_magics import LoadFlags, ModelsFlags, UnloadFlags
+from nbllm.notebook.models.model_magics import DevicesFlags, LoadFlags, ModelsFlags, UnloadFlags
 from nbllm.notebook.models.pull_magics import DeleteFlags, PullFlags
 from nbllm.notebook.models.quantize_magics import ImatrixFlags, QuantizeFlags, TuneFlags
 from nbllm.notebook.settings.config_magics import ConfigFlags
@@ -147,6 +147,7 @@ FLAGS = {
     "llm_config": ConfigFlags,
     "llm_delete": DeleteFlags,
     "llm_fit": FitFlags,
+    "llm_devices": DevicesFlags,
     "llm_help": HelpFlags,
     "llm_imatrix": ImatrixFlags,
     "llm_jobs": JobsFlags,

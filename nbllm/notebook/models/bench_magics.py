@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from IPython.core.error import UsageError
@@ -10,7 +11,7 @@ from IPython.display import display
 
 from nbllm.core.words import duration_words
 from nbllm.notebook.failures import Stopped, brief_errors
-from nbllm.notebook.flags import Help, flag, parser_of, with_help
+from nbllm.notebook.flags import CPU_EXPERTS, SERVERS, Help, flag, parser_of, with_help
 from nbllm.notebook.magic_line import Flags, parse
 from nbllm.notebook.models.meter import Meter
 from nbllm.notebook.session import SessionMagics
@@ -28,12 +29,15 @@ BENCH = Help(
     """
     %llm_bench                            the bundled model, in seconds
     %llm_bench phi-3 --thorough --plot    in minutes, and more exact
+    %llm_bench qwen3-30b-a3b --cpu-experts -1 with all experts in main memory
     speeds = %llm_bench ~/models/mistral-7b.Q4_K_M.gguf
 """,
     (
         flag("name", nargs="?", help="A local model (default: the bundled one)."),
         flag("--thorough", action="store_true", help="Measure for minutes; more exact."),
         flag("--plot", action="store_true", help="Also show a plot."),
+        CPU_EXPERTS,
+        *SERVERS,
     ),
 )
 
@@ -44,6 +48,9 @@ class BenchFlags(Flags):
     name: str | None
     thorough: bool
     plot: bool
+    cpu_experts: int | None
+    rpc: list[str] | None
+    rpc_public: bool | None
 
 
 @magics_class
@@ -62,7 +69,7 @@ class BenchMagics(SessionMagics):
         """
         args = parse(parser_of(self, "llm_bench"), line, BenchFlags())
         with brief_errors():
-            info = self._model(args.name)
+            info = self._as_asked(self._model(args.name), args)
             view = self.session.open_view("llm_bench")
             found = self._measure(info, view, thorough=args.thorough)
         from nbllm.notebook.models.bench_table import bench_figure, bench_table
@@ -79,6 +86,16 @@ class BenchMagics(SessionMagics):
         if not kind_of(info).takes_memory:
             raise UsageError(f"{info.name} is not a local model; only local models can be measured")
         return info
+
+    def _as_asked(self, info: ModelInfo, args: BenchFlags) -> ModelInfo:
+        from nbllm.core.types import LoadOptions
+
+        asked = LoadOptions(
+            cpu_experts=args.cpu_experts,
+            rpc=None if args.rpc is None else tuple(args.rpc),
+            rpc_public=args.rpc_public,
+        )
+        return replace(info, load=info.load.merged(asked))
 
     def _measure(self, info: ModelInfo, view: View, *, thorough: bool) -> Benchmark:
         from nbllm.core.hardware.busy import busy_processes, busy_words
@@ -104,6 +121,8 @@ def _outcome(model: str, found: Benchmark) -> str:
     told = f"{model}: fastest with {_threads(threads.decode)} for decode and " + (
         f"{_threads(threads.batch)} for prefill."
     )
+    if found.device != "CPU":
+        return f"{told} Measured on {found.device}; loads on the CPU do not go by it."
     if not found.noisy:
         return f"{told} Later loads on this machine use them."
     return (

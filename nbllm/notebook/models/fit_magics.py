@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from IPython.core.error import UsageError
 from IPython.core.magic import line_magic, magics_class, no_var_expand
 
 from nbllm.notebook.failures import brief_errors
-from nbllm.notebook.flags import Help, flag, parser_of, with_help
+from nbllm.notebook.flags import SERVERS, Help, flag, parser_of, with_help
 from nbllm.notebook.magic_line import Flags, parse
 from nbllm.notebook.session import SessionMagics
 
@@ -26,12 +27,14 @@ FIT = Help(
     fit = %llm_fit qwen3
     fit[fit["fits"] & (fit["context (tokens)"] >= 32768)]
     %llm_fit qwen3 --quants               each quantization type: size, memory, device
+    %llm_fit qwen3 --rpc 192.168.1.20:50052 with the memory of another machine
 """,
     (
         flag("name", nargs="?", help="A local model (default: the bundled one)."),
         flag(
             "--quants", action="store_true", help="List quantization types instead of placements."
         ),
+        *SERVERS,
     ),
 )
 
@@ -41,6 +44,8 @@ class FitFlags(Flags):
 
     name: str | None
     quants: bool
+    rpc: list[str] | None
+    rpc_public: bool | None
 
 
 @magics_class
@@ -60,6 +65,7 @@ class FitMagics(SessionMagics):
         with brief_errors():
             from nbllm.core.openers import fit_model
             from nbllm.core.resource_detector import ResourceDetector
+            from nbllm.core.types import LoadOptions
             from nbllm.notebook.models.fit_table import fit_table
 
             manager = self.session.manager
@@ -72,6 +78,9 @@ class FitMagics(SessionMagics):
                 )
             if args.quants:
                 return self._quantizations(info)
+            if args.rpc:
+                servers = LoadOptions(rpc=tuple(args.rpc), rpc_public=args.rpc_public)
+                info = replace(info, load=info.load.merged(servers))
             return fit_table(fit_model(info, ResourceDetector().detect()))
 
     def _quantizations(self, info: ModelInfo) -> Table:

@@ -10,7 +10,7 @@ from IPython.core.error import UsageError
 from IPython.core.magic import line_magic, magics_class, no_var_expand
 
 from nbllm.notebook.failures import brief_errors
-from nbllm.notebook.flags import LOAD, Help, flag, parser_of, with_help
+from nbllm.notebook.flags import LOAD, SERVERS, Help, flag, parser_of, with_help
 from nbllm.notebook.magic_line import Flags, parse
 from nbllm.notebook.session import NotebookSession, SessionMagics
 
@@ -99,11 +99,23 @@ class ModelsFlags(Flags):
     servers: bool
 
 
-DEVICES = Help("""
+DEVICES = Help(
+    """
     %llm_devices
     devices = %llm_devices
     devices["free (MiB)"].max()
-""")
+    %llm_devices --rpc 192.168.1.20:50052 and those of another machine
+""",
+    SERVERS,
+)
+
+
+class DevicesFlags(Flags):
+    """What ``DEVICES`` explains."""
+
+    rpc: list[str] | None
+    rpc_public: bool | None
+
 
 _MODEL_TYPE = ("nbllm.core.model_interface", "ModelInterface")
 
@@ -173,12 +185,17 @@ class ModelMagics(SessionMagics):
     @line_magic
     def llm_devices(self, line: str) -> pd.DataFrame:
         """List the processors and memory that models can run on, as a DataFrame."""
-        parse(parser_of(self, "llm_devices"), line, Flags())
-        from nbllm.core.openers import engine_devices
+        args = parse(parser_of(self, "llm_devices"), line, DevicesFlags())
+        from nbllm.core.openers import engine_devices, with_servers
         from nbllm.core.resource_detector import ResourceDetector
+        from nbllm.core.types import LoadOptions
         from nbllm.notebook.models.devices_table import devices_table
 
         found = ResourceDetector().detect()
+        if args.rpc:
+            with brief_errors():
+                servers = LoadOptions(rpc=tuple(args.rpc), rpc_public=args.rpc_public)
+                return devices_table(with_servers(found, servers))
         # llama.cpp takes half a second to answer, which only matters where there are GPUs.
         return devices_table(replace(found, engine=engine_devices()) if found.gpus else found)
 
