@@ -11,7 +11,7 @@ from IPython.display import display
 
 from nbllm.core.words import duration_words
 from nbllm.notebook.failures import Stopped, brief_errors
-from nbllm.notebook.flags import CPU_EXPERTS, SERVERS, Help, flag, parser_of, with_help
+from nbllm.notebook.flags import Help, flag, parser_of, with_help
 from nbllm.notebook.magic_line import Flags, parse
 from nbllm.notebook.models.meter import Meter
 from nbllm.notebook.session import SessionMagics
@@ -36,9 +36,9 @@ BENCH = Help(
         flag("name", nargs="?", help="A local model (default: the bundled one)."),
         flag("--thorough", action="store_true", help="Measure for minutes; more exact."),
         flag("--plot", action="store_true", help="Also show a plot."),
-        CPU_EXPERTS,
-        *SERVERS,
     ),
+    options="load",
+    only=("cpu_experts", "rpc", "rpc_public"),
 )
 
 
@@ -48,9 +48,6 @@ class BenchFlags(Flags):
     name: str | None
     thorough: bool
     plot: bool
-    cpu_experts: int | None
-    rpc: list[str] | None
-    rpc_public: bool | None
 
 
 @magics_class
@@ -90,11 +87,7 @@ class BenchMagics(SessionMagics):
     def _as_asked(self, info: ModelInfo, args: BenchFlags) -> ModelInfo:
         from nbllm.core.types import LoadOptions
 
-        asked = LoadOptions(
-            cpu_experts=args.cpu_experts,
-            rpc=None if args.rpc is None else tuple(args.rpc),
-            rpc_public=args.rpc_public,
-        )
+        asked = LoadOptions.of({name: vars(args)[name] for name in BENCH.only})
         return replace(info, load=info.load.merged(asked))
 
     def _measure(self, info: ModelInfo, view: View, *, thorough: bool) -> Benchmark:

@@ -9,7 +9,7 @@ from IPython.core.error import UsageError
 from IPython.core.magic import line_magic, magics_class, no_var_expand
 
 from nbllm.notebook.failures import brief_errors
-from nbllm.notebook.flags import SERVERS, Help, flag, parser_of, with_help
+from nbllm.notebook.flags import Help, flag, parser_of, with_help
 from nbllm.notebook.magic_line import Flags, parse
 from nbllm.notebook.session import SessionMagics
 
@@ -34,8 +34,9 @@ FIT = Help(
         flag(
             "--quants", action="store_true", help="List quantization types instead of placements."
         ),
-        *SERVERS,
     ),
+    options="load",
+    only=("rpc", "rpc_public"),
 )
 
 
@@ -44,8 +45,6 @@ class FitFlags(Flags):
 
     name: str | None
     quants: bool
-    rpc: list[str] | None
-    rpc_public: bool | None
 
 
 @magics_class
@@ -78,9 +77,8 @@ class FitMagics(SessionMagics):
                 )
             if args.quants:
                 return self._quantizations(info)
-            if args.rpc:
-                servers = LoadOptions(rpc=tuple(args.rpc), rpc_public=args.rpc_public)
-                info = replace(info, load=info.load.merged(servers))
+            servers = LoadOptions.of({name: vars(args)[name] for name in FIT.only})
+            info = replace(info, load=info.load.merged(servers))
             return fit_table(fit_model(info, ResourceDetector().detect()))
 
     def _quantizations(self, info: ModelInfo) -> Table:
