@@ -9,6 +9,7 @@ import math
 import re
 import shlex
 from argparse import ArgumentParser, Namespace
+from contextlib import suppress
 from typing import TypeVar
 
 from IPython.core.error import UsageError
@@ -19,6 +20,8 @@ __all__ = [
     "Flags",
     "HelpWanted",
     "UnclosedQuoteError",
+    "names",
+    "numeral",
     "output_name",
     "parse",
     "parse_flags",
@@ -104,6 +107,14 @@ def output_name(word: str) -> str:
     return word
 
 
+def numeral(word: str) -> int | float | str:
+    """A number as such, and any other word as it is; for ``argument(type=…)``."""
+    for kind in (int, float):
+        with suppress(ValueError):
+            return kind(word)
+    return word
+
+
 def seconds(word: str) -> float:
     """A time such as "90", "90s", "1.5m" or "2h", in seconds; for ``argument(type=…)``."""
     match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smhd]?)", word.strip().lower())
@@ -128,6 +139,14 @@ def scaled(word: str) -> tuple[str, float]:
         return (name, float(scale)) if name else (word, 1.0)
     except ValueError:
         return word, 1.0
+
+
+def names(words: str) -> tuple[str, ...]:
+    """Names with commas between them; for ``argument(type=…)``."""
+    found = tuple(filter(None, (word.strip() for word in words.split(","))))
+    if not found:
+        raise UsageError(f"{words!r} has no name in it; write a,b,c")
+    return found
 
 
 def unescaped(word: str) -> str:

@@ -219,10 +219,8 @@ async def test_a_schema_makes_values_of_the_answers(
             {"city": "Rome"},
             {"city": "Oslo"},
         ]
-    sent = next(iter(next(iter(vendor.batches.values())).rows.values()))
-    assert "city" in json.dumps(
-        {k: v for k, v in sent.items() if k not in ("messages", "contents")}
-    )
+    (batch,) = vendor.batches.values()
+    assert all('"properties"' in json.dumps(row) for row in batch.rows.values())
 
 
 # ------------------------------------------------------------ sent once

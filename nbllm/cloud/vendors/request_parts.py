@@ -9,6 +9,7 @@ from typing import Any
 
 from nbllm.cloud.vendors.json_values import load_json
 from nbllm.core.errors import UnsupportedError
+from nbllm.core.option_table import Backend, refused
 from nbllm.core.types import (
     GenerationOptions,
     ImagePart,
@@ -75,7 +76,6 @@ def vendor_value(part: VendorPart, vendor: str) -> dict[str, Any] | None:
 
 def check_not_local(info: ModelInfo, options: GenerationOptions) -> None:
     """Raise ``UnsupportedError`` for options that only a model on this machine has."""
-    if options.adapters is not None:
-        raise UnsupportedError(info.name, "only local models support adapters; leave them unset")
-    if options.raw:
-        raise UnsupportedError(info.name, "only local models support raw; leave it unset")
+    if local_only := refused(options, Backend.CLOUD):
+        problem = f"only local models support {' or '.join(local_only)}; leave it unset"
+        raise UnsupportedError(info.name, problem)
