@@ -18,12 +18,10 @@ from nbllm.core.texts import shown
 __all__ = ["Batch", "batch_of"]
 
 _OF_REQUEST = ("system", "options", "schema")
-_OF_BATCH_API = (*_OF_REQUEST, "retry_failed")
-_WHOLE = "a batch is sent, and paid, as a whole. Send fewer rows, or set max_tokens"
+_OF_BATCH_API = (*_OF_REQUEST, "retry_failed", "max_cost")
 _WHY = {
-    "concurrency": "the vendor decides how many rows it works on at a time",
-    "max_cost": _WHOLE,
-    "max_total_tokens": _WHOLE,
+    "concurrency": "the vendor decides how much it does at a time",
+    "max_total_tokens": "a batch is sent as a whole; send fewer rows, or set max_tokens",
 }
 
 
@@ -134,9 +132,9 @@ def batch_of(
     if not batch_api:
         return Batch(model, prompts, place, settings)
     kept = {name: settings[name] for name in _OF_BATCH_API if name in settings}
-    for name in _WHY:
+    for name, why in _WHY.items():
         if settings.get(name) is not None:
-            raise InvalidOptionError(name, f"cannot be combined with batch_api; {_WHY[name]}")
+            raise InvalidOptionError(name, f"cannot be combined with batch_api: {why}")
     model.vendor_batches()  # a model that has none is refused before a journal is made
     like = model.request("-", **{name: kept.get(name) for name in _OF_REQUEST})
     return Batch(model, prompts, place or default_journal(like), kept, batch_api=True)

@@ -28,6 +28,7 @@ from nbllm.cloud.transport.routes import client_maker, route_to
 from nbllm.cloud.vendors import adapter_for, batches_for
 from nbllm.cloud.vendors.embeddings import embed_all
 from nbllm.cloud.vendors.refused_options import LearntRefusals
+from nbllm.cloud.vendors.request_parts import check_not_local
 from nbllm.cloud.vendors.token_counts import answer_limit, count_prompt, estimate_text_tokens
 from nbllm.core.budgets.bounds import image_bound, json_bytes
 from nbllm.core.errors import (
@@ -36,12 +37,10 @@ from nbllm.core.errors import (
     ModelClosedError,
     ModelError,
     ProtocolError,
-    UnsupportedError,
 )
 from nbllm.core.layers.retry import Attempts, Retry, RetryPolicy
 from nbllm.core.model_interface import ModelInterface
 from nbllm.core.openers import LoadControl
-from nbllm.core.option_table import Backend, refused
 from nbllm.core.types import (
     Completed,
     Embeddings,
@@ -173,9 +172,7 @@ class CloudModel(ModelInterface):
 
     async def _events(self, request: GenerationRequest) -> AsyncGenerator[Event, None]:
         """The events of one answer. Closing the generator closes the connection at once."""
-        if local_only := refused(request.options, Backend.CLOUD):
-            problem = f"only local models support {' or '.join(local_only)}; leave it unset"
-            raise UnsupportedError(self.name, problem)
+        check_not_local(self.info, request.options)
         watch, failure = Stopwatch(), None
         try:
             stream, events = await self._begin(request)

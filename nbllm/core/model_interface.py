@@ -151,6 +151,17 @@ class ModelInterface(ABC):
             "ask it row by row",
         )
 
+    async def reserve_batch(self, tag: str, requests: Sequence[GenerationRequest]) -> None:
+        """Reserve in the budgets what a batch of ``vendor_batches`` may take at most.
+
+        Raises ``BudgetError``; nothing is to be sent then.
+        """
+        await self._budgeted.reserve_batch(tag, requests)
+
+    async def settle_batch(self, tag: str, usages: Sequence[Usage]) -> None:
+        """Count what the requests of a batch took that is over, or was never sent."""
+        await self._budgeted.settle_batch(tag, usages)
+
     @property
     def scores_labels(self) -> bool:
         """Whether ``decide`` tells probabilities; without them a model writes JSON."""
