@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from nbllm.batches.batch import Batch
-    from nbllm.notebook.batch.frame import FrameBatch
+    from nbllm.notebook.batch.frame_batch import FrameBatch
 
 __all__ = ["SAMPLE_ROWS", "BatchTick", "FrameRun", "HowFar", "RunInterrupt"]
 
