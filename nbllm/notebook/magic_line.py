@@ -113,6 +113,14 @@ def seconds(word: str) -> float:
     return float(match[1]) * {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}[match[2]]
 
 
+def size_bytes(word: str) -> int:
+    """A size such as "500MiB" or "2 GiB", in bytes; for ``argument(type=…)``."""
+    match = re.fullmatch(r"(\d{1,9}(?:\.\d+)?)\s*([kmgt])i?b?", word.strip().lower())
+    if match is None or not float(match[1]):
+        raise UsageError(f"{word!r} is not a size such as 500MiB or 2GiB")
+    return int(float(match[1]) * 1024 ** ("kmgt".index(match[2]) + 1))
+
+
 def share(word: str) -> float:
     """A share such as "1%" or "0.01", as a fraction; for ``argument(type=…)``."""
     match = re.fullmatch(r"(\d+(?:\.\d+)?|\.\d+)\s*(%?)", word.strip())

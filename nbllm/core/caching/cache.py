@@ -125,7 +125,7 @@ class ResultCache:
             return None
         self.counts["hits"] += 1
         note = f"from the cache, {_age(time.time() - kept.created)} old"
-        return replace(result, notes=(*result.notes, note))
+        return replace(result, notes=(*result.notes, note), from_cache=True)
 
     async def _keep(self, key: str, request: GenerationRequest, result: GenerationResult) -> None:
         can_be_kept = all(type(part) in _PART_KINDS for part in result.parts)

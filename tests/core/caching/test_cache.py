@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import psutil
 import pytest
 
 from nbllm import ModelManager
@@ -191,6 +193,21 @@ def test_without_a_file_answers_are_in_memory(tmp_path: Path) -> None:
     store.put("k", CachedAnswer("text", 1.5))
     assert store.get("k") == CachedAnswer("text", 1.5)
     assert "Answers are kept in memory only" in store.notes[0]
+
+
+def test_on_a_network_disk_answers_are_in_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    disks = [
+        SimpleNamespace(mountpoint="/", fstype="ext4"),
+        SimpleNamespace(mountpoint=str(tmp_path.resolve()), fstype="nfs4"),
+    ]
+    monkeypatch.setattr(psutil, "disk_partitions", lambda **_: disks)
+    store = SqliteStore(tmp_path / "answers.sqlite")
+    store.put("k", CachedAnswer("text", 1.5))
+    assert store.get("k") == CachedAnswer("text", 1.5)
+    assert not store.file.exists()
+    assert "it is on a network disk (nfs4)" in store.notes[0]
 
 
 def test_processes_share_a_file(tmp_path: Path) -> None:
