@@ -5,9 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from IPython.core.error import UsageError
 from IPython.core.interactiveshell import InteractiveShell
 
 from nbllm import ModelManager
+from nbllm.core.caching.stores import MemoryStore
 from nbllm.notebook import extension
 from nbllm.testing import FakeOpener, fake_info
 
@@ -27,6 +29,9 @@ def test_a_question_is_asked_once(
     for _ in range(2):
         shell.run_line_magic("llm", "--model tiny -t 0 Say {{it}}.")
     assert manager.cache.counts == {"hits": 1, "misses": 1}
+    stats = shell.run_line_magic("llm_stats", "")
+    assert stats["from cache"].tolist() == [False, True]
+    assert shell.run_line_magic("llm_stats", "--summary")["from cache"].tolist() == [1]
     table = shell.run_line_magic("llm_cache", "find Say")
     assert len(table) == 1
     assert len(shell.run_line_magic("llm_cache", "find other")) == 0
@@ -45,3 +50,11 @@ def test_a_file_that_cannot_be_used_is_told_when_it_is_chosen(
     (tmp_path / "file").write_text("")
     shell.run_line_magic("llm_cache", f"on --file {tmp_path / 'file' / 'x'}")
     assert "Answers are kept in memory only" in capsys.readouterr().out
+
+
+def test_age_and_size_are_bounded(shell: InteractiveShell, manager: ModelManager) -> None:
+    shell.run_line_magic("llm_cache", "on --ttl 1h --max-size 2MiB")
+    assert isinstance(manager.cache.store, MemoryStore)
+    for line in ("on --ttl soon", "on --max-size 5", "on --max-size 0GiB"):
+        with pytest.raises(UsageError, match="is not a"):
+            shell.run_line_magic("llm_cache", line)
