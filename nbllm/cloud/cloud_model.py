@@ -41,6 +41,7 @@ from nbllm.core.errors import (
 from nbllm.core.layers.retry import Attempts, Retry, RetryPolicy
 from nbllm.core.model_interface import ModelInterface
 from nbllm.core.openers import LoadControl
+from nbllm.core.option_table import Backend, refused
 from nbllm.core.types import (
     Completed,
     Embeddings,
@@ -172,12 +173,8 @@ class CloudModel(ModelInterface):
 
     async def _events(self, request: GenerationRequest) -> AsyncGenerator[Event, None]:
         """The events of one answer. Closing the generator closes the connection at once."""
-        if request.options.adapters is not None:
-            raise UnsupportedError(
-                self.name, "only local models support adapters; leave them unset"
-            )
-        if request.options.raw:
-            problem = "only local models support raw; leave it unset"
+        if local_only := refused(request.options, Backend.CLOUD):
+            problem = f"only local models support {' or '.join(local_only)}; leave it unset"
             raise UnsupportedError(self.name, problem)
         watch, failure = Stopwatch(), None
         try:

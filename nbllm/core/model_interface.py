@@ -29,7 +29,6 @@ from nbllm.core.option_checks import items_of, text_of, texts_of
 from nbllm.core.request_checks import check_options, check_size
 from nbllm.core.schemas.questions import asked_about
 from nbllm.core.schemas.requests import with_schema
-from nbllm.core.suggest import did_you_mean
 from nbllm.core.texts import shown, trimmed
 from nbllm.core.types import (
     Completed,
@@ -252,7 +251,7 @@ class ModelInterface(ABC):
         from nbllm.core.openers import batch_of  # which needs this module
         from nbllm.core.schemas.answers import schema_or_decision
 
-        asked = _checked(options).merged(options_from(overrides))
+        asked = _checked(options).merged(GenerationOptions.of(overrides))
         return batch_of(
             self,
             prompts,
@@ -332,7 +331,7 @@ class ModelInterface(ABC):
         if not isinstance(n, int) or isinstance(n, bool) or not 1 <= n <= _MOST_ANSWERS:
             problem = f"must be an integer between 1 and {_MOST_ANSWERS:,} (got {shown(n)})"
             raise InvalidOptionError("n", problem)
-        asked = _checked(options).merged(options_from(overrides))
+        asked = _checked(options).merged(GenerationOptions.of(overrides))
         seed = self.info.options.merged(asked).seed
         one_each = [
             asked if seed is None else replace(asked, seed=(seed + number) % _SEEDS)
@@ -462,7 +461,7 @@ class ModelInterface(ABC):
         schema: Any = None,
     ) -> GenerationRequest:
         chosen = self.info.options.merged(_checked(options))
-        chosen, wanted = with_schema(chosen.merged(options_from(overrides)), schema)
+        chosen, wanted = with_schema(chosen.merged(GenerationOptions.of(overrides)), schema)
         check_options(chosen)
         asked = prompt if chosen.raw else _without_ends(prompt)
         messages = to_messages(asked, system=system)
@@ -499,15 +498,6 @@ def _checked(options: object) -> GenerationOptions:
             "by name, as in max_tokens=100",
         )
     return options
-
-
-def options_from(values: Mapping[str, Any]) -> GenerationOptions:
-    """Options from names and values; an unknown name suggests the closest one."""
-    known = GenerationOptions.__dataclass_fields__
-    for name in values:
-        if name not in known:
-            raise InvalidOptionError(name, f"unknown option.{did_you_mean(name, known)}")
-    return GenerationOptions(**values)
 
 
 def to_messages(prompt: PromptLike, *, system: str | None = None) -> tuple[Message, ...]:

@@ -13,11 +13,10 @@ from IPython.core.interactiveshell import InteractiveShell
 
 from nbllm.core.model_manager import ModelManager
 from nbllm.notebook import extension as magics
-from nbllm.notebook.asking.ask_flags import OPTIONS
 from nbllm.notebook.asking.ask_magics import LastFlags
 from nbllm.notebook.asking.question import AskFlags
 from nbllm.notebook.chat.chat_magics import ChatFlags
-from nbllm.notebook.flags import parser_for
+from nbllm.notebook.flags import flagged_options, parser_for
 from nbllm.notebook.help.card import Card, magics_of
 from nbllm.notebook.help.help_magics import HelpFlags
 from nbllm.notebook.jobs.job_magics import JobsFlags
@@ -172,8 +171,10 @@ def test_every_magic_says_which_flags_its_parser_finds(loaded: InteractiveShell)
     asking = {name: found.pop(name) for name in ASKING}
     assert {name for name, flags in found.items() if flags} == FLAGS.keys()
     for name, kind in FLAGS.items():
-        assert set(kind.__annotations__) == found[name], name
+        from_table = flagged_options("load").keys() if name == "llm_load" else set()
+        assert {*kind.__annotations__, *from_table} == found[name], name
+    options = flagged_options("generation").keys()
     fields = {field.name for field in dataclasses.fields(AskFlags)}
     for name, flags in asking.items():
-        assert flags - {*OPTIONS, "accept"} <= fields, name
-    assert fields - {"options"} == asking["llm"] - {*OPTIONS}
+        assert flags - {*options, "accept"} <= fields, name
+    assert fields - {"options"} == asking["llm"] - options

@@ -180,7 +180,7 @@ async def _worst(
     prompt, answer = bound.prompt_tokens or 0, bound.completion_tokens
     if request.options.max_tokens is not None and answer is not None:
         return Worst(model, covering, prompt, answer)
-    options = replace(request.options, max_tokens=1)
+    options = request.options.replaced(max_tokens=1)
     least = (await model.usage_bound(replace(request, options=options))).completion_tokens
     if least is None:
         problem = (
@@ -205,7 +205,7 @@ def _limited(
         f"{worst.budgets[0].name} limited the answer to {answer:,} tokens; max_tokens sets another "
         "limit"
     )
-    return replace(request, options=replace(request.options, max_tokens=max(1, answer))), note
+    return replace(request, options=request.options.replaced(max_tokens=max(1, answer))), note
 
 
 def _with_note(event: Completed, note: str) -> Event:
