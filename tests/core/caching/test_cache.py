@@ -131,7 +131,7 @@ async def test_a_manager_s_models_share_its_cache(tmp_path: Path, bundled_gguf: 
 
 @pytest.mark.parametrize("mode", ["", "yes", None, True])
 def test_a_mode_is_one_of_three(mode: Any) -> None:
-    with pytest.raises(InvalidOptionError, match="cache must be off, on or force"):
+    with pytest.raises(InvalidOptionError, match="cache must be one of off, on, force"):
         ResultCache(mode=mode)
 
 

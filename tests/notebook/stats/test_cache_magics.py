@@ -10,6 +10,7 @@ from IPython.core.interactiveshell import InteractiveShell
 
 from nbllm import ModelManager
 from nbllm.core.caching.stores import MemoryStore
+from nbllm.core.errors import ConfigError, InvalidOptionError
 from nbllm.notebook import extension
 from nbllm.testing import FakeOpener, fake_info
 
@@ -58,3 +59,26 @@ def test_age_and_size_are_bounded(shell: InteractiveShell, manager: ModelManager
     for line in ("on --ttl soon", "on --max-size 5", "on --max-size 0GiB"):
         with pytest.raises(UsageError, match="is not a"):
             shell.run_line_magic("llm_cache", line)
+
+
+@pytest.mark.parametrize(
+    ("flag", "asked"), [("--cache", 1), ("--cache on", 1), ("--cache=force", 1), ("--cache off", 2)]
+)
+def test_a_request_may_ask_for_it_by_itself(
+    shell: InteractiveShell, manager: ModelManager, flag: str, asked: int
+) -> None:
+    for _ in range(2):
+        shell.run_line_magic("llm", f"--model tiny -t 0 {flag} Say it.")
+        shell.run_cell_magic("llm", f"tiny -t 0 {flag}", "Say it.")
+    assert len(manager.get_model("tiny").requests) == (1 if asked == 1 else 4)
+
+
+def test_the_setting_turns_it_on(shell: InteractiveShell, manager: ModelManager) -> None:
+    shell.run_line_magic("llm_config", "cache=on temperature=0")
+    for _ in range(2):
+        shell.run_line_magic("llm", "--model tiny Say it.")
+    assert len(manager.get_model("tiny").requests) == 1
+    with pytest.raises(ConfigError, match="cache must be one of off, on, force"):
+        shell.run_line_magic("llm_config", "cache=often")
+    with pytest.raises(InvalidOptionError, match="cache must be one of off, on, force"):
+        shell.run_line_magic("llm", "--cache=often Say it.")
