@@ -14,6 +14,7 @@ from nbllm.core.paths import expanded
 from nbllm.core.placement import KV_TYPES, KvType
 from nbllm.core.reprs import brief_repr
 from nbllm.core.texts import shown
+from nbllm.core.words import size_of, size_words
 
 __all__ = ["LoadOptions", "template_path"]
 
@@ -32,7 +33,10 @@ class LoadOptions:
     seconds without a request the model is unloaded, cloud models too; without it, it stays until
     it is unloaded or its memory is needed for another. ``prefix_cache_mib`` is how much memory, in
     MiB, may keep prompts that had to leave the context, so that they are not read again (0, as
-    without it: none). ``adapters`` are LoRA files for this model with their scales, as pairs or as
+    without it: none). ``prefix_cache_disk`` is how many bytes on disk, as a number or as "2GiB",
+    may keep this model's prompts and conversations in nbllm's cache folder, so that they are not
+    read again after the model was unloaded or the kernel restarted (0, as without it: none).
+    ``adapters`` are LoRA files for this model with their scales, as pairs or as
     a mapping; a path alone has the scale 1. They stay as long as the model is loaded; a request
     may give them other scales (``GenerationOptions.adapters``).
 
@@ -67,6 +71,7 @@ class LoadOptions:
     parallel: int | None = None
     keep_alive: float | None = None
     prefix_cache_mib: int | None = None
+    prefix_cache_disk: int | None = None
     adapters: tuple[tuple[str, float], ...] | None = None
     draft_model: str | None = None
     batch_invariant: bool | None = None
@@ -76,6 +81,7 @@ class LoadOptions:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "adapters", adapters_of(self.adapters))
+        object.__setattr__(self, "prefix_cache_disk", _disk_size(self.prefix_cache_disk))
         object.__setattr__(self, "rpc", _servers(self.rpc))
         object.__setattr__(self, "draft_model", _model_name(self.draft_model))
         object.__setattr__(self, "chat_template", _template(self.chat_template))
@@ -118,6 +124,7 @@ class LoadOptions:
 
 
 _MAX_KEEP_ALIVE_SECONDS = 1e9
+_LEAST_DISK_BYTES = 16 * 2**20
 _LOAD_RANGES: dict[str, tuple[float, float]] = {
     "context_length": (16, 2**31 - 1),
     "gpu_layers": (-1, 2**31 - 1),
@@ -131,6 +138,20 @@ _SERVER = re.compile(
 )
 _ONE_GPU = r"gpu ?(\d{1,3})(?: ?mig ?(\d{1,3}))?"
 _DEVICE = re.compile(rf"cpu|gpu|{_ONE_GPU}(?: ?[+,] ?{_ONE_GPU})*", re.ASCII)
+
+
+def _disk_size(value: object) -> int | None:
+    """A size in bytes, from one or from a text with a unit."""
+    if value is None:
+        return None
+    size = size_of(value) if isinstance(value, str) else value
+    if isinstance(size, bool) or not isinstance(size, int) or not 0 <= size < 2**63:
+        problem = f'must be a size such as "2GiB", or a number of bytes (got {shown(value)})'
+        raise InvalidOptionError("prefix_cache_disk", problem)
+    if 0 < size < _LEAST_DISK_BYTES:
+        problem = f"must be 0 or at least {size_words(_LEAST_DISK_BYTES)} (got {shown(value)})"
+        raise InvalidOptionError("prefix_cache_disk", problem)
+    return size
 
 
 def _model_name(value: object) -> str | None:

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from IPython.core.magic_arguments import MagicArgumentParser
 
-from nbllm.notebook.magic_line import HelpWanted, scaled, seconds
+from nbllm.notebook.magic_line import HelpWanted, scaled, seconds, size
 
 __all__ = [
     "LOAD",
@@ -112,6 +112,7 @@ LOAD = Help(
     %llm_load qwen3 --keep-alive 10m
     %llm_load qwen3 --adapter style.gguf
     %llm_load phi --chat-template phi.jinja
+    %llm_load phi --prefix-cache-disk 2GiB
     %llm_load qwen3-8b --draft qwen3-0.6b speculative decoding with a draft model
     %llm_load llama-70b --rpc 192.168.1.20:50052 with the memory of another machine
     %llm_load http://localhost:11434/v1   the model of a server, or a list of them
@@ -157,6 +158,13 @@ LOAD = Help(
             help="A LoRA adapter (GGUF) for the model; the scale "
             "defaults to 1. May be given several "
             "times.",
+        ),
+        flag(
+            "--prefix-cache-disk",
+            metavar="SIZE",
+            type=size,
+            help="Save prompts and conversations to disk, up to this size (2GiB), so that they "
+            "are not processed again after an unload or a restart of the kernel.",
         ),
         flag(
             "--draft",

@@ -14,6 +14,7 @@ from typing import TypeVar
 from IPython.core.error import UsageError
 
 from nbllm.core.suggest import did_you_mean
+from nbllm.core.words import size_of
 
 __all__ = [
     "Flags",
@@ -26,6 +27,7 @@ __all__ = [
     "scaled",
     "seconds",
     "share",
+    "size",
     "unescaped",
     "variable_name",
 ]
@@ -110,6 +112,14 @@ def seconds(word: str) -> float:
     if match is None:
         raise UsageError(f"{word!r} is not a time such as 90, 90s, 10m or 2h")
     return float(match[1]) * {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}[match[2]]
+
+
+def size(word: str) -> int:
+    """A size such as "2GiB" or "500M", in bytes; for ``argument(type=…)``."""
+    found = size_of(word)
+    if found is None:
+        raise UsageError(f"{word!r} is not a size such as 2GiB or 500MiB")
+    return found
 
 
 def share(word: str) -> float:

@@ -35,6 +35,7 @@ class LoadFlags(Flags):
     gpu_layers: int | None
     parallel: int | None
     adapter: list[tuple[str, float]] | None
+    prefix_cache_disk: int | None
     draft_model: str | None
     chat_template: str | None
     batch_invariant: bool | None
@@ -196,6 +197,7 @@ class ModelMagics(SessionMagics):
             parallel=args.parallel,
             keep_alive=args.keep_alive,
             adapters=None if args.adapter is None else tuple(args.adapter),
+            prefix_cache_disk=args.prefix_cache_disk,
             draft_model=args.draft_model,
             batch_invariant=args.batch_invariant,
             chat_template=args.chat_template,
