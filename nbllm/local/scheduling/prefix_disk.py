@@ -1,8 +1,9 @@
 """The prefix cache on disk: states of sequences that outlive the worker, one in a file.
 
-A file has a header with the key and a checksum, then the tokens, then the state as llama.cpp's
-``llama_state_seq_get_data`` gives it. What does not check is removed and told. Files are written
-by a thread of their own, each in one step; several workers may share a folder.
+A file has a checksum of its head: a header with the key, and the tokens; then comes the state as
+llama.cpp's ``llama_state_seq_get_data`` gives it, whose checksum is in the header. What does not
+check is removed and told. Files are written by a thread of their own, each in one step; several
+workers may share a folder.
 """
 
 from __future__ import annotations
@@ -29,28 +30,25 @@ from nbllm.local.scheduling.prefixes import shared_length
 __all__ = ["PrefixDisk"]
 
 _MAGIC, _SUFFIX = b"nbllm prefix 1\n", ".prefix"
-_LENGTH_BYTES, _LONGEST_HEADER = 4, 2**16
+_DIGEST_BYTES, _LENGTH_BYTES, _LONGEST_HEADER = 32, 4, 2**16
 _TOKEN_BYTES = 4
+_INCOMPLETE, _CHECKSUM = "its file is incomplete", "its checksum does not match"
 _MOST_FILES = 10_000
 _UNUSED_SECONDS = 30 * 86_400  # so long unused, a prompt has no turn to come
 _WAITING = 1  # states in memory for the thread that writes, beside the one that it writes
 
 
 class _Header(msgspec.Struct, frozen=True):
-    """``key`` is what the state depends on, ``scales`` are the adapters', ``sha256`` is of all."""
+    """``key`` is what the state depends on besides the ``scales`` of the adapters.
+
+    ``tokens`` are counted, ``sha256`` is that of the state.
+    """
 
     key: str
     scales: tuple[float, ...]
     tokens: int
     state_bytes: int
-    sha256: str = ""
-
-    def digest(self, tokens: bytes, state: bytes | bytearray) -> str:
-        """The checksum of the header's other fields, the tokens and the state."""
-        digest = hashlib.sha256(msgspec.json.encode(msgspec.structs.replace(self, sha256="")))
-        digest.update(tokens)
-        digest.update(state)
-        return digest.hexdigest()
+    sha256: str
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -91,8 +89,9 @@ class PrefixDisk:
         self._entries: dict[str, _Entry | None] = {}
         self._seen_ns = -1
         self._lock = threading.Lock()
-        self._waiting: list[tuple[_Header, array[int]]] = []
-        self._queue: queue.Queue[tuple[_Header, array[int], bytearray]] = queue.Queue(_WAITING)
+        self._waiting: list[tuple[tuple[float, ...], array[int]]] = []
+        self._queue: queue.Queue[tuple[tuple[float, ...], array[int], bytearray]]
+        self._queue = queue.Queue(_WAITING)
         threading.Thread(target=self._write_all, name="nbllm-prefixes", daemon=True).start()
 
     # ------------------------------------------------------------ from the engine's thread
@@ -103,7 +102,7 @@ class PrefixDisk:
         with self._lock:
             self._look()
             known = [each.tokens for each in self._of(scales)]
-            known += [tokens for header, tokens in self._waiting if header.scales == scales]
+            known += [tokens for others, tokens in self._waiting if others == scales]
             shared = [shared_length(each, mine) for each in known]
         return len(mine) - max(shared, default=0)
 
@@ -113,10 +112,10 @@ class PrefixDisk:
 
     def put(self, scales: tuple[float, ...], tokens: Sequence[int], state: bytearray) -> None:
         """Have a state written; waits while another one waits for it already."""
-        header, mine = _Header(self._key, scales, len(tokens), len(state)), array("i", tokens)
+        mine = array("i", tokens)
         with self._lock:
-            self._waiting.append((header, mine))
-        self._queue.put((header, mine, state))
+            self._waiting.append((scales, mine))
+        self._queue.put((scales, mine, state))
 
     def finish(self) -> None:
         """Wait until everything is written."""
@@ -219,9 +218,9 @@ class PrefixDisk:
     def _write_all(self) -> None:
         self._remove_unused()
         while True:
-            header, tokens, state = self._queue.get()
+            scales, tokens, state = self._queue.get()
             try:
-                self._write(header, tokens, state)
+                self._write(scales, tokens, state)
             except OSError as error:
                 self._limit_bytes = 0
                 self._report(
@@ -231,24 +230,26 @@ class PrefixDisk:
             finally:
                 del state
                 with self._lock:
-                    self._waiting.remove((header, tokens))
+                    self._waiting.remove((scales, tokens))
                 self._queue.task_done()
 
-    def _write(self, header: _Header, tokens: array[int], state: bytearray) -> None:
-        packed = _packed(tokens)
-        header = msgspec.structs.replace(header, sha256=header.digest(packed, state))
+    def _write(self, scales: tuple[float, ...], tokens: array[int], state: bytearray) -> None:
+        checksum = hashlib.sha256(state).hexdigest()
+        header = _Header(self._key, scales, len(tokens), len(state), checksum)
         encoded = msgspec.json.encode(header)
+        head = encoded + _packed(tokens)
         self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        named = hashlib.sha256(f"{header.key}{header.scales}".encode() + packed).hexdigest()[:32]
-        path = self._folder / f"{named}{_SUFFIX}"
+        digest = hashlib.sha256(head)
+        path = self._folder / f"{digest.hexdigest()[:32]}{_SUFFIX}"
         with replacing(path) as draft, draft.open("wb") as file:
-            file.write(_MAGIC + len(encoded).to_bytes(_LENGTH_BYTES, "little") + encoded + packed)
+            file.write(_MAGIC + digest.digest() + len(encoded).to_bytes(_LENGTH_BYTES, "little"))
+            file.write(head)
             file.write(state)
         with self._lock:
             self._look()
             beginnings = [
                 each.path
-                for each in self._of(header.scales)
+                for each in self._of(scales)
                 if len(each.tokens) < len(tokens) and tokens[: len(each.tokens)] == each.tokens
             ]
         self._trim(beginnings)
@@ -284,18 +285,20 @@ def _entry_of(path: Path) -> _Entry:
     """Read what stands before the state. Raises ``_DamagedError`` and ``OSError``."""
     with open_regular(path) as file:
         size = os.fstat(file.fileno()).st_size
-        begin = file.read(len(_MAGIC) + _LENGTH_BYTES) or b""
-        length = int.from_bytes(begin[len(_MAGIC) :], "little")
-        if not begin.startswith(_MAGIC) or length > _LONGEST_HEADER:
-            raise _DamagedError("its file is damaged")
+        begin = _read(file, len(_MAGIC) + _DIGEST_BYTES + _LENGTH_BYTES)
+        digest, length = begin[len(_MAGIC) : -_LENGTH_BYTES], begin[-_LENGTH_BYTES:]
+        encoded = _read(file, min(int.from_bytes(length, "little"), _LONGEST_HEADER))
         try:
-            header = _HEADERS.decode(file.read(length) or b"")
+            header = _HEADERS.decode(encoded)
         except (msgspec.MsgspecError, ValueError) as error:
-            raise _DamagedError("its file is damaged") from error
-        state_at = len(begin) + length + _TOKEN_BYTES * header.tokens
-        if min(header.tokens, header.state_bytes) < 1 or state_at + header.state_bytes != size:
-            raise _DamagedError("its file is incomplete")
-        return _Entry(path, header, _unpacked(_read(file, _TOKEN_BYTES * header.tokens)), state_at)
+            raise _DamagedError(_CHECKSUM) from error
+        state_at = len(begin) + len(encoded) + _TOKEN_BYTES * header.tokens
+        if header.tokens < 0 or state_at + header.state_bytes != size:
+            raise _DamagedError(_INCOMPLETE)
+        tokens = _read(file, _TOKEN_BYTES * header.tokens)
+        if not begin.startswith(_MAGIC) or hashlib.sha256(encoded + tokens).digest() != digest:
+            raise _DamagedError(_CHECKSUM)
+        return _Entry(path, header, _unpacked(tokens), state_at)
 
 
 def _state_of(entry: _Entry) -> bytearray:
@@ -303,8 +306,8 @@ def _state_of(entry: _Entry) -> bytearray:
     with open_regular(entry.path) as file:
         file.seek(entry.state_at)
         state = _read(file, entry.header.state_bytes)
-    if entry.header.digest(_packed(entry.tokens), state) != entry.header.sha256:
-        raise _DamagedError("its checksum does not match")
+    if hashlib.sha256(state).hexdigest() != entry.header.sha256:
+        raise _DamagedError(_CHECKSUM)
     return state
 
 
@@ -314,7 +317,7 @@ def _read(file: FileIO, count: int) -> bytearray:
     while rest:
         got = file.readinto(rest)
         if not got:
-            raise _DamagedError("its file is incomplete")
+            raise _DamagedError(_INCOMPLETE)
         rest = rest[got:]
     return data
 
