@@ -6,12 +6,14 @@ import asyncio
 import weakref
 from collections.abc import AsyncGenerator, Awaitable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import aclosing
 from dataclasses import replace
 from functools import partial
 from typing import TypeVar
 
 from nbllm.cloud.adapter import Adapter, HttpRequest
 from nbllm.cloud.addresses import base_url_of, located, seller_of
+from nbllm.cloud.cloud_batches import CloudBatches, Connection
 from nbllm.cloud.keys import KeySource, key_source
 from nbllm.cloud.model_lists import list_all, needs_description, served_model
 from nbllm.cloud.prices import PriceTable, load_prices
@@ -23,9 +25,10 @@ from nbllm.cloud.transport.deadlines import Deadlines
 from nbllm.cloud.transport.http_transport import Transport
 from nbllm.cloud.transport.retries import Stopwatch
 from nbllm.cloud.transport.routes import client_maker, route_to
-from nbllm.cloud.vendors import adapter_for
+from nbllm.cloud.vendors import adapter_for, batches_for
 from nbllm.cloud.vendors.embeddings import embed_all
 from nbllm.cloud.vendors.refused_options import LearntRefusals
+from nbllm.cloud.vendors.request_parts import check_not_local
 from nbllm.cloud.vendors.token_counts import answer_limit, count_prompt, estimate_text_tokens
 from nbllm.core.budgets.bounds import image_bound, json_bytes
 from nbllm.core.errors import (
@@ -34,7 +37,6 @@ from nbllm.core.errors import (
     ModelClosedError,
     ModelError,
     ProtocolError,
-    UnsupportedError,
 )
 from nbllm.core.layers.retry import Attempts, Retry, RetryPolicy
 from nbllm.core.model_interface import ModelInterface
@@ -50,6 +52,7 @@ from nbllm.core.types import (
     TokenCount,
     Usage,
 )
+from nbllm.core.vendor_batches import VendorBatches
 from nbllm.core.vendors import VENDORS
 
 __all__ = ["CloudModel", "open_model", "price_of", "unchecked_model"]
@@ -169,13 +172,7 @@ class CloudModel(ModelInterface):
 
     async def _events(self, request: GenerationRequest) -> AsyncGenerator[Event, None]:
         """The events of one answer. Closing the generator closes the connection at once."""
-        if request.options.adapters is not None:
-            raise UnsupportedError(
-                self.name, "only local models support adapters; leave them unset"
-            )
-        if request.options.raw:
-            problem = "only local models support raw; leave it unset"
-            raise UnsupportedError(self.name, problem)
+        check_not_local(self.info, request.options)
         watch, failure = Stopwatch(), None
         try:
             stream, events = await self._begin(request)
@@ -221,6 +218,20 @@ class CloudModel(ModelInterface):
             timings=watch.timings(),
             device=result.device or self._host,
         )
+
+    def vendor_batches(self) -> VendorBatches:
+        """The batch API of its vendor."""
+        protocol = batches_for(self.info)
+        if protocol is None:
+            return super().vendor_batches()
+        connection = Connection(
+            fetch=self._fetch,
+            lines=self._lines,
+            shown=self._shown,
+            fit_to_show=self._fit_to_show,
+            priced=self._priced,
+        )
+        return CloudBatches(self.info, self._adapter, protocol, connection)
 
     # ------------------------------------------------------------ counting and embedding
 
@@ -271,10 +282,12 @@ class CloudModel(ModelInterface):
         await self._pool.aclose()
         self._stop_hiding()
 
-    async def _fetch(self, request: HttpRequest, limit: int = LIST_LIMIT) -> bytes:
-        """The body of the answer, asked for again as long as that makes sense."""
+    async def _fetch(
+        self, request: HttpRequest, limit: int = LIST_LIMIT, *, again: bool = True
+    ) -> bytes:
+        """The body of the answer; ``again`` asks for it as long as that makes sense."""
         deadlines = Deadlines.of(self.info.options)
-        attempts = Attempts(self._policy, self.info.options.max_retry_seconds)
+        attempts = Attempts(self._policy, self.info.options.max_retry_seconds if again else 0)
         while True:
             try:
                 return await self._transport.fetch(self.info, request, deadlines, limit=limit)
@@ -284,6 +297,19 @@ class CloudModel(ModelInterface):
             if delay is None:
                 raise failure
             await asyncio.sleep(delay)
+
+    async def _lines(self, request: HttpRequest) -> AsyncGenerator[bytes, None]:
+        """The lines of an answer; asked for once."""
+        lines = self._transport.lines(self.info, request, Deadlines.of(self.info.options))
+        try:
+            with self.uses:
+                async with aclosing(lines):
+                    async for line in lines:
+                        yield line
+            return
+        except ModelError as error:
+            failure = self._fit_to_show(error)
+        raise failure
 
     def _priced(self, usage: Usage) -> Usage:
         if usage.cost_usd is not None:

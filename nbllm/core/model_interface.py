@@ -29,7 +29,6 @@ from nbllm.core.option_checks import items_of, text_of, texts_of
 from nbllm.core.request_checks import check_options, check_size
 from nbllm.core.schemas.questions import asked_about
 from nbllm.core.schemas.requests import with_schema
-from nbllm.core.suggest import did_you_mean
 from nbllm.core.texts import shown, trimmed
 from nbllm.core.types import (
     Completed,
@@ -50,6 +49,7 @@ from nbllm.core.types import (
 
 if TYPE_CHECKING:
     from nbllm.batches.batch import Batch
+    from nbllm.core.vendor_batches import VendorBatches
 
 __all__ = ["ModelInterface", "to_messages"]
 
@@ -140,6 +140,28 @@ class ModelInterface(ABC):
         """Whether ``fill`` works: the model has tokens for the text before and behind a gap."""
         return False
 
+    def vendor_batches(self) -> VendorBatches:
+        """The batch API of the model's vendor: many requests at once, answered later.
+
+        Raises ``UnsupportedError`` where there is none.
+        """
+        raise UnsupportedError(
+            self.name,
+            "it has no batch API; OpenAI, Anthropic and Gemini have one. Leave batch_api unset to "
+            "ask it row by row",
+        )
+
+    async def reserve_batch(self, tag: str, requests: Sequence[GenerationRequest]) -> None:
+        """Reserve in the budgets what a batch of ``vendor_batches`` may take at most.
+
+        Raises ``BudgetError``; nothing is to be sent then.
+        """
+        await self._budgeted.reserve_batch(tag, requests)
+
+    async def settle_batch(self, tag: str, usages: Sequence[Usage]) -> None:
+        """Count what the requests of a batch took that is over, or was never sent."""
+        await self._budgeted.settle_batch(tag, usages)
+
     @property
     def scores_labels(self) -> bool:
         """Whether ``decide`` tells probabilities; without them a model writes JSON."""
@@ -224,20 +246,23 @@ class ModelInterface(ABC):
         retry_failed: bool = True,
         max_failures: float = 0.5,
         max_cost: float | None = None,
+        batch_api: bool = False,
         **overrides: Any,
     ) -> Batch:
         """Ask every prompt: ``async for row in model.map(…)``, or ``rows = await model.map(…)``.
 
         The rows come in the prompts' order. Each fails alone, with its ``error``. With a
         ``journal``, a file, what is finished outlives the kernel, and the same run goes on where
-        it stopped. ``decide`` chooses among labels, as the method of this name does. The other
-        parameters are those of ``nbllm.batches.run.run_batch``, and ``stream``'s. Raises as that
-        does.
+        it stopped. ``decide`` chooses among labels, as the method of this name does. ``batch_api``
+        sends the rows to the vendor's batch API, which answers within a day for half the price;
+        ``Batch.cancel`` cancels that, and without a ``journal`` one is kept in the working
+        directory, so that the same run takes it up again. The other parameters are those of
+        ``nbllm.batches.run.run_batch``, and ``stream``'s. Raises as that does.
         """
         from nbllm.core.openers import batch_of  # which needs this module
         from nbllm.core.schemas.answers import schema_or_decision
 
-        asked = _checked(options).merged(options_from(overrides))
+        asked = _checked(options).merged(GenerationOptions.of(overrides))
         return batch_of(
             self,
             prompts,
@@ -249,6 +274,7 @@ class ModelInterface(ABC):
             retry_failed=retry_failed,
             max_failures=max_failures,
             max_cost=max_cost,
+            batch_api=batch_api,
         )
 
     async def generate(
@@ -316,7 +342,7 @@ class ModelInterface(ABC):
         if not isinstance(n, int) or isinstance(n, bool) or not 1 <= n <= _MOST_ANSWERS:
             problem = f"must be an integer between 1 and {_MOST_ANSWERS:,} (got {shown(n)})"
             raise InvalidOptionError("n", problem)
-        asked = _checked(options).merged(options_from(overrides))
+        asked = _checked(options).merged(GenerationOptions.of(overrides))
         seed = self.info.options.merged(asked).seed
         one_each = [
             asked if seed is None else replace(asked, seed=(seed + number) % _SEEDS)
@@ -446,7 +472,7 @@ class ModelInterface(ABC):
         schema: Any = None,
     ) -> GenerationRequest:
         chosen = self.info.options.merged(_checked(options))
-        chosen, wanted = with_schema(chosen.merged(options_from(overrides)), schema)
+        chosen, wanted = with_schema(chosen.merged(GenerationOptions.of(overrides)), schema)
         check_options(chosen)
         asked = prompt if chosen.raw else _without_ends(prompt)
         messages = to_messages(asked, system=system)
@@ -483,15 +509,6 @@ def _checked(options: object) -> GenerationOptions:
             "by name, as in max_tokens=100",
         )
     return options
-
-
-def options_from(values: Mapping[str, Any]) -> GenerationOptions:
-    """Options from names and values; an unknown name suggests the closest one."""
-    known = GenerationOptions.__dataclass_fields__
-    for name in values:
-        if name not in known:
-            raise InvalidOptionError(name, f"unknown option.{did_you_mean(name, known)}")
-    return GenerationOptions(**values)
 
 
 def to_messages(prompt: PromptLike, *, system: str | None = None) -> tuple[Message, ...]:

@@ -208,7 +208,7 @@ class LlamaCppModel(ModelInterface):
             turns_of(self.name, messages),
             list(question.labels),
             worker_options(
-                self.info, replace(request, options=replace(request.options, response_schema=None))
+                self.info, replace(request, options=request.options.replaced(response_schema=None))
             ),
         )
         stall_seconds, stage = request.options.stall_timeout, "requests"

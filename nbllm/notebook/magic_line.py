@@ -9,17 +9,19 @@ import math
 import re
 import shlex
 from argparse import ArgumentParser, Namespace
+from contextlib import suppress
 from typing import TypeVar
 
 from IPython.core.error import UsageError
 
 from nbllm.core.suggest import did_you_mean
-from nbllm.core.words import size_of
 
 __all__ = [
     "Flags",
     "HelpWanted",
     "UnclosedQuoteError",
+    "names",
+    "numeral",
     "output_name",
     "parse",
     "parse_flags",
@@ -27,7 +29,6 @@ __all__ = [
     "scaled",
     "seconds",
     "share",
-    "size",
     "unescaped",
     "variable_name",
 ]
@@ -106,20 +107,20 @@ def output_name(word: str) -> str:
     return word
 
 
+def numeral(word: str) -> int | float | str:
+    """A number as such, and any other word as it is; for ``argument(type=…)``."""
+    for kind in (int, float):
+        with suppress(ValueError):
+            return kind(word)
+    return word
+
+
 def seconds(word: str) -> float:
     """A time such as "90", "90s", "1.5m" or "2h", in seconds; for ``argument(type=…)``."""
     match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smhd]?)", word.strip().lower())
     if match is None:
         raise UsageError(f"{word!r} is not a time such as 90, 90s, 10m or 2h")
     return float(match[1]) * {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}[match[2]]
-
-
-def size(word: str) -> int:
-    """A size such as "2GiB" or "500M", in bytes; for ``argument(type=…)``."""
-    found = size_of(word)
-    if found is None:
-        raise UsageError(f"{word!r} is not a size such as 2GiB or 500MiB")
-    return found
 
 
 def share(word: str) -> float:
@@ -138,6 +139,14 @@ def scaled(word: str) -> tuple[str, float]:
         return (name, float(scale)) if name else (word, 1.0)
     except ValueError:
         return word, 1.0
+
+
+def names(words: str) -> tuple[str, ...]:
+    """Names with commas between them; for ``argument(type=…)``."""
+    found = tuple(filter(None, (word.strip() for word in words.split(","))))
+    if not found:
+        raise UsageError(f"{words!r} has no name in it; write a,b,c")
+    return found
 
 
 def unescaped(word: str) -> str:

@@ -4,93 +4,9 @@ from __future__ import annotations
 
 from nbllm.notebook.flags import Help, flag
 from nbllm.notebook.forms.type_expressions import TypeExpression
-from nbllm.notebook.magic_line import output_name, scaled, unescaped, variable_name
+from nbllm.notebook.magic_line import names, output_name, variable_name
 
-__all__ = ["ASK", "LAST", "OPTIONS"]
-
-_GENERATION = (
-    flag(
-        "-n", "--max-tokens", metavar="N", type=int, help="Maximum length of the answer, in tokens."
-    ),
-    flag(
-        "-t",
-        "--temperature",
-        metavar="X",
-        type=float,
-        help="Sampling temperature; 0 always picks the most likely token.",
-    ),
-    flag(
-        "--top-p",
-        metavar="X",
-        type=float,
-        help="Nucleus sampling: only the tokens that make up this probability.",
-    ),
-    flag("--top-k", metavar="N", type=int, help="Only the N most likely tokens; 0 turns it off."),
-    flag(
-        "--min-p",
-        metavar="X",
-        type=float,
-        help="Only tokens at least this likely, relative to the most likely one.",
-    ),
-    flag("--repeat-penalty", metavar="X", type=float, help="Above 1: fewer repetitions."),
-    flag(
-        "--presence-penalty",
-        metavar="X",
-        type=float,
-        help="Above 0: penalizes tokens that have already appeared.",
-    ),
-    flag(
-        "--frequency-penalty",
-        metavar="X",
-        type=float,
-        help="Above 0: penalizes tokens by how often they have appeared.",
-    ),
-    flag(
-        "--dry-multiplier",
-        metavar="X",
-        type=float,
-        help="Above 0: DRY sampling against repeated passages; local models only.",
-    ),
-    flag(
-        "--mirostat",
-        metavar="N",
-        type=int,
-        help="Mirostat sampling, version 1 or 2; local models only.",
-    ),
-    flag(
-        "--logprobs",
-        metavar="N",
-        type=int,
-        help="Return each token's log-probability, and those of the N most likely.",
-    ),
-    flag(
-        "--reasoning-effort",
-        metavar="LEVEL",
-        help="none, minimal, low, medium, high, xhigh, max or a number of tokens, as far as the "
-        "model supports it.",
-    ),
-    flag(
-        "--adapter",
-        dest="adapters",
-        metavar="NAME=SCALE",
-        type=scaled,
-        action="append",
-        help="A LoRA adapter that the model was loaded with; for this answer, all others are off.",
-    ),
-    flag("--seed", metavar="N", type=int, help="Random seed: the same seed gives the same answer."),
-    flag(
-        "--stop",
-        metavar="TEXT",
-        type=unescaped,
-        action="append",
-        help=r"End before this text; \n is a new line. May be given several times.",
-    ),
-)
-OPTIONS = tuple(
-    settings.get("dest", names[-1].removeprefix("--").replace("-", "_"))
-    for names, settings in _GENERATION
-)
-"""The arguments of ``ASK`` that are generation options of the same name."""
+__all__ = ["ASK", "LAST"]
 
 ASK = Help(
     """
@@ -108,6 +24,9 @@ ASK = Help(
     Describe {df} and the plot {figure}; what does {file:notes.txt} add?
 
     %llm --continue                  the last answer goes on where it was cut off
+
+    %%llm --models smollm2,gpt-4o --diff -o answers
+    What is a monad, in one sentence?
 
     %%llm --completion
     Once upon a time
@@ -137,6 +56,13 @@ ASK = Help(
             action="store_true",
             help="Go on with the last answer where it was cut off or stopped; without a prompt.",
         ),
+        flag(
+            "--models",
+            metavar="A,B,C",
+            type=names,
+            help="Ask several models at once, their answers side by side; -o receives the list.",
+        ),
+        flag("--diff", action="store_true", help="With --models: how the answers differ."),
         flag("--bg", action="store_true", help="Answer in the background; see %%llm_jobs."),
         flag("--system", metavar="TEXT", help="System prompt: instructions before the prompt."),
         flag(
@@ -183,6 +109,16 @@ ASK = Help(
         flag("--journal", metavar="FILE", help="With --map: keep what is finished, and go on."),
         flag("--max-cost", metavar="USD", type=float, help="With --map: end before it costs more."),
         flag(
+            "--batch-api",
+            action="store_true",
+            help="With --map: by the vendor's batch API, within a day and for half the price.",
+        ),
+        flag(
+            "--cancel-batch",
+            action="store_true",
+            help="With --map: cancel what the vendor's batch API has of this run.",
+        ),
+        flag(
             "--completion",
             action="store_true",
             help="Continue the text as a base model does, without a chat template; local models.",
@@ -200,8 +136,8 @@ ASK = Help(
             action="store_true",
             help="Show what would be sent, and count its tokens; nothing is sent.",
         ),
-        *_GENERATION,
     ),
+    options="generation",
 )
 
 LAST = Help(

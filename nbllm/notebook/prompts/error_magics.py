@@ -29,7 +29,10 @@ _EXPLAIN = (
 )
 _FIX = "Correct this notebook cell, which failed. Change as little as possible."
 _ABOUT_PROMPTS = {"name", "--raw", "--allow-file", "--show-prompt", "--as", "--schema"}
-_ABOUT_TABLES = {"--map", "--into", "--decide", "--dry-run", "--journal", "--max-cost"}
+_ABOUT_TABLES = {
+    *("--map", "--into", "--decide", "--dry-run", "--journal", "--max-cost"),
+    *("--batch-api", "--cancel-batch"),
+}
 _FLAGS = tuple(
     (names, settings)
     for names, settings in ASK.arguments
@@ -44,6 +47,7 @@ EXPLAIN = Help(
     %llm_explain --chat debugging         goes on in a conversation
 """,
     _FLAGS,
+    options="generation",
 )
 FIX = Help(
     """
@@ -55,6 +59,7 @@ FIX = Help(
         flag("--accept", action="store_true", help="Put the last proposal into a new cell below."),
         *(each for each in _FLAGS if "--bg" not in each[0]),
     ),
+    options="generation",
 )
 
 

@@ -22,7 +22,7 @@ from nbllm.cloud.vendors.request_parts import (
 )
 from nbllm.cloud.vendors.schemas import SUBSCHEMA_LISTS, SUBSCHEMAS, tightened
 from nbllm.core.errors import UnsupportedError
-from nbllm.core.options import ENGINE_OPTIONS
+from nbllm.core.option_table import Backend, refused
 from nbllm.core.types import (
     ContentPart,
     GenerationOptions,
@@ -42,30 +42,24 @@ from nbllm.core.vendors import VENDORS
 __all__ = [
     "BASE_URL",
     "VENDOR",
+    "VERSION",
     "closed_schema",
     "count_body",
     "messages_body",
     "refuses_sampling",
     "unwanted_sampling",
+    "versioned_path",
 ]
 
 VENDOR = "anthropic"
 BASE_URL = f"https://{VENDORS[VENDOR].hosts[0]}"
+VERSION = {"anthropic-version": "2023-06-01"}
+"""The header of every request."""
 
 _MAX_TOKENS = 16_384
 """The API insists on a limit. All models in service can write this much, and an answer that
 reaches it says so."""
 
-_NOWHERE = (
-    "min_p",
-    "repeat_penalty",
-    "presence_penalty",
-    "frequency_penalty",
-    "logit_bias",
-    "logprobs",
-    "stop_tokens",
-    *ENGINE_OPTIONS,
-)
 _COUNTED = ("model", "messages", "system", "tools", "tool_choice", "thinking", "output_config")
 
 _CLAUDE_KEYS = {
@@ -86,14 +80,18 @@ _USUALLY_FIRST = (5, 0)
 _CLAUDE = re.compile(r"claude-([a-z]+)-(\d{1,2})(?:[-.](\d{1,2}))?(?!\d)")
 
 
+def versioned_path(info: ModelInfo, rest: str) -> str:
+    """The path behind a base URL, which people give with its version or without."""
+    return rest if (info.base_url or "").rstrip("/").endswith("/v1") else f"v1/{rest}"
+
+
 def messages_body(info: ModelInfo, request: GenerationRequest, *, stream: bool) -> dict[str, Any]:
     """The body of a request. A seed is left out: the vendor takes none.
 
     Sampling parameters are sent only where they are set and the model takes them.
     """
     options = request.options
-    given = [name for name in _NOWHERE if getattr(options, name) is not None]
-    if given:
+    if given := refused(options, Backend.ANTHROPIC):
         raise UnsupportedError(
             info.name, f"Anthropic's models do not support {' or '.join(given)}; leave it unset"
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from typing import Any
+from urllib.parse import quote
 
 from nbllm.cloud.addresses import signer_of
 from nbllm.cloud.vendors.request_parts import (
@@ -15,7 +16,7 @@ from nbllm.cloud.vendors.request_parts import (
     vendor_value,
 )
 from nbllm.core.errors import UnsupportedError
-from nbllm.core.options import ENGINE_OPTIONS
+from nbllm.core.option_table import Backend, refused
 from nbllm.core.types import (
     ContentPart,
     GenerationOptions,
@@ -32,7 +33,16 @@ from nbllm.core.types import (
 )
 from nbllm.core.vendors import VENDORS
 
-__all__ = ["BASE_URL", "CALL_PREFIX", "VENDOR", "content_body", "count_body", "model_path"]
+__all__ = [
+    "BASE_URL",
+    "CALL_PREFIX",
+    "VENDOR",
+    "content_body",
+    "count_body",
+    "method_path",
+    "model_path",
+    "versioned_path",
+]
 
 VENDOR = "gemini"
 BASE_URL = f"https://{VENDORS[VENDOR].hosts[0]}"
@@ -40,7 +50,6 @@ BASE_URL = f"https://{VENDORS[VENDOR].hosts[0]}"
 CALL_PREFIX = "nbllm-call-"
 """Begins the ids that we give to calls, because most of the vendor's have none."""
 
-_NOWHERE = ("min_p", "repeat_penalty", "logit_bias", "logprobs", "stop_tokens", *ENGINE_OPTIONS)
 _CONFIG = {
     "max_tokens": "maxOutputTokens",
     "temperature": "temperature",
@@ -64,11 +73,21 @@ def model_path(info: ModelInfo) -> str:
     return name if "/" in name else f"models/{name}"
 
 
+def versioned_path(info: ModelInfo, rest: str) -> str:
+    """The path behind a base URL, which people give with its version or without."""
+    base = (info.base_url or "").rstrip("/")
+    return rest if base.endswith(("/v1beta", "/v1", "/v1alpha")) else f"v1beta/{rest}"
+
+
+def method_path(info: ModelInfo, method: str) -> str:
+    """The path of a method of the model."""
+    return versioned_path(info, f"{quote(model_path(info))}:{method}")
+
+
 def content_body(info: ModelInfo, request: GenerationRequest) -> dict[str, Any]:
     """The body of a request for an answer."""
     options = request.options
-    given = [name for name in _NOWHERE if getattr(options, name) is not None]
-    if given:
+    if given := refused(options, Backend.GEMINI):
         raise UnsupportedError(
             info.name, f"Gemini's models do not support {' or '.join(given)}; leave it unset"
         )
