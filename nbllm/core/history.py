@@ -25,8 +25,8 @@ class GenerationRecord:
     ``started`` is in local time, with its zone. ``error`` is the class of the exception that
     ended it, None where none did. ``token_counts`` are the tokens of equal intervals of
     ``interval_seconds``, the first of which begins with the first token. ``route`` is that of a
-    result that has one, whose router was asked; ``model`` is the member. ``run`` is the run over
-    many prompts that it is part of, if any. Neither the prompt nor
+    result that has one, whose router was asked; ``model`` is the member. ``from_cache`` is that of
+    the result, ``run`` the run over many prompts that it is part of, if any. Neither the prompt nor
     the answer is part of it.
     """
 
@@ -42,6 +42,7 @@ class GenerationRecord:
     token_counts: tuple[int, ...] = field(default=(), repr=False)
     run: Run | None = field(default=None, repr=False)
     route: Route | None = field(default=None, repr=False)
+    from_cache: bool = False
 
     __repr__ = brief_repr
 
@@ -63,6 +64,7 @@ class GenerationRecord:
             model=result.model,
             device=result.device or device,
             finish_reason=result.finish_reason,
+            from_cache=result.from_cache,
             usage=result.usage,
             timings=result.timings,
             tokens_per_second=result.tokens_per_second,
