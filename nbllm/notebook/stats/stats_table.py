@@ -93,7 +93,7 @@ def stats_table(records: Sequence[GenerationRecord], notes: Iterable[str] = ()) 
         told,
         last_rows=SHOWN_ROWS,
         more=_PARTS,
-        where_any=("run", "rows", "side by side", "from cache", "cost (USD)"),
+        where_any=("side by side", "from cache", "cost (USD)"),
         first_to_go=(
             "cached (tokens)",
             "prompt (tokens)",
