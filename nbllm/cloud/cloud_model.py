@@ -266,6 +266,15 @@ class CloudModel(ModelInterface):
             return Usage(prompt_tokens=max(0, prompt), completion_tokens=answer_limit(body))
         raise failure
 
+    async def counted_prompt(self, request: GenerationRequest) -> int | None:
+        """As the vendor counts it, and a little more: some call their counts estimates."""
+        counting = count_prompt(self._adapter, self.info, request, self._fetch)
+        try:
+            count = await self._shown(counting)
+        except ModelError:
+            return None
+        return count + count // 50 + 16 if count.exact else None
+
     def highest_cost(self, usage: Usage) -> float | None:
         """By the table of prices; no prompt's token counts as cached, and any as written there."""
         plain = replace(usage, cached_tokens=0, cache_write_tokens=0, cost_usd=None)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 from nbllm.core.awaiting import tells_unless_awaited
-from nbllm.core.budgets.bounds import bytes_of_messages
+from nbllm.core.budgets.bounds import bytes_of_labels, bytes_of_messages, bytes_of_tools
 from nbllm.core.budgets.budgets import Budgets
 from nbllm.core.budgets.guard import Budgeted
 from nbllm.core.errors import InvalidOptionError, NbllmError, UnsupportedError
@@ -85,20 +85,37 @@ class ModelInterface(ABC):
 
     async def usage_bound(self, request: GenerationRequest) -> Usage:
         """The most tokens that a request may take; no completion tokens: nothing bounds them."""
+        if request.questions and self.scores_labels:
+            return Usage(prompt_tokens=await self._questions_bound(request), completion_tokens=0)
         prompt, limits = await self._prompt_bound(request), [request.options.max_tokens]
         if self.info.context_length is not None and request.options.on_full != "shift":
             limits.append(max(0, self.info.context_length - prompt))
         known = [limit for limit in limits if limit is not None]
         return Usage(prompt_tokens=prompt, completion_tokens=min(known, default=None))
 
+    async def _questions_bound(self, request: GenerationRequest) -> int:
+        """Each question has a prompt of its own, and its labels are read behind it."""
+        alone, tokens = replace(request, schema=None), 0
+        for question in request.questions:
+            messages = request.messages
+            if not request.options.raw:
+                messages = asked_about(messages, [question])
+            tokens += await self._prompt_bound(replace(alone, messages=messages))
+            tokens += bytes_of_labels(question.labels)
+        return tokens
+
     async def _prompt_bound(self, request: GenerationRequest) -> int:
         """The tokens of a prompt where they can be counted here, else its bytes."""
-        options = request.options
-        is_plain = not (options.tools or options.response_schema or request.suffix or options.raw)
         has_images = any(isinstance(p, ImagePart) for m in request.messages for p in m.parts)
-        if is_plain and not has_images and kind_of(self.info).counts_freely:
-            return int(await self._count_messages(request.messages))
-        return bytes_of_messages(request)
+        if request.suffix or has_images or not kind_of(self.info).counts_freely:
+            return bytes_of_messages(request)
+        if request.options.raw:
+            return int(await self._count_raw("".join(each.text for each in request.messages)))
+        return int(await self._count_messages(request.messages)) + bytes_of_tools(request.options)
+
+    async def counted_prompt(self, request: GenerationRequest) -> int | None:
+        """As ``usage_bound``, at the price of a request; None where nobody counts."""
+        return None
 
     def highest_cost(self, usage: Usage) -> float | None:
         """US dollars that so many tokens cost at most; None where their price is not known."""
@@ -246,6 +263,9 @@ class ModelInterface(ABC):
         retry_failed: bool = True,
         max_failures: float = 0.5,
         max_cost: float | None = None,
+        max_total_tokens: int | None = None,
+        first: int = 0,
+        title: str = "",
         batch_api: bool = False,
         **overrides: Any,
     ) -> Batch:
@@ -274,6 +294,9 @@ class ModelInterface(ABC):
             retry_failed=retry_failed,
             max_failures=max_failures,
             max_cost=max_cost,
+            max_total_tokens=max_total_tokens,
+            first=first,
+            title=title,
             batch_api=batch_api,
         )
 

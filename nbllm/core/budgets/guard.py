@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Iterable, Sequence
-from contextlib import aclosing
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from contextlib import aclosing, contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -55,7 +55,7 @@ class Budgeted:
         self, request: GenerationRequest, following: Next, covering: tuple[Budget, ...]
     ) -> Events:
         worst = await _worst(self._model, request, covering)
-        holds, answer = await self._reserve(worst)
+        holds, answer = await self._reserve(worst, request)
         request, note = _limited(request, worst, answer)
         meter, usage = Meter(worst.usage(answer)), None
         try:
@@ -129,10 +129,20 @@ class Budgeted:
 
     # ------------------------------------------------------------ reserving and settling
 
-    async def _reserve(self, worst: Worst) -> tuple[_Holds, int]:
-        """The reservations of a request, and the limit of its answer. Raises ``BudgetError``."""
+    async def _reserve(
+        self, worst: Worst, request: GenerationRequest | None = None
+    ) -> tuple[_Holds, int]:
+        """The reservations of a request, and the limit of its answer. Raises ``BudgetError``.
+
+        Where its bytes are too many, its tokens are counted, if anybody counts them.
+        """
         until, pause = time.monotonic() + self._budgets.wait_seconds, _FIRST_PAUSE
         while isinstance(outcome := await self._attempt(worst), Shortage):
+            if outcome.is_final and request is not None and outcome.unit != "requests":
+                counted, request = await self._model.counted_prompt(request), None
+                if counted is not None and counted < worst.prompt:
+                    worst = replace(worst, prompt=counted)
+                    continue
             if outcome.is_final or time.monotonic() > until:
                 raise exceeded(worst, outcome)
             await asyncio.sleep(pause)
@@ -152,27 +162,34 @@ class Budgeted:
     def _try(self, worst: Worst) -> tuple[_Holds, int] | Shortage:
         """Reserve in all budgets, or in none."""
         holds: list[tuple[Budget, Hold]] = []
-        outcome: Hold | Shortage | None = None
-        budget = worst.budgets[0]
         try:
-            answer = worst.answer if worst.is_stated else self._affordable(worst)
+            answer = worst.answer
+            if not worst.is_stated:
+                answer = min(self._affordable(worst, budget) for budget in worst.budgets)
             for budget in worst.budgets:
-                outcome = self._budgets.books[budget.per].reserve(
-                    budget, worst.charge(budget, answer)
-                )
+                amount = worst.charge(budget, answer)
+                with self._told(budget):
+                    outcome = self._budgets.books[budget.per].reserve(budget, amount)
                 if isinstance(outcome, Shortage):
                     return outcome
                 holds.append((budget, outcome))
-        except (OSError, ValueError) as error:
-            raise unreadable(worst.model.name, budget, self._budgets.day_book.file, error) from None
         finally:
             if len(holds) < len(worst.budgets):
                 self._release(holds)
         return tuple(holds), answer
 
-    def _affordable(self, worst: Worst) -> int:
-        spent = {b: self._budgets.books[b.per].standing(b.scope).spent for b in worst.budgets}
-        return min(worst.affordable(budget, spent[budget]) for budget in worst.budgets)
+    def _affordable(self, worst: Worst, budget: Budget) -> int:
+        with self._told(budget):
+            spent = self._budgets.books[budget.per].standing(budget.scope).spent
+        return worst.affordable(budget, spent)
+
+    @contextmanager
+    def _told(self, budget: Budget) -> Iterator[None]:
+        """What a file does not give becomes a ``BudgetError``: it is never taken for nothing."""
+        try:
+            yield
+        except (OSError, ValueError) as error:
+            raise unreadable(self._model.name, budget, self._budgets.day_book.file, error) from None
 
     def _give_back(self, work: asyncio.Future[tuple[_Holds, int] | Shortage]) -> None:
         if work.cancelled() or work.exception() is not None:
