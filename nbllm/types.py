@@ -13,7 +13,7 @@ from nbllm.batches.run import BatchProgress, BatchRow
 from nbllm.core import types as _types
 from nbllm.core.budgets.budget import Amount, Budget, Per, Unit
 from nbllm.core.budgets.budgets import Budgets, BudgetStatus
-from nbllm.core.caching.cache import CacheMode, ResultCache
+from nbllm.core.caching.cache import ResultCache
 from nbllm.core.caching.stores import CachedAnswer, CacheStore
 from nbllm.core.catalogue.listing import Listing
 from nbllm.core.downloads import (
@@ -45,7 +45,7 @@ from nbllm.core.loading.registry import Survey
 from nbllm.core.manager_events import EventKind, Listener, ManagerEvent
 from nbllm.core.measurements import Benchmark, Measurement, MeasurementKind
 from nbllm.core.openers import LoadControl, Opener, Planner
-from nbllm.core.options import OnFull, Priority
+from nbllm.core.options import CacheMode, OnFull, Priority
 from nbllm.core.placement import KvType, MemoryParts, Placement, ThreadCounts
 from nbllm.core.quantization import Quality, Quantization, Quantized
 from nbllm.core.routing.health import HealthState
@@ -57,11 +57,12 @@ from nbllm.core.routing.router_settings import (
     RouterSettings,
     Strategy,
 )
+from nbllm.core.runs import Run
 from nbllm.core.schemas.answers import AnswerSchema
 from nbllm.core.schemas.questions import Question
 from nbllm.core.tuning import TunedType, Tuning
 from nbllm.core.types import *  # noqa: F403 - the list of these types is kept there
-from nbllm.notebook.batch.frame import BatchTick
+from nbllm.notebook.batch.frame_run import BatchTick
 from nbllm.notebook.loaded_model import AnswerStream, Chat, LoadedModel
 
 if TYPE_CHECKING:
@@ -147,6 +148,7 @@ __all__ = [
     "ResourceSample",
     "Resources",
     "ResultCache",
+    "Run",
     "Survey",
     "ThreadCounts",
     "TunedType",
