@@ -12,6 +12,7 @@ from typing import Any
 
 from nbllm.batches.brake import Brake
 from nbllm.batches.journal import Entry, Journal
+from nbllm.batches.spread import SpreadModel
 from nbllm.core.caching.request_key import is_deterministic, request_key
 from nbllm.core.errors import (
     AuthenticationError,
@@ -133,13 +134,13 @@ async def run_batch(
     they begin with is read once. A vendor gets 8, fewer after a rate limit. Raises
     ``InvalidOptionError`` at once for options that nothing could be asked with.
     """
-    width = _width(model, concurrency)
     if not 0 <= max_failures <= 1:
         raise InvalidOptionError("max_failures", f"must be between 0 and 1 (got {max_failures})")
+    brake = await _brake(model, concurrency)
     asked = _with_priority(model, options)
     run = _Run(
         model=model,
-        brake=Brake(width),
+        brake=brake,
         journal=journal,
         retry_failed=retry_failed,
         max_cost=max_cost,
@@ -147,13 +148,20 @@ async def run_batch(
         request=lambda prompt: model.request(prompt, system=system, options=asked, schema=schema),
     )
     try:
-        async for row in run.rows(iter(prompts), width):
+        async for row in run.rows(iter(prompts)):
             run.progress.note(row)
             on_row(row)
             yield row
             run.check_failures(max_failures)
     finally:
         await run.aclose()
+        if isinstance(model, SpreadModel):
+            await model.close()
+
+
+async def _brake(model: ModelInterface, concurrency: int | None) -> Brake:
+    width = _width(model, concurrency)
+    return await model.open(concurrency) if isinstance(model, SpreadModel) else Brake(width)
 
 
 def _width(model: ModelInterface, concurrency: int | None) -> int:
@@ -194,16 +202,16 @@ class _Run:
     priced: asyncio.Event = field(default_factory=asyncio.Event)
     over: BatchError | None = None
 
-    async def rows(self, prompts: Iterator[Any], width: int) -> AsyncIterator[BatchRow]:
+    async def rows(self, prompts: Iterator[Any]) -> AsyncIterator[BatchRow]:
         """The rows in order; at most a window of them is held."""
         waiting: list[asyncio.Task[BatchRow]] = []
-        window, is_first, index = width * _AHEAD, True, 0
+        is_first, index, has_more = True, 0, True
         while True:
-            while len(waiting) < window and self.over is None:
+            while has_more and len(waiting) < self.brake.most * _AHEAD and self.over is None:
                 try:
                     prompt = next(prompts)
                 except StopIteration:
-                    window = 0
+                    has_more = False
                     break
                 task = asyncio.create_task(self._row(index, prompt, goes_first=is_first))
                 self.tasks.add(task)
@@ -216,6 +224,11 @@ class _Run:
             yield row
         if self.over is not None:
             raise self.over
+
+    @property
+    def key_of(self) -> Callable[[GenerationRequest], str]:
+        """What tells a request from others."""
+        return self.model.key_of if isinstance(self.model, SpreadModel) else request_key
 
     async def aclose(self) -> None:
         """End what still runs."""
@@ -239,7 +252,7 @@ class _Run:
             if isinstance(prompt, BatchRow):  # a row that could not be made a prompt of
                 return replace(prompt, index=index)
             request = self.request(prompt)
-            key = await asyncio.to_thread(request_key, request)
+            key = await asyncio.to_thread(self.key_of, request)
             kept = self._kept(key, index, request)
             if kept is not None:
                 return kept
@@ -283,10 +296,15 @@ class _Run:
         future.set_result(row)
         return row
 
+    @property
+    def reads_once(self) -> bool:
+        """Whether what the rows begin with is kept by the first; a spread model sees to it."""
+        return kind_of(self.model.info).keeps_prefixes and not isinstance(self.model, SpreadModel)
+
     async def _ask(
         self, index: int, key: str, request: GenerationRequest, *, goes_first: bool
     ) -> BatchRow:
-        if not goes_first and kind_of(self.model.info).keeps_prefixes:
+        if not goes_first and self.reads_once:
             await self.begun.wait()
         if not goes_first and self.max_cost is not None:
             await self.priced.wait()  # what an answer costs is known by the first
@@ -303,6 +321,8 @@ class _Run:
                     continue
                 return self._failed(index, key, error)
             except NbllmError as error:
+                if isinstance(error, BatchError):
+                    self.over = self.over or error
                 if isinstance(error, _HOPELESS):
                     self.over = BatchError(f"stopped, because every row would fail: {error}")
                 return self._failed(index, key, error)
