@@ -48,6 +48,15 @@ from nbllm.core.openers import LoadControl, Opener, Planner
 from nbllm.core.options import OnFull, Priority
 from nbllm.core.placement import KvType, MemoryParts, Placement, ThreadCounts
 from nbllm.core.quantization import Quality, Quantization, Quantized
+from nbllm.core.routing.health import HealthState
+from nbllm.core.routing.members import MemberReport
+from nbllm.core.routing.route import Route, RouteTry
+from nbllm.core.routing.router_settings import (
+    MemberPrice,
+    RouterMember,
+    RouterSettings,
+    Strategy,
+)
 from nbllm.core.schemas.answers import AnswerSchema
 from nbllm.core.schemas.questions import Question
 from nbllm.core.tuning import TunedType, Tuning
@@ -60,6 +69,14 @@ if TYPE_CHECKING:
 
 __all__ = [
     *_types.__all__,
+    "Strategy",
+    "RouterSettings",
+    "RouterMember",
+    "RouteTry",
+    "Route",
+    "MemberReport",
+    "MemberPrice",
+    "HealthState",
     "Activity",
     "Amount",
     "AnswerSchema",

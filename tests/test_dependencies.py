@@ -15,7 +15,7 @@ import pytest
 from packaging.requirements import Requirement
 
 ROOT = Path(__file__).parent.parent
-FOR_USERS = ("local", "schema", "hub")
+FOR_USERS = ("local", "schema", "hub", "dask")
 """Extras without which a part of the package says what to install."""
 
 OPTIONAL = {

@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Generator, Iterable
+from collections.abc import AsyncIterator, Callable, Generator, Iterable
 from contextlib import aclosing, nullcontext
 from pathlib import Path
 from typing import Any
 
 from nbllm.batches.journal import Journal
 from nbllm.batches.run import BatchProgress, BatchRow, run_batch
-from nbllm.core.errors import InvalidOptionError
+from nbllm.batches.vendor_api.sent_batches import SentBatches
+from nbllm.batches.vendor_api.vendor_run import default_journal, run_vendor_batch
+from nbllm.core.errors import BatchError, InvalidOptionError
 from nbllm.core.model_interface import ModelInterface
 from nbllm.core.texts import shown
 
 __all__ = ["Batch", "batch_of"]
+
+_OF_REQUEST = ("system", "options", "schema")
+_OF_BATCH_API = (*_OF_REQUEST, "retry_failed")
+_WHY = {
+    "concurrency": "the vendor decides how many rows it works on at a time",
+    "max_cost": "a batch is sent, and paid, as a whole. Send fewer rows, or set max_tokens",
+}
 
 
 class Batch:
@@ -25,9 +34,13 @@ class Batch:
         prompts: Iterable[Any],
         journal: Path | None,
         settings: dict[str, Any],
+        *,
+        batch_api: bool = False,
     ) -> None:
         self._model, self._prompts = model, prompts
         self._journal, self._settings = journal, settings
+        self._uses_vendor, self._is_running, self._is_cancelled = batch_api, False, False
+        self.on_state: Callable[[], None] = lambda: None
         try:
             total = len(prompts)  # type: ignore[arg-type]
         except TypeError:
@@ -35,18 +48,49 @@ class Batch:
         self.progress = BatchProgress(total=total)
 
     async def rows(self) -> AsyncIterator[BatchRow]:
-        """The rows in the prompts' order. Raises as ``run_batch`` does."""
+        """The rows in the prompts' order. Raises as ``run_batch`` or ``run_vendor_batch`` does."""
         with Journal(self._journal) if self._journal else nullcontext() as journal:
-            run = run_batch(
+            self._is_running = True
+            try:
+                async with aclosing(self._run(journal)) as rows:  # type: ignore[type-var]
+                    async for row in rows:
+                        yield row
+            finally:
+                self._is_running = False
+
+    def _run(self, journal: Journal | None) -> AsyncIterator[BatchRow]:
+        if self._uses_vendor and journal is not None:
+            return run_vendor_batch(
                 self._model,
                 self._prompts,
                 journal=journal,
+                cancelled=lambda: self._is_cancelled,
                 progress=self.progress,
+                on_state=lambda: self.on_state(),
                 **self._settings,
             )
-            async with aclosing(run) as rows:  # type: ignore[type-var]
-                async for row in rows:
-                    yield row
+        if journal is not None:
+            _check_nothing_is_sent(journal)
+        return run_batch(
+            self._model,
+            self._prompts,
+            journal=journal,
+            progress=self.progress,
+            **self._settings,
+        )
+
+    async def cancel(self) -> list[BatchRow]:
+        """Cancel what the vendor's batch API has of this run, also from an earlier kernel.
+
+        What is done by then is paid and kept in the journal. A run that is being iterated over
+        ends with its rows, and this returns none; otherwise it returns the rows when the vendor
+        has cancelled. Raises ``InvalidOptionError`` for a run without ``batch_api``: cancel its
+        task instead.
+        """
+        if not self._uses_vendor:
+            raise InvalidOptionError("batch_api", "is not set, so that no vendor has a batch of it")
+        self._is_cancelled = True
+        return [] if self._is_running else await self._all()
 
     def __aiter__(self) -> AsyncIterator[BatchRow]:
         return self.rows()
@@ -63,11 +107,38 @@ class Batch:
 
 
 def batch_of(
-    model: ModelInterface, prompts: Iterable[Any], *, journal: Path | None, **settings: Any
+    model: ModelInterface,
+    prompts: Iterable[Any],
+    *,
+    journal: Path | None,
+    batch_api: bool = False,
+    **settings: Any,
 ) -> Batch:
-    """The batch of ``model.map``. Raises ``InvalidOptionError`` for what holds no prompts."""
+    """The batch of ``model.map``. Raises ``InvalidOptionError`` for what holds no prompts.
+
+    With ``batch_api`` also for settings that a vendor's batches cannot keep, and
+    ``UnsupportedError`` for a model that has none.
+    """
     if isinstance(prompts, str | bytes) or not hasattr(prompts, "__iter__"):
         raise InvalidOptionError(
             "prompts", f"must be a list of prompts, or another iterable (got {shown(prompts)})"
         )
-    return Batch(model, prompts, journal and journal.expanduser().absolute(), settings)
+    place = journal and journal.expanduser().absolute()
+    if not batch_api:
+        return Batch(model, prompts, place, settings)
+    kept = {name: settings[name] for name in _OF_BATCH_API if name in settings}
+    for name in ("concurrency", "max_cost"):
+        if settings.get(name) is not None:
+            raise InvalidOptionError(name, f"cannot be combined with batch_api; {_WHY[name]}")
+    model.vendor_batches()  # a model that has none is refused before a journal is made
+    like = model.request("-", **{name: kept.get(name) for name in _OF_REQUEST})
+    return Batch(model, prompts, place or default_journal(like), kept, batch_api=True)
+
+
+def _check_nothing_is_sent(journal: Journal) -> None:
+    if missing := SentBatches(journal).missing():
+        raise BatchError(
+            f"{journal.path} notes {missing:,} rows that were sent to a vendor's batch API and "
+            "have no answer yet; run it with batch_api=True to wait for them or cancel them, or "
+            "name another journal"
+        )

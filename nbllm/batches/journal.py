@@ -75,7 +75,8 @@ class Entry:
 class Journal:
     """The file at ``path``, this process's alone while it is open.
 
-    ``entries`` is what it held when it was opened and was added since, by key, the newest of each.
+    ``entries`` is what it held when it was opened and was added since, by key, the newest of each;
+    ``notes`` are the lines about batches at a vendor (``nbllm.batches.vendor_api``) in their order.
     Raises ``BatchError`` for a file that another run has open or that is none of nbllm's.
     """
 
@@ -84,26 +85,42 @@ class Journal:
         self.entries: dict[str, Entry] = {}
         self._lock = _lock(path)
         try:
-            self.entries.update((entry.key, entry) for entry in _read(path))
+            self.notes: list[dict[str, Any]] = []
+            for values in _read(path):
+                self._take(values)
             self._file = _opened(path)
         except BaseException:
             self._lock.release()
             raise
         self._synced = time.monotonic()
 
+    def _take(self, values: Any) -> None:
+        if isinstance(values, dict) and isinstance(values.get("batch"), str):
+            self.notes.append(values)
+        elif (entry := _entry(values)) is not None:
+            self.entries[entry.key] = entry
+
+    def note(self, values: dict[str, Any]) -> None:
+        """Keep a line about a batch, on the disk before this returns. Raises ``BatchError``."""
+        self._write(_line(values), at_once=True)
+        self.notes.append(values)
+
     def add(self, entry: Entry) -> None:
         """Keep a row. Raises ``BatchError`` where the disk refuses it."""
         values = {name: getattr(entry, name) for name in Entry.__slots__}
         kept = {name: value for name, value in values.items() if value not in ("", None, ())}
+        self._write(_line(kept))
+        self.entries[entry.key] = entry
+
+    def _write(self, line: bytes, *, at_once: bool = False) -> None:
         try:
-            self._file.write(_line(kept))
+            self._file.write(line)
             self._file.flush()
-            if time.monotonic() - self._synced >= _SYNC_SECONDS:
+            if at_once or time.monotonic() - self._synced >= _SYNC_SECONDS:
                 os.fsync(self._file.fileno())
                 self._synced = time.monotonic()
         except OSError as error:
             raise BatchError(f"{self.path} cannot be written: {reason(error)}") from error
-        self.entries[entry.key] = entry
 
     def __enter__(self) -> Journal:
         return self
@@ -169,8 +186,8 @@ def _ends_a_line(path: Path) -> bool:
         return file.read(1) == b"\n"
 
 
-def _read(path: Path) -> Iterator[Entry]:
-    """The whole lines; what a kill left of one is passed over."""
+def _read(path: Path) -> Iterator[Any]:
+    """The values of the whole lines; what a kill left of one is passed over."""
     try:
         with open_regular(path) as file:
             first = file.readline(_MOST_LINE)
@@ -179,8 +196,7 @@ def _read(path: Path) -> Iterator[Entry]:
                     f"{path} is not a journal of nbllm; name another file with journal=…"
                 )
             while line := file.readline(_MOST_LINE):
-                if (entry := _entry(_parsed(line))) is not None:
-                    yield entry
+                yield _parsed(line)
     except FileNotFoundError:
         return
     except OSError as error:

@@ -33,7 +33,7 @@ from nbllm.core.options import GenerationOptions
 from nbllm.core.results import GenerationResult
 from nbllm.core.types import Completed, GenerationRequest, RetryScheduled, TextDelta
 
-__all__ = ["BatchProgress", "BatchRow", "run_batch"]
+__all__ = ["BatchProgress", "BatchRow", "error_words", "kept_row", "run_batch"]
 
 _CLOUD_CONCURRENCY = 8
 _MOST_CONCURRENCY = 1_000
@@ -75,7 +75,10 @@ class BatchRow:
 
 @dataclass(slots=True)
 class BatchProgress:
-    """How far a run is; ``cost_usd`` is None while no price is known."""
+    """How far a run is; ``cost_usd`` is None while no price is known.
+
+    ``vendor_state`` is what the vendor says of the batches that it works on, "" for other runs.
+    """
 
     total: int | None = None
     done: int = 0
@@ -87,6 +90,7 @@ class BatchProgress:
     prompt_tokens: int = 0
     completion_tokens: int = 0
     cost_usd: float | None = None
+    vendor_state: str = ""
     reasons: Counter[str] = field(default_factory=Counter)
 
     def note(self, row: BatchRow) -> None:
@@ -253,27 +257,17 @@ class _Run:
                 return replace(prompt, index=index)
             request = self.request(prompt)
             key = await asyncio.to_thread(self.key_of, request)
-            kept = self._kept(key, index, request)
-            if kept is not None:
-                return kept
+            if self.journal is not None:
+                kept = kept_row(self.journal, key, request, retry_failed=self.retry_failed)
+                if kept is not None:
+                    return replace(kept, index=index)
             return await self._once(index, key, request, goes_first=goes_first)
         except InvalidOptionError as error:
-            return BatchRow(index=index, error=_words(error))
+            return BatchRow(index=index, error=error_words(error))
         finally:
             if goes_first:
                 self.begun.set()
                 self.priced.set()
-
-    def _kept(self, key: str, index: int, request: GenerationRequest) -> BatchRow | None:
-        entry = self.journal.entries.get(key) if self.journal else None
-        if entry is None or (entry.error and self.retry_failed):
-            return None
-        if entry.error:
-            return BatchRow(index=index, error=entry.error, resumed=True)
-        result = entry.result()
-        if request.schema is not None:
-            result = replace(result, schema=request.schema)
-        return BatchRow(index=index, result=result, resumed=True)
 
     async def _once(
         self, index: int, key: str, request: GenerationRequest, *, goes_first: bool
@@ -332,7 +326,7 @@ class _Run:
             return BatchRow(index=index, result=result)
 
     def _failed(self, index: int, key: str, error: NbllmError) -> BatchRow:
-        words = _words(error)
+        words = error_words(error)
         if self.journal is not None and not isinstance(error, BatchError):
             self.journal.add(Entry(key=key, error=words))
         return BatchRow(index=index, error=words)
@@ -374,7 +368,20 @@ class _Run:
         self.reserved += 1
 
 
-def _words(error: Exception) -> str:
+def kept_row(
+    journal: Journal, key: str, request: GenerationRequest, *, retry_failed: bool
+) -> BatchRow | None:
+    """The row as an earlier run left it, None where it is to be asked. Its index is not set."""
+    entry = journal.entries.get(key)
+    if entry is None or (entry.error and retry_failed):
+        return None
+    if entry.error:
+        return BatchRow(index=0, error=entry.error, resumed=True)
+    return BatchRow(index=0, result=replace(entry.result(), schema=request.schema), resumed=True)
+
+
+def error_words(error: Exception) -> str:
+    """The error of a row."""
     return f"{type(error).__name__}: {error}"
 
 

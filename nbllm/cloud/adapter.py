@@ -55,7 +55,8 @@ class HttpRequest:
     """A request without its key; ``path`` is joined to the model's base URL.
 
     ``path`` has no leading slash and may carry a query: ``f"{base_url.rstrip('/')}/{path}"``.
-    ``texts`` is how many vectors it asks for.
+    ``texts`` is how many vectors it asks for. ``content`` is sent instead of a JSON ``body``, with
+    its type in ``headers``.
     """
 
     path: str
@@ -63,6 +64,7 @@ class HttpRequest:
     headers: Mapping[str, str] = field(default_factory=dict)
     method: Literal["GET", "POST"] = "POST"
     texts: int = 0
+    content: bytes | None = None
 
 
 class StreamParser(Protocol):

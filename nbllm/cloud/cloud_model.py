@@ -6,12 +6,14 @@ import asyncio
 import weakref
 from collections.abc import AsyncGenerator, Awaitable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import aclosing
 from dataclasses import replace
 from functools import partial
 from typing import TypeVar
 
 from nbllm.cloud.adapter import Adapter, HttpRequest
 from nbllm.cloud.addresses import base_url_of, located, seller_of
+from nbllm.cloud.cloud_batches import CloudBatches, Connection
 from nbllm.cloud.keys import KeySource, key_source
 from nbllm.cloud.model_lists import list_all, needs_description, served_model
 from nbllm.cloud.prices import PriceTable, load_prices
@@ -23,7 +25,7 @@ from nbllm.cloud.transport.deadlines import Deadlines
 from nbllm.cloud.transport.http_transport import Transport
 from nbllm.cloud.transport.retries import Stopwatch
 from nbllm.cloud.transport.routes import client_maker, route_to
-from nbllm.cloud.vendors import adapter_for
+from nbllm.cloud.vendors import adapter_for, batches_for
 from nbllm.cloud.vendors.embeddings import embed_all
 from nbllm.cloud.vendors.refused_options import LearntRefusals
 from nbllm.cloud.vendors.token_counts import answer_limit, count_prompt, estimate_text_tokens
@@ -50,9 +52,10 @@ from nbllm.core.types import (
     TokenCount,
     Usage,
 )
+from nbllm.core.vendor_batches import VendorBatches
 from nbllm.core.vendors import VENDORS
 
-__all__ = ["CloudModel", "open_model", "unchecked_model"]
+__all__ = ["CloudModel", "open_model", "price_of", "unchecked_model"]
 
 _DESCRIBING = Deadlines(connect=2.0, first_token=5.0)
 """A server that does not say quickly what it serves is asked for an answer without it."""
@@ -79,6 +82,13 @@ def unchecked_model(info: ModelInfo) -> CloudModel:
     usual = adapter.default_key_env if info.model_type in VENDORS else None
     key = key_source(info, usual, base_url_of(info, adapter.default_base_url))
     return CloudModel(info, adapter, key=key, prices=load_prices())
+
+
+def price_of(info: ModelInfo) -> tuple[float, float] | None:
+    """US dollars for a million tokens read and written, by the table; None where it has none."""
+    seller = seller_of(info, adapter_for(info).default_base_url)
+    price = load_prices().find(seller, info.model or info.name)
+    return None if price is None else (price.input, price.output)
 
 
 class CloudModel(ModelInterface):
@@ -215,6 +225,20 @@ class CloudModel(ModelInterface):
             device=result.device or self._host,
         )
 
+    def vendor_batches(self) -> VendorBatches:
+        """The batch API of its vendor."""
+        protocol = batches_for(self.info)
+        if protocol is None:
+            return super().vendor_batches()
+        connection = Connection(
+            fetch=self._fetch,
+            lines=self._lines,
+            shown=self._shown,
+            fit_to_show=self._fit_to_show,
+            priced=self._priced,
+        )
+        return CloudBatches(self.info, self._adapter, protocol, connection)
+
     # ------------------------------------------------------------ counting and embedding
 
     async def _count_messages(self, messages: tuple[Message, ...]) -> TokenCount:
@@ -264,10 +288,12 @@ class CloudModel(ModelInterface):
         await self._pool.aclose()
         self._stop_hiding()
 
-    async def _fetch(self, request: HttpRequest, limit: int = LIST_LIMIT) -> bytes:
-        """The body of the answer, asked for again as long as that makes sense."""
+    async def _fetch(
+        self, request: HttpRequest, limit: int = LIST_LIMIT, *, again: bool = True
+    ) -> bytes:
+        """The body of the answer; ``again`` asks for it as long as that makes sense."""
         deadlines = Deadlines.of(self.info.options)
-        attempts = Attempts(self._policy, self.info.options.max_retry_seconds)
+        attempts = Attempts(self._policy, self.info.options.max_retry_seconds if again else 0)
         while True:
             try:
                 return await self._transport.fetch(self.info, request, deadlines, limit=limit)
@@ -277,6 +303,19 @@ class CloudModel(ModelInterface):
             if delay is None:
                 raise failure
             await asyncio.sleep(delay)
+
+    async def _lines(self, request: HttpRequest) -> AsyncGenerator[bytes, None]:
+        """The lines of an answer; asked for once."""
+        lines = self._transport.lines(self.info, request, Deadlines.of(self.info.options))
+        try:
+            with self.uses:
+                async with aclosing(lines):
+                    async for line in lines:
+                        yield line
+            return
+        except ModelError as error:
+            failure = self._fit_to_show(error)
+        raise failure
 
     def _priced(self, usage: Usage) -> Usage:
         if usage.cost_usd is not None:

@@ -20,6 +20,7 @@
         ├── ModelClosedError        the model was unloaded
         ├── BudgetError             a budget does not allow the request; nothing was sent
         ├── UnsupportedError        this model or vendor does not support it; says what does
+        ├── RouterError             no member of a router can answer; carries each one's reason
         ├── ContextLengthError      the prompt does not fit; carries the counts
         ├── EngineError             the local engine refused a request or failed on it
         │   ├── EngineBusyError     too many requests are already waiting for this model
@@ -45,7 +46,7 @@ Each message says what happened, to which model, and what to do next.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -88,6 +89,7 @@ __all__ = [
     "QuantizationError",
     "QuotaError",
     "RateLimitError",
+    "RouterError",
     "ServerError",
     "UnsupportedError",
 ]
@@ -374,6 +376,26 @@ class BudgetError(ModelError):
 
 class UnsupportedError(ModelError):
     """The model or vendor does not support this; the message says what does."""
+
+
+class RouterError(ModelError):
+    """No member of the router ``model`` can answer.
+
+    ``reasons`` tell of each member why, ``retry_after_seconds`` when the first of them can be
+    asked again, None where that is not known.
+    """
+
+    def __init__(
+        self,
+        model: str,
+        problem: str,
+        *,
+        reasons: Mapping[str, str],
+        retry_after_seconds: float | None = None,
+    ) -> None:
+        self.reasons, self.retry_after_seconds = dict(reasons), retry_after_seconds
+        lines = [problem, *(f"- {member}: {capped(why)}" for member, why in reasons.items())]
+        super().__init__(model, "\n".join(lines))
 
 
 class ContextLengthError(ModelError):

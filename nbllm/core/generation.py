@@ -17,6 +17,7 @@ from nbllm.core.types import (
     PromptProgress,
     ReasoningDelta,
     RetryScheduled,
+    RouteChosen,
     TextDelta,
     Timings,
     ToolCallDelta,
@@ -39,8 +40,9 @@ class Generation:
 
     ``model``, ``device``, ``started`` (local time, with its zone) and ``beginning``, which is that
     of the prompt in one line (see ``prompt_beginnings``), are known once the stream ``has_begun``.
-    ``prompt`` tells how far the prompt is read, ``retry`` which attempt was the last that failed.
-    ``texts`` are the pieces of the answer's text, which only grow.
+    ``prompt`` tells how far the prompt is read, ``retry`` which attempt was the last that failed,
+    ``route`` which member a router asks. ``texts`` are the pieces of the answer's text, which only
+    grow; where another member begins the answer anew, they are another list.
     ``tokens`` counts what is told while it comes: for models behind HTTP, pieces of text.
     ``wake`` is set once, by the first text, so that it can be shown without delay; what comes later
     waits for the reader's next look, since each wake-up takes time from a model that decodes on
@@ -52,6 +54,7 @@ class Generation:
         self.started = datetime.now().astimezone()
         self.phase: Phase = "waiting"
         self.prompt: PromptProgress | None = None
+        self.route: RouteChosen | None = None
         self.retry: RetryScheduled | None = None
         self.pace = TokenPace()
         self.wake = threading.Event()
@@ -152,6 +155,14 @@ class Generation:
                 self.prompt, self.phase = event, "reading"
             case RetryScheduled():
                 self.retry, self.phase = event, "retrying"
+            case RouteChosen():
+                self._take_route(event)
+
+    def _take_route(self, route: RouteChosen) -> None:
+        self.route, self.retry, self.phase = route, None, "waiting"
+        self.device = route.device or self.device
+        if route.restarts:
+            self.texts, self._reasoning, self._is_counted = [], [], True
 
     def absorbs(self, error: BaseException) -> bool:
         """Whether ``error`` is the cancellation by which ``cancel`` stopped it, and no other."""
@@ -168,7 +179,7 @@ class Generation:
         return GenerationResult(
             text=self.text,
             reasoning=self.reasoning,
-            model=self.model,
+            model=self.route.member if self.route else self.model,
             device=self.device or None,
             finish_reason=finish_reason,
             raw_finish_reason=raw,
@@ -202,14 +213,25 @@ class Generation:
         return f"<Generation of {self.model} on {self.device}: {self.phase}, {self.tokens} tokens>"
 
 
+_ANEW = "\n\n---\n\n*{0}; {1} begins anew:*\n\n---\n\n"
+
+
 class NewText:
-    """The text of a ``generation`` as one reader takes it, piece by piece, behind ``begun``."""
+    """The text of a ``generation`` as one reader takes it, piece by piece, behind ``begun``.
+
+    Where the answer began anew, a line between two rules says so.
+    """
 
     def __init__(self, generation: Generation, begun: str = "") -> None:
-        self._texts, self._taken, self._begun = generation.texts, 0, begun
+        self._generation, self._texts = generation, generation.texts
+        self._taken, self._begun = 0, begun
 
     def take(self) -> str:
         """The text that came since the last call."""
+        if self._texts is not self._generation.texts:
+            self._texts, self._taken = self._generation.texts, 0
+            route = self._generation.route
+            self._begun = _ANEW.format(route.reason, route.member) if route else ""
         new = self._texts[self._taken :]
         self._taken += len(new)
         begun, self._begun = self._begun, ""

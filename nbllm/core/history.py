@@ -9,6 +9,7 @@ from datetime import datetime
 
 from nbllm.core.forks import ChildSafeLock
 from nbllm.core.reprs import brief_repr
+from nbllm.core.routing.route import Route
 from nbllm.core.types import FinishReason, GenerationResult, Timings, Usage
 
 __all__ = ["GenerationLog", "GenerationRecord"]
@@ -22,7 +23,8 @@ class GenerationRecord:
 
     ``started`` is in local time, with its zone. ``error`` is the class of the exception that
     ended it, None where none did. ``token_counts`` are the tokens of equal intervals of
-    ``interval_seconds``, the first of which begins with the first token. Neither the prompt nor
+    ``interval_seconds``, the first of which begins with the first token. ``route`` is that of a
+    result that has one, whose router was asked; ``model`` is the member. Neither the prompt nor
     the answer is part of it.
     """
 
@@ -36,6 +38,7 @@ class GenerationRecord:
     error: str | None = None
     interval_seconds: float = 0.25
     token_counts: tuple[int, ...] = field(default=(), repr=False)
+    route: Route | None = field(default=None, repr=False)
 
     __repr__ = brief_repr
 
@@ -62,6 +65,7 @@ class GenerationRecord:
             error=error,
             interval_seconds=interval_seconds,
             token_counts=token_counts,
+            route=result.route,
         )
 
     @property

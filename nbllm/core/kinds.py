@@ -1,4 +1,4 @@
-"""The kinds of models: on this machine, on a server of one's own, in a vendor's cloud.
+"""The kinds of models: on this machine, a server of one's own, a vendor's cloud; and routers.
 
 What differs between kinds stands here, and whoever treats them differently asks for that property.
 A further kind is one more line in ``KINDS``.
@@ -17,7 +17,7 @@ from nbllm.core.vendors import SERVER_TYPES
 
 __all__ = ["KINDS", "Kind", "kind_of", "place_of"]
 
-Place = Literal["server", "cloud"]
+Place = Literal["server", "cloud", "router"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,6 +35,7 @@ class Kind:
         follows_grammars: Any grammar binds its answers, not only a vendor's subset of schemas.
         counts_freely: Counting the tokens of a prompt takes no request to anybody.
         keeps_prefixes: Prompts that begin alike are best sent after one of them was read.
+        routes: Others answer for it, so that what is kept, counted and paid is theirs.
     """
 
     name: str
@@ -46,6 +47,7 @@ class Kind:
     follows_grammars: bool = False
     counts_freely: bool = False
     keeps_prefixes: bool = False
+    routes: bool = False
 
 
 def kind_of(info: ModelInfo) -> Kind:
@@ -54,9 +56,10 @@ def kind_of(info: ModelInfo) -> Kind:
 
 
 def place_of(info: ModelInfo) -> Place | None:
-    """What answers for a model behind HTTP: a server of one's own, or a cloud; None: this machine.
+    """What answers for a model that is not loaded here: a server of one's own, a cloud, a router.
 
-    A server is what a config calls so, and whatever is on this machine or in a private network.
+    None: this machine. A server is what a config calls so, and whatever is on this machine or in a
+    private network.
     """
     return kind_of(info).place
 
@@ -95,6 +98,14 @@ KINDS = (
         follows_grammars=True,
         counts_freely=True,
         keeps_prefixes=True,
+    ),
+    Kind(
+        name="router",
+        includes=lambda info: info.model_type == "router",
+        opener="nbllm.core.routing.router",
+        place="router",
+        counts_freely=True,
+        routes=True,
     ),
     Kind(name="server", includes=_is_own_server, opener=_HTTP, place="server"),
     Kind(name="vendor", includes=lambda info: True, opener=_HTTP, place="cloud"),

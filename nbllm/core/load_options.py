@@ -26,7 +26,9 @@ class LoadOptions:
     ``context_length`` is in tokens, shared by all requests that run at the same time.
     ``kv_type`` says how keys and values are stored ("q8_0" takes half of "f16", "q4_0" a
     quarter), ``flash_attention`` whether attention is computed in blocks, without which keys and
-    values cannot be quantized. ``gpu_layers`` counts the layers on GPUs (-1: all). ``threads`` is
+    values cannot be quantized. ``gpu_layers`` counts the layers on GPUs (-1: all); of a
+    mixture of experts on GPUs, the experts of the first ``cpu_experts`` layers stay in the main
+    memory (-1: of all, 0: of none). ``threads`` is
     the number of CPU threads; without it as many are used as other processes leave cores.
     ``parallel`` bounds the requests that are answered at the same time. After ``keep_alive``
     seconds without a request the model is unloaded, cloud models too; without it, it stays until
@@ -63,6 +65,7 @@ class LoadOptions:
     kv_type: KvType | None = None
     flash_attention: bool | None = None
     gpu_layers: int | None = None
+    cpu_experts: int | None = None
     threads: int | None = None
     parallel: int | None = None
     keep_alive: float | None = None
@@ -121,6 +124,7 @@ _MAX_KEEP_ALIVE_SECONDS = 1e9
 _LOAD_RANGES: dict[str, tuple[float, float]] = {
     "context_length": (16, 2**31 - 1),
     "gpu_layers": (-1, 2**31 - 1),
+    "cpu_experts": (-1, 2**31 - 1),
     "threads": (1, 1024),
     "parallel": (1, 256),
     "prefix_cache_mib": (0, 2**24),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from abc import ABC, abstractmethod
-from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import replace
 from pathlib import Path
@@ -21,7 +21,7 @@ from nbllm.core.history import GenerationLog
 from nbllm.core.images import image
 from nbllm.core.kinds import kind_of, place_of
 from nbllm.core.layers.activity import Activity, Watched
-from nbllm.core.layers.layer import Layer, composed
+from nbllm.core.layers.layer import Layer, Place, composed
 from nbllm.core.layers.schema import ResultSchema
 from nbllm.core.layers.uses import CountedUse, Uses
 from nbllm.core.openai_turns import message_of, part_of, with_names
@@ -50,6 +50,7 @@ from nbllm.core.types import (
 
 if TYPE_CHECKING:
     from nbllm.batches.batch import Batch
+    from nbllm.core.vendor_batches import VendorBatches
 
 __all__ = ["ModelInterface", "to_messages"]
 
@@ -140,6 +141,17 @@ class ModelInterface(ABC):
         """Whether ``fill`` works: the model has tokens for the text before and behind a gap."""
         return False
 
+    def vendor_batches(self) -> VendorBatches:
+        """The batch API of the model's vendor: many requests at once, answered later.
+
+        Raises ``UnsupportedError`` where there is none.
+        """
+        raise UnsupportedError(
+            self.name,
+            "it has no batch API; OpenAI, Anthropic and Gemini have one. Leave batch_api unset to "
+            "ask it row by row",
+        )
+
     @property
     def scores_labels(self) -> bool:
         """Whether ``decide`` tells probabilities; without them a model writes JSON."""
@@ -196,6 +208,21 @@ class ModelInterface(ABC):
         watched = Watched(self._activity, generation or Generation(), self.device)
         return composed((*self._layers, watched), self._events)(request)
 
+    def attempt(
+        self, request: GenerationRequest, when_asked: Callable[[], None]
+    ) -> AsyncGenerator[Event, None]:
+        """One attempt at what a router was asked, which records and repeats it itself.
+
+        ``when_asked`` is called when the model itself is asked, which a kept answer spares.
+        """
+        layers = (layer for layer in self._layers if layer.place is not Place.RETRY)
+
+        def innermost(request: GenerationRequest) -> AsyncGenerator[Event, None]:
+            when_asked()
+            return self._events(request)
+
+        return composed(layers, innermost)(request)
+
     def map(
         self,
         prompts: Iterable[PromptLike],
@@ -209,15 +236,18 @@ class ModelInterface(ABC):
         retry_failed: bool = True,
         max_failures: float = 0.5,
         max_cost: float | None = None,
+        batch_api: bool = False,
         **overrides: Any,
     ) -> Batch:
         """Ask every prompt: ``async for row in model.map(…)``, or ``rows = await model.map(…)``.
 
         The rows come in the prompts' order. Each fails alone, with its ``error``. With a
         ``journal``, a file, what is finished outlives the kernel, and the same run goes on where
-        it stopped. ``decide`` chooses among labels, as the method of this name does. The other
-        parameters are those of ``nbllm.batches.run.run_batch``, and ``stream``'s. Raises as that
-        does.
+        it stopped. ``decide`` chooses among labels, as the method of this name does. ``batch_api``
+        sends the rows to the vendor's batch API, which answers within a day for half the price;
+        ``Batch.cancel`` cancels that, and without a ``journal`` one is kept in the working
+        directory, so that the same run takes it up again. The other parameters are those of
+        ``nbllm.batches.run.run_batch``, and ``stream``'s. Raises as that does.
         """
         from nbllm.core.openers import batch_of  # which needs this module
         from nbllm.core.schemas.answers import schema_or_decision
@@ -234,6 +264,7 @@ class ModelInterface(ABC):
             retry_failed=retry_failed,
             max_failures=max_failures,
             max_cost=max_cost,
+            batch_api=batch_api,
         )
 
     async def generate(

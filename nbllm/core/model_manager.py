@@ -39,7 +39,7 @@ from nbllm.core.file_jobs import FileJobs
 from nbllm.core.hardware.resources import Resources
 from nbllm.core.history import GenerationLog
 from nbllm.core.layers.activity import Activity
-from nbllm.core.loading.loader import Loader
+from nbllm.core.loading.loader import Loader, OtherModels
 from nbllm.core.loading.loads import Load, Loaded, ModelStatus, Progress, reloading, unloaded
 from nbllm.core.loading.memory_queue import MemoryQueue
 from nbllm.core.loading.registry import ModelRegistry, Survey
@@ -117,8 +117,16 @@ class ModelManager(FileJobs):
         plans_itself = open_model is not openers.open_model
         planner = plan_model or (_plan_nothing if plans_itself else openers.plan_model)
         queue = MemoryQueue(self._registry, planner, tell)
+        others = OtherModels(self._known_entry, self._load_for)
         self._loader = Loader(
-            self._registry, queue, open_model, self.activity, self.cache, self.budgets, tell
+            self._registry,
+            queue,
+            open_model,
+            self.activity,
+            self.cache,
+            self.budgets,
+            tell,
+            others,
         )
 
     # ------------------------------------------------------------ configs
@@ -445,6 +453,20 @@ class ModelManager(FileJobs):
         if info.path is not None and has_tuned(info.path):
             return tuned_entry(info, self.detect_resources().cpu)
         return openers.complete_entry(info) if info.source == "server" else info
+
+    def _known_entry(self, name: str) -> ModelInfo:
+        """The entry of a loaded model, else what ``find_model`` finds; nobody is asked."""
+        with self._registry.changed:
+            loaded = self._registry.loaded.get(name)
+        return self.find_model(name) if loaded is None else loaded.asked
+
+    async def _load_for(self, asker: str, name: str, wait: float) -> ModelInterface:
+        model, _ = await self.load_model(name, wait=wait)
+        with self._registry.changed:
+            entry = self._registry.loaded.get(asker)
+            if entry is not None:
+                self._registry.touch(entry)
+        return model
 
     def _file_of(self, draft: str) -> Path:
         """The file of a draft model. Raises ``InvalidOptionError`` for a model without one."""

@@ -7,12 +7,13 @@ kind of model and imports none of them.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias
 
+from nbllm.core.errors import ModelNotFoundError
 from nbllm.core.fitting.fit_options import Fit
 from nbllm.core.hardware.engine_devices import EngineDevices
 from nbllm.core.hardware.resources import Resources
@@ -42,6 +43,7 @@ __all__ = [
     "open_model",
     "plan_model",
     "plan_quantizations",
+    "price_of",
     "quantize_model",
     "quantized_plan",
     "running_models",
@@ -57,11 +59,20 @@ class LoadControl:
     ``progress`` takes the loaded fraction, from 0 to 1; it may be called from any thread.
     ``resources`` is the machine that the entry's placement was decided on, without what other
     loads have reserved; where it is None, the opener looks for itself.
+    ``find`` and ``load`` get at other models of the manager by their names: the entry of one, and
+    the loaded model, where the second argument is how many seconds it may wait for memory.
     """
 
     cancelled: threading.Event = field(default_factory=threading.Event)
     progress: Callable[[float], None] = lambda fraction: None
     resources: Resources | None = None
+    find: Callable[[str], ModelInfo] = lambda name: _no_other(name)
+    load: Callable[[str, float], Awaitable[ModelInterface]] = lambda name, wait: _no_other(name)
+
+
+def _no_other(name: str) -> NoReturn:
+    """There is no manager, and so no other model."""
+    raise ModelNotFoundError(name)
 
 
 Opener: TypeAlias = Callable[[ModelInfo, LoadControl], ModelInterface]
@@ -77,6 +88,7 @@ _BATCHES = "nbllm.batches.batch"
 _QUANTIZE = "nbllm.local.jobs.quantize"
 _IMATRIX, _TUNE = "nbllm.local.jobs.imatrix", "nbllm.local.jobs.tune"
 _PRICES = "nbllm.cloud.prices"
+_CLOUD = "nbllm.cloud.cloud_model"
 _SERVERS, _RUNNING = "nbllm.cloud.named_servers", "nbllm.cloud.running_servers"
 
 
@@ -204,6 +216,15 @@ def known_vendor_models() -> list[str]:
     """
     table = import_module(_PRICES).load_prices()
     return [name for vendor in VENDORS for name in table.models.get(vendor, ())]
+
+
+def price_of(info: ModelInfo) -> tuple[float, float] | None:
+    """US dollars for a million tokens read and written; None where the table has no price of it.
+
+    Raises ``ConfigError`` where the user's own table cannot be read.
+    """
+    price: tuple[float, float] | None = import_module(_CLOUD).price_of(info)
+    return price
 
 
 def engine_devices() -> EngineDevices | None:

@@ -96,7 +96,8 @@ class Placement:
     ``device`` names where the layers are computed: "CPU", "GPU 0", "GPU 0 + GPU 1" or, partly
     offloaded, "GPU 0 + CPU". ``memory`` has the bytes of each device by its name. ``gpu_layers``
     counts the layers on GPUs, ``gpus`` are their places in llama.cpp's list of devices, and
-    ``tensor_split`` the share of each (empty: one GPU or none).
+    ``tensor_split`` the share of each (empty: one GPU or none). The experts of the first
+    ``cpu_experts`` layers are in the main memory, where the CPU computes them.
     ``context_length`` is in tokens, shared by ``parallel`` requests; ``most_outputs`` bounds
     ``max_outputs`` by the size of the vocabulary. ``batch_invariant`` says that none of the
     requests changes another's answer. ``exact`` says that the
@@ -114,6 +115,7 @@ class Placement:
     gpus: tuple[int, ...] = ()
     gpu_layers: int = 0
     tensor_split: tuple[float, ...] = ()
+    cpu_experts: int = 0
     kv_type: KvType = "f16"
     flash_attention: bool = True
     batch_tokens: int = 512

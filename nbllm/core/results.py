@@ -10,6 +10,7 @@ from nbllm.core.errors import AnswerFormError, InvalidOptionError
 from nbllm.core.messages import ContentPart, Message, ToolCall
 from nbllm.core.rendering.answers import answer_html
 from nbllm.core.reprs import brief_repr
+from nbllm.core.routing.route import Route
 
 if TYPE_CHECKING:
     import numpy as np
@@ -138,7 +139,8 @@ class GenerationResult:
     ``raw_finish_reason`` is the engine's or vendor's own word. ``notes`` are sentences about what
     was done otherwise than it was asked, such as an option that the model refuses.
     ``schema`` is the one that was asked for; ``value`` reads the text by it.
-    ``label_probabilities`` are those of the labels of each question of ``decide``.
+    ``label_probabilities`` are those of the labels of each question of ``decide``. ``route`` tells
+    of an answer that was asked of a router which member gave it; ``model`` is that member.
     """
 
     text: str
@@ -157,6 +159,7 @@ class GenerationResult:
     notes: tuple[str, ...] = ()
     label_probabilities: tuple[tuple[float, ...], ...] = field(default=(), repr=False)
     schema: AnswerSchema | None = field(default=None, repr=False, compare=False)
+    route: Route | None = field(default=None, repr=False)
 
     __repr__ = brief_repr
 

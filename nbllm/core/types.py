@@ -35,6 +35,7 @@ from nbllm.core.results import (
     TokenLogprob,
     Usage,
 )
+from nbllm.core.routing.router_settings import RouterSettings
 
 if TYPE_CHECKING:
     from nbllm.core.placement import Placement
@@ -60,6 +61,7 @@ __all__ = [
     "ReasoningPart",
     "RetryScheduled",
     "Role",
+    "RouteChosen",
     "Source",
     "TextDelta",
     "TextPart",
@@ -89,7 +91,8 @@ class ModelInfo:
     cloud model. ``parameters`` is in billions, ``size_bytes`` the size of the file, and
     ``context_length`` in tokens. ``model`` is the vendor's id where it differs from ``name``.
     ``api_key_env`` names an environment variable; a key itself is never part of this.
-    ``options`` and ``load`` are this model's defaults. ``source`` says where the entry is from:
+    ``options`` and ``load`` are this model's defaults. ``router`` has the members of one of
+    ``model_type`` "router". ``source`` says where the entry is from:
     "config", "bundled" (an installed package), "found" (the current folder), "vendor", "server", or
     the key of a store in ``nbllm.core.catalogue.stores``, such as "ollama".
     ``placement`` (where it was put, and what it takes there), ``device`` and ``memory_bytes``
@@ -112,6 +115,7 @@ class ModelInfo:
     api: str | None = None
     options: GenerationOptions = GenerationOptions()
     load: LoadOptions = LoadOptions()
+    router: RouterSettings | None = None
     budgets: tuple[Budget, ...] = ()
     size_bytes: int | None = field(default=None, compare=False)
     memory_bytes: int | None = field(default=None, compare=False)
@@ -181,6 +185,20 @@ class RetryScheduled:
 
 
 @dataclass(frozen=True, slots=True)
+class RouteChosen:
+    """A router asks its ``member`` on the ``device``, "" where that is not loaded yet.
+
+    ``reason`` says why. Where it ``restarts``, all that came of the answer so far is void.
+    """
+
+    router: str
+    member: str
+    device: str
+    reason: str
+    restarts: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Completed:
     """The last event of every stream that ended well."""
 
@@ -188,7 +206,13 @@ class Completed:
 
 
 Event: TypeAlias = (
-    TextDelta | ReasoningDelta | ToolCallDelta | PromptProgress | RetryScheduled | Completed
+    TextDelta
+    | ReasoningDelta
+    | ToolCallDelta
+    | PromptProgress
+    | RetryScheduled
+    | RouteChosen
+    | Completed
 )
 
 

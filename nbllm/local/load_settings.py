@@ -56,6 +56,7 @@ def load_settings(info: ModelInfo, placement: Placement) -> LoadSettings:
         max_outputs=placement.max_outputs,
         batch_invariant=placement.batch_invariant,
         rpc=tuple(address_of(server, info.load) for server in info.load.rpc or ()),
+        cpu_experts=placement.cpu_experts,
         host_weights=placement.memory[CPU].weights if placement.gpu_layers else None,
     )
 
@@ -108,6 +109,7 @@ def draft_settings(info: ModelInfo, placement: Placement) -> LoadSettings | None
         max_outputs=placement.parallel,
         batch_invariant=False,
         host_weights=None,
+        cpu_experts=0,
     )
 
 

@@ -61,6 +61,7 @@ class Completions:
         self._models: tuple[float, list[str]] = (-MODELS_SECONDS, [])
         self.words: dict[str, Words] = {
             "model": self._model_names,
+            "models": self._model_names,
             "llm.name": self._model_names,
             "llm_load.name": self._model_names,
             "llm_load.draft_model": self._file_names,
@@ -92,16 +93,22 @@ class Completions:
         *before, word = line["rest"].split(" ")
         flag, has_value, value = word.partition("=")
         if has_value and flag in flags:
-            return value, self._values(magic, flags[flag])
+            return self._last_name(value, flags[flag]), self._values(magic, flags[flag])
         if has_value and f"{magic}.{flag}=" in self.words:
             return value, self.words[f"{magic}.{flag}="]()
         if before and before[-1] in flags and flags[before[-1]].nargs != 0:
-            return word, self._values(magic, flags[before[-1]])
+            action = flags[before[-1]]
+            return self._last_name(word, action), self._values(magic, action)
         if word.startswith("-"):
             return word, sorted(name for name in flags if name.startswith("--"))
         if line["kind"] == "%" and magic == "llm":
             return None  # the prompt
         return word, self._place_values(magic, parser, _places(before, flags))
+
+    @staticmethod
+    def _last_name(word: str, action: Action) -> str:
+        """What is to be completed: behind the comma where a flag takes several names."""
+        return word.rpartition(",")[2] if action.dest == "models" else word
 
     def _parser(self, name: str) -> ArgumentParser | None:
         """The parser of one of nbllm's magics; None for all else."""

@@ -148,6 +148,13 @@ LOAD = Help(
             type=int,
             help="Number of layers to offload to GPUs; -1 for all.",
         ),
+        flag(
+            "--cpu-experts",
+            metavar="N",
+            type=int,
+            help="Of a mixture of experts on GPUs, keep the experts of the first N layers in main "
+            "memory; -1 for all layers.",
+        ),
         flag("--parallel", metavar="N", type=int, help="Maximum number of concurrent requests."),
         flag(
             "--adapter",

@@ -19,6 +19,7 @@ __all__ = [
     "Flags",
     "HelpWanted",
     "UnclosedQuoteError",
+    "names",
     "output_name",
     "parse",
     "parse_flags",
@@ -128,6 +129,14 @@ def scaled(word: str) -> tuple[str, float]:
         return (name, float(scale)) if name else (word, 1.0)
     except ValueError:
         return word, 1.0
+
+
+def names(words: str) -> tuple[str, ...]:
+    """Names with commas between them; for ``argument(type=…)``."""
+    found = tuple(filter(None, (word.strip() for word in words.split(","))))
+    if not found:
+        raise UsageError(f"{words!r} has no name in it; write a,b,c")
+    return found
 
 
 def unescaped(word: str) -> str:

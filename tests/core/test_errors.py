@@ -25,6 +25,7 @@ from nbllm.core.errors import (
 )
 
 REALISTIC: dict[str, Any] = {
+    "reasons": {"a": "rate limit", "b": "it broke"},
     "alternatives": ("from conda-forge",),
     "available_bytes": 2**33,
     "budget": "today's budget",

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from rpc_server import Server, StartServer
+from tiny_models import write_tiny
 
 from nbllm.core.errors import EngineCrashedError, ModelLoadError
 from nbllm.core.fitting.memory_estimate import CPU
@@ -81,11 +82,13 @@ def predictions(loader: Loader, *servers: Server, **load: Any) -> tuple[Placemen
     return computed, settled(plan, computed, entry)
 
 
-def check_memory(model: LlamaCppModel, computed: Placement, exact: Placement) -> None:
-    """The dry run told the buffers to a percent, the arithmetic to five."""
+def check_memory(
+    model: LlamaCppModel, computed: Placement, exact: Placement, rel: float = 0.01
+) -> None:
+    """The dry run told the buffers to a percent (``rel``), the arithmetic to five."""
     assert exact.exact
     assert not computed.exact
-    assert model.buffer_bytes == pytest.approx(exact.buffer_bytes, rel=0.01)
+    assert model.buffer_bytes == pytest.approx(exact.buffer_bytes, rel=rel)
     assert model.buffer_bytes == pytest.approx(computed.buffer_bytes, rel=0.05)
 
 
@@ -119,7 +122,9 @@ async def test_two_servers_share_by_what_is_free_where_none_has_room_for_all(
     assert placement.tensor_split == pytest.approx((80 / 1024, 110 / 1024))
     there, here = placement.memory[large.label], placement.memory[small.label]
     assert 1.1 < there.weights / here.weights < 4
-    check_memory(model, *predicted)
+    # Without allocation llama.cpp counts one input of the pipeline more on the last device.
+    check_memory(model, *predicted, rel=0.03)
+    assert predicted[1].buffer_bytes >= model.buffer_bytes
     assert await text_of(model) == text_here
 
 
@@ -189,3 +194,45 @@ def test_what_listens_but_is_no_rpc_server_is_refused(load: Loader, serve: Start
         message, seconds = failed_load(load, Server(endpoint, serve(64).process))
     assert endpoint in message
     assert seconds < SECONDS + 4
+
+
+# ---------------------------------------------------------------- mixtures of experts
+
+
+@pytest.fixture(params=["mixtral", "qwen3moe"])
+def load_experts(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Loader]:
+    loader = Loader(write_tiny(request.param, tmp_path))
+    yield loader
+    for model in loader.models:
+        model.kill()
+
+
+@pytest.mark.parametrize("cpu_experts", [-1, 2])
+async def test_experts_stay_here_as_asked_and_the_text_is_the_same(
+    cpu_experts: int, serve: StartServer, load_experts: Loader
+) -> None:
+    server = serve(2048)
+    wish = {"gpu_layers": -1, "cpu_experts": cpu_experts}
+    predicted = predictions(load_experts, server, **wish)
+    model = load_experts(server, **wish)
+    placement = placement_of(model)
+    assert placement.device == f"{server.label} + {CPU}"
+    assert (placement.gpu_layers, placement.cpu_experts) == (5, 4 if cpu_experts < 0 else 2)
+    check_memory(model, *predicted)
+    for device, parts in predicted[1].memory.items():
+        computed = predicted[0].memory[device]
+        assert computed.weights == parts.weights
+        assert computed.buffers == pytest.approx(parts.buffers, rel=0.05)
+    texts = {await text_of(each) for each in (model, load_experts())}
+    assert len(texts) == 1
+
+
+async def test_experts_stay_here_where_all_else_fits_on_the_server(
+    serve: StartServer, load_experts: Loader
+) -> None:
+    model = load_experts(serve(HEADROOM + 10))
+    placement = placement_of(model)
+    assert (placement.gpu_layers, placement.cpu_experts) == (5, 3)
+    assert "the experts of 3 stay in main memory" in placement.reason
+    assert placement.is_compromise
+    assert await text_of(model) == await text_of(load_experts())

@@ -58,12 +58,28 @@ class Workers:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        if self._is_connected:
-            with suppress(Exception):  # whatever Dask raises: the scheduler forgets the tasks too
-                await asyncio.wait_for(asyncio.to_thread(self._stop_all), _ANSWER_SECONDS)
+        with suppress(Exception):  # whatever Dask raises: the scheduler forgets the tasks too
+            await self._of_client(
+                self._client.run,
+                on_worker.stopped,
+                self._wanted.run,
+                on_error="ignore",
+            )
 
-    def _stop_all(self) -> None:
-        self._client.run(on_worker.stopped, self._wanted.run, on_error="ignore")
+    async def _of_client(self, method: Callable[..., Any], *values: Any, **named: Any) -> Any:
+        """What a method of the client returns. Raises as it does, ``OSError`` for no connection."""
+        loop = self._client.loop.asyncio_loop
+        called = method(*values, asynchronous=True, **named)
+        asked = asyncio.wrap_future(asyncio.run_coroutine_threadsafe(called, loop))
+        try:
+            deadline = asyncio.get_running_loop().time() + _ANSWER_SECONDS
+            while self._is_connected and asyncio.get_running_loop().time() < deadline:
+                # A client whose scheduler is lost waits for another one, and says nothing.
+                if (await asyncio.wait({asked}, timeout=_LOOK_SECONDS))[0]:
+                    return asked.result()
+            raise ConnectionError("the scheduler does not answer")
+        finally:
+            asked.cancel()
 
     @property
     def _is_connected(self) -> bool:
@@ -134,9 +150,8 @@ class Workers:
     async def _found(self) -> set[str] | None:
         """The addresses of all workers; None where the scheduler is lost."""
         try:
-            asked = asyncio.to_thread(self._client.nthreads)
-            found = set(await asyncio.wait_for(asked, _ANSWER_SECONDS))
-        except (OSError, ValueError, TimeoutError, asyncio.TimeoutError):
+            found = set(await self._of_client(self._client.nthreads))
+        except (OSError, ValueError):
             return None
         return found if self._is_connected else None
 

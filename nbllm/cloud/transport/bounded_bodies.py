@@ -13,7 +13,15 @@ import httpx
 
 from nbllm.core.errors import ProtocolError
 
-__all__ = ["ANSWER_LIMIT", "LIST_LIMIT", "STREAM_LIMIT", "chunks_of", "vectors_limit", "whole"]
+__all__ = [
+    "ANSWER_LIMIT",
+    "FILE_LIMIT",
+    "LIST_LIMIT",
+    "STREAM_LIMIT",
+    "chunks_of",
+    "vectors_limit",
+    "whole",
+]
 
 ANSWER_LIMIT = 64 * 2**20
 """Bytes of an answer that comes whole: generated images are in it."""
@@ -21,6 +29,9 @@ STREAM_LIMIT = 256 * 2**20
 """Bytes of a stream: a hundred times the longest answers of today, events and all."""
 LIST_LIMIT = 16 * 2**20
 """Bytes of a count or of a page of a vendor's models; the longest lists have about one MiB."""
+
+FILE_LIMIT = 4 * 2**30
+"""Bytes of the results of a batch, which are read line by line."""
 
 _MOST_TEXTS = 2048
 _BYTES_OF_A_VECTOR = 2**18

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import AsyncGenerator, Callable, Iterator
+from contextlib import contextmanager, suppress
 
 import anyio
 import httpx
@@ -12,7 +12,13 @@ from nbllm.cloud.adapter import Adapter, HttpRequest, StreamParser
 from nbllm.cloud.keys import KeySource, address_of
 from nbllm.cloud.secrets import scrub, scrub_cut
 from nbllm.cloud.transport.answer_stream import AnswerStream
-from nbllm.cloud.transport.bounded_bodies import ANSWER_LIMIT, LIST_LIMIT, chunks_of, whole
+from nbllm.cloud.transport.bounded_bodies import (
+    ANSWER_LIMIT,
+    FILE_LIMIT,
+    LIST_LIMIT,
+    chunks_of,
+    whole,
+)
 from nbllm.cloud.transport.client_pool import ClientPool
 from nbllm.cloud.transport.deadlines import Deadlines
 from nbllm.cloud.transport.http_failures import interrupted, no_answer, silence
@@ -62,6 +68,29 @@ class Transport:
         except TimeoutError:
             pass
         raise failure or silence(info.name, deadlines.first_token, first=True)
+
+    async def lines(
+        self, info: ModelInfo, request: HttpRequest, deadlines: Deadlines
+    ) -> AsyncGenerator[bytes, None]:
+        """The lines of a 2xx answer as they come, without their ends, of 64 MiB each at most.
+
+        Raises as ``fetch`` does; an answer that breaks in its middle, or has no byte for
+        ``stall`` seconds, after the lines that were whole.
+        """
+        with _limited(info, deadlines.first_token, first=True):
+            response = await self._send(info, request, deadlines, stream=False)
+        try:
+            chunks, rest = chunks_of(info.name, response, FILE_LIMIT), b""
+            while (chunk := await _next(info, chunks, deadlines)) is not None:
+                *lines, rest = (rest + chunk).split(b"\n")
+                for line in lines:
+                    yield line
+                if len(rest) > ANSWER_LIMIT:
+                    raise ProtocolError(info.name, "a line of the response is too long")
+            if rest:
+                yield rest
+        finally:
+            await response.aclose()
 
     async def begin(
         self,
@@ -120,6 +149,7 @@ class Transport:
                 request.method,
                 f"{self._route.url}/{request.path}",
                 json=request.body,
+                content=request.content,
                 headers={**encoding, **request.headers},
                 timeout=httpx.Timeout(
                     connect=deadlines.connect, write=deadlines.stall, read=None, pool=None
@@ -144,6 +174,31 @@ class Transport:
         headers = {name.lower(): scrub(value, secret) for name, value in response.headers.items()}
         clean = scrub_cut(body.decode("utf-8", "replace"), secret).encode()
         return self._adapter.parse_error(info, response.status_code, headers, clean)
+
+
+@contextmanager
+def _limited(info: ModelInfo, seconds: float, *, first: bool) -> Iterator[None]:
+    """Raises ``ApiTimeoutError`` for what takes longer."""
+    try:
+        with anyio.fail_after(seconds):
+            yield
+    except TimeoutError:
+        failure = silence(info.name, seconds, first=first)
+    else:
+        return
+    raise failure
+
+
+async def _next(
+    info: ModelInfo, chunks: AsyncGenerator[bytes, None], deadlines: Deadlines
+) -> bytes | None:
+    """The next piece, None at the end."""
+    try:
+        with _limited(info, deadlines.stall, first=False):
+            return await anext(chunks, None)
+    except httpx.HTTPError as error:
+        failure = interrupted(info.name, error, "")
+    raise failure
 
 
 async def _beginning(model: str, response: httpx.Response) -> bytes:

@@ -6,13 +6,15 @@ What several of them share stands beside the folders.
 from __future__ import annotations
 
 from importlib import import_module
+from importlib.util import find_spec
 
 from nbllm.cloud.adapter import Adapter
+from nbllm.cloud.batch_protocol import BatchProtocol
 from nbllm.core.errors import InvalidOptionError
 from nbllm.core.types import ModelInfo
 from nbllm.core.vendors import SERVER_TYPES, VENDORS, protocol_of
 
-__all__ = ["adapter_for", "every_adapter"]
+__all__ = ["adapter_for", "batches_for", "every_adapter"]
 
 
 def adapter_for(info: ModelInfo) -> Adapter:
@@ -28,6 +30,18 @@ def adapter_for(info: ModelInfo) -> Adapter:
             f"({', '.join(SERVER_TYPES)}; got {info.model_type!r})",
         )
     return _adapter(vendor)
+
+
+def batches_for(info: ModelInfo) -> BatchProtocol | None:
+    """The batch API of the model's vendor, whose folder then has a module ``batches``.
+
+    None where there is none: servers that speak a vendor's protocol answer one by one.
+    """
+    name = f"{__name__}.{info.model_type}.batches"
+    if info.model_type not in VENDORS or find_spec(name) is None:
+        return None
+    protocol: BatchProtocol = import_module(name).BATCHES
+    return protocol
 
 
 def every_adapter() -> list[Adapter]:

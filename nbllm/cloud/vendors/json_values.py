@@ -23,6 +23,7 @@ __all__ = [
     "models_in",
     "name_in",
     "reading",
+    "required",
     "sequence",
     "text",
 ]
@@ -112,6 +113,14 @@ def name_in(item: Mapping[str, Any], *keys: str) -> str:
     found = next((text(item[key], key) for key in keys if item.get(key)), "")
     if not found:
         raise MalformedError(f"a model in the list has no {keys[0]}")
+    return found
+
+
+def required(item: Mapping[str, Any], key: str) -> str:
+    """A text that must be there."""
+    found = text(item.get(key), key)
+    if not found:
+        raise MalformedError(f"the response has no {key}")
     return found
 
 

@@ -29,10 +29,11 @@ class FolderSearch:
     ``files`` are regular files, links to such among them, sorted by their paths; later parts of
     split models are left out. Hidden files and folders, virtual environments and links to folders
     are passed over. A folder that cannot be read, and a bound that ended the search, are told in
-    ``notes``.
+    ``notes``. The bound on folders keeps a search quick that begins in somebody's home.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, folders_at_most: int | None = None) -> None:
+        self._folders_at_most = folders_at_most or _MAX_FOLDERS
         self._found: list[Path] = []
         self._unread: list[tuple[Path, str]] = []
         self._stopped = ""
@@ -63,8 +64,8 @@ class FolderSearch:
             below = self._look_into(here, is_start=not depth)
             if depth < _MAX_DEPTH:
                 waiting.extend((inner, depth + 1) for inner in below)
-            if waiting and searched >= _MAX_FOLDERS:
-                self._stopped = f"{_MAX_FOLDERS:,} folders"
+            if waiting and searched >= self._folders_at_most:
+                self._stopped = f"{self._folders_at_most:,} folders"
 
     def _look_into(self, folder: Path, *, is_start: bool) -> list[Path]:
         """Take the files of a folder; the folders in it are returned."""

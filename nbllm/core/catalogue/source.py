@@ -17,6 +17,7 @@ from nbllm.core.catalogue.folder_search import FolderSearch
 __all__ = ["Store", "StoredFile", "folder_files", "home_folder", "variable_folder"]
 
 _MOST_PATH = 4096
+_FOLDERS_AT_MOST = 50_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +56,7 @@ class Store(Protocol):
 
 def folder_files(folder: Path) -> list[Path]:
     """The model files in a folder and below it, within bounds; none where it is not there."""
-    return FolderSearch(folder).files if folder.is_dir() else []
+    return FolderSearch(folder, folders_at_most=_FOLDERS_AT_MOST).files if folder.is_dir() else []
 
 
 def variable_folder(name: str) -> Path | None:

@@ -15,6 +15,7 @@ from nbllm.core.configs.values import MODEL_KEYS, OPTION_KEYS, kind_of
 from nbllm.core.errors import ConfigError, InvalidOptionError
 from nbllm.core.load_options import template_path
 from nbllm.core.paths import absolute_path, current_folder, is_gguf
+from nbllm.core.routing.router_settings import ROUTER_KEYS, RouterSettings, written_settings
 from nbllm.core.suggest import did_you_mean
 from nbllm.core.types import GenerationOptions, LoadOptions, ModelInfo
 
@@ -24,6 +25,7 @@ UNREAD_TYPE = "gguf"
 """The ``model_type`` of a GGUF that nobody has looked into: its header tells when it is opened."""
 
 _CLOUD_ONLY = ("api_key_env", "base_url", "model", "api")
+_OF_ROUTERS = ("name", "model_type", "local", "options", "context_length")
 _KEY_REFUSED = (
     "this looks like an API key (not shown), and a config must not contain keys. Put the "
     "key into an environment variable and the variable's name into the config, as in "
@@ -58,11 +60,19 @@ class _Entry:
 
     def model(self) -> ModelInfo:
         self._check_json()
-        self._check_names(self.values, MODEL_KEYS)
-        read = {key: self._read(key) for key, value in self.values.items() if value is not None}
+        is_router = self.values.get("model_type") == "router"
+        of_router = ROUTER_KEYS if is_router else ()
+        if "members" in self.values and not is_router:
+            raise self._error("model_type", 'must be "router" for an entry that has members')
+        self._check_names(self.values, (*MODEL_KEYS, *of_router))
+        given = {key: value for key, value in self.values.items() if value is not None}
+        read = {key: self._read(key) for key in given if key not in of_router}
         read.setdefault("local", "path" in read)
         if read["local"] and is_gguf(read.get("path", Path())):
             read.setdefault("model_type", UNREAD_TYPE)
+        if is_router:
+            settings = {key: given[key] for key in of_router if key in given}
+            read["router"] = self._router(read, settings)
         self._check_together(read)
         folder = self._folder()
         if "path" in read:
@@ -76,6 +86,24 @@ class _Entry:
             load = self._options("load", read["load"], LoadOptions)
             read["load"] = _with_paths(load, folder)
         return ModelInfo(**read, config_file=self.file)
+
+    def _router(self, read: Mapping[str, Any], settings: Mapping[str, Any]) -> RouterSettings:
+        """What the keys of a router say; of the others it has but a few."""
+        if "name" not in read:
+            raise self._error("name", "this key is required")
+        for key in read:
+            if key not in _OF_ROUTERS:
+                raise self._error(key, "must not be set for a router; set it in its members")
+        if read["local"]:
+            raise self._error("local", "must not be true for a router; its members may be local")
+        if "members" not in settings:
+            raise self._error("members", 'this key is required when "model_type" is "router"')
+        try:
+            router = RouterSettings(**settings)
+            router.check_named(read["name"])
+        except InvalidOptionError as error:
+            raise self._error(error.option, error.problem) from None
+        return router
 
     def _folder(self) -> Path:
         """Where relative paths start; the empty path where the current folder was deleted."""
@@ -147,6 +175,8 @@ def entry_of(info: ModelInfo, folder: Path) -> dict[str, Any]:
     entry: dict[str, Any] = {
         key: value for key in MODEL_KEYS if (value := getattr(info, key)) is not None
     }
+    if info.router is not None:
+        entry.update(written_settings(info.router))
     if info.path is not None:
         entry["path"] = _written(info.path, folder)
         if info.model_type == UNREAD_TYPE and is_gguf(info.path):

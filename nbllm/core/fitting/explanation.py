@@ -59,7 +59,7 @@ class Explanation:
         return " ".join(self._sentences(placement))
 
     def _sentences(self, placement: Placement) -> Iterator[str]:
-        yield self._where(placement.gpu_layers)
+        yield self._where(placement)
         yield self._needs(placement.memory)
         if placement.context_length < self.usual_context:
             yield (
@@ -72,12 +72,18 @@ class Explanation:
                 "tokens; beyond that, answers may be useless."
             )
 
-    def _where(self, gpu_layers: int) -> str:
-        if not gpu_layers:
+    def _where(self, placement: Placement) -> str:
+        if not placement.gpu_layers:
             return f"It runs on the CPU{self._why_cpu()}."
-        if gpu_layers < self.layers:
-            return f"{gpu_layers} of {self.layers} layers are offloaded to GPUs."
-        return "All layers fit."
+        if placement.gpu_layers < self.layers:
+            text = f"{placement.gpu_layers} of {self.layers} layers are offloaded to GPUs"
+        elif not placement.cpu_experts:
+            return "All layers fit."
+        else:
+            text = "All layers are offloaded to GPUs"
+        if placement.cpu_experts:
+            text += f", but the experts of {placement.cpu_experts} stay in main memory"
+        return f"{text}."
 
     def _why_cpu(self) -> str:
         if self.requested.device == CPU or self.requested.gpu_layers == 0:

@@ -17,7 +17,10 @@ _SHORTEST, _LONGEST = 2048, 2**20
 
 @dataclass(frozen=True, slots=True)
 class FitOption:
-    """One way to load. ``free`` has the bytes that the model may use on each of its devices."""
+    """One way to load. ``free`` has the bytes that the model may use on each of its devices.
+
+    ``cpu_experts`` counts the layers whose experts stay in the main memory.
+    """
 
     device: str
     gpu_layers: int
@@ -26,6 +29,7 @@ class FitOption:
     memory: Mapping[str, MemoryParts]
     free: Mapping[str, int]
     fits: bool
+    cpu_experts: int = 0
 
     @property
     def total_bytes(self) -> int:
@@ -81,17 +85,19 @@ def _loadings(plan: Plan, gpus: tuple[str, ...], context: int) -> Iterator[Loadi
         )
         yield way
         if gpus and not plan.room.holds(plan.measure(plan.shape, way)):
+            yield from plan.without_experts(gpus, way)
             yield from plan.partly(gpus, way)
 
 
 def _option(plan: Plan, loading: Loading) -> FitOption:
     memory = plan.measure(plan.shape, loading)
     used = [gpu for gpu in loading.gpus if gpu in memory]
-    if loading.gpu_layers <= plan.shape_layers or not used:
+    if plan.computes_here(loading) or not used:
         used.append(CPU)
     return FitOption(
         device=" + ".join(used),
         gpu_layers=loading.gpu_layers,
+        cpu_experts=loading.cpu_experts,
         context_length=loading.context_length,
         kv_type=loading.kv_type,
         memory=memory,

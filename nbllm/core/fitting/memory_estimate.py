@@ -10,6 +10,7 @@ fitted to llama.cpp's own reports (``tests/local/test_memory_estimate.py`` compa
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from nbllm.core.fitting.model_shape import LayerShape, ModelShape
@@ -29,6 +30,7 @@ __all__ = [
 CPU = "CPU"
 _F32 = 4
 _CELLS = 256
+_COPIES = 4  # of each input, where several GPUs work on successive batches at the same time
 _BITS = {"f16": 16.0, "q8_0": 8.5, "q4_0": 4.5}
 # The resident memory of a worker with Python, numpy and llama.cpp after its first answers, and
 # what CUDA takes on a GPU for its context and libraries.
@@ -47,6 +49,7 @@ class Loading:
     weights of the LoRA adapters.
     ``kept_bytes`` is what the worker may put aside of the keys and values of earlier prompts;
     with ``batch_invariant`` it puts all of them aside now and then, to bring them into order.
+    The experts of the first ``cpu_experts`` layers are in the main memory wherever the layers are.
     """
 
     context_length: int
@@ -61,6 +64,7 @@ class Loading:
     gpu_layers: int = 0
     kept_bytes: int = 0
     batch_invariant: bool = False
+    cpu_experts: int = 0
 
 
 def cells_of(context_length: int) -> int:
@@ -96,24 +100,19 @@ def estimate(shape: ModelShape, loading: Loading) -> dict[str, MemoryParts]:
     devices = layer_devices(len(shape.layers), loading)
     used = loading.gpus if loading.gpu_layers else ()
     cells = cells_of(loading.context_length)
-    weights, kv = dict.fromkeys([CPU, *used], 0), dict.fromkeys([CPU, *used], 0)
-    for layer, device in zip(shape.layers, devices, strict=False):
-        weights[device] += layer.weights
-        kv[device] += _memory_of(layer, cells, loading)
-    weights[CPU] += shape.input_bytes
-    weights[devices[-1]] += shape.output_bytes
-    if devices[-1] != CPU and shape.shares_embeddings:
-        weights[devices[-1]] += shape.input_bytes  # a copy, for the GPU computes with it too
-    for device, added in _adapters(shape, loading, devices).items():
-        weights[device] += added
+    weights, kv = _stored(shape, loading, devices, used)
     row = (shape.vocabulary_size or 0) * _F32
     growth = (_rows(shape, loading, cells) - loading.parallel) * row
     process = _PROCESS_BYTES + shape.vocabulary_bytes + growth + loading.kept_bytes
     process += _workspace(shape, loading, cells) if CPU in devices else 0
     process += kv[CPU] if loading.batch_invariant else 0
-    compute = _compute(shape, loading, cells)
-    carried = _largest_tensor(shape) if used and CPU in devices else 0
-    on_cpu = compute if CPU in devices else _inputs(shape, loading, cells)
+    mixed = CPU in devices or loading.cpu_experts > 0
+    copies = _COPIES if len(used) > 1 and not mixed else 1
+    on_cpu = (
+        _compute(shape, loading, cells, _feed_forward(shape))
+        if CPU in devices
+        else _inputs(shape, loading, cells, copies)
+    )
     parts = {
         CPU: MemoryParts(
             weights=weights[CPU],
@@ -122,15 +121,37 @@ def estimate(shape: ModelShape, loading: Loading) -> dict[str, MemoryParts]:
             overhead=process,
         )
     }
-    copies = 3 * _masks(shape, loading, cells) if len(used) > 1 and CPU not in devices else 0
     for gpu in used:
+        compute = _compute(shape, loading, cells, _feed_forward_on(gpu, shape, loading, devices))
+        compute += _piped(shape, loading, cells, copies) if copies > 1 else 0
+        compute += _largest_tensor(shape) if mixed and not is_server(gpu) else 0
         parts[gpu] = MemoryParts(
             weights=weights[gpu],
             kv=kv[gpu],
-            compute=compute + copies + (0 if is_server(gpu) else carried),
+            compute=compute,
             overhead=0 if is_server(gpu) else _GPU_CONTEXT_BYTES,
         )
     return parts
+
+
+def _stored(
+    shape: ModelShape, loading: Loading, devices: list[str], used: Sequence[str]
+) -> tuple[dict[str, int], dict[str, int]]:
+    """The bytes of weights, and of keys, values and states, on each device."""
+    cells = cells_of(loading.context_length)
+    weights, kv = dict.fromkeys([CPU, *used], 0), dict.fromkeys([CPU, *used], 0)
+    for number, (layer, device) in enumerate(zip(shape.layers, devices, strict=False)):
+        experts = layer.experts if number < loading.cpu_experts else 0
+        weights[device] += layer.weights - experts
+        weights[CPU] += experts
+        kv[device] += _memory_of(layer, cells, loading)
+    weights[CPU] += shape.input_bytes
+    weights[devices[-1]] += shape.output_bytes
+    if devices[-1] != CPU and shape.shares_embeddings:
+        weights[devices[-1]] += shape.input_bytes  # a copy, for the GPU computes with it too
+    for device, added in _adapters(shape, loading, devices).items():
+        weights[device] += added
+    return weights, kv
 
 
 def estimate_with_draft(
@@ -182,17 +203,18 @@ def _memory_of(layer: LayerShape, cells: int, loading: Loading) -> int:
 # ---------------------------------------------------------------- the computation
 
 
-def _compute(shape: ModelShape, loading: Loading, cells: int) -> int:
+def _compute(shape: ModelShape, loading: Loading, cells: int, wide: int) -> int:
     """The buffer that ggml's allocator makes for a batch: its inputs and its widest moment.
 
-    After the last layer the masks are not needed any more and make room for the logits, but for
-    what has come into their place meanwhile.
+    ``wide`` are the numbers of a token between the matrices of a layer. After the last layer the
+    masks are not needed any more and make room for the logits, but for what has come into their
+    place meanwhile.
     """
     tokens = min(loading.batch_tokens, cells)
     rows = min(_rows(shape, loading, cells), tokens)
     masks = _masks(shape, loading, cells)
     layers = _F32 * max(
-        tokens * _feed_forward(shape),
+        tokens * wide,
         _attention(shape, loading, cells, tokens),
         _recurrent(shape, loading, tokens),
     )
@@ -225,10 +247,40 @@ def _workspace(shape: ModelShape, loading: Loading, cells: int) -> int:
     return min(loading.batch_tokens, cells) * max(wide, weights)
 
 
-def _inputs(shape: ModelShape, loading: Loading, cells: int) -> int:
-    """What the CPU prepares for the GPUs: embeddings and masks."""
-    tokens = min(loading.batch_tokens, cells)
-    return tokens * (shape.embedding_length or 0) * _F32 + _masks(shape, loading, cells)
+def _inputs(shape: ModelShape, loading: Loading, cells: int, copies: int) -> int:
+    """What the CPU prepares for the GPUs, and the experts that it computes for them."""
+    tokens, embeddings = min(loading.batch_tokens, cells), _embeddings(shape, loading, cells)
+    experts = tokens * _feed_forward(shape) * _F32 if loading.cpu_experts else 0
+    inputs = embeddings + _masks(shape, loading, cells) + 24 * tokens
+    return max(experts, copies * inputs) + embeddings
+
+
+def _piped(shape: ModelShape, loading: Loading, cells: int, copies: int) -> int:
+    """What a GPU takes for the batches that the others work on meanwhile."""
+    masks, embeddings = _masks(shape, loading, cells), _embeddings(shape, loading, cells)
+    return (copies - 1) * masks + copies * embeddings
+
+
+def _embeddings(shape: ModelShape, loading: Loading, cells: int) -> int:
+    """What a layer hands to the next, for a batch."""
+    return min(loading.batch_tokens, cells) * (shape.embedding_length or 0) * _F32
+
+
+def _feed_forward_on(gpu: str, shape: ModelShape, loading: Loading, devices: Sequence[str]) -> int:
+    """As ``_feed_forward``, on a GPU: what a layer begins with is one of its inputs.
+
+    Of a mixture of experts only the shared ones are left where the others are in main memory. The
+    last layer does not count, which computes for the few tokens whose logits are asked for.
+    """
+    mine = [
+        layer.experts > 0 and number >= loading.cpu_experts
+        for number, (layer, device) in enumerate(zip(shape.layers[:-1], devices, strict=False))
+        if device == gpu
+    ]
+    if loading.cpu_experts and not any(mine):
+        length = shape.metadata.get(f"{shape.architecture}.expert_shared_feed_forward_length")
+        return 3 * length if isinstance(length, int) else 0
+    return _feed_forward(shape) - (shape.embedding_length or 0)
 
 
 def _feed_forward(shape: ModelShape) -> int:

@@ -6,10 +6,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
-__all__ = ["LayerShape", "ModelShape", "SplitInfo", "TensorInfo", "Value"]
+__all__ = ["EXPERT_TENSORS", "LayerShape", "ModelShape", "SplitInfo", "TensorInfo", "Value"]
 
 Value: TypeAlias = bool | int | float | str | tuple[bool | int | float, ...]
 """A value of a header. Arrays of texts and arrays of many numbers are counted, not kept."""
+
+
+EXPERT_TENSORS = r"\.ffn_(up|down|gate|gate_up)_(ch)?exps"
+"""What llama.cpp calls the tensors of experts, behind the name of their layer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +46,8 @@ class LayerShape:
 
     ``key`` and ``value`` are kept for each token of the context, or, where it is ``sliding``, for
     each of the last tokens only. ``state`` is kept for each sequence, however long it is: that of
-    a recurrent layer.
+    a recurrent layer. ``experts`` are those of the weights of which a token uses a few only, those
+    of a mixture of experts.
     """
 
     key: int = 0
@@ -50,6 +55,7 @@ class LayerShape:
     sliding: bool = False
     state: int = 0
     weights: int = 0
+    experts: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

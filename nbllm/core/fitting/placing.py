@@ -42,10 +42,10 @@ def place(
 ) -> Placement:
     """The best place for the model ``name`` on this machine, with the bytes that it takes.
 
-    Preferred in this order: whole on one GPU, over several, with a shorter context there,
-    partly on GPUs, on the CPU. What ``requested`` sets is kept; an unset context length is
-    ``usual_context`` tokens, and fewer where no more fit, which ``reason`` says. ``threads``
-    are counts that were measured on this machine, else they follow from its cores.
+    Preferred in this order: whole on one GPU, over several, with a shorter context there, all but
+    some experts on GPUs, some layers on GPUs, on the CPU. What ``requested`` sets is kept; an unset
+    context length is ``usual_context`` tokens, and fewer where no more fit, which ``reason`` says.
+    ``threads`` are counts that were measured on this machine, else they follow from its cores.
 
     Raises ``DoesNotFitError`` with what would make the model fit, and ``InvalidOptionError``
     where ``requested`` names a GPU or layers on GPUs that there are none of.
@@ -103,7 +103,20 @@ class Plan:
             adapter_bytes=self.adapter_bytes,
             kept_bytes=(self.requested.prefix_cache_mib or 0) * 2**20,
             batch_invariant=bool(self.requested.batch_invariant),
+            cpu_experts=self.cpu_experts,
         )
+
+    @property
+    def cpu_experts(self) -> int:
+        """The layers whose experts are to stay in the main memory; 0 where nobody asks for it."""
+        wanted = self.requested.cpu_experts or 0
+        return self.expert_layers if wanted < 0 else min(wanted, self.expert_layers)
+
+    @property
+    def expert_layers(self) -> int:
+        """The layers up to the last that has experts; 0 for a model without experts."""
+        numbered = enumerate(self.shape.layers, start=1)
+        return max((number for number, layer in numbered if layer.experts), default=0)
 
     def placement(self) -> Placement:
         """The first way of loading that fits. Raises ``DoesNotFitError``."""
@@ -136,6 +149,7 @@ class Plan:
         yield from self.shortened([self.on(group, whole) for group in groups], _SHORTEST_ON_GPU)
         partly = self.requested.device is None and bool(groups)
         if partly:
+            yield from self.without_experts(groups[-1], self.on(groups[-1], whole))
             yield from self.partly(groups[-1], self.base)
         if self.requested.device in (None, CPU):
             yield self.base
@@ -169,6 +183,21 @@ class Plan:
             if shortest <= longest < way.context_length:
                 yield replace(way, context_length=longest)
 
+    def without_experts(self, gpus: Sequence[str], whole: Loading) -> Iterator[Loading]:
+        """Like ``whole``, with the experts of as few layers as need be in the main memory."""
+        if self.requested.cpu_experts is not None:
+            return
+        most = self.expert_layers
+
+        def way(on_gpus: int) -> Loading:
+            return replace(whole, cpu_experts=most - on_gpus)
+
+        def fits(on_gpus: int) -> bool:
+            return self.room.holds_on(gpus, self.measure(self.shape, way(on_gpus)))
+
+        if most and fits(0):
+            yield way(_greatest(most - 1, fits))
+
     def partly(self, gpus: Sequence[str], base: Loading) -> Iterator[Loading]:
         """Like ``base``, with as many layers on these GPUs as fit there."""
 
@@ -200,9 +229,9 @@ class Plan:
         counts = self.threads or thread_counts(self.resources.cpu)
         if self.requested.threads is not None:
             counts = ThreadCounts(self.requested.threads, self.requested.threads)
-        elif loading.gpu_layers > self.shape_layers:
+        elif not self.computes_here(loading):
             counts = ThreadCounts(min(2, counts.decode), min(2, counts.batch))
-        on_cpu = loading.gpu_layers <= self.shape_layers
+        on_cpu = self.computes_here(loading)
         used = [gpu for gpu in loading.gpus if gpu in memory]
         return Placement(
             device=" + ".join([*used, *([CPU] if on_cpu or not used else [])]),
@@ -214,6 +243,7 @@ class Plan:
             gpus=tuple(self.room.positions[gpu] for gpu in loading.gpus),
             gpu_layers=loading.gpu_layers if used else 0,
             tensor_split=loading.split,
+            cpu_experts=loading.cpu_experts if used else 0,
             kv_type=loading.kv_type,
             flash_attention=loading.flash_attention,
             batch_tokens=min(loading.batch_tokens, loading.context_length),
@@ -229,6 +259,10 @@ class Plan:
             ),
         )
 
+    def computes_here(self, loading: Loading) -> bool:
+        """Whether the CPU computes some of it."""
+        return loading.gpu_layers <= self.shape_layers or loading.cpu_experts > 0
+
     @property
     def is_beyond_training(self) -> bool:
         """Whether the context that was asked for is longer than any text in the training was."""
@@ -240,8 +274,8 @@ class Plan:
         A context that the model was not made for counts too.
         """
         chosen = self.requested.device == CPU or self.requested.gpu_layers is not None
-        chosen = chosen or bool(self.requested.batch_invariant)
-        without = bool(self.resources.gpus) and loading.gpu_layers <= self.shape_layers
+        chosen = chosen or bool(self.requested.batch_invariant or self.requested.cpu_experts)
+        without = bool(self.resources.gpus) and self.computes_here(loading)
         is_shorter = loading.context_length < self.base.context_length
         return is_shorter or self.is_beyond_training or (without and not chosen)
 

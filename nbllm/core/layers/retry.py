@@ -18,7 +18,7 @@ from nbllm.core.types import (
     RetryScheduled,
 )
 
-__all__ = ["Attempts", "Retry", "RetryPolicy"]
+__all__ = ["Attempts", "Retry", "RetryPolicy", "delayed", "is_retryable"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,10 +124,11 @@ class Retry:
 
 def _counted_from(earlier: float, event: Event) -> Event:
     """The times of a result, with the ``earlier`` seconds that failed attempts and waits took."""
-    return Completed(_delayed(event.result, earlier)) if isinstance(event, Completed) else event
+    return Completed(delayed(event.result, earlier)) if isinstance(event, Completed) else event
 
 
-def _delayed(result: GenerationResult, earlier: float) -> GenerationResult:
+def delayed(result: GenerationResult, earlier: float) -> GenerationResult:
+    """The result of a request that was answered after ``earlier`` seconds were spent on it."""
     timings = result.timings
     first, total = timings.first_token_seconds, timings.total_seconds
     return replace(

@@ -203,9 +203,14 @@ def _is_as_good(
     return all(one >= other for one, other in pairs)
 
 
-def _quality(placement: Placement) -> tuple[int, int, int, int]:
-    exactness = -KV_TYPES.index(placement.kv_type)
-    return placement.gpu_layers, placement.context_length, placement.parallel, exactness
+def _quality(placement: Placement) -> tuple[int, ...]:
+    return (
+        placement.gpu_layers,
+        -placement.cpu_experts,
+        placement.context_length,
+        placement.parallel,
+        -KV_TYPES.index(placement.kv_type),
+    )
 
 
 # ---------------------------------------------------------------- memory

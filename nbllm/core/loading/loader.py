@@ -6,10 +6,12 @@ import asyncio
 import itertools
 import threading
 import time
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, replace
+from functools import partial
 from textwrap import shorten
 
+from nbllm.core import openers
 from nbllm.core.budgets.budgets import Budgets
 from nbllm.core.caching.cache import ResultCache
 from nbllm.core.errors import LoadedOtherwiseError, ModelLoadError
@@ -24,9 +26,21 @@ from nbllm.core.openers import Opener
 from nbllm.core.types import LoadOptions, ModelInfo
 from nbllm.core.words import duration_words, size_words
 
-__all__ = ["Loader"]
+__all__ = ["Loader", "OtherModels"]
 
 _LONGEST_VALUE = 200
+
+
+@dataclass(frozen=True, slots=True)
+class OtherModels:
+    """The models of a manager, for one that is made of them.
+
+    ``find`` gives the entry that a name means, ``load`` the loaded model, to the one of the first
+    name, which stays the one used last; the number is how many seconds it may wait for memory.
+    """
+
+    find: Callable[[str], ModelInfo]
+    load: Callable[[str, str, float], Awaitable[ModelInterface]]
 
 
 class Loader:
@@ -41,10 +55,11 @@ class Loader:
         cache: ResultCache,
         budgets: Budgets,
         tell: Callable[[ManagerEvent], None],
+        others: OtherModels,
     ) -> None:
         self._registry, self._queue = registry, queue
         self._open_model, self._activity, self._tell = open_model, activity, tell
-        self._cache, self._budgets = cache, budgets
+        self._cache, self._budgets, self._others = cache, budgets, others
         self._numbers = itertools.count()
 
     def join(
@@ -114,17 +129,25 @@ class Loader:
         load.check_wanted()
         self._tell(ManagerEvent(kind="loading", model=name, words=_loading_words(load)))
         began = time.monotonic()
-        control = replace(load.control, resources=load.resources)
-        model = self._open_model(replace(load.asked, placement=load.placement), control)
+        model = self._opened(load)
         model.report_to(self._activity)
-        model.add_layers(self._cache)
-        model.spend_from(self._budgets)
         seconds = time.monotonic() - began
         if not self._registry.keep(load, model, seconds):
             asyncio.run(model.aclose())
             load.check_wanted()
         words = f"Loaded {name} on {model.device} in {duration_words(seconds)}."
         self._tell(ManagerEvent(kind="loaded", model=name, words=words, seconds=seconds))
+        return model
+
+    def _opened(self, load: Load) -> ModelInterface:
+        others, name = self._others, load.asked.name
+        if kind_of(load.asked).routes:  # by whatever opener its members are opened
+            control = replace(load.control, find=others.find, load=partial(others.load, name))
+            return openers.open_model(load.asked, control)
+        control = replace(load.control, resources=load.resources)
+        model = self._open_model(replace(load.asked, placement=load.placement), control)
+        model.add_layers(self._cache)
+        model.spend_from(self._budgets)
         return model
 
     def _progress(self, load: Load) -> None:

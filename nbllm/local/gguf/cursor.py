@@ -6,7 +6,7 @@ import operator
 import struct
 from functools import lru_cache
 from itertools import repeat
-from typing import BinaryIO
+from typing import BinaryIO, Literal, NamedTuple
 
 from nbllm.core.errors import ModelFileError
 
@@ -15,6 +15,21 @@ __all__ = ["Cursor"]
 # Far above any real header (about 20 MiB), and low enough to bound the work on a hostile one.
 _MAX_HEADER_BYTES = 128 * 2**20
 _WINDOW_BYTES = 2**18
+
+_MANY_TEXTS, _FIRST_BYTES = 1024, 4096
+_MOST_KEPT, _PART_BYTES = 256, 2**16
+
+
+class _Vocabulary(NamedTuple):
+    """Texts that were passed over once: their bytes in all, and hashes of the first and of all."""
+
+    size: int
+    first: tuple[int, ...]
+    digest: tuple[int, ...]
+
+
+_VOCABULARIES: dict[tuple[str, int], _Vocabulary] = {}
+"""Of the files read last, by byte order and number of texts."""
 
 
 class Cursor:
@@ -70,21 +85,22 @@ class Cursor:
 
     def take(self, count: int) -> bytes:
         """The next ``count`` bytes."""
-        self._fetch(count)
-        self._at += count
-        return self._window[self._at - count : self._at]
+        at = self._at
+        if at + count > len(self._window):
+            self._fetch(count)
+            at = self._at
+        self._at = at + count
+        return self._window[at : at + count]
 
     def numbers(self, layout: str) -> tuple[int | float | bool, ...]:
         """The next numbers, laid out as ``struct`` names it."""
         form = _layout(self.order + layout)
-        self._fetch(form.size)
-        values = form.unpack_from(self._window, self._at)
-        self._at += form.size
-        return values
+        return form.unpack(self.take(form.size))
 
-    def whole(self, layout: str) -> int:
-        """The next whole number."""
-        return int(self.numbers(layout)[0])
+    def whole(self, layout: Literal["I", "Q"]) -> int:
+        """The next whole number, of 4 or 8 bytes."""
+        order: Literal["little", "big"] = "little" if self.order == "<" else "big"
+        return int.from_bytes(self.take(4 if layout == "I" else 8), order)
 
     def text(self, limit: int) -> str:
         """The next text; one of more than ``limit`` bytes is damage."""
@@ -94,8 +110,34 @@ class Cursor:
         return self.take(count).decode("utf-8", "replace")
 
     def skip_texts(self, count: int) -> None:
-        """Pass over ``count`` texts; vocabularies have hundreds of thousands of them."""
+        """Pass over ``count`` texts; vocabularies have hundreds of thousands of them.
+
+        A vocabulary that another file had too, as the quantizations of one model have, is passed
+        over at once where its bytes are the same.
+        """
         self._check(self.offset + count * 8)
+        start, key = self.offset, (self.order, count)
+        known = _VOCABULARIES.get(key)
+        if known is not None and start + known.size <= self.size:
+            if self._digest(min(known.size, _FIRST_BYTES)) == known.first:
+                self.move_to(start)
+                if self._digest(known.size) == known.digest:
+                    return
+            self.move_to(start)
+        self._pass(count)
+        if count >= _MANY_TEXTS:
+            size = self.offset - start
+            self.move_to(start)
+            first = self._digest(min(size, _FIRST_BYTES))
+            self.move_to(start)
+            _keep(key, _Vocabulary(size, first, self._digest(size)))
+
+    def _digest(self, count: int) -> tuple[int, ...]:
+        """What tells the next ``count`` bytes from others, which are passed over."""
+        parts = range(0, count, _PART_BYTES)
+        return tuple(hash(self.take(min(_PART_BYTES, count - begun))) for begun in parts)
+
+    def _pass(self, count: int) -> None:
         left = count
         while left:
             self._fetch(8)
@@ -137,6 +179,12 @@ class Cursor:
         except (struct.error, OverflowError, IndexError):
             return left - operator.length_hint(turns) - 1, at
         return left, at
+
+
+def _keep(key: tuple[str, int], vocabulary: _Vocabulary) -> None:
+    while len(_VOCABULARIES) >= _MOST_KEPT:
+        _VOCABULARIES.pop(next(iter(_VOCABULARIES)), None)
+    _VOCABULARIES[key] = vocabulary
 
 
 @lru_cache(maxsize=64)

@@ -5,12 +5,18 @@ from __future__ import annotations
 import os
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
 from nbllm.core.errors import ModelFileError
-from nbllm.core.fitting.model_shape import ModelShape, SplitInfo, TensorInfo
+from nbllm.core.fitting.model_shape import (
+    EXPERT_TENSORS,
+    LayerShape,
+    ModelShape,
+    SplitInfo,
+    TensorInfo,
+)
 from nbllm.core.paths import absolute_path
 from nbllm.core.types import ModelInfo, Source
 from nbllm.local.gguf.header import Header, read_header
@@ -22,6 +28,7 @@ from nbllm.local.gguf.types import TENSOR_TYPES, file_type_label, tensor_type_la
 __all__ = ["described", "model_info_from_gguf", "quantized_shape", "read_shape"]
 
 _SPLIT_NAME = re.compile(r"(?P<stem>.+)-(?P<part>\d{5})-of-(?P<parts>\d{5})")
+_EXPERTS = re.compile(EXPERT_TENSORS)
 _MAX_BLOCKS = 4096
 _BEFORE_LAYERS = frozenset(
     {"token_embd", "token_embd_norm", "token_types", "position_embd", "per_layer_token_embd"}
@@ -50,14 +57,12 @@ def quantized_shape(
         number, kind = kinds[types[tensor.name]]
         size = tensor.elements // kind.block_elements * kind.block_bytes
         tensors.append(replace(tensor, type_number=number, type_label=kind.label, size_bytes=size))
-    weights, before, after = _weights(tuple(tensors), len(shape.layers))
+    weights, experts, before, after = _weights(tuple(tensors), len(shape.layers))
     return replace(
         shape,
         file_size_bytes=file_size_bytes,
         quantization=label,
-        layers=tuple(
-            replace(layer, weights=size) for layer, size in zip(shape.layers, weights, strict=True)
-        ),
+        layers=_weighed(shape.layers, weights, experts),
         tensor_bytes=sum(tensor.size_bytes for tensor in tensors),
         input_bytes=before,
         output_bytes=after,
@@ -132,7 +137,7 @@ def _shape(file: Path, first: Header, parts: list[Header], split: SplitInfo | No
     heads, width = keys.whole(".attention.head_count"), keys.whole(".embedding_length")
     head_length = width // heads if width and heads else None
     heads_kv = _heads_kv(keys, blocks or 0)
-    weights, input_bytes, output_bytes = _weights(tensors, blocks or 0)
+    weights, experts, input_bytes, output_bytes = _weights(tensors, blocks or 0)
     return ModelShape(
         architecture=architecture,
         kind=kind,
@@ -148,10 +153,7 @@ def _shape(file: Path, first: Header, parts: list[Header], split: SplitInfo | No
         value_length=keys.whole(".attention.value_length") or head_length,
         kv_lora_rank=keys.whole(".attention.kv_lora_rank") or 0,
         sliding_window=sliding_window(keys),
-        layers=tuple(
-            replace(layer, weights=size)
-            for layer, size in zip(layer_shapes(keys, heads_kv, blocks or 0), weights, strict=True)
-        ),
+        layers=_weighed(layer_shapes(keys, heads_kv, blocks or 0), weights, experts),
         expert_count=keys.whole(".expert_count") or 0,
         expert_used_count=keys.whole(".expert_used_count") or 0,
         vocabulary_size=_vocabulary_size(first, keys),
@@ -170,19 +172,29 @@ def _shape(file: Path, first: Header, parts: list[Header], split: SplitInfo | No
     )
 
 
-def _weights(tensors: tuple[TensorInfo, ...], blocks: int) -> tuple[list[int], int, int]:
-    """The bytes of each layer, of what stands before all of them, and of what follows them."""
-    layers, before, after = [0] * blocks, 0, 0
+def _weighed(
+    layers: Iterable[LayerShape], weights: list[int], experts: list[int]
+) -> tuple[LayerShape, ...]:
+    return tuple(
+        replace(layer, weights=size, experts=some)
+        for layer, size, some in zip(layers, weights, experts, strict=True)
+    )
+
+
+def _weights(tensors: tuple[TensorInfo, ...], blocks: int) -> tuple[list[int], list[int], int, int]:
+    """The bytes of each layer and of its experts, before all layers, and behind them."""
+    layers, experts, before, after = [0] * blocks, [0] * blocks, 0, 0
     for tensor in tensors:
         prefix, _, rest = tensor.name.partition(".")
         number = rest.partition(".")[0]
         if prefix == "blk" and number.isdecimal() and int(number) < blocks:
             layers[int(number)] += tensor.size_bytes
+            experts[int(number)] += tensor.size_bytes if _EXPERTS.search(tensor.name) else 0
         elif prefix in _BEFORE_LAYERS:
             before += tensor.size_bytes
         else:
             after += tensor.size_bytes
-    return layers, before, after
+    return layers, experts, before, after
 
 
 def _heads_kv(keys: Keys, blocks: int) -> tuple[int, ...]:

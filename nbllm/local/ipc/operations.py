@@ -38,7 +38,8 @@ class LoadSettings(msgspec.Struct, kw_only=True, frozen=True):
     process that asks for more. ``sequences`` are those of the context, of which requests use
     ``parallel``. ``batch_invariant``: see ``LoadOptions``. ``rpc`` are the RPC servers
     ("address:port") whose devices are in the list behind the GPUs. ``host_weights`` are the bytes
-    of the tensors in main memory, where others are on GPUs.
+    of the tensors in main memory, where others are on GPUs. The experts of the first
+    ``cpu_experts`` layers are there too.
     """
 
     path: bytes
@@ -57,6 +58,7 @@ class LoadSettings(msgspec.Struct, kw_only=True, frozen=True):
     batch_invariant: bool
     rpc: tuple[str, ...] = ()
     host_weights: int | None = None
+    cpu_experts: int = 0
 
 
 class Load(Message, tag="load"):

@@ -8,7 +8,9 @@ from typing import Any
 
 import llama_cpp.llama_cpp as lib
 
+from nbllm.core.fitting.model_shape import EXPERT_TENSORS
 from nbllm.local.ipc.operations import LoadSettings
+from nbllm.local.llama.backends import ggml_function
 from nbllm.local.llama.gpu_devices import device_array
 
 __all__ = ["BufferSizes", "context_params", "model_params"]
@@ -35,7 +37,26 @@ def model_params(settings: LoadSettings) -> tuple[Any, list[object]]:
     split = (ctypes.c_float * max(int(lib.llama_max_devices()), len(shares)))(*shares)
     if settings.tensor_split:
         params.tensor_split = split
-    return params, [devices, split]
+    overrides = _in_main_memory(settings.cpu_experts)
+    if overrides:
+        params.tensor_buft_overrides = ctypes.cast(overrides, ctypes.c_void_p)
+    return params, [devices, split, overrides]
+
+
+class _Override(ctypes.Structure):
+    """``llama_model_tensor_buft_override``: where the tensors with such names are put."""
+
+    _fields_ = (("pattern", ctypes.c_char_p), ("buffer_type", ctypes.c_void_p))
+
+
+def _in_main_memory(layers: int) -> Any:
+    """llama.cpp's list of overrides for the experts of so many layers, the first ones."""
+    if not layers:
+        return None
+    numbers = "|".join(map(str, range(layers)))
+    pattern = rf"^blk\.({numbers}){EXPERT_TENSORS}"
+    main_memory = ggml_function("ggml_backend_cpu_buffer_type", ctypes.c_void_p)()
+    return (_Override * 2)(_Override(pattern.encode(), main_memory), _Override(None, None))
 
 
 def context_params(settings: LoadSettings) -> Any:

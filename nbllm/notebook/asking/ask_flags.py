@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from nbllm.notebook.flags import Help, flag
 from nbllm.notebook.forms.type_expressions import TypeExpression
-from nbllm.notebook.magic_line import output_name, scaled, unescaped, variable_name
+from nbllm.notebook.magic_line import names, output_name, scaled, unescaped, variable_name
 
 __all__ = ["ASK", "LAST", "OPTIONS"]
 
@@ -109,6 +109,9 @@ ASK = Help(
 
     %llm --continue                  the last answer goes on where it was cut off
 
+    %%llm --models smollm2,gpt-4o --diff -o answers
+    What is a monad, in one sentence?
+
     %%llm --completion
     Once upon a time
 
@@ -137,6 +140,13 @@ ASK = Help(
             action="store_true",
             help="Go on with the last answer where it was cut off or stopped; without a prompt.",
         ),
+        flag(
+            "--models",
+            metavar="A,B,C",
+            type=names,
+            help="Ask several models at once, their answers side by side; -o receives the list.",
+        ),
+        flag("--diff", action="store_true", help="With --models: how the answers differ."),
         flag("--bg", action="store_true", help="Answer in the background; see %%llm_jobs."),
         flag("--system", metavar="TEXT", help="System prompt: instructions before the prompt."),
         flag(
@@ -182,6 +192,16 @@ ASK = Help(
         flag("--dry-run", action="store_true", help="With --map: 5 rows, and what all would take."),
         flag("--journal", metavar="FILE", help="With --map: keep what is finished, and go on."),
         flag("--max-cost", metavar="USD", type=float, help="With --map: end before it costs more."),
+        flag(
+            "--batch-api",
+            action="store_true",
+            help="With --map: by the vendor's batch API, within a day and for half the price.",
+        ),
+        flag(
+            "--cancel-batch",
+            action="store_true",
+            help="With --map: cancel what the vendor's batch API has of this run.",
+        ),
         flag(
             "--completion",
             action="store_true",

@@ -56,7 +56,7 @@ class AskMagics(SessionMagics):
     @line_cell_magic
     def llm(
         self, line: str, cell: str | None = None
-    ) -> Job | ShownPrompt | GenerationResult | Card | pd.DataFrame:
+    ) -> Job | ShownPrompt | GenerationResult | list[GenerationResult] | Card | pd.DataFrame:
         """Ask a model; the answer streams into the cell, and is returned.
 
         ``%%llm`` sends the cell, ``%llm`` the rest of its line. The variable ``_llm`` holds the
@@ -95,15 +95,19 @@ class AskMagics(SessionMagics):
 
     def _ask(
         self, prompt: str, flags: AskFlags
-    ) -> GenerationResult | Job | ShownPrompt | pd.DataFrame:
+    ) -> GenerationResult | list[GenerationResult] | Job | ShownPrompt | pd.DataFrame:
         from nbllm.notebook.asking.continuation import continued
         from nbllm.notebook.asking.live_answer import ask
         from nbllm.notebook.asking.pipeline import prepare, question_from
+        from nbllm.notebook.asking.side_by_side import ask_all, check_side_by_side
         from nbllm.notebook.batch.cell import check_batch_flags, map_cell
         from nbllm.notebook.jobs.jobs import begin_job
 
         session = self.session
         check_batch_flags(flags)
+        check_side_by_side(flags)
+        if flags.models:
+            return ask_all(session, prompt, flags)
         if flags.frame is not None:
             return map_cell(session, prompt, flags, flags.frame)
         if flags.go_on:

@@ -41,10 +41,14 @@ class AskFlags:
     dry_run: bool = False
     journal: str | None = None
     max_cost: float | None = None
+    batch_api: bool = False
+    cancel_batch: bool = False
     completion: bool = False
     allow_file: tuple[str, ...] = ()
     raw: bool = False
     show_prompt: bool = False
+    models: tuple[str, ...] = ()
+    diff: bool = False
     options: GenerationOptions = field(default_factory=GenerationOptions)
 
     @classmethod

@@ -27,6 +27,8 @@ _ONLY = {
     "dry_run": "--dry-run",
     "journal": "--journal",
     "max_cost": "--max-cost",
+    "batch_api": "--batch-api",
+    "cancel_batch": "--cancel-batch",
 }
 _NEVER = {"chat": "--chat", "bg": "--bg", "form": "--as", "show_prompt": "--show-prompt"}
 
@@ -64,12 +66,15 @@ def map_cell(session: NotebookSession, prompt: str, flags: AskFlags, frame: str)
             dry_run=flags.dry_run,
             journal=flags.journal,
             max_cost=flags.max_cost,
+            batch_api=flags.batch_api,
+            cancel_batch=flags.cancel_batch,
             manager=session.manager,
             **{name: value for name, value in options.items() if value is not None},
         )
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as stop:
         kept = f"; what is finished is in {flags.journal}" if flags.journal else ""
-        raise Stopped(f"The run over {frame} was stopped{kept}.") from None
+        at_vendor = f" {stop}" if str(stop) else ""
+        raise Stopped(f"The run over {frame} was stopped{kept}.{at_vendor}") from None
     if flags.output:
         session.shell.user_ns[flags.output] = result
     return result

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,11 +17,14 @@ from nbllm.core.model_interface import ModelInterface, options_from
 from nbllm.core.schemas.answers import AnswerSchema, schema_or_decision
 from nbllm.core.schemas.kinds import plain_value
 from nbllm.core.words import duration_words
+from nbllm.notebook.batch.clusters import cluster_model, told_of_workers
 from nbllm.notebook.sync import run
 
 if TYPE_CHECKING:
     import pandas as pd
+    from distributed import Client
 
+    from nbllm.batches.batch import Batch
     from nbllm.core.model_manager import ModelManager
     from nbllm.notebook.loaded_model import LoadedModel
 
@@ -56,6 +60,9 @@ def map_frame(
     retry_failed: bool = True,
     max_failures: float = 0.5,
     max_cost: float | None = None,
+    batch_api: bool = False,
+    cancel_batch: bool = False,
+    client: Client | None = None,
     manager: ModelManager | None = None,
     progress: BatchTick | None = None,
     **options: Any,
@@ -76,46 +83,74 @@ def map_frame(
     name, or a loaded model; without it the last one used, or the bundled one. The other parameters
     are those of ``ModelInterface.map``; ``options`` are generation options such as ``max_tokens``.
 
+    ``batch_api`` sends the rows to the batch API of OpenAI, Anthropic or Gemini, which answers
+    within a day for half the price. An interrupt, or a restart of the kernel, leaves the vendor
+    working: the same call takes its batch up again, and with ``cancel_batch`` cancels it and
+    returns what was done by then.
+
+    With a ``client`` of Dask the workers of its cluster answer: each loads the model by its own
+    machine's memory, finds it by its own files, and uses the keys of its own environment.
+    ``concurrency`` is then that of all of them together. A lost worker's rows are asked on others,
+    and those that join are asked too; a warning says which workers cannot load the model, and why.
+
     An interrupt ends the run and keeps what is finished where a ``journal`` is given. Works where
     nothing can be awaited. Raises ``InvalidOptionError``, ``BatchError``, and what loading raises.
     """
     wanted = schema_or_decision(schema, decide)
     batch = FrameBatch.of(df, template, schema=wanted, into=into, details=details)
-    loaded = _loaded(model, manager)
+    if client is not None and (batch_api or cancel_batch):
+        raise InvalidOptionError("client", "cannot be combined with batch_api; drop one")
+    loaded = _loaded(model, manager) if client is None else cluster_model(client, model, manager)
     rows = batch.rows[:_SAMPLE_ROWS] if dry_run else batch.rows
     frame = df.iloc[:_SAMPLE_ROWS] if dry_run else df
     began = time.monotonic()
-    with _bar(len(rows), progress) as tick:
-        found, counted = run(
-            _asked(
-                loaded,
-                batch.prompts(rows),
-                tick,
-                system=system,
-                schema=wanted,
-                options=options_from(options),
-                concurrency=concurrency,
-                journal=journal,
-                retry_failed=retry_failed,
-                max_failures=max_failures,
-                max_cost=max_cost,
-            )
-        )
+    asked = loaded.map(
+        batch.prompts(rows),
+        system=system,
+        schema=wanted,
+        options=options_from(options),
+        concurrency=concurrency,
+        journal=journal,
+        retry_failed=retry_failed,
+        max_failures=max_failures,
+        max_cost=max_cost,
+        batch_api=(batch_api or cancel_batch) and not dry_run,
+    )
+    with _bar(len(rows), progress) as tick, _told_of_the_vendor(asked), told_of_workers(loaded):
+        found = run(_cancelled(asked, tick) if cancel_batch else _asked(asked, tick))
     result = batch.joined(frame, found)
     if dry_run:
-        print(_estimate(counted, len(df), time.monotonic() - began))  # noqa: T201 - it is asked for
+        seconds = None if batch_api else time.monotonic() - began
+        print(_estimate(asked.progress, len(df), seconds))  # noqa: T201 - it is asked for
     return result
 
 
-async def _asked(
-    model: ModelInterface, prompts: list[Any], tick: BatchTick, **settings: Any
-) -> tuple[list[BatchRow], BatchProgress]:
-    batch = model.map(prompts, **settings)
+async def _asked(batch: Batch, tick: BatchTick) -> list[BatchRow]:
+    batch.on_state = lambda: tick(batch.progress, None)
     rows = []
     async for row in batch:
         rows.append(row)
         tick(batch.progress, row)
-    return rows, batch.progress
+    return rows
+
+
+async def _cancelled(batch: Batch, tick: BatchTick) -> list[BatchRow]:
+    batch.on_state = lambda: tick(batch.progress, None)
+    return await batch.cancel()
+
+
+@contextmanager
+def _told_of_the_vendor(batch: Batch) -> Iterator[None]:
+    """An interrupt says what goes on at the vendor in spite of it."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        state = batch.progress.vendor_state
+        words = (
+            f"{state}. It goes on there, and is paid. Run the same cell again to take it up, or "
+            "with --cancel-batch (cancel_batch=True) to cancel it."
+        )
+        raise KeyboardInterrupt(*([words] if state else [])) from None
 
 
 @dataclass(frozen=True, slots=True)
@@ -302,6 +337,9 @@ class _bar:  # noqa: N801 - used as a function
         began = time.monotonic()
 
         def tick(progress: BatchProgress, row: BatchRow | None) -> None:
+            if row is None:
+                bar.set_postfix_str(progress.vendor_state)
+                return
             bar.update(1)
             bar.set_postfix_str(_figures(progress, time.monotonic() - began), refresh=False)
 
@@ -323,16 +361,17 @@ def _figures(progress: BatchProgress, seconds: float) -> str:
     return ", ".join(parts)
 
 
-def _estimate(progress: BatchProgress, rows: int, seconds: float) -> str:
-    """What all rows would take, by those that were asked."""
+def _estimate(progress: BatchProgress, rows: int, seconds: float | None) -> str:
+    """What all rows would take, by those that were asked; by a batch API without ``seconds``."""
     asked = max(1, progress.asked)
     factor = rows / asked
     words = [
         f"Dry run: {progress.done:,} of {rows:,} rows asked, {progress.failed:,} failed.",
         f"All of them would take about {progress.prompt_tokens * factor:,.0f} tokens of prompt "
         f"and {progress.completion_tokens * factor:,.0f} of answer, "
-        f"{duration_words(seconds * factor)}",
+        f"{'up to a day' if seconds is None else duration_words(seconds * factor)}",
     ]
     if progress.cost_usd:
-        words[-1] += f" and {progress.cost_usd * factor:.2f} US dollars"
+        cost = progress.cost_usd * factor * (0.5 if seconds is None else 1)
+        words[-1] += f" and {cost:.2f} US dollars"
     return " ".join(words) + "."

@@ -30,6 +30,7 @@ def fit_table(fit: Fit) -> Table:
     columns = {
         "device": "string",
         "layers on GPUs": "Int64",
+        "layers with experts on the CPU": "Int64",
         "context (tokens)": "Int64",
         "KV cache type": "string",
         "fits": "boolean",
@@ -40,6 +41,8 @@ def fit_table(fit: Fit) -> Table:
         "overhead (MiB)": "Float64",
         **{f"{device} (MiB)": "Float64" for device in beside},
     }
+    if not any(option.cpu_experts for option in fit.options):
+        del columns["layers with experts on the CPU"]
     rows = [_row(option) for option in fit.options]
     going = (*(f"{part} (MiB)" for part in _PARTS), "layers on GPUs")
     return make_table(rows, columns, notes=_notes(fit), first_to_go=going)
@@ -96,6 +99,7 @@ def _row(option: FitOption) -> dict[str, Any]:
     return {
         "device": option.device,
         "layers on GPUs": option.gpu_layers or None,
+        "layers with experts on the CPU": option.cpu_experts or None,
         "context (tokens)": option.context_length,
         "KV cache type": option.kv_type,
         "fits": option.fits,

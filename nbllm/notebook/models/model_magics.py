@@ -33,6 +33,7 @@ class LoadFlags(Flags):
     flash_attention: bool | None
     threads: int | None
     gpu_layers: int | None
+    cpu_experts: int | None
     parallel: int | None
     adapter: list[tuple[str, float]] | None
     draft_model: str | None
@@ -193,6 +194,7 @@ class ModelMagics(SessionMagics):
             flash_attention=args.flash_attention,
             threads=args.threads,
             gpu_layers=args.gpu_layers,
+            cpu_experts=args.cpu_experts,
             parallel=args.parallel,
             keep_alive=args.keep_alive,
             adapters=None if args.adapter is None else tuple(args.adapter),

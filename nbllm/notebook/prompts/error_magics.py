@@ -29,7 +29,10 @@ _EXPLAIN = (
 )
 _FIX = "Correct this notebook cell, which failed. Change as little as possible."
 _ABOUT_PROMPTS = {"name", "--raw", "--allow-file", "--show-prompt", "--as", "--schema"}
-_ABOUT_TABLES = {"--map", "--into", "--decide", "--dry-run", "--journal", "--max-cost"}
+_ABOUT_TABLES = {
+    *("--map", "--into", "--decide", "--dry-run", "--journal", "--max-cost"),
+    *("--batch-api", "--cancel-batch"),
+}
 _FLAGS = tuple(
     (names, settings)
     for names, settings in ASK.arguments

@@ -18,6 +18,7 @@ from nbllm.core.rendering.escaping import encodable, preformatted, text_html
 __all__ = [
     "Bundle",
     "Ending",
+    "folded_html",
     "note",
     "note_html",
     "outputs",
@@ -109,7 +110,9 @@ def widget_view(widget: Any, words: str = "") -> Bundle:
 def outputs(ending: Ending) -> list[Bundle]:
     """An answer from top to bottom: the folded reasoning, the text, the status line."""
     thought, title = ending.reasoning, _title(ending.reasoning)
-    folded = Bundle({"text/html": _folded(thought), "text/plain": encodable(f"{title}\n{thought}")})
+    folded = Bundle(
+        {"text/html": folded_html(thought), "text/plain": encodable(f"{title}\n{thought}")}
+    )
     return [
         *([folded] if thought else []),
         *ending.answer,
@@ -120,7 +123,7 @@ def outputs(ending: Ending) -> list[Bundle]:
 def two_outputs(ending: Ending) -> list[Bundle]:
     """The same in two places: the text, then the status line with the reasoning."""
     foot = note_html(ending.status) if ending.status else ""
-    foot += _folded(ending.reasoning) if ending.reasoning else ""
+    foot += folded_html(ending.reasoning) if ending.reasoning else ""
     return [
         *ending.answer,
         *([Bundle({"text/html": foot, "text/plain": ending.status})] if foot else []),
@@ -132,7 +135,8 @@ def note_html(words: str) -> str:
     return _NOTE.format(grey=_GREY, words=text_html(words))
 
 
-def _folded(text: str) -> str:
+def folded_html(text: str) -> str:
+    """Reasoning, folded up; escaped to the last character."""
     return _FOLDED.format(grey=_GREY, title=_title(text), text=preformatted(text))
 
 

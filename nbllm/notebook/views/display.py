@@ -8,6 +8,7 @@ Notebook, VS Code and Colab; none of them needs a widget.
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
 from IPython.core.displaypub import CapturingDisplayPublisher, DisplayPublisher
@@ -42,6 +43,13 @@ class View(Protocol):
 
     def control(self, control: Bundle) -> None:
         """Show something to press, below all that is shown, until the answer ends."""
+
+    def draw(self, key: object, make: Callable[[], Bundle]) -> None:
+        """Show what ``make`` makes in place of what it made before, where ``key`` has changed.
+
+        This is for answers that are no text that grows. It may be shown a little later, and is not
+        where nothing can be updated.
+        """
 
     def add(self, text: str) -> None:
         """More of the answer's text, which may be shown a little later."""

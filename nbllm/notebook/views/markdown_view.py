@@ -39,10 +39,11 @@ class MarkdownView:
         self._control: Bundle | None = None
         self._control_place: str | None = None
         self._noted, self._tail, self._unsent = "", "", False
+        self._drawn: object = None
         self._next_update = 0.0
 
     def note(self, words: str) -> None:  # noqa: D102 - see View
-        if words != self._noted and not self._tail:
+        if words != self._noted and not self._tail and self._drawn is None:
             self._noted = words
             self._show(bundles.note(words))
 
@@ -75,9 +76,21 @@ class MarkdownView:
         self._unsent = False
         growing = bundles.rendered(self._tail, is_growing=True)
         sent += size_of(growing)
-        seconds = max(sent / BYTES_PER_SECOND, 4 * (self._clock() - now))
-        self._next_update = now + seconds
+        self._pace(now, sent)
         self._show(growing)
+
+    def draw(self, key: object, make: Callable[[], Bundle]) -> None:  # noqa: D102
+        now = self._clock()
+        if key == self._drawn or now < self._next_update:
+            return
+        self._drawn, bundle = key, make()
+        self._pace(now, size_of(bundle))
+        self._show(bundle)
+
+    def _pace(self, began: float, sent: int) -> None:
+        """Wait the longer with the next update, the more this one sends and the longer it takes."""
+        seconds = max(sent / BYTES_PER_SECOND, 4 * (self._clock() - began))
+        self._next_update = began + seconds
 
     def finish(self, ending: Ending) -> None:  # noqa: D102
         if self._is_alone and (self._panel or self._control_place):

@@ -45,6 +45,9 @@ class TerminalView:
     def control(self, control: Bundle) -> None:  # noqa: D102
         pass
 
+    def draw(self, key: object, make: object) -> None:  # noqa: D102
+        pass
+
     def add(self, text: str) -> None:  # noqa: D102
         if text:
             self.drop_note("")
@@ -97,6 +100,9 @@ class SilentView:
         pass
 
     def control(self, control: Bundle) -> None:  # noqa: D102
+        pass
+
+    def draw(self, key: object, make: object) -> None:  # noqa: D102
         pass
 
     def add(self, text: str) -> None:  # noqa: D102

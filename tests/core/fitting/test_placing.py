@@ -189,6 +189,54 @@ def test_a_gpu_goes_by_its_place_in_llama_cpps_list() -> None:
     assert large.tensor_split[0] < large.tensor_split[1]
 
 
+def mixture(*, experts: float = 0.8) -> ModelShape:
+    """A mixture of experts, of whose layers so much is experts; the first layer is dense."""
+    shape = model(30)
+    first, *others = shape.layers
+    sparse = [replace(layer, experts=int(layer.weights * experts)) for layer in others]
+    return replace(shape, layers=(first, *sparse), expert_count=64, expert_used_count=4)
+
+
+def test_a_mixtures_experts_stay_in_main_memory_where_all_else_fits_on_the_gpu() -> None:
+    resources = machine(64, 12)
+    placement = place("moe", mixture(), resources)
+    assert placement.device == "GPU 0 + CPU"
+    assert placement.gpu_layers == 33
+    assert 0 < placement.cpu_experts < 32
+    assert f"the experts of {placement.cpu_experts} stay in main memory" in placement.reason
+    assert placement.is_compromise
+    assert placement.threads == 8
+    fewer = place("moe", mixture(), resources, LoadOptions(cpu_experts=placement.cpu_experts - 1))
+    assert fewer.context_length < placement.context_length
+    small = place("moe", mixture(), machine(64, 3.5))
+    assert small.cpu_experts == 0
+    assert 0 < small.gpu_layers < 33
+    large = place("moe", mixture(), machine(64, 24))
+    assert (large.device, large.cpu_experts) == ("GPU 0", 0)
+
+
+def test_as_many_layers_keep_their_experts_in_main_memory_as_are_asked_for() -> None:
+    asked = place("moe", mixture(), machine(64, 24), LoadOptions(cpu_experts=5, gpu_layers=-1))
+    assert (asked.gpu_layers, asked.cpu_experts, asked.is_compromise) == (33, 5, False)
+    every = place("moe", mixture(), machine(64, 24), LoadOptions(cpu_experts=-1))
+    assert (every.gpu_layers, every.cpu_experts) == (33, 32)
+    whole = place("moe", mixture(), machine(64, 24), LoadOptions(cpu_experts=0))
+    assert (whole.device, whole.cpu_experts) == ("GPU 0", 0)
+    moved = sum(layer.experts for layer in mixture().layers[:5])
+    assert asked.memory[CPU].weights == whole.memory[CPU].weights + moved
+    assert asked.memory["GPU 0"].weights == whole.memory["GPU 0"].weights - moved
+    dense = placed(machine(64, 24), cpu_experts=-1)
+    assert (dense.device, dense.cpu_experts) == ("GPU 0", 0)
+    assert placed(machine(64), cpu_experts=-1).cpu_experts == 0
+
+
+def test_ways_with_experts_in_main_memory_are_listed() -> None:
+    plan = Plan("moe", mixture(), machine(64, 12), LoadOptions())
+    found = [option for option in fits_of(plan, None).options if option.cpu_experts]
+    assert found
+    assert all(option.fits and option.device == "GPU 0 + CPU" for option in found)
+
+
 def test_memory_that_a_gpu_shares_is_counted_once() -> None:
     gpu = GpuInfo(index=0, name="M3", vendor="apple", unified_memory=True)
     shared = replace(machine(16), gpus=(gpu,))

@@ -340,6 +340,35 @@ def test_a_large_vocabulary_is_not_kept_in_memory(large_vocabulary: Path) -> Non
     assert peak_mib(lambda: read_shape(large_vocabulary)) < 2
 
 
+@pytest.mark.parametrize("order", ["same", "first", "last", "longer", "cut"])
+def test_a_vocabulary_like_an_earlier_one_is_read_as_it_is(tmp_path: Path, order: str) -> None:
+    words = [b"w%05d" % number for number in range(20_000)]
+    others = {
+        "same": words,
+        "first": [b"another", *words[1:]],
+        "last": [*words[:-1], b"another"],
+        "longer": [*words[:9_999], b"x" * 300, *words[10_000:]],
+        "cut": words,
+    }
+
+    def write(name: str, chosen: list[bytes]) -> Path:
+        texts = array(TEXT, len(chosen), b"".join(map(text, chosen)))
+        keys = [LLAMA, key("tokenizer.ggml.tokens", ARRAY, texts), number("block_count", 1)]
+        path = tmp_path / name
+        path.write_bytes(header(keys, [tensor("blk.0.weight", (8,))], weights=32))
+        return path
+
+    known = read_shape(write("known.gguf", words))
+    path = write("other.gguf", others[order])
+    if order == "cut":
+        path.write_bytes(path.read_bytes()[:200_000])
+        with pytest.raises(ModelFileError, match="truncated"):
+            read_shape(path)
+    else:
+        assert read_shape(path).metadata == known.metadata
+        assert read_shape(path).tensors == known.tensors
+
+
 def peak_mib(work: Callable[[], object]) -> float:
     tracemalloc.start()
     try:

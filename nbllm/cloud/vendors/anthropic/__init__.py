@@ -12,7 +12,13 @@ from urllib.parse import quote
 
 from nbllm.cloud.adapter import Adapter, HttpRequest, Meaning, StreamParser
 from nbllm.cloud.vendors.anthropic.messages_parser import MessagesParser
-from nbllm.cloud.vendors.anthropic.messages_requests import BASE_URL, count_body, messages_body
+from nbllm.cloud.vendors.anthropic.messages_requests import (
+    BASE_URL,
+    VERSION,
+    count_body,
+    messages_body,
+    versioned_path,
+)
 from nbllm.cloud.vendors.api_errors import parse_error
 from nbllm.cloud.vendors.json_values import (
     MalformedError,
@@ -30,7 +36,6 @@ from nbllm.core.vendors import VENDORS
 
 __all__ = ["ADAPTER", "AnthropicAdapter"]
 
-_VERSION = {"anthropic-version": "2023-06-01"}
 _ERROR_WORDS: Mapping[str, Meaning] = {
     "authentication": Meaning.AUTHENTICATION,
     "permission": Meaning.PERMISSION,
@@ -55,7 +60,7 @@ class AnthropicAdapter:
     ) -> HttpRequest:
         """Ask for an answer."""
         body = messages_body(info, request, stream=stream)
-        return HttpRequest(_path(info, "messages"), body, _VERSION)
+        return HttpRequest(versioned_path(info, "messages"), body, VERSION)
 
     def stream_parser(self, info: ModelInfo, request: GenerationRequest) -> StreamParser:
         """A parser for one streamed answer to this request."""
@@ -88,7 +93,7 @@ class AnthropicAdapter:
     def count_request(self, info: ModelInfo, request: GenerationRequest) -> HttpRequest | None:
         """Ask for the exact number of prompt tokens."""
         return HttpRequest(
-            _path(info, "messages/count_tokens"), count_body(info, request), _VERSION
+            versioned_path(info, "messages/count_tokens"), count_body(info, request), VERSION
         )
 
     def parse_count(self, info: ModelInfo, body: bytes) -> int:
@@ -102,7 +107,9 @@ class AnthropicAdapter:
     def list_request(self, info: ModelInfo, page: str | None) -> HttpRequest:
         """Ask for a page of models; a page is named by the last model of the one before."""
         after = f"&after_id={quote(page, safe='')}" if page else ""
-        return HttpRequest(_path(info, f"models?limit=1000{after}"), headers=_VERSION, method="GET")
+        return HttpRequest(
+            versioned_path(info, f"models?limit=1000{after}"), headers=VERSION, method="GET"
+        )
 
     def parse_list(self, info: ModelInfo, body: bytes) -> tuple[Sequence[ModelInfo], str | None]:
         """The models of a page, and the next page."""
@@ -114,11 +121,6 @@ class AnthropicAdapter:
 
 
 ADAPTER: Adapter = AnthropicAdapter()
-
-
-def _path(info: ModelInfo, rest: str) -> str:
-    """The path behind a base URL, which people give with its version or without."""
-    return rest if (info.base_url or "").rstrip("/").endswith("/v1") else f"v1/{rest}"
 
 
 def _model(info: ModelInfo, item: Mapping[str, Any]) -> ModelInfo:

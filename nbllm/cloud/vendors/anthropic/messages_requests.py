@@ -42,15 +42,19 @@ from nbllm.core.vendors import VENDORS
 __all__ = [
     "BASE_URL",
     "VENDOR",
+    "VERSION",
     "closed_schema",
     "count_body",
     "messages_body",
     "refuses_sampling",
     "unwanted_sampling",
+    "versioned_path",
 ]
 
 VENDOR = "anthropic"
 BASE_URL = f"https://{VENDORS[VENDOR].hosts[0]}"
+VERSION = {"anthropic-version": "2023-06-01"}
+"""The header of every request."""
 
 _MAX_TOKENS = 16_384
 """The API insists on a limit. All models in service can write this much, and an answer that
@@ -84,6 +88,11 @@ _FIRST_REFUSING = {"opus": (4, 7)}
 _USUALLY_FIRST = (5, 0)
 # "claude-opus-4-7-20260401", "anthropic.claude-opus-4.7-v1:0"; a date is no version.
 _CLAUDE = re.compile(r"claude-([a-z]+)-(\d{1,2})(?:[-.](\d{1,2}))?(?!\d)")
+
+
+def versioned_path(info: ModelInfo, rest: str) -> str:
+    """The path behind a base URL, which people give with its version or without."""
+    return rest if (info.base_url or "").rstrip("/").endswith("/v1") else f"v1/{rest}"
 
 
 def messages_body(info: ModelInfo, request: GenerationRequest, *, stream: bool) -> dict[str, Any]:

@@ -14,7 +14,9 @@ from nbllm.cloud.vendors.gemini.contents_requests import (
     BASE_URL,
     content_body,
     count_body,
+    method_path,
     model_path,
+    versioned_path,
 )
 from nbllm.cloud.vendors.json_values import (
     MalformedError,
@@ -64,7 +66,7 @@ class GeminiAdapter:
     ) -> HttpRequest:
         """Ask for an answer."""
         method = "streamGenerateContent?alt=sse" if stream else "generateContent"
-        return HttpRequest(_method(info, method), content_body(info, request))
+        return HttpRequest(method_path(info, method), content_body(info, request))
 
     def stream_parser(self, info: ModelInfo, request: GenerationRequest) -> StreamParser:
         """A parser for one streamed answer to this request."""
@@ -91,7 +93,7 @@ class GeminiAdapter:
             requests[start : start + _MOST_INPUTS]
             for start in range(0, len(requests), _MOST_INPUTS)
         ]
-        path = _method(info, "batchEmbedContents")
+        path = method_path(info, "batchEmbedContents")
         return [HttpRequest(path, {"requests": batch}, texts=len(batch)) for batch in batches]
 
     def parse_embeddings(self, info: ModelInfo, bodies: Sequence[bytes]) -> Embeddings:
@@ -104,7 +106,7 @@ class GeminiAdapter:
 
     def count_request(self, info: ModelInfo, request: GenerationRequest) -> HttpRequest | None:
         """Ask for the exact number of prompt tokens."""
-        return HttpRequest(_method(info, "countTokens"), count_body(info, request))
+        return HttpRequest(method_path(info, "countTokens"), count_body(info, request))
 
     def parse_count(self, info: ModelInfo, body: bytes) -> int:
         """The number of prompt tokens."""
@@ -117,7 +119,7 @@ class GeminiAdapter:
     def list_request(self, info: ModelInfo, page: str | None) -> HttpRequest:
         """Ask for a page of models."""
         token = f"&pageToken={quote(page, safe='')}" if page else ""
-        return HttpRequest(_path(info, f"models?pageSize=1000{token}"), method="GET")
+        return HttpRequest(versioned_path(info, f"models?pageSize=1000{token}"), method="GET")
 
     def parse_list(self, info: ModelInfo, body: bytes) -> tuple[Sequence[ModelInfo], str | None]:
         """The models of a page that generate or embed, and the next page."""
@@ -139,16 +141,6 @@ def _rows(answer: Mapping[str, Any]) -> list[list[Any]]:
         sequence(mapping(item, "an embedding").get("values"), "values")
         for item in sequence(items, "embeddings")
     ]
-
-
-def _path(info: ModelInfo, rest: str) -> str:
-    """The path behind a base URL, which people give with its version or without."""
-    base = (info.base_url or "").rstrip("/")
-    return rest if base.endswith(("/v1beta", "/v1", "/v1alpha")) else f"v1beta/{rest}"
-
-
-def _method(info: ModelInfo, method: str) -> str:
-    return _path(info, f"{quote(model_path(info))}:{method}")
 
 
 def _is_usable(item: Mapping[str, Any]) -> bool:

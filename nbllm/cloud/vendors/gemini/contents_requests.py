@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from typing import Any
+from urllib.parse import quote
 
 from nbllm.cloud.addresses import signer_of
 from nbllm.cloud.vendors.request_parts import (
@@ -32,7 +33,16 @@ from nbllm.core.types import (
 )
 from nbllm.core.vendors import VENDORS
 
-__all__ = ["BASE_URL", "CALL_PREFIX", "VENDOR", "content_body", "count_body", "model_path"]
+__all__ = [
+    "BASE_URL",
+    "CALL_PREFIX",
+    "VENDOR",
+    "content_body",
+    "count_body",
+    "method_path",
+    "model_path",
+    "versioned_path",
+]
 
 VENDOR = "gemini"
 BASE_URL = f"https://{VENDORS[VENDOR].hosts[0]}"
@@ -62,6 +72,17 @@ def model_path(info: ModelInfo) -> str:
     """The model's name as a resource."""
     name = info.model or info.name
     return name if "/" in name else f"models/{name}"
+
+
+def versioned_path(info: ModelInfo, rest: str) -> str:
+    """The path behind a base URL, which people give with its version or without."""
+    base = (info.base_url or "").rstrip("/")
+    return rest if base.endswith(("/v1beta", "/v1", "/v1alpha")) else f"v1beta/{rest}"
+
+
+def method_path(info: ModelInfo, method: str) -> str:
+    """The path of a method of the model."""
+    return versioned_path(info, f"{quote(model_path(info))}:{method}")
 
 
 def content_body(info: ModelInfo, request: GenerationRequest) -> dict[str, Any]:

@@ -1,0 +1,1 @@
+"""A run through a vendor's batch API: answered within a day, for half the price."""

@@ -1,0 +1,193 @@
+"""Many prompts as batches of the vendor's: sent, waited for, read, matched by their keys."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import aclosing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from nbllm.batches.journal import Journal
+from nbllm.batches.run import BatchProgress, BatchRow
+from nbllm.batches.vendor_api.failures import may_pass
+from nbllm.batches.vendor_api.rows import Rows
+from nbllm.batches.vendor_api.sender import Sender, parts_of
+from nbllm.batches.vendor_api.sent_batches import SentBatch, SentBatches
+from nbllm.batches.vendor_api.watch import LONGEST_PAUSE, Watch
+from nbllm.core.caching.request_key import request_key
+from nbllm.core.errors import (
+    BatchError,
+    InvalidOptionError,
+    ModelError,
+    NbllmError,
+)
+from nbllm.core.model_interface import ModelInterface
+from nbllm.core.options import GenerationOptions
+from nbllm.core.types import GenerationRequest
+from nbllm.core.vendor_batches import VendorBatch, VendorBatches, VendorOutcome, VendorRow
+
+__all__ = ["default_journal", "run_vendor_batch"]
+
+_MOST_ATTEMPTS = 6
+_FIRST_DELAY = 1.0
+
+
+def default_journal(request: GenerationRequest) -> Path:
+    """Where a run is kept that names no journal: in the working directory, which is the notebook's.
+
+    The file is another one for another model, other options or another system prompt.
+    """
+    return Path.cwd() / f"nbllm-batch-{request_key(request)[:12]}.jsonl"
+
+
+async def run_vendor_batch(
+    model: ModelInterface,
+    prompts: Iterable[Any],
+    *,
+    journal: Journal,
+    system: str | None = None,
+    options: GenerationOptions | None = None,
+    schema: Any = None,
+    retry_failed: bool = True,
+    cancelled: Callable[[], bool] = lambda: False,
+    progress: BatchProgress,
+    on_state: Callable[[], None] = lambda: None,
+) -> AsyncIterator[BatchRow]:
+    """Ask ``model`` every prompt by its vendor's batch API; the rows come in order, at the end.
+
+    Rows that the journal has, or that an earlier run has sent, are not sent again: that run's
+    batches are waited for. So an end of this process ends no batch, and the same run takes it up.
+    Once ``cancelled`` is true nothing more is sent, and what is under way is cancelled; what is
+    done by then is paid and kept. Rows that failed, expired or were cancelled are sent again by
+    the next run, unless ``retry_failed`` is off. ``on_state`` is called when
+    ``progress.vendor_state`` changes.
+
+    Raises ``UnsupportedError`` for a model without a batch API, and ``BatchError`` where the vendor
+    refuses everything or cannot be reached; what it has taken goes on.
+    """
+    api = model.vendor_batches()
+    work = Rows(
+        journal=journal,
+        retry_failed=retry_failed,
+        request=lambda prompt: model.request(prompt, system=system, options=options, schema=schema),
+    )
+    sent, watch = SentBatches(journal), Watch(api, progress, on_state, cancelled)
+    run = _VendorRun(api, journal, sent, work, progress, watch, Sender(api, sent, watch))
+    await asyncio.to_thread(work.collect, prompts)
+    await run.settle()
+    for row in work.in_order():
+        progress.note(row)
+        yield row
+
+
+@dataclass(slots=True)
+class _VendorRun:
+    api: VendorBatches
+    journal: Journal
+    sent: SentBatches
+    work: Rows
+    progress: BatchProgress
+    watch: Watch
+    sender: Sender
+    refusals: list[NbllmError] = field(default_factory=list)
+
+    async def settle(self) -> None:
+        """Bring every row to an end."""
+        wanted = set(self.work.wanted())
+        under_way = [batch for batch in self.sent.open() if not wanted.isdisjoint(batch.keys)]
+        named = [await self.sender.taken_up(batch) for batch in under_way]
+        batches = [batch for batch in named if batch is not None]
+        batches += await self._send_rest({key for each in batches for key in each.keys})
+        if self.refusals and not batches and not self.work.ended:
+            raise BatchError(f"nothing could be sent: {self.refusals[0]}")
+        self.progress.asked = self.progress.running = sum(len(each.keys) for each in batches)
+        await _all_of([self._finish(batch) for batch in batches])
+        self.progress.running = 0
+        reason = self.refusals[0] if self.refusals else BatchError("it was not sent to the vendor")
+        for key in self.work.wanted():
+            self.work.end(key, reason, is_kept=False)
+
+    async def _send_rest(self, under_way: set[str]) -> list[SentBatch]:
+        """Send what is wanted and not under way, in as many batches as the vendor needs."""
+        rows = await asyncio.to_thread(self._rows, under_way)
+        batches = []
+        for part in parts_of(rows, self.api.most_rows, self.api.most_bytes):
+            if self.watch.cancelled():
+                break
+            batch = self.sent.begin([row.key for row in part])
+            self.watch.tell(batch.tag, f"{self.api.vendor}: sending {len(part):,} rows")
+            try:
+                batches.append(await self.sender.send(batch, part))
+            except ModelError as error:  # the vendor has refused it
+                self.sent.over(batch)
+                self.refusals.append(error)
+            self.watch.tell(batch.tag, "")
+        return batches
+
+    def _rows(self, under_way: set[str]) -> list[VendorRow]:
+        rows = []
+        for key in self.work.wanted():
+            if key in under_way:
+                continue
+            try:
+                rows.append(self._row(key))
+            except (InvalidOptionError, ModelError) as error:
+                self.work.end(key, error, is_kept=False)
+        return rows
+
+    def _row(self, key: str) -> VendorRow:
+        row = self.api.row(key, self.work.requests[key])
+        if len(row.data) >= self.api.most_bytes:
+            raise InvalidOptionError(
+                "prompt",
+                f"is too large for a batch: {len(row.data):,} bytes of {self.api.most_bytes:,}",
+            )
+        return row
+
+    async def _finish(self, batch: SentBatch) -> None:
+        """Wait for a batch, and keep what became of its rows."""
+        found = await self.watch.until_over(batch.id, batch)
+        if found.problem:
+            failure = f"{self.api.vendor} did not accept the batch {batch.id}: {found.problem}"
+            for key in batch.keys:
+                self.work.end(key, BatchError(failure))
+        else:
+            await self._read(found)
+        missing = f"it is not among the results of the batch {batch.id} ({found.state})"
+        for key in batch.keys:
+            if key not in self.work.ended:
+                self.work.end(key, BatchError(missing))
+        if all(key in self.work.ended or key in self.journal.entries for key in batch.keys):
+            self.sent.over(batch)
+
+    async def _read(self, batch: VendorBatch) -> None:
+        """Keep what became of the rows; a connection that breaks is opened again."""
+        for attempt in range(1, _MOST_ATTEMPTS + 1):
+            try:
+                async with aclosing(self.api.outcomes(batch)) as outcomes:
+                    async for outcome in outcomes:
+                        self._end(outcome)
+                return
+            except ModelError as error:
+                if not may_pass(error) or attempt == _MOST_ATTEMPTS:
+                    raise self.watch.left(batch.id, error) from None
+            await asyncio.sleep(min(_FIRST_DELAY * 2.0 ** (attempt - 1), LONGEST_PAUSE))
+
+    def _end(self, outcome: VendorOutcome) -> None:
+        request = self.work.requests.get(outcome.key)
+        if request is None:  # a row of another run, or an id that was never sent
+            return
+        try:
+            self.work.end(outcome.key, self.api.result(request, outcome))
+        except (ModelError, BatchError) as error:
+            self.work.end(outcome.key, error)
+
+
+async def _all_of(works: Iterable[Any]) -> None:
+    """Wait for all; the first failure is raised when the others have ended too."""
+    found = await asyncio.gather(*works, return_exceptions=True)
+    for each in found:
+        if isinstance(each, BaseException):
+            raise each

@@ -1,0 +1,142 @@
+"""The batch API of a vendor's model: requests by its adapter, sent and read by its connection."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from nbllm.cloud.adapter import Adapter, HttpRequest
+from nbllm.cloud.batch_protocol import BatchProtocol, encoded
+from nbllm.cloud.vendors.json_values import MalformedError
+from nbllm.core.errors import BatchError, InvalidOptionError, ModelError
+from nbllm.core.types import GenerationRequest, GenerationResult, ModelInfo, Usage
+from nbllm.core.vendor_batches import VendorBatch, VendorOutcome, VendorRow
+
+__all__ = ["CloudBatches", "Connection"]
+
+_DESCRIPTION_LIMIT = 2**30
+"""Bytes of a batch's description, which may hold all its answers."""
+_MOST_PAGES = 50
+_VERDICTS = {
+    "expired": "the vendor did not get to it in time, and did not charge for it",
+    "cancelled": "the batch was cancelled before the vendor got to it",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Connection:
+    """What of a model's connection to its vendor is needed here.
+
+    ``fetch`` gives a body of at most so many bytes, ``lines`` one in lines; ``shown`` waits for
+    what ``fetch`` does, and ``fit_to_show`` takes keys out of an error. ``priced`` says what an
+    answer costs that is not part of a batch.
+    """
+
+    fetch: Callable[..., Awaitable[bytes]]
+    lines: Callable[[HttpRequest], AsyncGenerator[bytes, None]]
+    shown: Callable[[Awaitable[bytes]], Awaitable[bytes]]
+    fit_to_show: Callable[[ModelError], ModelError]
+    priced: Callable[[Usage], Usage]
+
+
+class CloudBatches:
+    """``nbllm.core.vendor_batches.VendorBatches`` of a model behind HTTP."""
+
+    def __init__(
+        self, info: ModelInfo, adapter: Adapter, protocol: BatchProtocol, connection: Connection
+    ) -> None:
+        self._info, self._adapter = info, adapter
+        self._protocol, self._connection = protocol, connection
+        self.vendor = protocol.vendor
+        self.most_rows, self.most_bytes = protocol.most_rows, protocol.most_bytes
+        self.has_tags = protocol.has_tags
+
+    def row(self, key: str, request: GenerationRequest) -> VendorRow:
+        """The request as a row."""
+        alone = self._adapter.generation_request(self._info, request, stream=False)
+        group, value = self._protocol.row(key, alone)
+        return VendorRow(key, group, _encoded(value))
+
+    async def create(self, tag: str, rows: Sequence[VendorRow]) -> VendorBatch:
+        """Send a batch: first its file, where the vendor wants one, which may be sent again."""
+        data = [row.data for row in rows]
+        upload = self._protocol.upload_request(tag, data)
+        uploaded = b"" if upload is None else await self._fetch(upload)
+        create = self._protocol.create_request(self._info, tag, rows[0].group, data, uploaded)
+        return self._protocol.parse_state(self._info, await self._fetch(create, again=False))
+
+    async def get(self, batch: str) -> VendorBatch:
+        """How far the batch is."""
+        body = await self._fetch(self._protocol.state_request(self._info, batch))
+        return self._protocol.parse_state(self._info, body)
+
+    async def cancel(self, batch: str) -> VendorBatch:
+        """Ask for its end, and how far it is then."""
+        await self._fetch(self._protocol.cancel_request(self._info, batch))
+        return await self.get(batch)
+
+    async def created_since(self, moment: float) -> list[VendorBatch]:
+        """The batches that were created since then, as far as the vendor tells when."""
+        found: list[VendorBatch] = []
+        page: str | None = None
+        for _ in range(_MOST_PAGES):
+            body = await self._fetch(self._protocol.list_request(self._info, page))
+            batches, page = self._protocol.parse_list(self._info, body)
+            newer = [each for each in batches if each.created is None or each.created >= moment]
+            found += newer
+            if page is None or not newer:
+                break
+        return found
+
+    async def outcomes(self, batch: VendorBatch) -> AsyncGenerator[VendorOutcome, None]:
+        """What became of the requests."""
+        for request in self._protocol.results_requests(self._info, batch):
+            if not self._protocol.has_lines:
+                for outcome in self._outcomes(await self._fetch(request)):
+                    yield outcome
+                continue
+            async for line in self._connection.lines(request):
+                for outcome in self._outcomes(line) if line.strip() else ():
+                    yield outcome
+
+    def _outcomes(self, piece: bytes) -> list[VendorOutcome]:
+        try:
+            return list(self._protocol.parse_results(piece))
+        except MalformedError:
+            return []  # whose request that was cannot be known: it is told as missing
+
+    def result(self, request: GenerationRequest, outcome: VendorOutcome) -> GenerationResult:
+        """The answer, at half its price."""
+        if outcome.verdict:
+            raise BatchError(f"it was not answered: {_VERDICTS[outcome.verdict]}")
+        try:
+            result = self._read(request, outcome)
+        except ModelError as error:
+            failure = self._connection.fit_to_show(error)
+        else:
+            usage = result.usage
+            if usage.cost_usd is None:
+                usage = self._connection.priced(usage)
+                cost = usage.cost_usd
+                usage = replace(usage, cost_usd=None if cost is None else cost / 2)
+            return replace(result, usage=usage, schema=request.schema)
+        raise failure
+
+    def _read(self, request: GenerationRequest, outcome: VendorOutcome) -> GenerationResult:
+        if 200 <= outcome.status < 300:
+            return self._adapter.parse_answer(self._info, request, outcome.body)
+        raise self._adapter.parse_error(self._info, outcome.status, {}, outcome.body)
+
+    async def _fetch(self, request: HttpRequest, *, again: bool = True) -> bytes:
+        fetch = self._connection.fetch(request, _DESCRIPTION_LIMIT, again=again)
+        return await self._connection.shown(fetch)
+
+
+def _encoded(value: Any) -> bytes:
+    try:
+        return encoded(value)
+    except (TypeError, ValueError) as error:
+        raise InvalidOptionError(
+            "request", f"cannot be encoded as JSON ({error}); check extra and the schemas"
+        ) from None

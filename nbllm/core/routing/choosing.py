@@ -1,0 +1,225 @@
+"""The decision which member gets a request: a pure function of what is known of them all."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TypeAlias
+
+from nbllm.core.routing.health import Health
+from nbllm.core.routing.router_settings import MemberPrice, RouterMember, RouterSettings, Strategy
+
+__all__ = [
+    "Chosen",
+    "Decision",
+    "Latency",
+    "MemberState",
+    "NoMember",
+    "Request",
+    "WaitUntil",
+    "choose",
+    "with_credits",
+]
+
+_KEPT = 0.6
+_HALF_LIFE_SECONDS, _HALF_LIFE_REQUESTS = 15.0, 20.0
+_ANSWER_TOKENS = 500
+_MILLION = 1_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Latency:
+    """The seconds to a member's first token: a mean in which older samples count ever less.
+
+    What was not measured for long is doubted: it halves with time and with requests to the router
+    (``at_request`` numbers them), so that a member that was slow is tried again.
+    """
+
+    mean: float = 0.0
+    weight: float = 0.0
+    at: float = 0.0
+    at_request: int = 0
+
+    def with_sample(self, seconds: float, *, now: float, request: int) -> Latency:
+        """The mean after another measurement."""
+        weight = 1.0 + self.weight * _KEPT * self._trust(now, request)
+        return Latency(self.mean + (seconds - self.mean) / weight, weight, now, request)
+
+    def expected(self, now: float, request: int) -> float:
+        """What to expect of the next request; 0 where nothing is known."""
+        return self.mean * self._trust(now, request)
+
+    def _trust(self, now: float, request: int) -> float:
+        age = max(0.0, now - self.at) / _HALF_LIFE_SECONDS
+        return float(2.0 ** -(age + max(0, request - self.at_request) / _HALF_LIFE_REQUESTS))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MemberState:
+    """A member, and what is known of it.
+
+    ``running`` are the requests under way. ``credit`` is what the member still has to get for its
+    weight, of the requests that it could have got. ``context_length`` and ``price`` are None where
+    they are not known.
+    """
+
+    member: RouterMember
+    running: int = 0
+    credit: float = 0.0
+    latency: Latency = field(default_factory=Latency)
+    health: Health = field(default_factory=Health)
+    context_length: int | None = None
+    price: MemberPrice | None = None
+
+    @property
+    def name(self) -> str:
+        """The member's."""
+        return self.member.name
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """What matters of a request: ``number`` counts those to the router.
+
+    ``homes`` are the members that have read the conversation: the one that answered its first
+    turn, and the one that answered when that could not. ``excluded`` cannot answer it,
+    and ``only``, where it is given, is the one that may. ``longer_than`` is a context length that
+    was too short. ``running`` are the requests that members have from everybody.
+    ``prompt_tokens`` is an estimate.
+    """
+
+    number: int = 0
+    homes: tuple[str, ...] = ()
+    excluded: frozenset[str] = frozenset()
+    only: str | None = None
+    longer_than: int | None = None
+    prompt_tokens: int = 0
+    answer_tokens: int | None = None
+    running: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """The member ``name`` gets the request; ``why`` is a phrase."""
+
+    name: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class WaitUntil:
+    """No member can be asked now; the first cooldown ends at ``time``.
+
+    Where ``has_probe``, the outcome of another request may change that earlier; ``time`` is
+    infinite where it is all that there is to wait for.
+    """
+
+    time: float
+    has_probe: bool
+
+
+@dataclass(frozen=True, slots=True)
+class NoMember:
+    """No member can ever answer this request."""
+
+
+Decision: TypeAlias = Chosen | WaitUntil | NoMember
+
+
+def choose(
+    states: Sequence[MemberState], settings: RouterSettings, request: Request, now: float
+) -> Decision:
+    """Which member gets the ``request`` at the time ``now``."""
+    able = [state for state in states if _is_able(state, request)]
+    if not able:
+        return NoMember()
+    free = [state for state in able if state.health.takes_request(now)]
+    if not free:
+        return _wait(able, now)
+    if request.homes and settings.sticky and settings.strategy not in _ORDERED:
+        names = {state.name for state in free}
+        for home in request.homes:
+            if home in names:
+                return Chosen(home, "same conversation")
+    score, why = _STRATEGIES[settings.strategy]
+    best = min(free, key=lambda state: score(state, request, now))
+    is_later = settings.strategy == "in-order" and best is not states[0]
+    return Chosen(best.name, "next in order" if is_later else why)
+
+
+def with_credits(
+    states: Sequence[MemberState],
+    settings: RouterSettings,
+    chosen: str,
+    request: Request,
+    now: float,
+) -> Sequence[MemberState]:
+    """The states after a choice: those that could have been chosen have their share to get."""
+    if settings.strategy in _ORDERED:
+        return states
+    free = [s for s in states if _is_able(s, request) and s.health.takes_request(now)]
+    total = sum(state.member.weight for state in free)
+    credit = {s.name: s.credit + s.member.weight - total * (s.name == chosen) for s in free}
+    return [replace(s, credit=credit.get(s.name, s.credit)) for s in states]
+
+
+def _is_able(state: MemberState, request: Request) -> bool:
+    if state.name in request.excluded or request.only not in (None, state.name):
+        return False
+    too_short, length = request.longer_than, state.context_length
+    return too_short is None or length is None or length > too_short
+
+
+def _wait(able: Sequence[MemberState], now: float) -> WaitUntil:
+    ends = [s.health.cooling_until for s in able if s.health.cooling_until > now]
+    return WaitUntil(min(ends, default=math.inf), has_probe=len(ends) < len(able))
+
+
+# ---------------------------------------------------------------- strategies: the least score wins
+
+Score: TypeAlias = tuple[float, ...]
+
+
+def _in_order(state: MemberState, request: Request, now: float) -> Score:
+    return (0.0,)  # of equals, min takes the first
+
+
+def _by_weight(state: MemberState, request: Request, now: float) -> Score:
+    return (-(state.credit + state.member.weight),)
+
+
+def _running(state: MemberState, request: Request) -> int:
+    return max(state.running, request.running.get(state.name, 0))
+
+
+def _by_load(state: MemberState, request: Request, now: float) -> Score:
+    load = _running(state, request) / state.member.weight
+    return (load, *_by_weight(state, request, now))
+
+
+def _by_latency(state: MemberState, request: Request, now: float) -> Score:
+    expected = state.latency.expected(now, request.number)
+    return (expected * (1 + _running(state, request)), *_by_load(state, request, now))
+
+
+def _by_cost(state: MemberState, request: Request, now: float) -> Score:
+    answer = request.answer_tokens or _ANSWER_TOKENS
+    length, price = state.context_length, state.price
+    needed = request.prompt_tokens + (request.answer_tokens or 1)
+    is_short = length is not None and needed > length
+    if price is None:
+        return (is_short, math.inf)
+    cost = request.prompt_tokens * price.input + answer * price.output
+    return (is_short, cost / _MILLION)
+
+
+_STRATEGIES: Mapping[Strategy, tuple[Callable[[MemberState, Request, float], Score], str]] = {
+    "in-order": (_in_order, "first in order"),
+    "least-busy": (_by_load, "least busy"),
+    "lowest-latency": (_by_latency, "lowest latency"),
+    "weighted": (_by_weight, "by weight"),
+    "cheapest": (_by_cost, "cheapest that fits"),
+}
+_ORDERED = ("in-order", "cheapest")
+"""What prefers the same member for every turn of a conversation, and returns to it."""

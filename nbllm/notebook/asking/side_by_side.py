@@ -1,0 +1,192 @@
+"""``%%llm --models a,b,c``: one prompt for several models, their answers side by side."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Sequence
+from concurrent.futures import CancelledError
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from IPython.core.error import UsageError
+
+from nbllm.core.errors import AnswerFormError
+from nbllm.core.types import FinishReason, GenerationResult
+from nbllm.notebook.asking.live_answer import LiveAnswer, keep_from_display
+from nbllm.notebook.asking.pipeline import Prepared, prepare, question_from
+from nbllm.notebook.asking.stop_button import StopButton
+from nbllm.notebook.failures import Stopped
+from nbllm.notebook.forms.diffs import word_diffs
+from nbllm.notebook.session import RESULT_VARIABLE
+from nbllm.notebook.views.columns import Column, Columns
+from nbllm.notebook.views.display import TICK_SECONDS
+
+if TYPE_CHECKING:
+    from nbllm.notebook.asking.question import AskFlags
+    from nbllm.notebook.session import NotebookSession
+
+__all__ = ["ask_all", "check_side_by_side"]
+
+_MOST_MODELS = 12
+_NEVER = {
+    "name": "a model's name",
+    "model": "--model",
+    "go_on": "--continue",
+    "bg": "--bg",
+    "chat": "--chat",
+    "form": "--as",
+    "frame": "--map",
+    "show_prompt": "--show-prompt",
+}
+
+
+def check_side_by_side(flags: AskFlags) -> None:
+    """Raise ``UsageError`` for flags that do not go together."""
+    if not flags.models:
+        if flags.diff:
+            raise UsageError("--diff needs --models A,B: it compares their answers")
+        return
+    if not 2 <= len(flags.models) <= _MOST_MODELS:
+        count = len(flags.models)
+        raise UsageError(f"--models takes 2 to {_MOST_MODELS} models, as in a,b,c (got {count})")
+    for name, flag in _NEVER.items():
+        if getattr(flags, name) not in (None, False):
+            raise UsageError(f"--models cannot be combined with {flag}")
+
+
+def ask_all(session: NotebookSession, text: str, flags: AskFlags) -> list[GenerationResult]:
+    """The answers of all models, in their order, also in ``_llm`` and in the variable of ``-o``.
+
+    A model that fails has a result with ``FinishReason.FAILED``, and its error among the notes.
+    Raises ``Stopped`` on an interrupt and when the button is pressed, and the first model's error
+    where all have failed.
+    """
+    columns = Columns(session.open_view("llm"), flags.models)
+    answers = [
+        _Answer(session, _prepared(session, text, flags, column.title), column)
+        for column in columns.columns
+    ]
+    return _SideBySide(session, flags, columns, answers).ask()
+
+
+def _prepared(session: NotebookSession, text: str, flags: AskFlags, model: str) -> Prepared:
+    """The question to one model, with steps of its own: they learn what holds for that one."""
+    alone = replace(flags, output=None, models=(), model=model)
+    return prepare(session, question_from(session, text, alone))
+
+
+class _Answer:
+    """One of the answers, and how it ended."""
+
+    def __init__(self, session: NotebookSession, prepared: Prepared, column: Column) -> None:
+        self.live = LiveAnswer(session, prepared, column)
+        self.column, self.is_over = column, False
+        self.result: GenerationResult | None = None
+        self.failure: Exception | None = None
+
+    async def work(self) -> None:
+        """Ask; a failure ends this one alone."""
+        try:
+            self.result = await self.live.work()
+        except Exception as error:  # noqa: BLE001 - whatever it is, the others go on
+            self.failure = error
+
+    def look(self) -> None:
+        """Show what is new, in the cell's thread."""
+        if self.is_over:
+            return
+        generation = self.live.generation
+        speed = generation.tokens_per_second
+        told = f"{generation.tokens:,} tokens" if generation.tokens else ""
+        self.column.live = f"{told} · {speed:,.0f} tokens/s" if speed else told
+        self.live.look()
+        if self.failure is not None or self.result is not None:
+            self.end()
+
+    def end(self) -> None:
+        """Show and keep how it ended; one that has not is stopped."""
+        if self.is_over:
+            return
+        self.is_over = True
+        if self.result is not None:
+            self._deliver(self.result)
+        elif self.failure is not None:
+            problem = str(self.failure)
+            self.live.fail(self.failure, problem)
+            failed = self.live.partial(FinishReason.FAILED, type(self.failure).__name__)
+            self.result = replace(failed, notes=(*failed.notes, problem))
+        else:
+            message = self.live.stop_message
+            self.live.stop()
+            self.column.note(message if self.column.ending is None else "")
+            self.result = self.live.partial(FinishReason.CANCELLED, "interrupt")
+
+    def _deliver(self, result: GenerationResult) -> None:
+        try:
+            self.live.finish(result)
+        except AnswerFormError as error:  # it is shown by then
+            self.column.keep(str(error))
+            self.result = replace(result, notes=(*result.notes, str(error)))
+
+    @property
+    def words(self) -> str:
+        """How far it is, for a terminal."""
+        told = "done" if self.is_over else self.column.live or self.live.activity or "waiting"
+        return f"{self.column.title}: {told}"
+
+
+class _SideBySide:
+    """All the answers of one cell."""
+
+    def __init__(
+        self,
+        session: NotebookSession,
+        flags: AskFlags,
+        columns: Columns,
+        answers: Sequence[_Answer],
+    ) -> None:
+        self._session, self._flags = session, flags
+        self._columns, self._answers = columns, answers
+
+    def ask(self) -> list[GenerationResult]:
+        """See ``ask_all``."""
+        job = self._session.loop.submit(self._work(), wake=threading.Event())
+        with StopButton(self._session, job.stop) as button:
+
+            def look() -> None:
+                self._look()
+                button.offer(self._columns.view)
+
+            try:
+                job.wait(on_tick=look, tick_seconds=TICK_SECONDS)
+            except (KeyboardInterrupt, CancelledError):
+                self._finish()
+                raise Stopped("Stopped. The texts so far are in _llm.") from None
+            results = self._finish()
+        failures = [answer.failure for answer in self._answers]
+        if failures[0] is not None and None not in failures:
+            raise failures[0]
+        keep_from_display(self._session.shell, results)
+        return results
+
+    async def _work(self) -> None:
+        await asyncio.gather(*(answer.work() for answer in self._answers))
+
+    def _look(self) -> None:
+        for answer in self._answers:
+            answer.look()
+        self._columns.look(" · ".join(answer.words for answer in self._answers))
+
+    def _finish(self) -> list[GenerationResult]:
+        for answer in self._answers:
+            answer.end()
+        results = [answer.result for answer in self._answers if answer.result is not None]
+        names = [RESULT_VARIABLE, *([self._flags.output] if self._flags.output else [])]
+        self._session.shell.user_ns.update(dict.fromkeys(names, results))
+        recipes = [dict(a.live.ending.recipe) for a in self._answers]
+        texts = [(each, r.text) for each, r in zip(self._flags.models, results, strict=True)]
+        compared = [named for named in texts if named[1]] if self._flags.diff else []
+        below = [word_diffs(compared)] if len(compared) > 1 else []
+        self._columns.finish({"answers": recipes} if any(recipes) else {}, below)
+        return results
