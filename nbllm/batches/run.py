@@ -185,7 +185,7 @@ def _with_priority(model: ModelInterface, options: GenerationOptions | None) -> 
     given = options or GenerationOptions()
     if place_of(model.info) or given.priority is not None:
         return given
-    return replace(given, priority="background")
+    return given.replaced(priority="background")
 
 
 @dataclass(slots=True)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 from nbllm.core.awaiting import tells_unless_awaited
-from nbllm.core.budgets.bounds import bytes_of_messages
+from nbllm.core.budgets.bounds import bytes_of_messages, bytes_of_tools
 from nbllm.core.budgets.budgets import Budgets
 from nbllm.core.budgets.guard import Budgeted
 from nbllm.core.errors import InvalidOptionError, NbllmError, UnsupportedError
@@ -29,7 +29,6 @@ from nbllm.core.option_checks import items_of, text_of, texts_of
 from nbllm.core.request_checks import check_options, check_size
 from nbllm.core.schemas.questions import asked_about
 from nbllm.core.schemas.requests import with_schema
-from nbllm.core.suggest import did_you_mean
 from nbllm.core.texts import shown, trimmed
 from nbllm.core.types import (
     Completed,
@@ -94,12 +93,16 @@ class ModelInterface(ABC):
 
     async def _prompt_bound(self, request: GenerationRequest) -> int:
         """The tokens of a prompt where they can be counted here, else its bytes."""
-        options = request.options
-        is_plain = not (options.tools or options.response_schema or request.suffix or options.raw)
         has_images = any(isinstance(p, ImagePart) for m in request.messages for p in m.parts)
-        if is_plain and not has_images and kind_of(self.info).counts_freely:
-            return int(await self._count_messages(request.messages))
-        return bytes_of_messages(request)
+        if request.suffix or has_images or not kind_of(self.info).counts_freely:
+            return bytes_of_messages(request)
+        if request.options.raw:
+            return int(await self._count_raw("".join(each.text for each in request.messages)))
+        return int(await self._count_messages(request.messages)) + bytes_of_tools(request.options)
+
+    async def counted_prompt(self, request: GenerationRequest) -> int | None:
+        """As ``usage_bound``, at the price of a request; None where nobody counts."""
+        return None
 
     def highest_cost(self, usage: Usage) -> float | None:
         """US dollars that so many tokens cost at most; None where their price is not known."""
@@ -151,6 +154,17 @@ class ModelInterface(ABC):
             "it has no batch API; OpenAI, Anthropic and Gemini have one. Leave batch_api unset to "
             "ask it row by row",
         )
+
+    async def reserve_batch(self, tag: str, requests: Sequence[GenerationRequest]) -> None:
+        """Reserve in the budgets what a batch of ``vendor_batches`` may take at most.
+
+        Raises ``BudgetError``; nothing is to be sent then.
+        """
+        await self._budgeted.reserve_batch(tag, requests)
+
+    async def settle_batch(self, tag: str, usages: Sequence[Usage]) -> None:
+        """Count what the requests of a batch took that is over, or was never sent."""
+        await self._budgeted.settle_batch(tag, usages)
 
     @property
     def scores_labels(self) -> bool:
@@ -252,7 +266,7 @@ class ModelInterface(ABC):
         from nbllm.core.openers import batch_of  # which needs this module
         from nbllm.core.schemas.answers import schema_or_decision
 
-        asked = _checked(options).merged(options_from(overrides))
+        asked = _checked(options).merged(GenerationOptions.of(overrides))
         return batch_of(
             self,
             prompts,
@@ -332,7 +346,7 @@ class ModelInterface(ABC):
         if not isinstance(n, int) or isinstance(n, bool) or not 1 <= n <= _MOST_ANSWERS:
             problem = f"must be an integer between 1 and {_MOST_ANSWERS:,} (got {shown(n)})"
             raise InvalidOptionError("n", problem)
-        asked = _checked(options).merged(options_from(overrides))
+        asked = _checked(options).merged(GenerationOptions.of(overrides))
         seed = self.info.options.merged(asked).seed
         one_each = [
             asked if seed is None else replace(asked, seed=(seed + number) % _SEEDS)
@@ -462,7 +476,7 @@ class ModelInterface(ABC):
         schema: Any = None,
     ) -> GenerationRequest:
         chosen = self.info.options.merged(_checked(options))
-        chosen, wanted = with_schema(chosen.merged(options_from(overrides)), schema)
+        chosen, wanted = with_schema(chosen.merged(GenerationOptions.of(overrides)), schema)
         check_options(chosen)
         asked = prompt if chosen.raw else _without_ends(prompt)
         messages = to_messages(asked, system=system)
@@ -499,15 +513,6 @@ def _checked(options: object) -> GenerationOptions:
             "by name, as in max_tokens=100",
         )
     return options
-
-
-def options_from(values: Mapping[str, Any]) -> GenerationOptions:
-    """Options from names and values; an unknown name suggests the closest one."""
-    known = GenerationOptions.__dataclass_fields__
-    for name in values:
-        if name not in known:
-            raise InvalidOptionError(name, f"unknown option.{did_you_mean(name, known)}")
-    return GenerationOptions(**values)
 
 
 def to_messages(prompt: PromptLike, *, system: str | None = None) -> tuple[Message, ...]:

@@ -309,7 +309,7 @@ class ModelManager(FileJobs):
         again. Cancelling leaves the load to those who wait for it too; the
         last one ends it.
         """
-        wish = _located(_checked(options).merged(_load_options(overrides)))
+        wish = _located(_checked(options).merged(LoadOptions.of(overrides)))
         check_number("wait", wait, 0, math.inf)
         if not isinstance(alias, str | None):
             raise InvalidOptionError("alias", f"must be a string (got {shown(alias)})")
@@ -503,14 +503,6 @@ def _checked(options: object) -> LoadOptions:
     return options
 
 
-def _load_options(values: dict[str, Any]) -> LoadOptions:
-    known = LoadOptions.__dataclass_fields__
-    for name in values:
-        if name not in known:
-            raise InvalidOptionError(name, f"unknown load option.{did_you_mean(name, known)}")
-    return LoadOptions(**values)
-
-
 def _located(wish: LoadOptions) -> LoadOptions:
     """With adapters from the current folder on: the engine runs in another."""
     if not wish.adapters:
@@ -519,4 +511,4 @@ def _located(wish: LoadOptions) -> LoadOptions:
         adapters = tuple((str(absolute_path(path)), scale) for path, scale in wish.adapters)
     except ValueError as error:
         raise InvalidOptionError("adapters", str(error)) from None
-    return replace(wish, adapters=adapters)
+    return wish.replaced(adapters=adapters)

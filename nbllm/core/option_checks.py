@@ -29,6 +29,7 @@ __all__ = [
     "text_of",
     "texts_of",
     "token_ids",
+    "tokens_of",
 ]
 
 
@@ -146,6 +147,14 @@ def _bias(token: Any, bias: Any) -> tuple[int | str, float]:
 def _id_or_text(key: Any) -> Any:
     is_id = isinstance(key, str) and key.isascii() and key.isdecimal() and len(key) < 10
     return int(key) if is_id else key
+
+
+def tokens_of(option: str, value: Any) -> tuple[int | str, ...]:
+    """Tokens by their ids or their texts, one or several. Raises ``InvalidOptionError``."""
+    tokens: tuple[int | str, ...] = listed(option, value)
+    if not all(map(is_token, tokens)):
+        raise InvalidOptionError(option, f"must be token ids or their strings (got {shown(value)})")
+    return tokens
 
 
 def is_token(value: object) -> bool:

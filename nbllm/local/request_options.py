@@ -7,45 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from nbllm.core.errors import InvalidOptionError, UnsupportedError
-from nbllm.core.options import ENGINE_OPTIONS
-from nbllm.core.types import GenerationRequest, ModelInfo
+from nbllm.core.option_table import Backend, options_of, refused
+from nbllm.core.types import GenerationOptions, GenerationRequest, ModelInfo
 from nbllm.local.turns import tools_of
 
 __all__ = ["scales_of", "worker_options"]
-
-_OPTIONS = {
-    "max_tokens",
-    "temperature",
-    "top_p",
-    "top_k",
-    "min_p",
-    "repeat_penalty",
-    "presence_penalty",
-    "frequency_penalty",
-    "seed",
-    "stop",
-    "stop_tokens",
-    "response_schema",
-    "logit_bias",
-    "logprobs",
-    "tools",
-    "tool_choice",
-    "reasoning_effort",
-    "priority",
-    "on_full",
-    "prompt_lookup",
-    "raw",
-    "stop_repetition",
-    "adapters",
-    *ENGINE_OPTIONS,
-}
-_HTTP_OPTIONS = (
-    "prompt_caching",
-    "connect_timeout",
-    "first_token_timeout",
-    "stall_timeout",
-    "max_retry_seconds",
-)
 
 
 def worker_options(info: ModelInfo, request: GenerationRequest) -> dict[str, Any]:
@@ -53,16 +19,20 @@ def worker_options(info: ModelInfo, request: GenerationRequest) -> dict[str, Any
 
     Raises ``UnsupportedError`` for one that local models do not have, and ``InvalidOptionError``.
     """
-    if request.options.raw:
+    options = request.options
+    for name in refused(options, Backend.LLAMA_CPP):
+        raise UnsupportedError(info.name, f"local models do not support {name}; leave it unset")
+    if options.raw:
         _check_raw(request)
-    values = request.options.set_values()
-    for name in _HTTP_OPTIONS:
-        values.pop(name, None)
+    declared = options_of(GenerationOptions)
+    values = {
+        name: value
+        for name, value in options.set_values().items()
+        if declared[name].sent and Backend.LLAMA_CPP & declared[name].backends
+    }
     values["tools"] = tools_of(values.get("tools", ()))
     if "adapters" in values:
         values["adapters"] = scales_of(info.load.adapters or (), values["adapters"])
-    for name in values.keys() - _OPTIONS:
-        raise UnsupportedError(info.name, f"local models do not support {name}; leave it unset")
     return values
 
 

@@ -9,8 +9,6 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
-from nbllm.core.efforts import EFFORTS
-
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
 
@@ -22,13 +20,6 @@ __all__ = ["Completions", "Found"]
 Words: TypeAlias = Callable[[], Iterable[str]]
 
 _LINE = re.compile(r"\s*(?:[^\W\d]\w*\s*=\s*)?(?P<kind>%%?)(?P<name>\w+)[ \t]+(?P<rest>.*)$")
-VALUES = {
-    "max_tokens": ("64", "256", "1024", "4096"),
-    "temperature": ("0", "0.2", "0.7", "1"),
-    "top_p": ("0.9", "0.95"),
-    "seed": ("1",),
-    "reasoning_effort": EFFORTS,
-}
 MODELS_SECONDS = 5.0
 """How long the names of models are remembered: finding them searches folders."""
 
@@ -68,8 +59,6 @@ class Completions:
             "llm_load.chat_template": self._file_names,
             "llm_unload.name": self._loaded_names,
         }
-        for name, values in VALUES.items():
-            self.words[name] = values.__iter__
 
     def find(self, text: str, line_number: int = 0) -> Found | None:
         """What can follow ``text``, the line up to the cursor; None for other lines than ours."""
@@ -94,8 +83,8 @@ class Completions:
         flag, has_value, value = word.partition("=")
         if has_value and flag in flags:
             return self._last_name(value, flags[flag]), self._values(magic, flags[flag])
-        if has_value and f"{magic}.{flag}=" in self.words:
-            return value, self.words[f"{magic}.{flag}="]()
+        if has_value and magic == "llm_config":
+            return value, self._setting_values(flag)
         if before and before[-1] in flags and flags[before[-1]].nargs != 0:
             action = flags[before[-1]]
             return self._last_name(word, action), self._values(magic, action)
@@ -130,7 +119,11 @@ class Completions:
 
     def _values(self, magic: str, action: Action) -> Iterable[str]:
         words = self.words.get(f"{magic}.{action.dest}") or self.words.get(action.dest)
-        return words() if words is not None else map(str, action.choices or ())
+        return words() if words is not None else action.choices or _option_values(action.dest)
+
+    def _setting_values(self, name: str) -> Iterable[str]:
+        words = self.words.get(f"llm_config.{name}=")
+        return words() if words is not None else _option_values(name)
 
     def _model_names(self) -> list[str]:
         found_at, names = self._models
@@ -155,6 +148,15 @@ class Completions:
 
     def _loaded_names(self) -> list[str]:
         return [info.name for info in self._get_manager().list_loaded_models()]
+
+
+def _option_values(name: str) -> tuple[str, ...]:
+    """Those of a generation or load option; () where nothing is called so."""
+    from nbllm.core.option_table import options_of
+    from nbllm.core.types import GenerationOptions, LoadOptions
+
+    declared = {**options_of(LoadOptions), **options_of(GenerationOptions)}
+    return declared[name].values if name in declared else ()
 
 
 def _places(words: list[str], flags: Mapping[str, Action]) -> int:

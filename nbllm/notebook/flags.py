@@ -6,16 +6,21 @@ from argparse import ArgumentParser
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache, wraps
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar
 
 from IPython.core.magic_arguments import MagicArgumentParser
 
-from nbllm.notebook.magic_line import HelpWanted, scaled, seconds
+from nbllm.notebook.magic_line import HelpWanted, numeral, scaled, seconds, unescaped
+
+if TYPE_CHECKING:
+    from nbllm.core.option_table import Option
 
 __all__ = [
     "LOAD",
     "Help",
+    "OptionKind",
     "flag",
+    "flagged_options",
     "help_of",
     "parser_for",
     "parser_of",
@@ -23,19 +28,36 @@ __all__ = [
 ]
 
 Function = TypeVar("Function", bound=Callable[..., Any])
+Argument: TypeAlias = tuple[tuple[str, ...], dict[str, Any]]
+OptionKind = Literal["generation", "load"]
+
+_TYPED: dict[str, Callable[[str], Any]] = {
+    "number": numeral,
+    "text": str,
+    "escaped": unescaped,
+    "scaled": scaled,
+    "time": seconds,
+}
+"""How words are read; see ``nbllm.core.option_table.Kind.typed``."""
 
 
-def flag(*names: str, **settings: Any) -> tuple[tuple[str, ...], dict[str, Any]]:
+def flag(*names: str, **settings: Any) -> Argument:
     """One argument, by what ``ArgumentParser.add_argument`` takes."""
     return names, settings
 
 
 @dataclass(frozen=True, slots=True)
 class Help:
-    """What a magic takes, in the order of its help, and how it is used."""
+    """What a magic takes, in the order of its help, and how it is used.
+
+    Behind the ``arguments`` come the flags of all ``options`` of that kind that have flags, or of
+    those that ``only`` names.
+    """
 
     examples: str
-    arguments: tuple[tuple[tuple[str, ...], dict[str, Any]], ...] = ()
+    arguments: tuple[Argument, ...] = ()
+    options: OptionKind | None = None
+    only: tuple[str, ...] = ()
 
 
 def with_help(explained: Help) -> Callable[[Function], Function]:
@@ -82,26 +104,41 @@ def _parser(magic: Any) -> ArgumentParser:
     parser: ArgumentParser = MagicArgumentParser(  # type: ignore[no-untyped-call]
         magic.__name__, description=magic.__doc__, epilog=f"Examples::\n{explained.examples}"
     )
-    for names, settings in explained.arguments:
+    declared = flagged_options(explained.options)
+    wanted = {name: declared[name] for name in explained.only} or declared
+    for names, settings in (*explained.arguments, *map(_option_argument, wanted.items())):
         parser.add_argument(*names, **settings)
     return parser
 
 
-SERVERS = (
-    flag(
-        "--rpc",
-        metavar="HOST:PORT",
-        action="append",
-        help="A machine that runs llama.cpp's ggml-rpc-server, whose memory is used too. May be "
-        "given several times. For trusted networks only.",
-    ),
-    flag(
-        "--rpc-public",
-        action="store_true",
-        default=None,
-        help="Allow --rpc at a public address, unencrypted.",
-    ),
-)
+def flagged_options(kind: OptionKind | None) -> dict[str, Option]:
+    """The options of a kind that have flags, by the names that parsers know their values by."""
+    if kind is None:
+        return {}
+    from nbllm.core.option_table import options_of
+    from nbllm.core.types import GenerationOptions, LoadOptions
+
+    declared = options_of(GenerationOptions if kind == "generation" else LoadOptions)
+    return {name: each for name, each in declared.items() if each.flags}
+
+
+def _option_argument(named: tuple[str, Option]) -> Argument:
+    """The argument of an option. What it is checked for is left to the option itself."""
+    name, declared = named
+    kind, about = declared.kind, declared.about.replace("%", "%%")
+    if kind.typed == "switch":
+        action = "store_false" if declared.flags[0].startswith("--no-") else "store_true"
+        return flag(*declared.flags, dest=name, action=action, default=None, help=about)
+    choices = f"{{{','.join(kind.choices)}}}" if kind.choices else None
+    return flag(
+        *declared.flags,
+        dest=name,
+        metavar=declared.metavar or kind.metavar or choices,
+        type=_TYPED[kind.typed],
+        action="append" if kind.repeats else "store",
+        help=f"{about} May be given several times." if kind.repeats else about,
+    )
+
 
 LOAD = Help(
     """
@@ -112,6 +149,7 @@ LOAD = Help(
     %llm_load qwen3 --keep-alive 10m
     %llm_load qwen3 --adapter style.gguf
     %llm_load phi --chat-template phi.jinja
+    %llm_load phi --prefix-cache-disk 2GiB
     %llm_load qwen3-8b --draft qwen3-0.6b speculative decoding with a draft model
     %llm_load llama-70b --rpc 192.168.1.20:50052 with the memory of another machine
     %llm_load http://localhost:11434/v1   the model of a server, or a list of them
@@ -127,69 +165,6 @@ LOAD = Help(
             "server's: ollama/NAME, http://HOST:PORT/v1, http://HOST:PORT/v1#NAME.",
         ),
         flag("--as", metavar="ALIAS", dest="alias", help="The name to load it under."),
-        flag("--ctx", metavar="N", type=int, help="Context length, in tokens."),
-        flag("--device", metavar="DEVICE", help="CPU, GPU, GPU0, GPU0+GPU1 and so on."),
-        flag(
-            "--kv",
-            choices=("f16", "q8_0", "q4_0"),
-            help="KV cache type; q8_0 takes half the memory of f16, q4_0 a quarter.",
-        ),
-        flag(
-            "--no-flash-attention",
-            dest="flash_attention",
-            action="store_false",
-            default=None,
-            help="Turn flash attention off; takes more memory.",
-        ),
-        flag("--threads", metavar="N", type=int, help="Number of CPU threads."),
-        flag(
-            "--gpu-layers",
-            metavar="N",
-            type=int,
-            help="Number of layers to offload to GPUs; -1 for all.",
-        ),
-        flag(
-            "--cpu-experts",
-            metavar="N",
-            type=int,
-            help="Of a mixture of experts on GPUs, keep the experts of the first N layers in main "
-            "memory; -1 for all layers.",
-        ),
-        flag("--parallel", metavar="N", type=int, help="Maximum number of concurrent requests."),
-        flag(
-            "--adapter",
-            metavar="FILE=SCALE",
-            type=scaled,
-            action="append",
-            help="A LoRA adapter (GGUF) for the model; the scale "
-            "defaults to 1. May be given several "
-            "times.",
-        ),
-        flag(
-            "--draft",
-            metavar="MODEL",
-            dest="draft_model",
-            help="A small draft model with the same vocabulary, for speculative decoding.",
-        ),
-        flag(
-            "--chat-template",
-            metavar="FILE",
-            help="A Jinja chat template to use instead of the one in the model's file.",
-        ),
-        flag(
-            "--batch-invariant",
-            action="store_true",
-            default=None,
-            help="Batch invariance: answers are bit-identical whatever else is computed; slower.",
-        ),
-        *SERVERS,
-        flag(
-            "--keep-alive",
-            metavar="TIME",
-            type=seconds,
-            help="Unload it after this idle time: 90, 90s, 10m, 2h. By default it stays loaded "
-            "until another model needs the memory.",
-        ),
         flag(
             "--pin",
             action="store_true",
@@ -205,4 +180,5 @@ LOAD = Help(
         ),
         flag("--config", metavar="FILE", help="A JSON model config to add first."),
     ),
+    options="load",
 )

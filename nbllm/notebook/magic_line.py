@@ -9,6 +9,7 @@ import math
 import re
 import shlex
 from argparse import ArgumentParser, Namespace
+from contextlib import suppress
 from typing import TypeVar
 
 from IPython.core.error import UsageError
@@ -20,6 +21,7 @@ __all__ = [
     "HelpWanted",
     "UnclosedQuoteError",
     "names",
+    "numeral",
     "output_name",
     "parse",
     "parse_flags",
@@ -102,6 +104,14 @@ def output_name(word: str) -> str:
     if owner:
         other = f"my_{word.strip('_')}" if word.strip("_") else "answer"
         raise UsageError(f"{word!r} is a name that {owner} uses; choose another, such as {other!r}")
+    return word
+
+
+def numeral(word: str) -> int | float | str:
+    """A number as such, and any other word as it is; for ``argument(type=…)``."""
+    for kind in (int, float):
+        with suppress(ValueError):
+            return kind(word)
     return word
 
 

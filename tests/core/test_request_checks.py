@@ -49,7 +49,7 @@ CLOCK = Tool("clock", "Tells the time.", {"type": "object", "properties": {}})
         ({"temprature": 1}, "temprature: unknown option. Did you mean 'temperature'?"),
         ({"stop": {"a": 1}}, "stop must be a list of values (got {'a': 1})"),
         ({"stop": 1.5}, "stop must be a list of values (got 1.5)"),
-        ({"stop_tokens": [-1]}, "stop_tokens must be token ids or their strings (got (-1,))"),
+        ({"stop_tokens": [-1]}, "stop_tokens must be token ids or their strings (got [-1])"),
         ({"response_schema": "x"}, "response_schema must be a mapping (got 'x')"),
         ({"response_schema": {"type": "objekt"}}, "response_schema: /type must be one of null"),
         ({"response_schema": {"type": "x" * 100_000}},

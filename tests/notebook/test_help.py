@@ -13,11 +13,10 @@ from IPython.core.interactiveshell import InteractiveShell
 
 from nbllm.core.model_manager import ModelManager
 from nbllm.notebook import extension as magics
-from nbllm.notebook.asking.ask_flags import OPTIONS
 from nbllm.notebook.asking.ask_magics import LastFlags
 from nbllm.notebook.asking.question import AskFlags
 from nbllm.notebook.chat.chat_magics import ChatFlags
-from nbllm.notebook.flags import parser_for
+from nbllm.notebook.flags import flagged_options, parser_for
 from nbllm.notebook.help.card import Card, magics_of
 from nbllm.notebook.help.help_magics import HelpFlags
 from nbllm.notebook.jobs.job_magics import JobsFlags
@@ -169,11 +168,17 @@ def test_every_magic_says_which_flags_its_parser_finds(loaded: InteractiveShell)
         name: {action.dest for action in parser_for(magic.function)._actions} - {"help"}
         for name, magic in magics_of(session).items()
     }
+    explained = {name: magic.function.explained for name, magic in magics_of(session).items()}
+    from_table = {
+        name: {*(each.only or flagged_options(each.options))} for name, each in explained.items()
+    }
     asking = {name: found.pop(name) for name in ASKING}
-    assert {name for name, flags in found.items() if flags} == FLAGS.keys()
+    with_own = {name for name, flags in found.items() if flags - from_table[name]}
+    assert with_own == FLAGS.keys()
     for name, kind in FLAGS.items():
-        assert set(kind.__annotations__) == found[name], name
+        assert {*kind.__annotations__, *from_table[name]} == found[name], name
+    options = flagged_options("generation").keys()
     fields = {field.name for field in dataclasses.fields(AskFlags)}
     for name, flags in asking.items():
-        assert flags - {*OPTIONS, "accept"} <= fields, name
-    assert fields - {"options"} == asking["llm"] - {*OPTIONS}
+        assert flags - {*options, "accept"} <= fields, name
+    assert fields - {"options"} == asking["llm"] - options

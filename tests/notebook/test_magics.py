@@ -135,7 +135,6 @@ def test_help_names_every_flag(bench: Bench) -> None:
         ("%llm --sistem x Hi", "%llm has no flag --sistem. Did you mean '--system'?"),
         ("%llm_load x --context 3", "%llm_load has no flag --context."),
         ("%llm --top 1 Hi", "%llm: --top can be --top-k or --top-p"),
-        ("%%llm -t hot\nHi", "argument -t/--temperature: invalid float value: 'hot'"),
         ("%%llm tiny -m other\nHi", "two models given: tiny and other; give one"),
         ("%%llm tiny\n  \n", "no prompt: write it after"),
         ("%llm --seed 1", "no prompt: write it after"),

@@ -133,7 +133,7 @@ class LearntRefusals:
         left_out = sampling_set(request.options, self._names)
         if not left_out:
             return request, ()
-        options = replace(request.options, **dict.fromkeys(left_out))
+        options = request.options.replaced(**dict.fromkeys(left_out))
         return replace(request, options=options), sampling_note(left_out)
 
 

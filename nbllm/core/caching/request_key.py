@@ -19,25 +19,13 @@ from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
 from nbllm.core.file_fingerprint import file_fingerprint
+from nbllm.core.option_table import OptionSet, options_of
 from nbllm.core.options import GenerationOptions
 from nbllm.core.types import GenerationRequest, ModelInfo
 
 __all__ = ["is_deterministic", "model_part", "request_key"]
 
 _VERSION = 1
-_NO_PART = frozenset(
-    {
-        "priority",
-        "on_full",
-        "prompt_lookup",
-        "prompt_caching",
-        "connect_timeout",
-        "first_token_timeout",
-        "stall_timeout",
-        "max_retry_seconds",
-    }
-)
-_LOAD_PART = ("kv_type", "chat_template", "batch_invariant", "context_length")
 
 
 def is_deterministic(options: GenerationOptions) -> bool:
@@ -52,17 +40,12 @@ def request_key(
 
     ``model`` is the ``model_part`` where another machine has the model's file.
     """
-    options = {
-        field.name: getattr(request.options, field.name)
-        for field in fields(request.options)
-        if field.name not in _NO_PART and getattr(request.options, field.name) is not None
-    }
     parts = {
         "version": _VERSION,
         "model": model_part(request.model) if model is None else model,
         "messages": request.messages,
         "suffix": request.suffix,
-        "options": options,
+        "options": _affecting(request.options, unset=False),
         "sample": sample,
         **({"questions": request.questions} if request.questions else {}),
     }
@@ -82,11 +65,20 @@ def model_part(info: ModelInfo) -> dict[str, Any]:
     return {
         "type": info.model_type,
         "file": file_fingerprint(info.path),
-        "load": {name: getattr(info.load, name) for name in _LOAD_PART},
+        "load": _affecting(info.load, unset=True),
         "adapters": [
             (file_fingerprint(Path(path)), scale) for path, scale in info.load.adapters or ()
         ],
         "engine": _engine_version(),
+    }
+
+
+def _affecting(options: OptionSet, *, unset: bool) -> dict[str, Any]:
+    """The options that answers differ by, with those that are ``unset`` or without."""
+    return {
+        name: value
+        for name, declared in options_of(type(options)).items()
+        if declared.affects_answer and ((value := getattr(options, name)) is not None or unset)
     }
 
 

@@ -6,20 +6,23 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from nbllm.core.budgets.budget import Budget
 from nbllm.core.configs.file import JsonObject
 from nbllm.core.configs.secrets import walk, where_is_key
-from nbllm.core.configs.values import MODEL_KEYS, OPTION_KEYS, kind_of
+from nbllm.core.configs.values import MODEL_KEYS, kind_of
 from nbllm.core.errors import ConfigError, InvalidOptionError
 from nbllm.core.load_options import template_path
-from nbllm.core.paths import absolute_path, current_folder, is_gguf
+from nbllm.core.option_table import OptionSet, options_of
+from nbllm.core.paths import absolute_path, current_folder, expanded, is_gguf
 from nbllm.core.routing.router_settings import ROUTER_KEYS, RouterSettings, written_settings
 from nbllm.core.suggest import did_you_mean
 from nbllm.core.types import GenerationOptions, LoadOptions, ModelInfo
 
 __all__ = ["UNREAD_TYPE", "entry_of", "parse_entry"]
+
+Options = TypeVar("Options", bound=OptionSet)
 
 UNREAD_TYPE = "gguf"
 """The ``model_type`` of a GGUF that nobody has looked into: its header tells when it is opened."""
@@ -150,19 +153,11 @@ class _Entry:
             if key in read:
                 raise self._error(key, "must not be set for a local model")
 
-    def _options(self, key: str, given: Mapping[str, Any], make: type[Any]) -> Any:
+    def _options(self, key: str, given: Mapping[str, Any], make: type[Options]) -> Options:
         """The options under ``key``, of the dataclass ``make``."""
-        self._check_names(given, [field.name for field in fields(make)], f"{key}.")
-        read = {}
-        for name, value in given.items():
-            if name in OPTION_KEYS and value is not None:
-                try:
-                    value = OPTION_KEYS[name](value)
-                except ValueError as error:
-                    raise self._error(f"{key}.{name}", str(error)) from None
-            read[name] = value
+        self._check_names(given, options_of(make), f"{key}.")
         try:
-            return make(**read)
+            return make.of(given)
         except InvalidOptionError as error:
             raise self._error(f"{key}.{error.option}", error.problem) from None
 
@@ -211,10 +206,9 @@ def _written_budget(budget: Budget, name: str) -> dict[str, Any]:
 def _with_paths(load: LoadOptions, folder: Path) -> LoadOptions:
     """The options with the paths in them taken from ``folder``."""
     adapters, draft, template = load.adapters, load.draft_model, load.chat_template
-    return replace(
-        load,
+    return load.replaced(
         adapters=adapters and tuple((str(folder / path), scale) for path, scale in adapters),
-        draft_model=draft and str(folder / draft),
+        draft_model=draft and str(folder / expanded(draft)),
         chat_template=str(folder / template) if template and template_path(template) else template,
     )
 

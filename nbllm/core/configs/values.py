@@ -13,9 +13,8 @@ from urllib.parse import urlsplit
 
 from nbllm.core.budgets.budget import Budget, budgets_from
 from nbllm.core.paths import expanded
-from nbllm.core.types import Tool
 
-__all__ = ["MODEL_KEYS", "OPTION_KEYS", "kind_of"]
+__all__ = ["MODEL_KEYS", "kind_of"]
 
 
 def kind_of(value: object) -> str:
@@ -104,45 +103,11 @@ def _object(value: Any) -> Mapping[str, Any]:
     return dict(value)
 
 
-def _list(value: Any) -> list[Any]:
-    _expect(value, list, "a list")
-    return list(value)
-
-
-def _texts(value: Any) -> tuple[str, ...]:
-    return (value,) if isinstance(value, str) else tuple(map(_any_text, _list(value)))
-
-
-def _pairs(value: Any) -> Any:
-    if isinstance(value, dict):
-        return value
-    return tuple(tuple(_list(pair)) for pair in _list(value))
-
-
-def _tokens_or_texts(value: Any) -> Any:
-    return value if isinstance(value, str | int) else tuple(_list(value))
-
-
-def _tools(value: Any) -> tuple[Tool, ...]:
-    return tuple(map(_tool, _list(value)))
-
-
-def _tool(value: Any) -> Tool:
-    given = _object(value)
-    if set(given) != {"name", "description", "parameters"}:
-        raise ValueError(
-            "a tool must have the keys name, description and parameters, and no others"
-        )
-    return Tool(
-        name=_text(given["name"]),
-        description=_any_text(given["description"]),
-        parameters=_object(given["parameters"]),
-    )
-
-
 def _budgets(value: Any) -> tuple[Budget, ...]:
     """One object, or a list of them. Raises ``InvalidOptionError``, which names the key in it."""
-    return budgets_from(value if isinstance(value, dict) else _list(value))
+    if not isinstance(value, dict):
+        _expect(value, list, "a list")
+    return budgets_from(value)
 
 
 MODEL_KEYS: Mapping[str, Callable[[Any], Any]] = {
@@ -162,22 +127,3 @@ MODEL_KEYS: Mapping[str, Callable[[Any], Any]] = {
     "budgets": _budgets,
 }
 """The keys of a model, each with its reader."""
-
-OPTION_KEYS: Mapping[str, Callable[[Any], Any]] = {
-    "stop": _texts,
-    "response_schema": _object,
-    "tools": _tools,
-    "tool_choice": _text,
-    "extra": _object,
-    "logit_bias": _pairs,
-    "adapters": _pairs,
-    "chat_template": _text,
-    "draft_model": _path,
-    "dry_sequence_breakers": _texts,
-    "grammar": _text,
-    "ignore_eos": _flag,
-    "prompt_caching": _flag,
-    "rpc": _texts,
-    "stop_tokens": _tokens_or_texts,
-}
-"""The options that need a reader; those that are numbers check themselves."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from nbllm.core.errors import InvalidOptionError
@@ -31,7 +30,7 @@ def with_schema(
         if options.grammar is not None:
             raise InvalidOptionError("schema", "cannot be combined with grammar; drop one")
         schema = answer_schema(wanted)
-        return replace(options, response_schema=schema.json_schema), schema
+        return options.replaced(response_schema=schema.json_schema), schema
     if options.response_schema is None:
         return options, None
     check_schema("response_schema", options.response_schema)

@@ -4,93 +4,9 @@ from __future__ import annotations
 
 from nbllm.notebook.flags import Help, flag
 from nbllm.notebook.forms.type_expressions import TypeExpression
-from nbllm.notebook.magic_line import names, output_name, scaled, unescaped, variable_name
+from nbllm.notebook.magic_line import names, output_name, variable_name
 
-__all__ = ["ASK", "LAST", "OPTIONS"]
-
-_GENERATION = (
-    flag(
-        "-n", "--max-tokens", metavar="N", type=int, help="Maximum length of the answer, in tokens."
-    ),
-    flag(
-        "-t",
-        "--temperature",
-        metavar="X",
-        type=float,
-        help="Sampling temperature; 0 always picks the most likely token.",
-    ),
-    flag(
-        "--top-p",
-        metavar="X",
-        type=float,
-        help="Nucleus sampling: only the tokens that make up this probability.",
-    ),
-    flag("--top-k", metavar="N", type=int, help="Only the N most likely tokens; 0 turns it off."),
-    flag(
-        "--min-p",
-        metavar="X",
-        type=float,
-        help="Only tokens at least this likely, relative to the most likely one.",
-    ),
-    flag("--repeat-penalty", metavar="X", type=float, help="Above 1: fewer repetitions."),
-    flag(
-        "--presence-penalty",
-        metavar="X",
-        type=float,
-        help="Above 0: penalizes tokens that have already appeared.",
-    ),
-    flag(
-        "--frequency-penalty",
-        metavar="X",
-        type=float,
-        help="Above 0: penalizes tokens by how often they have appeared.",
-    ),
-    flag(
-        "--dry-multiplier",
-        metavar="X",
-        type=float,
-        help="Above 0: DRY sampling against repeated passages; local models only.",
-    ),
-    flag(
-        "--mirostat",
-        metavar="N",
-        type=int,
-        help="Mirostat sampling, version 1 or 2; local models only.",
-    ),
-    flag(
-        "--logprobs",
-        metavar="N",
-        type=int,
-        help="Return each token's log-probability, and those of the N most likely.",
-    ),
-    flag(
-        "--reasoning-effort",
-        metavar="LEVEL",
-        help="none, minimal, low, medium, high, xhigh, max or a number of tokens, as far as the "
-        "model supports it.",
-    ),
-    flag(
-        "--adapter",
-        dest="adapters",
-        metavar="NAME=SCALE",
-        type=scaled,
-        action="append",
-        help="A LoRA adapter that the model was loaded with; for this answer, all others are off.",
-    ),
-    flag("--seed", metavar="N", type=int, help="Random seed: the same seed gives the same answer."),
-    flag(
-        "--stop",
-        metavar="TEXT",
-        type=unescaped,
-        action="append",
-        help=r"End before this text; \n is a new line. May be given several times.",
-    ),
-)
-OPTIONS = tuple(
-    settings.get("dest", names[-1].removeprefix("--").replace("-", "_"))
-    for names, settings in _GENERATION
-)
-"""The arguments of ``ASK`` that are generation options of the same name."""
+__all__ = ["ASK", "LAST"]
 
 ASK = Help(
     """
@@ -220,8 +136,8 @@ ASK = Help(
             action="store_true",
             help="Show what would be sent, and count its tokens; nothing is sent.",
         ),
-        *_GENERATION,
     ),
+    options="generation",
 )
 
 LAST = Help(

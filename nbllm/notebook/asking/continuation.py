@@ -55,7 +55,7 @@ def continued(session: NotebookSession, flags: AskFlags) -> Prepared:
         prepared.question,
         flags=flags,
         model=result.model,
-        options=replace(prepared.question.options, max_tokens=None).merged(flags.options),
+        options=prepared.question.options.replaced(max_tokens=None).merged(flags.options),
         begun=result.text,
     )
     return Prepared(question, prepared.steps)

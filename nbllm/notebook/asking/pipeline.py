@@ -15,9 +15,16 @@ from typing import TYPE_CHECKING
 
 from nbllm.core.errors import InvalidOptionError
 from nbllm.core.kinds import kind_of
-from nbllm.core.model_interface import ModelInterface, options_from, to_messages
+from nbllm.core.model_interface import ModelInterface, to_messages
 from nbllm.core.texts import trimmed
-from nbllm.core.types import ContentPart, FinishReason, GenerationResult, Message, TextPart
+from nbllm.core.types import (
+    ContentPart,
+    FinishReason,
+    GenerationOptions,
+    GenerationResult,
+    Message,
+    TextPart,
+)
 from nbllm.notebook.asking.question import AskFlags, Question
 from nbllm.notebook.asking.step import Step
 from nbllm.notebook.chat.chat_step import ChatStep
@@ -97,7 +104,7 @@ class CellLimit(Step):
         if not limit or options.max_tokens is not None or reasons:
             return question
         self._limit = limit
-        return replace(question, options=replace(question.options, max_tokens=limit))
+        return replace(question, options=question.options.replaced(max_tokens=limit))
 
     def remark(self, question: Question, result: GenerationResult) -> str:
         """Which limit cut the answer off, and how to set another."""
@@ -153,14 +160,14 @@ def question_from(session: NotebookSession, text: str, flags: AskFlags) -> Quest
     """The question that flags and settings make of a text. Raises ``InvalidOptionError``."""
     settings, options = session.settings, flags.options
     if flags.completion:
-        text, options = _continued(text, flags), replace(options, raw=True)
+        text, options = _continued(text, flags), options.replaced(raw=True)
     system = flags.system if flags.system is not None else settings.system or None
     return Question(
         text=text,
         flags=flags,
         model=flags.name or flags.model or settings.model or None,
         messages=to_messages(text, system=None if flags.completion else system),
-        options=options_from(settings.options).merged(options),
+        options=GenerationOptions.of(settings.options).merged(options),
         scope=variables_in_scope(session.shell),
     )
 

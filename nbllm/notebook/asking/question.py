@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 
 from nbllm.core.types import GenerationOptions, GenerationResult, Message
-from nbllm.notebook.asking.ask_flags import OPTIONS
+from nbllm.notebook.flags import flagged_options
 
 if TYPE_CHECKING:
     from nbllm.core.schemas.answers import AnswerSchema
@@ -55,13 +55,13 @@ class AskFlags:
     def of(cls, parsed: Namespace) -> AskFlags:
         """The flags that a parser found; what its magic does not have is at its default.
 
-        Raises ``InvalidOptionError`` where a generation option is out of its range.
+        Raises ``InvalidOptionError`` for a generation option that is not valid.
         """
         found = {name: value for name, value in vars(parsed).items() if value is not None}
         own = {each.name: found[each.name] for each in fields(cls) if each.name in found}
-        options = {name: found[name] for name in OPTIONS if name in found}
+        given = flagged_options("generation").keys() & found.keys()
         own["allow_file"] = tuple(found.get("allow_file", ()))
-        return cls(**own, options=GenerationOptions(**options))
+        return cls(**own, options=GenerationOptions(**{name: found[name] for name in given}))
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any
 from nbllm.batches.run import BatchProgress, BatchRow
 from nbllm.batches.template import Template
 from nbllm.core.errors import AnswerFormError, InvalidOptionError
-from nbllm.core.model_interface import ModelInterface, options_from
+from nbllm.core.model_interface import ModelInterface
 from nbllm.core.schemas.answers import AnswerSchema, schema_or_decision
 from nbllm.core.schemas.kinds import plain_value
+from nbllm.core.types import GenerationOptions
 from nbllm.core.words import duration_words
 from nbllm.notebook.batch.clusters import cluster_model, told_of_workers
 from nbllm.notebook.sync import run
@@ -108,9 +109,9 @@ def map_frame(
         batch.prompts(rows),
         system=system,
         schema=wanted,
-        options=options_from(options),
+        options=GenerationOptions.of(options),
         concurrency=concurrency,
-        journal=journal,
+        journal=None if dry_run and batch_api else journal,
         retry_failed=retry_failed,
         max_failures=max_failures,
         max_cost=max_cost,

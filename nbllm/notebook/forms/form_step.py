@@ -91,7 +91,7 @@ class FormStep(Step):
                 "schema", f"it asks for JSON and cannot be combined with --as {form}"
             )
         schema = answer_schema(named_type(name, question.scope), name)
-        options = replace(question.options, response_schema=schema.json_schema)
+        options = question.options.replaced(response_schema=schema.json_schema)
         return self.with_form(
             replace(question, options=options, schema=schema),
             schema_form(schema, is_rows=form == "dataframe"),

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 from IPython.core.error import UsageError
 from IPython.core.magic import line_magic, magics_class, no_var_expand
 
 from nbllm.notebook.failures import brief_errors
-from nbllm.notebook.flags import LOAD, Help, flag, parser_of, with_help
+from nbllm.notebook.flags import LOAD, Help, flag, flagged_options, parser_of, with_help
 from nbllm.notebook.magic_line import Flags, parse
 from nbllm.notebook.session import NotebookSession, SessionMagics
 
@@ -23,25 +23,10 @@ __all__ = ["ModelMagics"]
 
 
 class LoadFlags(Flags):
-    """What ``LOAD`` explains; times are in seconds."""
+    """What ``LOAD`` explains besides load options; times are in seconds."""
 
     name: list[str]
     alias: str | None
-    ctx: int | None
-    device: str | None
-    kv: Literal["f16", "q8_0", "q4_0"] | None
-    flash_attention: bool | None
-    threads: int | None
-    gpu_layers: int | None
-    cpu_experts: int | None
-    parallel: int | None
-    adapter: list[tuple[str, float]] | None
-    draft_model: str | None
-    chat_template: str | None
-    batch_invariant: bool | None
-    rpc: list[str] | None
-    rpc_public: bool | None
-    keep_alive: float | None
     pin: bool | None
     wait: float | None
     config: str | None
@@ -99,11 +84,16 @@ class ModelsFlags(Flags):
     servers: bool
 
 
-DEVICES = Help("""
+DEVICES = Help(
+    """
     %llm_devices
     devices = %llm_devices
     devices["free (MiB)"].max()
-""")
+    %llm_devices --rpc 192.168.1.20:50052 and those of another machine
+""",
+    options="load",
+    only=("rpc", "rpc_public"),
+)
 
 _MODEL_TYPE = ("nbllm.core.model_interface", "ModelInterface")
 
@@ -173,12 +163,17 @@ class ModelMagics(SessionMagics):
     @line_magic
     def llm_devices(self, line: str) -> pd.DataFrame:
         """List the processors and memory that models can run on, as a DataFrame."""
-        parse(parser_of(self, "llm_devices"), line, Flags())
-        from nbllm.core.openers import engine_devices
+        args = parse(parser_of(self, "llm_devices"), line, Flags())
+        from nbllm.core.openers import engine_devices, with_servers
         from nbllm.core.resource_detector import ResourceDetector
+        from nbllm.core.types import LoadOptions
         from nbllm.notebook.models.devices_table import devices_table
 
         found = ResourceDetector().detect()
+        with brief_errors():
+            options = LoadOptions.of({name: vars(args)[name] for name in DEVICES.only})
+            if options.rpc:
+                return devices_table(with_servers(found, options))
         # llama.cpp takes half a second to answer, which only matters where there are GPUs.
         return devices_table(replace(found, engine=engine_devices()) if found.gpus else found)
 
@@ -187,23 +182,8 @@ class ModelMagics(SessionMagics):
         from nbllm.core.types import LoadOptions
         from nbllm.notebook.asking.load_progress import load_model
 
-        flags = LoadOptions(
-            device=args.device,
-            context_length=args.ctx,
-            kv_type=args.kv,
-            flash_attention=args.flash_attention,
-            threads=args.threads,
-            gpu_layers=args.gpu_layers,
-            cpu_experts=args.cpu_experts,
-            parallel=args.parallel,
-            keep_alive=args.keep_alive,
-            adapters=None if args.adapter is None else tuple(args.adapter),
-            draft_model=args.draft_model,
-            batch_invariant=args.batch_invariant,
-            chat_template=args.chat_template,
-            rpc=None if args.rpc is None else tuple(args.rpc),
-            rpc_public=args.rpc_public,
-        )
+        typed = vars(args)
+        flags = LoadOptions.of({name: typed[name] for name in flagged_options("load")})
         if args.config:
             self.session.manager.add_config(args.config)
         view = self.session.open_view("llm_load")

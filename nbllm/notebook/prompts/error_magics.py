@@ -47,6 +47,7 @@ EXPLAIN = Help(
     %llm_explain --chat debugging         goes on in a conversation
 """,
     _FLAGS,
+    options="generation",
 )
 FIX = Help(
     """
@@ -58,6 +59,7 @@ FIX = Help(
         flag("--accept", action="store_true", help="Put the last proposal into a new cell below."),
         *(each for each in _FLAGS if "--bg" not in each[0]),
     ),
+    options="generation",
 )
 
 

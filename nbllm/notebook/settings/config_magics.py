@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 from IPython.core.magic import line_magic, magics_class, no_var_expand
 from traitlets import Bool
 
-from nbllm.notebook.completion import VALUES
 from nbllm.notebook.failures import brief_errors
 from nbllm.notebook.flags import Help, flag, parser_of, with_help
 from nbllm.notebook.magic_line import Flags, parse
@@ -89,8 +88,8 @@ class ConfigMagics(SessionMagics):
         switches = [name for name, trait in traits.items() if isinstance(trait, Bool)]
         words["llm_config.settings"] = partial(_names, list(traits))
         words["llm_config.model="] = words["model"]
-        for name, values in {**VALUES, **dict.fromkeys(switches, ("True", "False"))}.items():
-            words[f"llm_config.{name}="] = values.__iter__
+        for name in switches:
+            words[f"llm_config.{name}="] = ("True", "False").__iter__
 
     @no_var_expand
     @with_help(CONFIG)
@@ -145,9 +144,6 @@ def _names(settings: list[str]) -> list[str]:
     return [*settings, *OPTIONS]
 
 
-_OPTION = "A generation option; a flag of %%llm overrides it."
-
-
 def _table(settings: NbLLM, names: Sequence[str] = ()) -> Table:
     """One row a setting: what it is, who set it so, what it would be, what it means.
 
@@ -165,7 +161,7 @@ def _row(settings: NbLLM, name: str) -> dict[str, str]:
     from nbllm.notebook.settings.setting_changes import OPTIONS
 
     if name in OPTIONS:
-        value, default, meaning = settings.options.get(name), None, _OPTION
+        value, default, meaning = settings.options.get(name), None, OPTIONS[name].about
         configured = settings.configured["options"].get(name)
     else:
         value, default = getattr(settings, name), settings.trait_defaults(name)

@@ -14,6 +14,7 @@ from traitlets import Bool, Dict, Integer, List, TraitError, TraitType, Unicode
 from nbllm.core.configs.file import replace_text
 from nbllm.core.errors import ConfigError
 from nbllm.core.json_text import parse_json
+from nbllm.core.option_table import options_of
 from nbllm.core.paths import absolute_path, read_text, reason
 from nbllm.core.suggest import did_you_mean
 from nbllm.core.types import GenerationOptions
@@ -42,7 +43,7 @@ _KINDS: dict[type[TraitType[Any, Any]], tuple[type, str]] = {
 _CONSENTS = ("prompt_files", "nest_asyncio")
 """What the reader allows in this kernel, or cannot be taken back; no file can say it, since files
 come from elsewhere."""
-OPTIONS = tuple(GenerationOptions.__dataclass_fields__)
+OPTIONS = options_of(GenerationOptions)
 """The generation options, which are set by their names as settings are."""
 
 

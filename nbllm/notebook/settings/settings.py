@@ -88,11 +88,11 @@ class NbLLM(Configurable):
     @validate("options")
     def _check_options(self, proposal: Any) -> dict[str, Any]:
         from nbllm.core.errors import InvalidOptionError
-        from nbllm.core.model_interface import options_from
+        from nbllm.core.types import GenerationOptions
 
         options: dict[str, Any] = proposal["value"]
         try:
-            options_from(options)
+            GenerationOptions.of(options)
         except InvalidOptionError as error:
             raise TraitError(str(error)) from None
         return options

@@ -22,7 +22,7 @@ from nbllm.cloud.vendors.request_parts import (
 )
 from nbllm.cloud.vendors.schemas import SUBSCHEMA_LISTS, SUBSCHEMAS, tightened
 from nbllm.core.errors import UnsupportedError
-from nbllm.core.options import ENGINE_OPTIONS
+from nbllm.core.option_table import Backend, refused
 from nbllm.core.types import (
     ContentPart,
     GenerationOptions,
@@ -60,16 +60,6 @@ _MAX_TOKENS = 16_384
 """The API insists on a limit. All models in service can write this much, and an answer that
 reaches it says so."""
 
-_NOWHERE = (
-    "min_p",
-    "repeat_penalty",
-    "presence_penalty",
-    "frequency_penalty",
-    "logit_bias",
-    "logprobs",
-    "stop_tokens",
-    *ENGINE_OPTIONS,
-)
 _COUNTED = ("model", "messages", "system", "tools", "tool_choice", "thinking", "output_config")
 
 _CLAUDE_KEYS = {
@@ -101,8 +91,7 @@ def messages_body(info: ModelInfo, request: GenerationRequest, *, stream: bool) 
     Sampling parameters are sent only where they are set and the model takes them.
     """
     options = request.options
-    given = [name for name in _NOWHERE if getattr(options, name) is not None]
-    if given:
+    if given := refused(options, Backend.ANTHROPIC):
         raise UnsupportedError(
             info.name, f"Anthropic's models do not support {' or '.join(given)}; leave it unset"
         )

@@ -16,7 +16,7 @@ from nbllm.cloud.vendors.request_parts import (
     vendor_value,
 )
 from nbllm.core.errors import UnsupportedError
-from nbllm.core.options import ENGINE_OPTIONS
+from nbllm.core.option_table import Backend, refused
 from nbllm.core.types import (
     ContentPart,
     GenerationOptions,
@@ -50,7 +50,6 @@ BASE_URL = f"https://{VENDORS[VENDOR].hosts[0]}"
 CALL_PREFIX = "nbllm-call-"
 """Begins the ids that we give to calls, because most of the vendor's have none."""
 
-_NOWHERE = ("min_p", "repeat_penalty", "logit_bias", "logprobs", "stop_tokens", *ENGINE_OPTIONS)
 _CONFIG = {
     "max_tokens": "maxOutputTokens",
     "temperature": "temperature",
@@ -88,8 +87,7 @@ def method_path(info: ModelInfo, method: str) -> str:
 def content_body(info: ModelInfo, request: GenerationRequest) -> dict[str, Any]:
     """The body of a request for an answer."""
     options = request.options
-    given = [name for name in _NOWHERE if getattr(options, name) is not None]
-    if given:
+    if given := refused(options, Backend.GEMINI):
         raise UnsupportedError(
             info.name, f"Gemini's models do not support {' or '.join(given)}; leave it unset"
         )

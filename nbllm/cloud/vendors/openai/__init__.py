@@ -35,15 +35,16 @@ from nbllm.cloud.vendors.openai.chat_requests import chat_body, is_openai, model
 from nbllm.cloud.vendors.openai.responses_parser import ResponsesParser
 from nbllm.cloud.vendors.openai.responses_requests import (
     BASE_URL,
-    CHAT_ONLY,
     count_body,
     responses_body,
 )
 from nbllm.cloud.vendors.token_counts import embedding_usage
 from nbllm.core.errors import InvalidOptionError, ModelError
 from nbllm.core.kinds import place_of
+from nbllm.core.option_table import Backend, options_of
 from nbllm.core.types import (
     Embeddings,
+    GenerationOptions,
     GenerationRequest,
     GenerationResult,
     ModelInfo,
@@ -83,10 +84,15 @@ def api_for(info: ModelInfo, request: GenerationRequest) -> Literal["chat", "res
         return "chat"
     if info.api is not None:
         raise InvalidOptionError("api", f'must be "chat" or "responses" (got {info.api!r})')
-    chat_only = any(getattr(request.options, name) not in (None, ()) for name in CHAT_ONLY)
-    if is_openai(info) and not chat_only and request.options.seed is None:
-        return "responses"
-    return "chat"
+    is_chat_only = any(map(_is_chat_only, request.options.set_values().items()))
+    return "responses" if is_openai(info) and not is_chat_only else "chat"
+
+
+def _is_chat_only(named: tuple[str, object]) -> bool:
+    """Whether an option is set that Chat Completions follows, and Responses does not."""
+    followed = options_of(GenerationOptions)[named[0]].backends
+    is_only = Backend.OPENAI_CHAT & followed and not Backend.OPENAI_RESPONSES & followed
+    return bool(is_only) and named[1] != ()
 
 
 class OpenAIAdapter:

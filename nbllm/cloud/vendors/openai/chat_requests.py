@@ -15,7 +15,7 @@ from nbllm.cloud.vendors.openai.strict_schemas import openai_schema
 from nbllm.cloud.vendors.request_parts import data_url, merge, signature_for
 from nbllm.core.errors import InvalidOptionError, UnsupportedError
 from nbllm.core.messages import INLINE
-from nbllm.core.options import ENGINE_OPTIONS
+from nbllm.core.option_table import Backend, options_of, refused
 from nbllm.core.types import (
     ContentPart,
     GenerationOptions,
@@ -35,6 +35,13 @@ __all__ = ["chat_body", "is_openai", "model_id"]
 # OpenAI's own names of models that reason, as they appear behind a proxy that passes them on. A
 # hint only: where it errs, the server says which of the two names for the limit it wants.
 _REASONING_NAME = re.compile(r"(o\d|gpt-([5-9]|\d\d))")
+
+_SERVERS_ONLY = tuple(
+    name
+    for name, declared in options_of(GenerationOptions).items()
+    if Backend.SERVERS & declared.backends and not Backend.OPENAI_CHAT & declared.backends
+)
+"""What servers like OpenAI's take in addition, by the same names unless it is told otherwise."""
 
 
 def model_id(info: ModelInfo) -> str:
@@ -84,12 +91,12 @@ def _sampling(info: ModelInfo, options: GenerationOptions) -> dict[str, Any]:
         body["logit_bias"] = _biases(info, options.logit_bias)
     if options.logprobs is not None:
         body |= {"logprobs": True, "top_logprobs": options.logprobs}
-    others = ("top_k", "min_p", "repeat_penalty", "stop_tokens", *ENGINE_OPTIONS)
-    more = {name: value for name in others if (value := getattr(options, name)) is not None}
-    if more and is_openai(info):
+    if is_openai(info) and (given := refused(options, Backend.OPENAI_CHAT)):
         raise UnsupportedError(
-            info.name, f"OpenAI's models do not support {' or '.join(more)}; leave it unset"
+            info.name, f"OpenAI's models do not support {' or '.join(given)}; leave it unset"
         )
+    values = options.set_values()
+    more = {name: values[name] for name in _SERVERS_ONLY if name in values}
     if "repeat_penalty" in more:
         # llama-server and LM Studio call it repeat_penalty, vLLM and OpenRouter like this.
         more["repetition_penalty"] = more["repeat_penalty"]

@@ -15,7 +15,7 @@ from nbllm.cloud.vendors.openai.chat_requests import model_id
 from nbllm.cloud.vendors.openai.strict_schemas import openai_schema
 from nbllm.cloud.vendors.request_parts import ID_END, data_url, merge, signature_for
 from nbllm.core.errors import UnsupportedError
-from nbllm.core.options import ENGINE_OPTIONS
+from nbllm.core.option_table import Backend, refused
 from nbllm.core.types import (
     ContentPart,
     GenerationOptions,
@@ -31,16 +31,10 @@ from nbllm.core.types import (
 )
 from nbllm.core.vendors import VENDORS
 
-__all__ = ["BASE_URL", "CHAT_ONLY", "count_body", "responses_body", "sealed"]
+__all__ = ["BASE_URL", "count_body", "responses_body", "sealed"]
 
 BASE_URL = f"https://{VENDORS['openai'].hosts[0]}/v1"
 
-CHAT_ONLY = ("stop", "presence_penalty", "frequency_penalty", "logit_bias", "logprobs")
-"""Options that this API does not have and Chat Completions has; ``seed`` is one more.
-
-Log-probabilities it has too, but of the models that reason, which are its own, none gives them."""
-
-_NOWHERE = ("top_k", "min_p", "repeat_penalty", "stop_tokens", *ENGINE_OPTIONS)
 _COUNTED = ("model", "input", "instructions", "tools", "tool_choice", "text", "reasoning")
 
 
@@ -72,11 +66,11 @@ def sealed(item_id: str, encrypted: str) -> str | None:
 
 
 def _refuse(info: ModelInfo, options: GenerationOptions) -> None:
-    given = [name for name in (*CHAT_ONLY, *_NOWHERE) if getattr(options, name) not in (None, ())]
+    given = refused(options, Backend.OPENAI_RESPONSES)
     if not given:
         return
     remedy = "leave it unset"
-    if all(name in CHAT_ONLY for name in given):
+    if not set(given) & set(refused(options, Backend.OPENAI_CHAT)):
         remedy += ', or set api to "chat" in the model\'s config'
     raise UnsupportedError(
         info.name, f"OpenAI's Responses API does not support {' or '.join(given)}; {remedy}"
