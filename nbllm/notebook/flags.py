@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar
 
 from IPython.core.magic_arguments import MagicArgumentParser
 
-from nbllm.notebook.magic_line import HelpWanted, numeral, scaled, seconds, unescaped
+from nbllm.notebook.magic_line import Bare, HelpWanted, numeral, scaled, seconds, unescaped
 
 if TYPE_CHECKING:
     from nbllm.core.option_table import Option
@@ -130,11 +130,12 @@ def _option_argument(named: tuple[str, Option]) -> Argument:
         action = "store_false" if declared.flags[0].startswith("--no-") else "store_true"
         return flag(*declared.flags, dest=name, action=action, default=None, help=about)
     choices = f"{{{','.join(kind.choices)}}}" if kind.choices else None
+    typed = Bare(kind.choices, kind.bare) if kind.bare else _TYPED[kind.typed]
     return flag(
         *declared.flags,
         dest=name,
         metavar=declared.metavar or kind.metavar or choices,
-        type=_TYPED[kind.typed],
+        type=typed,
         action="append" if kind.repeats else "store",
         help=f"{about} May be given several times." if kind.repeats else about,
     )
