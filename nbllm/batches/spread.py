@@ -14,6 +14,11 @@ __all__ = ["SpreadModel"]
 class SpreadModel(ModelInterface):
     """It can be asked between ``open`` and ``close``, which a run calls."""
 
+    @property
+    @abstractmethod
+    def width(self) -> int:
+        """How many requests all machines take at a time; 1 before ``open``."""
+
     @abstractmethod
     async def open(self, concurrency: int | None) -> Brake:
         """Load the model where it is asked, and return how many requests it takes at a time.

@@ -10,6 +10,7 @@ from datetime import datetime
 from typing import Literal, TypeAlias
 
 from nbllm.core.errors import InvalidOptionError
+from nbllm.core.runs import Run, current_run
 from nbllm.core.types import (
     Event,
     FinishReason,
@@ -40,6 +41,7 @@ class Generation:
 
     ``model``, ``device``, ``started`` (local time, with its zone) and ``beginning``, which is that
     of the prompt in one line (see ``prompt_beginnings``), are known once the stream ``has_begun``.
+    ``run`` is the run over many prompts that it is part of, if any.
     ``prompt`` tells how far the prompt is read, ``retry`` which attempt was the last that failed,
     ``route`` which member a router asks. ``texts`` are the pieces of the answer's text, which only
     grow; where another member begins the answer anew, they are another list.
@@ -59,6 +61,7 @@ class Generation:
         self.pace = TokenPace()
         self.wake = threading.Event()
         self.stop_wanted = False
+        self.run: Run | None = None
         self._clock, self._began = clock, 0.0
         self._first: float | None = None
         self._last = 0.0
@@ -129,6 +132,7 @@ class Generation:
             problem = "collects another answer already; give each stream a new Generation"
             raise InvalidOptionError("generation", problem)
         self._loop = asyncio.get_running_loop()
+        self.run = current_run.get()
         self.model, self.device, self.beginning = model, device, beginning
         self.started, self._began = datetime.now().astimezone(), self._clock()
 

@@ -263,6 +263,9 @@ class ModelInterface(ABC):
         retry_failed: bool = True,
         max_failures: float = 0.5,
         max_cost: float | None = None,
+        max_total_tokens: int | None = None,
+        first: int = 0,
+        title: str = "",
         batch_api: bool = False,
         **overrides: Any,
     ) -> Batch:
@@ -291,6 +294,9 @@ class ModelInterface(ABC):
             retry_failed=retry_failed,
             max_failures=max_failures,
             max_cost=max_cost,
+            max_total_tokens=max_total_tokens,
+            first=first,
+            title=title,
             batch_api=batch_api,
         )
 

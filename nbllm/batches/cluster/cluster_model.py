@@ -80,6 +80,11 @@ class ClusterModel(SpreadModel):
         """Which workers of the last run were not asked, and why."""
         return self._workers.notes if self._workers else []
 
+    @property
+    def width(self) -> int:
+        """See ``SpreadModel``."""
+        return self._workers.brake.most if self._workers else 1
+
     async def open(self, concurrency: int | None) -> Brake:
         """Return as soon as one worker has loaded the model; see ``SpreadModel``."""
         self._wanted = replace(self._wanted, run=uuid4().hex)

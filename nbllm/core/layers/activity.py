@@ -74,6 +74,7 @@ class Activity:
                 error=type(error).__name__ if is_failure else None,
                 interval_seconds=generation.pace.interval_seconds,
                 token_counts=generation.pace.counts,
+                run=generation.run,
             )
         )
         return True

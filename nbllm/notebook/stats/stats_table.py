@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from statistics import median, quantiles
@@ -28,6 +28,8 @@ _MIXED = (
 
 _COLUMNS = {
     "started": "object",
+    "run": "string",
+    "rows": "Int64",
     "model": "string",
     "device": "string",
     "prompt (tokens)": "Int64",
@@ -72,16 +74,18 @@ def stats_table(records: Sequence[GenerationRecord], notes: Iterable[str] = ()) 
 
     "first token" counts from the request, "speed" is that of decoding after the first token;
     "side by side" says that others ran on the device at the same time, which makes it slower.
+    A run over many prompts is one row, from its first request to the end of its last one.
     """
-    hidden = len(records) - SHOWN_ROWS
-    shown = (
-        f"Showing the last {SHOWN_ROWS} of {len(records):,} rows; the DataFrame has all of them."
-    )
+    groups = _by_run(records)
+    hidden = len(groups) - SHOWN_ROWS
+    shown = f"Showing the last {SHOWN_ROWS} of {len(groups):,} rows; the DataFrame has all of them."
     told = [*notes, *([shown] if hidden > 0 else []), *([] if records else [NOTHING_YET])]
-    beside = side_by_side(records)
+    beside = dict(zip(map(id, records), side_by_side(records), strict=True))
     rows = [
-        {**_row(each), "side by side": with_others}
-        for each, with_others in zip(records, beside, strict=True)
+        _run_row(group)
+        if group[0].run
+        else {**_row(group[0]), "side by side": beside[id(group[0])]}
+        for group in groups
     ]
     table = make_table(
         rows,
@@ -89,7 +93,7 @@ def stats_table(records: Sequence[GenerationRecord], notes: Iterable[str] = ()) 
         told,
         last_rows=SHOWN_ROWS,
         more=_PARTS,
-        where_any=("side by side", "from cache", "cost (USD)"),
+        where_any=("run", "rows", "side by side", "from cache", "cost (USD)"),
         first_to_go=(
             "cached (tokens)",
             "prompt (tokens)",
@@ -139,6 +143,43 @@ def save_stats(table: Table, path: Path) -> None:
         write(path, frame.to_csv(index=False))
     else:
         write(path, frame.to_json(orient="records", date_format="iso", indent=2))
+
+
+def _by_run(records: Sequence[GenerationRecord]) -> list[list[GenerationRecord]]:
+    """Each alone, but those of a run together, at the place of the first."""
+    groups: dict[int, list[GenerationRecord]] = {}
+    for record in records:
+        key = -record.run.number if record.run else len(groups)
+        groups.setdefault(key, []).append(record)
+    return list(groups.values())
+
+
+def _run_row(group: Sequence[GenerationRecord]) -> dict[str, Any]:
+    """A run: its sums, and the speed of all that was written in its time."""
+    run, first = group[0].run, min(group, key=lambda each: each.started)
+    assert run is not None  # noqa: S101 - for the type checker: they were grouped by it
+    seconds = max(_end(each) for each in group) - first.started.timestamp()
+    answers = _known_sum(each.usage.completion_tokens for each in group)
+    costs = [cost for each in group if (cost := each.usage.cost_usd) is not None]
+    failed = Counter(each.error for each in group if each.error)
+    return {
+        "started": first.started,
+        "run": run.title,
+        "rows": len(group),
+        "model": first.model,
+        "device": first.device,
+        "prompt (tokens)": _known_sum(each.usage.prompt_tokens for each in group),
+        "cached (tokens)": sum(each.usage.cached_tokens for each in group),
+        "answer (tokens)": answers,
+        "total (s)": seconds,
+        "speed (tokens/s)": answers / seconds if answers and seconds > 0 else None,
+        "cost (USD)": sum(costs) if costs else None,
+        "error": ", ".join(f"{kind} ({count:,})" for kind, count in failed.most_common()) or None,
+    }
+
+
+def _end(record: GenerationRecord) -> float:
+    return record.started.timestamp() + (record.timings.total_seconds or 0.0)
 
 
 def _row(record: GenerationRecord) -> dict[str, Any]:
