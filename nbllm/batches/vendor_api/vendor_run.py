@@ -22,6 +22,7 @@ from nbllm.core.errors import (
     InvalidOptionError,
     ModelError,
     NbllmError,
+    NotFoundError,
 )
 from nbllm.core.model_interface import ModelInterface
 from nbllm.core.options import GenerationOptions
@@ -193,31 +194,36 @@ class _VendorRun:
     async def _finish(self, batch: SentBatch) -> None:
         """Wait for a batch, and keep what became of its rows."""
         found = await self.watch.until_over(batch.id, batch)
-        if found.problem:
-            failure = f"{self.api.vendor} did not accept the batch {batch.id}: {found.problem}"
-            for key in batch.keys:
-                self.work.end(key, BatchError(failure))
-        else:
-            await self._read(found)
         missing = f"it is not among the results of the batch {batch.id} ({found.state})"
+        if found.problem:
+            missing = f"{self.api.vendor} did not accept the batch {batch.id}: {found.problem}"
+        else:
+            missing = await self._read(found) or missing
         for key in batch.keys:
             if key not in self.work.ended:
                 self.work.end(key, BatchError(missing))
         if all(key in self.work.ended or key in self.journal.entries for key in batch.keys):
             await self._end_batch(batch, self.work.usages(batch.keys))
 
-    async def _read(self, batch: VendorBatch) -> None:
-        """Keep what became of the rows; a connection that breaks is opened again."""
+    async def _read(self, batch: VendorBatch) -> str:
+        """Keep what became of the rows; a connection that breaks is opened again.
+
+        Returns why nothing can be read, "" where it could.
+        """
         for attempt in range(1, _MOST_ATTEMPTS + 1):
             try:
                 async with aclosing(self.api.outcomes(batch)) as outcomes:
                     async for outcome in outcomes:
                         self._end(outcome)
-                return
+                        await asyncio.sleep(0)  # which lets others run: there may be very many
+                return ""
+            except NotFoundError as error:
+                return f"the results of {batch.id} are not kept any more: {error}"
             except ModelError as error:
                 if not may_pass(error) or attempt == _MOST_ATTEMPTS:
                     raise self.watch.left(batch.id, error) from None
             await asyncio.sleep(min(_FIRST_DELAY * 2.0 ** (attempt - 1), LONGEST_PAUSE))
+        return ""
 
     def _end(self, outcome: VendorOutcome) -> None:
         request = self.work.requests.get(outcome.key)

@@ -17,6 +17,7 @@ from nbllm.core.vendor_batches import VendorBatch, VendorBatches
 __all__ = ["LONGEST_PAUSE", "Watch"]
 
 _FIRST_PAUSE, LONGEST_PAUSE = 0.25, 30.0
+_MOST_TOLD = 2
 _SILENCE_SECONDS = 1_800.0
 """So long the vendor may be out of reach before a run ends; the batch goes on meanwhile."""
 _KEPT_SECONDS = 28 * 86_400.0
@@ -42,7 +43,9 @@ class Watch:
             self.states[tag] = state
         else:
             self.states.pop(tag, None)
-        told = "; ".join(self.states.values())
+        told = "; ".join([*self.states.values()][:_MOST_TOLD])
+        if (more := len(self.states) - _MOST_TOLD) > 0:
+            told += f"; and {more:,} more batches"
         if told != self.progress.vendor_state:
             self.progress.vendor_state = told
             self.on_state()
@@ -107,7 +110,9 @@ class Watch:
         )
 
     def _state(self, found: VendorBatch, batch: SentBatch) -> str:
-        since = time.strftime("%Y-%m-%d %H:%M", time.localtime(found.created or batch.since))
+        began = time.localtime(found.created or batch.since)
+        is_today = began[:3] == time.localtime()[:3]
+        since = time.strftime("%H:%M" if is_today else "%Y-%m-%d %H:%M", began)
         failed = f", {found.failed:,} failed" if found.failed else ""
         return (
             f"{self.api.vendor} {found.id}: {found.state}, "

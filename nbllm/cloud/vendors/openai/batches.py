@@ -110,20 +110,22 @@ BATCHES: BatchProtocol = _OpenAIBatches()
 
 def _batch(item: Mapping[str, Any]) -> VendorBatch:
     counts = mapping(item.get("request_counts"), "request_counts")
-    files = (item.get(name) for name in ("output_file_id", "error_file_id"))
+    named = (item.get(name) for name in ("output_file_id", "error_file_id"))
     state = text(item.get("status"), "status")
     created = item.get("created_at")
+    files = tuple(file for file in named if isinstance(file, str) and file)
+    is_written = bool(files) or not (counts.get("completed") or counts.get("failed"))
     return VendorBatch(
         id=required(item, "id"),
         state=state,
-        is_over=state in _OVER,
+        is_over=state in _OVER and (is_written or state == "failed"),
         total=count(counts.get("total")),
         done=count(counts.get("completed")),
         failed=count(counts.get("failed")),
         created=float(created) if isinstance(created, int | float) else None,
         tag=str(mapping(item.get("metadata"), "metadata").get(_TAG, "")),
         problem=_problem(item) if state == "failed" else "",
-        files=tuple(file for file in files if isinstance(file, str) and file),
+        files=files,
     )
 
 
