@@ -84,6 +84,13 @@ class ModelInterface(ABC):
         self._budgeted = Budgeted(budgets, self)
         self.add_layers(self._budgeted)
 
+    async def answer_room(self, request: GenerationRequest) -> int | None:
+        """The tokens that budgets leave for the answer to a request that states no limit.
+
+        None where no budget bounds it.
+        """
+        return await self._budgeted.room(request)
+
     async def usage_bound(self, request: GenerationRequest) -> Usage:
         """The most tokens that a request may take; no completion tokens: nothing bounds them."""
         if request.questions and self.scores_labels:
