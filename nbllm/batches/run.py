@@ -36,7 +36,15 @@ from nbllm.core.results import GenerationResult
 from nbllm.core.runs import Run, current_run
 from nbllm.core.types import Completed, GenerationRequest, RetryScheduled, TextDelta, Usage
 
-__all__ = ["BatchProgress", "BatchRow", "error_words", "kept_row", "run_batch", "width_of"]
+__all__ = [
+    "BatchProgress",
+    "BatchRow",
+    "error_words",
+    "kept_row",
+    "run_batch",
+    "stopper",
+    "width_of",
+]
 
 _CLOUD_CONCURRENCY = 8
 _MOST_CONCURRENCY = 1_000
@@ -164,7 +172,7 @@ async def run_batch(
         request=lambda prompt: model.request(prompt, system=system, options=asked, schema=schema),
     )
     run.mark.total = run.progress.total
-    run.mark.stop = _stopper()
+    run.mark.stop = stopper()
     try:
         async for row in run.rows(iter(prompts)):
             run.note(row)
@@ -182,7 +190,7 @@ async def _brake(model: ModelInterface, concurrency: int | None) -> Brake:
     return await model.open(concurrency) if isinstance(model, SpreadModel) else Brake(width)
 
 
-def _stopper() -> Callable[[], None]:
+def stopper() -> Callable[[], None]:
     """Cancels the task that reads the run, from any thread."""
     task, loop = asyncio.current_task(), asyncio.get_running_loop()
 
