@@ -6,7 +6,7 @@ import asyncio
 import os
 from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
-from contextlib import aclosing
+from contextlib import AbstractContextManager, aclosing
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
@@ -49,6 +49,7 @@ from nbllm.core.types import (
 
 if TYPE_CHECKING:
     from nbllm.batches.batch import Batch
+    from nbllm.core.runs import Run
     from nbllm.core.vendor_batches import VendorBatches
 
 __all__ = ["ModelInterface", "to_messages"]
@@ -82,6 +83,13 @@ class ModelInterface(ABC):
         """From now on every request counts in ``budgets``."""
         self._budgeted = Budgeted(budgets, self)
         self.add_layers(self._budgeted)
+
+    async def answer_room(self, request: GenerationRequest) -> int | None:
+        """The tokens that budgets leave for the answer to a request that states no limit.
+
+        None where no budget bounds it.
+        """
+        return await self._budgeted.room(request)
 
     async def usage_bound(self, request: GenerationRequest) -> Usage:
         """The most tokens that a request may take; no completion tokens: nothing bounds them."""
@@ -167,6 +175,12 @@ class ModelInterface(ABC):
             "it has no batch API; OpenAI, Anthropic and Gemini have one. Leave batch_api unset to "
             "ask it row by row",
         )
+
+    def working_on(
+        self, run: Run
+    ) -> AbstractContextManager[Callable[[GenerationResult | NbllmError], None]]:
+        """List a run whose answers come without streams; what this gives records each of them."""
+        return self._activity.during(run, self.name, self.device)
 
     async def reserve_batch(self, tag: str, requests: Sequence[GenerationRequest]) -> None:
         """Reserve in the budgets what a batch of ``vendor_batches`` may take at most.
