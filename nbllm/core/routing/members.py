@@ -16,6 +16,7 @@ from nbllm.core.messages import Message
 from nbllm.core.routing.choosing import Chosen, Decision, MemberState, Request, choose, with_credits
 from nbllm.core.routing.health import FailureKind, HealthState
 from nbllm.core.routing.router_settings import RouterSettings
+from nbllm.core.words import duration_words
 
 __all__ = ["MemberReport", "Members", "conversation_key"]
 
@@ -40,6 +41,14 @@ class MemberReport:
     answers: int
     failures: int
     latency: float | None
+
+    def __str__(self) -> str:
+        """Its state in a few words."""
+        if self.health == "cooling":
+            return f"{self.name} rests for {duration_words(self.seconds_left)} ({self.reason})"
+        if self.health == "probing":
+            return f"{self.name} on probation ({self.reason})"
+        return f"{self.name} {self.running} running" if self.running else f"{self.name} ready"
 
 
 class Members:

@@ -94,9 +94,17 @@ class Trip:
         self.why, restarts = why, self.has_pieces
         self.has_pieces = False
         self.texts.clear()
-        failure = self.tries[-1] if self.tries else None
-        words = f"after {failure.member}: {failure_words(failure.failure)}" if failure else why
-        return RouteChosen(self.router, name, device, words, restarts=restarts)
+        return RouteChosen(self._route(RouteTry(member=name, why=why)), device, restarts=restarts)
+
+    def _route(self, last: RouteTry) -> Route:
+        return Route(
+            router=self.router,
+            strategy=self.settings.strategy,
+            member=last.member,
+            tries=(*self.tries, last),
+            waited_seconds=self.waited,
+            restarted=bool(self.broke_off),
+        )
 
     def failed(
         self, name: str, attempt: Attempt, kind: FailureKind | None, failure: Exception
@@ -169,14 +177,7 @@ class Trip:
         """The result with how it came about."""
         self.is_answered = True
         answered = RouteTry(member=name, why=self.why, seconds=attempt.seconds)
-        route = Route(
-            router=self.router,
-            strategy=self.settings.strategy,
-            member=name,
-            tries=(*self.tries, answered),
-            waited_seconds=self.waited,
-            restarted=bool(self.broke_off),
-        )
+        route = self._route(answered)
         notes = result.notes
         if self.broke_off:
             notes = (*notes, f"{self.broke_off} broke off, so {name} began anew")

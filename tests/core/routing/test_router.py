@@ -304,7 +304,7 @@ async def test_an_answer_that_broke_off_begins_anew_where_the_entry_says_so(stag
     assert (result.text, result.model, result.route.restarted) == ("I am b of them.", "b", True)
     assert "a broke off, so b began anew" in result.notes
     routes = [event for event in seen if isinstance(event, RouteChosen)]
-    assert [(each.member, each.restarts) for each in routes] == [("a", False), ("b", True)]
+    assert [(each.route.member, each.restarts) for each in routes] == [("a", False), ("b", True)]
     assert len(stage.models["b"].requests[0].messages) == 1  # nothing is invented to go on from
 
 
@@ -413,6 +413,17 @@ async def test_a_schema_is_kept_across_a_fallback(stage: Stage) -> None:
     router = await stage.router()
     schema = {"type": "object", "properties": {"n": {"type": "integer"}}}
     assert (await router.generate("Hi", schema=schema)).value == {"n": 3}
+
+
+async def test_the_status_of_a_router_tells_how_its_members_do(stage: Stage) -> None:
+    stage.how["a"]["error"] = BUSY
+    router = await stage.router()
+    await router.generate("Hi")
+    (status,) = [each for each in stage.manager.list_statuses() if each.info.name == "r"]
+    words = [str(each) for each in status.members]
+    assert words == ["a rests for 30 s (rate limit)", "b ready", "c ready"]
+    others = [each for each in stage.manager.list_statuses() if each.info.name != "r"]
+    assert [each.members for each in others] == [(), ()]
 
 
 async def test_labels_are_asked_for_in_words_once_where_a_member_tells_no_probabilities(
