@@ -18,7 +18,7 @@ from nbllm.core.texts import shown
 __all__ = ["Batch", "batch_of"]
 
 _OF_REQUEST = ("system", "options", "schema")
-_OF_BATCH_API = (*_OF_REQUEST, "retry_failed", "max_cost")
+_OF_BATCH_API = (*_OF_REQUEST, "retry_failed", "max_cost", "title")
 _WHY = {
     "concurrency": "the vendor decides how much it does at a time",
     "max_total_tokens": "a batch is sent as a whole; send fewer rows, or set max_tokens",
@@ -131,10 +131,10 @@ def batch_of(
     place = journal and journal.expanduser().absolute()
     if not batch_api:
         return Batch(model, prompts, place, settings)
-    kept = {name: settings[name] for name in _OF_BATCH_API if name in settings}
     for name, why in _WHY.items():
         if settings.get(name) is not None:
             raise InvalidOptionError(name, f"cannot be combined with batch_api: {why}")
+    kept = {name: settings[name] for name in _OF_BATCH_API if name in settings}
     model.vendor_batches()  # a model that has none is refused before a journal is made
     like = model.request("-", **{name: kept.get(name) for name in _OF_REQUEST})
     return Batch(model, prompts, place or default_journal(like), kept, batch_api=True)

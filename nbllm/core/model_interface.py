@@ -6,7 +6,7 @@ import asyncio
 import os
 from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
-from contextlib import aclosing
+from contextlib import AbstractContextManager, aclosing
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
@@ -50,6 +50,7 @@ from nbllm.core.types import (
 
 if TYPE_CHECKING:
     from nbllm.batches.batch import Batch
+    from nbllm.core.runs import Run
     from nbllm.core.vendor_batches import VendorBatches
 
 __all__ = ["ModelInterface", "to_messages"]
@@ -180,6 +181,12 @@ class ModelInterface(ABC):
             "it has no batch API; OpenAI, Anthropic and Gemini have one. Leave batch_api unset to "
             "ask it row by row",
         )
+
+    def working_on(
+        self, run: Run
+    ) -> AbstractContextManager[Callable[[GenerationResult | NbllmError], None]]:
+        """List a run whose answers come without streams; what this gives records each of them."""
+        return self._activity.during(run, self.name, self.device)
 
     async def reserve_batch(self, tag: str, requests: Sequence[GenerationRequest]) -> None:
         """Reserve in the budgets what a batch of ``vendor_batches`` may take at most.

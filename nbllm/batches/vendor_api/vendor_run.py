@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from nbllm.batches.journal import Journal
-from nbllm.batches.run import BatchProgress, BatchRow
+from nbllm.batches.run import BatchProgress, BatchRow, stopper
 from nbllm.batches.vendor_api.failures import may_pass
 from nbllm.batches.vendor_api.rows import Rows
 from nbllm.batches.vendor_api.sender import Sender, parts_of
@@ -26,6 +26,7 @@ from nbllm.core.errors import (
 )
 from nbllm.core.model_interface import ModelInterface
 from nbllm.core.options import GenerationOptions
+from nbllm.core.runs import Run
 from nbllm.core.types import GenerationRequest, Usage
 from nbllm.core.vendor_batches import VendorBatch, VendorBatches, VendorOutcome, VendorRow
 
@@ -57,6 +58,7 @@ async def run_vendor_batch(
     schema: Any = None,
     retry_failed: bool = True,
     max_cost: float | None = None,
+    title: str = "",
     cancelled: Callable[[], bool] = lambda: False,
     progress: BatchProgress,
     on_state: Callable[[], None] = lambda: None,
@@ -70,6 +72,9 @@ async def run_vendor_batch(
     the next run, unless ``retry_failed`` is off. ``on_state`` is called when
     ``progress.vendor_state`` changes. What is sent is reserved in the model's budgets, and settled
     when its batch is over.
+
+    ``title`` names the run where it is listed; whoever stops it there, or cancels the task, leaves
+    the vendor working.
 
     Raises ``UnsupportedError`` for a model without a batch API, and ``BatchError`` where the vendor
     refuses everything or cannot be reached; what it has taken goes on. Also, before anything is
@@ -85,11 +90,14 @@ async def run_vendor_batch(
     run = _VendorRun(
         model, api, journal, sent, work, progress, watch, Sender(api, sent, watch), max_cost
     )
+    mark = Run(title or model.name, progress.total, stop=stopper())
     await asyncio.to_thread(work.collect, prompts)
-    await run.settle()
-    for row in work.in_order():
-        progress.note(row)
-        yield row
+    with model.working_on(mark) as work.on_end:
+        await run.settle()
+        for row in work.in_order():
+            progress.note(row)
+            mark.done, mark.failed = progress.done, progress.failed
+            yield row
 
 
 @dataclass(slots=True)
