@@ -16,6 +16,7 @@ from __future__ import annotations
 import asyncio
 import importlib
 import json
+import os
 import statistics
 import subprocess
 import sys
@@ -267,6 +268,7 @@ def litellm_ask(server: Server) -> Ask | None:
     """LiteLLM's router of the same members; None where it is not installed."""
     if find_spec("litellm") is None:
         return None
+    os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")  # else it asks the network
     litellm: Any = importlib.import_module("litellm")
     litellm.suppress_debug_info = True
     models = [

@@ -368,6 +368,15 @@ async def test_the_turns_of_a_conversation_stay_with_one_member(
         assert len(set.union(*homes)) == 3
 
 
+async def test_prompts_with_the_same_examples_are_spread_all_the_same(stage: Stage) -> None:
+    router = await stage.router(strategy="least-busy")
+    examples = [Message("user", "1 + 1"), Message("assistant", "2")]
+    answers = [
+        await router.generate([*examples, Message("user", f"{number} + 1")]) for number in range(6)
+    ]
+    assert Counter(each.model for each in answers) == {"a": 2, "b": 2, "c": 2}
+
+
 async def test_a_conversation_goes_home_when_its_member_is_well_again(stage: Stage) -> None:
     router = await stage.router(strategy="weighted", cooldown_seconds=0.05)
     first = await router.generate("Hi")
@@ -377,7 +386,8 @@ async def test_a_conversation_goes_home_when_its_member_is_well_again(stage: Sta
     assert away.model != first.model
     stage.heal(first.model)
     await asyncio.sleep(0.06)
-    assert (await router.generate(turns)).model == first.model
+    later = [*turns, away.message, Message("user", "And later?")]
+    assert (await router.generate(later)).model == first.model
 
 
 async def test_a_kept_answer_is_the_members_and_not_the_routers(stage: Stage) -> None:
