@@ -174,6 +174,9 @@ class Router(ModelInterface):
         failure: Exception | None = None
         try:
             yield trip.chosen(name, why, self._device_of(name))
+            if not self._device_of(name):  # what follows is counted where it runs
+                await self._loaded(name, trip)
+                yield trip.chosen(name, why, self._device_of(name))
             async with aclosing(self._attempt(name, trip, attempt)) as events:
                 async for event in events:
                     self._note(name, trip, attempt, event)

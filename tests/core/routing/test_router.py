@@ -101,6 +101,7 @@ async def test_one_record_tells_of_one_answer_and_names_the_member(stage: Stage)
     assert record.route is not None
     assert [each.member for each in record.route.tries] == ["a", "b"]
     assert stage.manager.activity.running() == []
+    assert set(stage.manager.activity.tokens_by_device()) == {stage.models["b"].device}
 
 
 async def test_the_router_stays_the_model_used_last(stage: Stage) -> None:
@@ -303,7 +304,7 @@ async def test_an_answer_that_broke_off_begins_anew_where_the_entry_says_so(stag
     result = seen[-1].result  # type: ignore[union-attr]
     assert (result.text, result.model, result.route.restarted) == ("I am b of them.", "b", True)
     assert "a broke off, so b began anew" in result.notes
-    routes = [event for event in seen if isinstance(event, RouteChosen)]
+    routes = [event for event in seen if isinstance(event, RouteChosen) and not event.device]
     assert [(each.route.member, each.restarts) for each in routes] == [("a", False), ("b", True)]
     assert len(stage.models["b"].requests[0].messages) == 1  # nothing is invented to go on from
 
