@@ -13,6 +13,7 @@ from typing import Any
 from nbllm.batches.brake import Brake
 from nbllm.batches.journal import Entry, Journal
 from nbllm.batches.limits import Limits
+from nbllm.batches.spread import SpreadModel
 from nbllm.core.caching.request_key import is_deterministic, request_key
 from nbllm.core.errors import (
     AuthenticationError,
@@ -153,15 +154,15 @@ async def run_batch(
     they begin with is read once. A vendor gets 8, fewer after a rate limit. Raises
     ``InvalidOptionError`` at once for options that nothing could be asked with.
     """
-    width = width_of(model, concurrency)
     if not 0 <= max_failures <= 1:
         raise InvalidOptionError("max_failures", f"must be between 0 and 1 (got {max_failures})")
     check_number("max_cost", max_cost, 0, _MOST_OF_ANYTHING)
     check_number("max_total_tokens", max_total_tokens, 1, _MOST_OF_ANYTHING, whole=True)
+    brake = await _brake(model, concurrency)
     asked = _with_priority(model, options)
     run = _Run(
         model=model,
-        brake=Brake(width),
+        brake=brake,
         journal=journal,
         retry_failed=retry_failed,
         limits=Limits(max_cost, max_total_tokens),
@@ -173,13 +174,20 @@ async def run_batch(
     run.mark.total = run.progress.total
     run.mark.stop = stopper()
     try:
-        async for row in run.rows(iter(prompts), width):
+        async for row in run.rows(iter(prompts)):
             run.note(row)
             on_row(row)
             yield row
             run.check_failures(max_failures)
     finally:
         await run.aclose()
+        if isinstance(model, SpreadModel):
+            await model.close()
+
+
+async def _brake(model: ModelInterface, concurrency: int | None) -> Brake:
+    width = width_of(model, concurrency)
+    return await model.open(concurrency) if isinstance(model, SpreadModel) else Brake(width)
 
 
 def stopper() -> Callable[[], None]:
@@ -197,6 +205,8 @@ def stopper() -> Callable[[], None]:
 def width_of(model: ModelInterface, concurrency: int | None) -> int:
     """How many requests a run has under way at most. Raises ``InvalidOptionError``."""
     if concurrency is None:
+        if isinstance(model, SpreadModel):
+            return model.width
         placement = model.info.placement
         return placement.parallel if placement else _CLOUD_CONCURRENCY
     if isinstance(concurrency, bool) or not isinstance(concurrency, int):
@@ -237,18 +247,18 @@ class _Run:
         self.progress.note(row)
         self.mark.done, self.mark.failed = self.progress.done, self.progress.failed
 
-    async def rows(self, prompts: Iterator[Any], width: int) -> AsyncIterator[BatchRow]:
+    async def rows(self, prompts: Iterator[Any]) -> AsyncIterator[BatchRow]:
         """The rows in order; at most a window of them is held."""
         waiting: list[asyncio.Task[BatchRow]] = []
-        window, is_first, index = width * _AHEAD, True, 0
+        is_first, index, has_more = True, 0, True
         while True:
-            while len(waiting) < window and self.over is None:
+            while has_more and len(waiting) < self.brake.most * _AHEAD and self.over is None:
                 if index == self.first and waiting:
                     break
                 try:
                     prompt = next(prompts)
                 except StopIteration:
-                    window = 0
+                    has_more = False
                     break
                 task = asyncio.create_task(self._row(index, prompt, goes_first=is_first))
                 self.tasks.add(task)
@@ -261,6 +271,11 @@ class _Run:
             yield row
         if self.over is not None:
             raise self.over
+
+    @property
+    def key_of(self) -> Callable[[GenerationRequest], str]:
+        """What tells a request from others."""
+        return self.model.key_of if isinstance(self.model, SpreadModel) else request_key
 
     async def aclose(self) -> None:
         """End what still runs."""
@@ -285,7 +300,7 @@ class _Run:
             if isinstance(prompt, BatchRow):  # a row that could not be made a prompt of
                 return replace(prompt, index=index)
             request = self.request(prompt)
-            key = await asyncio.to_thread(request_key, request)
+            key = await asyncio.to_thread(self.key_of, request)
             if self.journal is not None:
                 kept = kept_row(self.journal, key, request, retry_failed=self.retry_failed)
                 if kept is not None:
@@ -319,10 +334,15 @@ class _Run:
         future.set_result(row)
         return row
 
+    @property
+    def reads_once(self) -> bool:
+        """Whether what the rows begin with is kept by the first; a spread model sees to it."""
+        return kind_of(self.model.info).keeps_prefixes and not isinstance(self.model, SpreadModel)
+
     async def _ask(
         self, index: int, key: str, request: GenerationRequest, *, goes_first: bool
     ) -> BatchRow:
-        if not goes_first and kind_of(self.model.info).keeps_prefixes:
+        if not goes_first and self.reads_once:
             await self.begun.wait()
         if not goes_first and self.limits.exist:
             await self.priced.wait()  # what an answer takes is known by the first
@@ -339,6 +359,8 @@ class _Run:
                     continue
                 return self._failed(index, key, error)
             except NbllmError as error:
+                if isinstance(error, BatchError):
+                    self.over = self.over or error
                 if isinstance(error, _HOPELESS):
                     self.over = BatchError(f"stopped, because every row would fail: {error}")
                 return self._failed(index, key, error)

@@ -185,7 +185,7 @@ async def test_a_journal_is_gone_on_from(tmp_path: Path) -> None:
     prompts = ["a", "boom", "c"]
     first = await model.map(prompts, journal=file, max_failures=1)
     again = await model.map([*prompts, "d"], journal=file, max_failures=1)
-    assert model.asked == ["a", "boom", "c", "boom", "d"]
+    assert sorted(model.asked) == ["a", "boom", "boom", "c", "d"]
     assert [row.resumed for row in again] == [True, False, True, False]
     assert [row.text for row in first] == [row.text for row in again[:3]]
     assert again[0].result is not None

@@ -7,15 +7,18 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from nbllm.core.errors import InvalidOptionError
 from nbllm.core.model_interface import ModelInterface
 from nbllm.core.schemas.answers import schema_or_decision
 from nbllm.core.types import GenerationOptions
+from nbllm.notebook.batch.clusters import cluster_model, told_of_workers
 from nbllm.notebook.batch.frame_batch import FrameBatch
 from nbllm.notebook.batch.frame_run import SAMPLE_ROWS, BatchTick, FrameRun, HowFar
 from nbllm.notebook.sync import run
 
 if TYPE_CHECKING:
     import pandas as pd
+    from distributed import Client
 
     from nbllm.core.model_manager import ModelManager
     from nbllm.notebook.loaded_model import LoadedModel
@@ -47,6 +50,7 @@ def map_frame(
     title: str = "",
     batch_api: bool = False,
     cancel_batch: bool = False,
+    client: Client | None = None,
     manager: ModelManager | None = None,
     progress: BatchTick | None = None,
     **options: Any,
@@ -75,13 +79,20 @@ def map_frame(
     working: the same call takes its batch up again, and with ``cancel_batch`` cancels it and
     returns what was done by then.
 
+    With a ``client`` of Dask the workers of its cluster answer: each loads the model by its own
+    machine's memory, finds it by its own files, and uses the keys of its own environment.
+    ``concurrency`` is then that of all of them together. A lost worker's rows are asked on others,
+    and those that join are asked too; a warning says which workers cannot load the model, and why.
+
     An interrupt ends the run with a ``KeyboardInterrupt`` whose ``frame`` has what is finished,
     which a ``journal`` keeps too. Works where
     nothing can be awaited. Raises ``InvalidOptionError``, ``BatchError``, and what loading raises.
     """
     wanted = schema_or_decision(schema, decide)
     batch = FrameBatch.of(df, template, schema=wanted, into=into, details=details)
-    loaded = _loaded(model, manager)
+    if client is not None and (batch_api or cancel_batch):
+        raise InvalidOptionError("client", "cannot be combined with batch_api; drop one")
+    loaded = _loaded(model, manager) if client is None else cluster_model(client, model, manager)
     how = _how(df, dry_run=dry_run, cancel_batch=cancel_batch, preview_above=preview_above)
     if how == "large" and batch_api:
         how = "whole"  # the vendor gets all rows at once
@@ -100,7 +111,8 @@ def map_frame(
         first=SAMPLE_ROWS if how == "large" else 0,
         title=title or f"{len(df):,} rows",
     )
-    return FrameRun(df, batch, asked, how, batch_api=batch_api).run(progress)
+    with told_of_workers(loaded):
+        return FrameRun(df, batch, asked, how, batch_api=batch_api).run(progress)
 
 
 def _how(
