@@ -14,6 +14,7 @@ from typing import Any
 
 from nbllm.core import openers
 from nbllm.core.awaiting import tells_unless_awaited
+from nbllm.core.budgets.books import data_file
 from nbllm.core.budgets.budget import Budget
 from nbllm.core.budgets.budgets import Budgets
 from nbllm.core.caching.cache import ResultCache, cache_from
@@ -482,8 +483,11 @@ class ModelManager(FileJobs):
 
 @cache
 def default_manager() -> ModelManager:
-    """The manager that the magics use; one for each process."""
-    return ModelManager()
+    """The manager that the magics use; one for each process.
+
+    The budgets of a day that ``%llm_budget`` sets hold for all of them, until they are removed.
+    """
+    return ModelManager(budgets=Budgets(limits_file=data_file("budgets.json")))
 
 
 def _plan_nothing(info: ModelInfo, resources: Resources) -> Placement | None:
