@@ -91,10 +91,10 @@ def _sampling(info: ModelInfo, options: GenerationOptions) -> dict[str, Any]:
         body["logit_bias"] = _biases(info, options.logit_bias)
     if options.logprobs is not None:
         body |= {"logprobs": True, "top_logprobs": options.logprobs}
-    if is_openai(info) and (given := refused(options, Backend.OPENAI_CHAT)):
-        raise UnsupportedError(
-            info.name, f"OpenAI's models do not support {' or '.join(given)}; leave it unset"
-        )
+    is_openais = is_openai(info)
+    if given := refused(options, Backend.OPENAI_CHAT if is_openais else Backend.SERVERS):
+        who = "OpenAI's models do" if is_openais else "servers like OpenAI's do"
+        raise UnsupportedError(info.name, f"{who} not support {' or '.join(given)}; leave it unset")
     values = options.set_values()
     more = {name: values[name] for name in _SERVERS_ONLY if name in values}
     if "repeat_penalty" in more:
