@@ -13,7 +13,7 @@ from nbllm.batches.run import BatchProgress, BatchRow
 from nbllm.core import types as _types
 from nbllm.core.budgets.budget import Amount, Budget, Per, Unit
 from nbllm.core.budgets.budgets import Budgets, BudgetStatus
-from nbllm.core.caching.cache import CacheMode, ResultCache
+from nbllm.core.caching.cache import ResultCache
 from nbllm.core.caching.stores import CachedAnswer, CacheStore
 from nbllm.core.catalogue.listing import Listing
 from nbllm.core.downloads import (
@@ -45,7 +45,7 @@ from nbllm.core.loading.registry import Survey
 from nbllm.core.manager_events import EventKind, Listener, ManagerEvent
 from nbllm.core.measurements import Benchmark, Measurement, MeasurementKind
 from nbllm.core.openers import LoadControl, Opener, Planner
-from nbllm.core.options import OnFull, Priority
+from nbllm.core.options import CacheMode, OnFull, Priority
 from nbllm.core.placement import KvType, MemoryParts, Placement, ThreadCounts
 from nbllm.core.quantization import Quality, Quantization, Quantized
 from nbllm.core.routing.health import HealthState

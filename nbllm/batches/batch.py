@@ -18,11 +18,7 @@ from nbllm.core.texts import shown
 __all__ = ["Batch", "batch_of"]
 
 _OF_REQUEST = ("system", "options", "schema")
-_OF_BATCH_API = (*_OF_REQUEST, "retry_failed")
-_WHY = {
-    "concurrency": "the vendor decides how many rows it works on at a time",
-    "max_cost": "a batch is sent, and paid, as a whole. Send fewer rows, or set max_tokens",
-}
+_OF_BATCH_API = (*_OF_REQUEST, "retry_failed", "max_cost")
 
 
 class Batch:
@@ -127,9 +123,9 @@ def batch_of(
     if not batch_api:
         return Batch(model, prompts, place, settings)
     kept = {name: settings[name] for name in _OF_BATCH_API if name in settings}
-    for name in ("concurrency", "max_cost"):
-        if settings.get(name) is not None:
-            raise InvalidOptionError(name, f"cannot be combined with batch_api; {_WHY[name]}")
+    if settings.get("concurrency") is not None:
+        problem = "cannot be combined with batch_api: the vendor decides how much it does at a time"
+        raise InvalidOptionError("concurrency", problem)
     model.vendor_batches()  # a model that has none is refused before a journal is made
     like = model.request("-", **{name: kept.get(name) for name in _OF_REQUEST})
     return Batch(model, prompts, place or default_journal(like), kept, batch_api=True)

@@ -9,6 +9,7 @@ from typing import Any
 from nbllm.cloud.adapter import Adapter, HttpRequest
 from nbllm.cloud.batch_protocol import BatchProtocol, encoded
 from nbllm.cloud.vendors.json_values import MalformedError
+from nbllm.cloud.vendors.request_parts import check_not_local
 from nbllm.core.errors import BatchError, InvalidOptionError, ModelError
 from nbllm.core.types import GenerationRequest, GenerationResult, ModelInfo, Usage
 from nbllm.core.vendor_batches import VendorBatch, VendorOutcome, VendorRow
@@ -54,6 +55,7 @@ class CloudBatches:
 
     def row(self, key: str, request: GenerationRequest) -> VendorRow:
         """The request as a row."""
+        check_not_local(self._info, request.options)
         alone = self._adapter.generation_request(self._info, request, stream=False)
         group, value = self._protocol.row(key, alone)
         return VendorRow(key, group, _encoded(value))

@@ -28,6 +28,7 @@ from nbllm.cloud.transport.routes import client_maker, route_to
 from nbllm.cloud.vendors import adapter_for, batches_for
 from nbllm.cloud.vendors.embeddings import embed_all
 from nbllm.cloud.vendors.refused_options import LearntRefusals
+from nbllm.cloud.vendors.request_parts import check_not_local
 from nbllm.cloud.vendors.token_counts import answer_limit, count_prompt, estimate_text_tokens
 from nbllm.core.budgets.bounds import image_bound, json_bytes
 from nbllm.core.errors import (
@@ -36,12 +37,10 @@ from nbllm.core.errors import (
     ModelClosedError,
     ModelError,
     ProtocolError,
-    UnsupportedError,
 )
 from nbllm.core.layers.retry import Attempts, Retry, RetryPolicy
 from nbllm.core.model_interface import ModelInterface
 from nbllm.core.openers import LoadControl
-from nbllm.core.option_table import Backend, refused
 from nbllm.core.types import (
     Completed,
     Embeddings,
@@ -173,9 +172,7 @@ class CloudModel(ModelInterface):
 
     async def _events(self, request: GenerationRequest) -> AsyncGenerator[Event, None]:
         """The events of one answer. Closing the generator closes the connection at once."""
-        if local_only := refused(request.options, Backend.CLOUD):
-            problem = f"only local models support {' or '.join(local_only)}; leave it unset"
-            raise UnsupportedError(self.name, problem)
+        check_not_local(self.info, request.options)
         watch, failure = Stopwatch(), None
         try:
             stream, events = await self._begin(request)
@@ -268,6 +265,15 @@ class CloudModel(ModelInterface):
             prompt = json_bytes(body) + image_bound(request.messages)
             return Usage(prompt_tokens=max(0, prompt), completion_tokens=answer_limit(body))
         raise failure
+
+    async def counted_prompt(self, request: GenerationRequest) -> int | None:
+        """As the vendor counts it, and a little more: some call their counts estimates."""
+        counting = count_prompt(self._adapter, self.info, request, self._fetch)
+        try:
+            count = await self._shown(counting)
+        except ModelError:
+            return None
+        return count + count // 50 + 16 if count.exact else None
 
     def highest_cost(self, usage: Usage) -> float | None:
         """By the table of prices; no prompt's token counts as cached, and any as written there."""

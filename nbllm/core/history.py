@@ -24,8 +24,8 @@ class GenerationRecord:
     ``started`` is in local time, with its zone. ``error`` is the class of the exception that
     ended it, None where none did. ``token_counts`` are the tokens of equal intervals of
     ``interval_seconds``, the first of which begins with the first token. ``route`` is that of a
-    result that has one, whose router was asked; ``model`` is the member. Neither the prompt nor
-    the answer is part of it.
+    result that has one, whose router was asked; ``model`` is the member. ``from_cache`` is that of
+    the result. Neither the prompt nor the answer is part of it.
     """
 
     started: datetime
@@ -39,6 +39,7 @@ class GenerationRecord:
     interval_seconds: float = 0.25
     token_counts: tuple[int, ...] = field(default=(), repr=False)
     route: Route | None = field(default=None, repr=False)
+    from_cache: bool = False
 
     __repr__ = brief_repr
 
@@ -59,6 +60,7 @@ class GenerationRecord:
             model=result.model,
             device=result.device or device,
             finish_reason=result.finish_reason,
+            from_cache=result.from_cache,
             usage=result.usage,
             timings=result.timings,
             tokens_per_second=result.tokens_per_second,

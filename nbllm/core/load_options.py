@@ -23,9 +23,11 @@ from nbllm.core.option_table import (
 from nbllm.core.paths import expanded
 from nbllm.core.placement import KV_TYPES, KvType
 from nbllm.core.texts import shown
+from nbllm.core.words import size_of, size_words
 
 __all__ = ["LoadOptions", "template_path"]
 
+_LEAST_DISK_BYTES = 16 * 2**20
 _MOST_SERVERS = 16  # what llama.cpp can hold
 _SERVER = re.compile(
     r"(?P<host>[a-z0-9]([a-z0-9._-]{0,252}[a-z0-9])?):(?P<port>\d{1,5})", re.I | re.A
@@ -39,6 +41,18 @@ def _model_name(name: str, value: object) -> str:
     if not isinstance(value, str | PurePath) or not str(value) or "\0" in str(value):
         raise InvalidOptionError(name, f"must be a path or a model's name (got {shown(value)})")
     return str(value)
+
+
+def _disk_size(name: str, value: object) -> int:
+    """A size in bytes, from one or from a text with a unit."""
+    size = size_of(value) if isinstance(value, str) else value
+    if isinstance(size, bool) or not isinstance(size, int) or not 0 <= size < 2**63:
+        problem = f"must be a size such as 2GiB, or a number of bytes (got {shown(value)})"
+        raise InvalidOptionError(name, problem)
+    if 0 < size < _LEAST_DISK_BYTES:
+        problem = f"must be 0 or at least {size_words(_LEAST_DISK_BYTES)} (got {shown(value)})"
+        raise InvalidOptionError(name, problem)
+    return size
 
 
 def _servers(name: str, value: object) -> tuple[str, ...]:
@@ -153,6 +167,14 @@ class LoadOptions(OptionSet):
         integer(0, 2**24),
         "How much memory, in MiB, may keep prompts that had to leave the context, so that they "
         "are not read again. By default none.",
+    )
+    prefix_cache_disk: int | None = _load(
+        made(_disk_size, "a size such as 2GiB, or a number of bytes", metavar="SIZE"),
+        "Save the model's prompts and conversations to disk (nbllm's cache folder), up to this "
+        "size, such as 2GiB, so that they are not processed again after an unload or a restart of "
+        "the kernel.",
+        "By default nothing is saved.",
+        flags=("--prefix-cache-disk",),
     )
     adapters: tuple[tuple[str, float], ...] | None = _load(
         ADAPTERS,

@@ -72,12 +72,14 @@ class Benchmark:
 
     ``other_cores`` is how many processors everything else on the machine kept busy meanwhile.
     Where that is much the speeds are ``noisy``: fewer threads seem to be faster than they are, so
-    later loads do not go by them.
+    later loads do not go by them. Nor do they where other devices than the CPU took part;
+    ``device`` is that of the model's placement.
     """
 
     measured: tuple[Measurement, ...]
     other_cores: float
     noisy: bool
+    device: str = "CPU"
 
     @property
     def threads(self) -> ThreadCounts:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 from nbllm.core.awaiting import tells_unless_awaited
-from nbllm.core.budgets.bounds import bytes_of_messages
+from nbllm.core.budgets.bounds import bytes_of_messages, bytes_of_tools
 from nbllm.core.budgets.budgets import Budgets
 from nbllm.core.budgets.guard import Budgeted
 from nbllm.core.errors import InvalidOptionError, NbllmError, UnsupportedError
@@ -93,12 +93,16 @@ class ModelInterface(ABC):
 
     async def _prompt_bound(self, request: GenerationRequest) -> int:
         """The tokens of a prompt where they can be counted here, else its bytes."""
-        options = request.options
-        is_plain = not (options.tools or options.response_schema or request.suffix or options.raw)
         has_images = any(isinstance(p, ImagePart) for m in request.messages for p in m.parts)
-        if is_plain and not has_images and kind_of(self.info).counts_freely:
-            return int(await self._count_messages(request.messages))
-        return bytes_of_messages(request)
+        if request.suffix or has_images or not kind_of(self.info).counts_freely:
+            return bytes_of_messages(request)
+        if request.options.raw:
+            return int(await self._count_raw("".join(each.text for each in request.messages)))
+        return int(await self._count_messages(request.messages)) + bytes_of_tools(request.options)
+
+    async def counted_prompt(self, request: GenerationRequest) -> int | None:
+        """As ``usage_bound``, at the price of a request; None where nobody counts."""
+        return None
 
     def highest_cost(self, usage: Usage) -> float | None:
         """US dollars that so many tokens cost at most; None where their price is not known."""
@@ -150,6 +154,17 @@ class ModelInterface(ABC):
             "it has no batch API; OpenAI, Anthropic and Gemini have one. Leave batch_api unset to "
             "ask it row by row",
         )
+
+    async def reserve_batch(self, tag: str, requests: Sequence[GenerationRequest]) -> None:
+        """Reserve in the budgets what a batch of ``vendor_batches`` may take at most.
+
+        Raises ``BudgetError``; nothing is to be sent then.
+        """
+        await self._budgeted.reserve_batch(tag, requests)
+
+    async def settle_batch(self, tag: str, usages: Sequence[Usage]) -> None:
+        """Count what the requests of a batch took that is over, or was never sent."""
+        await self._budgeted.settle_batch(tag, usages)
 
     @property
     def scores_labels(self) -> bool:

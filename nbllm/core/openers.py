@@ -23,7 +23,7 @@ from nbllm.core.model_interface import ModelInterface
 from nbllm.core.placement import Placement
 from nbllm.core.quantization import Quantization, Quantized
 from nbllm.core.tuning import Tuning
-from nbllm.core.types import ModelInfo
+from nbllm.core.types import LoadOptions, ModelInfo
 from nbllm.core.vendors import VENDORS
 
 if TYPE_CHECKING:
@@ -48,6 +48,7 @@ __all__ = [
     "quantized_plan",
     "running_models",
     "tune_model",
+    "with_servers",
 ]
 
 
@@ -225,6 +226,17 @@ def price_of(info: ModelInfo) -> tuple[float, float] | None:
     """
     price: tuple[float, float] | None = import_module(_CLOUD).price_of(info)
     return price
+
+
+def with_servers(resources: Resources, options: LoadOptions) -> Resources:
+    """The machine with the devices of the RPC servers that the options name.
+
+    Takes about half a second, and some seconds where a server does not answer. Raises
+    ``ModelLoadError`` then, and where llama.cpp has no RPC; ``InvalidOptionError`` for a server
+    that is not to be trusted.
+    """
+    found: Resources = import_module(_ENGINE).with_servers("llama.cpp", resources, options)
+    return found
 
 
 def engine_devices() -> EngineDevices | None:

@@ -69,6 +69,7 @@ class Kind:
         metavar: What stands for a value in the help of a flag.
         repeats: The values are lists, to which each use of a flag adds one item.
         choices: All values that there are, where they can be listed.
+        bare: What a flag means that none of the choices follows; "" where one must.
     """
 
     words: str
@@ -77,6 +78,7 @@ class Kind:
     metavar: str | None = None
     repeats: bool = False
     choices: tuple[str, ...] = ()
+    bare: str = ""
 
 
 def number(low: float, high: float, *, whole: bool = False) -> Kind:
@@ -116,8 +118,8 @@ def integer(low: int, high: int) -> Kind:
     return number(low, high, whole=True)
 
 
-def choice(*words: str) -> Kind:
-    """One of several words."""
+def choice(*words: str, bare: str = "") -> Kind:
+    """One of several words; a flag without one means ``bare``, if that is given."""
     wanted = " or ".join(words) if len(words) < 3 else f"one of {', '.join(words)}"
 
     def checked(name: str, value: Any) -> str:
@@ -125,7 +127,7 @@ def choice(*words: str) -> Kind:
             raise InvalidOptionError(name, f"must be {wanted} (got {shown(value)})")
         return str.__str__(value)
 
-    return Kind(words=wanted, checked=checked, choices=words)
+    return Kind(words=wanted, checked=checked, choices=words, bare=bare)
 
 
 def made(checked: Callable[[str, Any], Any], words: str, **more: Any) -> Kind:

@@ -37,10 +37,11 @@ from nbllm.core.option_table import (
 )
 from nbllm.core.texts import shown
 
-__all__ = ["GenerationOptions", "Tool"]
+__all__ = ["CacheMode", "GenerationOptions", "Tool"]
 
 Priority = Literal["interactive", "background"]
 OnFull = Literal["stop", "shift"]
+CacheMode = Literal["off", "on", "force"]
 
 
 _TOOL_NAME = re.compile(r"[A-Za-z0-9_.\-]{1,128}")
@@ -312,6 +313,14 @@ class GenerationOptions(OptionSet):
         "prompts without being asked, and local models always do.",
         backends=Backend.ANTHROPIC,
         ignored_by=~Backend.ANTHROPIC,
+        affects_answer=False,
+    )
+    cache: CacheMode | None = option(
+        choice(*get_args(CacheMode), bare="on"),
+        "Whether an answer that is kept is given out, and a new one kept: on does it at "
+        "temperature 0 or with a seed, force always. Without it the manager's cache says so.",
+        flags=("--cache",),
+        sent=False,
         affects_answer=False,
     )
     connect_timeout: float | None = _waiting(

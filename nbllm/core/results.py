@@ -141,6 +141,7 @@ class GenerationResult:
     ``schema`` is the one that was asked for; ``value`` reads the text by it.
     ``label_probabilities`` are those of the labels of each question of ``decide``. ``route`` tells
     of an answer that was asked of a router which member gave it; ``model`` is that member.
+    ``from_cache`` says that it is a kept answer, for which nothing was asked or paid.
     """
 
     text: str
@@ -160,6 +161,7 @@ class GenerationResult:
     label_probabilities: tuple[tuple[float, ...], ...] = field(default=(), repr=False)
     schema: AnswerSchema | None = field(default=None, repr=False, compare=False)
     route: Route | None = field(default=None, repr=False)
+    from_cache: bool = False
 
     __repr__ = brief_repr
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
-__all__ = ["duration_words", "listed_words", "size_words"]
+__all__ = ["duration_words", "listed_words", "size_of", "size_words"]
 
 
 def size_words(size_bytes: int) -> str:
@@ -15,6 +16,25 @@ def size_words(size_bytes: int) -> str:
     """
     mib = size_bytes / 2**20
     return f"{mib:,.0f} MiB" if mib < 1000 else f"{mib / 1024:,.1f} GiB"
+
+
+_UNITS = {"": 1, "b": 1} | {
+    f"{letter}{rest}": base**power
+    for power, letter in enumerate("kmgt", 1)
+    for rest, base in (("", 1024), ("b", 1000), ("ib", 1024))
+}
+_SIZE = re.compile(r"(\d{1,19}(?:\.\d{1,6})?)\s*([a-z]{0,3})", re.ASCII)
+
+
+def size_of(text: str) -> int | None:
+    """The bytes that a person means by a size; None where it is none.
+
+    >>> [size_of(text) for text in ("2GiB", "1.5 GB", "500M", "two")]
+    [2147483648, 1500000000, 524288000, None]
+    """
+    found = _SIZE.fullmatch(text.strip().lower())
+    unit = _UNITS.get(found[2]) if found else None
+    return None if found is None or unit is None else int(float(found[1]) * unit)
 
 
 def duration_words(seconds: float) -> str:

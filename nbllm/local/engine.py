@@ -26,13 +26,14 @@ from nbllm.local.refusals import unforeseen
 from nbllm.local.scheduling.adapter_turns import AdapterTurns
 from nbllm.local.scheduling.decisions import Decision
 from nbllm.local.scheduling.model_drafter import ModelDrafter
+from nbllm.local.scheduling.prefix_disk import PrefixDisk
 from nbllm.local.scheduling.prefixes import shared_length
 from nbllm.local.scheduling.reports import Reports
 from nbllm.local.scheduling.slots import Slots
 from nbllm.local.scheduling.step_times import StepTimes
 from nbllm.local.scheduling.steps import Limits, Row, fill
 from nbllm.local.scheduling.tasks import Slot, Task
-from nbllm.local.scheduling.thread_governor import ThreadGovernor
+from nbllm.local.scheduling.thread_governor import GovernedThreads, ThreadGovernor
 from nbllm.local.scheduling.writer import Writer
 
 __all__ = ["QUEUE_LIMIT", "Engine"]
@@ -41,6 +42,7 @@ QUEUE_LIMIT = 1024
 """Requests that may wait for a slot."""
 
 _LONG_PROMPT = 64  # tokens that are worth a look around before they are read
+_REST_SECONDS = 1.0  # without a request, after which long prompts are saved to disk
 _LONG_STEP_SECONDS = 0.2  # which is worth beginning anew where other processes hold it up
 
 
@@ -51,8 +53,8 @@ class Engine:
     ``drafter`` drafts what comes next where the text itself gives no hint; ``stage`` is where
     ``run`` tells what it is at.
     ``send`` takes the events. Up to ``kept_bytes`` of the prompts that have to
-    leave the context are kept outside it. ``submit``, ``cancel`` and ``watch`` may be called from
-    other threads.
+    leave the context are kept outside it, and what is in it is saved to ``disk``. ``submit``,
+    ``cancel``, ``watch`` and ``leave`` may be called from other threads.
     """
 
     def __init__(
@@ -62,16 +64,19 @@ class Engine:
         governor: ThreadGovernor | None = None,
         *,
         kept_bytes: int = 0,
+        disk: PrefixDisk | None = None,
         drafter: ModelDrafter | None = None,
         stage: Stage | None = None,
     ) -> None:
         self._model = model
         self._reports = Reports(send)
         self._writer = Writer(model, self._reports)
-        self._governor = governor
-        self._drafter = drafter
+        self._governor, self._drafter = governor, drafter
+        self._threads = GovernedThreads(governor, [model, *([drafter] if drafter else [])])
         self._stage = stage or Stage()
-        self._slots = Slots(model, kept_bytes)
+        self._slots = Slots(model, kept_bytes, disk)
+        self._saves, self._leaves = disk is not None, False
+        self._rest_seconds: float | None = None
         self._turns = AdapterTurns()
         self._times = StepTimes()
         self._limits = Limits(model.context_length, model.settings.max_outputs)
@@ -122,35 +127,50 @@ class Engine:
                     self._is_held_up = True
                     self._model.set_abort(True)
 
+    def leave(self) -> None:
+        """Have ``run`` break off what it is at, save what the context holds, and return."""
+        with self._lock:
+            self._leaves = True
+            self._model.set_abort(True)
+            self._wake.notify()
+
     # ------------------------------------------------------------ the loop
 
     def run(self) -> None:
-        """Serve requests for ever."""
+        """Serve requests until ``leave`` is called."""
         while True:
             with self._lock:
                 rested = not self._tasks
                 self._stage.rest()
-                while not self._tasks:
-                    self._wake.wait()
+            while not self._wait():
+                pass
+            if self._leaves:
+                self._slots.save_all()
+                return
+            with self._lock:
                 self._stage.begin()
                 cancelled = [task for task in self._tasks.values() if task.cancelled]
             for task in cancelled:
                 self._end(task)
             self._admit()
-            if rested:
-                self._wake_up()
+            if rested and self._pending > _LONG_PROMPT:
+                self._threads.look_afresh()
             self._step()
 
-    def _wake_up(self) -> None:
-        """After a rest, see what the machine does now, if there is much to read."""
-        pending = sum(task.pending(slot) for task, slot in self._slots.running())
-        if self._governor is not None and pending > _LONG_PROMPT and self._governor.look_afresh():
-            self._use_threads(self._governor)
+    def _wait(self) -> bool:
+        """Wait for something to do; False after a rest in which a prompt may have been saved."""
+        with self._lock:
+            if self._wake.wait_for(lambda: self._tasks or self._leaves, self._rest_seconds):
+                self._rest_seconds = _REST_SECONDS if self._saves else None
+                return True
+        if not self._slots.save_next():
+            self._rest_seconds = None
+        return False
 
-    def _use_threads(self, governor: ThreadGovernor) -> None:
-        for computing in (self._model, self._drafter):
-            if computing is not None:
-                computing.set_threads(governor.threads, governor.batch_threads)
+    @property
+    def _pending(self) -> int:
+        """The tokens that are to be read."""
+        return sum(task.pending(slot) for task, slot in self._slots.running())
 
     def _admit(self) -> None:
         """Give waiting requests their slots: interactive ones first, then as they came."""
@@ -167,24 +187,19 @@ class Engine:
 
     def _place(self, task: Task) -> None:
         try:
-            self._slots.place(task)
+            slot = self._slots.place(task)
         except Exception:
             self._slots.empty_resting()  # nobody knows which one it has changed
             raise
         if not task.started:
             task.started = time.perf_counter()
-            task.cached = len(self._slot_of(task).tokens)
+            task.cached = len(slot.tokens)
             self._reports.progress(task, task.cached)
 
     def _next_waiting(self) -> Task | None:
         now = time.perf_counter()
         with self._lock:
             return min(self._queue, key=lambda task: task.rank(now), default=None)
-
-    @staticmethod
-    def _slot_of(task: Task) -> Slot:
-        assert task.slot is not None  # noqa: S101 - for the type checker: it was placed
-        return task.slot
 
     def _step(self) -> None:
         """Decode one batch and pass on what it brought."""
@@ -196,8 +211,7 @@ class Engine:
         if not rows:
             return
         self._model.use_scales(running[0][0].scales)
-        if self._governor is not None and self._governor.update():
-            self._use_threads(self._governor)
+        self._threads.update()
         began = time.perf_counter()
         outcome = self._decode(rows)
         if outcome == 0:
@@ -216,15 +230,11 @@ class Engine:
         if outcome == 1:
             self._make_room()
         elif outcome == 2:
-            self._give_way()
+            if self._is_held_up:
+                self._threads.give_way()
         else:
             for row in rows:
                 self._fail(row.task, f"llama.cpp could not decode (code {outcome})")
-
-    def _give_way(self) -> None:
-        """Compute with fewer threads where that is why a step was broken off."""
-        if self._is_held_up and self._governor is not None and self._governor.give_way():
-            self._use_threads(self._governor)
 
     def _prepare(self, task: Task, slot: Slot) -> None:
         """What is due between steps: room at the context's end, and a prompt that others read."""
@@ -237,7 +247,7 @@ class Engine:
         with self._lock:
             self._reading = {row.task.id for row in rows if row.index is None}
             self._began, self._is_held_up = time.perf_counter(), False
-            self._model.set_abort(any(row.task.cancelled for row in rows))
+            self._model.set_abort(self._leaves or any(row.task.cancelled for row in rows))
         self._stage.begin(TOKEN_SECONDS * self._model.batch.size)
         outcome = self._model.decode()
         with self._lock:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+import warnings
 from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
@@ -42,7 +43,9 @@ from nbllm.local.gguf.shape import described
 from nbllm.local.installation import check_installation
 from nbllm.local.ipc import events, operations
 from nbllm.local.ipc.channel import Channel, Delivery, Exited, Forked, NewText
+from nbllm.local.ipc.liveness import SAVE_SECONDS
 from nbllm.local.ipc.protocol import Failed, LastEvent, UnsendableError
+from nbllm.local.ipc.worker_process import LEAVE_SECONDS
 from nbllm.local.load_settings import load_operation
 from nbllm.local.plans import make_plan, settled
 from nbllm.local.reading.answer_reader import AnswerReader
@@ -158,10 +161,16 @@ class LlamaCppModel(ModelInterface):
                         told, events.AnswerFormat | events.Progress | NewText | events.Done
                     ):
                         raise self._error(told, reader.text)
+                    self._warn()
                     for event in reader.read(told):
                         yield event
                     if isinstance(told, events.Done):
                         return
+
+    def _warn(self) -> None:
+        """Warn of what the worker has noted; here, where the caller's filters apply."""
+        for text in self._channel.notices():
+            warnings.warn(f"{self.name}: {text}", stacklevel=2)
 
     def _check_writes(self) -> None:
         if not self._can_write:
@@ -280,7 +289,8 @@ class LlamaCppModel(ModelInterface):
     async def aclose(self) -> None:
         """End the worker; requests under way raise ``ModelClosedError`` with their text so far."""
         self._closing = True
-        await asyncio.to_thread(self._worker.close)
+        saves = bool(self.info.load.prefix_cache_disk)
+        await asyncio.to_thread(self._worker.close, SAVE_SECONDS if saves else LEAVE_SECONDS)
 
     def kill(self) -> None:
         """End the worker at once; blocks until its memory is free."""

@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 import socket
 from ipaddress import IPv4Address
 from pathlib import Path
 
 import msgspec
+from platformdirs import user_cache_path
 
 from nbllm.core.errors import InvalidOptionError, ModelFileError
+from nbllm.core.file_fingerprint import file_fingerprint
 from nbllm.core.fitting.memory_estimate import CPU
 from nbllm.core.hardware.time_limit import Answer, answer_within
 from nbllm.core.load_options import LoadOptions, template_path
 from nbllm.core.paths import read_text, reason
 from nbllm.core.placement import Placement
 from nbllm.core.types import ModelInfo
-from nbllm.local.ipc.operations import Load, LoadSettings
+from nbllm.local.gguf.shape import model_files
+from nbllm.local.ipc.operations import DiskCache, Load, LoadSettings
 
 __all__ = ["address_of", "draft_settings", "load_operation", "load_settings", "read_template"]
 
@@ -32,9 +36,23 @@ def load_operation(info: ModelInfo, placement: Placement) -> Load:
         file_bytes=info.size_bytes or 0,
         yields_cores=info.load.threads is None,
         kept_bytes=(info.load.prefix_cache_mib or 0) * 2**20,
+        disk=_disk_cache(info),
         adapters=tuple((os.fsencode(path), scale) for path, scale in info.load.adapters or ()),
         chat_template=read_template(info.load),
         draft=draft_settings(info, placement),
+    )
+
+
+def _disk_cache(info: ModelInfo) -> DiskCache | None:
+    """Where the model's prompts are saved; None where they are not."""
+    if not info.load.prefix_cache_disk or info.path is None:
+        return None
+    files = [*model_files(info.path), *(Path(path) for path, _ in info.load.adapters or ())]
+    marks = tuple(f"{file_fingerprint(file)} {file.stat().st_mtime_ns}" for file in files)
+    named = hashlib.sha256("\n".join(marks).encode()).hexdigest()[:32]
+    folder = user_cache_path("nbllm") / "prefixes" / named
+    return DiskCache(
+        folder=os.fsencode(folder), limit_bytes=info.load.prefix_cache_disk, files=marks
     )
 
 

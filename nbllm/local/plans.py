@@ -39,7 +39,8 @@ def plan_model(info: ModelInfo, resources: Resources) -> Placement:
 
 def fit_model(info: ModelInfo, resources: Resources) -> Fit:
     """Ways to load the model; see ``nbllm.core.openers.fit_model``."""
-    plan = make_plan(replace(info, load=LoadOptions()), resources)
+    servers = LoadOptions(rpc=info.load.rpc, rpc_public=info.load.rpc_public)
+    plan = make_plan(replace(info, load=servers), resources)
     try:
         chosen = plan.placement()
     except DoesNotFitError:

@@ -3,8 +3,9 @@
 It speaks ``protocol.py`` over its standard input and a private copy of its standard output;
 what anything in it prints goes to standard error, where the parent keeps the last lines.
 
-It never outlives its parent. Its input ends when the parent does, however that ends. A process
-that the parent forked may hold the input open, so the parent's process id is watched too.
+It never outlives its parent, but for the seconds that saving prompts takes where that was asked
+for. Its input ends when the parent does, however that ends. A process that the parent forked may
+hold the input open, so the parent's process id is watched too.
 """
 
 from __future__ import annotations
@@ -14,16 +15,18 @@ import os
 import sys
 import threading
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
+from pathlib import Path
 from typing import BinaryIO, NoReturn
 
 import msgspec
 import psutil
 
 from nbllm.local.engine import Engine
-from nbllm.local.ipc.events import LoadProgress, Ready, Unloadable
-from nbllm.local.ipc.liveness import LOAD_BYTES_A_SECOND, Stage
+from nbllm.local.ipc.events import LoadProgress, Notice, Ready, Unloadable
+from nbllm.local.ipc.liveness import LOAD_BYTES_A_SECOND, SAVE_SECONDS, Stage
 from nbllm.local.ipc.operations import Load
 from nbllm.local.ipc.outbox import Outbox, take_standard_output
 from nbllm.local.ipc.protocol import decode
@@ -35,6 +38,7 @@ from nbllm.local.refusals import TemplateRefusalError
 from nbllm.local.rendering.client import Renderer
 from nbllm.local.request_handler import RequestHandler
 from nbllm.local.scheduling.model_drafter import ModelDrafter
+from nbllm.local.scheduling.prefix_disk import PrefixDisk
 from nbllm.local.scheduling.thread_governor import (
     Peers,
     ThreadGovernor,
@@ -66,6 +70,7 @@ def main() -> None:
         outbox.send,
         _governor(model) if first.yields_cores else None,
         kept_bytes=first.kept_bytes,
+        disk=_disk(first, model, outbox),
         drafter=ModelDrafter(draft) if draft else None,
         stage=stages["engine"],
     )
@@ -74,7 +79,10 @@ def main() -> None:
     if given:
         _check(template, outbox)
     handler = RequestHandler(model, engine, outbox.send, template, stages["embedder"])
-    threading.Thread(target=_read, args=(inbox, handler, stages["requests"]), daemon=True).start()
+    if first.disk is not None:
+        outbox.on_orphaned = partial(_leave_saved, engine)
+    reading = inbox, handler, stages["requests"], outbox.on_orphaned
+    threading.Thread(target=_read, args=reading, daemon=True).start()
     threading.Thread(target=_watch, args=(engine,), daemon=True).start()
     outbox.send(
         Ready(
@@ -86,6 +94,32 @@ def main() -> None:
         )
     )
     engine.run()
+    os._exit(0)
+
+
+def _disk(operation: Load, model: NativeModel, outbox: Outbox) -> PrefixDisk | None:
+    """The prefix cache on disk, if there is to be one; a model that only reads needs none."""
+    cache = operation.disk
+    if cache is None or not model.can_write:
+        return None
+    return PrefixDisk(
+        Path(os.fsdecode(cache.folder)),
+        cache.limit_bytes,
+        "\n".join((*cache.files, *model.state_marks)),
+        model.context_length,
+        lambda text: outbox.send(Notice(text)),
+    )
+
+
+def _leave_saved(engine: Engine) -> None:
+    """Have the engine save what it holds and end the process, which ends in time in any case."""
+    for leave in (engine.leave, _leave_late):
+        threading.Thread(target=leave, daemon=True).start()
+
+
+def _leave_late() -> None:
+    time.sleep(SAVE_SECONDS)
+    os._exit(0)
 
 
 def _end_with(failure: threading.ExceptHookArgs) -> None:
@@ -143,14 +177,16 @@ def _leave(outbox: Outbox, problem: str) -> NoReturn:
     os._exit(1)
 
 
-def _read(inbox: BinaryIO, handler: RequestHandler, stage: Stage) -> None:
+def _read(
+    inbox: BinaryIO, handler: RequestHandler, stage: Stage, leave: Callable[[], None]
+) -> None:
     """Serve the parent; when it is gone or says so, leave without waiting for a step's end."""
     with suppress(OSError):
         for line in inbox:
             with stage.at_work(len(line) / _READ_BYTES_A_SECOND):
                 if not handler.read(line):
                     break
-    os._exit(0)
+    leave()
 
 
 def _watch(engine: Engine) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar
 
 from IPython.core.magic_arguments import MagicArgumentParser
 
-from nbllm.notebook.magic_line import HelpWanted, numeral, scaled, seconds, unescaped
+from nbllm.notebook.magic_line import Bare, HelpWanted, numeral, scaled, seconds, unescaped
 
 if TYPE_CHECKING:
     from nbllm.core.option_table import Option
@@ -49,12 +49,14 @@ def flag(*names: str, **settings: Any) -> Argument:
 class Help:
     """What a magic takes, in the order of its help, and how it is used.
 
-    Behind the ``arguments`` come the flags of all ``options`` of that kind that have flags.
+    Behind the ``arguments`` come the flags of all ``options`` of that kind that have flags, or of
+    those that ``only`` names.
     """
 
     examples: str
     arguments: tuple[Argument, ...] = ()
     options: OptionKind | None = None
+    only: tuple[str, ...] = ()
 
 
 def with_help(explained: Help) -> Callable[[Function], Function]:
@@ -101,8 +103,9 @@ def _parser(magic: Any) -> ArgumentParser:
     parser: ArgumentParser = MagicArgumentParser(  # type: ignore[no-untyped-call]
         magic.__name__, description=magic.__doc__, epilog=f"Examples::\n{explained.examples}"
     )
-    from_table = map(_option_argument, flagged_options(explained.options).items())
-    for names, settings in (*explained.arguments, *from_table):
+    declared = flagged_options(explained.options)
+    wanted = {name: declared[name] for name in explained.only} or declared
+    for names, settings in (*explained.arguments, *map(_option_argument, wanted.items())):
         parser.add_argument(*names, **settings)
     return parser
 
@@ -126,11 +129,12 @@ def _option_argument(named: tuple[str, Option]) -> Argument:
         action = "store_false" if declared.flags[0].startswith("--no-") else "store_true"
         return flag(*declared.flags, dest=name, action=action, default=None, help=about)
     choices = f"{{{','.join(kind.choices)}}}" if kind.choices else None
+    typed = Bare(kind.choices, kind.bare) if kind.bare else _TYPED[kind.typed]
     return flag(
         *declared.flags,
         dest=name,
         metavar=declared.metavar or kind.metavar or choices,
-        type=_TYPED[kind.typed],
+        type=typed,
         action="append" if kind.repeats else "store",
         help=f"{about} May be given several times." if kind.repeats else about,
     )
@@ -154,6 +158,7 @@ LOAD = Help(
     %llm_load qwen3 --keep-alive 10m
     %llm_load qwen3 --adapter style.gguf
     %llm_load phi --chat-template phi.jinja
+    %llm_load phi --prefix-cache-disk 2GiB
     %llm_load qwen3-8b --draft qwen3-0.6b speculative decoding with a draft model
     %llm_load llama-70b --rpc 192.168.1.20:50052 with the memory of another machine
     %llm_load http://localhost:11434/v1   the model of a server, or a list of them

@@ -10,6 +10,7 @@ import re
 import shlex
 from argparse import ArgumentParser, Namespace
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import TypeVar
 
 from IPython.core.error import UsageError
@@ -17,6 +18,7 @@ from IPython.core.error import UsageError
 from nbllm.core.suggest import did_you_mean
 
 __all__ = [
+    "Bare",
     "Flags",
     "HelpWanted",
     "UnclosedQuoteError",
@@ -124,6 +126,14 @@ def seconds(word: str) -> float:
     return found
 
 
+def size_bytes(word: str) -> int:
+    """A size such as "500MiB" or "2 GiB", in bytes; for ``argument(type=…)``."""
+    match = re.fullmatch(r"(\d{1,9}(?:\.\d+)?)\s*([kmgt])i?b?", word.strip().lower())
+    if match is None or not float(match[1]):
+        raise UsageError(f"{word!r} is not a size such as 500MiB or 2GiB")
+    return int(float(match[1]) * 1024 ** ("kmgt".index(match[2]) + 1))
+
+
 def share(word: str) -> float:
     """A share such as "1%" or "0.01", as a fraction; for ``argument(type=…)``."""
     match = re.fullmatch(r"(\d+(?:\.\d+)?|\.\d+)\s*(%?)", word.strip())
@@ -140,6 +150,23 @@ def scaled(word: str) -> tuple[str, float]:
         return (name, float(scale)) if name else (word, 1.0)
     except ValueError:
         return word, 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Bare:
+    """A word of ``choices``, or ``bare`` where none follows the flag; for ``argument(type=…)``."""
+
+    choices: tuple[str, ...]
+    bare: str
+
+    def __call__(self, word: str) -> str:
+        """The value, which the option itself checks."""
+        return word
+
+    def first_word(self, text: str) -> tuple[str, str]:
+        """The value that ``text`` begins with, and what follows it."""
+        word, _, rest = text.partition(" ")
+        return (word, rest.lstrip()) if word in self.choices else (self.bare, text)
 
 
 def names(words: str) -> tuple[str, ...]:
@@ -178,8 +205,9 @@ def _first_argument(parser: ArgumentParser, text: str) -> tuple[str, str]:
             raise HelpWanted
         whole = _whole_flag(parser, flag)
         word, flag = whole + word.removeprefix(flag), whole
-    first_word = getattr(actions[flag].type, "first_word", None)  # how the value is to be read
-    if first_word is not None:
+    kind = actions[flag].type
+    first_word = getattr(kind, "first_word", None)  # how the value is to be read
+    if first_word is not None and not (has_value and isinstance(kind, Bare)):
         value, rest = first_word(text[len(flag) :].removeprefix("=").lstrip())
         return (f"{flag}={value}" if value else flag), rest
     if has_value or actions[flag].nargs == 0 or not rest:

@@ -100,6 +100,6 @@ def status_words(result: GenerationResult, *more: str) -> str:
 
 def _token_words(result: GenerationResult) -> list[str]:
     tokens = result.usage.completion_tokens
-    if tokens is None:
+    if tokens is None and not result.from_cache:
         return ["\N{EN DASH} tokens"] if result.finish_reason not in _UNCOUNTED else []
     return [f"{tokens:,} token{'s' * (tokens != 1)}"] if tokens else []

@@ -9,19 +9,21 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from nbllm import GenerationOptions
+from nbllm.batches.journal import Journal
 from nbllm.batches.vendor_api import sender, vendor_run, watch
 from nbllm.cloud.cloud_model import CloudModel, unchecked_model
+from nbllm.core.budgets.budget import NOTHING, Budget
+from nbllm.core.budgets.budgets import Budgets
 from nbllm.core.errors import BatchError, InvalidOptionError, UnsupportedError
 from nbllm.core.key_permissions import PERMISSIONS_VARIABLE
 from nbllm.core.types import ModelInfo
 from nbllm.testing import FakeModel
 
-from .vendor_servers import Anthropic, Gemini, OpenAI, Refusal, Server
+from .vendor_servers import Anthropic, Gemini, OpenAI, OpenAIResponses, Refusal, Server
 
 MODELS = {"openai": "gpt-4o-mini", "anthropic": "claude-haiku-4-5", "gemini": "gemini-2.5-flash"}
 PROMPTS = ["one", "two", "three", "four", "five"]
@@ -55,6 +57,7 @@ def info_of(vendor: Server, url: str) -> ModelInfo:
         local=False,
         base_url=url,
         api_key_env="BATCH_TEST_KEY",
+        api=vendor.api,
         options=GenerationOptions(max_tokens=100, max_retry_seconds=0.01),
     )
 
@@ -86,22 +89,14 @@ async def test_every_row_has_its_own_answer(
     assert any("sending 5 rows" in state for state in states)
 
 
-async def test_the_price_is_half_of_the_table_s(
-    model: CloudModel, journal: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("vendor", [OpenAIResponses], indirect=True)
+async def test_openai_s_other_api_is_sent_to_its_own_endpoint(
+    model: CloudModel, vendor: Server, journal: Path
 ) -> None:
-    seller = str(model.info.base_url).removeprefix("http://").removesuffix("/v1")
-    price = {"input": 2.0, "output": 8.0}
-    table = {"date": "2026-01-01", "models": {seller: {model.name: price}}}
-    (tmp_path / "prices.json").write_text(json.dumps(table))
-    monkeypatch.setenv("NBLLM_PRICES", str(tmp_path / "prices.json"))
-    priced = unchecked_model(model.info)
-    batch = priced.map(["one", "two"], batch_api=True, journal=journal)
-    rows = await batch
-    await priced.aclose()
-    costs = [row.result.usage.cost_usd for row in rows if row.result]
-    half = (1000 * 2.0 + 500 * 8.0) / 1_000_000 / 2
-    assert costs == [pytest.approx(half)] * 2
-    assert batch.progress.cost_usd == pytest.approx(2 * half)
+    vendor.fate = lambda prompt: "failed" if prompt == "two" else ""
+    rows = await model.map(PROMPTS, batch_api=True, journal=journal)
+    assert [row.text for row in rows] == ["ONE", "", "THREE", "FOUR", "FIVE"]
+    assert "bad row two" in rows[1].error
 
 
 async def test_a_second_run_asks_nothing(model: CloudModel, vendor: Server, journal: Path) -> None:
@@ -201,6 +196,31 @@ async def test_equal_rows_are_sent_once_where_their_answers_are_alike(
     rows = await model.map(prompts, batch_api=True, journal=other)
     assert [row.text for row in rows] == ["SAME", "OTHER", "SAME"]
     assert vendor.prompts == {"same": 3, "other": 2}
+
+
+async def test_a_row_that_is_told_twice_keeps_its_first_answer(
+    model: CloudModel, vendor: Server, journal: Path
+) -> None:
+    vendor.repeats = True
+    rows = await model.map(PROMPTS, batch_api=True, journal=journal)
+    assert [row.text for row in rows] == ANSWERS
+    with Journal(journal) as kept:
+        assert len(kept.entries) == 5
+
+
+async def test_a_schema_makes_values_of_the_answers(
+    model: CloudModel, vendor: Server, journal: Path
+) -> None:
+    vendor.text_of = lambda prompt: json.dumps({"city": prompt})  # type: ignore[method-assign]
+    schema = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
+    for _ in range(2):  # the second time from the journal
+        rows = await model.map(["Rome", "Oslo"], batch_api=True, journal=journal, schema=schema)
+        assert [row.result.value for row in rows if row.result] == [
+            {"city": "Rome"},
+            {"city": "Oslo"},
+        ]
+    (batch,) = vendor.batches.values()
+    assert all('"properties"' in json.dumps(row) for row in batch.rows.values())
 
 
 # ------------------------------------------------------------ sent once
@@ -340,12 +360,90 @@ def test_a_server_of_a_vendor_s_protocol_has_none() -> None:
         unchecked_model(info).map(["a"], batch_api=True)
 
 
-@pytest.mark.parametrize("setting", [{"max_cost": 1.0}, {"concurrency": 3}])
-def test_settings_that_a_batch_cannot_keep_are_refused(
-    model: CloudModel, journal: Path, setting: dict[str, Any]
-) -> None:
+def test_the_vendor_decides_on_the_concurrency(model: CloudModel, journal: Path) -> None:
     with pytest.raises(InvalidOptionError, match="cannot be combined with batch_api"):
-        model.map(["a"], batch_api=True, journal=journal, **setting)
+        model.map(["a"], batch_api=True, journal=journal, concurrency=3)
+
+
+async def test_options_of_local_models_fail_their_rows(
+    model: CloudModel, vendor: Server, journal: Path
+) -> None:
+    rows = await model.map(["a"], batch_api=True, journal=journal, raw=True)
+    assert "only local models support raw" in rows[0].error
+    assert not vendor.batches
+
+
+# ------------------------------------------------------------ money
+
+
+@pytest.fixture
+async def priced(
+    model: CloudModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[CloudModel]:
+    """The model with a price: 2 US dollars for a million tokens of a prompt, 8 of an answer."""
+    seller = str(model.info.base_url).removeprefix("http://").removesuffix("/v1")
+    table = {seller: {model.name: {"input": 2.0, "output": 8.0}}}
+    prices = tmp_path / "prices.json"
+    prices.write_text(json.dumps({"date": "2026-01-01", "models": table}))
+    monkeypatch.setenv("NBLLM_PRICES", str(prices))
+    priced = unchecked_model(model.info)
+    yield priced
+    await priced.aclose()
+
+
+async def test_the_price_is_half_of_the_table_s(priced: CloudModel, journal: Path) -> None:
+    batch = priced.map(["one", "two"], batch_api=True, journal=journal)
+    rows = await batch
+    costs = [row.result.usage.cost_usd for row in rows if row.result]
+    half = (1000 * 2.0 + 500 * 8.0) / 1_000_000 / 2
+    assert costs == [pytest.approx(half)] * 2
+    assert batch.progress.cost_usd == pytest.approx(2 * half)
+
+
+async def test_max_cost_is_kept_before_anything_is_sent(
+    priced: CloudModel, vendor: Server, journal: Path
+) -> None:
+    with pytest.raises(BatchError, match=r"nothing was sent: 5 rows could cost up to 0\.00"):
+        await priced.map(PROMPTS, batch_api=True, journal=journal, max_cost=0.001)
+    assert not vendor.seen
+    rows = await priced.map(PROMPTS, batch_api=True, journal=journal, max_cost=0.1)
+    assert [row.text for row in rows] == ANSWERS
+
+
+async def test_max_cost_needs_a_price(model: CloudModel, vendor: Server, journal: Path) -> None:
+    with pytest.raises(BatchError, match=r"what .* may cost is not known"):
+        await model.map(PROMPTS, batch_api=True, journal=journal, max_cost=1)
+    assert not vendor.seen
+
+
+async def test_budgets_hold_for_batches(priced: CloudModel, vendor: Server, journal: Path) -> None:
+    budgets = Budgets([Budget(usd=0.02), Budget(requests=7, model=priced.name)], wait_seconds=0)
+    priced.spend_from(budgets)
+    await priced.map(PROMPTS, batch_api=True, journal=journal)
+    spent = {status.budget.name: status.spent for status in budgets.statuses()}
+    assert [(each.usd, each.requests) for each in spent.values()] == [(15 * 10**9, 5), (0, 5)]
+    assert all(status.reserved == NOTHING for status in budgets.statuses())
+    with pytest.raises(BatchError, match="has 2 requests left"):
+        await priced.map(["a", "b", "c"], batch_api=True, journal=journal)
+    assert len(vendor.batches) == 1
+    assert all(status.reserved == NOTHING for status in budgets.statuses())
+
+
+async def test_what_is_at_the_vendor_stays_reserved(
+    priced: CloudModel, vendor: Server, journal: Path
+) -> None:
+    budgets = Budgets([Budget(requests=7)], wait_seconds=0)
+    priced.spend_from(budgets)
+    vendor.polls = 10**9
+    task = asyncio.ensure_future(priced.map(PROMPTS, batch_api=True, journal=journal)._all())
+    await until_looked_at(vendor)
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    assert budgets.statuses()[0].reserved.requests == 5
+    vendor.polls = 1
+    await priced.map(PROMPTS, batch_api=True, journal=journal)
+    status = budgets.statuses()[0]
+    assert (status.reserved.requests, status.spent.requests) == (0, 5)
 
 
 async def test_without_a_journal_one_is_kept_beside_the_notebook(

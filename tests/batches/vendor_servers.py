@@ -48,12 +48,14 @@ class Server:
     model = ""
     model_type: ClassVar[str]
     base: ClassVar[str] = ""
+    api: ClassVar[str | None] = None
 
     def __init__(self) -> None:
         self.batches: dict[str, Batch] = {}
         self.files: dict[str, bytes] = {}
         self.polls, self.extra_lines = 2, b""
         self.expires = False
+        self.repeats = False
         self.fails_whole = ""
         self.fate: Callable[[str], str] = lambda prompt: ""
         self.trap: Callable[[str, str, bool], None] = lambda method, path, after: None
@@ -100,6 +102,9 @@ class Server:
             if batch.ending in ("expired", "cancelled") and place % 2:
                 fate = batch.ending
             yield key, prompt, fate
+            if self.repeats:
+                yield key, "another", ""
+                yield key, prompt, "failed"
 
     def get(self, batch_id: str) -> Batch:
         if batch_id not in self.batches:
@@ -183,6 +188,7 @@ def _handler(vendor: Server) -> type[BaseHTTPRequestHandler]:
 class OpenAI(Server):
     model_type = "openai"
     base = "/v1"
+    endpoint = "/v1/chat/completions"
 
     def prompt(self, body: dict[str, Any]) -> str:
         return str(body["messages"][-1]["content"])
@@ -252,7 +258,7 @@ class OpenAI(Server):
         lines = [json.loads(line) for line in self.files[body["input_file_id"]].split(b"\n")]
         for line in lines:
             assert line["method"] == "POST"
-            assert line["url"] == body["endpoint"] == "/v1/chat/completions"
+            assert line["url"] == body["endpoint"] == self.endpoint
             assert not line["body"].get("stream")
         assert body["completion_window"] == "24h"
         rows = [(line["custom_id"], line["body"]) for line in lines]
@@ -263,7 +269,7 @@ class OpenAI(Server):
         shown = {
             "id": batch.id,
             "object": "batch",
-            "endpoint": "/v1/chat/completions",
+            "endpoint": self.endpoint,
             "status": batch.ending or "in_progress",
             "created_at": int(batch.created),
             "metadata": batch.about["metadata"],
@@ -302,6 +308,26 @@ class OpenAI(Server):
                 )
                 found[name] = f"{batch.id}-{name}"
         return found
+
+
+class OpenAIResponses(OpenAI):
+    api = "responses"
+    endpoint = "/v1/responses"
+
+    def prompt(self, body: dict[str, Any]) -> str:
+        content = body["input"][-1]["content"]
+        return content if isinstance(content, str) else str(content[-1]["text"])
+
+    def answer(self, text: str) -> dict[str, Any]:
+        content = [{"type": "output_text", "text": text, "annotations": []}]
+        return {
+            "id": "resp_1",
+            "object": "response",
+            "status": "completed",
+            "model": "gpt-4o-mini",
+            "output": [{"type": "message", "id": "m", "role": "assistant", "content": content}],
+            "usage": {"input_tokens": 1000, "output_tokens": 500, "total_tokens": 1500},
+        }
 
 
 def _time(moment: float) -> str:

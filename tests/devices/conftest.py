@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 
 import pytest
+from IPython.core.interactiveshell import InteractiveShell
 from rpc_server import FOLDER, LIBRARIES, Server, StartServer, start_server
 
 
@@ -17,6 +18,20 @@ def rpc_build() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", FOLDER, prepend=os.pathsep)
         yield
+
+
+@pytest.fixture
+def shell() -> Iterator[InteractiveShell]:
+    """A shell of the test's own, with the magics."""
+    InteractiveShell.clear_instance()
+    shell = InteractiveShell.instance()
+    shell.history_manager.enabled = False
+    shell.run_line_magic("load_ext", "nbllm")
+    yield shell
+    shell.run_line_magic("llm_unload", "--all")
+    shell.run_line_magic("unload_ext", "nbllm")
+    shell.history_manager.end_session()
+    InteractiveShell.clear_instance()
 
 
 @pytest.fixture

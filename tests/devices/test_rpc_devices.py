@@ -159,6 +159,20 @@ async def test_a_server_that_dies_while_it_computes(serve: StartServer, load: Lo
     assert await text_of(load())
 
 
+def test_a_server_that_dies_while_the_model_is_loaded(serve: StartServer, load: Loader) -> None:
+    server, other = serve(HEADROOM + 110), serve(HEADROOM + 110)
+    entry = load.entry(server, other)
+
+    def progress(fraction: float) -> None:
+        server.kill()
+
+    start = time.monotonic()
+    with pytest.raises(ModelLoadError, match=f"{server.endpoint} was lost") as caught:
+        open_model(entry, LoadControl(progress=progress))
+    assert other.endpoint not in caught.value.problem
+    assert time.monotonic() - start < SECONDS + 4
+
+
 def failed_load(load: Loader, *servers: Server) -> tuple[str, float]:
     """The message of a load that fails, and how long it took."""
     start = time.monotonic()

@@ -10,7 +10,7 @@ from nbllm.batches.journal import Entry, Journal
 from nbllm.batches.run import BatchRow, error_words, kept_row
 from nbllm.core.caching.request_key import is_deterministic, request_key
 from nbllm.core.errors import InvalidOptionError, NbllmError
-from nbllm.core.results import GenerationResult
+from nbllm.core.results import GenerationResult, Usage
 from nbllm.core.types import GenerationRequest
 
 __all__ = ["Rows"]
@@ -70,6 +70,11 @@ class Rows:
         if is_kept and known != row:
             self.journal.add(entry)
         self.ended[key] = row
+
+    def usages(self, keys: Iterable[str]) -> list[Usage]:
+        """What the answers among these rows took."""
+        rows = [self.ended.get(key) for key in keys]
+        return [row.result.usage for row in rows if row is not None and row.result is not None]
 
     def in_order(self) -> Iterable[BatchRow]:
         """All rows in their order."""

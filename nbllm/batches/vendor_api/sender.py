@@ -11,14 +11,15 @@ from itertools import groupby
 from nbllm.batches.vendor_api.failures import is_refusal, may_pass
 from nbllm.batches.vendor_api.sent_batches import SentBatch, SentBatches
 from nbllm.batches.vendor_api.watch import LONGEST_PAUSE, Watch
-from nbllm.core.errors import ApiError, BatchError, ModelError
+from nbllm.core.errors import ApiError, ApiTimeoutError, BatchError, ModelError
 from nbllm.core.vendor_batches import VendorBatch, VendorBatches, VendorRow
 
 __all__ = ["Sender", "parts_of"]
 
 _MOST_ATTEMPTS = 6
 _FIRST_DELAY = 2.0
-_LOOKS, _LOOK_PAUSE = 3, 1.0
+_LONGEST_DELAY = 600.0
+_LOOKS, _LOOK_PAUSE = 4, 2.0
 """A batch that was sent in the moment of a failure may be listed a little later."""
 _EARLIER = 600.0
 """By so many seconds the vendor's clock may be behind this one."""
@@ -45,9 +46,10 @@ class Sender:
                 failure = error
             if not is_refusal(failure) and (found := await self._looked_for(batch, failure)):
                 return self.sent.named(batch, found.id)
-            if not may_pass(failure) or attempt == _MOST_ATTEMPTS:
+            delay = _delay(failure, attempt)
+            if delay is None or attempt == _MOST_ATTEMPTS:
                 break
-            await asyncio.sleep(_delay(failure, attempt))
+            await asyncio.sleep(delay)
         raise failure if is_refusal(failure) else self._unclear(failure)
 
     async def _looked_for(self, batch: SentBatch, failure: ModelError) -> VendorBatch | None:
@@ -77,10 +79,7 @@ class Sender:
                 f"already: {error}"
             ) from None
         self.watch.tell(batch.tag, "")
-        if found is None:
-            self.sent.over(batch)
-            return None
-        return self.sent.named(batch, found.id)
+        return None if found is None else self.sent.named(batch, found.id)
 
     async def _found(self, batch: SentBatch) -> VendorBatch | None:
         """The batch among those that the vendor has."""
@@ -106,9 +105,16 @@ class Sender:
         return False
 
 
-def _delay(error: ModelError, attempt: int) -> float:
+def _delay(error: ModelError, attempt: int) -> float | None:
+    """Seconds after which it may be sent again; None where it must not be.
+
+    A vendor that took too long may have it yet, and list it later.
+    """
+    if not may_pass(error) or isinstance(error, ApiTimeoutError):
+        return None
     told = error.retry_after_seconds if isinstance(error, ApiError) else None
-    return min(_FIRST_DELAY * 2.0 ** (attempt - 1), LONGEST_PAUSE) if told is None else told
+    delay = min(_FIRST_DELAY * 2.0 ** (attempt - 1), LONGEST_PAUSE) if told is None else told
+    return delay if delay <= _LONGEST_DELAY else None
 
 
 def parts_of(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,12 +25,16 @@ from nbllm.core.errors import (
 )
 from nbllm.core.model_interface import ModelInterface
 from nbllm.core.options import GenerationOptions
-from nbllm.core.types import GenerationRequest
+from nbllm.core.types import GenerationRequest, Usage
 from nbllm.core.vendor_batches import VendorBatch, VendorBatches, VendorOutcome, VendorRow
 
 __all__ = ["default_journal", "run_vendor_batch"]
 
 _MOST_ATTEMPTS = 6
+_UNBOUNDED = (
+    "nothing was sent: what {model} may cost is not known, so that max_cost cannot hold. Set "
+    "max_tokens, and add its price to the table that NBLLM_PRICES names if it has none."
+)
 _FIRST_DELAY = 1.0
 
 
@@ -51,6 +55,7 @@ async def run_vendor_batch(
     options: GenerationOptions | None = None,
     schema: Any = None,
     retry_failed: bool = True,
+    max_cost: float | None = None,
     cancelled: Callable[[], bool] = lambda: False,
     progress: BatchProgress,
     on_state: Callable[[], None] = lambda: None,
@@ -62,10 +67,12 @@ async def run_vendor_batch(
     Once ``cancelled`` is true nothing more is sent, and what is under way is cancelled; what is
     done by then is paid and kept. Rows that failed, expired or were cancelled are sent again by
     the next run, unless ``retry_failed`` is off. ``on_state`` is called when
-    ``progress.vendor_state`` changes.
+    ``progress.vendor_state`` changes. What is sent is reserved in the model's budgets, and settled
+    when its batch is over.
 
     Raises ``UnsupportedError`` for a model without a batch API, and ``BatchError`` where the vendor
-    refuses everything or cannot be reached; what it has taken goes on.
+    refuses everything or cannot be reached; what it has taken goes on. Also, before anything is
+    sent, where what is to be sent could cost more than ``max_cost`` (US dollars).
     """
     api = model.vendor_batches()
     work = Rows(
@@ -74,7 +81,9 @@ async def run_vendor_batch(
         request=lambda prompt: model.request(prompt, system=system, options=options, schema=schema),
     )
     sent, watch = SentBatches(journal), Watch(api, progress, on_state, cancelled)
-    run = _VendorRun(api, journal, sent, work, progress, watch, Sender(api, sent, watch))
+    run = _VendorRun(
+        model, api, journal, sent, work, progress, watch, Sender(api, sent, watch), max_cost
+    )
     await asyncio.to_thread(work.collect, prompts)
     await run.settle()
     for row in work.in_order():
@@ -84,6 +93,7 @@ async def run_vendor_batch(
 
 @dataclass(slots=True)
 class _VendorRun:
+    model: ModelInterface
     api: VendorBatches
     journal: Journal
     sent: SentBatches
@@ -91,13 +101,14 @@ class _VendorRun:
     progress: BatchProgress
     watch: Watch
     sender: Sender
+    max_cost: float | None
     refusals: list[NbllmError] = field(default_factory=list)
 
     async def settle(self) -> None:
         """Bring every row to an end."""
         wanted = set(self.work.wanted())
         under_way = [batch for batch in self.sent.open() if not wanted.isdisjoint(batch.keys)]
-        named = [await self.sender.taken_up(batch) for batch in under_way]
+        named = [await self._taken_up(batch) for batch in under_way]
         batches = [batch for batch in named if batch is not None]
         batches += await self._send_rest({key for each in batches for key in each.keys})
         if self.refusals and not batches and not self.work.ended:
@@ -112,6 +123,7 @@ class _VendorRun:
     async def _send_rest(self, under_way: set[str]) -> list[SentBatch]:
         """Send what is wanted and not under way, in as many batches as the vendor needs."""
         rows = await asyncio.to_thread(self._rows, under_way)
+        await self._check_cost(rows)
         batches = []
         for part in parts_of(rows, self.api.most_rows, self.api.most_bytes):
             if self.watch.cancelled():
@@ -119,12 +131,44 @@ class _VendorRun:
             batch = self.sent.begin([row.key for row in part])
             self.watch.tell(batch.tag, f"{self.api.vendor}: sending {len(part):,} rows")
             try:
+                requests = [self.work.requests[row.key] for row in part]
+                await self.model.reserve_batch(batch.tag, requests)
                 batches.append(await self.sender.send(batch, part))
-            except ModelError as error:  # the vendor has refused it
-                self.sent.over(batch)
+            except ModelError as error:  # a budget or the vendor has refused it
+                await self._end_batch(batch, ())
                 self.refusals.append(error)
             self.watch.tell(batch.tag, "")
         return batches
+
+    async def _taken_up(self, batch: SentBatch) -> SentBatch | None:
+        found = await self.sender.taken_up(batch)
+        if found is None:
+            await self._end_batch(batch, ())
+        return found
+
+    async def _end_batch(self, batch: SentBatch, usages: Sequence[Usage]) -> None:
+        await self.model.settle_batch(batch.tag, usages)
+        self.sent.over(batch)
+
+    async def _check_cost(self, rows: Sequence[VendorRow]) -> None:
+        """Raises ``BatchError`` where the rows could cost more than they may."""
+        if self.max_cost is None or not rows:
+            return
+        cost = 0.0
+        for row in rows:
+            usage = await self.model.usage_bound(self.work.requests[row.key])
+            most = None if usage.completion_tokens is None else self.model.highest_cost(usage)
+            if most is None:
+                raise BatchError(_UNBOUNDED.format(model=self.model.name))
+            cost += most / 2
+            await asyncio.sleep(0)
+        if cost > self.max_cost:
+            raise BatchError(
+                f"nothing was sent: {len(rows):,} rows could cost up to {cost:.4g} US dollars, "
+                f"which is more than max_cost ({self.max_cost:g}): every byte may be a token, and "
+                "every answer as long as max_tokens. Raise max_cost, lower max_tokens, or send "
+                "fewer rows."
+            )
 
     def _rows(self, under_way: set[str]) -> list[VendorRow]:
         rows = []
@@ -160,7 +204,7 @@ class _VendorRun:
             if key not in self.work.ended:
                 self.work.end(key, BatchError(missing))
         if all(key in self.work.ended or key in self.journal.entries for key in batch.keys):
-            self.sent.over(batch)
+            await self._end_batch(batch, self.work.usages(batch.keys))
 
     async def _read(self, batch: VendorBatch) -> None:
         """Keep what became of the rows; a connection that breaks is opened again."""

@@ -9,9 +9,25 @@ from typing import Any
 
 from nbllm.cloud.vendors.json_values import load_json
 from nbllm.core.errors import UnsupportedError
-from nbllm.core.types import ImagePart, ReasoningPart, ToolCall, VendorPart
+from nbllm.core.option_table import Backend, refused
+from nbllm.core.types import (
+    GenerationOptions,
+    ImagePart,
+    ModelInfo,
+    ReasoningPart,
+    ToolCall,
+    VendorPart,
+)
 
-__all__ = ["ID_END", "data_url", "image_source", "merge", "signature_for", "vendor_value"]
+__all__ = [
+    "ID_END",
+    "check_not_local",
+    "data_url",
+    "image_source",
+    "merge",
+    "signature_for",
+    "vendor_value",
+]
 
 ID_END = "|"
 """Stands in the signature of OpenAI's reasoning between its id and its encrypted content. No other
@@ -56,3 +72,10 @@ def vendor_value(part: VendorPart, vendor: str) -> dict[str, Any] | None:
     """A part that this vendor wrote, as it wrote it; None for that of another one."""
     value = load_json(part.content) if part.vendor == vendor else None
     return value if isinstance(value, dict) else None
+
+
+def check_not_local(info: ModelInfo, options: GenerationOptions) -> None:
+    """Raise ``UnsupportedError`` for options that only a model on this machine has."""
+    if local_only := refused(options, Backend.CLOUD):
+        problem = f"only local models support {' or '.join(local_only)}; leave it unset"
+        raise UnsupportedError(info.name, problem)

@@ -181,6 +181,8 @@ class _Count:
 
 
 _Days = dict[str, dict[str, _Count]]
+_LOCK = ChildSafeLock()
+"""For the threads of this process, which have no other where there is no place for lock files."""
 
 
 class DayBook:
@@ -249,7 +251,8 @@ class DayBook:
             change(days.setdefault(day, {}).setdefault(scope, _Count()))
             return _written(days)
 
-        saved_files.update(self.file, changed)
+        with _LOCK:
+            saved_files.update(self.file, changed)
 
 
 def _read(text: str) -> _Days:

@@ -19,6 +19,7 @@ from nbllm.core.errors import (
 )
 from nbllm.core.types import (
     Event,
+    GenerationOptions,
     GenerationRequest,
     ImagePart,
     Message,
@@ -29,7 +30,15 @@ from nbllm.core.types import (
     Usage,
 )
 
-__all__ = ["Meter", "bytes_of_messages", "charge", "image_bound", "json_bytes", "text_bound"]
+__all__ = [
+    "Meter",
+    "bytes_of_messages",
+    "bytes_of_tools",
+    "charge",
+    "image_bound",
+    "json_bytes",
+    "text_bound",
+]
 
 _OF_A_TEMPLATE = 512
 """Tokens that a chat template adds of its own, such as a system prompt and what tools are."""
@@ -56,16 +65,22 @@ def charge(budget: Budget, usage: Usage, cost: float | None) -> Amount | None:
 
 def bytes_of_messages(request: GenerationRequest) -> int:
     """A bound for the prompt's tokens: none has less than a byte of text."""
-    options = request.options
-    asked = [options.response_schema, [tool.parameters for tool in options.tools or ()]]
-    named = sum(len(f"{tool.name}{tool.description}".encode()) for tool in options.tools or ())
     return (
         sum(_OF_A_MESSAGE + _bytes_of(message) for message in request.messages)
         + len((request.suffix or "").encode())
-        + named
-        + 2 * json_bytes(asked)  # a template may indent it
+        + json_bytes(request.options.response_schema)
         + _OF_A_TEMPLATE
+        + bytes_of_tools(request.options)
     )
+
+
+def bytes_of_tools(options: GenerationOptions) -> int:
+    """A bound for the tokens by which tools make a prompt longer, in whatever way a template writes
+    them: indented, and behind a text of its own.
+    """
+    tools = options.tools or ()
+    written = [[tool.name, tool.description, tool.parameters] for tool in tools]
+    return 2 * json_bytes(written) + _OF_A_TEMPLATE if tools else 0
 
 
 def _bytes_of(message: Message) -> int:

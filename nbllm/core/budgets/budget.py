@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
@@ -118,6 +118,12 @@ class Budget:
             return None if self.usd is None else math.floor(self.usd * PICO)
         value: int | None = getattr(self, unit)
         return value
+
+    def merged(self, over: Budget) -> Budget:
+        """The same with every limit that ``over`` sets in its place."""
+        limits = {u: value for u in UNITS if (value := getattr(over, u)) is not None}
+        unknown = self.unknown if over.usd is None else over.unknown
+        return replace(self, **limits, unknown=unknown)
 
     def covers(self, info: ModelInfo) -> bool:
         """Whether requests to this model count."""

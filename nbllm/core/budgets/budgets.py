@@ -55,13 +55,18 @@ class Budgets:
         self.set(budgets)
 
     def set(self, budgets: Any) -> None:
-        """Add a budget, or several; one for the same model and time takes the place of the other.
+        """Add a budget, or several.
 
-        What was spent stays. Raises ``InvalidOptionError``.
+        Of those for the same time and model the limits are put together; of two limits in the same
+        unit the newer one counts. What was spent stays. Raises ``InvalidOptionError``.
         """
-        given = {(each.per, each.scope): each for each in budgets_from(budgets)}
+        given = budgets_from(budgets)
         with self._lock:
-            self._budgets = {**self._budgets, **given}
+            changed = dict(self._budgets)
+            for each in given:
+                known = changed.get((each.per, each.scope))
+                changed[each.per, each.scope] = known.merged(each) if known else each
+            self._budgets = changed
 
     def remove(self, *, per: Per | None = None, model: str | None = None) -> list[Budget]:
         """Take away the budgets of this time and this model, or all; returns them."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Iterable
-from contextlib import aclosing
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from contextlib import aclosing, contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -13,7 +13,7 @@ from nbllm.core.budgets.books import Hold, Shortage
 from nbllm.core.budgets.bounds import Meter, charge, text_bound
 from nbllm.core.budgets.budget import NOTHING, Amount, Budget
 from nbllm.core.budgets.budgets import Budgets
-from nbllm.core.budgets.worst import Worst, exceeded, unreadable
+from nbllm.core.budgets.worst import Worst, WorstBatch, exceeded, unreadable
 from nbllm.core.errors import BudgetError
 from nbllm.core.layers.layer import Events, Next, Place
 from nbllm.core.paths import reason
@@ -44,6 +44,7 @@ class Budgeted:
 
     def __init__(self, budgets: Budgets, model: ModelInterface) -> None:
         self._budgets, self._model = budgets, model
+        self._batches: dict[str, _Holds] = {}
 
     def __call__(self, request: GenerationRequest, following: Next) -> Events:
         """Requests that no budget covers pass through at no cost."""
@@ -54,7 +55,7 @@ class Budgeted:
         self, request: GenerationRequest, following: Next, covering: tuple[Budget, ...]
     ) -> Events:
         worst = await _worst(self._model, request, covering)
-        holds, answer = await self._reserve(worst)
+        holds, answer = await self._reserve(worst, request)
         request, note = _limited(request, worst, answer)
         meter, usage = Meter(worst.usage(answer)), None
         try:
@@ -93,12 +94,55 @@ class Budgeted:
             await self._settled(holds, usage)
         return embeddings
 
+    async def reserve_batch(self, tag: str, requests: Sequence[GenerationRequest]) -> None:
+        """Reserve what a batch may take that is to be sent to the vendor; it keeps that until
+        ``settle_batch``, as the vendor works on it whether or not this process waits.
+
+        Raises ``BudgetError``, also where nothing limits an answer.
+        """
+        budgets = self._budgets.covering(self._model.info)
+        if not budgets:
+            return
+        usages = []
+        for request in requests:
+            usages.append(await self._model.usage_bound(request))
+            await asyncio.sleep(0)  # which lets others run: there may be very many
+        if any(usage.completion_tokens is None for usage in usages):
+            problem = "nothing limits the answers, so that a budget cannot hold; set max_tokens"
+            raise BudgetError(self._model.name, problem, budget=budgets[0].name)
+        prompt = sum(usage.prompt_tokens or 0 for usage in usages)
+        answer = sum(usage.completion_tokens or 0 for usage in usages)
+        worst = WorstBatch(self._model, budgets, prompt, answer, requests=tuple(usages))
+        self._batches[tag], _ = await self._reserve(worst)
+
+    async def settle_batch(self, tag: str, usages: Sequence[Usage]) -> None:
+        """Put what a batch took in the place of what it reserved, if that was in this process."""
+        holds = self._batches.pop(tag, ())
+        await asyncio.to_thread(self._settle_batch, holds, usages)
+
+    def _settle_batch(self, holds: _Holds, usages: Sequence[Usage]) -> None:
+        for budget, hold in holds:
+            spent = NOTHING
+            for usage in usages:
+                spent += _spent(self._model, budget, hold, usage)
+            self._note_failure(hold, spent)
+
     # ------------------------------------------------------------ reserving and settling
 
-    async def _reserve(self, worst: Worst) -> tuple[_Holds, int]:
-        """The reservations of a request, and the limit of its answer. Raises ``BudgetError``."""
+    async def _reserve(
+        self, worst: Worst, request: GenerationRequest | None = None
+    ) -> tuple[_Holds, int]:
+        """The reservations of a request, and the limit of its answer. Raises ``BudgetError``.
+
+        Where its bytes are too many, its tokens are counted, if anybody counts them.
+        """
         until, pause = time.monotonic() + self._budgets.wait_seconds, _FIRST_PAUSE
         while isinstance(outcome := await self._attempt(worst), Shortage):
+            if outcome.is_final and request is not None and outcome.unit != "requests":
+                counted, request = await self._model.counted_prompt(request), None
+                if counted is not None and counted < worst.prompt:
+                    worst = replace(worst, prompt=counted)
+                    continue
             if outcome.is_final or time.monotonic() > until:
                 raise exceeded(worst, outcome)
             await asyncio.sleep(pause)
@@ -118,27 +162,34 @@ class Budgeted:
     def _try(self, worst: Worst) -> tuple[_Holds, int] | Shortage:
         """Reserve in all budgets, or in none."""
         holds: list[tuple[Budget, Hold]] = []
-        outcome: Hold | Shortage | None = None
-        budget = worst.budgets[0]
         try:
-            answer = worst.answer if worst.is_stated else self._affordable(worst)
+            answer = worst.answer
+            if not worst.is_stated:
+                answer = min(self._affordable(worst, budget) for budget in worst.budgets)
             for budget in worst.budgets:
-                outcome = self._budgets.books[budget.per].reserve(
-                    budget, worst.charge(budget, answer)
-                )
+                amount = worst.charge(budget, answer)
+                with self._told(budget):
+                    outcome = self._budgets.books[budget.per].reserve(budget, amount)
                 if isinstance(outcome, Shortage):
                     return outcome
                 holds.append((budget, outcome))
-        except (OSError, ValueError) as error:
-            raise unreadable(worst.model.name, budget, self._budgets.day_book.file, error) from None
         finally:
             if len(holds) < len(worst.budgets):
                 self._release(holds)
         return tuple(holds), answer
 
-    def _affordable(self, worst: Worst) -> int:
-        spent = {b: self._budgets.books[b.per].standing(b.scope).spent for b in worst.budgets}
-        return min(worst.affordable(budget, spent[budget]) for budget in worst.budgets)
+    def _affordable(self, worst: Worst, budget: Budget) -> int:
+        with self._told(budget):
+            spent = self._budgets.books[budget.per].standing(budget.scope).spent
+        return worst.affordable(budget, spent)
+
+    @contextmanager
+    def _told(self, budget: Budget) -> Iterator[None]:
+        """What a file does not give becomes a ``BudgetError``: it is never taken for nothing."""
+        try:
+            yield
+        except (OSError, ValueError) as error:
+            raise unreadable(self._model.name, budget, self._budgets.day_book.file, error) from None
 
     def _give_back(self, work: asyncio.Future[tuple[_Holds, int] | Shortage]) -> None:
         if work.cancelled() or work.exception() is not None:

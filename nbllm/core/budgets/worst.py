@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from nbllm.core.budgets.books import Shortage
 from nbllm.core.budgets.bounds import charge
-from nbllm.core.budgets.budget import PICO, Amount, Budget, Unit, amount_words
+from nbllm.core.budgets.budget import NOTHING, PICO, Amount, Budget, Unit, amount_words
 from nbllm.core.errors import BudgetError
 from nbllm.core.paths import reason
 from nbllm.core.types import Usage
@@ -16,7 +16,7 @@ from nbllm.core.types import Usage
 if TYPE_CHECKING:
     from nbllm.core.model_interface import ModelInterface
 
-__all__ = ["Worst", "exceeded", "unreadable"]
+__all__ = ["Worst", "WorstBatch", "exceeded", "unreadable"]
 
 _LEAST_ANSWER_TOKENS = 16
 """Some vendors refuse a lower limit."""
@@ -68,6 +68,24 @@ class Worst:
                 left -= 2 if unit == "usd" else 0  # which is rounded up
                 answer = min(answer, left * _MANY // each)
         return max(answer, min(_LEAST_ANSWER_TOKENS, self.answer))
+
+
+@dataclass(frozen=True, slots=True)
+class WorstBatch(Worst):
+    """The most that a batch of a vendor's may take, at half the price of its requests."""
+
+    requests: tuple[Usage, ...] = ()
+
+    def charge(self, budget: Budget, answer: int) -> Amount:
+        """What that costs, whatever ``answer`` is. Raises as for one request."""
+        return sum((self._charge(budget, usage) for usage in self.requests), NOTHING)
+
+    def _charge(self, budget: Budget, usage: Usage) -> Amount:
+        cost = self.model.highest_cost(usage)
+        amount = charge(budget, usage, None if cost is None else cost / 2)
+        if amount is None:
+            raise _unpriced(self.model.name, budget)
+        return amount
 
 
 def exceeded(worst: Worst, short: Shortage) -> BudgetError:

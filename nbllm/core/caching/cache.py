@@ -12,16 +12,16 @@ from concurrent.futures import Future
 from contextlib import aclosing
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from nbllm.core.caching.request_key import is_deterministic, request_key
 from nbllm.core.caching.stores import CachedAnswer, CacheStore, MemoryStore, SqliteStore
-from nbllm.core.errors import InvalidOptionError
 from nbllm.core.layers.layer import Events, Next, Place
 from nbllm.core.messages import ReasoningPart, TextPart, ToolCall
+from nbllm.core.option_table import options_of
+from nbllm.core.options import CacheMode, GenerationOptions
 from nbllm.core.prompt_beginnings import beginning_of
 from nbllm.core.results import FinishReason, GenerationResult, Usage
-from nbllm.core.texts import shown
 from nbllm.core.types import (
     Completed,
     GenerationRequest,
@@ -30,11 +30,8 @@ from nbllm.core.types import (
     ToolCallDelta,
 )
 
-__all__ = ["CacheMode", "ResultCache", "cache_from"]
+__all__ = ["ResultCache", "cache_from"]
 
-CacheMode = Literal["off", "on", "force"]
-
-_MODES = ("off", "on", "force")
 _WHOLE = (FinishReason.STOP, FinishReason.TOOL_CALLS)
 _VERSION = 1
 _PARTS = {"text": TextPart, "reasoning": ReasoningPart, "call": ToolCall}
@@ -45,8 +42,9 @@ class ResultCache:
     """Answers by their requests, for all models of a manager.
 
     ``mode`` "off" keeps and gives out nothing, "on" only what is deterministic (temperature 0 or a
-    seed), "force" everything. Whole answers alone are kept: ended by the model or by calls of
-    tools. One question that several ask at once is asked once. ``hits`` and ``misses`` count.
+    seed), "force" everything; a request's own option ``cache`` goes before it. Whole answers alone
+    are kept: ended by the model or by calls of tools. One question that several ask at once is
+    asked once. ``counts`` has the hits and the misses.
     """
 
     place = Place.CACHE
@@ -66,13 +64,12 @@ class ResultCache:
 
     @mode.setter
     def mode(self, mode: CacheMode) -> None:
-        if mode not in _MODES:
-            raise InvalidOptionError("cache", f"must be off, on or force (got {shown(mode)})")
-        self._mode = mode
+        self._mode = options_of(GenerationOptions)["cache"].kind.checked("cache", mode)
 
     async def __call__(self, request: GenerationRequest, following: Next) -> Events:
         """The kept answer, or a new one, which is kept if it is one to keep."""
-        if self.mode == "off" or not (self.mode == "force" or is_deterministic(request.options)):
+        mode = request.options.cache or self.mode
+        if mode == "off" or not (mode == "force" or is_deterministic(request.options)):
             async with aclosing(following(request)) as events:
                 async for event in events:
                     yield event
@@ -125,7 +122,7 @@ class ResultCache:
             return None
         self.counts["hits"] += 1
         note = f"from the cache, {_age(time.time() - kept.created)} old"
-        return replace(result, notes=(*result.notes, note))
+        return replace(result, notes=(*result.notes, note), from_cache=True)
 
     async def _keep(self, key: str, request: GenerationRequest, result: GenerationResult) -> None:
         can_be_kept = all(type(part) in _PART_KINDS for part in result.parts)

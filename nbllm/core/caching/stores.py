@@ -26,6 +26,9 @@ _BUSY_SECONDS = 2.0
 _USED_AFTER_SECONDS = 60.0
 """A use is noted only so often: otherwise every hit would be a write."""
 _PRUNE_EVERY = 50
+_NETWORK_DISKS = (
+    "nfs", "cifs", "smb", "9p", "afs", "ceph", "glusterfs", "lustre", "beegfs", "fuse.sshfs"
+)  # fmt: skip
 
 T = TypeVar("T")
 
@@ -215,6 +218,8 @@ class SqliteStore:
         if self._connection is not None and self._owner == os.getpid():
             return self._connection
         self.file.parent.mkdir(parents=True, exist_ok=True)
+        if kind := network_disk(self.file):
+            raise OSError(f"it is on a network disk ({kind}), where SQLite's locks do not hold")
         if not self.file.exists():
             self.file.touch(mode=0o600)
         database = sqlite3.connect(
@@ -274,6 +279,19 @@ class SqliteStore:
                 doomed.append((key,))
                 total -= size
         database.executemany("DELETE FROM answers WHERE key = ?", doomed)
+
+
+def network_disk(path: Path) -> str | None:
+    """The file system of ``path`` where that is one over a network, such as "nfs4"."""
+    import psutil
+
+    place, best, kind = os.path.realpath(path), "", ""
+    with suppress(OSError, RuntimeError):
+        for disk in psutil.disk_partitions(all=True):
+            mount = disk.mountpoint
+            if len(mount) >= len(best) and Path(place).is_relative_to(mount):
+                best, kind = mount, disk.fstype
+    return kind if kind.casefold().startswith(_NETWORK_DISKS) else None
 
 
 def _is_damage(error: sqlite3.DatabaseError) -> bool:

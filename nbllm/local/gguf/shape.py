@@ -25,7 +25,7 @@ from nbllm.local.gguf.kinds import kind_of
 from nbllm.local.gguf.layers import layer_shapes, sliding_window
 from nbllm.local.gguf.types import TENSOR_TYPES, file_type_label, tensor_type_label
 
-__all__ = ["described", "model_info_from_gguf", "quantized_shape", "read_shape"]
+__all__ = ["described", "model_files", "model_info_from_gguf", "quantized_shape", "read_shape"]
 
 _SPLIT_NAME = re.compile(r"(?P<stem>.+)-(?P<part>\d{5})-of-(?P<parts>\d{5})")
 _EXPERTS = re.compile(EXPERT_TENSORS)
@@ -262,6 +262,16 @@ def _other_parts(file: Path, split: SplitInfo | None) -> list[Header]:
         problem = f"is part {split.index + 1} of a split model; open {others[0].name}"
         raise ModelFileError(str(file), problem)
     return [_part(file, others[index], index) for index in range(1, split.count)]
+
+
+def model_files(path: Path) -> list[Path]:
+    """The files of the model whose first part is at ``path``: it, unless the model is split."""
+    name = _SPLIT_NAME.fullmatch(path.stem)
+    if name is None:
+        return [path]
+    count = int(name["parts"])
+    others = [path.with_name(_part_name(name["stem"], index, count)) for index in range(count)]
+    return [path, *(other for other in others if other != path and other.exists())]
 
 
 def _part_name(stem: str, index: int, count: int) -> str:

@@ -12,7 +12,7 @@ from typing import Generic, TypeAlias, TypeVar
 
 import msgspec
 
-from nbllm.local.ipc.events import Progress, Step
+from nbllm.local.ipc.events import Notice, Progress, Step
 from nbllm.local.ipc.liveness import Patience, Signs
 from nbllm.local.ipc.protocol import (
     Beat,
@@ -81,6 +81,7 @@ class Channel(Generic[E]):
         self._lock = threading.Lock()
         self._first: queue.SimpleQueue[E | Exited] = queue.SimpleQueue()
         self._signs = Signs()
+        self._notices: queue.SimpleQueue[str] = queue.SimpleQueue()
         self.stalled = False
         self.exited: Exited | None = None
         self.worker = WorkerProcess(module, events, self._on_event, self._on_exit)
@@ -127,6 +128,12 @@ class Channel(Generic[E]):
     async def send_long(self, operation: Message) -> None:
         """The same from an event loop, which goes on while a long operation is encoded."""
         self.worker.send(await asyncio.to_thread(encode, operation))
+
+    def notices(self) -> Iterator[str]:
+        """What the process has noted for the user since the last call."""
+        with suppress(queue.Empty):
+            while True:
+                yield self._notices.get_nowait()
 
     async def take(
         self, mailbox: Mailbox[Delivery[E]], stall_seconds: float | None, *stages: str
@@ -178,6 +185,8 @@ class Channel(Generic[E]):
         match event:
             case Beat():
                 pass
+            case Notice(text):
+                self._notices.put(text)
             case Step(texts):
                 for number, text, tokens in texts:
                     self._deliver(number, NewText(text, tokens), is_last=False)

@@ -18,6 +18,7 @@ __all__ = [
     "Embedded",
     "LoadProgress",
     "LogprobRecord",
+    "Notice",
     "OptionRefused",
     "Progress",
     "QueueFull",
@@ -58,6 +59,12 @@ class Unloadable(Event, tag="unloadable"):
     """The model cannot be loaded; the worker leaves."""
 
     problem: str
+
+
+class Notice(Event, tag="notice"):
+    """Something that the user should know, which no request fails for."""
+
+    text: str
 
 
 class AnswerFormat(NumberedEvent, tag="format"):
@@ -194,6 +201,7 @@ WorkerEvent: TypeAlias = (
     | LoadProgress
     | Ready
     | Unloadable
+    | Notice
     | AnswerFormat
     | Progress
     | Step

@@ -13,6 +13,7 @@ from nbllm.local.ipc.protocol import Beat, Event
 
 __all__ = [
     "LOAD_BYTES_A_SECOND",
+    "SAVE_SECONDS",
     "STALL_SECONDS",
     "TOKEN_SECONDS",
     "Patience",
@@ -28,6 +29,10 @@ TOKEN_SECONDS = 1.0
 
 LOAD_BYTES_A_SECOND = 10e6
 """A load may be as slow as this before it counts as late."""
+
+
+SAVE_SECONDS = 30.0
+"""Leaving, a worker may take so long to save prompts."""
 
 
 class Stage:

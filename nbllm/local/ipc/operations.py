@@ -13,6 +13,7 @@ __all__ = [
     "CountTokens",
     "Decide",
     "Detokenize",
+    "DiskCache",
     "Embed",
     "Generate",
     "Load",
@@ -61,11 +62,24 @@ class LoadSettings(msgspec.Struct, kw_only=True, frozen=True):
     cpu_experts: int = 0
 
 
+class DiskCache(msgspec.Struct, kw_only=True, frozen=True):
+    """Where prompts are saved that outlive the worker: at most ``limit_bytes`` in ``folder``.
+
+    ``files`` tells the model's files and adapters from all others; ``folder`` is a file's name in
+    the bytes of the system.
+    """
+
+    folder: bytes
+    limit_bytes: int
+    files: tuple[str, ...]
+
+
 class Load(Message, tag="load"):
     """Load a model. Answered by ``LoadProgress``, then ``Ready`` or ``Unloadable``.
 
     ``yields_cores`` says that fewer threads are used while other processes need the cores,
-    ``kept_bytes`` bounds the prompts that are kept outside the context.
+    ``kept_bytes`` bounds the prompts that are kept outside the context, ``disk`` is where they are
+    saved.
     ``adapters`` are LoRA files with their scales, ``chat_template`` replaces the file's, ``draft``
     is the draft model, and ``file_bytes`` the size of the model.
     """
@@ -74,6 +88,7 @@ class Load(Message, tag="load"):
     file_bytes: int
     yields_cores: bool
     kept_bytes: int
+    disk: DiskCache | None
     adapters: tuple[tuple[bytes, float], ...]
     chat_template: str | None
     draft: LoadSettings | None

@@ -6,6 +6,8 @@ import os
 import sys
 import threading
 import time
+from collections.abc import Callable
+from functools import partial
 from typing import BinaryIO, TypeVar
 
 import msgspec
@@ -21,21 +23,25 @@ T = TypeVar("T")
 
 
 class Outbox:
-    """Where all threads put the events for the parent."""
+    """Where all threads put the events for the parent.
+
+    ``on_orphaned`` is called, perhaps more than once, when the parent is gone.
+    """
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
         self._lock = threading.Lock()
+        self.on_orphaned: Callable[[], None] = partial(os._exit, 0)
 
     def send(self, event: Event) -> None:
-        """Write an event; a parent that is gone ends the process."""
+        """Write an event."""
         data = encode(event)
         with self._lock:
             try:
                 self._file.write(data)
                 self._file.flush()
             except OSError:
-                os._exit(0)
+                self.on_orphaned()
 
     def keep_beating(self, stages: dict[str, Stage]) -> None:
         """From now on give signs of life as long as the parent lives; then leave."""
@@ -45,7 +51,7 @@ class Outbox:
         while os.getppid() == parent:
             self.send(Beat(overdue_seconds(stages, _BEAT_SECONDS)))
             time.sleep(_BEAT_SECONDS)
-        os._exit(0)
+        self.on_orphaned()
 
 
 def take_standard_output() -> BinaryIO:

@@ -64,7 +64,7 @@ class Cancel(Request, tag="cancel"):
 
 
 class Close(Message, tag="close"):
-    """Leave at once."""
+    """Leave, at once unless there is something to save."""
 
 
 class Event(Message):

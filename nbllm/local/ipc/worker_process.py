@@ -36,7 +36,8 @@ SERVER_PROBLEM = "nbllm-rpc: "
 """What its last line begins with, which has the problem for reading."""
 
 _LOG_LINES = 200
-_LEAVE_SECONDS = 2.0
+LEAVE_SECONDS = 2.0
+"""A worker that has nothing to save leaves sooner."""
 _END_SECONDS = 10.0  # a killed process can hang in a driver; nobody can end it then
 
 E = TypeVar("E")
@@ -106,13 +107,13 @@ class WorkerProcess(Generic[E]):
         if self.is_ours:
             self._writer.put(line)
 
-    def close(self) -> None:
-        """End the worker, by force if it does not leave by itself, and give back its pipes."""
+    def close(self, seconds: float = LEAVE_SECONDS) -> None:
+        """End the worker, by force if it does not leave in time, and give back its pipes."""
         if not self.is_ours:
             return
         self.send(encode(Close()))
         try:
-            self._process.wait(_LEAVE_SECONDS)
+            self._process.wait(seconds)
         except subprocess.TimeoutExpired:
             self._process.kill()
         with suppress(subprocess.TimeoutExpired):
@@ -142,8 +143,8 @@ class WorkerProcess(Generic[E]):
                 if not line.endswith(b"\n") or not self._deliver(line):
                     break
         status = self._process.wait()
-        logger.join(_LEAVE_SECONDS)
-        self._writer.close(_LEAVE_SECONDS)
+        logger.join(LEAVE_SECONDS)
+        self._writer.close(LEAVE_SECONDS)
         self._on_exit(status)
 
     def _deliver(self, line: bytes) -> bool:

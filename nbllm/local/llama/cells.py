@@ -66,15 +66,18 @@ class Cells:
         """The bytes that a sequence's state takes outside the context."""
         return int(lib.llama_state_seq_get_size(self._context, sequence))
 
-    def save_state(self, sequence: int) -> bytes:
-        """A sequence's cells, to be loaded again into any sequence of this context."""
-        room = (ctypes.c_uint8 * self.state_size(sequence))()
+    def save_state(self, sequence: int) -> bytearray:
+        """A sequence's cells, to be loaded again into any sequence of a context like this one."""
+        state = bytearray(self.state_size(sequence))
+        room = (ctypes.c_uint8 * len(state)).from_buffer(state)
         size = int(lib.llama_state_seq_get_data(self._context, room, len(room), sequence))
-        return bytes(memoryview(room)[:size])
+        del room  # while C may write there, it keeps its length
+        del state[size:]
+        return state
 
-    def load_state(self, sequence: int, state: bytes, length: int) -> bool:
+    def load_state(self, sequence: int, state: bytearray, length: int) -> bool:
         """Put ``length`` saved cells into an empty sequence; False where there is no room."""
-        room = (ctypes.c_uint8 * len(state)).from_buffer_copy(state)
+        room = (ctypes.c_uint8 * len(state)).from_buffer(state)
         loaded = lib.llama_state_seq_set_data(self._context, room, len(state), sequence)
         if loaded:
             self.took(length)
@@ -169,10 +172,10 @@ class OrderedCells(Cells):
         self._packed = self._taken
         return lost
 
-    def _save_tail(self, part: Part) -> bytes:
+    def _save_tail(self, part: Part) -> bytearray:
         """What a sequence does not share; empty where that is nothing."""
         if part.length == part.shared:
-            return b""
+            return bytearray()
         lib.llama_memory_seq_cp(self._memory, part.sequence, self._helper, part.shared, -1)
         state = self.save_state(self._helper)
         super().forget(self._helper, 0)

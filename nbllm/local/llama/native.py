@@ -8,8 +8,10 @@ from __future__ import annotations
 import ctypes
 import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
+import llama_cpp
 import llama_cpp.llama_cpp as lib
 import numpy as np
 from numpy.typing import NDArray
@@ -130,6 +132,24 @@ class NativeModel:
     def memory_bytes(self) -> int:
         """Weights, caches and buffers, as llama.cpp reports them."""
         return self._buffers.total(self.settings.host_weights)
+
+    @property
+    def state_marks(self) -> tuple[str, ...]:
+        """What the state of a sequence depends on besides the model's files.
+
+        Where a model has two ways to rotate its keys, the context's length chooses (LongRoPE).
+        """
+        settings, system = self.settings, lib.llama_print_system_info()
+        length = settings.context_length if self._has("rope.scaling.original_context_length") else 0
+        marks = settings.kv_type, settings.flash_attention, settings.batch_invariant, length
+        return f"llama-cpp-python {llama_cpp.__version__}", system.decode(), *map(str, marks)
+
+    def _has(self, key: str) -> bool:
+        """Whether the file's header has a key of its architecture."""
+        value = ctypes.create_string_buffer(128)
+        read = partial(lib.llama_model_meta_val_str, self._model)
+        read(b"general.architecture", value, len(value))
+        return bool(read(value.value + b"." + key.encode(), value, len(value)) >= 0)
 
     @property
     def chat_template(self) -> str | None:

@@ -99,12 +99,13 @@ async def measure_model(
     plan: BenchPlan | None = None,
     progress: Callable[[float], None] = lambda fraction: None,
 ) -> Benchmark:
-    """The speeds of a local model on this machine, which later loads of it go by.
+    """The speeds of a local model on this machine.
 
-    Takes seconds, a ``thorough`` one minutes, and is more exact; ``plan`` says otherwise what is
-    measured. ``progress`` gets the finished fraction, 0 to 1. What was measured while other
-    processes kept the cores busy is kept as noisy. Cancelling it ends it at once and keeps
-    nothing; so does a process that gives no sign of life for the entry's ``stall_timeout``. Raises
+    Later loads of it go by those of a model that the CPU alone computes. Takes seconds, a
+    ``thorough`` one minutes, and is more exact; ``plan`` says otherwise what is measured.
+    ``progress`` gets the finished fraction, 0 to 1. What was measured while other processes kept
+    the cores busy is kept as noisy. Cancelling it ends it at once and keeps nothing; so does a
+    process that gives no sign of life for the entry's ``stall_timeout``. Raises
     ``MissingDependencyError``, ``DoesNotFitError``, ``ModelFileError`` and ``ModelLoadError``.
     """
     check_installation()
@@ -113,7 +114,8 @@ async def measure_model(
     placement = await asyncio.to_thread(plan_model, info, resources)
     plan = plan or plan_of(resources.cpu, parallel=placement.parallel, thorough=thorough)
     found = await _run(info, placement, plan, progress)
-    await asyncio.to_thread(write_measured, info.path, resources.cpu, found)
+    if not placement.gpu_layers:
+        await asyncio.to_thread(write_measured, info.path, resources.cpu, found)
     return found
 
 
@@ -146,4 +148,9 @@ async def _run(
     ) as job:
         done = await job.ask(lambda number: Bench(number, settings, size, plan), progress)
     others = done.other_cores
-    return Benchmark(measured=done.measured, other_cores=others, noisy=others > QUIET_CORES)
+    return Benchmark(
+        measured=done.measured,
+        other_cores=others,
+        noisy=others > QUIET_CORES,
+        device=placement.device,
+    )

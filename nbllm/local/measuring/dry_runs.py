@@ -90,15 +90,15 @@ def engine_devices() -> EngineDevices | None:
 def with_servers(name: str, resources: Resources, options: LoadOptions) -> Resources:
     """The machine with the devices of the RPC servers that the options name.
 
-    They are asked each time, for what is free there changes. Raises ``ModelLoadError`` for the
-    model ``name`` where a server does not answer within seconds, or llama.cpp has no RPC, and
-    ``InvalidOptionError`` for a server that is not to be trusted.
+    They are asked each time, for what is free there changes. Errors are of the model ``name``; see
+    ``nbllm.core.openers.with_servers``.
     """
     servers = {address_of(server, options): server for server in options.rpc or ()}
     with _asking_servers:
         answer = _ask(DryRun(None, rpc=tuple(servers)))
     if not isinstance(answer, DryRunAnswer):
-        raise ModelLoadError(name, "; ".join(server_problems(answer)) or _SILENT, log=answer)
+        problem = "; ".join(server_problems(answer))
+        raise ModelLoadError(name, problem or _SILENT, log=() if problem else answer)
     devices = tuple(
         replace(device, server=servers.get(device.server or "")) for device in answer.devices
     )

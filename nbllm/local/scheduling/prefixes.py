@@ -27,7 +27,7 @@ def shared_length(cells: Sequence[Any], tokens: Sequence[Any]) -> int:
 @dataclass(frozen=True, slots=True, eq=False)
 class _Saved:
     tokens: tuple[Any, ...]
-    state: bytes
+    state: bytearray
 
 
 class PrefixStore:
@@ -52,7 +52,7 @@ class PrefixStore:
         )
         return 0 < size_bytes <= self.limit_bytes and not known
 
-    def put(self, tokens: Sequence[Any], state: bytes) -> None:
+    def put(self, tokens: Sequence[Any], state: bytearray) -> None:
         """Keep a state, in place of the beginnings of it that are kept."""
         mine = tuple(tokens)
         self._saved = [
@@ -64,7 +64,7 @@ class PrefixStore:
 
     def find(
         self, tokens: Sequence[Any], *, whole: bool, least: int = 0
-    ) -> tuple[tuple[Any, ...], bytes] | None:
+    ) -> tuple[tuple[Any, ...], bytearray] | None:
         """The state that shares most with ``tokens``, and more than ``least``.
 
         With ``whole``, only one all of which is shared.

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 
 from nbllm.local.llama.cells import Part
 from nbllm.local.llama.native import NativeModel
+from nbllm.local.scheduling.prefix_disk import PrefixDisk
 from nbllm.local.scheduling.prefixes import PrefixStore, shared_length
 from nbllm.local.scheduling.tasks import Slot, Task
 
@@ -20,16 +21,23 @@ __all__ = ["Slots"]
 _GROWTH = 32  # cells kept free for each running answer before one more is admitted
 _FEW_CELLS = 512
 _SHORT = 256  # tokens that are read again in less than a second
+_LONG = 1024  # tokens that are worth saving before the model is unloaded
 _WORTH_WAITING = 32  # tokens that another request is about to read for both
 
 
 class Slots:
-    """The slots of ``model``. ``kept_bytes`` bounds what is kept of emptied ones."""
+    """The slots of ``model``. ``kept_bytes`` bounds what is kept of emptied ones.
 
-    def __init__(self, model: NativeModel, kept_bytes: int = 0) -> None:
+    What they hold is saved to ``disk``, where there is one.
+    """
+
+    def __init__(
+        self, model: NativeModel, kept_bytes: int = 0, disk: PrefixDisk | None = None
+    ) -> None:
         self._model, self._cells = model, model.cells
         self._slots = [Slot(number) for number in range(model.settings.parallel)]
         self._store = PrefixStore(kept_bytes)
+        self._disk = disk
 
     def running(self) -> Iterator[tuple[Task, Slot]]:
         """The requests that have a slot, with it."""
@@ -62,8 +70,8 @@ class Slots:
             return 0
         return max((_shared(other, task) for other in others), default=0)
 
-    def place(self, task: Task) -> None:
-        """Take a free slot, with as much of the prompt in it as is known already.
+    def place(self, task: Task) -> Slot:
+        """Take a free slot and return it, with as much of the prompt in it as is known already.
 
         A slot whose prompt is asked again or carried on is used itself; one that only begins
         alike, as under a shared system prompt, keeps its cells and shares the beginning.
@@ -84,6 +92,7 @@ class Slots:
         if not self._cells.is_ordered:
             self._tidy(task)
         self._follow(task, slot)
+        return slot
 
     def _tidy(self, task: Task) -> None:
         """Empty slots at rest that hold little, where a request then has few cells to attend to.
@@ -114,7 +123,8 @@ class Slots:
         self.empty(slot)
         if shared:
             self._cells.copy_prefix(donor.id, slot.id, shared)
-            slot.tokens = task.tokens[:shared]
+            slot.tokens, slot.shifted_at = task.tokens[:shared], donor.shifted_at
+            self._note_cut(slot)
 
     # ------------------------------------------------------------ reading together
 
@@ -149,13 +159,19 @@ class Slots:
         """Keep the first ``length`` tokens of a slot, or none where that is not possible."""
         if self._cells.forget(slot.id, length):
             del slot.tokens[length:]
+            self._note_cut(slot)
         else:
             self.empty(slot)
+
+    @staticmethod
+    def _note_cut(slot: Slot) -> None:
+        if slot.shifted_at is not None and len(slot.tokens) <= slot.shifted_at:
+            slot.shifted_at = None
 
     def empty(self, slot: Slot) -> None:
         """Drop all cells of a slot."""
         self._cells.forget(slot.id, 0)
-        slot.tokens, slot.prompt_length = [], 0
+        slot.tokens, slot.prompt_length, slot.shifted_at = [], 0, None
 
     def empty_resting(self) -> None:
         """Drop all cells of the slots at rest."""
@@ -190,6 +206,7 @@ class Slots:
                 self.cut(other, kept)
         dropped = max(1, (len(slot.tokens) - kept) // 2)
         self._cells.drop(slot.id, kept, kept + dropped)
+        slot.shifted_at = kept
         del slot.tokens[kept : kept + dropped]
         del task.tokens[kept : kept + dropped]
         if task.lookup is not None:
@@ -225,7 +242,8 @@ class Slots:
     # ------------------------------------------------------------ emptied slots
 
     def _keep(self, slot: Slot) -> None:
-        """Save a slot's state, if there is room for it."""
+        """Save the state of a slot that is about to be emptied, where there is room for it."""
+        self._save(slot, _SHORT, waits=False)
         if not slot.tokens or not self._store.limit_bytes:
             return
         key = (slot.scales, *slot.tokens)
@@ -237,14 +255,56 @@ class Slots:
         wanted = (task.scales, *task.tokens[:-1])
         whole = not self._model.can_copy_prefix
         found = self._store.find(wanted, whole=whole, least=1 + shared)
-        if found is None:
+        if found is not None:
+            (_, *tokens), state = found
+            return self._load(task, slot, tokens, state)
+        if self._disk is None:
             return False
-        (_, *tokens), state = found
+        saved = self._disk.find(task.scales, task.tokens[:-1], whole=whole, least=shared + _SHORT)
+        if saved is None:
+            return False
+        is_loaded = self._load(task, slot, *saved)
+        if not is_loaded and not any(True for _ in self.running()):
+            self._disk.refuse(saved[0])
+        return is_loaded
+
+    def _load(self, task: Task, slot: Slot, tokens: list[int], state: bytearray) -> bool:
         self.empty(slot)
         while not self._cells.load_state(slot.id, state, len(tokens)):
             if not self.make_room():
                 return False
         slot.tokens, slot.scales = tokens, task.scales
+        return True
+
+    def save_next(self) -> bool:
+        """Save the longest slot at rest with a long prompt that is not on disk yet.
+
+        False where there is none.
+        """
+        resting = [slot for slot in self._slots if slot.task is None]
+        resting.sort(key=lambda slot: -len(slot.tokens))
+        return any(self._save(slot, _LONG, waits=False) for slot in resting)
+
+    def save_all(self) -> None:
+        """Save what any slot holds, the last used first; returns when it is on disk."""
+        for slot in sorted(self._slots, key=lambda slot: -slot.used):
+            self._save(slot, _SHORT, waits=True)
+        if self._disk is not None:
+            self._disk.finish()
+
+    def _save(self, slot: Slot, least: int, *, waits: bool) -> bool:
+        """Save a slot to disk if ``least`` of its tokens or more are new there.
+
+        What was computed with dropped tokens in sight serves only while the worker lives: read
+        anew, the same tokens give other numbers.
+        """
+        if self._disk is None or len(slot.tokens) < least or slot.shifted_at is not None:
+            return False
+        if self._disk.gain(slot.scales, slot.tokens) < least:
+            return False
+        if not self._disk.fits(self._cells.state_size(slot.id), waits=waits):
+            return False
+        self._disk.put(slot.scales, slot.tokens, self._cells.save_state(slot.id))
         return True
 
 

@@ -20,13 +20,15 @@ _AGEING_SECONDS = 30.0
 class Slot:
     """A sequence of the context, and the tokens whose cells it holds, the last prompt's first.
 
-    ``scales`` are those of the adapters that the cells were computed with.
+    ``scales`` are those of the adapters that the cells were computed with. From
+    ``shifted_at`` on they were computed with tokens in sight that have been dropped since.
     """
 
     id: int
     tokens: list[int] = field(default_factory=list)
     scales: tuple[float, ...] = ()
     prompt_length: int = 0
+    shifted_at: int | None = None
     task: Task | None = None
     used: float = 0.0
 

@@ -16,10 +16,12 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from typing import Protocol
 
 import psutil
 
 __all__ = [
+    "GovernedThreads",
     "Peers",
     "ThreadGovernor",
     "cores_in_use",
@@ -143,6 +145,39 @@ class ThreadGovernor:
             return left
         share = self._cores // (1 + self._peers())
         return max(1, left, share if share < self._cores else 0)
+
+
+class Computing(Protocol):
+    """What computes with threads: a model, its draft model."""
+
+    def set_threads(self, threads: int, batch_threads: int) -> None:
+        """Compute single tokens and batches with so many."""
+
+
+class GovernedThreads:
+    """The threads of all that compute, as a governor chooses them; without one they stay."""
+
+    def __init__(self, governor: ThreadGovernor | None, computing: Sequence[Computing]) -> None:
+        self._governor, self._computing = governor, computing
+
+    def update(self) -> None:
+        """Between steps, follow what the others use."""
+        if self._governor is not None and self._governor.update():
+            self._use(self._governor)
+
+    def look_afresh(self) -> None:
+        """After a rest, see what the machine does now."""
+        if self._governor is not None and self._governor.look_afresh():
+            self._use(self._governor)
+
+    def give_way(self) -> None:
+        """Compute with fewer, where others held a step up."""
+        if self._governor is not None and self._governor.give_way():
+            self._use(self._governor)
+
+    def _use(self, governor: ThreadGovernor) -> None:
+        for each in self._computing:
+            each.set_threads(governor.threads, governor.batch_threads)
 
 
 class Peers:

@@ -101,7 +101,7 @@ def map_frame(
         schema=wanted,
         options=GenerationOptions.of(options),
         concurrency=concurrency,
-        journal=journal,
+        journal=None if dry_run and batch_api else journal,
         retry_failed=retry_failed,
         max_failures=max_failures,
         max_cost=max_cost,

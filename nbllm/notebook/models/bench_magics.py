@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from IPython.core.error import UsageError
@@ -28,6 +29,7 @@ BENCH = Help(
     """
     %llm_bench                            the bundled model, in seconds
     %llm_bench phi-3 --thorough --plot    in minutes, and more exact
+    %llm_bench qwen3-30b-a3b --cpu-experts -1 with all experts in main memory
     speeds = %llm_bench ~/models/mistral-7b.Q4_K_M.gguf
 """,
     (
@@ -35,6 +37,8 @@ BENCH = Help(
         flag("--thorough", action="store_true", help="Measure for minutes; more exact."),
         flag("--plot", action="store_true", help="Also show a plot."),
     ),
+    options="load",
+    only=("cpu_experts", "rpc", "rpc_public"),
 )
 
 
@@ -62,7 +66,7 @@ class BenchMagics(SessionMagics):
         """
         args = parse(parser_of(self, "llm_bench"), line, BenchFlags())
         with brief_errors():
-            info = self._model(args.name)
+            info = self._as_asked(self._model(args.name), args)
             view = self.session.open_view("llm_bench")
             found = self._measure(info, view, thorough=args.thorough)
         from nbllm.notebook.models.bench_table import bench_figure, bench_table
@@ -79,6 +83,12 @@ class BenchMagics(SessionMagics):
         if not kind_of(info).takes_memory:
             raise UsageError(f"{info.name} is not a local model; only local models can be measured")
         return info
+
+    def _as_asked(self, info: ModelInfo, args: BenchFlags) -> ModelInfo:
+        from nbllm.core.types import LoadOptions
+
+        asked = LoadOptions.of({name: vars(args)[name] for name in BENCH.only})
+        return replace(info, load=info.load.merged(asked))
 
     def _measure(self, info: ModelInfo, view: View, *, thorough: bool) -> Benchmark:
         from nbllm.core.hardware.busy import busy_processes, busy_words
@@ -104,6 +114,8 @@ def _outcome(model: str, found: Benchmark) -> str:
     told = f"{model}: fastest with {_threads(threads.decode)} for decode and " + (
         f"{_threads(threads.batch)} for prefill."
     )
+    if found.device != "CPU":
+        return f"{told} Measured on {found.device}; loads on the CPU do not go by it."
     if not found.noisy:
         return f"{told} Later loads on this machine use them."
     return (

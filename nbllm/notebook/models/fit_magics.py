@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from IPython.core.error import UsageError
@@ -26,6 +27,7 @@ FIT = Help(
     fit = %llm_fit qwen3
     fit[fit["fits"] & (fit["context (tokens)"] >= 32768)]
     %llm_fit qwen3 --quants               each quantization type: size, memory, device
+    %llm_fit qwen3 --rpc 192.168.1.20:50052 with the memory of another machine
 """,
     (
         flag("name", nargs="?", help="A local model (default: the bundled one)."),
@@ -33,6 +35,8 @@ FIT = Help(
             "--quants", action="store_true", help="List quantization types instead of placements."
         ),
     ),
+    options="load",
+    only=("rpc", "rpc_public"),
 )
 
 
@@ -60,6 +64,7 @@ class FitMagics(SessionMagics):
         with brief_errors():
             from nbllm.core.openers import fit_model
             from nbllm.core.resource_detector import ResourceDetector
+            from nbllm.core.types import LoadOptions
             from nbllm.notebook.models.fit_table import fit_table
 
             manager = self.session.manager
@@ -72,6 +77,8 @@ class FitMagics(SessionMagics):
                 )
             if args.quants:
                 return self._quantizations(info)
+            servers = LoadOptions.of({name: vars(args)[name] for name in FIT.only})
+            info = replace(info, load=info.load.merged(servers))
             return fit_table(fit_model(info, ResourceDetector().detect()))
 
     def _quantizations(self, info: ModelInfo) -> Table:

@@ -84,11 +84,16 @@ class ModelsFlags(Flags):
     servers: bool
 
 
-DEVICES = Help("""
+DEVICES = Help(
+    """
     %llm_devices
     devices = %llm_devices
     devices["free (MiB)"].max()
-""")
+    %llm_devices --rpc 192.168.1.20:50052 and those of another machine
+""",
+    options="load",
+    only=("rpc", "rpc_public"),
+)
 
 _MODEL_TYPE = ("nbllm.core.model_interface", "ModelInterface")
 
@@ -158,12 +163,17 @@ class ModelMagics(SessionMagics):
     @line_magic
     def llm_devices(self, line: str) -> pd.DataFrame:
         """List the processors and memory that models can run on, as a DataFrame."""
-        parse(parser_of(self, "llm_devices"), line, Flags())
-        from nbllm.core.openers import engine_devices
+        args = parse(parser_of(self, "llm_devices"), line, Flags())
+        from nbllm.core.openers import engine_devices, with_servers
         from nbllm.core.resource_detector import ResourceDetector
+        from nbllm.core.types import LoadOptions
         from nbllm.notebook.models.devices_table import devices_table
 
         found = ResourceDetector().detect()
+        with brief_errors():
+            options = LoadOptions.of({name: vars(args)[name] for name in DEVICES.only})
+            if options.rpc:
+                return devices_table(with_servers(found, options))
         # llama.cpp takes half a second to answer, which only matters where there are GPUs.
         return devices_table(replace(found, engine=engine_devices()) if found.gpus else found)
 

@@ -9,7 +9,7 @@ from IPython.core.magic import line_magic, magics_class, no_var_expand
 
 from nbllm.notebook.failures import brief_errors
 from nbllm.notebook.flags import Help, flag, parser_of, with_help
-from nbllm.notebook.magic_line import Flags, parse
+from nbllm.notebook.magic_line import Flags, parse, seconds, size_bytes
 from nbllm.notebook.session import SessionMagics
 
 if TYPE_CHECKING:
@@ -22,6 +22,7 @@ CACHE = Help(
     """
     %llm_cache on                         keep and give out deterministic answers
     %llm_cache on --disk                  in a file, which later kernels use too
+    %llm_cache on --disk --ttl 7d --max-size 1GiB
     %llm_cache force                      also answers with chance
     %llm_cache                            what is kept, as a DataFrame
     %llm_cache find Paris
@@ -38,6 +39,18 @@ CACHE = Help(
         flag("text", nargs="*", help="With find: words of the prompt's beginning."),
         flag("--disk", action="store_true", help="With on or force: in the user's cache folder."),
         flag("--file", metavar="PATH", help="With on or force: in a file of one's own."),
+        flag(
+            "--ttl",
+            type=seconds,
+            metavar="TIME",
+            help="With on or force: give out no answer that is older: 30m, 12h, 7d (no limit).",
+        ),
+        flag(
+            "--max-size",
+            type=size_bytes,
+            metavar="SIZE",
+            help="With on or force: of all answers; the least recently used go (512MiB).",
+        ),
     ),
 )
 
@@ -49,6 +62,8 @@ class CacheFlags(Flags):
     text: list[str]
     disk: bool
     file: str | None
+    ttl: float | None
+    max_size: int | None
 
 
 _COLUMNS = {"prompt": "string", "kept (s ago)": "Float64", "size (KiB)": "Float64"}
@@ -92,10 +107,14 @@ class CacheMagics(SessionMagics):
 
     def _put_store(self, args: CacheFlags, cache: ResultCache) -> None:
         """Keep the answers on the disk from now on, where a flag says so."""
-        from nbllm.core.caching.stores import SqliteStore
+        from nbllm.core.caching.stores import MOST_BYTES, MemoryStore, SqliteStore
 
+        most = args.max_size or MOST_BYTES
         if args.disk or args.file:
-            cache.store = SqliteStore(Path(args.file).expanduser() if args.file else None)
+            file = Path(args.file).expanduser() if args.file else None
+            cache.store = SqliteStore(file, most, args.ttl)
+        elif args.ttl is not None or args.max_size is not None:
+            cache.store = MemoryStore(most, args.ttl)
 
 
 def _words(cache: ResultCache) -> str:

@@ -40,6 +40,7 @@ _COLUMNS = {
     "total (s)": "Float64",
     "speed (tokens/s)": "Float64",
     "side by side": "boolean",
+    "from cache": "boolean",
     "cost (USD)": "Float64",
     "finish": "string",
     "error": "string",
@@ -50,6 +51,7 @@ _SUMMARY_COLUMNS = {
     "model": "string",
     "device": "string",
     "generations": "Int64",
+    "from cache": "Int64",
     "stopped": "Int64",
     "failed": "Int64",
     "prompt (tokens)": "Int64",
@@ -62,6 +64,7 @@ _SUMMARY_COLUMNS = {
     "total (s)": "Float64",
     "cost (USD)": "Float64",
 }
+_WHERE_ANY = ("from cache", "stopped", "failed", "cost (USD)")
 
 
 def stats_table(records: Sequence[GenerationRecord], notes: Iterable[str] = ()) -> Table:
@@ -86,7 +89,7 @@ def stats_table(records: Sequence[GenerationRecord], notes: Iterable[str] = ()) 
         told,
         last_rows=SHOWN_ROWS,
         more=_PARTS,
-        where_any=("side by side", "cost (USD)"),
+        where_any=("side by side", "from cache", "cost (USD)"),
         first_to_go=(
             "cached (tokens)",
             "prompt (tokens)",
@@ -111,7 +114,7 @@ def stats_summary(records: Sequence[GenerationRecord], notes: Iterable[str] = ()
     rows = [_summary_row(*key, group) for key, group in sorted(groups.items())]
     mixed = [_MIXED] if any(side_by_side(records)) else []
     told = [*notes, *mixed, *([] if records else [NOTHING_YET])]
-    more, where_any = ("speed, 95 % (tokens/s)", "total (s)"), ("stopped", "failed", "cost (USD)")
+    more, where_any = ("speed, 95 % (tokens/s)", "total (s)"), _WHERE_ANY
     going = (
         "cached (%)",
         "first token, 95 % (s)",
@@ -153,6 +156,7 @@ def _row(record: GenerationRecord) -> dict[str, Any]:
         "decode (s)": timings.decode_seconds,
         "total (s)": timings.total_seconds,
         "speed (tokens/s)": record.tokens_per_second,
+        "from cache": record.from_cache,
         "cost (USD)": usage.cost_usd,
         "finish": str(record.finish_reason),
         "error": record.error,
@@ -169,6 +173,7 @@ def _summary_row(model: str, device: str, group: Sequence[GenerationRecord]) -> 
         "model": model,
         "device": device,
         "generations": len(group),
+        "from cache": sum(each.from_cache for each in group),
         "stopped": sum(each.stopped for each in group),
         "failed": sum(each.finish_reason is FinishReason.FAILED for each in group),
         "prompt (tokens)": prompt,

@@ -124,6 +124,30 @@ async def test_images_count_as_images_and_not_as_their_bytes(make_model: Any) ->
     assert 6_000 < (bound.prompt_tokens or 0) < 7_000
 
 
+async def test_a_prompt_whose_bytes_are_too_many_is_counted(
+    raw_server: Any, make_model: Any
+) -> None:
+    message = {
+        "role": "assistant",
+        "content": [{"type": "text", "text": "Yes."}],
+        "stop_reason": "end_turn",
+        "usage": {"input_tokens": 90, "output_tokens": 3},
+    }
+
+    async def script(request: Any, connection: Any) -> None:
+        counts = request.path.endswith("count_tokens")
+        await connection.answer(200, {"input_tokens": 90} if counts else message)
+
+    async with raw_server(script) as server:
+        model = make_model(server.url, "anthropic")
+        budgets = limited(model, Budget(tokens=250))
+        await model.generate("word " * 200, max_tokens=50)
+        assert len(server.received) == 2
+        assert budgets.statuses()[0].spent == Amount(0, 93, 1)
+        with pytest.raises(BudgetError, match="up to 107 prompt tokens"):
+            await model.generate("word " * 200, max_tokens=60)
+
+
 async def test_money_is_counted_by_the_table_and_survives_the_kernel(
     raw_server: Any, make_model: Any, say: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -230,7 +230,14 @@ async def test_budgets_are_for_models_by_any_of_their_names() -> None:
     await other.generate(PROMPT)
 
 
-def test_a_budget_is_replaced_by_one_for_the_same_and_keeps_what_was_spent() -> None:
+def test_limits_for_the_same_are_put_together() -> None:
+    budgets = Budgets([Budget(tokens=5, usd=1, unknown=2), Budget(requests=6), Budget(tokens=7)])
+    assert budgets.chosen() == [Budget(usd=1, tokens=7, requests=6, unknown=2)]
+    budgets.set(Budget(usd=3))
+    assert budgets.chosen() == [Budget(usd=3, tokens=7, requests=6)]
+
+
+def test_a_limit_is_replaced_by_one_for_the_same() -> None:
     budgets = Budgets([Budget(usd=1), Budget(tokens=5, per="day"), Budget(usd=2, model="a")])
     budgets.set(Budget(usd=3))
     assert [each.usd for each in budgets.chosen()] == [3, None, 2]

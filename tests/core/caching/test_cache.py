@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import psutil
 import pytest
 
 from nbllm import ModelManager
@@ -129,7 +131,7 @@ async def test_a_manager_s_models_share_its_cache(tmp_path: Path, bundled_gguf: 
 
 @pytest.mark.parametrize("mode", ["", "yes", None, True])
 def test_a_mode_is_one_of_three(mode: Any) -> None:
-    with pytest.raises(InvalidOptionError, match="cache must be off, on or force"):
+    with pytest.raises(InvalidOptionError, match="cache must be one of off, on, force"):
         ResultCache(mode=mode)
 
 
@@ -191,6 +193,21 @@ def test_without_a_file_answers_are_in_memory(tmp_path: Path) -> None:
     store.put("k", CachedAnswer("text", 1.5))
     assert store.get("k") == CachedAnswer("text", 1.5)
     assert "Answers are kept in memory only" in store.notes[0]
+
+
+def test_on_a_network_disk_answers_are_in_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    disks = [
+        SimpleNamespace(mountpoint="/", fstype="ext4"),
+        SimpleNamespace(mountpoint=str(tmp_path.resolve()), fstype="nfs4"),
+    ]
+    monkeypatch.setattr(psutil, "disk_partitions", lambda **_: disks)
+    store = SqliteStore(tmp_path / "answers.sqlite")
+    store.put("k", CachedAnswer("text", 1.5))
+    assert store.get("k") == CachedAnswer("text", 1.5)
+    assert not store.file.exists()
+    assert "it is on a network disk (nfs4)" in store.notes[0]
 
 
 def test_processes_share_a_file(tmp_path: Path) -> None:

@@ -52,6 +52,7 @@ HOW = {
     "on_full",
     "prompt_lookup",
     "prompt_caching",
+    "cache",
     "connect_timeout",
     "first_token_timeout",
     "stall_timeout",

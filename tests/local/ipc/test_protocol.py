@@ -14,7 +14,14 @@ from msgspec.structs import replace
 from nbllm.core.texts import well_formed
 from nbllm.local.ipc.events import Done, Embedded, LogprobRecord, Tokenized, WorkerEvent
 from nbllm.local.ipc.liveness import Patience, Signs, Stage, overdue_seconds
-from nbllm.local.ipc.operations import Generate, Load, LoadSettings, Tokenize, WorkerOperation
+from nbllm.local.ipc.operations import (
+    DiskCache,
+    Generate,
+    Load,
+    LoadSettings,
+    Tokenize,
+    WorkerOperation,
+)
 from nbllm.local.ipc.protocol import (
     Beat,
     Cancel,
@@ -89,6 +96,7 @@ def test_the_names_of_files_are_bytes(path: bytes) -> None:
         1,
         yields_cores=True,
         kept_bytes=0,
+        disk=DiskCache(folder=path, limit_bytes=1, files=("a mark",)),
         adapters=((path, 0.5),),
         chat_template=None,
         draft=settings,
