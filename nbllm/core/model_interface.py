@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 from nbllm.core.awaiting import tells_unless_awaited
-from nbllm.core.budgets.bounds import bytes_of_messages, bytes_of_tools
+from nbllm.core.budgets.bounds import bytes_of_labels, bytes_of_messages, bytes_of_tools
 from nbllm.core.budgets.budgets import Budgets
 from nbllm.core.budgets.guard import Budgeted
 from nbllm.core.errors import InvalidOptionError, NbllmError, UnsupportedError
@@ -85,11 +85,24 @@ class ModelInterface(ABC):
 
     async def usage_bound(self, request: GenerationRequest) -> Usage:
         """The most tokens that a request may take; no completion tokens: nothing bounds them."""
+        if request.questions and self.scores_labels:
+            return Usage(prompt_tokens=await self._questions_bound(request), completion_tokens=0)
         prompt, limits = await self._prompt_bound(request), [request.options.max_tokens]
         if self.info.context_length is not None and request.options.on_full != "shift":
             limits.append(max(0, self.info.context_length - prompt))
         known = [limit for limit in limits if limit is not None]
         return Usage(prompt_tokens=prompt, completion_tokens=min(known, default=None))
+
+    async def _questions_bound(self, request: GenerationRequest) -> int:
+        """Each question has a prompt of its own, and its labels are read behind it."""
+        alone, tokens = replace(request, schema=None), 0
+        for question in request.questions:
+            messages = request.messages
+            if not request.options.raw:
+                messages = asked_about(messages, [question])
+            tokens += await self._prompt_bound(replace(alone, messages=messages))
+            tokens += bytes_of_labels(question.labels)
+        return tokens
 
     async def _prompt_bound(self, request: GenerationRequest) -> int:
         """The tokens of a prompt where they can be counted here, else its bytes."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields, replace
 from fnmatch import fnmatchcase
@@ -115,7 +114,7 @@ class Budget:
     def limit(self, unit: Unit) -> int | None:
         """As a whole number, in the unit of ``Amount``; None for no limit."""
         if unit == "usd":
-            return None if self.usd is None else math.floor(self.usd * PICO)
+            return None if self.usd is None else round(self.usd * PICO)
         value: int | None = getattr(self, unit)
         return value
 

@@ -26,7 +26,16 @@ from nbllm.core.errors import (
     UnsupportedError,
 )
 from nbllm.core.layers.retry import Retry, RetryPolicy
-from nbllm.core.types import Event, FinishReason, GenerationRequest, GenerationResult, Usage
+from nbllm.core.openers import LoadControl
+from nbllm.core.routing.router_settings import RouterMember, RouterSettings
+from nbllm.core.types import (
+    Event,
+    FinishReason,
+    GenerationRequest,
+    GenerationResult,
+    ModelInfo,
+    Usage,
+)
 from nbllm.testing import FakeModel, FakeOpener, fake_info
 
 TEN_WORDS = "a b c d e f g h i j"
@@ -289,3 +298,27 @@ def test_a_config_entry_has_a_budget_of_its_own(tmp_path: Path) -> None:
     again = ModelManager.from_config(tmp_path / "again.json")
     assert again.budgets.chosen() == [Budget(usd=2.5, model="m")]
     assert '"model": "m"' not in (tmp_path / "again.json").read_text()
+
+
+async def test_what_a_router_spends_is_its_members_and_counts_once() -> None:
+    refusal = ApiTimeoutError("a", "no first token", retryable=True)
+
+    def open_fake(info: ModelInfo, control: LoadControl) -> FakeModel:
+        return FakeModel(info, text="Yes.", error=refusal if info.name == "a" else None)
+
+    settings = RouterSettings(
+        members=(RouterMember("a"), RouterMember("b")), strategy="in-order", fallback=("timeout",)
+    )
+    router = fake_info("r", local=False, model_type="router", router=settings, context_length=None)
+    manager = ModelManager(
+        [fake_info("a"), fake_info("b"), router],
+        open_model=open_fake,
+        budgets=[Budget(requests=9, tokens=500), Budget(requests=1, model="b")],
+    )
+    async with manager:
+        model, _ = await manager.load_model("r")
+        await model.generate(PROMPT, max_tokens=20)
+        every, only_b = (status.spent for status in manager.budgets.statuses())
+        assert (every, only_b) == (Amount(0, 23 + 4, 2), Amount(0, 4, 1))
+        with pytest.raises(BudgetError, match="this kernel's budget for b"):
+            await model.generate(PROMPT, max_tokens=20)
