@@ -24,7 +24,6 @@ SCRIPT = Path(__file__).parent.parent.parent / ".ci" / "options_reference.py"
 SAMPLES: dict[str, Any] = {
     "stop": "x",
     "response_schema": {"type": "object", "properties": {"a": {"type": "string"}}},
-    "reasoning_effort": "low",
     "tools": [Tool("f", "", {"type": "object", "properties": {}})],
     "tool_choice": "none",
     "extra": {"a": 1},
@@ -32,17 +31,16 @@ SAMPLES: dict[str, Any] = {
     "dry_sequence_breakers": "x",
     "grammar": 'root ::= "a"',
     "stop_tokens": [5],
-    "priority": "background",
-    "on_full": "shift",
     "adapters": ["a.gguf"],
     "prompt_caching": False,
 }
-"""A value of each option that is neither a number nor a switch; those take 1 and True."""
+"""Values of options that are no numbers, switches or choices, or of which those ask for nothing."""
 
 
 def sample(name: str) -> GenerationOptions:
-    is_switch = options_of(GenerationOptions)[name].kind.typed == "switch"
-    return GenerationOptions.of({name: SAMPLES.get(name, True if is_switch else 1)})
+    kind = options_of(GenerationOptions)[name].kind
+    usual: Any = True if kind.typed == "switch" else kind.choices[-1] if kind.choices else 1
+    return GenerationOptions.of({name: SAMPLES.get(name, usual)})
 
 
 def http_body(model_type: str, **more: Any) -> Callable[[GenerationOptions], Any]:
