@@ -6,7 +6,7 @@ import asyncio
 import os
 from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
-from contextlib import aclosing
+from contextlib import AbstractContextManager, aclosing
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
@@ -27,6 +27,7 @@ from nbllm.core.layers.uses import CountedUse, Uses
 from nbllm.core.openai_turns import message_of, part_of, with_names
 from nbllm.core.option_checks import items_of, text_of, texts_of
 from nbllm.core.request_checks import check_options, check_size
+from nbllm.core.routing.members import MemberReport
 from nbllm.core.schemas.questions import asked_about
 from nbllm.core.schemas.requests import with_schema
 from nbllm.core.texts import shown, trimmed
@@ -49,6 +50,7 @@ from nbllm.core.types import (
 
 if TYPE_CHECKING:
     from nbllm.batches.batch import Batch
+    from nbllm.core.runs import Run
     from nbllm.core.vendor_batches import VendorBatches
 
 __all__ = ["ModelInterface", "to_messages"]
@@ -82,6 +84,13 @@ class ModelInterface(ABC):
         """From now on every request counts in ``budgets``."""
         self._budgeted = Budgeted(budgets, self)
         self.add_layers(self._budgeted)
+
+    async def answer_room(self, request: GenerationRequest) -> int | None:
+        """The tokens that budgets leave for the answer to a request that states no limit.
+
+        None where no budget bounds it.
+        """
+        return await self._budgeted.room(request)
 
     async def usage_bound(self, request: GenerationRequest) -> Usage:
         """The most tokens that a request may take; no completion tokens: nothing bounds them."""
@@ -153,6 +162,11 @@ class ModelInterface(ABC):
         return None
 
     @property
+    def members(self) -> tuple[MemberReport, ...]:
+        """How the models do that answer for a router; no other has any."""
+        return ()
+
+    @property
     def can_fill(self) -> bool:
         """Whether ``fill`` works: the model has tokens for the text before and behind a gap."""
         return False
@@ -167,6 +181,12 @@ class ModelInterface(ABC):
             "it has no batch API; OpenAI, Anthropic and Gemini have one. Leave batch_api unset to "
             "ask it row by row",
         )
+
+    def working_on(
+        self, run: Run
+    ) -> AbstractContextManager[Callable[[GenerationResult | NbllmError], None]]:
+        """List a run whose answers come without streams; what this gives records each of them."""
+        return self._activity.during(run, self.name, self.device)
 
     async def reserve_batch(self, tag: str, requests: Sequence[GenerationRequest]) -> None:
         """Reserve in the budgets what a batch of ``vendor_batches`` may take at most.
@@ -263,6 +283,9 @@ class ModelInterface(ABC):
         retry_failed: bool = True,
         max_failures: float = 0.5,
         max_cost: float | None = None,
+        max_total_tokens: int | None = None,
+        first: int = 0,
+        title: str = "",
         batch_api: bool = False,
         **overrides: Any,
     ) -> Batch:
@@ -291,6 +314,9 @@ class ModelInterface(ABC):
             retry_failed=retry_failed,
             max_failures=max_failures,
             max_cost=max_cost,
+            max_total_tokens=max_total_tokens,
+            first=first,
+            title=title,
             batch_api=batch_api,
         )
 

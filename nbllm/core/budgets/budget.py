@@ -118,6 +118,11 @@ class Budget:
         value: int | None = getattr(self, unit)
         return value
 
+    def set_values(self) -> dict[str, Any]:
+        """What differs from the defaults, by name, as JSON values."""
+        values = {each.name: (getattr(self, each.name), each.default) for each in fields(self)}
+        return {name: value for name, (value, default) in values.items() if value != default}
+
     def merged(self, over: Budget) -> Budget:
         """The same with every limit that ``over`` sets in its place."""
         limits = {u: value for u in UNITS if (value := getattr(over, u)) is not None}

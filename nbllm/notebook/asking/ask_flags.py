@@ -109,6 +109,12 @@ ASK = Help(
         flag("--journal", metavar="FILE", help="With --map: keep what is finished, and go on."),
         flag("--max-cost", metavar="USD", type=float, help="With --map: end before it costs more."),
         flag(
+            "--max-total-tokens",
+            metavar="N",
+            type=int,
+            help="With --map: end before prompts and answers together have more tokens.",
+        ),
+        flag(
             "--batch-api",
             action="store_true",
             help="With --map: by the vendor's batch API, within a day and for half the price.",

@@ -41,6 +41,7 @@ class AskFlags:
     dry_run: bool = False
     journal: str | None = None
     max_cost: float | None = None
+    max_total_tokens: int | None = None
     batch_api: bool = False
     cancel_batch: bool = False
     completion: bool = False

@@ -31,7 +31,7 @@ _FIX = "Correct this notebook cell, which failed. Change as little as possible."
 _ABOUT_PROMPTS = {"name", "--raw", "--allow-file", "--show-prompt", "--as", "--schema"}
 _ABOUT_TABLES = {
     *("--map", "--into", "--decide", "--dry-run", "--journal", "--max-cost"),
-    *("--batch-api", "--cancel-batch"),
+    *("--max-total-tokens", "--batch-api", "--cancel-batch"),
 }
 _FLAGS = tuple(
     (names, settings)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import os
+import random
+import threading
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from pathlib import Path
@@ -274,6 +276,40 @@ def test_a_limit_is_replaced_by_one_for_the_same() -> None:
 def test_what_cannot_be_a_budget_is_refused(fields: dict[str, Any], message: str) -> None:
     with pytest.raises(InvalidOptionError, match=message):
         Budgets(fields)
+
+
+def test_threads_with_loops_of_their_own_keep_it_too() -> None:
+    model, budgets = spending(Budget(tokens=600, requests=60), token_seconds=1e-4)
+    outcomes: list[object] = []
+
+    async def some(chance: random.Random) -> None:
+        async def one() -> GenerationResult:
+            answer: GenerationResult = await model.generate(
+                PROMPT, max_tokens=chance.randrange(1, 20)
+            )
+            return answer
+
+        tasks = [asyncio.ensure_future(one()) for _ in range(40)]
+        await asyncio.sleep(0.002)
+        for task in chance.sample(tasks, 10):
+            task.cancel()
+        outcomes.extend(await asyncio.gather(*tasks, return_exceptions=True))
+
+    threads = [
+        threading.Thread(target=asyncio.run, args=(some(random.Random(number)),))
+        for number in range(4)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    (status,) = budgets.statuses()
+    answers = [each for each in outcomes if isinstance(each, GenerationResult)]
+    taken = sum(each.usage.total_tokens or 0 for each in answers)
+    assert taken <= status.spent.tokens <= 600
+    assert len(answers) <= status.spent.requests <= 60
+    assert status.reserved == NOTHING
+    assert len(outcomes) == 160
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="POSIX alone forks")
