@@ -27,6 +27,7 @@ from nbllm.core.layers.uses import CountedUse, Uses
 from nbllm.core.openai_turns import message_of, part_of, with_names
 from nbllm.core.option_checks import items_of, text_of, texts_of
 from nbllm.core.request_checks import check_options, check_size
+from nbllm.core.routing.members import MemberReport
 from nbllm.core.schemas.questions import asked_about
 from nbllm.core.schemas.requests import with_schema
 from nbllm.core.texts import shown, trimmed
@@ -159,6 +160,11 @@ class ModelInterface(ABC):
         used, and a mapped file counts as memory that can be had.
         """
         return None
+
+    @property
+    def members(self) -> tuple[MemberReport, ...]:
+        """How the models do that answer for a router; no other has any."""
+        return ()
 
     @property
     def can_fill(self) -> bool:

@@ -103,6 +103,8 @@ def _stopped(session: NotebookSession, flags: AskFlags, frame: str, stop: RunInt
 def _frame(name: str, variables: Mapping[str, Any]) -> pd.DataFrame:
     import pandas as pd
 
+    from nbllm.notebook.batch.dask_tables import is_dask_frame
+
     if name not in variables:
         frames = [key for key, value in variables.items() if isinstance(value, pd.DataFrame)]
         raise InvalidOptionError(
@@ -111,9 +113,10 @@ def _frame(name: str, variables: Mapping[str, Any]) -> pd.DataFrame:
     value = variables[name]
     if isinstance(value, pd.Series):
         return value.to_frame(value.name or "text")
-    if not isinstance(value, pd.DataFrame):
+    if not isinstance(value, pd.DataFrame) and not is_dask_frame(value):
         raise InvalidOptionError("map", f"{name} is a {type(value).__name__}, not a DataFrame")
-    return value
+    found: pd.DataFrame = value
+    return found
 
 
 def _decide(written: str, variables: Mapping[str, Any]) -> Any:
