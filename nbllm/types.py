@@ -57,11 +57,12 @@ from nbllm.core.routing.router_settings import (
     RouterSettings,
     Strategy,
 )
+from nbllm.core.runs import Run
 from nbllm.core.schemas.answers import AnswerSchema
 from nbllm.core.schemas.questions import Question
 from nbllm.core.tuning import TunedType, Tuning
 from nbllm.core.types import *  # noqa: F403 - the list of these types is kept there
-from nbllm.notebook.batch.frame import BatchTick
+from nbllm.notebook.batch.frame_run import BatchTick
 from nbllm.notebook.loaded_model import AnswerStream, Chat, LoadedModel
 
 if TYPE_CHECKING:
@@ -147,6 +148,7 @@ __all__ = [
     "ResourceSample",
     "Resources",
     "ResultCache",
+    "Run",
     "Survey",
     "ThreadCounts",
     "TunedType",

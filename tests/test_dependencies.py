@@ -15,7 +15,7 @@ import pytest
 from packaging.requirements import Requirement
 
 ROOT = Path(__file__).parent.parent
-FOR_USERS = ("local", "schema", "hub")
+FOR_USERS = ("local", "schema", "hub", "dask")
 """Extras without which a part of the package says what to install."""
 
 OPTIONAL = {
@@ -83,7 +83,8 @@ def undeclared(packages: set[str], *extras: str) -> set[str]:
 def test_what_the_package_imports_is_declared() -> None:
     everyday = imported_packages(ROOT / "nbllm") - OPTIONAL.keys()
     assert undeclared(everyday, *FOR_USERS) == set()
-    assert undeclared(everyday) == {"huggingface_hub", "jinja2", "llama_cpp", "pydantic"}
+    optional = {"distributed", "huggingface_hub", "jinja2", "llama_cpp", "pydantic"}
+    assert undeclared(everyday) == optional
 
 
 def test_what_the_tests_import_is_declared() -> None:

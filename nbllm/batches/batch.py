@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from nbllm.batches.journal import Journal
-from nbllm.batches.run import BatchProgress, BatchRow, run_batch
+from nbllm.batches.run import BatchProgress, BatchRow, run_batch, width_of
 from nbllm.batches.vendor_api.sent_batches import SentBatches
 from nbllm.batches.vendor_api.vendor_run import default_journal, run_vendor_batch
 from nbllm.core.errors import BatchError, InvalidOptionError
@@ -18,7 +18,11 @@ from nbllm.core.texts import shown
 __all__ = ["Batch", "batch_of"]
 
 _OF_REQUEST = ("system", "options", "schema")
-_OF_BATCH_API = (*_OF_REQUEST, "retry_failed", "max_cost")
+_OF_BATCH_API = (*_OF_REQUEST, "retry_failed", "max_cost", "title")
+_WHY = {
+    "concurrency": "the vendor decides how much it does at a time",
+    "max_total_tokens": "a batch is sent as a whole; send fewer rows, or set max_tokens",
+}
 
 
 class Batch:
@@ -42,6 +46,11 @@ class Batch:
         except TypeError:
             total = None
         self.progress = BatchProgress(total=total)
+
+    @property
+    def width(self) -> int:
+        """How many rows are asked at a time, at most."""
+        return width_of(self._model, self._settings.get("concurrency"))
 
     async def rows(self) -> AsyncIterator[BatchRow]:
         """The rows in the prompts' order. Raises as ``run_batch`` or ``run_vendor_batch`` does."""
@@ -122,10 +131,10 @@ def batch_of(
     place = journal and journal.expanduser().absolute()
     if not batch_api:
         return Batch(model, prompts, place, settings)
+    for name, why in _WHY.items():
+        if settings.get(name) is not None:
+            raise InvalidOptionError(name, f"cannot be combined with batch_api: {why}")
     kept = {name: settings[name] for name in _OF_BATCH_API if name in settings}
-    if settings.get("concurrency") is not None:
-        problem = "cannot be combined with batch_api: the vendor decides how much it does at a time"
-        raise InvalidOptionError("concurrency", problem)
     model.vendor_batches()  # a model that has none is refused before a journal is made
     like = model.request("-", **{name: kept.get(name) for name in _OF_REQUEST})
     return Batch(model, prompts, place or default_journal(like), kept, batch_api=True)

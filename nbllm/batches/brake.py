@@ -35,6 +35,14 @@ class Brake:
             self.running -= 1
             self._changed.notify_all()
 
+    async def widen(self, most: int) -> None:
+        """So many at a time from now on, if that is more than before."""
+        async with self._changed:
+            if most > self.most:
+                self.limit += most - self.most
+                self.most = most
+                self._changed.notify_all()
+
     async def slow_down(self, seconds: float) -> None:
         """A vendor refused a request: half as many at a time, and none for so long."""
         async with self._changed:

@@ -6,12 +6,14 @@ import asyncio
 import re
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from nbllm.batches.brake import Brake
 from nbllm.batches.journal import Entry, Journal
+from nbllm.batches.limits import Limits
+from nbllm.batches.spread import SpreadModel
 from nbllm.core.caching.request_key import is_deterministic, request_key
 from nbllm.core.errors import (
     AuthenticationError,
@@ -28,16 +30,27 @@ from nbllm.core.errors import (
 )
 from nbllm.core.kinds import kind_of, place_of
 from nbllm.core.model_interface import ModelInterface
+from nbllm.core.option_checks import check_number
 from nbllm.core.options import GenerationOptions
 from nbllm.core.results import GenerationResult
-from nbllm.core.types import Completed, GenerationRequest, RetryScheduled, TextDelta
+from nbllm.core.runs import Run, current_run
+from nbllm.core.types import Completed, GenerationRequest, RetryScheduled, TextDelta, Usage
 
-__all__ = ["BatchProgress", "BatchRow", "error_words", "kept_row", "run_batch"]
+__all__ = [
+    "BatchProgress",
+    "BatchRow",
+    "error_words",
+    "kept_row",
+    "run_batch",
+    "stopper",
+    "width_of",
+]
 
 _CLOUD_CONCURRENCY = 8
 _MOST_CONCURRENCY = 1_000
 _AHEAD = 4
 """So many times the concurrency rows may be finished before an earlier one."""
+_MOST_OF_ANYTHING = 10**12
 _RESTING_SECONDS = 5.0
 _FEWEST_FOR_SHARE = 20
 _MOST_RATE_LIMITS = 5
@@ -120,6 +133,9 @@ async def run_batch(
     retry_failed: bool = True,
     max_failures: float = 0.5,
     max_cost: float | None = None,
+    max_total_tokens: int | None = None,
+    first: int = 0,
+    title: str = "",
     progress: BatchProgress | None = None,
     on_row: Callable[[BatchRow], None] = lambda row: None,
 ) -> AsyncIterator[BatchRow]:
@@ -128,40 +144,69 @@ async def run_batch(
     ``prompts`` is anything that can be iterated over, and is read as it is needed. Each row fails
     alone: its error stands in ``BatchRow.error``. The run itself ends with ``BatchError`` where a
     failure would meet every row, such as a key that is refused, where more than the share
-    ``max_failures`` failed, and where the next request could cost more than is left of
-    ``max_cost`` (US dollars). What is finished is in the ``journal``, and is not asked again when
-    the same is run with it. Equal rows of a deterministic run are asked once.
+    ``max_failures`` failed, and where the next request could take more than is left of
+    ``max_cost`` (US dollars) or ``max_total_tokens`` (of prompts and answers). The ``first`` rows
+    are done before any other is asked. What is finished is in the ``journal``, and is not asked
+    again when the same is run with it. Equal rows of a deterministic run are asked once.
 
     A local model works at the priority "background", so that cells go first, and gets as many
     requests at a time as it has sequences; its first row is read before the others, so that what
     they begin with is read once. A vendor gets 8, fewer after a rate limit. Raises
     ``InvalidOptionError`` at once for options that nothing could be asked with.
     """
-    width = _width(model, concurrency)
     if not 0 <= max_failures <= 1:
         raise InvalidOptionError("max_failures", f"must be between 0 and 1 (got {max_failures})")
+    check_number("max_cost", max_cost, 0, _MOST_OF_ANYTHING)
+    check_number("max_total_tokens", max_total_tokens, 1, _MOST_OF_ANYTHING, whole=True)
+    brake = await _brake(model, concurrency)
     asked = _with_priority(model, options)
     run = _Run(
         model=model,
-        brake=Brake(width),
+        brake=brake,
         journal=journal,
         retry_failed=retry_failed,
-        max_cost=max_cost,
+        limits=Limits(max_cost, max_total_tokens),
+        first=first,
+        mark=Run(title or model.name),
         progress=progress or BatchProgress(),
         request=lambda prompt: model.request(prompt, system=system, options=asked, schema=schema),
     )
+    run.mark.total = run.progress.total
+    run.mark.stop = stopper()
     try:
-        async for row in run.rows(iter(prompts), width):
-            run.progress.note(row)
+        async for row in run.rows(iter(prompts)):
+            run.note(row)
             on_row(row)
             yield row
             run.check_failures(max_failures)
     finally:
         await run.aclose()
+        if isinstance(model, SpreadModel):
+            await model.close()
 
 
-def _width(model: ModelInterface, concurrency: int | None) -> int:
+async def _brake(model: ModelInterface, concurrency: int | None) -> Brake:
+    width = width_of(model, concurrency)
+    return await model.open(concurrency) if isinstance(model, SpreadModel) else Brake(width)
+
+
+def stopper() -> Callable[[], None]:
+    """Cancels the task that reads the run, from any thread."""
+    task, loop = asyncio.current_task(), asyncio.get_running_loop()
+
+    def stop() -> None:
+        with suppress(RuntimeError):  # its loop is closed, and so it has ended
+            if task is not None:
+                loop.call_soon_threadsafe(task.cancel)
+
+    return stop
+
+
+def width_of(model: ModelInterface, concurrency: int | None) -> int:
+    """How many requests a run has under way at most. Raises ``InvalidOptionError``."""
     if concurrency is None:
+        if isinstance(model, SpreadModel):
+            return model.width
         placement = model.info.placement
         return placement.parallel if placement else _CLOUD_CONCURRENCY
     if isinstance(concurrency, bool) or not isinstance(concurrency, int):
@@ -186,28 +231,34 @@ class _Run:
     brake: Brake
     journal: Journal | None
     retry_failed: bool
-    max_cost: float | None
+    limits: Limits
+    first: int
+    mark: Run
     progress: BatchProgress
     request: Callable[[Any], GenerationRequest]
-    dearest: float = 0.0
-    spent: float = 0.0
-    reserved: int = 0
     equal: dict[str, asyncio.Future[BatchRow]] = field(default_factory=dict)
     tasks: set[asyncio.Task[BatchRow]] = field(default_factory=set)
     begun: asyncio.Event = field(default_factory=asyncio.Event)
     priced: asyncio.Event = field(default_factory=asyncio.Event)
     over: BatchError | None = None
 
-    async def rows(self, prompts: Iterator[Any], width: int) -> AsyncIterator[BatchRow]:
+    def note(self, row: BatchRow) -> None:
+        """Count a finished row."""
+        self.progress.note(row)
+        self.mark.done, self.mark.failed = self.progress.done, self.progress.failed
+
+    async def rows(self, prompts: Iterator[Any]) -> AsyncIterator[BatchRow]:
         """The rows in order; at most a window of them is held."""
         waiting: list[asyncio.Task[BatchRow]] = []
-        window, is_first, index = width * _AHEAD, True, 0
+        is_first, index, has_more = True, 0, True
         while True:
-            while len(waiting) < window and self.over is None:
+            while has_more and len(waiting) < self.brake.most * _AHEAD and self.over is None:
+                if index == self.first and waiting:
+                    break
                 try:
                     prompt = next(prompts)
                 except StopIteration:
-                    window = 0
+                    has_more = False
                     break
                 task = asyncio.create_task(self._row(index, prompt, goes_first=is_first))
                 self.tasks.add(task)
@@ -220,6 +271,11 @@ class _Run:
             yield row
         if self.over is not None:
             raise self.over
+
+    @property
+    def key_of(self) -> Callable[[GenerationRequest], str]:
+        """What tells a request from others."""
+        return self.model.key_of if isinstance(self.model, SpreadModel) else request_key
 
     async def aclose(self) -> None:
         """End what still runs."""
@@ -239,11 +295,12 @@ class _Run:
             )
 
     async def _row(self, index: int, prompt: Any, *, goes_first: bool) -> BatchRow:
+        current_run.set(self.mark)  # in this row's task alone
         try:
             if isinstance(prompt, BatchRow):  # a row that could not be made a prompt of
                 return replace(prompt, index=index)
             request = self.request(prompt)
-            key = await asyncio.to_thread(request_key, request)
+            key = await asyncio.to_thread(self.key_of, request)
             if self.journal is not None:
                 kept = kept_row(self.journal, key, request, retry_failed=self.retry_failed)
                 if kept is not None:
@@ -277,13 +334,18 @@ class _Run:
         future.set_result(row)
         return row
 
+    @property
+    def reads_once(self) -> bool:
+        """Whether what the rows begin with is kept by the first; a spread model sees to it."""
+        return kind_of(self.model.info).keeps_prefixes and not isinstance(self.model, SpreadModel)
+
     async def _ask(
         self, index: int, key: str, request: GenerationRequest, *, goes_first: bool
     ) -> BatchRow:
-        if not goes_first and kind_of(self.model.info).keeps_prefixes:
+        if not goes_first and self.reads_once:
             await self.begun.wait()
-        if not goes_first and self.max_cost is not None:
-            await self.priced.wait()  # what an answer costs is known by the first
+        if not goes_first and self.limits.exist:
+            await self.priced.wait()  # what an answer takes is known by the first
         attempts = 0
         while True:
             try:
@@ -297,6 +359,8 @@ class _Run:
                     continue
                 return self._failed(index, key, error)
             except NbllmError as error:
+                if isinstance(error, BatchError):
+                    self.over = self.over or error
                 if isinstance(error, _HOPELESS):
                     self.over = BatchError(f"stopped, because every row would fail: {error}")
                 return self._failed(index, key, error)
@@ -312,11 +376,11 @@ class _Run:
         return BatchRow(index=index, error=words)
 
     async def _result(self, request: GenerationRequest) -> GenerationResult:
-        """One answer. Raises what the model does, and ``BatchError`` where money is short."""
+        """One answer. Raises what the model does, and ``BatchError`` at a limit."""
         self._reserve()
         self.progress.asked += 1
         self.progress.running += 1
-        cost = 0.0
+        usage = Usage()
         try:
             async with aclosing(self.model.stream_request(request)) as events:
                 async for event in events:
@@ -325,27 +389,19 @@ class _Run:
                     elif isinstance(event, RetryScheduled):
                         await self.brake.slow_down(event.delay_seconds)
                     elif isinstance(event, Completed):
-                        cost = event.result.usage.cost_usd or 0.0
+                        usage = event.result.usage
                         return event.result
         finally:
             self.progress.running -= 1
-            self.reserved -= 1
-            self.spent += cost
-            self.dearest = max(self.dearest, cost)
+            self.limits.settle(usage)
         raise BatchError("a stream ended without a result; this is a bug in nbllm")
 
     def _reserve(self) -> None:
-        """Set aside what the dearest answer so far cost, for each that is under way."""
-        if self.max_cost is not None:
-            left = self.max_cost - self.spent - self.reserved * self.dearest
-            if left < self.dearest or left <= 0:
-                self.over = BatchError(
-                    f"stopped, because the next answer could exceed max_cost: "
-                    f"{self.spent:.4f} of {self.max_cost:g} US dollars are spent. Raise max_cost "
-                    "and run it again with the same journal to go on."
-                )
-                raise self.over
-        self.reserved += 1
+        try:
+            self.limits.reserve()
+        except BatchError as error:
+            self.over = error
+            raise
 
 
 def kept_row(

@@ -63,6 +63,11 @@ class Template:
             )
         )
 
+    @property
+    def columns(self) -> frozenset[str]:
+        """Those that it names."""
+        return frozenset(name for _, name, _ in self.pieces if name is not None)
+
     def fill(self, row: Mapping[str, Any]) -> str:
         """The prompt of a row. Raises ``InvalidOptionError`` for a value that is missing."""
         parts = []

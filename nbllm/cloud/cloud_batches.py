@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -19,10 +20,6 @@ __all__ = ["CloudBatches", "Connection"]
 _DESCRIPTION_LIMIT = 2**30
 """Bytes of a batch's description, which may hold all its answers."""
 _MOST_PAGES = 50
-_VERDICTS = {
-    "expired": "the vendor did not get to it in time, and did not charge for it",
-    "cancelled": "the batch was cancelled before the vendor got to it",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +92,8 @@ class CloudBatches:
         """What became of the requests."""
         for request in self._protocol.results_requests(self._info, batch):
             if not self._protocol.has_lines:
-                for outcome in self._outcomes(await self._fetch(request)):
+                whole = await self._fetch(request)
+                for outcome in await asyncio.to_thread(self._outcomes, whole):
                     yield outcome
                 continue
             async for line in self._connection.lines(request):
@@ -105,13 +103,13 @@ class CloudBatches:
     def _outcomes(self, piece: bytes) -> list[VendorOutcome]:
         try:
             return list(self._protocol.parse_results(piece))
-        except MalformedError:
+        except (MalformedError, RecursionError):
             return []  # whose request that was cannot be known: it is told as missing
 
     def result(self, request: GenerationRequest, outcome: VendorOutcome) -> GenerationResult:
         """The answer, at half its price."""
         if outcome.verdict:
-            raise BatchError(f"it was not answered: {_VERDICTS[outcome.verdict]}")
+            raise BatchError(f"{outcome.verdict} before it was answered, and not charged")
         try:
             result = self._read(request, outcome)
         except ModelError as error:

@@ -10,6 +10,8 @@ from datetime import datetime
 from typing import Literal, TypeAlias
 
 from nbllm.core.errors import InvalidOptionError
+from nbllm.core.routing.route import Route
+from nbllm.core.runs import Run, current_run
 from nbllm.core.types import (
     Event,
     FinishReason,
@@ -40,6 +42,7 @@ class Generation:
 
     ``model``, ``device``, ``started`` (local time, with its zone) and ``beginning``, which is that
     of the prompt in one line (see ``prompt_beginnings``), are known once the stream ``has_begun``.
+    ``run`` is the run over many prompts that it is part of, if any.
     ``prompt`` tells how far the prompt is read, ``retry`` which attempt was the last that failed,
     ``route`` which member a router asks. ``texts`` are the pieces of the answer's text, which only
     grow; where another member begins the answer anew, they are another list.
@@ -54,11 +57,12 @@ class Generation:
         self.started = datetime.now().astimezone()
         self.phase: Phase = "waiting"
         self.prompt: PromptProgress | None = None
-        self.route: RouteChosen | None = None
+        self.route: Route | None = None
         self.retry: RetryScheduled | None = None
         self.pace = TokenPace()
         self.wake = threading.Event()
         self.stop_wanted = False
+        self.run: Run | None = None
         self._clock, self._began = clock, 0.0
         self._first: float | None = None
         self._last = 0.0
@@ -129,6 +133,7 @@ class Generation:
             problem = "collects another answer already; give each stream a new Generation"
             raise InvalidOptionError("generation", problem)
         self._loop = asyncio.get_running_loop()
+        self.run = current_run.get()
         self.model, self.device, self.beginning = model, device, beginning
         self.started, self._began = datetime.now().astimezone(), self._clock()
 
@@ -158,10 +163,10 @@ class Generation:
             case RouteChosen():
                 self._take_route(event)
 
-    def _take_route(self, route: RouteChosen) -> None:
-        self.route, self.retry, self.phase = route, None, "waiting"
-        self.device = route.device or self.device
-        if route.restarts:
+    def _take_route(self, chosen: RouteChosen) -> None:
+        self.route, self.retry, self.phase = chosen.route, None, "waiting"
+        self.device = chosen.device or self.device
+        if chosen.restarts:
             self.texts, self._reasoning, self._is_counted = [], [], True
 
     def absorbs(self, error: BaseException) -> bool:
@@ -180,6 +185,7 @@ class Generation:
             text=self.text,
             reasoning=self.reasoning,
             model=self.route.member if self.route else self.model,
+            route=self.route,
             device=self.device or None,
             finish_reason=finish_reason,
             raw_finish_reason=raw,

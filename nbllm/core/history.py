@@ -10,6 +10,7 @@ from datetime import datetime
 from nbllm.core.forks import ChildSafeLock
 from nbllm.core.reprs import brief_repr
 from nbllm.core.routing.route import Route
+from nbllm.core.runs import Run
 from nbllm.core.types import FinishReason, GenerationResult, Timings, Usage
 
 __all__ = ["GenerationLog", "GenerationRecord"]
@@ -25,7 +26,8 @@ class GenerationRecord:
     ended it, None where none did. ``token_counts`` are the tokens of equal intervals of
     ``interval_seconds``, the first of which begins with the first token. ``route`` is that of a
     result that has one, whose router was asked; ``model`` is the member. ``from_cache`` is that of
-    the result. Neither the prompt nor the answer is part of it.
+    the result, ``run`` the run over many prompts that it is part of, if any. Neither the prompt nor
+    the answer is part of it.
     """
 
     started: datetime
@@ -38,6 +40,7 @@ class GenerationRecord:
     error: str | None = None
     interval_seconds: float = 0.25
     token_counts: tuple[int, ...] = field(default=(), repr=False)
+    run: Run | None = field(default=None, repr=False)
     route: Route | None = field(default=None, repr=False)
     from_cache: bool = False
 
@@ -53,6 +56,7 @@ class GenerationRecord:
         error: str | None = None,
         interval_seconds: float = 0.25,
         token_counts: tuple[int, ...] = (),
+        run: Run | None = None,
     ) -> GenerationRecord:
         """The record of ``result``; ``device`` stands where the result names none."""
         return cls(
@@ -67,6 +71,7 @@ class GenerationRecord:
             error=error,
             interval_seconds=interval_seconds,
             token_counts=token_counts,
+            run=run,
             route=result.route,
         )
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path, PurePath
+from typing import Literal
 
 from nbllm.core.errors import InvalidOptionError
 from nbllm.core.option_table import (
@@ -156,6 +157,31 @@ class LoadOptions(OptionSet):
     parallel: int | None = _local(
         integer(1, 256), "Maximum number of concurrent requests.", flags=("--parallel",)
     )
+    mmap: bool | None = _local(
+        SWITCH,
+        "Whether the weights are mapped from the file, which starts at once and shares them with "
+        "other processes, or read into memory. By default they are mapped wherever the devices "
+        "can use that.",
+        flags=("--no-mmap",),
+    )
+    mlock: bool | None = _local(
+        SWITCH,
+        "Lock the weights in memory, so that the system never swaps or drops them. Refused where "
+        "the system's limit for locked memory is too low.",
+        flags=("--mlock",),
+    )
+    direct_io: bool | None = _local(
+        SWITCH,
+        "Read the weights around the page cache, which a file larger than the free memory would "
+        "fill for nothing when it goes to GPUs.",
+        flags=("--direct-io",),
+    )
+    numa: Literal["distribute", "isolate", "numactl"] | None = _local(
+        choice("distribute", "isolate", "numactl"),
+        "How threads are placed on a Linux machine with several NUMA nodes: spread over all of "
+        "them, kept on the one where the load began, or as numactl says. Without effect elsewhere.",
+        flags=("--numa",),
+    )
     keep_alive: float | None = _local(
         made(_keep_alive.checked, "a number of seconds, at least 0", typed="time", metavar="TIME"),
         "Unload the model after this idle time: 90, 90s, 10m, 2h; cloud models too. By default it "
@@ -222,6 +248,8 @@ class LoadOptions(OptionSet):
         if self.flash_attention is False and self.kv_type not in (None, "f16"):
             problem = f"{self.kv_type} requires flash attention, which is turned off"
             raise InvalidOptionError("kv_type", problem)
+        if self.direct_io and (self.mmap or self.mlock):
+            raise InvalidOptionError("direct_io", "cannot be combined with mmap or mlock")
         if self.rpc and self.device == "CPU":
             raise InvalidOptionError("rpc", "cannot be combined with device CPU")
         if self.batch_invariant:

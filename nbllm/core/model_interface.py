@@ -6,13 +6,13 @@ import asyncio
 import os
 from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
-from contextlib import aclosing
+from contextlib import AbstractContextManager, aclosing
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 from nbllm.core.awaiting import tells_unless_awaited
-from nbllm.core.budgets.bounds import bytes_of_messages, bytes_of_tools
+from nbllm.core.budgets.bounds import bytes_of_labels, bytes_of_messages, bytes_of_tools
 from nbllm.core.budgets.budgets import Budgets
 from nbllm.core.budgets.guard import Budgeted
 from nbllm.core.errors import InvalidOptionError, NbllmError, UnsupportedError
@@ -27,7 +27,8 @@ from nbllm.core.layers.uses import CountedUse, Uses
 from nbllm.core.openai_turns import message_of, part_of, with_names
 from nbllm.core.option_checks import items_of, text_of, texts_of
 from nbllm.core.request_checks import check_options, check_size
-from nbllm.core.schemas.questions import asked_about
+from nbllm.core.routing.members import MemberReport
+from nbllm.core.schemas.questions import asked_about, cued
 from nbllm.core.schemas.requests import with_schema
 from nbllm.core.texts import shown, trimmed
 from nbllm.core.types import (
@@ -49,6 +50,7 @@ from nbllm.core.types import (
 
 if TYPE_CHECKING:
     from nbllm.batches.batch import Batch
+    from nbllm.core.runs import Run
     from nbllm.core.vendor_batches import VendorBatches
 
 __all__ = ["ModelInterface", "to_messages"]
@@ -83,13 +85,33 @@ class ModelInterface(ABC):
         self._budgeted = Budgeted(budgets, self)
         self.add_layers(self._budgeted)
 
+    async def answer_room(self, request: GenerationRequest) -> int | None:
+        """The tokens that budgets leave for the answer to a request that states no limit.
+
+        None where no budget bounds it.
+        """
+        return await self._budgeted.room(request)
+
     async def usage_bound(self, request: GenerationRequest) -> Usage:
         """The most tokens that a request may take; no completion tokens: nothing bounds them."""
+        if request.questions and self.scores_labels:
+            return Usage(prompt_tokens=await self._questions_bound(request), completion_tokens=0)
         prompt, limits = await self._prompt_bound(request), [request.options.max_tokens]
         if self.info.context_length is not None and request.options.on_full != "shift":
             limits.append(max(0, self.info.context_length - prompt))
         known = [limit for limit in limits if limit is not None]
         return Usage(prompt_tokens=prompt, completion_tokens=min(known, default=None))
+
+    async def _questions_bound(self, request: GenerationRequest) -> int:
+        """Each question has a prompt of its own, and its labels are read behind it."""
+        alone, tokens = replace(request, schema=None), 0
+        for question in request.questions:
+            messages = request.messages
+            if not request.options.raw:
+                messages = cued(messages, question)
+            tokens += await self._prompt_bound(replace(alone, messages=messages))
+            tokens += bytes_of_labels(question.labels)
+        return tokens
 
     async def _prompt_bound(self, request: GenerationRequest) -> int:
         """The tokens of a prompt where they can be counted here, else its bytes."""
@@ -140,6 +162,11 @@ class ModelInterface(ABC):
         return None
 
     @property
+    def members(self) -> tuple[MemberReport, ...]:
+        """How the models do that answer for a router; no other has any."""
+        return ()
+
+    @property
     def can_fill(self) -> bool:
         """Whether ``fill`` works: the model has tokens for the text before and behind a gap."""
         return False
@@ -154,6 +181,12 @@ class ModelInterface(ABC):
             "it has no batch API; OpenAI, Anthropic and Gemini have one. Leave batch_api unset to "
             "ask it row by row",
         )
+
+    def working_on(
+        self, run: Run
+    ) -> AbstractContextManager[Callable[[GenerationResult | NbllmError], None]]:
+        """List a run whose answers come without streams; what this gives records each of them."""
+        return self._activity.during(run, self.name, self.device)
 
     async def reserve_batch(self, tag: str, requests: Sequence[GenerationRequest]) -> None:
         """Reserve in the budgets what a batch of ``vendor_batches`` may take at most.
@@ -250,6 +283,9 @@ class ModelInterface(ABC):
         retry_failed: bool = True,
         max_failures: float = 0.5,
         max_cost: float | None = None,
+        max_total_tokens: int | None = None,
+        first: int = 0,
+        title: str = "",
         batch_api: bool = False,
         **overrides: Any,
     ) -> Batch:
@@ -278,6 +314,9 @@ class ModelInterface(ABC):
             retry_failed=retry_failed,
             max_failures=max_failures,
             max_cost=max_cost,
+            max_total_tokens=max_total_tokens,
+            first=first,
+            title=title,
             batch_api=batch_api,
         )
 
@@ -318,9 +357,10 @@ class ModelInterface(ABC):
         model writes nothing: it scores each label behind its chat template by the log-probability
         of all its tokens, of one letter case or the other, with or without a space before it, and
         as the beginning of an answer that is no longer label. The probabilities of a question's
-        labels are scaled to add up to 1; below about 0.001 they are upper bounds. The question
-        is put behind the prompt, with its labels where they are at most 100. Any other model is
-        asked for JSON with the labels as an enum, and tells no probabilities. Raises
+        labels are scaled to add up to 1; below about 0.001 they are upper bounds. Behind the
+        prompt stands the name of the question, as in "The team, in a word:", without the labels:
+        name them in the prompt where they do not explain themselves. Any other model is asked for
+        JSON with the labels as an enum, and tells no probabilities. Raises
         ``InvalidOptionError`` and whatever ``stream`` raises.
         """
         from nbllm.core.schemas.answers import decision_schema

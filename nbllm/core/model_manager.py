@@ -14,6 +14,7 @@ from typing import Any
 
 from nbllm.core import openers
 from nbllm.core.awaiting import tells_unless_awaited
+from nbllm.core.budgets.books import data_file
 from nbllm.core.budgets.budget import Budget
 from nbllm.core.budgets.budgets import Budgets
 from nbllm.core.caching.cache import ResultCache, cache_from
@@ -139,16 +140,21 @@ class ModelManager(FileJobs):
     def add_config(self, path: str | Path) -> list[ModelInfo]:
         """Add the entries of a JSON config to those known. Raises ``ConfigError``."""
         infos = load_config(Path(path))
-        for info in infos:
-            known = self._configured.get(info.name)
-            if known is not None and known != info:
-                raise ConfigError(
-                    "another entry already has this name", file=Path(path), entry=info.name
-                )
-        self._configured.update({info.name: info for info in infos})
-        for info in infos:
-            self.budgets.set(info.budgets)
+        self.add_models(infos, file=Path(path))
         return infos
+
+    def add_models(self, infos: Iterable[ModelInfo], *, file: Path | None = None) -> None:
+        """Add entries to those known; ``file`` is where they are from.
+
+        Raises ``ConfigError`` where another one has the name, and adds none then.
+        """
+        added = {info.name: info for info in infos}
+        for name, info in added.items():
+            if self._configured.get(name, info) != info:
+                raise ConfigError("another entry already has this name", file=file, entry=name)
+        self._configured.update(added)
+        for info in added.values():
+            self.budgets.set(info.budgets)
 
     def save_config(self, path: str | Path) -> None:
         """Write the configured and the loaded models to a JSON config, never a key."""
@@ -477,8 +483,11 @@ class ModelManager(FileJobs):
 
 @cache
 def default_manager() -> ModelManager:
-    """The manager that the magics use; one for each process."""
-    return ModelManager()
+    """The manager that the magics use; one for each process.
+
+    The budgets of a day that ``%llm_budget`` sets hold for all of them, until they are removed.
+    """
+    return ModelManager(budgets=Budgets(limits_file=data_file("budgets.json")))
 
 
 def _plan_nothing(info: ModelInfo, resources: Resources) -> Placement | None:

@@ -21,7 +21,7 @@ from nbllm.core.paths import read_text, reason
 from nbllm.core.placement import Placement
 from nbllm.core.types import ModelInfo
 from nbllm.local.gguf.shape import model_files
-from nbllm.local.ipc.operations import DiskCache, Load, LoadSettings
+from nbllm.local.ipc.operations import DiskCache, Load, LoadMode, LoadSettings
 
 __all__ = ["address_of", "draft_settings", "load_operation", "load_settings", "read_template"]
 
@@ -76,7 +76,19 @@ def load_settings(info: ModelInfo, placement: Placement) -> LoadSettings:
         rpc=tuple(address_of(server, info.load) for server in info.load.rpc or ()),
         cpu_experts=placement.cpu_experts,
         host_weights=placement.memory[CPU].weights if placement.gpu_layers else None,
+        load_mode=_load_mode(info.load),
+        numa=info.load.numa,
     )
+
+
+def _load_mode(options: LoadOptions) -> LoadMode:
+    if options.direct_io:
+        return "dio"
+    if options.mmap is False:
+        return "mlock" if options.mlock else "none"
+    if options.mlock:
+        return "mmap+mlock"
+    return "mmap" if options.mmap else "auto"
 
 
 def address_of(server: str, options: LoadOptions) -> str:

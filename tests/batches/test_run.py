@@ -151,13 +151,41 @@ async def test_money_is_reserved_before_it_is_spent() -> None:
     assert len(model.asked) <= 10
 
 
+async def test_tokens_are_reserved_before_they_are_spent() -> None:
+    model = Echo()
+    with pytest.raises(BatchError, match="could exceed max_total_tokens"):
+        await model.map(map(str, range(1000)), concurrency=4, max_total_tokens=50)
+    assert 1 < len(model.asked) <= 50
+
+
+async def test_the_first_rows_are_done_before_any_other_is_asked() -> None:
+    model = Echo()
+    async for row in model.map(map(str, range(40)), concurrency=8, first=5):
+        if row.index < 5:
+            assert len(model.asked) <= 5
+    assert len(model.asked) == 40
+
+
+async def test_a_run_is_one_thing_to_watch_and_to_stop() -> None:
+    model = Echo()
+    rows = await model.map([str(number) for number in range(12)], title="letters")
+    records = model._activity._history.records()
+    runs = {record.run for record in records}
+    assert len(rows) == len(records) == 12
+    (run,) = runs
+    assert run is not None
+    assert (run.title, run.words) == ("letters", "12 of 12 rows")
+    await model.generate("alone")
+    assert model._activity._history.records()[-1].run is None
+
+
 async def test_a_journal_is_gone_on_from(tmp_path: Path) -> None:
     file = tmp_path / "run.jsonl"
     model = Echo()
     prompts = ["a", "boom", "c"]
     first = await model.map(prompts, journal=file, max_failures=1)
     again = await model.map([*prompts, "d"], journal=file, max_failures=1)
-    assert model.asked == ["a", "boom", "c", "boom", "d"]
+    assert sorted(model.asked) == ["a", "boom", "boom", "c", "d"]
     assert [row.resumed for row in again] == [True, False, True, False]
     assert [row.text for row in first] == [row.text for row in again[:3]]
     assert again[0].result is not None

@@ -19,7 +19,9 @@ from nbllm.cloud.cloud_model import CloudModel, unchecked_model
 from nbllm.core.budgets.budget import NOTHING, Budget
 from nbllm.core.budgets.budgets import Budgets
 from nbllm.core.errors import BatchError, InvalidOptionError, UnsupportedError
+from nbllm.core.history import GenerationLog
 from nbllm.core.key_permissions import PERMISSIONS_VARIABLE
+from nbllm.core.layers.activity import Activity
 from nbllm.core.types import ModelInfo
 from nbllm.testing import FakeModel
 
@@ -130,7 +132,7 @@ async def test_what_expired_is_told_and_can_be_sent_again(
     vendor.expires = True
     rows = await model.map(PROMPTS, batch_api=True, journal=journal)
     assert [row.text for row in rows] == ["ONE", "", "THREE", "", "FIVE"]
-    assert "in time" in rows[1].error or "expired" in rows[1].error
+    assert "expired" in rows[1].error
     vendor.expires = False
     assert [r.text for r in await model.map(PROMPTS, batch_api=True, journal=journal)] == ANSWERS
 
@@ -154,6 +156,39 @@ async def test_a_batch_that_is_refused_as_a_whole_is_told_in_its_rows(
     rows = await model.map(PROMPTS, batch_api=True, journal=journal)
     assert all("did not accept the batch" in row.error for row in rows)
     assert all("the file is odd" in row.error for row in rows)
+
+
+async def test_results_that_are_gone_are_told_and_asked_for_anew(
+    model: CloudModel, vendor: Server, journal: Path
+) -> None:
+    if vendor.model_type == "gemini":
+        pytest.skip("its results are part of the batch")
+
+    def trap(method: str, path: str, after: bool) -> None:
+        if path.endswith(("/content", "/results")):
+            raise Refusal(404, "no such file")
+
+    vendor.trap = trap
+    rows = await model.map(PROMPTS, batch_api=True, journal=journal)
+    assert all("are not kept any more" in row.error for row in rows)
+    vendor.trap = lambda *_: None
+    assert [r.text for r in await model.map(PROMPTS, batch_api=True, journal=journal)] == ANSWERS
+
+
+async def test_another_key_is_told_and_nothing_is_sent_again(
+    model: CloudModel, vendor: Server, journal: Path
+) -> None:
+    vendor.polls = 10**9
+    task = asyncio.ensure_future(model.map(PROMPTS, batch_api=True, journal=journal)._all())
+    await until_looked_at(vendor)
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    batches, vendor.batches = vendor.batches, {}  # those of another account are not seen
+    with pytest.raises(BatchError, match="with the key that it was sent with"):
+        await model.map(PROMPTS, batch_api=True, journal=journal)
+    assert not vendor.batches
+    vendor.batches, vendor.polls = batches, 1
+    assert [r.text for r in await model.map(PROMPTS, batch_api=True, journal=journal)] == ANSWERS
 
 
 async def test_results_that_break_off_are_read_again(
@@ -344,6 +379,52 @@ async def test_cancel_after_an_interrupt_and_of_what_is_over(
     assert [batch.ending for batch in vendor.batches.values()] == ["cancelled"]
     await model.map(PROMPTS, batch_api=True, journal=journal).cancel()
     assert len(vendor.batches) == 1
+
+
+# ------------------------------------------------------------ seen elsewhere
+
+
+async def test_a_run_is_listed_while_it_lasts_and_its_rows_are_recorded(
+    model: CloudModel, vendor: Server, journal: Path
+) -> None:
+    history = GenerationLog()
+    activity = Activity(history)
+    model.report_to(activity)
+    vendor.polls = 10**9
+    vendor.fate = lambda prompt: "failed" if prompt == "two" else ""
+    batch = model.map(PROMPTS, batch_api=True, journal=journal, title="five rows")
+    task = asyncio.ensure_future(batch._all())
+    await until_looked_at(vendor)
+    (listed,) = activity.running()
+    assert listed.run is not None
+    assert (listed.run.title, listed.run.total) == ("five rows", 5)
+    vendor.polls = 1
+    await task
+    assert not activity.running()
+    records = history.records()
+    assert {record.run for record in records} == {listed.run}
+    assert sum(record.usage.completion_tokens or 0 for record in records) == 4 * 500
+    assert [record.error for record in records if record.error] == ["BadRequestError"]
+    assert (listed.run.done, listed.run.failed) == (5, 1)
+    await model.map(PROMPTS, batch_api=True, journal=journal, retry_failed=False)
+    assert len(history.records()) == 5
+
+
+async def test_a_run_that_is_stopped_where_it_is_listed_leaves_the_vendor_working(
+    model: CloudModel, vendor: Server, journal: Path
+) -> None:
+    activity = Activity(GenerationLog())
+    model.report_to(activity)
+    vendor.polls = 10**9
+    task = asyncio.ensure_future(model.map(PROMPTS, batch_api=True, journal=journal)._all())
+    await until_looked_at(vendor)
+    run = activity.running()[0].run
+    assert run is not None
+    run.stop()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert not activity.running()
+    assert [batch.ending for batch in vendor.batches.values()] == [""]
 
 
 # ------------------------------------------------------------ refusals and defaults

@@ -38,6 +38,9 @@ def test_a_model_on_a_server_is_loaded_asked_and_unloaded(
     assert shell.user_ns["_llm"].text
     throughput = model._activity.tokens_by_device()
     assert throughput[server.label] == 4
+    other: Any = shell.run_line_magic("llm_load", f"{flags} --as other")
+    assert other.info.device == server.label, "the idle one made room on its server"
+    assert not model.usable
     shell.run_line_magic("llm_unload", "")
     assert shell.run_line_magic("llm_load", flags).info.device == server.label
     shell.run_line_magic("llm_unload", "")

@@ -239,4 +239,6 @@ def test_what_layers_remember(tiny_models: dict[str, Path]) -> None:
     assert [layer.sliding for layer in layers["gemma3"]] == [True] * 4
     assert of(layers["deepseek2"][0]) == (96, 0, False, 0)
     assert of(layers["mamba"][0]) == (0, 0, False, 3 * 256 + 16 * 256)
+    drafting = layers.pop("deepseek2-mtp")  # the last layer, which is not loaded
+    assert [layer.weights > 0 for layer in drafting] == [True, True, True, False]
     assert all(layer.weights > 0 for shape in layers.values() for layer in shape)

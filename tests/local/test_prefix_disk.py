@@ -97,6 +97,39 @@ async def test_a_conversation_goes_on_after_a_restart_with_the_same_numbers(
     await again.aclose()
 
 
+@pytest.mark.parametrize("options", [{"prefix_cache_disk": LIMIT}, {"prefix_cache_mib": 64}])
+@pytest.mark.parametrize("name", ["gemma2", "gemma3"])
+async def test_of_a_sliding_window_no_part_is_used_that_was_not_saved(
+    load: Load, tiny_models: dict[str, Path], folder: Path, name: str, options: dict[str, Any]
+) -> None:
+    given = {"context_length": 2048, "parallel": 1}
+    plain, part = load(tiny_models[name], **given), TEXT[:500]
+    model = load(tiny_models[name], **given | options)
+    await ask(model, TEXT)
+    await ask(model, "Something else. " * 30)
+    restored = await ask(model, TEXT + " And")
+    assert restored.usage.cached_tokens > 500
+    forked = await ask(model, part)
+    wanted = await ask(plain, part)
+    assert forked.usage.cached_tokens == 0
+    assert forked.logprobs == wanted.logprobs
+    for each in (plain, model):
+        await each.aclose()
+
+
+async def test_of_a_sliding_window_the_prompt_is_saved_without_the_answer(
+    load: Load, tiny_models: dict[str, Path], folder: Path
+) -> None:
+    path = tiny_models["gemma3"]
+    model = load(path, prefix_cache_disk=LIMIT, context_length=2048)
+    first = await ask(model, max_tokens=20, ignore_eos=True, logprobs=None)
+    await model.aclose()
+    again = load(path, prefix_cache_disk=LIMIT, context_length=2048)
+    other_answer = await ask(again, MORE)
+    assert other_answer.usage.cached_tokens == first.usage.prompt_tokens
+    await again.aclose()
+
+
 @pytest.mark.parametrize("damage", ["state", "tokens", "header", "cut"])
 async def test_a_damaged_entry_is_dropped_and_told(
     load: Load, tiny_models: dict[str, Path], folder: Path, damage: str
@@ -193,6 +226,15 @@ def test_it_is_saved_however_the_kernel_ends(
     worker = int(kernel.stdout)
     wait_until(lambda: not psutil.pid_exists(worker))
     assert len(saved(folder)) == 1
+
+
+async def test_the_prompts_of_a_batch_are_not_saved(
+    load: Load, tiny_models: dict[str, Path], folder: Path
+) -> None:
+    model = load(tiny_models["llama-q8_0"], context_length=2048, prefix_cache_disk=LIMIT)
+    await ask(model, priority="background")
+    await model.aclose()
+    assert not saved(folder)
 
 
 async def test_what_a_context_shift_left_is_not_saved(

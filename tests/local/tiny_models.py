@@ -168,6 +168,9 @@ TINY: Mapping[str, Tiny] = {
     ),
     "mamba": Tiny("mamba", MAMBA, OUTPUT, MAMBA_KEYS, heads_kv=0),
     "deepseek2": Tiny("deepseek2", MLA, OUTPUT, MLA_KEYS, heads_kv=1),
+    "deepseek2-mtp": Tiny(
+        "deepseek2", MLA, OUTPUT, {**MLA_KEYS, "nextn_predict_layers": 1}, heads_kv=1
+    ),
 }
 
 

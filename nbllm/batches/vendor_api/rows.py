@@ -20,7 +20,8 @@ __all__ = ["Rows"]
 class Rows:
     """The rows of a run: those that are known already, and the keys of those that are wanted.
 
-    ``requests`` are those of the wanted ones by their keys, ``ended`` what became of them.
+    ``requests`` are those of the wanted ones by their keys, ``ended`` what became of them;
+    ``on_end`` is called with that where it is new.
     """
 
     journal: Journal
@@ -28,6 +29,7 @@ class Rows:
     request: Callable[[Any], GenerationRequest]
     given: list[BatchRow | str] = field(default_factory=list)
     requests: dict[str, GenerationRequest] = field(default_factory=dict)
+    on_end: Callable[[GenerationResult | NbllmError], None] = lambda found: None
     ended: dict[str, BatchRow] = field(default_factory=dict)
 
     def collect(self, prompts: Iterable[Any]) -> None:
@@ -69,6 +71,7 @@ class Rows:
             row = BatchRow(index=0, error=entry.error)
         if is_kept and known != row:
             self.journal.add(entry)
+            self.on_end(found)
         self.ended[key] = row
 
     def usages(self, keys: Iterable[str]) -> list[Usage]:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from dataclasses import dataclass
 from itertools import groupby
 
 from nbllm.batches.vendor_api.failures import is_refusal, may_pass
 from nbllm.batches.vendor_api.sent_batches import SentBatch, SentBatches
 from nbllm.batches.vendor_api.watch import LONGEST_PAUSE, Watch
-from nbllm.core.errors import ApiError, ApiTimeoutError, BatchError, ModelError
+from nbllm.core.errors import ApiError, ApiTimeoutError, BatchError, ModelError, NotFoundError
 from nbllm.core.vendor_batches import VendorBatch, VendorBatches, VendorRow
 
 __all__ = ["Sender", "parts_of"]
@@ -99,9 +99,10 @@ class Sender:
             return False
         waited = await self.watch.until_over(found.id, batch, is_ours=False)
         keys = set(batch.keys)
-        async with aclosing(self.api.outcomes(waited)) as outcomes:
-            async for outcome in outcomes:
-                return outcome.key in keys
+        with suppress(NotFoundError):  # results that are deleted are of an older batch
+            async with aclosing(self.api.outcomes(waited)) as outcomes:
+                async for outcome in outcomes:
+                    return outcome.key in keys
         return False
 
 

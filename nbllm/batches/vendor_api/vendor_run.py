@@ -10,27 +10,30 @@ from pathlib import Path
 from typing import Any
 
 from nbllm.batches.journal import Journal
-from nbllm.batches.run import BatchProgress, BatchRow
+from nbllm.batches.run import BatchProgress, BatchRow, stopper
 from nbllm.batches.vendor_api.failures import may_pass
 from nbllm.batches.vendor_api.rows import Rows
 from nbllm.batches.vendor_api.sender import Sender, parts_of
 from nbllm.batches.vendor_api.sent_batches import SentBatch, SentBatches
-from nbllm.batches.vendor_api.watch import LONGEST_PAUSE, Watch
+from nbllm.batches.vendor_api.watch import LONGEST_PAUSE, Watch, brief
 from nbllm.core.caching.request_key import request_key
 from nbllm.core.errors import (
     BatchError,
     InvalidOptionError,
     ModelError,
     NbllmError,
+    NotFoundError,
 )
 from nbllm.core.model_interface import ModelInterface
 from nbllm.core.options import GenerationOptions
+from nbllm.core.runs import Run
 from nbllm.core.types import GenerationRequest, Usage
 from nbllm.core.vendor_batches import VendorBatch, VendorBatches, VendorOutcome, VendorRow
 
 __all__ = ["default_journal", "run_vendor_batch"]
 
 _MOST_ATTEMPTS = 6
+_MOST_OF_A_PROBLEM = 400
 _UNBOUNDED = (
     "nothing was sent: what {model} may cost is not known, so that max_cost cannot hold. Set "
     "max_tokens, and add its price to the table that NBLLM_PRICES names if it has none."
@@ -56,6 +59,7 @@ async def run_vendor_batch(
     schema: Any = None,
     retry_failed: bool = True,
     max_cost: float | None = None,
+    title: str = "",
     cancelled: Callable[[], bool] = lambda: False,
     progress: BatchProgress,
     on_state: Callable[[], None] = lambda: None,
@@ -69,6 +73,9 @@ async def run_vendor_batch(
     the next run, unless ``retry_failed`` is off. ``on_state`` is called when
     ``progress.vendor_state`` changes. What is sent is reserved in the model's budgets, and settled
     when its batch is over.
+
+    ``title`` names the run where it is listed; whoever stops it there, or cancels the task, leaves
+    the vendor working.
 
     Raises ``UnsupportedError`` for a model without a batch API, and ``BatchError`` where the vendor
     refuses everything or cannot be reached; what it has taken goes on. Also, before anything is
@@ -84,11 +91,14 @@ async def run_vendor_batch(
     run = _VendorRun(
         model, api, journal, sent, work, progress, watch, Sender(api, sent, watch), max_cost
     )
+    mark = Run(title or model.name, progress.total, stop=stopper())
     await asyncio.to_thread(work.collect, prompts)
-    await run.settle()
-    for row in work.in_order():
-        progress.note(row)
-        yield row
+    with model.working_on(mark) as work.on_end:
+        await run.settle()
+        for row in work.in_order():
+            progress.note(row)
+            mark.done, mark.failed = progress.done, progress.failed
+            yield row
 
 
 @dataclass(slots=True)
@@ -193,31 +203,38 @@ class _VendorRun:
     async def _finish(self, batch: SentBatch) -> None:
         """Wait for a batch, and keep what became of its rows."""
         found = await self.watch.until_over(batch.id, batch)
+        missing = f"it is not among the results of the batch {batch.id} ({brief(found.state)})"
         if found.problem:
-            failure = f"{self.api.vendor} did not accept the batch {batch.id}: {found.problem}"
-            for key in batch.keys:
-                self.work.end(key, BatchError(failure))
+            problem = brief(found.problem, _MOST_OF_A_PROBLEM)
+            missing = f"{self.api.vendor} did not accept the batch {batch.id}: {problem}"
         else:
-            await self._read(found)
-        missing = f"it is not among the results of the batch {batch.id} ({found.state})"
+            missing = await self._read(found) or missing
         for key in batch.keys:
             if key not in self.work.ended:
                 self.work.end(key, BatchError(missing))
+        self.watch.tell(batch.tag, "")
         if all(key in self.work.ended or key in self.journal.entries for key in batch.keys):
             await self._end_batch(batch, self.work.usages(batch.keys))
 
-    async def _read(self, batch: VendorBatch) -> None:
-        """Keep what became of the rows; a connection that breaks is opened again."""
+    async def _read(self, batch: VendorBatch) -> str:
+        """Keep what became of the rows; a connection that breaks is opened again.
+
+        Returns why nothing can be read, "" where it could.
+        """
         for attempt in range(1, _MOST_ATTEMPTS + 1):
             try:
                 async with aclosing(self.api.outcomes(batch)) as outcomes:
                     async for outcome in outcomes:
                         self._end(outcome)
-                return
+                        await asyncio.sleep(0)  # which lets others run: there may be very many
+                return ""
+            except NotFoundError as error:
+                return f"the results of {batch.id} are not kept any more: {error}"
             except ModelError as error:
                 if not may_pass(error) or attempt == _MOST_ATTEMPTS:
                     raise self.watch.left(batch.id, error) from None
             await asyncio.sleep(min(_FIRST_DELAY * 2.0 ** (attempt - 1), LONGEST_PAUSE))
+        return ""
 
     def _end(self, outcome: VendorOutcome) -> None:
         request = self.work.requests.get(outcome.key)

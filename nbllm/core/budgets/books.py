@@ -23,7 +23,7 @@ from nbllm.core.budgets.budget import NOTHING, UNITS, Amount, Budget, Unit
 from nbllm.core.forks import ChildSafeLock, renew_in_children
 from nbllm.core.paths import read_text
 
-__all__ = ["Book", "DayBook", "Hold", "KernelBook", "Shortage", "Standing", "default_file"]
+__all__ = ["Book", "DayBook", "Hold", "KernelBook", "Shortage", "Standing", "data_file"]
 
 _VERSION = 1
 _MOST_DAYS = 7
@@ -148,11 +148,11 @@ class KernelBook:
             self._standings[scope] = replace(now, spent=NOTHING)
 
 
-def default_file() -> Path:
+def data_file(name: str) -> Path:
     """A file in the user's data folder, which nobody empties as a cache."""
     from platformdirs import user_data_path
 
-    return user_data_path("nbllm") / "spent.json"
+    return user_data_path("nbllm") / name
 
 
 @dataclass(slots=True)
@@ -194,7 +194,7 @@ class DayBook:
     @property
     def file(self) -> Path:
         """The file, which need not be there yet."""
-        return self._file or default_file()
+        return self._file or data_file("spent.json")
 
     @property
     def today(self) -> str:

@@ -32,6 +32,7 @@ from nbllm.core.types import (
 
 __all__ = [
     "Meter",
+    "bytes_of_labels",
     "bytes_of_messages",
     "bytes_of_tools",
     "charge",
@@ -43,6 +44,8 @@ __all__ = [
 _OF_A_TEMPLATE = 512
 """Tokens that a chat template adds of its own, such as a system prompt and what tools are."""
 _OF_A_MESSAGE = 16
+_FORMS_OF_A_LABEL = 4
+"""In one letter case or the other, with or without a space; see ``ModelInterface.decide``."""
 _OF_AN_IMAGE = 6_000
 """More than any vendor counts for one image at its finest; see their pages on vision."""
 _NEVER_SENT = (EngineBusyError, ModelClosedError, UnsupportedError)
@@ -81,6 +84,12 @@ def bytes_of_tools(options: GenerationOptions) -> int:
     tools = options.tools or ()
     written = [[tool.name, tool.description, tool.parameters] for tool in tools]
     return 2 * json_bytes(written) + _OF_A_TEMPLATE if tools else 0
+
+
+def bytes_of_labels(labels: Iterable[str]) -> int:
+    """A bound for the tokens of labels that are scored, in each of the forms that count as one."""
+    read = sum(_FORMS_OF_A_LABEL * (len(label.encode()) + 2) for label in labels)
+    return _OF_A_MESSAGE + read  # behind what ends the reasoning
 
 
 def _bytes_of(message: Message) -> int:

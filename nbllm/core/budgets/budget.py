@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields, replace
 from fnmatch import fnmatchcase
@@ -115,9 +114,14 @@ class Budget:
     def limit(self, unit: Unit) -> int | None:
         """As a whole number, in the unit of ``Amount``; None for no limit."""
         if unit == "usd":
-            return None if self.usd is None else math.floor(self.usd * PICO)
+            return None if self.usd is None else round(self.usd * PICO)
         value: int | None = getattr(self, unit)
         return value
+
+    def set_values(self) -> dict[str, Any]:
+        """What differs from the defaults, by name, as JSON values."""
+        values = {each.name: (getattr(self, each.name), each.default) for each in fields(self)}
+        return {name: value for name, (value, default) in values.items() if value != default}
 
     def merged(self, over: Budget) -> Budget:
         """The same with every limit that ``over`` sets in its place."""

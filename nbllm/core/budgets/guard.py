@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
-from contextlib import aclosing, contextmanager
+from contextlib import aclosing, contextmanager, suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -73,6 +73,20 @@ class Budgeted:
             raise
         finally:
             await self._settled(holds, usage)
+
+    async def room(self, request: GenerationRequest) -> int | None:
+        """The tokens that budgets leave for an answer; None: no budget bounds it, or none can tell.
+
+        What requests under way have reserved does not count: this request can wait for them.
+        """
+        covering = self._budgets.covering(request.model)
+        if not covering:
+            return None
+        with suppress(BudgetError):  # which the request itself will meet
+            worst = await _worst(self._model, request, covering)
+            if not worst.is_stated:
+                return await asyncio.to_thread(self._most_affordable, worst)
+        return None
 
     async def embedded(
         self, texts: list[str], work: Callable[[list[str]], Awaitable[Embeddings]]
@@ -163,9 +177,7 @@ class Budgeted:
         """Reserve in all budgets, or in none."""
         holds: list[tuple[Budget, Hold]] = []
         try:
-            answer = worst.answer
-            if not worst.is_stated:
-                answer = min(self._affordable(worst, budget) for budget in worst.budgets)
+            answer = worst.answer if worst.is_stated else self._most_affordable(worst)
             for budget in worst.budgets:
                 amount = worst.charge(budget, answer)
                 with self._told(budget):
@@ -177,6 +189,9 @@ class Budgeted:
             if len(holds) < len(worst.budgets):
                 self._release(holds)
         return tuple(holds), answer
+
+    def _most_affordable(self, worst: Worst) -> int:
+        return min(self._affordable(worst, budget) for budget in worst.budgets)
 
     def _affordable(self, worst: Worst, budget: Budget) -> int:
         with self._told(budget):

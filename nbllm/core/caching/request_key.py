@@ -23,7 +23,7 @@ from nbllm.core.option_table import OptionSet, options_of
 from nbllm.core.options import GenerationOptions
 from nbllm.core.types import GenerationRequest, ModelInfo
 
-__all__ = ["is_deterministic", "request_key"]
+__all__ = ["is_deterministic", "model_part", "request_key"]
 
 _VERSION = 1
 
@@ -33,11 +33,16 @@ def is_deterministic(options: GenerationOptions) -> bool:
     return options.temperature == 0 or options.seed is not None
 
 
-def request_key(request: GenerationRequest, sample: int = 0) -> str:
-    """64 hexadecimal digits; ``sample`` numbers answers to one request that are to differ."""
+def request_key(
+    request: GenerationRequest, sample: int = 0, *, model: Mapping[str, Any] | None = None
+) -> str:
+    """64 hexadecimal digits; ``sample`` numbers answers to one request that are to differ.
+
+    ``model`` is the ``model_part`` where another machine has the model's file.
+    """
     parts = {
         "version": _VERSION,
-        "model": _model_part(request.model),
+        "model": model_part(request.model) if model is None else model,
         "messages": request.messages,
         "suffix": request.suffix,
         "options": _affecting(request.options, unset=False),
@@ -48,7 +53,8 @@ def request_key(request: GenerationRequest, sample: int = 0) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _model_part(info: ModelInfo) -> dict[str, Any]:
+def model_part(info: ModelInfo) -> dict[str, Any]:
+    """What tells a model from others; reads of its file."""
     if info.path is None:
         return {
             "type": info.model_type,

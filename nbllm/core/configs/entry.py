@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -196,11 +196,8 @@ def entry_of(info: ModelInfo, folder: Path) -> dict[str, Any]:
 
 def _written_budget(budget: Budget, name: str) -> dict[str, Any]:
     """What is set of a budget; the model of its own entry goes without saying."""
-    values = asdict(budget)
-    if budget.model == name:
-        del values["model"]
-    defaults = {each.name: each.default for each in fields(Budget)}
-    return {key: value for key, value in values.items() if value != defaults[key]}
+    values = budget.set_values()
+    return {key: value for key, value in values.items() if (key, value) != ("model", name)}
 
 
 def _with_paths(load: LoadOptions, folder: Path) -> LoadOptions:

@@ -11,6 +11,7 @@ from nbllm.core.errors import DoesNotFitError
 from nbllm.core.fitting.machine_room import Room
 from nbllm.core.fitting.memory_estimate import CPU, Loading, estimate
 from nbllm.core.fitting.model_shape import ModelShape
+from nbllm.core.hardware.engine_devices import is_server
 from nbllm.core.load_options import LoadOptions
 from nbllm.core.placement import MemoryParts, Placement
 from nbllm.core.words import size_words
@@ -76,11 +77,12 @@ class Explanation:
         if not placement.gpu_layers:
             return f"It runs on the CPU{self._why_cpu()}."
         if placement.gpu_layers < self.layers:
-            text = f"{placement.gpu_layers} of {self.layers} layers are offloaded to GPUs"
+            which = f"{placement.gpu_layers} of {self.layers}"
         elif not placement.cpu_experts:
             return "All layers fit."
         else:
-            text = "All layers are offloaded to GPUs"
+            which = "All"
+        text = f"{which} layers are offloaded to {_kinds(placement)}"
         if placement.cpu_experts:
             text += f", but the experts of {placement.cpu_experts} stay in main memory"
         return f"{text}."
@@ -106,6 +108,14 @@ class Explanation:
             for device, parts in memory.items()
         )
         return f"It needs {whole} of memory: {each}."
+
+
+def _kinds(placement: Placement) -> str:
+    """What it is offloaded to, in a word or two."""
+    others = [device for device in placement.memory if device != CPU]
+    servers = sum(map(is_server, others))
+    kinds = ["GPUs"] * (servers < len(others)) + ["RPC servers"] * (servers > 0)
+    return " and ".join(kinds)
 
 
 def refusal(plan: Plan) -> DoesNotFitError:

@@ -23,6 +23,7 @@ __all__ = [
     "cells_of",
     "estimate",
     "estimate_with_draft",
+    "layer_bytes",
     "layer_devices",
     "most_outputs",
 ]
@@ -43,7 +44,7 @@ _LOGITS_BYTES, _LOGITS_SHARE = 4 * 2**20, 12
 class Loading:
     """How a model is loaded, as far as its memory depends on it.
 
-    ``gpus`` are names of devices, ``split`` the share of each (empty: equal ones), and
+    ``gpus`` are names of devices, ``split`` the share of the layers on each (empty: equal), and
     ``gpu_layers`` the layers on them, of which the output is the first, then the last layers.
     ``most_outputs`` bounds the tokens of a batch that have logits. ``adapter_bytes`` are the
     weights of the LoRA adapters.
@@ -132,6 +133,18 @@ def estimate(shape: ModelShape, loading: Loading) -> dict[str, MemoryParts]:
             overhead=0 if is_server(gpu) else _GPU_CONTEXT_BYTES,
         )
     return parts
+
+
+def layer_bytes(shape: ModelShape, loading: Loading) -> list[int]:
+    """What each layer keeps on its device, and the output at the end."""
+    cells = cells_of(loading.context_length)
+    sizes = [
+        layer.weights
+        - (layer.experts if number < loading.cpu_experts else 0)
+        + _memory_of(layer, cells, loading)
+        for number, layer in enumerate(shape.layers)
+    ]
+    return [*sizes, shape.output_bytes + shape.shares_embeddings * shape.input_bytes]
 
 
 def _stored(

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from itertools import accumulate
 from typing import TypeAlias
 
 from nbllm.core.errors import InvalidOptionError
 from nbllm.core.fitting.explanation import Explanation, refusal
 from nbllm.core.fitting.machine_room import Room, room_of
-from nbllm.core.fitting.memory_estimate import CPU, Loading, estimate, most_outputs
+from nbllm.core.fitting.memory_estimate import CPU, Loading, estimate, layer_bytes, most_outputs
 from nbllm.core.fitting.model_shape import ModelShape
 from nbllm.core.hardware.resources import CpuInfo, Resources
 from nbllm.core.load_options import LoadOptions
@@ -162,10 +165,21 @@ class Plan:
         """The model's layers, the output not counted."""
         return len(self.shape.layers)
 
-    def on(self, gpus: Sequence[str], layers: int) -> Loading:
-        """On these GPUs, each with its share of what is free."""
-        split = tuple(self.room.share(gpu) for gpu in gpus) if len(gpus) > 1 else ()
-        return replace(self.base, gpus=tuple(gpus), gpu_layers=layers, split=split)
+    def on(self, gpus: Sequence[str], layers: int, base: Loading | None = None) -> Loading:
+        """On these GPUs, with so many layers on each that their bytes are shared by what is free.
+
+        A layer goes where its middle falls; the output, often the largest, is the last one.
+        """
+        way = replace(base or self.base, gpus=tuple(gpus), gpu_layers=layers, split=())
+        if len(gpus) < 2 or not layers:
+            return way
+        sizes = layer_bytes(self.shape, way)[-layers:]
+        shares = [*accumulate(self.room.share(gpu) for gpu in gpus)]
+        ends = [share / shares[-1] * sum(sizes) for share in shares]
+        begins = accumulate(sizes, initial=0)
+        middles = [begin + size / 2 for begin, size in zip(begins, sizes, strict=False)]
+        counts = Counter(bisect_left(ends, middle) for middle in middles)
+        return replace(way, split=tuple(float(counts[place]) for place in range(len(gpus))))
 
     def with_layers(self, layers: int) -> Iterator[Loading]:
         """With exactly so many layers on GPUs."""
@@ -190,7 +204,8 @@ class Plan:
         most = self.expert_layers
 
         def way(on_gpus: int) -> Loading:
-            return replace(whole, cpu_experts=most - on_gpus)
+            base = replace(whole, cpu_experts=most - on_gpus)
+            return self.on(gpus, whole.gpu_layers, base)
 
         def fits(on_gpus: int) -> bool:
             return self.room.holds_on(gpus, self.measure(self.shape, way(on_gpus)))
@@ -202,8 +217,7 @@ class Plan:
         """Like ``base``, with as many layers on these GPUs as fit there."""
 
         def way(layers: int) -> Loading:
-            on = self.on(gpus, layers)
-            return replace(base, gpus=on.gpus, split=on.split, gpu_layers=layers)
+            return self.on(gpus, layers, base)
 
         fitting = _greatest(
             self.shape_layers,

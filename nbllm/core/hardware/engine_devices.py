@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TypeAlias
 if TYPE_CHECKING:
     from nbllm.core.hardware.resources import GpuInfo
 
-__all__ = ["EngineDevice", "EngineDevices", "is_server", "server_label"]
+__all__ = ["EngineDevice", "EngineDevices", "is_server", "server_label", "server_of"]
 
 _SERVER = "RPC "
 _CLOSE = 0.05  # what a driver keeps back is missing in one of two totals of the same memory
@@ -18,6 +18,11 @@ _CLOSE = 0.05  # what a driver keeps back is missing in one of two totals of the
 def server_label(server: str, index: int) -> str:
     """What device number ``index`` of an RPC server is called: "RPC 10.0.0.5:50052"."""
     return f"{_SERVER}{server}" + (f" #{index}" if index else "")
+
+
+def server_of(label: str) -> str | None:
+    """The "host:port" of a device that ``server_label`` made a label for."""
+    return label.removeprefix(_SERVER).partition(" ")[0] if is_server(label) else None
 
 
 def is_server(label: str) -> bool:

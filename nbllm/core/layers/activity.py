@@ -7,15 +7,24 @@ generations are counted, stopped and recorded.
 from __future__ import annotations
 
 from collections import Counter
-from contextlib import aclosing
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from contextlib import aclosing, contextmanager
+from dataclasses import dataclass, replace
 
+from nbllm.core.errors import NbllmError
 from nbllm.core.forks import ChildSafeLock, keep_untouched, renew_in_children
 from nbllm.core.generation import Generation
 from nbllm.core.history import GenerationLog, GenerationRecord
 from nbllm.core.layers.layer import Events, Next, Place
 from nbllm.core.prompt_beginnings import beginning_of
-from nbllm.core.types import Completed, FinishReason, GenerationRequest, GenerationResult
+from nbllm.core.runs import Run, current_run
+from nbllm.core.types import (
+    Completed,
+    FinishReason,
+    GenerationRequest,
+    GenerationResult,
+    Timings,
+)
 
 __all__ = ["Activity", "Watched"]
 
@@ -48,13 +57,47 @@ class Activity:
         with self._lock:
             totals = Counter(self._finished)
             for generation in self._running:
-                totals[generation.device] += generation.tokens
+                if generation.tokens:
+                    totals[generation.device] += generation.tokens
         return dict(totals)
 
     def begin(self, generation: Generation) -> None:
         """Count a generation that has begun."""
         with self._lock:
             self._running.append(generation)
+
+    @contextmanager
+    def during(
+        self, run: Run, model: str, device: str
+    ) -> Iterator[Callable[[GenerationResult | NbllmError], None]]:
+        """List a run whose answers come without streams; what this gives records each of them."""
+        generation, token = Generation(), current_run.set(run)
+        generation.begin(model, device, "")
+        current_run.reset(token)
+
+        def record(found: GenerationResult | NbllmError) -> None:
+            if isinstance(found, GenerationResult):
+                result, error = found, None
+            else:
+                error = type(found).__name__
+                result = generation.partial_result(FinishReason.FAILED, error)
+            timings = Timings(total_seconds=generation.seconds)
+            self._history.append(
+                GenerationRecord.of(
+                    replace(result, timings=timings),
+                    started=generation.started,
+                    device=device,
+                    error=error,
+                    run=run,
+                )
+            )
+
+        self.begin(generation)
+        try:
+            yield record
+        finally:
+            with self._lock:
+                self._running.remove(generation)
 
     def end(
         self, generation: Generation, result: GenerationResult, error: BaseException | None = None
@@ -74,6 +117,7 @@ class Activity:
                 error=type(error).__name__ if is_failure else None,
                 interval_seconds=generation.pace.interval_seconds,
                 token_counts=generation.pace.counts,
+                run=generation.run,
             )
         )
         return True

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 from nbllm.core.errors import DoesNotFitError, ModelLoadError
+from nbllm.core.hardware.engine_devices import server_of
 from nbllm.core.hardware.resources import GpuInfo, Resources
 from nbllm.core.loading.eviction import EvictionCandidate, choose_victims, memory_of_all
 from nbllm.core.placement import KV_TYPES, Placement
@@ -22,6 +23,7 @@ __all__ = [
     "device_bytes",
     "free_bytes",
     "might_fit",
+    "take_servers",
     "with_free",
 ]
 
@@ -38,9 +40,12 @@ class Admit:
 
 @dataclass(frozen=True, slots=True)
 class Evict:
-    """Unload these first, all of them idle; then it fits as the placement says."""
+    """Unload these first, all of them idle; then it fits as the placement says.
 
-    placement: Placement
+    Without a placement, only then it can be told whether it fits.
+    """
+
+    placement: Placement | None
     victims: tuple[EvictionCandidate, ...]
 
 
@@ -107,6 +112,35 @@ def decide(
         victims = choose_victims(idle, lambda gone: _is_as_good(planner.after(gone), best))
         return Evict(best, victims or tuple(idle))
     return _in_the_way(name, planner, candidates)
+
+
+def take_servers(
+    name: str, servers: Collection[str], candidates: Sequence[EvictionCandidate]
+) -> Verdict | None:
+    """What to do with the models that hold RPC servers ("host:port") of the one to load, if any do.
+
+    A server serves one program, and cannot even be asked meanwhile what it has free.
+    """
+    holders = [each for each in candidates if _servers_of(each) & set(servers)]
+    if not holders:
+        return None
+    held = _and(dict.fromkeys(s for s in servers if any(s in _servers_of(h) for h in holders)))
+    if all(each.evictable for each in holders):
+        return Evict(None, tuple(holders))
+    pinned = [each.name for each in holders if each.pinned]
+    if pinned:
+        problem = (
+            f"{_and(pinned)} {_is(pinned)} pinned and use{'s' * (len(pinned) == 1)} the RPC server "
+            f"{held}, which serves one model at a time. Unpin or unload it, or start another."
+        )
+        return Refuse(ModelLoadError(name, problem))
+    busy = tuple(each.name for each in holders if each.busy and not each.becoming)
+    users = f"{_and(each.name for each in holders)} use{'s' * (len(holders) == 1)}"
+    return Wait(None, f"{name} is waiting for the RPC server {held}, which {users}.", {}, busy)
+
+
+def _servers_of(candidate: EvictionCandidate) -> set[str]:
+    return {server for label in candidate.memory if (server := server_of(label)) is not None}
 
 
 class _Planner:

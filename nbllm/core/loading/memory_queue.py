@@ -16,6 +16,7 @@ from nbllm.core.loading.admission import (
     Wait,
     decide,
     device_bytes,
+    take_servers,
     with_free,
 )
 from nbllm.core.loading.loads import Load, evicted
@@ -114,6 +115,9 @@ class MemoryQueue:
             claims = {each.asked.name: each.claim for each in ahead if each.claim is not None}
         if unknown:
             return Wait(None, f"{load.asked.name} is waiting for its turn after {unknown[-1]}.", {})
+        taken = take_servers(load.asked.name, load.asked.load.rpc or (), present)
+        if taken is not None:
+            return taken
         hidden = self._registry.hidden_bytes(self._admitted)
         resources = self._registry.survey()
         load.resources = with_free(resources, {device: -size for device, size in hidden.items()})
@@ -153,10 +157,11 @@ class MemoryQueue:
         blocked = load.blocked_seconds(blocked=bool(busy))
         left = load.wait_seconds - blocked if busy else LOOK_AGAIN_SECONDS
         if left <= 0:
+            users = f"{' and '.join(busy)} {'is' if len(busy) == 1 else 'are'} busy"
+            problem = f"not enough memory while {users}" if verdict.placement else verdict.words
             raise ModelLoadError(
                 name,
-                f"not enough memory while {' and '.join(busy)} {'is' if len(busy) == 1 else 'are'} "
-                f"busy; it waited {duration_words(blocked)}. "
+                f"{problem.removesuffix('.')}; it waited {duration_words(blocked)}. "
                 "Load it again later, or unload one of them.",
             )
         self._claim(load, verdict.placement, verdict.claim)

@@ -16,6 +16,7 @@ from nbllm.core.fitting.model_shape import (
     ModelShape,
     SplitInfo,
     TensorInfo,
+    Value,
 )
 from nbllm.core.paths import absolute_path
 from nbllm.core.types import ModelInfo, Source
@@ -29,6 +30,7 @@ __all__ = ["described", "model_files", "model_info_from_gguf", "quantized_shape"
 
 _SPLIT_NAME = re.compile(r"(?P<stem>.+)-(?P<part>\d{5})-of-(?P<parts>\d{5})")
 _EXPERTS = re.compile(EXPERT_TENSORS)
+_DRAFTING = ".nextn_predict_layers"
 _MAX_BLOCKS = 4096
 _BEFORE_LAYERS = frozenset(
     {"token_embd", "token_embd_norm", "token_types", "position_embd", "per_layer_token_embd"}
@@ -57,7 +59,9 @@ def quantized_shape(
         number, kind = kinds[types[tensor.name]]
         size = tensor.elements // kind.block_elements * kind.block_bytes
         tensors.append(replace(tensor, type_number=number, type_label=kind.label, size_bytes=size))
-    weights, experts, before, after = _weights(tuple(tensors), len(shape.layers))
+    heads = shape.metadata.get(f"{shape.architecture}{_DRAFTING}")
+    layers = len(shape.layers)
+    weights, experts, before, after = _weights(tuple(tensors), layers, _loaded(layers, heads))
     return replace(
         shape,
         file_size_bytes=file_size_bytes,
@@ -137,7 +141,8 @@ def _shape(file: Path, first: Header, parts: list[Header], split: SplitInfo | No
     heads, width = keys.whole(".attention.head_count"), keys.whole(".embedding_length")
     head_length = width // heads if width and heads else None
     heads_kv = _heads_kv(keys, blocks or 0)
-    weights, experts, input_bytes, output_bytes = _weights(tensors, blocks or 0)
+    loaded = _loaded(blocks or 0, keys.whole(_DRAFTING))
+    weights, experts, input_bytes, output_bytes = _weights(tensors, blocks or 0, loaded)
     return ModelShape(
         architecture=architecture,
         kind=kind,
@@ -181,13 +186,25 @@ def _weighed(
     )
 
 
-def _weights(tensors: tuple[TensorInfo, ...], blocks: int) -> tuple[list[int], list[int], int, int]:
-    """The bytes of each layer and of its experts, before all layers, and behind them."""
+def _loaded(blocks: int, heads: Value | None) -> int:
+    """How many of the layers llama.cpp loads: not the last ones that only draft (MTP heads)."""
+    return blocks - heads if isinstance(heads, int) and 0 < heads < blocks else blocks
+
+
+def _weights(
+    tensors: tuple[TensorInfo, ...], blocks: int, loaded: int
+) -> tuple[list[int], list[int], int, int]:
+    """The bytes of each layer and of its experts, before all layers, and behind them.
+
+    Layers behind the first ``loaded`` have none.
+    """
     layers, experts, before, after = [0] * blocks, [0] * blocks, 0, 0
     for tensor in tensors:
         prefix, _, rest = tensor.name.partition(".")
         number = rest.partition(".")[0]
         if prefix == "blk" and number.isdecimal() and int(number) < blocks:
+            if int(number) >= loaded:
+                continue
             layers[int(number)] += tensor.size_bytes
             experts[int(number)] += tensor.size_bytes if _EXPERTS.search(tensor.name) else 0
         elif prefix in _BEFORE_LAYERS:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import msgspec
 
@@ -17,6 +17,7 @@ __all__ = [
     "Embed",
     "Generate",
     "Load",
+    "LoadMode",
     "LoadSettings",
     "Rerank",
     "Tokenize",
@@ -27,6 +28,9 @@ __all__ = [
 
 Turn: TypeAlias = dict[str, Any]
 """A message as chat templates read it; see ``nbllm.local.turns``."""
+
+
+LoadMode: TypeAlias = Literal["auto", "none", "mmap", "mlock", "mmap+mlock", "dio"]
 
 
 class LoadSettings(msgspec.Struct, kw_only=True, frozen=True):
@@ -40,7 +44,8 @@ class LoadSettings(msgspec.Struct, kw_only=True, frozen=True):
     ``parallel``. ``batch_invariant``: see ``LoadOptions``. ``rpc`` are the RPC servers
     ("address:port") whose devices are in the list behind the GPUs. ``host_weights`` are the bytes
     of the tensors in main memory, where others are on GPUs. The experts of the first
-    ``cpu_experts`` layers are there too.
+    ``cpu_experts`` layers are there too. ``load_mode`` is what llama.cpp calls its way to bring
+    weights into memory, ``numa`` its way to place threads on nodes.
     """
 
     path: bytes
@@ -60,6 +65,8 @@ class LoadSettings(msgspec.Struct, kw_only=True, frozen=True):
     rpc: tuple[str, ...] = ()
     host_weights: int | None = None
     cpu_experts: int = 0
+    load_mode: LoadMode = "auto"
+    numa: Literal["distribute", "isolate", "numactl"] | None = None
 
 
 class DiskCache(msgspec.Struct, kw_only=True, frozen=True):

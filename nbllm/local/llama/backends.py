@@ -12,9 +12,17 @@ from llama_cpp.llama_cpp import _lib as libllama
 
 __all__ = ["ggml_function", "start_backends"]
 
+_NUMA = {
+    "distribute": lib.GGML_NUMA_STRATEGY_DISTRIBUTE,
+    "isolate": lib.GGML_NUMA_STRATEGY_ISOLATE,
+    "numactl": lib.GGML_NUMA_STRATEGY_NUMACTL,
+}
 
-def start_backends() -> None:
+
+def start_backends(numa: str | None = None) -> None:
     """Initialise llama.cpp with a backend for each device that it can use.
+
+    ``numa`` says how its threads are placed on several NUMA nodes.
 
     A build with ``GGML_BACKEND_DL`` has its backends in libraries of their own, of which ggml loads
     the best for this processor. It looks for them beside the Python executable, where a package
@@ -24,6 +32,8 @@ def start_backends() -> None:
         load = ggml_function("ggml_backend_load_all_from_path", None, ctypes.c_char_p)
         load(os.fsencode(libggml_base_path))
     lib.llama_backend_init()
+    if numa is not None:
+        lib.llama_numa_init(_NUMA[numa])
 
 
 def ggml_function(name: str, result: Any, *arguments: Any) -> Any:

@@ -32,6 +32,7 @@ def model_params(settings: LoadSettings) -> tuple[Any, list[object]]:
     devices = device_array(settings.gpus)
     params.devices = ctypes.cast(devices, ctypes.c_void_p)
     params.n_gpu_layers = settings.gpu_layers
+    params.load_mode = lib.llama_load_mode_from_str(settings.load_mode.encode())
     params.use_extra_bufts = not _repacks_for_amx()
     shares = settings.tensor_split or (0.0,)
     split = (ctypes.c_float * max(int(lib.llama_max_devices()), len(shares)))(*shares)
@@ -91,9 +92,12 @@ class BufferSizes:
 
     def __init__(self) -> None:
         self._sizes: dict[tuple[str, str], int] = {}
+        self.is_unlocked = False
+        """Whether memory could not be locked that should have been."""
 
     def read(self, line: str) -> None:
         """Note the sizes in a line of the log."""
+        self.is_unlocked |= "failed to mlock" in line or "mlock not supported" in line
         for device, kind, mebibytes in _BUFFER.findall(line):
             key = (device, kind)
             self._sizes[key] = self._sizes.get(key, 0) + round(float(mebibytes) * 2**20)

@@ -46,7 +46,7 @@ class NativeModel:
         self._callbacks: list[Any] = []
         self._abort_flag = ctypes.create_string_buffer(2)
         self._route_log()
-        start_backends()
+        start_backends(settings.numa)
         try:
             add_servers(settings.rpc)
         except ServerError as error:
@@ -75,6 +75,15 @@ class NativeModel:
         """Whether some of its layers see only the newest tokens."""
         return int(lib.llama_model_n_swa(self._model)) > 0
 
+    @property
+    def saves_whole(self) -> bool:
+        """Whether no part of a saved state can be used, only all of it.
+
+        That of recurrent layers cannot be divided, and of sliding ones llama.cpp saves only what
+        the last token saw.
+        """
+        return self.slides or not self.can_copy_prefix
+
     # ------------------------------------------------------------ loading
 
     def _load(self, on_progress: Callable[[float], None]) -> Any:
@@ -92,6 +101,11 @@ class NativeModel:
         model = lib.llama_model_load_from_file(self.settings.path, params)
         if not model:
             raise NotLoadableError("llama.cpp could not load the file")
+        if self._buffers.is_unlocked:
+            raise NotLoadableError(
+                f"the weights could not be locked in memory{_locked_limit()}; raise the limit for "
+                "locked memory (ulimit -l, or LimitMEMLOCK of a service), or load without mlock"
+            )
         return model
 
     def _context_params(self) -> Any:
@@ -256,6 +270,16 @@ class NativeModel:
         context = self._make_context(params)
         self._adapters.apply(context, self._adapters.scales)
         return context
+
+
+def _locked_limit() -> str:
+    """How much memory may be locked, for a message; nothing where the system does not say."""
+    if sys.platform == "win32":
+        return ""
+    import resource
+
+    limit, _ = resource.getrlimit(resource.RLIMIT_MEMLOCK)
+    return "" if limit == resource.RLIM_INFINITY else f" (the limit is {limit // 1024:,} KiB)"
 
 
 def _nonempty_string_test(prototype: Any) -> Any:

@@ -77,8 +77,8 @@ class Slots:
         alike, as under a shared system prompt, keeps its cells and shares the beginning.
         """
         free = [slot for slot in self._slots if slot.task is None]
-        donor = max(self._slots, key=lambda slot: _shared(slot, task))
-        shared = _shared(donor, task)
+        donor = max(self._slots, key=lambda slot: self._usable(slot, task))
+        shared = self._usable(donor, task)
         stays = donor.task is None and 2 * shared >= donor.prompt_length
         slot = donor if stays else min(free, key=lambda slot: (len(slot.tokens) > 0, slot.used))
         if not stays:
@@ -88,7 +88,7 @@ class Slots:
         else:
             self._copy(donor, slot, task)
         task.slot, slot.task, slot.prompt_length = slot, task, task.prompt_length
-        slot.scales = task.scales
+        slot.scales, slot.background = task.scales, task.background
         if not self._cells.is_ordered:
             self._tidy(task)
         self._follow(task, slot)
@@ -116,7 +116,8 @@ class Slots:
 
     def _usable(self, slot: Slot, task: Task) -> int:
         """How much of a slot serves a request, whose last token is always decoded."""
-        return min(_shared(slot, task), len(task.tokens) - 1)
+        usable = min(_shared(slot, task), len(task.tokens) - 1)
+        return usable if usable >= slot.restored else 0
 
     def _copy(self, donor: Slot, slot: Slot, task: Task) -> None:
         shared = self._usable(donor, task)
@@ -124,6 +125,7 @@ class Slots:
         if shared:
             self._cells.copy_prefix(donor.id, slot.id, shared)
             slot.tokens, slot.shifted_at = task.tokens[:shared], donor.shifted_at
+            slot.restored = donor.restored
             self._note_cut(slot)
 
     # ------------------------------------------------------------ reading together
@@ -157,7 +159,7 @@ class Slots:
 
     def cut(self, slot: Slot, length: int) -> None:
         """Keep the first ``length`` tokens of a slot, or none where that is not possible."""
-        if self._cells.forget(slot.id, length):
+        if length >= slot.restored and self._cells.forget(slot.id, length):
             del slot.tokens[length:]
             self._note_cut(slot)
         else:
@@ -171,7 +173,7 @@ class Slots:
     def empty(self, slot: Slot) -> None:
         """Drop all cells of a slot."""
         self._cells.forget(slot.id, 0)
-        slot.tokens, slot.prompt_length, slot.shifted_at = [], 0, None
+        slot.tokens, slot.prompt_length, slot.shifted_at, slot.restored = [], 0, None, 0
 
     def empty_resting(self) -> None:
         """Drop all cells of the slots at rest."""
@@ -243,7 +245,7 @@ class Slots:
 
     def _keep(self, slot: Slot) -> None:
         """Save the state of a slot that is about to be emptied, where there is room for it."""
-        self._save(slot, _SHORT, waits=False)
+        self._save(slot, _LONG, waits=False)
         if not slot.tokens or not self._store.limit_bytes:
             return
         key = (slot.scales, *slot.tokens)
@@ -253,14 +255,13 @@ class Slots:
     def _restore(self, task: Task, slot: Slot, shared: int) -> bool:
         """Bring back a saved state that shares more with a request than any slot does."""
         wanted = (task.scales, *task.tokens[:-1])
-        whole = not self._model.can_copy_prefix
-        found = self._store.find(wanted, whole=whole, least=1 + shared)
+        found = self._store.find(wanted, whole=self._model.saves_whole, least=1 + shared)
         if found is not None:
             (_, *tokens), state = found
             return self._load(task, slot, tokens, state)
         if self._disk is None:
             return False
-        saved = self._disk.find(task.scales, task.tokens[:-1], whole=whole, least=shared + _SHORT)
+        saved = self._disk.find(task.scales, task.tokens[:-1], shared + _SHORT)
         if saved is None:
             return False
         is_loaded = self._load(task, slot, *saved)
@@ -274,6 +275,7 @@ class Slots:
             if not self.make_room():
                 return False
         slot.tokens, slot.scales = tokens, task.scales
+        slot.restored = len(tokens) if self._model.slides else 0
         return True
 
     def save_next(self) -> bool:
@@ -296,16 +298,36 @@ class Slots:
         """Save a slot to disk if ``least`` of its tokens or more are new there.
 
         What was computed with dropped tokens in sight serves only while the worker lives: read
-        anew, the same tokens give other numbers.
+        anew, the same tokens give other numbers. The prompts of a batch have no next turn.
         """
-        if self._disk is None or len(slot.tokens) < least or slot.shifted_at is not None:
+        if self._disk is None or len(slot.tokens) < least:
             return False
-        if self._disk.gain(slot.scales, slot.tokens) < least:
+        if slot.shifted_at is not None or slot.background:
+            return False
+        spare = self._spare(slot)
+        tokens = slot.tokens if spare is slot else slot.tokens[: slot.prompt_length]
+        if self._disk.gain(slot.scales, tokens) < least:
             return False
         if not self._disk.fits(self._cells.state_size(slot.id), waits=waits):
             return False
-        self._disk.put(slot.scales, slot.tokens, self._cells.save_state(slot.id))
+        if spare is not slot:
+            self._cells.copy_prefix(slot.id, spare.id, len(tokens))
+        state = self._cells.save_state(spare.id)
+        if spare is not slot:
+            self._cells.forget(spare.id, 0)
+        self._disk.put(slot.scales, tokens, state)
         return True
+
+    def _spare(self, slot: Slot) -> Slot:
+        """The slot to save what another holds from.
+
+        It is another one for the prompt alone, where no part of the state can be used later: the
+        next turn may write the answer with other tokens, but the prompt never.
+        """
+        if not self._model.slides or not slot.restored <= slot.prompt_length < len(slot.tokens):
+            return slot
+        empty = (other for other in self._slots if other.task is None and not other.tokens)
+        return next(empty, slot)
 
 
 def _shared(one: Slot | Task, other: Slot | Task) -> int:

@@ -20,8 +20,10 @@ _AGEING_SECONDS = 30.0
 class Slot:
     """A sequence of the context, and the tokens whose cells it holds, the last prompt's first.
 
-    ``scales`` are those of the adapters that the cells were computed with. From
-    ``shifted_at`` on they were computed with tokens in sight that have been dropped since.
+    ``scales`` are those of the adapters that the cells were computed with. From ``shifted_at`` on
+    they were computed with tokens in sight that have been dropped since. The first ``restored``
+    were saved without what the last of them did not see (sliding windows), and serve together only.
+    ``background`` was the last request.
     """
 
     id: int
@@ -29,6 +31,8 @@ class Slot:
     scales: tuple[float, ...] = ()
     prompt_length: int = 0
     shifted_at: int | None = None
+    restored: int = 0
+    background: bool = False
     task: Task | None = None
     used: float = 0.0
 

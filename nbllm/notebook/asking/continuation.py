@@ -76,8 +76,8 @@ def _refuse_others(question: Question, flags: AskFlags) -> None:
     if not question.can_continue:
         raise InvalidOptionError(
             "continue",
-            "an answer with --as or --schema cannot be continued; run its cell again with a "
-            "larger --max-tokens",
+            "an answer with --as, --schema or --models cannot be continued; run its cell again "
+            "with a larger --max-tokens",
         )
 
 

@@ -93,18 +93,26 @@ class CellLimit(Step):
     """
 
     _limit: int | None = None
+    _is_of_budget = False
 
     async def fit(self, question: Question, model: ModelInterface) -> Question:
         """Bound it, unless flags, settings or the model's config do, or reasoning is wanted."""
-        self._limit = None
+        self._limit, self._is_of_budget = None, False
         options = model.info.options.merged(question.options)
         factor = 1 if kind_of(model.info).takes_memory else _HOSTED_FACTOR
         limit = self.session.settings.cell_limit * factor
         reasons = options.reasoning_effort not in (None, "none")
         if not limit or options.max_tokens is not None or reasons:
             return question
-        self._limit = limit
-        return replace(question, options=question.options.replaced(max_tokens=limit))
+        self._limit = min(limit, await self._room(question, model) or limit)
+        self._is_of_budget = self._limit < limit
+        return replace(question, options=question.options.replaced(max_tokens=self._limit))
+
+    async def _room(self, question: Question, model: ModelInterface) -> int | None:
+        """What budgets leave for the answer: nobody asked for the limit of cells."""
+        return await model.answer_room(
+            model.request(question.messages, options=question.options, schema=question.schema)
+        )
 
     def remark(self, question: Question, result: GenerationResult) -> str:
         """Which limit cut the answer off, and how to set another."""
@@ -112,6 +120,8 @@ class CellLimit(Step):
         tokens, limit = result.usage.completion_tokens or 0, self._limit
         if limit is None or not was_cut or tokens < limit:
             return ""
+        if self._is_of_budget:
+            return f"the budget has {limit:,} tokens left: %{self.session.magic_name('llm_budget')}"
         more, all_cells = self.session.magic_name("llm"), self.session.magic_name("llm_config")
         return (
             f"cells are limited to {limit:,} tokens: %%{more} --max-tokens N sets another limit, "

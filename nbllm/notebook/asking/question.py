@@ -38,9 +38,11 @@ class AskFlags:
     frame: str | None = None
     into: str | None = None
     decide: str | None = None
+    calibrate: bool = False
     dry_run: bool = False
     journal: str | None = None
     max_cost: float | None = None
+    max_total_tokens: int | None = None
     batch_api: bool = False
     cancel_batch: bool = False
     completion: bool = False

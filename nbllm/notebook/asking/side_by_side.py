@@ -71,9 +71,13 @@ def ask_all(session: NotebookSession, text: str, flags: AskFlags) -> list[Genera
 
 
 def _prepared(session: NotebookSession, text: str, flags: AskFlags, model: str) -> Prepared:
-    """The question to one model, with steps of its own: they learn what holds for that one."""
+    """The question to one model, with steps of its own: they learn what holds for that one.
+
+    ``--continue`` could go on with one of the answers only, so it is not offered.
+    """
     alone = replace(flags, output=None, models=(), model=model)
-    return prepare(session, question_from(session, text, alone))
+    question = replace(question_from(session, text, alone), can_continue=False)
+    return prepare(session, question)
 
 
 class _Answer:

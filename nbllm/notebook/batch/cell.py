@@ -17,6 +17,7 @@ from nbllm.notebook.prompts.scope import variables_in_scope
 if TYPE_CHECKING:
     import pandas as pd
 
+    from nbllm.notebook.batch.frame_run import RunInterrupt
     from nbllm.notebook.session import NotebookSession
 
 __all__ = ["check_batch_flags", "map_cell"]
@@ -24,9 +25,11 @@ __all__ = ["check_batch_flags", "map_cell"]
 _ONLY = {
     "into": "--into",
     "decide": "--decide",
+    "calibrate": "--calibrate",
     "dry_run": "--dry-run",
     "journal": "--journal",
     "max_cost": "--max-cost",
+    "max_total_tokens": "--max-total-tokens",
     "batch_api": "--batch-api",
     "cancel_batch": "--cancel-batch",
 }
@@ -48,6 +51,7 @@ def check_batch_flags(flags: AskFlags) -> None:
 def map_cell(session: NotebookSession, prompt: str, flags: AskFlags, frame: str) -> pd.DataFrame:
     """The DataFrame ``frame`` with the answers as columns, also put into the variable of ``-o``."""
     from nbllm.notebook.batch.frame import map_frame
+    from nbllm.notebook.batch.frame_run import RunInterrupt
 
     scope = variables_in_scope(session.shell)
     settings = session.settings
@@ -61,27 +65,47 @@ def map_cell(session: NotebookSession, prompt: str, flags: AskFlags, frame: str)
             model=flags.name or flags.model or settings.model or None,
             schema=named_type(flags.schema, scope) if flags.schema else None,
             decide=_decide(flags.decide, scope) if flags.decide else None,
+            calibrate=flags.calibrate,
             into=flags.into,
             system=flags.system if flags.system is not None else settings.system or None,
             dry_run=flags.dry_run,
             journal=flags.journal,
             max_cost=flags.max_cost,
+            max_total_tokens=flags.max_total_tokens,
+            preview_above=settings.preview_above or None,
+            title=frame,
             batch_api=flags.batch_api,
             cancel_batch=flags.cancel_batch,
             manager=session.manager,
             **{name: value for name, value in options.items() if value is not None},
         )
-    except KeyboardInterrupt as stop:
-        kept = f"; what is finished is in {flags.journal}" if flags.journal else ""
-        at_vendor = f" {stop}" if str(stop) else ""
-        raise Stopped(f"The run over {frame} was stopped{kept}.{at_vendor}") from None
+    except RunInterrupt as stop:
+        raise _stopped(session, flags, frame, stop) from None
     if flags.output:
         session.shell.user_ns[flags.output] = result
     return result
 
 
+def _stopped(session: NotebookSession, flags: AskFlags, frame: str, stop: RunInterrupt) -> Stopped:
+    """Show what is finished, and keep it where the result would be."""
+    from nbllm.notebook.batch.run_view import show_value
+
+    show_value(stop.frame)
+    if flags.output:
+        session.shell.user_ns[flags.output] = stop.frame
+    kept = [flags.output, flags.journal]
+    places = " and ".join(place for place in kept if place)
+    words = (
+        f"; what is finished is in {places}" if places else "; name a variable with -o to keep it"
+    )
+    at_vendor = f" {stop}" if str(stop) else ""
+    return Stopped(f"The run over {frame} was stopped{words}.{at_vendor}")
+
+
 def _frame(name: str, variables: Mapping[str, Any]) -> pd.DataFrame:
     import pandas as pd
+
+    from nbllm.notebook.batch.dask_tables import is_dask_frame
 
     if name not in variables:
         frames = [key for key, value in variables.items() if isinstance(value, pd.DataFrame)]
@@ -91,9 +115,10 @@ def _frame(name: str, variables: Mapping[str, Any]) -> pd.DataFrame:
     value = variables[name]
     if isinstance(value, pd.Series):
         return value.to_frame(value.name or "text")
-    if not isinstance(value, pd.DataFrame):
+    if not isinstance(value, pd.DataFrame) and not is_dask_frame(value):
         raise InvalidOptionError("map", f"{name} is a {type(value).__name__}, not a DataFrame")
-    return value
+    found: pd.DataFrame = value
+    return found
 
 
 def _decide(written: str, variables: Mapping[str, Any]) -> Any:

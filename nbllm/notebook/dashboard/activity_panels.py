@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from collections.abc import Sequence
 from datetime import datetime
@@ -23,10 +24,10 @@ _EMPTY = '<span class="nbllm-soft">No request is running.</span>'
 
 
 class RequestPanel:
-    """A row for each request, from its beginning to its end."""
+    """A row for each request, from its beginning to its end, and one for all those of a run."""
 
     def __init__(self) -> None:
-        self._rows: dict[int, _Row] = {}
+        self._rows: dict[int, _Row | _RunRow] = {}
         self._empty = text(_EMPTY)
         self._list = box([self._empty])
         self.widget = card("Running requests", self._list)
@@ -34,7 +35,11 @@ class RequestPanel:
     def update(self, running: Sequence[Generation]) -> None:
         """Show these."""
         known = self._rows
-        self._rows = {id(each): known.get(id(each)) or _Row(each) for each in running}
+        self._rows = {}
+        for each in running:
+            key = id(each.run or each)
+            if key not in self._rows:
+                self._rows[key] = known.get(key) or (_RunRow(each) if each.run else _Row(each))
         for row in self._rows.values():
             row.update()
         self._empty.value = "" if running else _EMPTY
@@ -64,7 +69,9 @@ class _Row:
 
     def update(self) -> None:
         generation = self._generation
-        about = f"{generation.device} · {duration_words(generation.seconds)}"
+        route, device = generation.route, generation.device
+        where = f"{route.member} on {device} ({route.reason})" if route else device
+        about = f"{where} · {duration_words(generation.seconds)}"
         self._cells.value = (
             f'<div class="nbllm-details"><div>{_state(generation)} · {_speed(generation)}</div>'
             f'<div class="nbllm-soft">{text_html(about)}</div></div>'
@@ -78,6 +85,43 @@ class _Row:
     def _press(self) -> None:
         self._stop.disabled = True
         self._generation.cancel()
+
+
+class _RunRow:
+    """A run over many prompts, of which ``generation`` is one."""
+
+    def __init__(self, generation: Generation) -> None:
+        assert generation.run is not None  # noqa: S101 - for the type checker: it is asked before
+        self._run, self._model, self._device = generation.run, generation.model, generation.device
+        self._began = time.monotonic()
+        self._cells = text()
+        self._stop = button(
+            "Stop", "Stop this run; its journal keeps what is finished", self._press
+        )
+        head = f'<b title="{attribute_html(self._model)}">{text_html(self._model)}</b>'
+        asked = f'<div class="nbllm-asked" dir="auto">{text_html(self._run.title)}</div>'
+        self.widget: Any = box(
+            [
+                text(f'<div class="nbllm-model-name">{head}</div>{asked}'),
+                box([self._cells, self._stop], "nbllm-line"),
+            ],
+            "nbllm-row",
+        )
+
+    def update(self) -> None:
+        about = f"{self._device} · {duration_words(time.monotonic() - self._began)}"
+        self._cells.value = (
+            f'<div class="nbllm-details"><div>{text_html(self._run.words)}</div>'
+            f'<div class="nbllm-soft">{text_html(about)}</div></div>'
+        )
+
+    @property
+    def saved(self) -> tuple[str, ...]:
+        return (self._model, self._run.title, self._run.words, "")
+
+    def _press(self) -> None:
+        self._stop.disabled = True
+        self._run.stop()
 
 
 _PHASES = {"reading": "prefill", "writing": "decode"}
@@ -108,6 +152,7 @@ class LogPanel:
 
     def __init__(self) -> None:
         self._lines: deque[tuple[datetime, str]] = deque(maxlen=SHOWN_LINES)
+        self._last_run = 0
         self.version = 0
         self._lock = ChildSafeLock()
         self._text = text(_NO_LINES)
@@ -116,7 +161,14 @@ class LogPanel:
 
     def add(self, words: str) -> None:
         """Add a line."""
+        self._put(words)
+
+    def _put(self, words: str, run: int = 0) -> None:
+        """A line, in the place of the last one where that was of the same ``run``."""
         with self._lock:
+            if run and run == self._last_run and self._lines:
+                self._lines.pop()
+            self._last_run = run
             self._lines.append((datetime.now().astimezone(), words))
             self.version += 1
 
@@ -127,12 +179,17 @@ class LogPanel:
 
     def add_record(self, record: GenerationRecord) -> None:
         """Add a generation that has ended."""
+        if record.run is not None:
+            words = f"{record.model} worked on {record.run.title} · {record.run.words}"
+            self._put(words, record.run.number)
+            return
         tokens, speed = record.usage.completion_tokens, record.tokens_per_second
         failed = record.finish_reason is FinishReason.FAILED
         end = f"failed ({record.error})" if failed else str(record.finish_reason)
         rate = f" at {speed:,.0f} tokens/s" if speed else ""
         amount = "a response" if tokens is None else f"{tokens:,} tokens"
-        self.add(f"{record.model} generated {amount}{rate} · {end}")
+        route = f" {record.route}" if record.route else ""
+        self.add(f"{record.model}{route} generated {amount}{rate} · {end}")
 
     def update(self) -> None:
         """Show the lines."""

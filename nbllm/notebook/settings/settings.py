@@ -36,6 +36,11 @@ class NbLLM(Configurable):
         help="Maximum length of a cell's answer in tokens, unless --max-tokens or an option "
         "sets one; models behind an API get four times as much. 0: no limit.",
     ).tag(config=True)
+    preview_above = Integer(
+        1000,
+        help="%%llm --map over more rows shows 5 of them, and what the rest will take, before it "
+        "goes on; 0: never.",
+    ).tag(config=True)
     device = Unicode("", help="Default device for loading models.").tag(config=True)
     context = Integer(0, help="Default context length in tokens; 0: chosen by nbllm.").tag(
         config=True
@@ -97,12 +102,13 @@ class NbLLM(Configurable):
             raise TraitError(str(error)) from None
         return options
 
-    @validate("cell_limit")
-    def _check_cell_limit(self, proposal: Any) -> int:
+    @validate("cell_limit", "preview_above")
+    def _check_count(self, proposal: Any) -> int:
         limit: int = proposal["value"]
         if not 0 <= limit <= _MOST_TOKENS:
+            name = proposal["trait"].name
             raise TraitError(
-                f"cell_limit must be between 0 (no limit) and {_MOST_TOKENS:,} (got {shown(limit)})"
+                f"{name} must be between 0 (no limit) and {_MOST_TOKENS:,} (got {shown(limit)})"
             )
         return limit
 

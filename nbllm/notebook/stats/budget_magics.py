@@ -47,7 +47,7 @@ def _price(word: str) -> float | Literal["refuse"]:
 BUDGET = Help(
     """
     %llm_budget --usd 2.50                for all models of this kernel
-    %llm_budget --usd 5 --per day         for all kernels of a day
+    %llm_budget --usd 5 --per day         for all kernels of a day, until "off"
     %llm_budget --tokens 200k --requests 50 --model gpt-4o
     %llm_budget --usd 5 --unknown 3       models without a known price: $3 for a million tokens
     %llm_budget                           what was spent and what is left, as a DataFrame
@@ -118,7 +118,8 @@ class BudgetMagics(SessionMagics):
         """Limit what requests spend: in US dollars, tokens or requests.
 
         The most that a request can take is reserved before it is sent, and what it took counts
-        afterwards. A request that could exceed a budget isn't sent. Returns the budgets as a table.
+        afterwards. A request that could exceed a budget isn't sent. A budget of a day holds for
+        later kernels too, until it is removed. Returns the budgets as a table.
         """
         args = parse(parser_of(self, "llm_budget"), line, BudgetFlags())
         budgets = self.session.manager.budgets
@@ -130,7 +131,7 @@ class BudgetMagics(SessionMagics):
             }
             if args.action == "show":
                 if given:
-                    budgets.set(_changed(budgets, args, given))
+                    budgets.set(_changed(budgets, args, given), stays=True)
                 return _table(budgets)
             if given:
                 raise UsageError(f"%llm_budget {args.action} takes --per and --model only")

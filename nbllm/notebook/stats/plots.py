@@ -17,6 +17,7 @@ from nbllm.core.kinds import kind_of
 from nbllm.core.types import ModelInfo
 from nbllm.notebook.stats.beside import side_by_side
 from nbllm.notebook.stats.figure import LINE_STYLES, THEMES, LlmFigure, Theme
+from nbllm.notebook.stats.run_plot import draw_run
 
 __all__ = ["PLOTS", "Throughput", "plot", "throughput_by_device"]
 
@@ -52,8 +53,12 @@ def plot(
     *,
     theme: Theme = "auto",
 ) -> LlmFigure:
-    """One of ``PLOTS``, or all of them in one figure where ``what`` is "all"."""
+    """One of ``PLOTS``, all of them in one figure ("all"), or the last run over a table ("run")."""
     source, palette = Source(records, resources, loaded), THEMES[theme]
+    if what == "run":
+        figure = LlmFigure(8.0, 3.8, palette)
+        draw_run(figure, records)
+        return figure
     if what != "all":
         figure = LlmFigure(8.0, 3.8, palette)
         PLOTS[what](figure, figure.subplots(), source)

@@ -58,9 +58,10 @@ PLOT = Help(
             "what",
             nargs="?",
             default="all",
-            choices=("all", "throughput", "distribution", "first-token", "memory"),
+            choices=("all", "throughput", "distribution", "first-token", "memory", "run"),
             help="throughput (tokens/s over time by device), distribution (decoding speeds by "
-            "model), first-token (by model), memory (by device), or all.",
+            "model), first-token (by model), memory (by device), all of these, or run (rows and "
+            "tokens of the last run over a table).",
         ),
         flag(
             "--theme",

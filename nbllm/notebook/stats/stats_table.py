@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from statistics import median, quantiles
@@ -11,6 +11,7 @@ from typing import Any
 import pandas as pd
 
 from nbllm.core.history import GenerationRecord
+from nbllm.core.routing.route import Route, failure_words
 from nbllm.core.saved_files import write
 from nbllm.core.types import FinishReason
 from nbllm.notebook.stats.beside import side_by_side
@@ -28,7 +29,10 @@ _MIXED = (
 
 _COLUMNS = {
     "started": "object",
+    "run": "string",
+    "rows": "Int64",
     "model": "string",
+    "router": "string",
     "device": "string",
     "prompt (tokens)": "Int64",
     "cached (tokens)": "Int64",
@@ -72,16 +76,20 @@ def stats_table(records: Sequence[GenerationRecord], notes: Iterable[str] = ()) 
 
     "first token" counts from the request, "speed" is that of decoding after the first token;
     "side by side" says that others ran on the device at the same time, which makes it slower.
+    A run over many prompts is one row, from its first request to the end of its last one.
+    "model" is the one that answered, "router" the one that was asked for it and what was tried.
     """
-    hidden = len(records) - SHOWN_ROWS
-    shown = (
-        f"Showing the last {SHOWN_ROWS} of {len(records):,} rows; the DataFrame has all of them."
-    )
-    told = [*notes, *([shown] if hidden > 0 else []), *([] if records else [NOTHING_YET])]
-    beside = side_by_side(records)
+    groups = _by_run(records)
+    hidden = len(groups) - SHOWN_ROWS
+    shown = f"Showing the last {SHOWN_ROWS} of {len(groups):,} rows; the DataFrame has all of them."
+    hiding = [shown] if hidden > 0 else []
+    told = [*notes, *_routed(records), *hiding, *([] if records else [NOTHING_YET])]
+    beside = dict(zip(map(id, records), side_by_side(records), strict=True))
     rows = [
-        {**_row(each), "side by side": with_others}
-        for each, with_others in zip(records, beside, strict=True)
+        _run_row(group)
+        if group[0].run
+        else {**_row(group[0]), "side by side": beside[id(group[0])]}
+        for group in groups
     ]
     table = make_table(
         rows,
@@ -89,7 +97,7 @@ def stats_table(records: Sequence[GenerationRecord], notes: Iterable[str] = ()) 
         told,
         last_rows=SHOWN_ROWS,
         more=_PARTS,
-        where_any=("side by side", "from cache", "cost (USD)"),
+        where_any=("rows", "side by side", "from cache", "cost (USD)"),
         first_to_go=(
             "cached (tokens)",
             "prompt (tokens)",
@@ -113,7 +121,7 @@ def stats_summary(records: Sequence[GenerationRecord], notes: Iterable[str] = ()
         groups[record.model, record.device].append(record)
     rows = [_summary_row(*key, group) for key, group in sorted(groups.items())]
     mixed = [_MIXED] if any(side_by_side(records)) else []
-    told = [*notes, *mixed, *([] if records else [NOTHING_YET])]
+    told = [*notes, *_routed(records), *mixed, *([] if records else [NOTHING_YET])]
     more, where_any = ("speed, 95 % (tokens/s)", "total (s)"), _WHERE_ANY
     going = (
         "cached (%)",
@@ -141,11 +149,49 @@ def save_stats(table: Table, path: Path) -> None:
         write(path, frame.to_json(orient="records", date_format="iso", indent=2))
 
 
+def _by_run(records: Sequence[GenerationRecord]) -> list[list[GenerationRecord]]:
+    """Each alone, but those of a run together, at the place of the first."""
+    groups: dict[int, list[GenerationRecord]] = {}
+    for record in records:
+        key = -record.run.number if record.run else len(groups)
+        groups.setdefault(key, []).append(record)
+    return list(groups.values())
+
+
+def _run_row(group: Sequence[GenerationRecord]) -> dict[str, Any]:
+    """A run: its sums, and the speed of all that was written in its time."""
+    run, first = group[0].run, min(group, key=lambda each: each.started)
+    assert run is not None  # noqa: S101 - for the type checker: they were grouped by it
+    seconds = max(_end(each) for each in group) - first.started.timestamp()
+    answers = _known_sum(each.usage.completion_tokens for each in group)
+    costs = [cost for each in group if (cost := each.usage.cost_usd) is not None]
+    failed = Counter(each.error for each in group if each.error)
+    return {
+        "started": first.started,
+        "run": run.title,
+        "rows": len(group),
+        "model": first.route.router if first.route else first.model,
+        "device": first.device,
+        "prompt (tokens)": _known_sum(each.usage.prompt_tokens for each in group),
+        "cached (tokens)": sum(each.usage.cached_tokens for each in group),
+        "answer (tokens)": answers,
+        "total (s)": seconds,
+        "speed (tokens/s)": answers / seconds if answers and seconds > 0 else None,
+        "cost (USD)": sum(costs) if costs else None,
+        "error": ", ".join(f"{kind} ({count:,})" for kind, count in failed.most_common()) or None,
+    }
+
+
+def _end(record: GenerationRecord) -> float:
+    return record.started.timestamp() + (record.timings.total_seconds or 0.0)
+
+
 def _row(record: GenerationRecord) -> dict[str, Any]:
     usage, timings = record.usage, record.timings
     return {
         "started": record.started,
         "model": record.model,
+        "router": str(record.route).removeprefix("via ") if record.route else None,
         "device": record.device,
         "prompt (tokens)": usage.prompt_tokens,
         "cached (tokens)": None if usage.prompt_tokens is None else usage.cached_tokens,
@@ -186,6 +232,27 @@ def _summary_row(model: str, device: str, group: Sequence[GenerationRecord]) -> 
         "total (s)": sum(each.timings.total_seconds or 0.0 for each in group),
         "cost (USD)": sum(costs) if costs else None,
     }
+
+
+def _routed(records: Sequence[GenerationRecord]) -> list[str]:
+    """A sentence for each router: who answered how often, and who failed by what."""
+    routes = [record.route for record in records if record.route and not record.error]
+    return [
+        _router_words(name, [route for route in routes if route.router == name])
+        for name in dict.fromkeys(route.router for route in routes)
+    ]
+
+
+def _router_words(name: str, routes: Sequence[Route]) -> str:
+    answers = Counter(route.member for route in routes)
+    failures = Counter(
+        f"{each.member}: {failure_words(each.failure)}"
+        for route in routes
+        for each in route.failures
+    )
+    answered = ", ".join(f"{member} {count:,}" for member, count in answers.most_common())
+    failed = ", ".join(f"{words} ({count:,})" for words, count in failures.most_common())
+    return f"Answers of {name} by {answered}." + (f" Passed over: {failed}." if failed else "")
 
 
 def _known_sum(counts: Iterable[int | None]) -> int | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from textwrap import shorten
 from typing import Any
 
 from nbllm.core.rendering.answers import answer_html
@@ -20,6 +21,7 @@ _COLUMN = (
     "min-width: 0; overflow-x: auto; padding: 0.3em 0.8em 0.5em 0.8em; border-radius: 4px; "
     "border: 1px solid var(--jp-border-color1, rgba(128, 128, 128, 0.5))"
 )
+_LINE = 76
 _HEAD = "font-weight: 600; overflow-wrap: anywhere; margin-bottom: 0.3em"
 
 
@@ -95,7 +97,7 @@ class Columns:
     def look(self, words: str) -> None:
         """Show what is new; where nothing can be drawn, ``words`` say how far the answers are."""
         self.view.draw(tuple(column.state for column in self.columns), self._bundle)
-        self.view.note(words)
+        self.view.note(shorten(words, _LINE, placeholder=" …"))  # a terminal has one line for it
 
     def finish(self, recipe: Mapping[str, Any], below: Sequence[Bundle] = ()) -> None:
         """Leave all of it in the cell, with what stands ``below`` the columns."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import os
+import random
+import threading
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from pathlib import Path
@@ -26,7 +28,16 @@ from nbllm.core.errors import (
     UnsupportedError,
 )
 from nbllm.core.layers.retry import Retry, RetryPolicy
-from nbllm.core.types import Event, FinishReason, GenerationRequest, GenerationResult, Usage
+from nbllm.core.openers import LoadControl
+from nbllm.core.routing.router_settings import RouterMember, RouterSettings
+from nbllm.core.types import (
+    Event,
+    FinishReason,
+    GenerationRequest,
+    GenerationResult,
+    ModelInfo,
+    Usage,
+)
 from nbllm.testing import FakeModel, FakeOpener, fake_info
 
 TEN_WORDS = "a b c d e f g h i j"
@@ -267,6 +278,40 @@ def test_what_cannot_be_a_budget_is_refused(fields: dict[str, Any], message: str
         Budgets(fields)
 
 
+def test_threads_with_loops_of_their_own_keep_it_too() -> None:
+    model, budgets = spending(Budget(tokens=600, requests=60), token_seconds=1e-4)
+    outcomes: list[object] = []
+
+    async def some(chance: random.Random) -> None:
+        async def one() -> GenerationResult:
+            answer: GenerationResult = await model.generate(
+                PROMPT, max_tokens=chance.randrange(1, 20)
+            )
+            return answer
+
+        tasks = [asyncio.ensure_future(one()) for _ in range(40)]
+        await asyncio.sleep(0.002)
+        for task in chance.sample(tasks, 10):
+            task.cancel()
+        outcomes.extend(await asyncio.gather(*tasks, return_exceptions=True))
+
+    threads = [
+        threading.Thread(target=asyncio.run, args=(some(random.Random(number)),))
+        for number in range(4)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    (status,) = budgets.statuses()
+    answers = [each for each in outcomes if isinstance(each, GenerationResult)]
+    taken = sum(each.usage.total_tokens or 0 for each in answers)
+    assert taken <= status.spent.tokens <= 600
+    assert len(answers) <= status.spent.requests <= 60
+    assert status.reserved == NOTHING
+    assert len(outcomes) == 160
+
+
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="POSIX alone forks")
 def test_a_forked_child_has_no_reservations_of_the_parent() -> None:
     book, budget = KernelBook(), Budget(tokens=200)
@@ -289,3 +334,27 @@ def test_a_config_entry_has_a_budget_of_its_own(tmp_path: Path) -> None:
     again = ModelManager.from_config(tmp_path / "again.json")
     assert again.budgets.chosen() == [Budget(usd=2.5, model="m")]
     assert '"model": "m"' not in (tmp_path / "again.json").read_text()
+
+
+async def test_what_a_router_spends_is_its_members_and_counts_once() -> None:
+    refusal = ApiTimeoutError("a", "no first token", retryable=True)
+
+    def open_fake(info: ModelInfo, control: LoadControl) -> FakeModel:
+        return FakeModel(info, text="Yes.", error=refusal if info.name == "a" else None)
+
+    settings = RouterSettings(
+        members=(RouterMember("a"), RouterMember("b")), strategy="in-order", fallback=("timeout",)
+    )
+    router = fake_info("r", local=False, model_type="router", router=settings, context_length=None)
+    manager = ModelManager(
+        [fake_info("a"), fake_info("b"), router],
+        open_model=open_fake,
+        budgets=[Budget(requests=9, tokens=500), Budget(requests=1, model="b")],
+    )
+    async with manager:
+        model, _ = await manager.load_model("r")
+        await model.generate(PROMPT, max_tokens=20)
+        every, only_b = (status.spent for status in manager.budgets.statuses())
+        assert (every, only_b) == (Amount(0, 23 + 4, 2), Amount(0, 4, 1))
+        with pytest.raises(BudgetError, match="this kernel's budget for b"):
+            await model.generate(PROMPT, max_tokens=20)

@@ -16,7 +16,7 @@ import pytest
 from nbllm.core.budgets.books import DayBook, Hold, Shortage
 from nbllm.core.budgets.budget import NOTHING, Amount, Budget
 from nbllm.core.budgets.budgets import Budgets
-from nbllm.core.errors import BudgetError
+from nbllm.core.errors import BudgetError, ConfigError
 from nbllm.core.types import GenerationResult
 from nbllm.testing import FakeModel
 
@@ -185,6 +185,39 @@ async def test_a_request_that_is_cancelled_while_it_reserves_gives_it_back(tmp_p
     status = budgets.statuses()[0]
     assert status.reserved == NOTHING
     assert status.spent.tokens <= 5 * 13
+
+
+def test_limits_of_a_day_stay_for_all_until_they_are_removed(tmp_path: Path) -> None:
+    file = tmp_path / "new" / "budgets.json"
+    first, second = Budgets(limits_file=file), Budgets(limits_file=file)
+    first.set([Budget(usd=5, per="day"), Budget(usd=1)], stays=True)
+    first.set(Budget(tokens=9, per="day"))
+    assert second.chosen() == [Budget(usd=5, per="day")]
+    second.set(Budget(requests=3, per="day", model="m", unknown=2.5), stays=True)
+    second.set(Budget(requests=8, per="day"), stays=True)
+    assert Budgets(limits_file=file).chosen() == [
+        Budget(usd=5, requests=8, per="day"),
+        Budget(requests=3, per="day", model="m", unknown=2.5),
+    ]
+    assert first.chosen(per="kernel") == [Budget(usd=1)]
+    first.remove(per="day", model="m")
+    assert second.chosen(model="m") == []
+    second.remove()
+    assert first.chosen() == [Budget(usd=1), Budget(tokens=9, per="day")]
+
+
+@pytest.mark.parametrize("text", ["", "{", "5", '[{"usd": 1}]', '[{"usd": -1}]', "[" * 100_000])
+async def test_limits_that_cannot_be_read_are_told(tmp_path: Path, text: str) -> None:
+    file = tmp_path / "budgets.json"
+    file.write_text(text)
+    budgets, model = Budgets(limits_file=file), FakeModel()
+    model.spend_from(budgets)
+    with pytest.raises(ConfigError, match="budgets of a day cannot be read"):
+        await model.generate("Hi")
+    assert model.requests == []
+    budgets.remove(per="day")
+    await model.generate("Hi")
+    assert any("damaged" in name for name in os.listdir(tmp_path))  # noqa: PTH208
 
 
 async def test_an_older_file_keeps_a_week(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from nbllm.core.errors import DoesNotFitError, InvalidOptionError
 from nbllm.core.fitting import explanation
 from nbllm.core.fitting.fit_options import fits_of
 from nbllm.core.fitting.machine_room import room_of
-from nbllm.core.fitting.memory_estimate import CPU, Loading, estimate_with_draft
+from nbllm.core.fitting.memory_estimate import CPU, Loading, estimate, estimate_with_draft
 from nbllm.core.fitting.model_shape import LayerShape, ModelShape
 from nbllm.core.fitting.placing import Plan, place, thread_counts
 from nbllm.core.hardware.engine_devices import EngineDevice, EngineDevices
@@ -235,6 +235,39 @@ def test_ways_with_experts_in_main_memory_are_listed() -> None:
     found = [option for option in fits_of(plan, None).options if option.cpu_experts]
     assert found
     assert all(option.fits and option.device == "GPU 0 + CPU" for option in found)
+
+
+def test_a_server_that_calls_all_of_its_memory_free_is_not_filled() -> None:
+    def free(free_gib: int, **facts: Any) -> float:
+        size, left = 32 * GIB, free_gib * GIB
+        gpu = GpuInfo(
+            index=0, name="x", vendor="x", vram_total_bytes=size, vram_free_bytes=left, **facts
+        )
+        return room_of(replace(machine(8), gpus=(gpu,)), None).free[gpu.label] / GIB
+
+    server = "10.0.0.5:50052"
+    assert free(32, server=server) == pytest.approx(28.8)
+    assert free(31, server=server) == free(31) == pytest.approx(31 - 0.96)
+
+
+@pytest.mark.parametrize("sizes", [(24, 24), (24, 12), (12, 24), (10, 20, 30)])
+def test_gpus_share_bytes_not_layers(sizes: tuple[int, ...]) -> None:
+    """The output of this model weighs as much as eight of its layers."""
+    shape = model(60)
+    large = replace(shape, output_bytes=8 * shape.layers[0].weights)
+    asked = LoadOptions(context_length=4096, gpu_layers=-1)
+    gpus = tuple(
+        GpuInfo(index=i, name="T", vendor="x", vram_total_bytes=n * GIB, vram_free_bytes=n * GIB)
+        for i, n in enumerate(sizes)
+    )
+    placement = Plan("large", large, replace(machine(64), gpus=gpus), asked)
+    way = placement.on([gpu.label for gpu in gpus], 33)
+    room, memory = placement.room, estimate(large, way)
+    kept = [memory[gpu.label].weights + memory[gpu.label].kv for gpu in gpus]
+    free = [room.free[gpu.label] for gpu in gpus]
+    for size, space in zip(kept, free, strict=True):
+        assert size / sum(kept) == pytest.approx(space / sum(free), abs=0.11)
+    assert sum(way.split) == 33
 
 
 def test_memory_that_a_gpu_shares_is_counted_once() -> None:

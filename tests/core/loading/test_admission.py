@@ -9,7 +9,16 @@ import pytest
 
 from nbllm.core.errors import DoesNotFitError
 from nbllm.core.hardware.resources import CpuInfo, GpuInfo, MemoryInfo, Resources
-from nbllm.core.loading.admission import Admit, Evict, Refuse, Wait, decide, free_bytes, with_free
+from nbllm.core.loading.admission import (
+    Admit,
+    Evict,
+    Refuse,
+    Wait,
+    decide,
+    free_bytes,
+    take_servers,
+    with_free,
+)
 from nbllm.core.loading.eviction import EvictionCandidate, choose_victims
 from nbllm.core.placement import MemoryParts, Placement
 
@@ -246,3 +255,33 @@ def test_a_gpu_in_the_main_memory_frees_main_memory() -> None:
     resources = Resources(cpu=machine().cpu, memory=machine(4).memory, gpus=(apple,))
     more = with_free(resources, {"GPU 0": 2 * GIB})
     assert free_bytes(more) == {"CPU": 6 * GIB, "GPU 0": 6 * GIB}
+
+
+SERVERS = ("10.0.0.5:50052", "10.0.0.6:50052")
+
+
+def holder(name: str, server: int = 0, **fields: Any) -> EvictionCandidate:
+    return candidate(name, 1, f"RPC {SERVERS[server]}", **fields)
+
+
+def test_an_idle_model_leaves_the_server_that_it_holds() -> None:
+    others = [candidate("here", 4), holder("there", 1), holder("second", 0)]
+    assert take_servers("new", SERVERS[:1], others[:2]) is None
+    assert take_servers("new", (), others) is None
+    assert take_servers("new", SERVERS[:1], others) == Evict(None, (others[2],))
+    assert take_servers("new", SERVERS, others) == Evict(None, (others[1], others[2]))
+    numbered = candidate("third", 1, f"RPC {SERVERS[0]} #1")
+    assert take_servers("new", SERVERS, [numbered]) == Evict(None, (numbered,))
+
+
+def test_a_server_that_works_is_waited_for_and_one_of_a_pinned_model_is_refused() -> None:
+    verdict = take_servers("new", SERVERS, [holder("works", busy=True), holder("idle", 1)])
+    assert isinstance(verdict, Wait)
+    assert verdict.busy == ("works",)
+    assert f"RPC server {SERVERS[0]} and {SERVERS[1]}, which works and idle use." in verdict.words
+    verdict = take_servers("new", SERVERS, [holder("soon", becoming="loaded")])
+    assert isinstance(verdict, Wait)
+    assert not verdict.busy
+    verdict = take_servers("new", SERVERS, [holder("mine", pinned=True)])
+    assert isinstance(verdict, Refuse)
+    assert "mine is pinned and uses the RPC server" in str(verdict.error)

@@ -12,7 +12,7 @@ from IPython.core.error import UsageError
 from IPython.core.interactiveshell import InteractiveShell
 
 from nbllm import FinishReason, ModelManager
-from nbllm.core.errors import BudgetError, ModelError, RateLimitError
+from nbllm.core.errors import BudgetError, InvalidOptionError, ModelError, RateLimitError
 from nbllm.core.openers import LoadControl
 from nbllm.core.types import ModelInfo
 from nbllm.notebook import extension
@@ -105,6 +105,15 @@ def test_a_stop_stops_all(shell: InteractiveShell, manager: ModelManager, page: 
     assert [each.finish_reason for each in results] == ["cancelled", "stop", "cancelled"]
     assert page.outputs[-1][1]["text/html"].count("■ stopped") == 2
     assert manager.activity.running() == []
+
+
+def test_a_cut_answer_is_not_to_be_continued_alone(shell: InteractiveShell, page: Any) -> None:
+    ask(shell, "--models north,south --max-tokens 2")
+    html = page.outputs[-1][1]["text/html"]
+    assert html.count("cut off at the token limit") == 2
+    assert "--continue" not in html
+    with pytest.raises(InvalidOptionError, match="--models cannot be continued"):
+        shell.run_line_magic("llm", "--continue")
 
 
 def test_a_diff_shows_words(shell: InteractiveShell, page: Any) -> None:

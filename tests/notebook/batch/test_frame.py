@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -97,12 +98,50 @@ def test_a_dry_run_asks_five_and_says_what_all_would_take(
     assert len(out) == 5
     told = capsys.readouterr().out
     assert "Dry run: 5 of 1,000 rows asked, 0 failed." in told
-    assert "tokens of prompt and 1,000 of answer" in told
+    assert "The other 995 rows would take about" in told
+    assert "tokens of prompts, 995 of answers" in told
+    assert "the price is not known" in told or "US dollars" in told
+
+
+def test_a_large_run_shows_its_first_rows_before_it_goes_on(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    model = FakeModel(text="Yes.")
+    df = pd.DataFrame({"text": [str(number) for number in range(40)]})
+    asked: list[int] = []
+
+    def tick(progress: Any, row: Any) -> None:
+        if row.index == 4:
+            asked.append(len(model.requests))
+
+    out = nbllm.map_frame(df, "{text}", model=model, preview_above=39, progress=tick)
+    assert asked == [5]
+    assert out["answer"].notna().all()
+    assert "Preview: 5 of 40 rows asked, 0 failed. The other 35" in capsys.readouterr().out
+    nbllm.map_frame(df, "{text}", model=model, preview_above=40, progress=tick)
+    assert "Preview" not in capsys.readouterr().out
+
+
+def test_an_interrupt_hands_over_what_is_finished() -> None:
+    def tick(progress: Any, row: Any) -> None:
+        if row.index == 2:
+            signal.raise_signal(signal.SIGINT)
+
+    df = pd.DataFrame({"text": [str(number) for number in range(2_000)]})
+    model = FakeModel(text="Yes.", token_seconds=0.01)
+    with pytest.raises(KeyboardInterrupt) as stop:
+        nbllm.map_frame(df, "{text}", model=model, preview_above=None, progress=tick)
+    frame = stop.value.frame  # type: ignore[attr-defined]
+    assert len(frame) == 2_000
+    assert 3 <= frame["answer"].notna().sum() < 2_000
 
 
 @pytest.mark.parametrize(
     ("settings", "problem"),
     [
+        ({"max_total_tokens": 0}, "max_total_tokens must be"),
+        ({"max_cost": -1}, "max_cost must be"),
+        ({"max_cost": "much"}, "max_cost must be"),
         ({"template": "{txt}"}, "is not a column"),
         ({"into": "text"}, "the column 'text' exists already"),
         ({"schema": list[str]}, "must describe an object with properties"),

@@ -47,6 +47,18 @@ def test_a_budget_is_set_shown_and_held(shell: InteractiveShell, manager: ModelM
     shell.run_line_magic("llm", "--model tiny Hi.")
 
 
+def test_a_cell_gets_what_is_left(
+    shell: InteractiveShell, manager: ModelManager, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shell.run_line_magic("llm_budget", "--tokens 20")
+    manager._loader._open_model = FakeOpener(text="word " * 100)
+    result = shell.run_line_magic("llm", "--model tiny Say a lot.")
+    assert (result.finish_reason, result.usage.completion_tokens) == ("length", 17)
+    assert "the budget has 17 tokens left: %llm_budget" in capsys.readouterr().out
+    with pytest.raises(BudgetError, match="has 0 tokens left"):
+        shell.run_line_magic("llm", "--model tiny Say more.")
+
+
 def test_several_are_told_apart(
     shell: InteractiveShell, manager: ModelManager, capsys: pytest.CaptureFixture[str]
 ) -> None:

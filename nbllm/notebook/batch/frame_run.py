@@ -1,0 +1,132 @@
+"""One run over a frame: asked on the loop, shown in the cell, stopped with what there is."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from queue import SimpleQueue
+from typing import TYPE_CHECKING, Literal, TypeAlias
+
+from nbllm.batches.calibration import calibrated
+from nbllm.batches.estimate import estimate
+from nbllm.batches.run import BatchProgress, BatchRow
+from nbllm.notebook.batch.run_view import RunView, show_value
+from nbllm.notebook.sync import free_loop
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from nbllm.batches.batch import Batch
+    from nbllm.notebook.batch.frame_batch import FrameBatch
+
+__all__ = ["SAMPLE_ROWS", "BatchTick", "FrameRun", "HowFar", "RunInterrupt"]
+
+SAMPLE_ROWS = 5
+
+HowFar: TypeAlias = Literal["whole", "large", "dry", "cancelled"]
+BatchTick: TypeAlias = Callable[[BatchProgress, BatchRow | None], None]
+
+
+@dataclass(slots=True)
+class FrameRun:
+    """One run over a frame; ``found`` are the rows that are finished, in their order.
+
+    A "large" one shows its first rows, with what the rest is going to take, and goes on; a "dry"
+    one is over behind them, and a "cancelled" one takes back what a vendor's batch API has of it.
+    ``batch_api`` says that the rest goes there.
+    """
+
+    df: pd.DataFrame
+    batch: FrameBatch
+    asked: Batch
+    how: HowFar = "whole"
+    batch_api: bool = False
+    calibrate: bool = False
+    found: list[BatchRow] = field(default_factory=list)
+
+    def run(self, tick: BatchTick | None) -> pd.DataFrame:
+        """The frame with the answers. Raises ``RunInterrupt`` with what there is of it."""
+        if tick is not None:
+            return self._waited(tick, lambda: None)
+        view = RunView(self.asked.progress, self.table)
+        try:
+            return self._waited(view.tick, view.show)
+        finally:
+            view.close()
+
+    def _waited(self, tick: BatchTick, show: Callable[[], None]) -> pd.DataFrame:
+        told: SimpleQueue[str] = SimpleQueue()
+
+        def look() -> None:
+            show()
+            while not told.empty():
+                self._tell(told.get())
+
+        try:
+            with free_loop() as loop:
+                loop.run(self.work(tick, told.put), on_tick=look)
+        except KeyboardInterrupt as stop:
+            raise RunInterrupt(self._at_vendor or str(stop), self.frame()) from None
+        look()
+        return self.frame()
+
+    async def work(self, tick: BatchTick, tell: Callable[[str], None]) -> None:
+        """Ask all rows; ``tell`` gets what the rest is going to take, where that is wanted."""
+        began = time.monotonic()
+        self.asked.on_state = lambda: tick(self.asked.progress, None)
+        if self.how == "cancelled":
+            self.found += await self.asked.cancel()
+            return
+        async for row in self.asked:
+            self.found.append(row)
+            tick(self.asked.progress, row)
+            if self.how == "large" and len(self.found) == SAMPLE_ROWS:
+                tell(self._estimated(time.monotonic() - began))
+        if self.how == "dry":
+            tell(self._estimated(time.monotonic() - began))
+
+    def _tell(self, words: str) -> None:
+        if self.how == "large":
+            show_value(self.table(self.found[:SAMPLE_ROWS]))
+        print(words)  # noqa: T201 - it is asked for
+
+    def _estimated(self, seconds: float) -> str:
+        sample = self.found[:SAMPLE_ROWS]
+        rest = len(self.df) - len(sample)
+        failed = sum(bool(row.error) for row in sample)
+        kind = "Dry run" if self.how == "dry" else "Preview"
+        words = f"{kind}: {len(sample):,} of {len(self.df):,} rows asked, {failed:,} failed."
+        if rest:
+            longer, width = self.batch.longer(sample), self.asked.width
+            found = estimate(sample, rest, seconds=seconds, width=width, longer=longer)
+            words += f" {(found.by_batch_api() if self.batch_api else found).words}"
+        return f"{words} The batch API takes up to a day." if self.batch_api else words
+
+    @property
+    def _at_vendor(self) -> str:
+        """What goes on at the vendor in spite of an interrupt."""
+        state = self.asked.progress.vendor_state
+        return state and (
+            f"{state}. It goes on there, and is paid. Run the same cell again to take it up, or "
+            "with --cancel-batch (cancel_batch=True) to cancel it."
+        )
+
+    def table(self, rows: Sequence[BatchRow]) -> pd.DataFrame:
+        """The columns of the prompt and of the answers, for these rows."""
+        whole = self.batch.joined(self.df.iloc[[row.index for row in rows]], [*rows])
+        shown = [name for name in self.df.columns if str(name) in self.batch.template.columns]
+        return whole[[*shown, *(name for name in whole.columns if name not in self.df.columns)]]
+
+    def frame(self) -> pd.DataFrame:
+        """The frame as far as it is finished; what is not has missing values."""
+        df = self.df.iloc[:SAMPLE_ROWS] if self.how == "dry" else self.df
+        return self.batch.joined(df, calibrated(self.found) if self.calibrate else self.found)
+
+
+class RunInterrupt(KeyboardInterrupt):
+    """A run was interrupted; ``frame`` has what was finished by then."""
+
+    def __init__(self, words: str, frame: pd.DataFrame) -> None:
+        super().__init__(*([words] if words else []))
+        self.frame = frame
