@@ -211,7 +211,10 @@ class PrefixDisk:
         self._entries[path.name] = None
         with suppress(OSError):
             path.unlink()
-        self._report(f"a saved prompt was dropped from the prefix cache on disk: {problem}")
+        self._report(
+            "a saved prompt was dropped from the prefix cache on disk and is processed anew: "
+            + problem
+        )
 
     def _report(self, text: str) -> None:
         with suppress(OSError, ValueError):  # a parent that is gone reads no log
