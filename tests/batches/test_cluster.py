@@ -301,8 +301,6 @@ class Told:
 def test_answers_have_the_types_of_this_process(client: Any, server: EchoServer) -> None:
     out = mapped(client, server, ['{"TOPIC": "X"}'], schema=Told, max_failures=1)
     assert out["error"].str.contains("AnswerFormError").all()  # in capitals: "TOPIC" is not a field
-    out = mapped(client, server, ["1"], decide={"team": Team}, max_failures=1)
-    assert len(out) == 1
 
 
 class Team(enum.Enum):
@@ -323,10 +321,18 @@ def test_a_client_does_not_go_with_a_batch_api(client: Any, server: EchoServer) 
         mapped(client, server, ["a"], batch_api=True)
 
 
-def test_the_real_model_is_loaded_by_each_worker_and_stays(
+def test_the_real_model_is_loaded_by_each_worker_and_decides_as_it_does_here(
     client: Any, server: EchoServer, tmp_path: Path
 ) -> None:
     texts = ["The sky is", "One and one is"]
+    file = tmp_path / "run.jsonl"
+    settings = {"model": "SmolLM2", "decide": {"team": Team}, "journal": file}
+    there = mapped(client, server, texts, manager=ModelManager(), **settings)
+    manager = ModelManager()
+    here = mapped(None, server, [*texts, "Two"], manager=manager, **settings)
+    nbllm.run(manager.aclose())
+    assert there.equals(here.iloc[:2])
+    assert len(file.read_text().splitlines()) == 1 + 3  # the keys are the same: one was asked here
     for _ in range(2):
         out = mapped(client, server, texts, model="SmolLM2", manager=ModelManager(), max_tokens=4)
         assert out["answer"].str.len().min() > 0
