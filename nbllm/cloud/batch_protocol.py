@@ -16,9 +16,12 @@ from nbllm.cloud.adapter import HttpRequest
 from nbllm.core.types import ModelInfo
 from nbllm.core.vendor_batches import VendorBatch, VendorOutcome
 
-__all__ = ["BatchProtocol", "encoded", "moment"]
+__all__ = ["BatchProtocol", "as_body", "encoded", "moment"]
 
 _MOMENT = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(\.\d+)?(Z|[+-]\d\d:\d\d)?")
+
+
+_MOST_SECONDS = 2.0**33
 
 
 class BatchProtocol(Protocol):
@@ -74,14 +77,21 @@ def encoded(value: Any) -> bytes:
     return text.encode("utf-8")
 
 
+def as_body(value: Any) -> bytes:
+    """A part of the vendor's JSON, as the body of an answer that came alone."""
+    return json.dumps(value).encode()
+
+
 def moment(value: object) -> float | None:
-    """Unix seconds of an RFC 3339 time; None for anything else."""
+    """Unix seconds of an RFC 3339 time, or of such seconds; None for anything else."""
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return float(value) if 0 <= value < _MOST_SECONDS else None
     found = _MOMENT.match(value) if isinstance(value, str) else None
     if found is None:
         return None
     zone = found[3] or "Z"
     text = found[1] + ("+00:00" if zone == "Z" else zone)
     try:
-        return datetime.fromisoformat(text).astimezone(timezone.utc).timestamp()
-    except ValueError:
+        return moment(datetime.fromisoformat(text).astimezone(timezone.utc).timestamp())
+    except (ValueError, OverflowError):
         return None

@@ -103,7 +103,7 @@ class CloudBatches:
     def _outcomes(self, piece: bytes) -> list[VendorOutcome]:
         try:
             return list(self._protocol.parse_results(piece))
-        except MalformedError:
+        except (MalformedError, RecursionError):
             return []  # whose request that was cannot be known: it is told as missing
 
     def result(self, request: GenerationRequest, outcome: VendorOutcome) -> GenerationResult:

@@ -10,6 +10,7 @@ from datetime import datetime
 from typing import Literal, TypeAlias
 
 from nbllm.core.errors import InvalidOptionError
+from nbllm.core.routing.route import Route
 from nbllm.core.runs import Run, current_run
 from nbllm.core.types import (
     Event,
@@ -56,7 +57,7 @@ class Generation:
         self.started = datetime.now().astimezone()
         self.phase: Phase = "waiting"
         self.prompt: PromptProgress | None = None
-        self.route: RouteChosen | None = None
+        self.route: Route | None = None
         self.retry: RetryScheduled | None = None
         self.pace = TokenPace()
         self.wake = threading.Event()
@@ -162,10 +163,10 @@ class Generation:
             case RouteChosen():
                 self._take_route(event)
 
-    def _take_route(self, route: RouteChosen) -> None:
-        self.route, self.retry, self.phase = route, None, "waiting"
-        self.device = route.device or self.device
-        if route.restarts:
+    def _take_route(self, chosen: RouteChosen) -> None:
+        self.route, self.retry, self.phase = chosen.route, None, "waiting"
+        self.device = chosen.device or self.device
+        if chosen.restarts:
             self.texts, self._reasoning, self._is_counted = [], [], True
 
     def absorbs(self, error: BaseException) -> bool:
@@ -184,6 +185,7 @@ class Generation:
             text=self.text,
             reasoning=self.reasoning,
             model=self.route.member if self.route else self.model,
+            route=self.route,
             device=self.device or None,
             finish_reason=finish_reason,
             raw_finish_reason=raw,

@@ -35,6 +35,7 @@ from nbllm.core.results import (
     TokenLogprob,
     Usage,
 )
+from nbllm.core.routing.route import Route
 from nbllm.core.routing.router_settings import RouterSettings
 
 if TYPE_CHECKING:
@@ -186,15 +187,14 @@ class RetryScheduled:
 
 @dataclass(frozen=True, slots=True)
 class RouteChosen:
-    """A router asks its ``member`` on the ``device``, "" where that is not loaded yet.
+    """A router asks the member of ``route``, which is the last of its tries.
 
-    ``reason`` says why. Where it ``restarts``, all that came of the answer so far is void.
+    ``device`` is where that runs, "" where it is not loaded yet. Where it ``restarts``, all that
+    came of the answer so far is void.
     """
 
-    router: str
-    member: str
-    device: str
-    reason: str
+    route: Route
+    device: str = ""
     restarts: bool = False
 
 

@@ -108,6 +108,7 @@ def _disk(operation: Load, model: NativeModel, outbox: Outbox) -> PrefixDisk | N
         "\n".join((*cache.files, *model.state_marks)),
         model.context_length,
         lambda text: outbox.send(Notice(text)),
+        whole=model.saves_whole,
     )
 
 

@@ -6,7 +6,7 @@ from nbllm.core.generation import Generation
 from nbllm.core.kinds import place_of
 from nbllm.core.types import FinishReason, GenerationResult, ModelInfo
 from nbllm.core.vendors import host_and_port
-from nbllm.core.words import size_words
+from nbllm.core.words import listed_words, size_words
 
 __all__ = ["EARLY_ENDS", "activity_words", "loading_words", "ready_words", "status_words"]
 
@@ -37,11 +37,11 @@ def activity_words(generation: Generation) -> str:
         return f"thinking: {len(generation.reasoning):,} characters so far"
     if (retry := generation.retry) is not None:
         return f"trying again in {retry.delay_seconds:.0f} s: {retry.reason}"
-    prompt = generation.prompt
+    route, prompt = generation.route, generation.prompt
     if prompt is not None and prompt.total - prompt.cached > SHORT_PROMPT:
         done, total = prompt.processed, prompt.total
         return f"prefill: {done:,} of {total:,} tokens ({done / total:.0%})"
-    return ""
+    return f"{route.router} asks {route.member}: {route.reason}" if route else ""
 
 
 def ready_words(info: ModelInfo, seconds: float | None = None, unready: str | None = None) -> str:
@@ -67,6 +67,9 @@ def ready_words(info: ModelInfo, seconds: float | None = None, unready: str | No
 
 
 def _place_words(info: ModelInfo) -> str:
+    if info.router is not None:
+        members = listed_words([member.name for member in info.router.members])
+        return f", a router of {members} ({info.router.strategy})"
     if place_of(info) == "server":
         return f" on the server {host_and_port(info)}"
     return f" on {info.device}" if info.device else ""
@@ -84,6 +87,7 @@ def status_words(result: GenerationResult, *more: str) -> str:
             *([EARLY_ENDS[result.finish_reason]] if result.finish_reason in EARLY_ENDS else []),
             result.model,
             *([result.device] if result.device else []),
+            *([str(result.route)] if result.route else []),
             *_token_words(result),
             *(
                 [f"{speed:,.0f} tokens/s" if speed >= 10 else f"{speed:.1f} tokens/s"]

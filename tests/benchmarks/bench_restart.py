@@ -24,7 +24,7 @@ MIB = 2**20
 LENGTHS = (1100, 4000)
 LIMIT = 4096 * MIB
 REST_SECONDS = 1.0  # of the worker, before it saves
-ROUNDS = 1
+ROUNDS = 3
 
 
 def load(path: Path, disk: int | None) -> LlamaCppModel:

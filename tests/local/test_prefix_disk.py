@@ -228,6 +228,15 @@ def test_it_is_saved_however_the_kernel_ends(
     assert len(saved(folder)) == 1
 
 
+async def test_the_prompts_of_a_batch_are_not_saved(
+    load: Load, tiny_models: dict[str, Path], folder: Path
+) -> None:
+    model = load(tiny_models["llama-q8_0"], context_length=2048, prefix_cache_disk=LIMIT)
+    await ask(model, priority="background")
+    await model.aclose()
+    assert not saved(folder)
+
+
 async def test_what_a_context_shift_left_is_not_saved(
     load: Load, tiny_models: dict[str, Path], folder: Path
 ) -> None:

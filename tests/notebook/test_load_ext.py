@@ -71,4 +71,5 @@ def test_it_writes_no_file_asks_no_network_and_starts_no_process(loads) -> None:
 def test_what_is_heavy_waits_until_it_is_used(loads) -> None:
     modules = {name.partition(".")[0] for name in loads[0][3]}
     heavy = {"pandas", "numpy", "matplotlib", "httpx", "ipywidgets", "llama_cpp", "pynvml"}
+    heavy |= {"dask", "distributed"}
     assert not modules & heavy

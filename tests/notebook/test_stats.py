@@ -14,6 +14,7 @@ from IPython.core.interactiveshell import InteractiveShell
 
 from nbllm.core.history import GenerationRecord
 from nbllm.core.model_manager import ModelManager
+from nbllm.core.routing.route import Route, RouteTry
 from nbllm.core.types import FinishReason, Timings, Usage
 from nbllm.notebook.extension import load
 from nbllm.notebook.stats.stats_table import stats_summary, stats_table
@@ -45,6 +46,20 @@ def test_each_generation_is_a_row_with_units_in_the_columns() -> None:
     assert "12:00:01" in table._repr_html_(), "in the zone of the record"
     assert "queue (s)" not in repr(table), "what nobody knows is not shown"
     assert repr(table).endswith("The DataFrame also has: decode (s).")
+
+
+def test_routed_answers_name_the_router_and_who_was_passed_over() -> None:
+    tries = (
+        RouteTry(member="big", why="first in order", failure="rate_limit", problem="big: slow"),
+        RouteTry(member="m", why="next in order"),
+    )
+    route = Route(router="any", strategy="in-order", member="m", tries=tries)
+    records = [record(), record(1, route=route), record(2, route=route)]
+    table = stats_table(records)
+    assert table["router"].fillna("").tolist() == ["", *["any (big: rate limit)"] * 2]
+    for shown in (repr(table), repr(stats_summary(records))):
+        assert "Answers of any by m 2. Passed over: big: rate limit (2)." in shown
+    assert "router" not in repr(stats_table(records[:1]))
 
 
 def test_long_tables_show_their_end_and_say_so() -> None:

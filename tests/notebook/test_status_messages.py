@@ -8,13 +8,17 @@ import pytest
 
 from nbllm.core.generation import Generation
 from nbllm.core.placement import Placement
+from nbllm.core.routing.route import Route, RouteTry
+from nbllm.core.routing.router_settings import RouterMember, RouterSettings
 from nbllm.core.types import (
     Event,
     FinishReason,
     GenerationResult,
+    ModelInfo,
     PromptProgress,
     ReasoningDelta,
     RetryScheduled,
+    RouteChosen,
     TextDelta,
     Timings,
     Usage,
@@ -128,3 +132,30 @@ def test_what_a_placement_gave_up_is_told_below_the_ready_line() -> None:
     assert ready_words(info) == "tiny ready on CPU · context 4,096"
     told = ready_words(replace(info, placement=replace(placement, is_compromise=True)))
     assert told == f"tiny ready on CPU · context 4,096\n{placement.reason}"
+
+
+ROUTE = Route(
+    router="any",
+    strategy="in-order",
+    member="tiny",
+    tries=(
+        RouteTry(member="big", why="first in order", failure="rate_limit", problem="big: slow"),
+        RouteTry(member="tiny", why="next in order"),
+    ),
+)
+
+
+def test_a_routed_answer_tells_who_was_passed_over() -> None:
+    words = status_words(replace(RESULT, route=ROUTE))
+    assert words == "tiny · via any (big: rate limit) · \N{EN DASH} tokens"
+    generation = Generation("any")
+    generation.take(RouteChosen(ROUTE, "CPU"))
+    assert activity_words(generation) == "any asks tiny: big: rate limit"
+    partial = generation.partial_result(FinishReason.CANCELLED, "interrupt")
+    assert (partial.model, partial.device, partial.route) == ("tiny", "CPU", ROUTE)
+
+
+def test_the_ready_line_of_a_router_names_its_members() -> None:
+    settings = RouterSettings(members=(RouterMember("a"), RouterMember("b")), strategy="weighted")
+    info = ModelInfo(name="any", model_type="router", local=False, router=settings)
+    assert ready_words(info) == "any ready, a router of a and b (weighted)"

@@ -10,7 +10,7 @@ from uuid import uuid4
 
 from nbllm.batches.brake import Brake
 from nbllm.batches.cluster import on_worker
-from nbllm.batches.cluster.on_worker import Answer, Wanted
+from nbllm.batches.cluster.on_worker import Answer, Opened, Wanted
 from nbllm.batches.cluster.seats import Seat
 from nbllm.batches.cluster.workers import LostError, Workers
 from nbllm.batches.spread import SpreadModel
@@ -85,6 +85,15 @@ class ClusterModel(SpreadModel):
         """See ``SpreadModel``."""
         return self._workers.brake.most if self._workers else 1
 
+    @property
+    def scores_labels(self) -> bool:
+        """Whether the workers' model does."""
+        return self._first is not None and self._first.scores_labels
+
+    @property
+    def _first(self) -> Opened | None:
+        return self._workers.first if self._workers else None
+
     async def open(self, concurrency: int | None) -> Brake:
         """Return as soon as one worker has loaded the model; see ``SpreadModel``."""
         self._wanted = replace(self._wanted, run=uuid4().hex)
@@ -106,8 +115,7 @@ class ClusterModel(SpreadModel):
 
     def key_of(self, request: GenerationRequest) -> str:
         """The same as in a run on this machine; see ``SpreadModel``."""
-        first = self._workers.first if self._workers else None
-        return request_key(request, model=first.identity if first else None)
+        return request_key(request, model=self._first.identity if self._first else None)
 
     # ------------------------------------------------------------ rows
 
@@ -164,8 +172,7 @@ class ClusterModel(SpreadModel):
 
     def highest_cost(self, usage: Usage) -> float | None:
         """By the prices that the first worker knows."""
-        first = self._workers.first if self._workers else None
-        prompt, answer = first.prices if first else (None, None)
+        prompt, answer = self._first.prices if self._first else (None, None)
         if prompt is None or answer is None:
             return None
         return (usage.prompt_tokens or 0) * prompt + (usage.completion_tokens or 0) * answer

@@ -50,13 +50,15 @@ class Wanted:
 class Opened:
     """A model that a worker has loaded.
 
-    ``identity`` is its part of a request's key. ``width`` is how many requests it takes at a time;
-    ``prices`` are the most US dollars for a token of a prompt and of an answer.
+    ``identity`` is its part of a request's key. ``width`` is how many requests it takes at a time.
+    ``scores_labels`` is as of a ``ModelInterface``; ``prices`` are the most US dollars for a token
+    of a prompt and of an answer.
     """
 
     info: ModelInfo
     identity: Mapping[str, Any]
     width: int
+    scores_labels: bool
     prices: tuple[float | None, float | None]
 
 
@@ -149,7 +151,8 @@ class _Process:
             info = replace(info, name=wanted.name)  # whatever it is called in this process
         parallel = info.placement.parallel if info.placement else _CLOUD_WIDTH
         identity = await asyncio.to_thread(model_part, info)
-        return Opened(replace(info, placement=None), identity, parallel, _prices(model))
+        here = replace(info, placement=None)
+        return Opened(here, identity, parallel, model.scores_labels, _prices(model))
 
     async def answered(self, wanted: Wanted, request: GenerationRequest) -> Answer:
         """See the function of this name."""

@@ -15,7 +15,7 @@ from nbllm.batches.vendor_api.failures import may_pass
 from nbllm.batches.vendor_api.rows import Rows
 from nbllm.batches.vendor_api.sender import Sender, parts_of
 from nbllm.batches.vendor_api.sent_batches import SentBatch, SentBatches
-from nbllm.batches.vendor_api.watch import LONGEST_PAUSE, Watch
+from nbllm.batches.vendor_api.watch import LONGEST_PAUSE, Watch, brief
 from nbllm.core.caching.request_key import request_key
 from nbllm.core.errors import (
     BatchError,
@@ -33,6 +33,7 @@ from nbllm.core.vendor_batches import VendorBatch, VendorBatches, VendorOutcome,
 __all__ = ["default_journal", "run_vendor_batch"]
 
 _MOST_ATTEMPTS = 6
+_MOST_OF_A_PROBLEM = 400
 _UNBOUNDED = (
     "nothing was sent: what {model} may cost is not known, so that max_cost cannot hold. Set "
     "max_tokens, and add its price to the table that NBLLM_PRICES names if it has none."
@@ -202,14 +203,16 @@ class _VendorRun:
     async def _finish(self, batch: SentBatch) -> None:
         """Wait for a batch, and keep what became of its rows."""
         found = await self.watch.until_over(batch.id, batch)
-        missing = f"it is not among the results of the batch {batch.id} ({found.state})"
+        missing = f"it is not among the results of the batch {batch.id} ({brief(found.state)})"
         if found.problem:
-            missing = f"{self.api.vendor} did not accept the batch {batch.id}: {found.problem}"
+            problem = brief(found.problem, _MOST_OF_A_PROBLEM)
+            missing = f"{self.api.vendor} did not accept the batch {batch.id}: {problem}"
         else:
             missing = await self._read(found) or missing
         for key in batch.keys:
             if key not in self.work.ended:
                 self.work.end(key, BatchError(missing))
+        self.watch.tell(batch.tag, "")
         if all(key in self.work.ended or key in self.journal.entries for key in batch.keys):
             await self._end_batch(batch, self.work.usages(batch.keys))
 

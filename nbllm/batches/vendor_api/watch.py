@@ -14,7 +14,7 @@ from nbllm.batches.vendor_api.sent_batches import SentBatch
 from nbllm.core.errors import BatchError, ModelError, NotFoundError
 from nbllm.core.vendor_batches import VendorBatch, VendorBatches
 
-__all__ = ["LONGEST_PAUSE", "Watch"]
+__all__ = ["LONGEST_PAUSE", "Watch", "brief"]
 
 _FIRST_PAUSE, LONGEST_PAUSE = 0.25, 30.0
 _MOST_TOLD = 2
@@ -22,6 +22,11 @@ _SILENCE_SECONDS = 1_800.0
 """So long the vendor may be out of reach before a run ends; the batch goes on meanwhile."""
 _KEPT_SECONDS = 28 * 86_400.0
 """The vendors keep batches for at least so long; one that is not found then was not lost there."""
+
+
+def brief(told: str, most: int = 60) -> str:
+    """A vendor's words in one line that is not long."""
+    return " ".join(told.split())[:most]
 
 
 @dataclass(slots=True)
@@ -115,6 +120,6 @@ class Watch:
         since = time.strftime("%H:%M" if is_today else "%Y-%m-%d %H:%M", began)
         failed = f", {found.failed:,} failed" if found.failed else ""
         return (
-            f"{self.api.vendor} {found.id}: {found.state}, "
+            f"{self.api.vendor} {brief(found.id)}: {brief(found.state)}, "
             f"{found.done:,} of {len(batch.keys):,} rows done{failed}, since {since}"
         )

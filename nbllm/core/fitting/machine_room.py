@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from nbllm.core.errors import InvalidOptionError
 from nbllm.core.fitting.memory_estimate import CPU
 from nbllm.core.hardware.engine_devices import is_server
-from nbllm.core.hardware.resources import Resources
+from nbllm.core.hardware.resources import GpuInfo, Resources
 from nbllm.core.placement import MemoryParts
 
 __all__ = ["Room", "room_of"]
@@ -17,6 +17,7 @@ _MIB = 2**20
 _TIGHT = 0.75
 # Left to the desktop and to other processes: a share of the memory between two bounds.
 _RAM_SHARE, _RAM_LEAST, _RAM_MOST = 0.05, 128 * _MIB, 4096 * _MIB
+_SYSTEM_SHARE = 0.1
 _GPU_SHARE, _GPU_LEAST, _GPU_MOST = 0.03, 256 * _MIB, 2048 * _MIB
 
 
@@ -78,9 +79,7 @@ def room_of(resources: Resources, device: str | None) -> Room:
         - _headroom(memory.total_bytes, _RAM_SHARE, _RAM_LEAST, _RAM_MOST)
     }
     for gpu in gpus:
-        total = resources.gpu_total_bytes(gpu) or 0
-        headroom = _headroom(total, _GPU_SHARE, _GPU_LEAST, _GPU_MOST)
-        free[gpu.label] = (resources.gpu_free_bytes(gpu) or 0) - headroom
+        free[gpu.label] = (resources.gpu_free_bytes(gpu) or 0) - _gpu_headroom(gpu, resources)
     names = _wanted(device, [gpu.label for gpu in gpus], no_gpu)
     return Room(
         free=free,
@@ -89,6 +88,14 @@ def room_of(resources: Resources, device: str | None) -> Room:
         unified=frozenset(gpu.label for gpu in resources.gpus if gpu.unified_memory),
         no_gpu=no_gpu,
     )
+
+
+def _gpu_headroom(gpu: GpuInfo, resources: Resources) -> int:
+    """A server that computes on its CPU calls all of its machine's memory free."""
+    total, free = resources.gpu_total_bytes(gpu) or 0, resources.gpu_free_bytes(gpu)
+    headroom = _headroom(total, _GPU_SHARE, _GPU_LEAST, _GPU_MOST)
+    whole = gpu.server is not None and free == total
+    return max(headroom, int(_SYSTEM_SHARE * total)) if whole else headroom
 
 
 def _headroom(total: int, share: float, least: int, most: int) -> int:

@@ -57,7 +57,8 @@ class Activity:
         with self._lock:
             totals = Counter(self._finished)
             for generation in self._running:
-                totals[generation.device] += generation.tokens
+                if generation.tokens:
+                    totals[generation.device] += generation.tokens
         return dict(totals)
 
     def begin(self, generation: Generation) -> None:

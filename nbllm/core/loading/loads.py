@@ -17,6 +17,7 @@ from nbllm.core.model_interface import ModelInterface
 from nbllm.core.openers import LoadControl
 from nbllm.core.placement import Placement
 from nbllm.core.reprs import brief_repr
+from nbllm.core.routing.members import MemberReport
 from nbllm.core.types import LoadOptions, ModelInfo
 from nbllm.core.words import duration_words, size_words
 
@@ -165,7 +166,8 @@ class ModelStatus:
     is for how many seconds it stays without one, None: for ever while memory is not needed.
     ``idle_seconds`` is the time since the last one, ``load_seconds`` how long the load took.
     ``fraction`` is how much is loaded, 0 to 1. ``used`` grows with every model that is asked for,
-    so the greatest is that of the model that answers where none is named.
+    so the greatest is that of the model that answers where none is named. ``members`` are those
+    of a router.
     """
 
     info: ModelInfo
@@ -177,6 +179,7 @@ class ModelStatus:
     load_seconds: float | None = None
     fraction: float = 1.0
     used: int = 0
+    members: tuple[MemberReport, ...] = ()
 
     __repr__ = brief_repr
 
@@ -193,6 +196,7 @@ def status_of_loaded(entry: Loaded, *, pinned: bool) -> ModelStatus:
         idle_seconds=max(0.0, time.monotonic() - uses.last_used),
         load_seconds=entry.load_seconds,
         used=entry.used,
+        members=entry.model.members,
     )
 
 

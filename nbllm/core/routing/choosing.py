@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from nbllm.core.routing.health import Health
 from nbllm.core.routing.router_settings import MemberPrice, RouterMember, RouterSettings, Strategy
 
 __all__ = [
+    "ORDERED",
     "Chosen",
     "Decision",
     "Latency",
@@ -19,7 +20,7 @@ __all__ = [
     "Request",
     "WaitUntil",
     "choose",
-    "with_credits",
+    "credits_after",
 ]
 
 _KEPT = 0.6
@@ -59,14 +60,12 @@ class Latency:
 class MemberState:
     """A member, and what is known of it.
 
-    ``running`` are the requests under way. ``credit`` is what the member still has to get for its
-    weight, of the requests that it could have got. ``context_length`` and ``price`` are None where
-    they are not known.
+    ``running`` are the requests under way. ``context_length`` and ``price`` are None where they are
+    not known.
     """
 
     member: RouterMember
     running: int = 0
-    credit: float = 0.0
     latency: Latency = field(default_factory=Latency)
     health: Health = field(default_factory=Health)
     context_length: int | None = None
@@ -85,7 +84,8 @@ class Request:
     ``homes`` are the members that have read the conversation: the one that answered its first
     turn, and the one that answered when that could not. ``excluded`` cannot answer it,
     and ``only``, where it is given, is the one that may. ``longer_than`` is a context length that
-    was too short. ``running`` are the requests that members have from everybody.
+    was too short. ``running`` are the requests that members have from everybody, ``credits`` what
+    they still have to get for their weights, of the requests that they could have got.
     ``prompt_tokens`` is an estimate.
     """
 
@@ -97,6 +97,7 @@ class Request:
     prompt_tokens: int = 0
     answer_tokens: int | None = None
     running: Mapping[str, int] = field(default_factory=dict)
+    credits: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +138,7 @@ def choose(
     free = [state for state in able if state.health.takes_request(now)]
     if not free:
         return _wait(able, now)
-    if request.homes and settings.sticky and settings.strategy not in _ORDERED:
+    if request.homes and settings.sticky and settings.strategy not in ORDERED:
         names = {state.name for state in free}
         for home in request.homes:
             if home in names:
@@ -148,20 +149,20 @@ def choose(
     return Chosen(best.name, "next in order" if is_later else why)
 
 
-def with_credits(
+def credits_after(
     states: Sequence[MemberState],
     settings: RouterSettings,
     chosen: str,
     request: Request,
     now: float,
-) -> Sequence[MemberState]:
-    """The states after a choice: those that could have been chosen have their share to get."""
-    if settings.strategy in _ORDERED:
-        return states
+) -> Mapping[str, float]:
+    """The credits after a choice: those that could have been chosen have their share to get."""
+    if settings.strategy in ORDERED:
+        return request.credits
     free = [s for s in states if _is_able(s, request) and s.health.takes_request(now)]
-    total = sum(state.member.weight for state in free)
-    credit = {s.name: s.credit + s.member.weight - total * (s.name == chosen) for s in free}
-    return [replace(s, credit=credit.get(s.name, s.credit)) for s in states]
+    total, had = sum(state.member.weight for state in free), request.credits
+    shares = {s.name: had.get(s.name, 0.0) + s.member.weight for s in free}
+    return {**had, **shares, chosen: shares[chosen] - total}
 
 
 def _is_able(state: MemberState, request: Request) -> bool:
@@ -186,7 +187,7 @@ def _in_order(state: MemberState, request: Request, now: float) -> Score:
 
 
 def _by_weight(state: MemberState, request: Request, now: float) -> Score:
-    return (-(state.credit + state.member.weight),)
+    return (-(request.credits.get(state.name, 0.0) + state.member.weight),)
 
 
 def _running(state: MemberState, request: Request) -> int:
@@ -221,5 +222,5 @@ _STRATEGIES: Mapping[Strategy, tuple[Callable[[MemberState, Request, float], Sco
     "weighted": (_by_weight, "by weight"),
     "cheapest": (_by_cost, "cheapest that fits"),
 }
-_ORDERED = ("in-order", "cheapest")
+ORDERED = ("in-order", "cheapest")
 """What prefers the same member for every turn of a conversation, and returns to it."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -13,9 +13,17 @@ from hashlib import blake2b
 
 from nbllm.core.forks import ChildSafeLock, keep_untouched, renew_in_children
 from nbllm.core.messages import Message
-from nbllm.core.routing.choosing import Chosen, Decision, MemberState, Request, choose, with_credits
+from nbllm.core.routing.choosing import (
+    Chosen,
+    Decision,
+    MemberState,
+    Request,
+    choose,
+    credits_after,
+)
 from nbllm.core.routing.health import FailureKind, HealthState
 from nbllm.core.routing.router_settings import RouterSettings
+from nbllm.core.words import duration_words
 
 __all__ = ["MemberReport", "Members", "conversation_key"]
 
@@ -41,6 +49,14 @@ class MemberReport:
     failures: int
     latency: float | None
 
+    def __str__(self) -> str:
+        """Its state in a few words."""
+        if self.health == "cooling":
+            return f"{self.name} rests for {duration_words(self.seconds_left)} ({self.reason})"
+        if self.health == "probing":
+            return f"{self.name} on probation ({self.reason})"
+        return f"{self.name} {self.running} running" if self.running else f"{self.name} ready"
+
 
 class Members:
     """The states of the members, of which one is chosen for each request.
@@ -54,6 +70,7 @@ class Members:
         self._answers = dict.fromkeys(self._states, 0)
         self._failures = dict.fromkeys(self._states, 0)
         self._requests = 0
+        self._credits: Mapping[str, float] = {}
         self._homes: OrderedDict[bytes, tuple[str, ...]] = OrderedDict()
         self._waiting: list[Future[None]] = []
         self._lock = ChildSafeLock()
@@ -74,12 +91,11 @@ class Members:
         with self._lock:
             self._requests += 1
             homes = self._homes.get(conversation, ()) if conversation else ()
-            request = replace(request, homes=homes, number=self._requests)
+            request = replace(request, homes=homes, number=self._requests, credits=self._credits)
             states = list(self._states.values())
             decision = choose(states, self._settings, request, now)
             if isinstance(decision, Chosen):
-                credited = with_credits(states, self._settings, decision.name, request, now)
-                self._states = {state.name: state for state in credited}
+                self._credits = credits_after(states, self._settings, decision.name, request, now)
                 state = self._states[decision.name]
                 self._states[decision.name] = replace(
                     state, running=state.running + 1, health=state.health.chosen()
@@ -127,13 +143,14 @@ class Members:
         with self._lock:
             self._states[name] = replace(self._states[name], context_length=length)
 
-    def keep_home(self, conversation: bytes, name: str) -> None:
-        """``name`` has read the conversation, whose next turns go to it.
+    def keep_home(self, before: bytes | None, conversation: bytes, name: str) -> None:
+        """``name`` has read the conversation, whose next turn goes to it.
 
-        Where another answered its first turn, they go there again as soon as that is well.
+        Where another answered what was ``before`` it, that goes there again as soon as it can.
         """
         with self._lock:
-            first = self._homes.get(conversation, (name,))[0]
+            homes = self._homes.get(before, ()) if before else ()
+            first = homes[0] if homes else name
             self._homes[conversation] = (first,) if name == first else (first, name)
             self._homes.move_to_end(conversation)
             if len(self._homes) > _MOST_CONVERSATIONS:
@@ -183,19 +200,18 @@ class Members:
                 change.set_result(None)
 
 
-def conversation_key(messages: Sequence[Message], answer: str | None = None) -> bytes | None:
-    """What all turns of a conversation have in common: its beginning up to the first answer.
+def conversation_key(messages: Sequence[Message]) -> bytes | None:
+    """A conversation up to its last answer, which is what the next turn has in common with it.
 
-    ``answer`` is the one that was just given. None where there is no answer yet.
+    None where nothing was answered yet. Prompts that have the same examples are so many
+    conversations, which are told apart by their first answers.
     """
-    beginning = blake2b(digest_size=16)
-    for message in messages:
-        text = message.text.strip()[:_HASHED_CHARACTERS]
-        beginning.update(f"{message.role}\0{text}\0".encode(errors="replace"))
-        if message.role == "assistant":
-            return beginning.digest()
-    if answer is None:
+    roles = [message.role for message in messages]
+    if "assistant" not in roles:
         return None
-    text = answer.strip()[:_HASHED_CHARACTERS]
-    beginning.update(f"assistant\0{text}\0".encode(errors="replace"))
-    return beginning.digest()
+    end = len(roles) - roles[::-1].index("assistant")
+    digest = blake2b(digest_size=16)
+    for message in messages[:end]:
+        text = message.text.strip()[:_HASHED_CHARACTERS]
+        digest.update(f"{message.role}\0{text}\0".encode(errors="replace"))
+    return digest.digest()

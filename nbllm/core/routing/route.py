@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from nbllm.core.reprs import brief_repr
 from nbllm.core.words import duration_words
 
-__all__ = ["Route", "RouteTry"]
+__all__ = ["Route", "RouteTry", "failure_words"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,6 +48,14 @@ class Route:
     def failures(self) -> tuple[RouteTry, ...]:
         """The tries that failed."""
         return tuple(each for each in self.tries if each.failure is not None)
+
+    @property
+    def reason(self) -> str:
+        """Why the member was asked: what failed before, else why it was chosen."""
+        if self.failures:
+            last = self.failures[-1]
+            return f"{last.member}: {failure_words(last.failure)}"
+        return self.tries[-1].why if self.tries else ""
 
     def __str__(self) -> str:
         notes = [self.tries[-1].why] if self.tries and not self.failures else []

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
@@ -143,10 +142,11 @@ class Router(ModelInterface):
                     trip.give_up()
                 case WaitUntil():
                     seconds = trip.wait_seconds(decision, self._members.reports())
-                    if math.isfinite(decision.time):
+                    if trip.is_news(decision):
                         yield RetryScheduled(max(1, len(trip.tries)), seconds, trip.last_words)
+                    began = time.monotonic()
                     await self._members.changed(seconds)
-                    trip.waited += seconds
+                    trip.waited += time.monotonic() - began
                 case Chosen(name, why):
                     async with aclosing(self._tried(trip, name, why)) as events:
                         async for event in events:
@@ -174,6 +174,9 @@ class Router(ModelInterface):
         failure: Exception | None = None
         try:
             yield trip.chosen(name, why, self._device_of(name))
+            if not self._device_of(name):  # what follows is counted where it runs
+                await self._loaded(name, trip)
+                yield trip.chosen(name, why, self._device_of(name))
             async with aclosing(self._attempt(name, trip, attempt)) as events:
                 async for event in events:
                     self._note(name, trip, attempt, event)
@@ -262,10 +265,11 @@ class Router(ModelInterface):
         self._members.leave(name, untold=not is_told)
 
     def _keep_home(self, trip: Trip, name: str, result: GenerationResult) -> None:
-        if self._settings.sticky:
-            key = conversation_key(trip.request.messages, result.text)
+        if trip.is_sticky:
+            messages = (*trip.request.messages, Message("assistant", result.text))
+            key = conversation_key(messages)
             if key is not None:
-                self._members.keep_home(key, name)
+                self._members.keep_home(trip.conversation, key, name)
 
     # ------------------------------------------------------------ counting and embedding
 

@@ -10,7 +10,7 @@ from typing import NoReturn
 
 from nbllm.core.errors import ModelError, RouterError
 from nbllm.core.layers.retry import RetryPolicy, delayed, is_retryable
-from nbllm.core.routing.choosing import WaitUntil
+from nbllm.core.routing.choosing import ORDERED, WaitUntil
 from nbllm.core.routing.health import FailureKind, kind_of_failure
 from nbllm.core.routing.members import MemberReport, conversation_key
 from nbllm.core.routing.route import Route, RouteTry, failure_words
@@ -55,16 +55,19 @@ class Trip:
     only: str | None = None
     longer_than: int | None = None
     waited: float = 0.0
+    waits_until: float = 0.0
+    is_sticky: bool = False
+    conversation: bytes | None = None
     broke_off: str = ""
     has_pieces: bool = False
     is_answered: bool = False
     last: Exception | None = None
     why: str = ""
 
-    @property
-    def conversation(self) -> bytes | None:
-        """What tells its conversation from others."""
-        return conversation_key(self.request.messages) if self.settings.sticky else None
+    def __post_init__(self) -> None:
+        self.is_sticky = self.settings.sticky and self.settings.strategy not in ORDERED
+        if self.is_sticky:
+            self.conversation = conversation_key(self.request.messages)
 
     @property
     def seconds_left(self) -> float:
@@ -94,9 +97,17 @@ class Trip:
         self.why, restarts = why, self.has_pieces
         self.has_pieces = False
         self.texts.clear()
-        failure = self.tries[-1] if self.tries else None
-        words = f"after {failure.member}: {failure_words(failure.failure)}" if failure else why
-        return RouteChosen(self.router, name, device, words, restarts=restarts)
+        return RouteChosen(self._route(RouteTry(member=name, why=why)), device, restarts=restarts)
+
+    def _route(self, last: RouteTry) -> Route:
+        return Route(
+            router=self.router,
+            strategy=self.settings.strategy,
+            member=last.member,
+            tries=(*self.tries, last),
+            waited_seconds=self.waited,
+            restarted=bool(self.broke_off),
+        )
 
     def failed(
         self, name: str, attempt: Attempt, kind: FailureKind | None, failure: Exception
@@ -139,6 +150,12 @@ class Trip:
             raise self._spent(when, reports, needed) from self.last
         return max(0.0, min(needed, left))
 
+    def is_news(self, wait: WaitUntil) -> bool:
+        """Whether the end of a wait is known, and was not told yet."""
+        is_news = math.isfinite(wait.time) and wait.time != self.waits_until
+        self.waits_until = wait.time
+        return is_news
+
     def give_up(self) -> NoReturn:
         """No member is left that could answer: raise why."""
         if self.last is not None:
@@ -169,14 +186,7 @@ class Trip:
         """The result with how it came about."""
         self.is_answered = True
         answered = RouteTry(member=name, why=self.why, seconds=attempt.seconds)
-        route = Route(
-            router=self.router,
-            strategy=self.settings.strategy,
-            member=name,
-            tries=(*self.tries, answered),
-            waited_seconds=self.waited,
-            restarted=bool(self.broke_off),
-        )
+        route = self._route(answered)
         notes = result.notes
         if self.broke_off:
             notes = (*notes, f"{self.broke_off} broke off, so {name} began anew")

@@ -75,6 +75,15 @@ class NativeModel:
         """Whether some of its layers see only the newest tokens."""
         return int(lib.llama_model_n_swa(self._model)) > 0
 
+    @property
+    def saves_whole(self) -> bool:
+        """Whether no part of a saved state can be used, only all of it.
+
+        That of recurrent layers cannot be divided, and of sliding ones llama.cpp saves only what
+        the last token saw.
+        """
+        return self.slides or not self.can_copy_prefix
+
     # ------------------------------------------------------------ loading
 
     def _load(self, on_progress: Callable[[float], None]) -> Any:

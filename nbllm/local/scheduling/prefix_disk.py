@@ -73,7 +73,8 @@ class PrefixDisk:
 
     ``key`` is what states depend on besides the folder's model: they serve no other. Whatever is
     long unused is dropped first. ``tell`` gets a sentence about what was lost, ``most_tokens`` is
-    the length of the context. What ``find`` and ``wants`` compare are tokens, not hashes of them.
+    the length of the context. With ``whole`` no part of a state serves, only all of it. What
+    ``find`` and ``gain`` compare are tokens, not hashes of them.
     """
 
     def __init__(
@@ -83,9 +84,11 @@ class PrefixDisk:
         key: str,
         most_tokens: int,
         tell: Callable[[str], None],
+        *,
+        whole: bool = False,
     ) -> None:
         self._folder, self._limit_bytes, self._key = folder, limit_bytes, key
-        self._most_tokens, self._tell = most_tokens, tell
+        self._most_tokens, self._tell, self._whole = most_tokens, tell, whole
         self._entries: dict[str, _Entry | None] = {}
         self._seen_ns = -1
         self._lock = threading.Lock()
@@ -103,7 +106,7 @@ class PrefixDisk:
             self._look()
             known = [each.tokens for each in self._of(scales)]
             known += [tokens for others, tokens in self._waiting if others == scales]
-            shared = [shared_length(each, mine) for each in known]
+            shared = [self._usable(each, mine) for each in known]
         return len(mine) - max(shared, default=0)
 
     def fits(self, state_bytes: int, *, waits: bool) -> bool:
@@ -122,14 +125,14 @@ class PrefixDisk:
         self._queue.join()
 
     def find(
-        self, scales: tuple[float, ...], tokens: Sequence[int], *, whole: bool, least: int
+        self, scales: tuple[float, ...], tokens: Sequence[int], least: int
     ) -> tuple[list[int], bytearray] | None:
-        """The state that shares most with ``tokens``, ``least`` of them or more.
+        """The state that serves most of ``tokens``, ``least`` of them or more.
 
-        With ``whole``, only one all of which is shared. It is checked, and used most lately now.
+        It is checked, and used most lately now.
         """
         wanted = array("i", tokens)
-        while (entry := self._best(scales, wanted, whole=whole, least=least)) is not None:
+        while (entry := self._best(scales, wanted, least)) is not None:
             with self._dropping(entry.path):
                 state = _state_of(entry)
                 with suppress(OSError):
@@ -152,17 +155,19 @@ class PrefixDisk:
             if entry is not None and entry.header.scales == scales:
                 yield entry
 
-    def _best(
-        self, scales: tuple[float, ...], wanted: array[int], *, whole: bool, least: int
-    ) -> _Entry | None:
+    def _usable(self, saved: array[int], tokens: array[int]) -> int:
+        """How many of the ``tokens`` a state serves."""
+        shared = shared_length(saved, tokens)
+        return shared if not self._whole or shared == len(saved) else 0
+
+    def _best(self, scales: tuple[float, ...], wanted: array[int], least: int) -> _Entry | None:
         best, most = None, max(least, 1) - 1
         with self._lock:
             self._look()
             for entry in self._of(scales):
-                shared = shared_length(entry.tokens, wanted)
-                is_usable = not whole or shared == len(entry.tokens)
-                if shared > most and is_usable and len(entry.tokens) <= self._most_tokens:
-                    best, most = entry, shared
+                usable = self._usable(entry.tokens, wanted)
+                if usable > most and len(entry.tokens) <= self._most_tokens:
+                    best, most = entry, usable
         return best
 
     def _look(self) -> None:
@@ -206,7 +211,10 @@ class PrefixDisk:
         self._entries[path.name] = None
         with suppress(OSError):
             path.unlink()
-        self._report(f"a saved prompt was dropped from the prefix cache on disk: {problem}")
+        self._report(
+            "a saved prompt was dropped from the prefix cache on disk and is processed anew: "
+            + problem
+        )
 
     def _report(self, text: str) -> None:
         with suppress(OSError, ValueError):  # a parent that is gone reads no log
@@ -252,6 +260,8 @@ class PrefixDisk:
                 for each in self._of(scales)
                 if len(each.tokens) < len(tokens) and tokens[: len(each.tokens)] == each.tokens
             ]
+        if self._whole:  # where the beginning is asked for again, nothing else serves
+            beginnings.clear()
         self._trim(beginnings)
 
     def _trim(self, beginnings: Sequence[Path]) -> None:
@@ -293,7 +303,7 @@ def _entry_of(path: Path) -> _Entry:
         except (msgspec.MsgspecError, ValueError) as error:
             raise _DamagedError(_CHECKSUM) from error
         state_at = len(begin) + len(encoded) + _TOKEN_BYTES * header.tokens
-        if header.tokens < 0 or state_at + header.state_bytes != size:
+        if min(header.tokens, header.state_bytes) < 1 or state_at + header.state_bytes != size:
             raise _DamagedError(_INCOMPLETE)
         tokens = _read(file, _TOKEN_BYTES * header.tokens)
         if not begin.startswith(_MAGIC) or hashlib.sha256(encoded + tokens).digest() != digest:

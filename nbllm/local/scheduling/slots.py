@@ -88,7 +88,7 @@ class Slots:
         else:
             self._copy(donor, slot, task)
         task.slot, slot.task, slot.prompt_length = slot, task, task.prompt_length
-        slot.scales = task.scales
+        slot.scales, slot.background = task.scales, task.background
         if not self._cells.is_ordered:
             self._tidy(task)
         self._follow(task, slot)
@@ -245,7 +245,7 @@ class Slots:
 
     def _keep(self, slot: Slot) -> None:
         """Save the state of a slot that is about to be emptied, where there is room for it."""
-        self._save(slot, _SHORT, waits=False)
+        self._save(slot, _LONG, waits=False)
         if not slot.tokens or not self._store.limit_bytes:
             return
         key = (slot.scales, *slot.tokens)
@@ -253,20 +253,15 @@ class Slots:
             self._store.put(key, self._cells.save_state(slot.id))
 
     def _restore(self, task: Task, slot: Slot, shared: int) -> bool:
-        """Bring back a saved state that shares more with a request than any slot does.
-
-        llama.cpp saves of sliding layers only what the last token saw, so that no part of such a
-        state can be used.
-        """
+        """Bring back a saved state that shares more with a request than any slot does."""
         wanted = (task.scales, *task.tokens[:-1])
-        whole = self._model.slides or not self._model.can_copy_prefix
-        found = self._store.find(wanted, whole=whole, least=1 + shared)
+        found = self._store.find(wanted, whole=self._model.saves_whole, least=1 + shared)
         if found is not None:
             (_, *tokens), state = found
             return self._load(task, slot, tokens, state)
         if self._disk is None:
             return False
-        saved = self._disk.find(task.scales, task.tokens[:-1], whole=whole, least=shared + _SHORT)
+        saved = self._disk.find(task.scales, task.tokens[:-1], shared + _SHORT)
         if saved is None:
             return False
         is_loaded = self._load(task, slot, *saved)
@@ -303,9 +298,11 @@ class Slots:
         """Save a slot to disk if ``least`` of its tokens or more are new there.
 
         What was computed with dropped tokens in sight serves only while the worker lives: read
-        anew, the same tokens give other numbers.
+        anew, the same tokens give other numbers. The prompts of a batch have no next turn.
         """
-        if self._disk is None or len(slot.tokens) < least or slot.shifted_at is not None:
+        if self._disk is None or len(slot.tokens) < least:
+            return False
+        if slot.shifted_at is not None or slot.background:
             return False
         spare = self._spare(slot)
         tokens = slot.tokens if spare is slot else slot.tokens[: slot.prompt_length]

@@ -23,6 +23,7 @@ class Slot:
     ``scales`` are those of the adapters that the cells were computed with. From ``shifted_at`` on
     they were computed with tokens in sight that have been dropped since. The first ``restored``
     were saved without what the last of them did not see (sliding windows), and serve together only.
+    ``background`` was the last request.
     """
 
     id: int
@@ -31,6 +32,7 @@ class Slot:
     prompt_length: int = 0
     shifted_at: int | None = None
     restored: int = 0
+    background: bool = False
     task: Task | None = None
     used: float = 0.0
 

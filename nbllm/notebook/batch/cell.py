@@ -25,6 +25,7 @@ __all__ = ["check_batch_flags", "map_cell"]
 _ONLY = {
     "into": "--into",
     "decide": "--decide",
+    "calibrate": "--calibrate",
     "dry_run": "--dry-run",
     "journal": "--journal",
     "max_cost": "--max-cost",
@@ -64,6 +65,7 @@ def map_cell(session: NotebookSession, prompt: str, flags: AskFlags, frame: str)
             model=flags.name or flags.model or settings.model or None,
             schema=named_type(flags.schema, scope) if flags.schema else None,
             decide=_decide(flags.decide, scope) if flags.decide else None,
+            calibrate=flags.calibrate,
             into=flags.into,
             system=flags.system if flags.system is not None else settings.system or None,
             dry_run=flags.dry_run,
@@ -103,6 +105,8 @@ def _stopped(session: NotebookSession, flags: AskFlags, frame: str, stop: RunInt
 def _frame(name: str, variables: Mapping[str, Any]) -> pd.DataFrame:
     import pandas as pd
 
+    from nbllm.notebook.batch.dask_tables import is_dask_frame
+
     if name not in variables:
         frames = [key for key, value in variables.items() if isinstance(value, pd.DataFrame)]
         raise InvalidOptionError(
@@ -111,9 +115,10 @@ def _frame(name: str, variables: Mapping[str, Any]) -> pd.DataFrame:
     value = variables[name]
     if isinstance(value, pd.Series):
         return value.to_frame(value.name or "text")
-    if not isinstance(value, pd.DataFrame):
+    if not isinstance(value, pd.DataFrame) and not is_dask_frame(value):
         raise InvalidOptionError("map", f"{name} is a {type(value).__name__}, not a DataFrame")
-    return value
+    found: pd.DataFrame = value
+    return found
 
 
 def _decide(written: str, variables: Mapping[str, Any]) -> Any:

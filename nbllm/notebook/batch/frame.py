@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,11 +14,13 @@ from nbllm.core.model_interface import ModelInterface
 from nbllm.core.schemas.answers import schema_or_decision
 from nbllm.core.types import GenerationOptions
 from nbllm.notebook.batch.clusters import cluster_model, told_of_workers
+from nbllm.notebook.batch.dask_tables import DaskTable, is_dask_frame
 from nbllm.notebook.batch.frame_batch import FrameBatch
 from nbllm.notebook.batch.frame_run import SAMPLE_ROWS, BatchTick, FrameRun, HowFar
 from nbllm.notebook.sync import run
 
 if TYPE_CHECKING:
+    import dask.dataframe as dd
     import pandas as pd
     from distributed import Client
 
@@ -30,12 +34,13 @@ PREVIEW_ABOVE = 1_000
 
 
 def map_frame(
-    df: pd.DataFrame,
+    df: pd.DataFrame | dd.DataFrame,
     template: str,
     *,
     model: str | ModelInterface | LoadedModel | None = None,
     schema: Any = None,
     decide: Mapping[str, Any] | None = None,
+    calibrate: bool = False,
     into: str | None = None,
     system: str | None = None,
     details: bool = False,
@@ -63,9 +68,10 @@ def map_frame(
     it says, named ``into`` and the property where ``into`` is given. Index, order and columns of
     ``df`` stay. ``decide={"team": ["red", "blue"], "urgent": bool}`` has a column for each
     question with the most probable label, and one with its probability, which is missing where
-    the model tells none; see ``ModelInterface.decide``. A row that fails has missing values, and
-    its reason in a column ``error``;
-    ``details`` adds finish reasons, tokens and costs.
+    the model tells none; see ``ModelInterface.decide``. ``calibrate`` takes what the model prefers
+    over all rows, whatever their text is, out of the probabilities; small models need it. A row
+    that fails has missing values, and its reason in a column ``error``; ``details`` adds finish
+    reasons, tokens and costs.
 
     ``dry_run`` asks the first 5 rows only, and tells ranges of the tokens, the time and the price
     that the others would take. A run over more than ``preview_above`` rows shows and tells the same
@@ -84,14 +90,22 @@ def map_frame(
     ``concurrency`` is then that of all of them together. A lost worker's rows are asked on others,
     and those that join are asked too; a warning says which workers cannot load the model, and why.
 
+    ``df`` may be a Dask DataFrame: the columns of the template are computed and brought here, the
+    rows are asked by the cluster of ``client`` or of Dask's default one, by this machine where
+    there is none, and the result is a Dask DataFrame with the same partitions.
+
     An interrupt ends the run with a ``KeyboardInterrupt`` whose ``frame`` has what is finished,
     which a ``journal`` keeps too. Works where
     nothing can be awaited. Raises ``InvalidOptionError``, ``BatchError``, and what loading raises.
     """
-    wanted = schema_or_decision(schema, decide)
-    batch = FrameBatch.of(df, template, schema=wanted, into=into, details=details)
+    wanted, table = schema_or_decision(schema, decide), None
+    batch_of = partial(FrameBatch.of, template=template, schema=wanted, into=into, details=details)
     if client is not None and (batch_api or cancel_batch):
         raise InvalidOptionError("client", "cannot be combined with batch_api; drop one")
+    if is_dask_frame(df):
+        table = DaskTable.of(df, batch_of, client)
+        df, client = table.frame, None if batch_api or cancel_batch else table.client
+    batch = batch_of(df)
     loaded = _loaded(model, manager) if client is None else cluster_model(client, model, manager)
     how = _how(df, dry_run=dry_run, cancel_batch=cancel_batch, preview_above=preview_above)
     if how == "large" and batch_api:
@@ -111,8 +125,10 @@ def map_frame(
         first=SAMPLE_ROWS if how == "large" else 0,
         title=title or f"{len(df):,} rows",
     )
-    with told_of_workers(loaded):
-        return FrameRun(df, batch, asked, how, batch_api=batch_api).run(progress)
+    whole = FrameRun(df, batch, asked, how, batch_api=batch_api, calibrate=calibrate)
+    with told_of_workers(loaded), table.interruptible() if table else nullcontext():
+        result = whole.run(progress)
+    return result if table is None or dry_run else table.joined(result)
 
 
 def _how(

@@ -69,7 +69,9 @@ class _Row:
 
     def update(self) -> None:
         generation = self._generation
-        about = f"{generation.device} · {duration_words(generation.seconds)}"
+        route, device = generation.route, generation.device
+        where = f"{route.member} on {device} ({route.reason})" if route else device
+        about = f"{where} · {duration_words(generation.seconds)}"
         self._cells.value = (
             f'<div class="nbllm-details"><div>{_state(generation)} · {_speed(generation)}</div>'
             f'<div class="nbllm-soft">{text_html(about)}</div></div>'
@@ -186,7 +188,8 @@ class LogPanel:
         end = f"failed ({record.error})" if failed else str(record.finish_reason)
         rate = f" at {speed:,.0f} tokens/s" if speed else ""
         amount = "a response" if tokens is None else f"{tokens:,} tokens"
-        self.add(f"{record.model} generated {amount}{rate} · {end}")
+        route = f" {record.route}" if record.route else ""
+        self.add(f"{record.model}{route} generated {amount}{rate} · {end}")
 
     def update(self) -> None:
         """Show the lines."""

@@ -140,6 +140,7 @@ def kind_words(info: ModelInfo) -> str:
             info.model_type,
             *([f"{parameters:.3g} B"] if parameters else []),
             *([info.quantization] if info.quantization else []),
+            *([info.router.strategy] if info.router else []),
             *([size_words(info.size_bytes)] if info.size_bytes else []),
         ]
     )
@@ -153,6 +154,8 @@ def state_words(status: ModelStatus | None, fit: str) -> str:
     if status.state != "loaded":
         words = {"waiting": "waiting for memory", "loading": f"loading {status.fraction:.0%}"}
         return words.get(status.state, "crashed")
+    if status.members:
+        return f"{', '.join(map(str, status.members))} · {_use_words(status)}"
     memory = f" · {size_words(info.memory_bytes)}" if info.memory_bytes else ""
     return f"on {info.device or f'the {place_of(info)}'}{memory} · {_use_words(status)}"
 

@@ -11,6 +11,7 @@ from typing import Any
 import pandas as pd
 
 from nbllm.core.history import GenerationRecord
+from nbllm.core.routing.route import Route, failure_words
 from nbllm.core.saved_files import write
 from nbllm.core.types import FinishReason
 from nbllm.notebook.stats.beside import side_by_side
@@ -31,6 +32,7 @@ _COLUMNS = {
     "run": "string",
     "rows": "Int64",
     "model": "string",
+    "router": "string",
     "device": "string",
     "prompt (tokens)": "Int64",
     "cached (tokens)": "Int64",
@@ -75,11 +77,13 @@ def stats_table(records: Sequence[GenerationRecord], notes: Iterable[str] = ()) 
     "first token" counts from the request, "speed" is that of decoding after the first token;
     "side by side" says that others ran on the device at the same time, which makes it slower.
     A run over many prompts is one row, from its first request to the end of its last one.
+    "model" is the one that answered, "router" the one that was asked for it and what was tried.
     """
     groups = _by_run(records)
     hidden = len(groups) - SHOWN_ROWS
     shown = f"Showing the last {SHOWN_ROWS} of {len(groups):,} rows; the DataFrame has all of them."
-    told = [*notes, *([shown] if hidden > 0 else []), *([] if records else [NOTHING_YET])]
+    hiding = [shown] if hidden > 0 else []
+    told = [*notes, *_routed(records), *hiding, *([] if records else [NOTHING_YET])]
     beside = dict(zip(map(id, records), side_by_side(records), strict=True))
     rows = [
         _run_row(group)
@@ -93,7 +97,7 @@ def stats_table(records: Sequence[GenerationRecord], notes: Iterable[str] = ()) 
         told,
         last_rows=SHOWN_ROWS,
         more=_PARTS,
-        where_any=("run", "rows", "side by side", "from cache", "cost (USD)"),
+        where_any=("rows", "side by side", "from cache", "cost (USD)"),
         first_to_go=(
             "cached (tokens)",
             "prompt (tokens)",
@@ -117,7 +121,7 @@ def stats_summary(records: Sequence[GenerationRecord], notes: Iterable[str] = ()
         groups[record.model, record.device].append(record)
     rows = [_summary_row(*key, group) for key, group in sorted(groups.items())]
     mixed = [_MIXED] if any(side_by_side(records)) else []
-    told = [*notes, *mixed, *([] if records else [NOTHING_YET])]
+    told = [*notes, *_routed(records), *mixed, *([] if records else [NOTHING_YET])]
     more, where_any = ("speed, 95 % (tokens/s)", "total (s)"), _WHERE_ANY
     going = (
         "cached (%)",
@@ -166,7 +170,7 @@ def _run_row(group: Sequence[GenerationRecord]) -> dict[str, Any]:
         "started": first.started,
         "run": run.title,
         "rows": len(group),
-        "model": first.model,
+        "model": first.route.router if first.route else first.model,
         "device": first.device,
         "prompt (tokens)": _known_sum(each.usage.prompt_tokens for each in group),
         "cached (tokens)": sum(each.usage.cached_tokens for each in group),
@@ -187,6 +191,7 @@ def _row(record: GenerationRecord) -> dict[str, Any]:
     return {
         "started": record.started,
         "model": record.model,
+        "router": str(record.route).removeprefix("via ") if record.route else None,
         "device": record.device,
         "prompt (tokens)": usage.prompt_tokens,
         "cached (tokens)": None if usage.prompt_tokens is None else usage.cached_tokens,
@@ -227,6 +232,27 @@ def _summary_row(model: str, device: str, group: Sequence[GenerationRecord]) -> 
         "total (s)": sum(each.timings.total_seconds or 0.0 for each in group),
         "cost (USD)": sum(costs) if costs else None,
     }
+
+
+def _routed(records: Sequence[GenerationRecord]) -> list[str]:
+    """A sentence for each router: who answered how often, and who failed by what."""
+    routes = [record.route for record in records if record.route and not record.error]
+    return [
+        _router_words(name, [route for route in routes if route.router == name])
+        for name in dict.fromkeys(route.router for route in routes)
+    ]
+
+
+def _router_words(name: str, routes: Sequence[Route]) -> str:
+    answers = Counter(route.member for route in routes)
+    failures = Counter(
+        f"{each.member}: {failure_words(each.failure)}"
+        for route in routes
+        for each in route.failures
+    )
+    answered = ", ".join(f"{member} {count:,}" for member, count in answers.most_common())
+    failed = ", ".join(f"{words} ({count:,})" for words, count in failures.most_common())
+    return f"Answers of {name} by {answered}." + (f" Passed over: {failed}." if failed else "")
 
 
 def _known_sum(counts: Iterable[int | None]) -> int | None:

@@ -237,6 +237,19 @@ def test_ways_with_experts_in_main_memory_are_listed() -> None:
     assert all(option.fits and option.device == "GPU 0 + CPU" for option in found)
 
 
+def test_a_server_that_calls_all_of_its_memory_free_is_not_filled() -> None:
+    def free(free_gib: int, **facts: Any) -> float:
+        size, left = 32 * GIB, free_gib * GIB
+        gpu = GpuInfo(
+            index=0, name="x", vendor="x", vram_total_bytes=size, vram_free_bytes=left, **facts
+        )
+        return room_of(replace(machine(8), gpus=(gpu,)), None).free[gpu.label] / GIB
+
+    server = "10.0.0.5:50052"
+    assert free(32, server=server) == pytest.approx(28.8)
+    assert free(31, server=server) == free(31) == pytest.approx(31 - 0.96)
+
+
 @pytest.mark.parametrize("sizes", [(24, 24), (24, 12), (12, 24), (10, 20, 30)])
 def test_gpus_share_bytes_not_layers(sizes: tuple[int, ...]) -> None:
     """The output of this model weighs as much as eight of its layers."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import replace
 
 import pytest
@@ -16,7 +17,7 @@ from nbllm.core.routing.choosing import (
     Request,
     WaitUntil,
     choose,
-    with_credits,
+    credits_after,
 )
 from nbllm.core.routing.health import Health
 from nbllm.core.routing.router_settings import MemberPrice, RouterMember, RouterSettings, Strategy
@@ -52,13 +53,18 @@ def name_of(members: list[MemberState], strategy: Strategy, request: Request = R
     return chosen.name
 
 
-def share(members: list[MemberState], strategy: Strategy, requests: int) -> Counter[str]:
+def share(
+    members: list[MemberState],
+    strategy: Strategy,
+    requests: int,
+    had: Mapping[str, float] | None = None,
+) -> Counter[str]:
     counts: Counter[str] = Counter()
     for number in range(requests):
-        request = Request(number=number)
+        request = Request(number=number, credits=had or {})
         name = name_of(members, strategy, request)
         counts[name] += 1
-        members = [*with_credits(members, settings(strategy), name, request, 100.0)]
+        had = credits_after(members, settings(strategy), name, request, 100.0)
     return counts
 
 
@@ -96,12 +102,13 @@ def test_weighted_gives_each_its_share_exactly() -> None:
 
 def test_weighted_returns_to_its_shares_after_a_cooldown_without_a_flood() -> None:
     members = states({"health": Health(cooling_until=1_000.0)})
+    had: Mapping[str, float] = {}
     for number in range(60):
-        request = Request(number=number)
+        request = Request(number=number, credits=had)
         name = name_of(members, "weighted", request)
-        members = [*with_credits(members, settings("weighted"), name, request, 100.0)]
+        had = credits_after(members, settings("weighted"), name, request, 100.0)
     members[0] = replace(members[0], health=Health())
-    assert max(share(members, "weighted", 30).values()) <= 11
+    assert max(share(members, "weighted", 30, had).values()) <= 11
 
 
 def test_lowest_latency_prefers_the_fast_and_tries_what_was_never_measured() -> None:

@@ -101,6 +101,7 @@ async def test_one_record_tells_of_one_answer_and_names_the_member(stage: Stage)
     assert record.route is not None
     assert [each.member for each in record.route.tries] == ["a", "b"]
     assert stage.manager.activity.running() == []
+    assert set(stage.manager.activity.tokens_by_device()) == {stage.models["b"].device}
 
 
 async def test_the_router_stays_the_model_used_last(stage: Stage) -> None:
@@ -303,8 +304,8 @@ async def test_an_answer_that_broke_off_begins_anew_where_the_entry_says_so(stag
     result = seen[-1].result  # type: ignore[union-attr]
     assert (result.text, result.model, result.route.restarted) == ("I am b of them.", "b", True)
     assert "a broke off, so b began anew" in result.notes
-    routes = [event for event in seen if isinstance(event, RouteChosen)]
-    assert [(each.member, each.restarts) for each in routes] == [("a", False), ("b", True)]
+    routes = [event for event in seen if isinstance(event, RouteChosen) and not event.device]
+    assert [(each.route.member, each.restarts) for each in routes] == [("a", False), ("b", True)]
     assert len(stage.models["b"].requests[0].messages) == 1  # nothing is invented to go on from
 
 
@@ -368,6 +369,15 @@ async def test_the_turns_of_a_conversation_stay_with_one_member(
         assert len(set.union(*homes)) == 3
 
 
+async def test_prompts_with_the_same_examples_are_spread_all_the_same(stage: Stage) -> None:
+    router = await stage.router(strategy="least-busy")
+    examples = [Message("user", "1 + 1"), Message("assistant", "2")]
+    answers = [
+        await router.generate([*examples, Message("user", f"{number} + 1")]) for number in range(6)
+    ]
+    assert Counter(each.model for each in answers) == {"a": 2, "b": 2, "c": 2}
+
+
 async def test_a_conversation_goes_home_when_its_member_is_well_again(stage: Stage) -> None:
     router = await stage.router(strategy="weighted", cooldown_seconds=0.05)
     first = await router.generate("Hi")
@@ -377,7 +387,8 @@ async def test_a_conversation_goes_home_when_its_member_is_well_again(stage: Sta
     assert away.model != first.model
     stage.heal(first.model)
     await asyncio.sleep(0.06)
-    assert (await router.generate(turns)).model == first.model
+    later = [*turns, away.message, Message("user", "And later?")]
+    assert (await router.generate(later)).model == first.model
 
 
 async def test_a_kept_answer_is_the_members_and_not_the_routers(stage: Stage) -> None:
@@ -413,6 +424,17 @@ async def test_a_schema_is_kept_across_a_fallback(stage: Stage) -> None:
     router = await stage.router()
     schema = {"type": "object", "properties": {"n": {"type": "integer"}}}
     assert (await router.generate("Hi", schema=schema)).value == {"n": 3}
+
+
+async def test_the_status_of_a_router_tells_how_its_members_do(stage: Stage) -> None:
+    stage.how["a"]["error"] = BUSY
+    router = await stage.router()
+    await router.generate("Hi")
+    (status,) = [each for each in stage.manager.list_statuses() if each.info.name == "r"]
+    words = [str(each) for each in status.members]
+    assert words == ["a rests for 30 s (rate limit)", "b ready", "c ready"]
+    others = [each for each in stage.manager.list_statuses() if each.info.name != "r"]
+    assert [each.members for each in others] == [(), ()]
 
 
 async def test_labels_are_asked_for_in_words_once_where_a_member_tells_no_probabilities(

@@ -14,18 +14,20 @@ LONG = list(range(1000))
 class Disk:
     """A cache, and what it told."""
 
-    def __init__(self, folder: Path, limit: int = 2**20, key: str = "model") -> None:
+    def __init__(
+        self, folder: Path, limit: int = 2**20, key: str = "model", *, whole: bool = False
+    ) -> None:
         self.told: list[str] = []
-        self.cache = PrefixDisk(folder / "one", limit, key, 5000, self.told.append)
+        self.cache = PrefixDisk(folder / "one", limit, key, 5000, self.told.append, whole=whole)
 
     def put(self, tokens: list[int], state: bytes, scales: tuple[float, ...] = NONE) -> None:
         self.cache.put(scales, tokens, bytearray(state))
         self.cache.finish()
 
     def find(
-        self, tokens: list[int], scales: tuple[float, ...] = NONE, *, whole: bool = False
+        self, tokens: list[int], scales: tuple[float, ...] = NONE
     ) -> tuple[list[int], bytearray] | None:
-        return self.cache.find(scales, tokens, whole=whole, least=10)
+        return self.cache.find(scales, tokens, 10)
 
 
 @pytest.fixture
@@ -38,8 +40,6 @@ def test_what_shares_most_is_found_by_another_worker(disk: Disk, tmp_path: Path)
     disk.put([*LONG[:500], 7], b"long")
     other = Disk(tmp_path)
     assert other.find(LONG) == ([*LONG[:500], 7], bytearray(b"long"))
-    assert other.find(LONG[:300], whole=True) is None
-    assert other.find([*LONG[:500], 7, 8], whole=True) == ([*LONG[:500], 7], bytearray(b"long"))
     assert other.find([5] * 100) is None
     assert other.cache.gain(NONE, LONG) == 500
     assert not other.told
@@ -106,3 +106,14 @@ def test_a_state_that_llama_cpp_refused_is_dropped(disk: Disk) -> None:
     disk.cache.refuse(LONG)
     assert disk.find(LONG) is None
     assert len(disk.told) == 1
+
+
+def test_where_no_part_of_a_state_serves_all_of_it_has_to(tmp_path: Path) -> None:
+    disk = Disk(tmp_path, whole=True)
+    disk.put(LONG[:300], b"begin")
+    disk.put(LONG[:600], b"more")
+    assert disk.find(LONG) == (LONG[:600], bytearray(b"more"))
+    assert disk.find(LONG[:400]) == (LONG[:300], bytearray(b"begin"))
+    assert disk.find(LONG[:200]) is None
+    assert disk.cache.gain(NONE, LONG[:200]) == 200
+    assert disk.cache.gain(NONE, LONG[:600]) == 0

@@ -10,7 +10,7 @@ from typing import Any
 from urllib.parse import quote
 
 from nbllm.cloud.adapter import HttpRequest
-from nbllm.cloud.batch_protocol import BatchProtocol, encoded, moment
+from nbllm.cloud.batch_protocol import BatchProtocol, as_body, moment
 from nbllm.cloud.vendors.anthropic.messages_requests import VERSION, versioned_path
 from nbllm.cloud.vendors.json_values import (
     MalformedError,
@@ -94,12 +94,12 @@ class _AnthropicBatches:
         result = mapping(line.get("result"), "result")
         match result.get("type"):
             case "succeeded":
-                yield VendorOutcome(key=key, body=encoded(result.get("message")))
+                yield VendorOutcome(key=key, body=as_body(result.get("message")))
             case "errored":
                 error = mapping(result.get("error"), "error")
                 kind = mapping(error.get("error"), "error").get("type", error.get("type"))
                 yield VendorOutcome(
-                    key=key, status=_STATUS.get(str(kind), 500), body=encoded(error)
+                    key=key, status=_STATUS.get(str(kind), 500), body=as_body(error)
                 )
             case "expired" | "canceled" as verdict:
                 yield VendorOutcome(key=key, verdict=_VERDICTS[verdict])

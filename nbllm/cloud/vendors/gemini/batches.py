@@ -6,15 +6,18 @@ batches could be uploaded as files; here they are several smaller ones instead.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 from urllib.parse import quote
 
 from nbllm.cloud.adapter import HttpRequest
-from nbllm.cloud.batch_protocol import BatchProtocol, encoded, moment
+from nbllm.cloud.batch_protocol import BatchProtocol, as_body, encoded, moment
 from nbllm.cloud.vendors.gemini.contents_requests import method_path, versioned_path
 from nbllm.cloud.vendors.json_values import (
     MalformedError,
+    count,
     load_json,
     mapping,
     reading,
@@ -28,6 +31,7 @@ from nbllm.core.vendor_batches import VendorBatch, VendorOutcome
 __all__ = ["BATCHES"]
 
 _OVER = ("SUCCEEDED", "FAILED", "CANCELLED", "EXPIRED")
+_COUNT = re.compile(r"[0-9]{1,15}")
 _PREFIXES = ("BATCH_STATE_", "JOB_STATE_")
 _STATUS = {1: 499, 3: 400, 4: 504, 5: 404, 7: 403, 8: 429, 9: 400, 11: 400, 14: 503, 16: 401}
 """HTTP's status of a code of google.rpc.Code, as https://cloud.google.com/apis/design/errors."""
@@ -81,14 +85,8 @@ class _GeminiBatches:
     def parse_results(self, piece: bytes) -> Iterator[VendorOutcome]:
         operation = mapping(load_json(piece), "the batch")
         for item in _inlined(operation):
-            result = mapping(item, "a result")
-            key = text(mapping(result.get("metadata"), "metadata").get("key"), "key")
-            if not key:
-                continue
-            if result.get("response") is not None:
-                yield VendorOutcome(key=key, body=encoded(result["response"]))
-            else:
-                yield _failed(key, mapping(result.get("error"), "error"))
+            with suppress(MalformedError):  # one that is odd says nothing about the others
+                yield _outcome(mapping(item, "a result"))
 
 
 BATCHES: BatchProtocol = _GeminiBatches()
@@ -98,13 +96,20 @@ def _name(tag: str) -> str:
     return f"nbllm-{tag}"
 
 
+def _outcome(result: Mapping[str, Any]) -> VendorOutcome:
+    key = required(mapping(result.get("metadata"), "metadata"), "key")
+    if result.get("response") is not None:
+        return VendorOutcome(key=key, body=as_body(result["response"]))
+    return _failed(key, mapping(result.get("error"), "error"))
+
+
 def _failed(key: str, error: Mapping[str, Any]) -> VendorOutcome:
     code = error.get("code")
     number = code if isinstance(code, int) else 13
     status = number if number >= 400 else _STATUS.get(number, 500)
     verdict = "cancelled" if number == 1 else ""
     # As the body of an error that comes alone, in which the code is HTTP's.
-    body = encoded({"error": {**error, "code": status}})
+    body = as_body({"error": {**error, "code": status}})
     return VendorOutcome(key=key, status=status, body=body, verdict=verdict)
 
 
@@ -152,4 +157,6 @@ def _id(item: Mapping[str, Any], about: Mapping[str, Any]) -> str:
 
 def _number(value: object) -> int:
     """A count: int64 values are strings in Google's JSON, and zero is left out."""
-    return int(value) if isinstance(value, str | int) and str(value).isdigit() else 0
+    if isinstance(value, str):
+        value = int(value) if _COUNT.fullmatch(value) else 0
+    return count(value)

@@ -11,7 +11,7 @@ from typing import Any
 from urllib.parse import quote
 
 from nbllm.cloud.adapter import HttpRequest
-from nbllm.cloud.batch_protocol import BatchProtocol, encoded
+from nbllm.cloud.batch_protocol import BatchProtocol, as_body, moment
 from nbllm.cloud.vendors.json_values import (
     MalformedError,
     count,
@@ -96,13 +96,13 @@ class _OpenAIBatches:
         response = mapping(line.get("response"), "response")
         if response:
             status = count(response.get("status_code")) or 200
-            yield VendorOutcome(key=key, status=status, body=encoded(response.get("body")))
+            yield VendorOutcome(key=key, status=status, body=as_body(response.get("body")))
             return
         error = mapping(line.get("error"), "error")
         if not error:
             raise MalformedError("a result has neither a response nor an error")
         verdict = _VERDICTS.get(str(error.get("code")), "")
-        yield VendorOutcome(key=key, status=500, body=encoded({"error": error}), verdict=verdict)
+        yield VendorOutcome(key=key, status=500, body=as_body({"error": error}), verdict=verdict)
 
 
 BATCHES: BatchProtocol = _OpenAIBatches()
@@ -112,7 +112,6 @@ def _batch(item: Mapping[str, Any]) -> VendorBatch:
     counts = mapping(item.get("request_counts"), "request_counts")
     named = (item.get(name) for name in ("output_file_id", "error_file_id"))
     state = text(item.get("status"), "status")
-    created = item.get("created_at")
     files = tuple(file for file in named if isinstance(file, str) and file)
     is_written = bool(files) or not (counts.get("completed") or counts.get("failed"))
     return VendorBatch(
@@ -122,7 +121,7 @@ def _batch(item: Mapping[str, Any]) -> VendorBatch:
         total=count(counts.get("total")),
         done=count(counts.get("completed")),
         failed=count(counts.get("failed")),
-        created=float(created) if isinstance(created, int | float) else None,
+        created=moment(item.get("created_at")),
         tag=str(mapping(item.get("metadata"), "metadata").get(_TAG, "")),
         problem=_problem(item) if state == "failed" else "",
         files=files,
