@@ -40,9 +40,12 @@ class Estimate:
         """All of it, as a sentence."""
         if self.prompt_tokens is None and self.seconds is None:
             return f"What the other {self.rows:,} rows would take is not known: none was asked now."
+        answers = self.completion_tokens
         parts = [
             f"{_counted(self.prompt_tokens)} tokens of prompts" if self.prompt_tokens else "",
-            f"{_counted(self.completion_tokens)} of answers" if self.completion_tokens else "",
+            f"{_counted(answers)} of answers"
+            if (answers := self.completion_tokens) and any(answers)
+            else "",
             _between(*(duration_words(each) for each in self.seconds)) if self.seconds else "",
         ]
         told = ", ".join(part for part in parts if part)

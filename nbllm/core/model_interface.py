@@ -28,7 +28,7 @@ from nbllm.core.openai_turns import message_of, part_of, with_names
 from nbllm.core.option_checks import items_of, text_of, texts_of
 from nbllm.core.request_checks import check_options, check_size
 from nbllm.core.routing.members import MemberReport
-from nbllm.core.schemas.questions import asked_about
+from nbllm.core.schemas.questions import asked_about, cued
 from nbllm.core.schemas.requests import with_schema
 from nbllm.core.texts import shown, trimmed
 from nbllm.core.types import (
@@ -108,7 +108,7 @@ class ModelInterface(ABC):
         for question in request.questions:
             messages = request.messages
             if not request.options.raw:
-                messages = asked_about(messages, [question])
+                messages = cued(messages, question)
             tokens += await self._prompt_bound(replace(alone, messages=messages))
             tokens += bytes_of_labels(question.labels)
         return tokens
@@ -296,7 +296,8 @@ class ModelInterface(ABC):
         it stopped. ``decide`` chooses among labels, as the method of this name does. ``batch_api``
         sends the rows to the vendor's batch API, which answers within a day for half the price;
         ``Batch.cancel`` cancels that, and without a ``journal`` one is kept in the working
-        directory, so that the same run takes it up again. The other parameters are those of
+        directory, so that the same run takes it up again; ``concurrency`` cannot be given then,
+        and ``max_failures`` ends nothing. The other parameters are those of
         ``nbllm.batches.run.run_batch``, and ``stream``'s. Raises as that does.
         """
         from nbllm.core.openers import batch_of  # which needs this module
@@ -357,9 +358,10 @@ class ModelInterface(ABC):
         model writes nothing: it scores each label behind its chat template by the log-probability
         of all its tokens, of one letter case or the other, with or without a space before it, and
         as the beginning of an answer that is no longer label. The probabilities of a question's
-        labels are scaled to add up to 1; below about 0.001 they are upper bounds. The question
-        is put behind the prompt, with its labels where they are at most 100. Any other model is
-        asked for JSON with the labels as an enum, and tells no probabilities. Raises
+        labels are scaled to add up to 1; below about 0.001 they are upper bounds. Behind the
+        prompt stands the name of the question, as in "The team, in a word:", without the labels:
+        name them in the prompt where they do not explain themselves. Any other model is asked for
+        JSON with the labels as an enum, and tells no probabilities. Raises
         ``InvalidOptionError`` and whatever ``stream`` raises.
         """
         from nbllm.core.schemas.answers import decision_schema

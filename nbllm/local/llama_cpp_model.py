@@ -27,7 +27,7 @@ from nbllm.core.option_checks import text_of, texts_of, token_ids
 from nbllm.core.placement import Placement
 from nbllm.core.request_checks import check_size
 from nbllm.core.resource_detector import ResourceDetector
-from nbllm.core.schemas.questions import Question, asked_about
+from nbllm.core.schemas.questions import Question, cued
 from nbllm.core.types import (
     Completed,
     Embeddings,
@@ -200,7 +200,7 @@ class LlamaCppModel(ModelInterface):
     async def _scores(self, request: GenerationRequest, question: Question) -> events.Decided:
         messages = request.messages
         if not request.options.raw:
-            messages = asked_about(messages, [question])
+            messages = cued(messages, question)
         for message in messages:
             check_size("prompt", message.text)
         ask = operations.Decide(

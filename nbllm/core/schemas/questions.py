@@ -13,7 +13,7 @@ from nbllm.core.errors import AnswerFormError, InvalidOptionError
 from nbllm.core.messages import Message, TextPart
 from nbllm.core.texts import shown
 
-__all__ = ["Question", "answers_of", "asked_about", "questions_of", "schema_of_questions"]
+__all__ = ["Question", "answers_of", "asked_about", "cued", "questions_of", "schema_of_questions"]
 
 _MOST_QUESTIONS = 100
 _MOST_LABELS = 10_000
@@ -42,6 +42,20 @@ class Question:
         *others, last = self.labels
         choice = f"{', '.join(others)} or {last}" if others else last
         return f"Question: {self.name}? Answer with {choice} only."
+
+    @property
+    def cue(self) -> str:
+        """What a model whose labels are scored is to go on from.
+
+        It names no labels: of those that stand before the answer, small models prefer the first,
+        whatever the question is.
+        """
+        labels = set(self.labels)
+        if labels <= {"yes", "no", "none"}:
+            return f"{self.name}, yes or no:"
+        if all(type(value) in (int, float) for value in self.values):
+            return f"The {self.name}, as a number from {self.labels[0]} to {self.labels[-1]}:"
+        return f"The {self.name}, in {'a few words' if ' ' in ''.join(labels) else 'a word'}:"
 
     def value(self, label: str) -> Any:
         """What a label stands for. Raises ``ValueError`` for one that is none."""
@@ -150,10 +164,18 @@ def asked_about(
     messages: tuple[Message, ...], questions: Sequence[Question]
 ) -> tuple[Message, ...]:
     """A conversation that ends with the questions, unless its last turn is the model's own."""
+    return _with_end(messages, "\n".join(question.text for question in questions))
+
+
+def cued(messages: tuple[Message, ...], question: Question) -> tuple[Message, ...]:
+    """The same with the cue behind which the labels of a question are scored."""
+    return _with_end(messages, question.cue)
+
+
+def _with_end(messages: tuple[Message, ...], text: str) -> tuple[Message, ...]:
     *before, last = messages
     if last.role == "assistant":
         return messages
-    text = "\n".join(question.text for question in questions)
     if last.role != "user":
         return (*messages, Message("user", text))
     return (*before, Message("user", (*last.parts, TextPart(f"\n\n{text}"))))

@@ -105,6 +105,11 @@ ASK = Help(
             help="With --map: choose among labels, with their probabilities: a variable that holds "
             'a dict, or {"team": ["red", "blue"], "urgent": bool, "tone": range(1, 6)}.',
         ),
+        flag(
+            "--calibrate",
+            action="store_true",
+            help="With --decide: take out what the model prefers over all rows; for small models.",
+        ),
         flag("--dry-run", action="store_true", help="With --map: 5 rows, and what all would take."),
         flag("--journal", metavar="FILE", help="With --map: keep what is finished, and go on."),
         flag("--max-cost", metavar="USD", type=float, help="With --map: end before it costs more."),

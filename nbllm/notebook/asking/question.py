@@ -38,6 +38,7 @@ class AskFlags:
     frame: str | None = None
     into: str | None = None
     decide: str | None = None
+    calibrate: bool = False
     dry_run: bool = False
     journal: str | None = None
     max_cost: float | None = None

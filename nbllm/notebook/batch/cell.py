@@ -25,6 +25,7 @@ __all__ = ["check_batch_flags", "map_cell"]
 _ONLY = {
     "into": "--into",
     "decide": "--decide",
+    "calibrate": "--calibrate",
     "dry_run": "--dry-run",
     "journal": "--journal",
     "max_cost": "--max-cost",
@@ -64,6 +65,7 @@ def map_cell(session: NotebookSession, prompt: str, flags: AskFlags, frame: str)
             model=flags.name or flags.model or settings.model or None,
             schema=named_type(flags.schema, scope) if flags.schema else None,
             decide=_decide(flags.decide, scope) if flags.decide else None,
+            calibrate=flags.calibrate,
             into=flags.into,
             system=flags.system if flags.system is not None else settings.system or None,
             dry_run=flags.dry_run,

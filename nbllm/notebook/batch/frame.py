@@ -40,6 +40,7 @@ def map_frame(
     model: str | ModelInterface | LoadedModel | None = None,
     schema: Any = None,
     decide: Mapping[str, Any] | None = None,
+    calibrate: bool = False,
     into: str | None = None,
     system: str | None = None,
     details: bool = False,
@@ -67,9 +68,10 @@ def map_frame(
     it says, named ``into`` and the property where ``into`` is given. Index, order and columns of
     ``df`` stay. ``decide={"team": ["red", "blue"], "urgent": bool}`` has a column for each
     question with the most probable label, and one with its probability, which is missing where
-    the model tells none; see ``ModelInterface.decide``. A row that fails has missing values, and
-    its reason in a column ``error``;
-    ``details`` adds finish reasons, tokens and costs.
+    the model tells none; see ``ModelInterface.decide``. ``calibrate`` takes what the model prefers
+    over all rows, whatever their text is, out of the probabilities; small models need it. A row
+    that fails has missing values, and its reason in a column ``error``; ``details`` adds finish
+    reasons, tokens and costs.
 
     ``dry_run`` asks the first 5 rows only, and tells ranges of the tokens, the time and the price
     that the others would take. A run over more than ``preview_above`` rows shows and tells the same
@@ -123,8 +125,9 @@ def map_frame(
         first=SAMPLE_ROWS if how == "large" else 0,
         title=title or f"{len(df):,} rows",
     )
+    whole = FrameRun(df, batch, asked, how, batch_api=batch_api, calibrate=calibrate)
     with told_of_workers(loaded), table.interruptible() if table else nullcontext():
-        result = FrameRun(df, batch, asked, how, batch_api=batch_api).run(progress)
+        result = whole.run(progress)
     return result if table is None or dry_run else table.joined(result)
 
 

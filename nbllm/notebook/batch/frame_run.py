@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
+from nbllm.batches.calibration import calibrated
 from nbllm.batches.estimate import estimate
 from nbllm.batches.run import BatchProgress, BatchRow
 from nbllm.notebook.batch.run_view import RunView, show_value
@@ -41,6 +42,7 @@ class FrameRun:
     asked: Batch
     how: HowFar = "whole"
     batch_api: bool = False
+    calibrate: bool = False
     found: list[BatchRow] = field(default_factory=list)
 
     def run(self, tick: BatchTick | None) -> pd.DataFrame:
@@ -119,7 +121,7 @@ class FrameRun:
     def frame(self) -> pd.DataFrame:
         """The frame as far as it is finished; what is not has missing values."""
         df = self.df.iloc[:SAMPLE_ROWS] if self.how == "dry" else self.df
-        return self.batch.joined(df, self.found)
+        return self.batch.joined(df, calibrated(self.found) if self.calibrate else self.found)
 
 
 class RunInterrupt(KeyboardInterrupt):

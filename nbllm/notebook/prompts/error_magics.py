@@ -30,7 +30,7 @@ _EXPLAIN = (
 _FIX = "Correct this notebook cell, which failed. Change as little as possible."
 _ABOUT_PROMPTS = {"name", "--raw", "--allow-file", "--show-prompt", "--as", "--schema"}
 _ABOUT_TABLES = {
-    *("--map", "--into", "--decide", "--dry-run", "--journal", "--max-cost"),
+    *("--map", "--into", "--decide", "--calibrate", "--dry-run", "--journal", "--max-cost"),
     *("--max-total-tokens", "--batch-api", "--cancel-batch"),
 }
 _FLAGS = tuple(

@@ -10,7 +10,7 @@ import pytest
 
 from nbllm.core.errors import AnswerFormError, InvalidOptionError
 from nbllm.core.schemas.answers import answer_schema, decision_schema, schema_or_decision
-from nbllm.core.schemas.questions import asked_about, questions_of
+from nbllm.core.schemas.questions import asked_about, cued, questions_of
 from nbllm.core.types import Message
 
 
@@ -130,6 +130,21 @@ def test_questions_stand_behind_the_prompt() -> None:
     (turn,) = asked_about((Message("user", "Help!"),), [question])
     assert turn.text == "Help!\n\nQuestion: urgent? Answer with yes or no only."
     begun = (Message("user", "Help!"), Message("assistant", "It is "))
-    assert asked_about(begun, [question]) == begun
-    with_tool = asked_about((Message("system", "Be brief."),), [question])
+    assert cued(begun, question) == begun
+    with_tool = cued((Message("system", "Be brief."),), question)
     assert [turn.role for turn in with_tool] == ["system", "user"]
+
+
+@pytest.mark.parametrize(
+    ("choices", "cue"),
+    [
+        (["red", "blue"], "The x, in a word:"),
+        (["dark red", "blue"], "The x, in a few words:"),
+        (bool, "x, yes or no:"),
+        (bool | None, "x, yes or no:"),
+        (range(1, 6), "The x, as a number from 1 to 5:"),
+    ],
+)
+def test_a_cue_names_no_labels(choices: Any, cue: str) -> None:
+    (question,) = questions_of({"x": choices})
+    assert question.cue == cue
