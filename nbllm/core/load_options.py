@@ -13,13 +13,12 @@ from nbllm.core.errors import InvalidOptionError
 from nbllm.core.option_table import (
     ADAPTERS,
     SWITCH,
-    Backend,
     OptionSet,
     choice,
     integer,
     made,
-    number,
     option,
+    seconds,
     with_reference,
 )
 from nbllm.core.paths import expanded
@@ -29,7 +28,6 @@ from nbllm.core.words import size_of, size_words
 
 __all__ = ["LoadOptions", "template_path"]
 
-_keep_alive = number(0, 1e9)
 _LEAST_DISK_BYTES = 16 * 2**20
 _MOST_SERVERS = 16  # what llama.cpp can hold
 _SERVER = re.compile(
@@ -106,7 +104,7 @@ def _device_name(name: str, value: object) -> str:
     return " + ".join(labels) or value.strip().upper()
 
 
-_local = partial(option, backends=Backend.LLAMA_CPP, affects_answer=False)
+_load = partial(option, affects_answer=False)
 
 
 @with_reference
@@ -114,129 +112,138 @@ _local = partial(option, backends=Backend.LLAMA_CPP, affects_answer=False)
 class LoadOptions(OptionSet):
     """How to put a local model into memory. None leaves the choice to nbllm."""
 
-    device: str | None = _local(
+    device: str | None = _load(
         made(_device_name, "CPU, GPU, or GPUs such as GPU 0 + GPU 1"),
         "CPU, GPU (whichever fit), or GPUs by their index: GPU0, GPU0+GPU1 and so on.",
         flags=("--device",),
         metavar="DEVICE",
     )
-    context_length: int | None = _local(
+    context_length: int | None = _load(
         integer(16, 2**31 - 1),
-        "Context length, in tokens, shared by all requests that run at the same time.",
+        "Context length, in tokens.",
+        "All requests that run at the same time share it.",
         flags=("--ctx",),
         affects_answer=True,
     )
-    kv_type: KvType | None = _local(
+    kv_type: KvType | None = _load(
         choice(*KV_TYPES),
         "KV cache type; q8_0 takes half the memory of f16, q4_0 a quarter.",
         flags=("--kv",),
         affects_answer=True,
     )
-    flash_attention: bool | None = _local(
+    flash_attention: bool | None = _load(
         SWITCH,
-        "Whether attention is computed in blocks; turned off, it takes more memory, and the KV "
-        "cache cannot be quantized.",
+        "Turned off, attention takes more memory, and the KV cache cannot be quantized.",
+        "Turned on, it is computed in blocks. By default it is on wherever the device can.",
         flags=("--no-flash-attention",),
     )
-    gpu_layers: int | None = _local(
+    gpu_layers: int | None = _load(
         integer(-1, 2**31 - 1),
         "Number of layers to offload to GPUs; -1 for all.",
         flags=("--gpu-layers",),
     )
-    cpu_experts: int | None = _local(
+    cpu_experts: int | None = _load(
         integer(-1, 2**31 - 1),
         "Of a mixture of experts on GPUs, keep the experts of the first N layers in main memory; "
         "-1 for all layers, 0 for none.",
         flags=("--cpu-experts",),
     )
-    threads: int | None = _local(
+    threads: int | None = _load(
         integer(1, 1024),
-        "Number of CPU threads. Without it as many are used as other processes leave cores.",
+        "Number of CPU threads.",
+        "Without it as many are used as other processes leave cores.",
         flags=("--threads",),
     )
-    parallel: int | None = _local(
+    parallel: int | None = _load(
         integer(1, 256), "Maximum number of concurrent requests.", flags=("--parallel",)
     )
-    mmap: bool | None = _local(
+    mmap: bool | None = _load(
         SWITCH,
-        "Whether the weights are mapped from the file, which starts at once and shares them with "
-        "other processes, or read into memory. By default they are mapped wherever the devices "
-        "can use that.",
+        "Turned off, the weights are read into memory; turned on, they are mapped from the file, "
+        "which starts at once and shares them with other processes.",
+        "By default they are mapped wherever the devices can use that.",
         flags=("--no-mmap",),
     )
-    mlock: bool | None = _local(
+    mlock: bool | None = _load(
         SWITCH,
         "Lock the weights in memory, so that the system never swaps or drops them. Refused where "
         "the system's limit for locked memory is too low.",
         flags=("--mlock",),
     )
-    direct_io: bool | None = _local(
+    direct_io: bool | None = _load(
         SWITCH,
         "Read the weights around the page cache, which a file larger than the free memory would "
         "fill for nothing when it goes to GPUs.",
         flags=("--direct-io",),
     )
-    numa: Literal["distribute", "isolate", "numactl"] | None = _local(
+    numa: Literal["distribute", "isolate", "numactl"] | None = _load(
         choice("distribute", "isolate", "numactl"),
         "How threads are placed on a Linux machine with several NUMA nodes: spread over all of "
         "them, kept on the one where the load began, or as numactl says. Without effect elsewhere.",
         flags=("--numa",),
     )
-    keep_alive: float | None = _local(
-        made(_keep_alive.checked, "a number of seconds, at least 0", typed="time", metavar="TIME"),
-        "Unload the model after this idle time: 90, 90s, 10m, 2h; cloud models too. By default it "
-        "stays loaded until another model needs the memory.",
+    keep_alive: float | None = _load(
+        seconds(0, 1e9),
+        "Unload the model after this idle time: 90, 90s, 10m, 2h. By default it stays loaded until "
+        "another model needs the memory.",
+        "Cloud models are unloaded too.",
         flags=("--keep-alive",),
     )
-    prefix_cache_mib: int | None = _local(
+    prefix_cache_mib: int | None = _load(
         integer(0, 2**24),
         "How much memory, in MiB, may keep prompts that had to leave the context, so that they "
         "are not read again. By default none.",
     )
-    prefix_cache_disk: int | None = _local(
+    prefix_cache_disk: int | None = _load(
         made(_disk_size, "a size such as 2GiB, or a number of bytes", metavar="SIZE"),
         "Save the model's prompts and conversations to disk (nbllm's cache folder), up to this "
         "size, such as 2GiB, so that they are not processed again after an unload or a restart of "
-        "the kernel. By default nothing is saved.",
+        "the kernel.",
+        "By default nothing is saved.",
         flags=("--prefix-cache-disk",),
     )
-    adapters: tuple[tuple[str, float], ...] | None = _local(
+    adapters: tuple[tuple[str, float], ...] | None = _load(
         ADAPTERS,
-        "LoRA adapters (GGUF) for the model; the scale defaults to 1. A request may give them "
-        "other scales (GenerationOptions.adapters).",
+        "LoRA adapters (GGUF) for the model; the scale defaults to 1.",
+        "They stay as long as the model is loaded; a request may give them other scales "
+        "(GenerationOptions.adapters).",
         flags=("--adapter",),
         metavar="FILE=SCALE",
     )
-    draft_model: str | None = _local(
+    draft_model: str | None = _load(
         made(_model_name, "a path or a model's name"),
-        "A small draft model with the same vocabulary, for speculative decoding, wherever it is "
-        "measured to be faster. Answers stay what they are without it, sampled ones too.",
+        "A small draft model with the same vocabulary, for speculative decoding.",
+        "A GGUF, or the name of a known model, which is loaded beside the model and drafts tokens "
+        "for it to check, wherever that is measured to be faster. Answers stay what they are "
+        "without it, sampled ones too.",
         flags=("--draft",),
         metavar="MODEL",
     )
-    batch_invariant: bool | None = _local(
+    batch_invariant: bool | None = _load(
         SWITCH,
         "Batch invariance: the same greedy or seeded request gives the same text to the last bit, "
-        "whatever else is computed at the same time. It costs speed, a tenth with 500 tokens in "
+        "whatever else is computed; slower.",
+        "It costs speed, a tenth with 500 tokens in "
         "the context and a third with 2,000 of a small model, and memory. It works on the CPU, "
         "for quantizations whose kernels compute token by token (Q4_0, Q4_1 and Q8_0 on "
         "processors with AVX); other models are not loaded.",
         flags=("--batch-invariant",),
         affects_answer=True,
     )
-    rpc: tuple[str, ...] | None = _local(
+    rpc: tuple[str, ...] | None = _load(
         made(_servers, "host:port, or a list of it", metavar="HOST:PORT", repeats=True),
-        "An RPC server of llama.cpp: a process ggml-rpc-server on another machine, whose memory "
-        "and processors are used as GPUs are, for a model too large for this machine. The "
-        "installed llama.cpp must be built with RPC. Prompts, answers and weights go there "
-        "unencrypted, and whoever can reach a server can take it over: for trusted networks only. "
-        "A server at a public address is refused unless rpc_public is set.",
+        "A machine that runs llama.cpp's ggml-rpc-server, whose memory is used too; for trusted "
+        "networks only.",
+        "Its memory and processors are used as GPUs are, for a model too large for this machine. "
+        "The installed llama.cpp must be built with RPC. Prompts, answers and weights go there "
+        "unencrypted, and whoever can reach a server can take it over. A server at a public "
+        "address is refused unless rpc_public is set.",
         flags=("--rpc",),
     )
-    rpc_public: bool | None = _local(
+    rpc_public: bool | None = _load(
         SWITCH, "Allow RPC servers at public addresses, unencrypted.", flags=("--rpc-public",)
     )
-    chat_template: str | None = _local(
+    chat_template: str | None = _load(
         made(_template, "a path, or a template, which contains a brace"),
         "A Jinja chat template, or the path of one, to use instead of the one in the model's file.",
         flags=("--chat-template",),

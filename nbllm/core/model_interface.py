@@ -296,7 +296,8 @@ class ModelInterface(ABC):
         it stopped. ``decide`` chooses among labels, as the method of this name does. ``batch_api``
         sends the rows to the vendor's batch API, which answers within a day for half the price;
         ``Batch.cancel`` cancels that, and without a ``journal`` one is kept in the working
-        directory, so that the same run takes it up again. The other parameters are those of
+        directory, so that the same run takes it up again; ``concurrency`` cannot be given then,
+        and ``max_failures`` ends nothing. The other parameters are those of
         ``nbllm.batches.run.run_batch``, and ``stream``'s. Raises as that does.
         """
         from nbllm.core.openers import batch_of  # which needs this module

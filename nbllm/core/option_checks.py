@@ -26,6 +26,7 @@ __all__ = [
     "is_token",
     "items_of",
     "listed",
+    "seconds_in",
     "text_of",
     "texts_of",
     "token_ids",
@@ -33,6 +34,7 @@ __all__ = [
 ]
 
 
+_UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
 _MOST_ITEMS = 100_000
 _MOST_TOKEN = 2**31 - 1
 _MOST_BITS = 1023  # what a float can hold, and far less than Python refuses to write
@@ -214,6 +216,16 @@ def token_ids(option: str, values: Any) -> list[int]:
             raise InvalidOptionError(option, f"must be token ids (got {shown(value)})")
         ids.append(token)
     return ids
+
+
+def seconds_in(text: str) -> float | None:
+    """A time such as "90", "90s", "1.5m", "2h" or "1d"; None where it is none.
+
+    >>> seconds_in("1.5m")
+    90.0
+    """
+    found = re.fullmatch(r"(\d{1,20}(?:\.\d{1,20})?)\s*([smhd]?)", text.strip().lower(), re.ASCII)
+    return float(found[1]) * _UNITS[found[2]] if found else None
 
 
 def check_texts(name: str, texts: tuple[Any, ...]) -> None:

@@ -14,7 +14,7 @@ from functools import cache
 from typing import Any, Literal, TypeVar
 
 from nbllm.core.errors import InvalidOptionError
-from nbllm.core.option_checks import adapters_of, check_number, check_texts, listed
+from nbllm.core.option_checks import adapters_of, check_number, check_texts, listed, seconds_in
 from nbllm.core.reprs import brief_repr
 from nbllm.core.suggest import did_you_mean
 from nbllm.core.texts import shown
@@ -34,6 +34,7 @@ __all__ = [
     "option",
     "options_of",
     "refused",
+    "seconds",
     "with_reference",
 ]
 
@@ -73,7 +74,7 @@ class Kind:
 
     words: str
     checked: Callable[[str, Any], Any]
-    typed: Literal["number", "text", "escaped", "scaled", "time", "switch"] = "text"
+    typed: Literal["number", "text", "escaped", "scaled", "switch"] = "text"
     metavar: str | None = None
     repeats: bool = False
     choices: tuple[str, ...] = ()
@@ -88,13 +89,28 @@ def number(low: float, high: float, *, whole: bool = False) -> Kind:
         return float.__float__(value) if isinstance(value, float) else int.__int__(value)
 
     noun = "an integer" if whole else "a number"
-    is_open = high >= _MOST
     return Kind(
-        words=f"{noun}, at least {low:g}" if is_open else f"{noun} from {low:g} to {high:g}",
+        words=f"{noun}, at least {low:,}" if high >= _MOST else f"{noun} from {low:,} to {high:,}",
         checked=checked,
         typed="number",
         metavar="N" if whole else "X",
     )
+
+
+def seconds(low: float, high: float) -> Kind:
+    """Times: numbers of seconds, or texts such as "10m"; kept as numbers."""
+    inside = number(low, high)
+
+    def checked(name: str, value: Any) -> float:
+        if not isinstance(value, str):
+            return float(inside.checked(name, value))
+        if (found := seconds_in(value)) is None:
+            problem = f"must be seconds, or a time such as 90s, 10m or 2h (got {shown(value)})"
+            raise InvalidOptionError(name, problem)
+        return float(inside.checked(name, found))
+
+    words = f"seconds, at least {low:g}, or a time such as 90s, 10m or 2h"
+    return Kind(words=words, checked=checked, metavar="TIME")
 
 
 def integer(low: int, high: int) -> Kind:
@@ -155,19 +171,21 @@ class Option:
 
     Attributes:
         kind: The type and the range of its values.
-        about: What it does, in a sentence or several: the help of its flag, and the reference.
+        about: What it does, in a sentence or two: the help of its flag.
+        more: What else there is to know of it, which the reference tells in addition.
         flags: Its flags in magics, none for an option without one. One that begins with ``--no-``
             turns a switch off.
         metavar: What stands for its value in the help; None: what its kind has.
         suggested: Values to complete, besides the choices of its kind.
-        backends: What does as it says.
-        ignored_by: What answers as if it were not set; all others refuse it.
+        backends: Of a generation option, which backends follow it.
+        ignored_by: Which answer as if it were not set; all others refuse it.
         sent: It is part of what a backend is told, and not kept by who asks.
         affects_answer: Answers may differ by it.
     """
 
     kind: Kind
     about: str
+    more: str = ""
     flags: tuple[str, ...] = ()
     metavar: str | None = None
     suggested: tuple[str, ...] = ()
@@ -177,14 +195,20 @@ class Option:
     affects_answer: bool = True
 
     @property
+    def reference(self) -> str:
+        """All that there is to know of what it does."""
+        return f"{self.about} {self.more}".rstrip()
+
+    @property
     def values(self) -> tuple[str, ...]:
         """Values to complete."""
         return self.suggested or self.kind.choices
 
 
-def option(kind: Kind, about: str, **more: Any) -> Any:
+def option(kind: Kind, about: str, more: str = "", **rest: Any) -> Any:
     """The default None of a field of an ``OptionSet``, with its ``Option`` as metadata."""
-    return field(default=None, metadata={"option": Option(kind=kind, about=about, **more)})
+    declared = Option(kind=kind, about=about, more=more, **rest)
+    return field(default=None, metadata={"option": declared})
 
 
 Set = TypeVar("Set", bound="OptionSet")
@@ -274,6 +298,6 @@ def refused(options: OptionSet, backend: Backend) -> tuple[str, ...]:
 
 def with_reference(kind: type[Set]) -> type[Set]:
     """Decorates a class of options: its docstring explains every option, by its declaration."""
-    lines = [f"        {name}: {each.about}" for name, each in options_of(kind).items()]
+    lines = [f"        {name}: {each.reference}" for name, each in options_of(kind).items()]
     kind.__doc__ = "\n".join([(kind.__doc__ or "").rstrip(), "", "    Attributes:", *lines])
     return kind

@@ -32,6 +32,7 @@ from nbllm.core.option_table import (
     made,
     number,
     option,
+    seconds,
     with_reference,
 )
 from nbllm.core.texts import shown
@@ -98,7 +99,7 @@ _JSON = made(json_object, "a JSON object")
 _STRING = made(checked_text, "a string")
 _SINGLE = number(0, SINGLE_PRECISION)
 _FRACTION = number(0, 1)
-_SECONDS = number(1e-3, math.inf)
+_SECONDS = seconds(1e-3, math.inf)
 
 # Of llama.cpp, by its server's names; servers like it take them, vendors do not.
 _engine = partial(option, backends=Backend.LLAMA_CPP | Backend.SERVERS)
@@ -124,8 +125,8 @@ class GenerationOptions(OptionSet):
 
     max_tokens: int | None = option(
         integer(1, 2**63 - 1),
-        "Maximum length of the answer, in tokens. Without it a local model may go on to the end "
-        "of its context.",
+        "Maximum length of the answer, in tokens.",
+        "Without it a local model may go on to the end of its context.",
         flags=("-n", "--max-tokens"),
         suggested=("64", "256", "1024", "4096"),
     )
@@ -154,7 +155,8 @@ class GenerationOptions(OptionSet):
     )
     repeat_penalty: float | None = _engine(
         number(1e-3, SINGLE_PRECISION),
-        "Above 1: fewer repetitions; the logits of earlier tokens are divided by it.",
+        "Above 1: fewer repetitions.",
+        "The logits of earlier tokens are divided by it.",
         flags=("--repeat-penalty",),
     )
     presence_penalty: float | None = option(
@@ -238,7 +240,7 @@ class GenerationOptions(OptionSet):
     )
     dry_multiplier: float | None = _engine(
         _SINGLE,
-        "Above 0: DRY sampling against repeated passages; local models only.",
+        "Above 0: DRY sampling against repeated passages.",
         flags=("--dry-multiplier",),
     )
     dry_base: float | None = _engine(
@@ -254,8 +256,8 @@ class GenerationOptions(OptionSet):
     )
     mirostat: int | None = _engine(
         integer(0, 2),
-        "Mirostat sampling, version 1 or 2, in place of every other way to narrow the choice; "
-        "local models only.",
+        "Mirostat sampling, version 1 or 2.",
+        "It takes the place of every other way to narrow the choice.",
         flags=("--mirostat",),
     )
     mirostat_tau: float | None = _engine(_SINGLE, "The surprise that Mirostat aims at.")
@@ -299,7 +301,9 @@ class GenerationOptions(OptionSet):
     adapters: tuple[tuple[str, float], ...] | None = _local(
         ADAPTERS,
         "LoRA adapters that the model was loaded with, each by its path or the name of its file; "
-        "for this answer, all others are off. Without it they have the scales of the load.",
+        "for this answer, all others are off.",
+        "Without it they have the scales of the load. Requests with the same scales are answered "
+        "together, others take turns.",
         flags=("--adapter",),
     )
     prompt_caching: bool | None = option(
@@ -334,7 +338,7 @@ class GenerationOptions(OptionSet):
         ignored_by=Backend.NONE,
     )
     max_retry_seconds: float | None = _waiting(
-        number(0, math.inf),
+        seconds(0, math.inf),
         "For how many seconds after a request began a failure is answered by another attempt; "
         "0 for never. Never sent.",
     )

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from nbllm.core.errors import InvalidOptionError, UnsupportedError
+from nbllm.core.openai_encoding import openai_tools
 from nbllm.core.option_table import Backend, options_of, refused
 from nbllm.core.types import GenerationOptions, GenerationRequest, ModelInfo
-from nbllm.local.turns import tools_of
 
 __all__ = ["scales_of", "worker_options"]
 
@@ -30,7 +30,7 @@ def worker_options(info: ModelInfo, request: GenerationRequest) -> dict[str, Any
         for name, value in options.set_values().items()
         if declared[name].sent and Backend.LLAMA_CPP & declared[name].backends
     }
-    values["tools"] = tools_of(values.get("tools", ()))
+    values["tools"] = openai_tools(values.get("tools", ()))
     if "adapters" in values:
         values["adapters"] = scales_of(info.load.adapters or (), values["adapters"])
     return values

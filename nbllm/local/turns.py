@@ -1,71 +1,62 @@
 """Conversations in the form that chat templates read: that of OpenAI's messages.
 
-Source: https://huggingface.co/docs/transformers/chat_extras. Arguments of calls are objects, as
-nearly all templates want them.
+Arguments of calls are objects, as nearly all templates want them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from nbllm.core.errors import UnsupportedError
 from nbllm.core.json_values import json_problem
-from nbllm.core.types import ImagePart, Message, ReasoningPart, Tool, ToolCall, ToolResult
+from nbllm.core.openai_encoding import openai_turns
+from nbllm.core.types import (
+    ContentPart,
+    ImagePart,
+    Message,
+    ReasoningPart,
+    TextPart,
+    ToolCall,
+    ToolResult,
+)
 
-__all__ = ["tools_of", "turns_of"]
+__all__ = ["turns_of"]
 
 
 def turns_of(model: str, messages: Sequence[Message]) -> list[dict[str, Any]]:
     """The turns of a conversation. Raises ``UnsupportedError`` where there is more than text."""
-    return [turn for message in messages for turn in _turns(model, message)]
+    form = _TemplateForm(model)
+    return [turn for message in messages for turn in openai_turns(message, form)]
 
 
-def tools_of(tools: Sequence[Tool]) -> list[dict[str, Any]]:
-    """The tools as a template shows them."""
-    return [
-        {
-            "type": "function",
-            "function": {
-                "name": tool.name,
-                "description": tool.description,
-                "parameters": dict(tool.parameters),
-            },
-        }
-        for tool in tools
-    ]
+class _TemplateForm:
+    """See ``nbllm.core.openai_encoding.TurnForm``."""
 
+    def __init__(self, model: str) -> None:
+        self._model = model
 
-def _turns(model: str, message: Message) -> Iterator[dict[str, Any]]:
-    """A message as one or more turns: every tool result is one of its own."""
-    if any(isinstance(part, ImagePart) for part in message.parts):
-        raise UnsupportedError(
-            model, "local models support text only; use a cloud model for anything else"
-        )
-    results = [part for part in message.parts if isinstance(part, ToolResult)]
-    for part in results:
-        named = {"tool_call_id": part.call_id, "name": part.name}
-        yield {"role": "tool", "content": part.content, **named}
-    if message.role != "tool" and (message.text or not results):
-        yield {"role": message.role, "content": message.text, **_calls(message)}
+    def content(self, role: str, parts: Sequence[ContentPart]) -> str:
+        if any(isinstance(part, ImagePart) for part in parts):
+            raise UnsupportedError(
+                self._model, "local models support text only; use a cloud model for anything else"
+            )
+        return "".join(part.text for part in parts if isinstance(part, TextPart))
 
+    def arguments(self, call: ToolCall) -> Any:
+        try:
+            arguments = call.parsed_arguments()
+        except (ValueError, RecursionError):  # no JSON, or more digits or levels than Python reads
+            return call.arguments
+        return call.arguments if json_problem(arguments) is not None else arguments
 
-def _calls(message: Message) -> dict[str, Any]:
-    """Calls with the reasoning behind them, which some templates show to the model again."""
-    calls = [part for part in message.parts if isinstance(part, ToolCall)]
-    if not calls:
+    def beside_call(self, call: ToolCall) -> dict[str, Any]:
         return {}
-    thought = "".join(part.text for part in message.parts if isinstance(part, ReasoningPart))
-    reasoning = {"reasoning_content": thought, "thinking": thought} if thought else {}
-    return {"tool_calls": [_call(call) for call in calls], **reasoning}
 
+    def beside_calls(self, message: Message) -> dict[str, Any]:
+        """The reasoning behind the calls, which some templates show to the model again."""
+        thought = "".join(part.text for part in message.parts if isinstance(part, ReasoningPart))
+        return {"reasoning_content": thought, "thinking": thought} if thought else {}
 
-def _call(call: ToolCall) -> dict[str, Any]:
-    try:
-        arguments = call.parsed_arguments()
-    except (ValueError, RecursionError):  # no JSON, or more digits or levels than Python reads
-        arguments = call.arguments
-    if json_problem(arguments) is not None:
-        arguments = call.arguments
-    function = {"name": call.name, "arguments": arguments}
-    return {"id": call.id, "type": "function", "function": function}
+    def beside_result(self, result: ToolResult) -> dict[str, Any]:
+        return {"name": result.name}

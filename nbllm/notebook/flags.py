@@ -36,7 +36,6 @@ _TYPED: dict[str, Callable[[str], Any]] = {
     "text": str,
     "escaped": unescaped,
     "scaled": scaled,
-    "time": seconds,
 }
 """How words are read; see ``nbllm.core.option_table.Kind.typed``."""
 
@@ -125,7 +124,7 @@ def flagged_options(kind: OptionKind | None) -> dict[str, Option]:
 def _option_argument(named: tuple[str, Option]) -> Argument:
     """The argument of an option. What it is checked for is left to the option itself."""
     name, declared = named
-    kind, about = declared.kind, declared.about.replace("%", "%%")
+    kind, about = declared.kind, declared.about.replace("%", "%%") + _limits(declared)
     if kind.typed == "switch":
         action = "store_false" if declared.flags[0].startswith("--no-") else "store_true"
         return flag(*declared.flags, dest=name, action=action, default=None, help=about)
@@ -139,6 +138,15 @@ def _option_argument(named: tuple[str, Option]) -> Argument:
         action="append" if kind.repeats else "store",
         help=f"{about} May be given several times." if kind.repeats else about,
     )
+
+
+def _limits(declared: Option) -> str:
+    """Which models a generation option is for, where vendors do not follow it."""
+    from nbllm.core.option_table import Backend
+
+    if declared.backends & ~(Backend.LLAMA_CPP | Backend.SERVERS):
+        return ""
+    return " Local models%s only." % (" and servers" if declared.backends & Backend.SERVERS else "")
 
 
 LOAD = Help(

@@ -119,10 +119,11 @@ def numeral(word: str) -> int | float | str:
 
 def seconds(word: str) -> float:
     """A time such as "90", "90s", "1.5m" or "2h", in seconds; for ``argument(type=…)``."""
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smhd]?)", word.strip().lower())
-    if match is None:
+    from nbllm.core.option_checks import seconds_in
+
+    if (found := seconds_in(word)) is None:
         raise UsageError(f"{word!r} is not a time such as 90, 90s, 10m or 2h")
-    return float(match[1]) * {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}[match[2]]
+    return found
 
 
 def size_bytes(word: str) -> int:

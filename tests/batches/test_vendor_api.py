@@ -258,6 +258,22 @@ async def test_a_schema_makes_values_of_the_answers(
     assert all('"properties"' in json.dumps(row) for row in batch.rows.values())
 
 
+def urgency(prompt: str) -> str:
+    return json.dumps({"urgent": "yes" if prompt.startswith("now") else "no"})
+
+
+async def test_labels_are_chosen_by_batches_too(
+    model: CloudModel, vendor: Server, journal: Path
+) -> None:
+    vendor.text_of = urgency  # type: ignore[method-assign]
+    decide = {"urgent": bool}
+    for _ in range(2):  # the second time from the journal
+        rows = await model.map(["now", "later"], batch_api=True, journal=journal, decide=decide)
+        values = [row.result.value for row in rows if row.result]
+        assert values == [{"urgent": True}, {"urgent": False}]
+    assert len(vendor.batches) == 1
+
+
 # ------------------------------------------------------------ sent once
 
 

@@ -340,7 +340,7 @@ class Anthropic(Server):
 
     def prompt(self, body: dict[str, Any]) -> str:
         content = body["messages"][-1]["content"]
-        return content if isinstance(content, str) else str(content[-1]["text"])
+        return content if isinstance(content, str) else "".join(each["text"] for each in content)
 
     def answer(self, text: str) -> dict[str, Any]:
         return {
@@ -414,7 +414,7 @@ class Gemini(Server):
     model_type = "gemini"
 
     def prompt(self, body: dict[str, Any]) -> str:
-        return str(body["contents"][-1]["parts"][-1]["text"])
+        return "".join(each["text"] for each in body["contents"][-1]["parts"])
 
     def answer(self, text: str) -> dict[str, Any]:
         return {

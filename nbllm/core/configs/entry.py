@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -123,6 +124,8 @@ class _Entry:
             if isinstance(value, JsonObject) and value.repeated is not None:
                 inside = f"{place}.{value.repeated}" if place else value.repeated
                 raise self._error(inside, "duplicate key")
+            if re.fullmatch(r"(options|load)\.\w+", place):
+                continue  # an option checks its number itself
             if isinstance(value, float) and not math.isfinite(value):
                 raise self._error(place, f"must be a finite number (got {value})")
             if isinstance(value, int) and abs(value) >= 2**63:

@@ -121,7 +121,8 @@ class CellLimit(Step):
         if limit is None or not was_cut or tokens < limit:
             return ""
         if self._is_of_budget:
-            return f"the budget has {limit:,} tokens left: %{self.session.magic_name('llm_budget')}"
+            budget = self.session.magic_name("llm_budget")
+            return f"the budget had {limit:,} tokens left for it: %{budget} shows and raises it"
         more, all_cells = self.session.magic_name("llm"), self.session.magic_name("llm_config")
         return (
             f"cells are limited to {limit:,} tokens: %%{more} --max-tokens N sets another limit, "

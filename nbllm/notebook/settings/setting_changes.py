@@ -6,6 +6,7 @@ import ast
 import json
 import reprlib
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -170,7 +171,7 @@ def save(settings: NbLLM, file: str) -> None:
     All or nothing. Raises ``ConfigError``.
     """
     values = {name: value for name, value in changed(settings).items() if name not in _CONSENTS}
-    replace_text(_path(file), json.dumps(values, indent=2) + "\n")
+    replace_text(_path(file), json.dumps(values, indent=2, default=asdict) + "\n")
 
 
 def load(settings: NbLLM, file: str) -> list[tuple[str, Any]]:

@@ -95,12 +95,10 @@ class NbLLM(Configurable):
         from nbllm.core.errors import InvalidOptionError
         from nbllm.core.types import GenerationOptions
 
-        options: dict[str, Any] = proposal["value"]
         try:
-            GenerationOptions.of(options)
+            return GenerationOptions.of(proposal["value"]).set_values()
         except InvalidOptionError as error:
             raise TraitError(str(error)) from None
-        return options
 
     @validate("cell_limit", "preview_above")
     def _check_count(self, proposal: Any) -> int:

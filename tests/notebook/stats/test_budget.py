@@ -54,7 +54,7 @@ def test_a_cell_gets_what_is_left(
     manager._loader._open_model = FakeOpener(text="word " * 100)
     result = shell.run_line_magic("llm", "--model tiny Say a lot.")
     assert (result.finish_reason, result.usage.completion_tokens) == ("length", 17)
-    assert "the budget has 17 tokens left: %llm_budget" in capsys.readouterr().out
+    assert "the budget had 17 tokens left for it: %llm_budget" in capsys.readouterr().out
     with pytest.raises(BudgetError, match="has 0 tokens left"):
         shell.run_line_magic("llm", "--model tiny Say more.")
 

@@ -7,14 +7,15 @@ them, and OpenAI is not sent what only they know.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from nbllm.cloud.addresses import host_of
 from nbllm.cloud.vendors.openai.strict_schemas import openai_schema
 from nbllm.cloud.vendors.request_parts import data_url, merge, signature_for
-from nbllm.core.errors import InvalidOptionError, UnsupportedError
+from nbllm.core.errors import UnsupportedError
 from nbllm.core.messages import INLINE
+from nbllm.core.openai_encoding import openai_tools, openai_turns
 from nbllm.core.option_table import Backend, options_of, refused
 from nbllm.core.types import (
     ContentPart,
@@ -25,7 +26,6 @@ from nbllm.core.types import (
     ModelInfo,
     ReasoningPart,
     TextPart,
-    Tool,
     ToolCall,
     ToolResult,
 )
@@ -57,10 +57,10 @@ def is_openai(info: ModelInfo) -> bool:
 
 def chat_body(info: ModelInfo, request: GenerationRequest, *, stream: bool) -> dict[str, Any]:
     """The body of a request."""
-    options = request.options
+    options, form = request.options, _ApiForm(info)
     body: dict[str, Any] = {
         "model": model_id(info),
-        "messages": [turn for m in request.messages for turn in _turns(info, m)],
+        "messages": [turn for m in request.messages for turn in openai_turns(m, form)],
     }
     if stream:
         body |= {"stream": True, "stream_options": {"include_usage": True}}
@@ -91,10 +91,10 @@ def _sampling(info: ModelInfo, options: GenerationOptions) -> dict[str, Any]:
         body["logit_bias"] = _biases(info, options.logit_bias)
     if options.logprobs is not None:
         body |= {"logprobs": True, "top_logprobs": options.logprobs}
-    if is_openai(info) and (given := refused(options, Backend.OPENAI_CHAT)):
-        raise UnsupportedError(
-            info.name, f"OpenAI's models do not support {' or '.join(given)}; leave it unset"
-        )
+    is_openais = is_openai(info)
+    if given := refused(options, Backend.OPENAI_CHAT if is_openais else Backend.SERVERS):
+        who = "OpenAI's models do" if is_openais else "servers like OpenAI's do"
+        raise UnsupportedError(info.name, f"{who} not support {' or '.join(given)}; leave it unset")
     values = options.set_values()
     more = {name: values[name] for name in _SERVERS_ONLY if name in values}
     if "repeat_penalty" in more:
@@ -118,7 +118,7 @@ def _biases(info: ModelInfo, biases: tuple[tuple[int | str, float], ...]) -> dic
 def _tools(options: GenerationOptions) -> dict[str, Any]:
     body: dict[str, Any] = {}
     if options.tools:
-        body["tools"] = [{"type": "function", "function": _function(t)} for t in options.tools]
+        body["tools"] = openai_tools(options.tools)
     if options.tool_choice in ("auto", "none", "required"):
         body["tool_choice"] = options.tool_choice
     elif options.tool_choice is not None:
@@ -126,69 +126,46 @@ def _tools(options: GenerationOptions) -> dict[str, Any]:
     return body
 
 
-def _function(tool: Tool) -> dict[str, Any]:
-    return {
-        "name": tool.name,
-        "description": tool.description,
-        "parameters": dict(tool.parameters),
-    }
+class _ApiForm:
+    """See ``nbllm.core.openai_encoding.TurnForm``."""
 
+    def __init__(self, info: ModelInfo) -> None:
+        self._info = info
 
-def _turns(info: ModelInfo, message: Message) -> Iterator[dict[str, Any]]:
-    """A message as one or more of the API's: every tool result is a message of its own."""
-    for part in message.parts:
-        if isinstance(part, ToolResult):
-            yield {"role": "tool", "tool_call_id": part.call_id, "content": part.content}
-    rest = [part for part in message.parts if not isinstance(part, ToolResult)]
-    if message.role == "tool":
-        if rest:
-            raise InvalidOptionError(
-                "messages", "a message of role tool must hold ToolResult parts only"
-            )
-    elif message.role == "assistant":
-        yield _assistant_turn(info, message)
-    elif rest or not message.parts:
-        yield {"role": message.role, "content": _content(info, rest)}
+    def content(self, role: str, parts: Sequence[ContentPart]) -> str | list[dict[str, Any]]:
+        """Text as a string, which every server takes; a list where there are images."""
+        if role == "assistant" or not any(isinstance(part, ImagePart) for part in parts):
+            return "".join(part.text for part in parts if isinstance(part, TextPart))
+        content: list[dict[str, Any]] = []
+        for part in parts:
+            if isinstance(part, ImagePart):
+                url = {"url": data_url(self._info.name, part)}
+                content.append({"type": "image_url", "image_url": url})
+            elif isinstance(part, TextPart):
+                content.append({"type": "text", "text": part.text})
+        return content
 
+    def arguments(self, call: ToolCall) -> str:
+        return call.arguments or "{}"
 
-def _content(info: ModelInfo, parts: Sequence[ContentPart]) -> str | list[dict[str, Any]]:
-    """Text as a string, which every server takes; a list where there are images."""
-    if not any(isinstance(part, ImagePart) for part in parts):
-        return "".join(part.text for part in parts if isinstance(part, TextPart))
-    content: list[dict[str, Any]] = []
-    for part in parts:
-        if isinstance(part, ImagePart):
-            url = {"url": data_url(info.name, part)}
-            content.append({"type": "image_url", "image_url": url})
-        elif isinstance(part, TextPart):
-            content.append({"type": "text", "text": part.text})
-    return content
+    def beside_call(self, call: ToolCall) -> dict[str, Any]:
+        info = self._info
+        signature = signature_for(call, "gemini" if _is_google(info) else host_of(info.base_url))
+        if not signature or is_openai(info):
+            return {}
+        return {"extra_content": {"google": {"thought_signature": signature}}}
 
+    def beside_calls(self, message: Message) -> dict[str, Any]:
+        """The reasoning behind a call, on which DeepSeek insists, and which the templates of vLLM
+        and llama-server show to the model.
+        """
+        told = (p for p in message.parts if isinstance(p, ReasoningPart) and p.vendor != INLINE)
+        thought = "".join(part.text for part in told)
+        reasoning = {"reasoning_content": thought} if thought and not is_openai(self._info) else {}
+        return {"content": message.text or None, **reasoning}
 
-def _assistant_turn(info: ModelInfo, message: Message) -> dict[str, Any]:
-    calls = [_call(info, part) for part in message.parts if isinstance(part, ToolCall)]
-    turn: dict[str, Any] = {"role": "assistant", "content": message.text}
-    if calls:
-        turn |= {"content": message.text or None, "tool_calls": calls}
-    thought = "".join(
-        part.text
-        for part in message.parts
-        if isinstance(part, ReasoningPart) and part.vendor != INLINE
-    )
-    if calls and thought and not is_openai(info):
-        # DeepSeek insists on the reasoning behind a tool call; templates of vLLM and llama-server
-        # show it to the model.
-        turn["reasoning_content"] = thought
-    return turn
-
-
-def _call(info: ModelInfo, call: ToolCall) -> dict[str, Any]:
-    function = {"name": call.name, "arguments": call.arguments or "{}"}
-    turn: dict[str, Any] = {"id": call.id, "type": "function", "function": function}
-    signature = signature_for(call, "gemini" if _is_google(info) else host_of(info.base_url))
-    if signature and not is_openai(info):
-        turn["extra_content"] = {"google": {"thought_signature": signature}}
-    return turn
+    def beside_result(self, result: ToolResult) -> dict[str, Any]:
+        return {}
 
 
 def _is_google(info: ModelInfo) -> bool:
