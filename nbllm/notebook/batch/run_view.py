@@ -11,8 +11,6 @@ from IPython.core.displaypub import CapturingDisplayPublisher, DisplayPublisher
 from IPython.core.getipython import get_ipython
 
 from nbllm.batches.run import BatchProgress, BatchRow
-from nbllm.core.rendering.escaping import text_html
-from nbllm.core.words import duration_words
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -31,28 +29,22 @@ class RunView:
     """Counts on the loop's thread, by ``tick``, and shows on the cell's, by ``show``.
 
     ``table`` makes a DataFrame of some rows. In a notebook the last rows stand under the bar until
-    the run ends; a terminal has the bar alone. In the background, where no cell waits, there is
-    a line in place of the bar.
+    the run ends; a terminal has the bar alone.
     """
 
     def __init__(
         self,
         progress: BatchProgress,
         table: Callable[[Frame], pd.DataFrame],
-        *,
-        in_background: bool = False,
     ) -> None:
         self._progress, self._table = progress, table
         self._last: deque[BatchRow] = deque(maxlen=_SHOWN_ROWS)
         self._began = self._shown = time.monotonic()
         self._shown_rows = 0
-        self._bar: Any = None
         self._handle = _open_output() if _is_rich() else None
-        if not in_background:
-            from tqdm.auto import tqdm
+        from tqdm.auto import tqdm
 
-            self._bar = tqdm(total=progress.total, unit="row")
-        self.is_in_background = in_background
+        self._bar = tqdm(total=progress.total, unit="row")
 
     def tick(self, progress: BatchProgress, row: BatchRow | None) -> None:
         """Note a row that is finished; None where only the figures are new."""
@@ -63,9 +55,8 @@ class RunView:
     def show(self, *, now: bool = False) -> None:
         """Show what is new, once a second at most unless ``now``."""
         done, at = self._progress.done, time.monotonic()
-        if self._bar is not None:
-            self._bar.n = done
-            self._bar.set_postfix_str(self.figures, refresh=True)
+        self._bar.n = done
+        self._bar.set_postfix_str(self.figures, refresh=True)
         if self._handle is None or done == self._shown_rows:
             return
         if now or at - self._shown >= _SHOW_SECONDS:
@@ -73,37 +64,25 @@ class RunView:
             _update(self._handle, self._html())
 
     def close(self) -> None:
-        """Take the rows away and leave the bar, or in the background its line, as it is."""
+        """Take the rows away and leave the bar as it is."""
         self.show(now=True)
-        if self._bar is not None:
-            self._bar.close()
+        self._bar.close()
         if self._handle is not None:
-            _update(self._handle, self._line() if self.is_in_background else "")
+            _update(self._handle, "")
 
     @property
     def figures(self) -> str:
         """Speed, cost, failures and what came of the journal."""
         return figures(self._progress, time.monotonic() - self._began)
 
-    def _line(self) -> str:
-        progress = self._progress
-        of = "" if progress.total is None else f" of {progress.total:,}"
-        seconds = time.monotonic() - self._began
-        words = f"{progress.done:,}{of} rows in {duration_words(seconds)}"
-        words += f", {self.figures}" if self.figures else ""
-        if progress.total and 0 < progress.done < progress.total:
-            left = (progress.total - progress.done) * seconds / progress.done
-            words += f", {duration_words(left)} left"
-        return f"<div>{text_html(words)}</div>"
-
     def _html(self) -> str:
         import pandas as pd
 
-        line, last = self._line() if self.is_in_background else "", [*self._last]
+        last = [*self._last]
         if not last:
-            return line
+            return ""
         with pd.option_context("display.max_colwidth", _LONGEST_CELL):
-            return line + self._table(last).to_html(border=0, escape=True, na_rep="")
+            return str(self._table(last).to_html(border=0, escape=True, na_rep=""))
 
 
 def figures(progress: BatchProgress, seconds: float) -> str:
