@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,8 @@ import nbformat
 import pytest
 
 NOTEBOOKS = Path(__file__).parent.parent / "notebooks"
-NAMES = ("quickstart", "throughput", "dashboard")
+HAS_TEXTS = find_spec("chatterbot_corpus") is not None  # of the extra "test"
+NAMES = ("quickstart", "throughput", "dashboard", *(("batches",) if HAS_TEXTS else ()))
 MACHINE_PATH = re.compile(r"/(root|home|tmp|Users|opt|mnt)/|[A-Z]:\\\\")
 
 
@@ -52,6 +54,7 @@ def each_way(name: str) -> Any:
 quickstart = each_way("quickstart")
 throughput = each_way("throughput")
 dashboard = each_way("dashboard")
+batches = each_way("batches")
 
 
 def code_cells(notebook: Any) -> list[Any]:
@@ -134,6 +137,20 @@ def test_the_dashboard_is_shown_and_stops_one_of_four(dashboard: Any) -> None:
     ends = shown_text(outputs_of(dashboard, "for generation in"))
     assert ends.count("cancelled") == 1
     assert len(ends.splitlines()) == 4
+
+
+@pytest.mark.skipif(not HAS_TEXTS, reason="needs chatterbot-corpus")
+def test_two_hundred_texts_are_sorted_better_than_by_chance(batches: Any) -> None:
+    shown = shown_text(outputs_of(batches, "right = sorted_texts"))
+    share = re.match(r"(\d+)% of 200 rows are right", shown)
+    assert share is not None
+    assert int(share[1]) > 60
+    for figure in ("import matplotlib", "groups = pd.cut", "%llm_plot run"):
+        assert any("image/png" in output.get("data", {}) for output in outputs_of(batches, figure))
+    (stats,) = outputs_of(batches, "%llm_stats")
+    assert "texts" in stats.data["text/plain"]
+    dry = shown_text(outputs_of(batches, "%%llm --map texts --decide labels --dry-run"))
+    assert "Dry run: 5 of 200 rows asked" in dry
 
 
 @pytest.mark.parametrize("name", NAMES)

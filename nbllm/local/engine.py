@@ -86,8 +86,7 @@ class Engine:
         self._wake = Condition(self._lock)
         self._reading: set[int] = set()
         self._began = 0.0
-        self._is_held_up = False
-        self._is_crowded = False
+        self._is_held_up = self._is_crowded = False
 
     # ------------------------------------------------------------ from other threads
 
@@ -153,7 +152,7 @@ class Engine:
             for task in cancelled:
                 self._end(task)
             self._admit()
-            if rested and self._pending > _LONG_PROMPT:
+            if rested and sum(t.pending(s) for t, s in self._slots.running()) > _LONG_PROMPT:
                 self._threads.look_afresh()
             self._step()
 
@@ -166,11 +165,6 @@ class Engine:
         if not self._slots.save_next():
             self._rest_seconds = None
         return False
-
-    @property
-    def _pending(self) -> int:
-        """The tokens that are to be read."""
-        return sum(task.pending(slot) for task, slot in self._slots.running())
 
     def _admit(self) -> None:
         """Give waiting requests their slots: interactive ones first, then as they came."""

@@ -126,10 +126,9 @@ def _readable(name: str) -> str:
 
 def _shape(file: Path, first: Header, parts: list[Header], split: SplitInfo | None) -> ModelShape:
     keys = Keys(file, first.metadata)
-    architecture = keys.architecture
     tensors = tuple(tensor for part in parts for tensor in part.tensors)
     kind = kind_of(keys, tensors)
-    if not architecture and kind in ("model", "vocab", "other"):
+    if not keys.architecture and kind in ("model", "vocab", "other"):
         raise ModelFileError(str(file), "is not a model: its header names no architecture")
     announced = keys.whole("split.tensors.count")
     if split is not None and announced not in (None, len(tensors)):
@@ -144,7 +143,7 @@ def _shape(file: Path, first: Header, parts: list[Header], split: SplitInfo | No
     loaded = _loaded(blocks or 0, keys.whole(_DRAFTING))
     weights, experts, input_bytes, output_bytes = _weights(tensors, blocks or 0, loaded)
     return ModelShape(
-        architecture=architecture,
+        architecture=keys.architecture,
         kind=kind,
         name=keys.text("general.name"),
         file_size_bytes=sum(part.file_size_bytes for part in parts),

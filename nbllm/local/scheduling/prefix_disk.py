@@ -245,7 +245,7 @@ class PrefixDisk:
         checksum = hashlib.sha256(state).hexdigest()
         header = _Header(self._key, scales, len(tokens), len(state), checksum)
         encoded = msgspec.json.encode(header)
-        head = encoded + _packed(tokens)
+        head = encoded + tokens.tobytes()
         self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         digest = hashlib.sha256(head)
         path = self._folder / f"{digest.hexdigest()[:32]}{_SUFFIX}"
@@ -308,7 +308,7 @@ def _entry_of(path: Path) -> _Entry:
         tokens = _read(file, _TOKEN_BYTES * header.tokens)
         if not begin.startswith(_MAGIC) or hashlib.sha256(encoded + tokens).digest() != digest:
             raise _DamagedError(_CHECKSUM)
-        return _Entry(path, header, _unpacked(tokens), state_at)
+        return _Entry(path, header, array("i", bytes(tokens)), state_at)
 
 
 def _state_of(entry: _Entry) -> bytearray:
@@ -330,22 +330,6 @@ def _read(file: FileIO, count: int) -> bytearray:
             raise _DamagedError(_INCOMPLETE)
         rest = rest[got:]
     return data
-
-
-def _packed(tokens: array[int]) -> bytes:
-    """Tokens as bytes, little-endian on every machine."""
-    if sys.byteorder == "little":
-        return tokens.tobytes()
-    swapped = tokens[:]
-    swapped.byteswap()
-    return swapped.tobytes()
-
-
-def _unpacked(data: bytearray) -> array[int]:
-    tokens = array("i", bytes(data))
-    if sys.byteorder != "little":
-        tokens.byteswap()
-    return tokens
 
 
 def _used(paths: Iterable[Path]) -> Iterator[tuple[float, int, Path]]:
