@@ -41,7 +41,7 @@ def complete(shell: InteractiveShell, tmp_path: Path):
         ("%%llm --models Other-7B,ti", ["tiny"]),
         ("%%llm --models=Other-7B,ti", ["tiny"]),
         ("%%llm --temperature 0 ti", ["tiny"]),
-        ("%%llm --max-to", ["--max-tokens"]),
+        ("%%llm --max-tok", ["--max-tokens"]),
         ("%%llm tiny --se", ["--seed"]),
         ("%llm_load tiny --gpu", ["--gpu-layers"]),
         ("%llm_jobs st", ["stop"]),
