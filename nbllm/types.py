@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from nbllm.batches.batch import Batch
-from nbllm.batches.run import BatchProgress, BatchRow
+from nbllm.batches.run import BatchProgress, BatchRow, BatchTick
 from nbllm.core import types as _types
 from nbllm.core.budgets.budget import Amount, Budget, Per, Unit
 from nbllm.core.budgets.budgets import Budgets, BudgetStatus
@@ -62,7 +62,7 @@ from nbllm.core.schemas.answers import AnswerSchema
 from nbllm.core.schemas.questions import Question
 from nbllm.core.tuning import TunedType, Tuning
 from nbllm.core.types import *  # noqa: F403 - the list of these types is kept there
-from nbllm.notebook.batch.frame_run import BatchTick
+from nbllm.core.vendor_batches import VendorBatch, VendorBatches, VendorOutcome, VendorRow
 from nbllm.notebook.loaded_model import AnswerStream, Chat, LoadedModel
 
 if TYPE_CHECKING:
@@ -155,6 +155,10 @@ __all__ = [
     "Tuning",
     "Unit",
     "Variant",
+    "VendorBatch",
+    "VendorBatches",
+    "VendorOutcome",
+    "VendorRow",
 ]
 
 

@@ -21,6 +21,8 @@ FOR_USERS = ("local", "schema", "hub", "dask")
 OPTIONAL = {
     "PIL": "pictures in variables; who has none has not imported it",
     "keyring": "keys in the system's keyring, where it is installed",
+    "nbconvert": "it imports what exports notebooks as scripts, and nobody else does",
+    "nbformat": "comes with nbconvert",
     "nest_asyncio2": "ipykernel's own patch of the loop, which is looked for only",
     "pydantic_core": "comes with pydantic, of the extra schema",
     "typing_extensions": "comes with pydantic, of the extra schema",
@@ -83,7 +85,7 @@ def undeclared(packages: set[str], *extras: str) -> set[str]:
 def test_what_the_package_imports_is_declared() -> None:
     everyday = imported_packages(ROOT / "nbllm") - OPTIONAL.keys()
     assert undeclared(everyday, *FOR_USERS) == set()
-    optional = {"distributed", "huggingface_hub", "jinja2", "llama_cpp", "pydantic"}
+    optional = {"dask", "distributed", "huggingface_hub", "jinja2", "llama_cpp", "pydantic"}
     assert undeclared(everyday) == optional
 
 

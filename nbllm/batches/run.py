@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import aclosing, suppress
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, TypeAlias
 
 from nbllm.batches.brake import Brake
 from nbllm.batches.journal import Entry, Journal
@@ -39,6 +39,7 @@ from nbllm.core.types import Completed, GenerationRequest, RetryScheduled, TextD
 __all__ = [
     "BatchProgress",
     "BatchRow",
+    "BatchTick",
     "error_words",
     "kept_row",
     "run_batch",
@@ -119,6 +120,10 @@ class BatchProgress:
             self.completion_tokens += usage.completion_tokens or 0
             if usage.cost_usd is not None:
                 self.cost_usd = (self.cost_usd or 0.0) + usage.cost_usd
+
+
+BatchTick: TypeAlias = Callable[[BatchProgress, BatchRow | None], None]
+"""Takes how far a run is, and the row that has ended last."""
 
 
 async def run_batch(

@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from nbllm.batches.run import BatchTick
 from nbllm.core.errors import InvalidOptionError
 from nbllm.core.model_interface import ModelInterface
 from nbllm.core.schemas.answers import schema_or_decision
@@ -16,7 +17,7 @@ from nbllm.core.types import GenerationOptions
 from nbllm.notebook.batch.clusters import cluster_model, told_of_workers
 from nbllm.notebook.batch.dask_tables import DaskTable, is_dask_frame
 from nbllm.notebook.batch.frame_batch import FrameBatch
-from nbllm.notebook.batch.frame_run import SAMPLE_ROWS, BatchTick, FrameRun, HowFar
+from nbllm.notebook.batch.frame_run import SAMPLE_ROWS, FrameRun, HowFar
 from nbllm.notebook.sync import run
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from nbllm.batches.calibration import calibrated
 from nbllm.batches.estimate import estimate
-from nbllm.batches.run import BatchProgress, BatchRow
+from nbllm.batches.run import BatchRow, BatchTick
 from nbllm.notebook.batch.run_view import RunView, show_value
 from nbllm.notebook.sync import free_loop
 
@@ -20,12 +20,11 @@ if TYPE_CHECKING:
     from nbllm.batches.batch import Batch
     from nbllm.notebook.batch.frame_batch import FrameBatch
 
-__all__ = ["SAMPLE_ROWS", "BatchTick", "FrameRun", "HowFar", "RunInterrupt"]
+__all__ = ["SAMPLE_ROWS", "FrameRun", "HowFar", "RunInterrupt"]
 
 SAMPLE_ROWS = 5
 
 HowFar: TypeAlias = Literal["whole", "large", "dry", "cancelled"]
-BatchTick: TypeAlias = Callable[[BatchProgress, BatchRow | None], None]
 
 
 @dataclass(slots=True)
