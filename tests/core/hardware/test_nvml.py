@@ -90,6 +90,7 @@ def test_two_gpus(detect: Detect, tmp_path: Path) -> None:
     assert found["absences"] == found["hidden"] == []
     first, second = found["gpus"]
     assert first == {
+        "server": None,
         "index": 0,
         "mig_index": None,
         "name": "NVIDIA L4",

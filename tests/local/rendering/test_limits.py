@@ -113,7 +113,7 @@ def test_a_hostile_template_reaches_nothing_of_python(renderer: Make, source: st
 def test_the_memory_of_a_template_is_bounded(renderer: Make) -> None:
     made = renderer(QUIET.replace("%s", HOSTILE["doubled list"]))
     made.render(HI)
-    with pytest.raises(TemplateRefusalError, match=r"memory|MiB|processor time"):
+    with pytest.raises(TemplateRefusalError, match=r"memory|MiB|CPU time"):
         made.render([{"role": "user", "content": "go"}])
 
 
