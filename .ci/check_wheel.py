@@ -17,15 +17,19 @@ from pathlib import Path, PurePosixPath
 IN_SDIST = {
     *("nbllm", "notebooks", "tests", "binder", "docs"),
     *("pyproject.toml", "README.md", "CHANGELOG.md", "LICENSE", "PKG-INFO"),
-    *("CONTRIBUTING.md", "SECURITY.md", "noxfile.py"),
+    *("CONTRIBUTING.md", "SECURITY.md", "noxfile.py", "jupyter_config"),
 }
+JUPYTER_SETTINGS = ("jupyter_nbconvert_config.json", "jupyter_server_config.d/nbllm.json")
 
 
 def check_wheel_contents(wheel: Path) -> None:
-    """The package, its type marker and its licence; nothing beside them."""
+    """The package, its type marker, its licence and Jupyter's settings; nothing beside them."""
     names = zipfile.ZipFile(wheel).namelist()
     tops = {PurePosixPath(name).parts[0] for name in names}
-    assert tops == {"nbllm", wheel.name.rsplit("-", 3)[0] + ".dist-info"}, tops
+    release = wheel.name.rsplit("-", 3)[0]
+    assert tops == {"nbllm", f"{release}.dist-info", f"{release}.data"}, tops
+    data = {name for name in names if name.startswith(f"{release}.data/")}
+    assert data == {f"{release}.data/data/etc/jupyter/{name}" for name in JUPYTER_SETTINGS}, data
     assert "nbllm/py.typed" in names
     assert any(name.endswith("licenses/LICENSE") for name in names)
     assert not [name for name in names if "__pycache__" in name or name.endswith(".gguf")]
