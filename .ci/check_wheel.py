@@ -17,7 +17,7 @@ from pathlib import Path, PurePosixPath
 IN_SDIST = {
     *("nbllm", "notebooks", "tests", "binder", "docs"),
     *("pyproject.toml", "README.md", "CHANGELOG.md", "LICENSE", "PKG-INFO"),
-    *("CONTRIBUTING.md", "SECURITY.md", "noxfile.py", "jupyter_config"),
+    *("CONTRIBUTING.md", "SECURITY.md", "noxfile.py"),
 }
 JUPYTER_SETTINGS = ("jupyter_nbconvert_config.json", "jupyter_server_config.d/nbllm.json")
 

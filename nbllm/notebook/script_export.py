@@ -1,8 +1,8 @@
 """Notebooks as scripts: ``jupyter nbconvert --to script`` and JupyterLab's export keep questions.
 
 nbconvert has IPython's own translation only, to which ``%llm What is it?`` asks for help on "it".
-The files in ``jupyter_config/``, which the wheel installs below ``etc/jupyter``, have nbconvert run
-this preprocessor before that.
+The files in the folder ``jupyter_config``, which the wheel installs below ``etc/jupyter``, have
+nbconvert run this preprocessor before that.
 """
 
 from __future__ import annotations

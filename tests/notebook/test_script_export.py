@@ -10,7 +10,9 @@ import pytest
 from nbconvert.exporters import PythonExporter, ScriptExporter
 from traitlets.config import Config
 
-CONFIGS = Path(__file__).parents[2] / "jupyter_config"
+from nbllm.notebook import script_export
+
+CONFIGS = Path(script_export.__file__).with_name("jupyter_config")
 CELLS = {
     "%llm Who are you?": "get_ipython().run_line_magic('llm', 'Who are you?')",
     "x = %llm Who?": "x = get_ipython().run_line_magic('llm', 'Who?')",

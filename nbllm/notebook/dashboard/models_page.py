@@ -12,7 +12,7 @@ from nbllm.core.errors import NbllmError
 from nbllm.core.model_manager import ModelManager
 from nbllm.core.words import size_words
 from nbllm.notebook.dashboard.file_forms import PullForm, RemakeForm
-from nbllm.notebook.dashboard.library_panel import FileActions, LibraryPanel
+from nbllm.notebook.dashboard.files_panel import FileActions, FilesPanel
 from nbllm.notebook.dashboard.model_row import Report
 from nbllm.notebook.dashboard.model_work import ModelWork
 from nbllm.notebook.dashboard.sections import Section
@@ -50,15 +50,15 @@ class ModelsPage:
             ask_deletion=self._ask_deletion,
             delete=self._delete,
         )
-        self.library = LibraryPanel(actions, partial(on_end, ""))
+        self.files = FilesPanel(actions, partial(on_end, ""))
         forms = box([self.pull.widget, self.remake.widget], "nbllm-column")
-        self.widget = box([box([self.library.widget], "nbllm-column"), forms], "nbllm-columns")
+        self.widget = box([box([self.files.widget], "nbllm-column"), forms], "nbllm-columns")
         self.widget.add_class("nbllm-hidden")
 
     @property
     def section(self) -> Section:
         """What a saved notebook keeps of it."""
-        return self.library.section
+        return self.files.section
 
     def open(self, *, is_open: bool) -> None:
         """Show it, or put it away."""
@@ -77,7 +77,7 @@ class ModelsPage:
             self._needs_scan = False
             self._listing = await asyncio.to_thread(self._manager.search_all_models)
             self._pulled = await asyncio.to_thread(self._pulled_names)
-        shown = self.library.shown(self._listing.models)
+        shown = self.files.shown(self._listing.models)
         if unplanned := survey.unplanned(shown):
             await asyncio.to_thread(survey.plan, unplanned)
 
@@ -87,7 +87,7 @@ class ModelsPage:
             return
         models = self._listing.models
         by_file = {info.name for info in models if info.path and info.path.stem in self._pulled}
-        self.library.update(models, survey.fits, frozenset(by_file), self._listing.notes)
+        self.files.update(models, survey.fits, frozenset(by_file), self._listing.notes)
         self.remake.offer(models)
         self.pull.bar.update()
         self.remake.bar.update()

@@ -44,7 +44,7 @@ def open_page(tmp_path: Path) -> Iterator[Callable[..., Page]]:
 
 
 def files(page: Page) -> list[str]:
-    return list(page.board._page.library._rows)
+    return list(page.board._page.files._rows)
 
 
 def shown(page: Page) -> str:
@@ -66,10 +66,10 @@ def test_files_stand_by_their_source_and_pages_are_turned(open_page: Any) -> Non
     text = shown(page)
     assert text.index("Model configs") < text.index("Current folder") < text.index("small-F16")
     assert "nbllm-hidden" in page.board._overview._dom_classes
-    library = page.board._page.library
-    library.source.value = "found"
+    panel = page.board._page.files
+    panel.source.value = "found"
     until(lambda: files(page) == ["small-F16"])
-    library.filter.value = "no <such>"
+    panel.filter.value = "no <such>"
     until(lambda: not files(page))
     assert "No model matches." in shown(page)
     page.press("Overview")
@@ -141,7 +141,7 @@ def test_a_download_can_be_stopped_and_goes_on(
 def test_a_model_is_quantized_beside_its_file(open_page: Any, tmp_path: Path) -> None:
     page = open_page()
     until(lambda: "small-F16" in files(page))
-    page.board._page.library.source.value = "found"
+    page.board._page.files.source.value = "found"
     until(lambda: files(page) == ["small-F16"])
     form = page.board._page.remake
     press(page, "Quantize or tune")

@@ -24,7 +24,7 @@ from nbllm.notebook.dashboard.widgets import (
     text,
 )
 
-__all__ = ["FileActions", "LibraryPanel", "source_title"]
+__all__ = ["FileActions", "FilesPanel", "source_title"]
 
 SHOWN_FILES = 60
 _ALL = ("all sources", "")
@@ -54,7 +54,7 @@ class FileActions:
     delete: Callable[[str, Report], None]
 
 
-class LibraryPanel:
+class FilesPanel:
     """A row for each file, those of one source together. ``on_filter`` is called where others are
     to be shown.
     """
