@@ -11,13 +11,12 @@ from nbllm.core.errors import ModelFileError, ModelNotFoundError
 from nbllm.core.naming.answers import Known
 from nbllm.core.naming.files import folder_entry, missing_file
 from nbllm.core.naming.hubs import is_hub_address
-from nbllm.core.naming.providers import server_entry
+from nbllm.core.naming.providers import server_entry, vendor_model
 from nbllm.core.naming.shapes import not_found
 from nbllm.core.naming.weights import foreign_kind
 from nbllm.core.paths import absolute_path, is_gguf, read_start
 from nbllm.core.suggest import closest
 from nbllm.core.types import ModelInfo
-from nbllm.core.vendors import vendor_model
 
 __all__ = ["find_entry", "matching", "not_loaded"]
 

@@ -130,7 +130,7 @@ class ModelInfo:
     __repr__ = brief_repr
 
     def _repr_html_(self) -> str:
-        from nbllm.core.model_facts import model_card  # which needs this module
+        from nbllm.core.model_facts import model_card  # only notebooks need it
 
         return model_card(self)
 

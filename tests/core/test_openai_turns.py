@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nbllm.core.errors import InvalidOptionError
-from nbllm.core.model_interface import to_messages
+from nbllm.core.generation_requests import to_messages
 from nbllm.core.types import (
     GenerationOptions,
     ImagePart,

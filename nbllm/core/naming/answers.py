@@ -8,9 +8,9 @@ from functools import cached_property
 
 from nbllm.core.errors import ConfigError
 from nbllm.core.naming.near import nearest
+from nbllm.core.naming.providers import vendor_model
 from nbllm.core.openers import known_vendor_models
 from nbllm.core.types import ModelInfo
-from nbllm.core.vendors import vendor_model
 
 __all__ = ["Answer", "Known", "Shape", "Way", "quoted"]
 

@@ -12,8 +12,8 @@ from nbllm.core.errors import ModelNotFoundError
 from nbllm.core.naming.answers import Answer, Known, Shape, Way, quoted
 from nbllm.core.naming.files import other_weights, path_like, windows_path
 from nbllm.core.naming.hubs import hub_address, hub_repository, ollama_address, web_file
+from nbllm.core.naming.providers import vendor_model
 from nbllm.core.naming.words import hosted, open_weights, packaged, provider_prefix, vendor_family
-from nbllm.core.vendors import vendor_model
 
 __all__ = ["SHAPES", "not_found"]
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from nbllm.core.errors import InvalidOptionError, ModelNotFoundError, NbllmError
-from nbllm.core.request_checks import MOST_TEXT_BYTES, check_size
+from nbllm.core.generation_requests import MOST_TEXT_BYTES, check_size
 from nbllm.core.types import Tool
 from nbllm.testing import FakeModel
 
