@@ -32,7 +32,6 @@ __all__ = [
     "MOST_TEXT_BYTES",
     "check_options",
     "check_size",
-    "checked_options",
     "generation_request",
     "to_messages",
     "without_ends",
@@ -81,19 +80,6 @@ def without_ends(prompt: PromptLike) -> PromptLike:
 def _check_decision(options: GenerationOptions) -> None:
     if options.tools:
         raise InvalidOptionError("tools", "cannot be combined with decide; leave one out")
-
-
-def checked_options(options: object) -> GenerationOptions:
-    """Options that a caller gave; None stands for none."""
-    if options is None:
-        return GenerationOptions()
-    if not isinstance(options, GenerationOptions):
-        raise InvalidOptionError(
-            "options",
-            f"must be a GenerationOptions (got {shown(options)}); single options can be given "
-            "by name, as in max_tokens=100",
-        )
-    return options
 
 
 def to_messages(prompt: PromptLike, *, system: str | None = None) -> tuple[Message, ...]:

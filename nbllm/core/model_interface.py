@@ -15,13 +15,13 @@ from nbllm.core.errors import InvalidOptionError, NbllmError, UnsupportedError
 from nbllm.core.generation import Generation
 from nbllm.core.generation_requests import (
     check_size,
-    checked_options,
     generation_request,
     to_messages,
     without_ends,
 )
 from nbllm.core.managed_model import ManagedModel
 from nbllm.core.option_checks import text_of, texts_of
+from nbllm.core.option_table import given
 from nbllm.core.runs import batch_of
 from nbllm.core.texts import shown
 from nbllm.core.types import (
@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 
 __all__ = ["ModelInterface"]
 
+_BY_NAME = "max_tokens=100"
 _SEEDS = 2**63
 _MOST_ANSWERS = 10_000
 
@@ -91,7 +92,7 @@ class ModelInterface(ManagedModel):
         **overrides: Any,
     ) -> GenerationRequest:
         """What ``stream`` would ask, checked and not asked. Raises ``InvalidOptionError``."""
-        asked = checked_options(options).merged(GenerationOptions.of(overrides))
+        asked = given(GenerationOptions, options, overrides, _BY_NAME)
         return generation_request(
             self.info,
             prompt,
@@ -133,7 +134,7 @@ class ModelInterface(ManagedModel):
         """
         from nbllm.core.schemas.answers import schema_or_decision
 
-        asked = checked_options(options).merged(GenerationOptions.of(overrides))
+        asked = given(GenerationOptions, options, overrides, _BY_NAME)
         return batch_of(
             self,
             prompts,
@@ -219,7 +220,7 @@ class ModelInterface(ManagedModel):
         if not isinstance(n, int) or isinstance(n, bool) or not 1 <= n <= _MOST_ANSWERS:
             problem = f"must be an integer between 1 and {_MOST_ANSWERS:,} (got {shown(n)})"
             raise InvalidOptionError("n", problem)
-        asked = checked_options(options).merged(GenerationOptions.of(overrides))
+        asked = given(GenerationOptions, options, overrides, _BY_NAME)
         seed = self.info.options.merged(asked).seed
         one_each = [
             asked if seed is None else replace(asked, seed=(seed + number) % _SEEDS)
