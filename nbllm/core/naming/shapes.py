@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 
-from nbllm.core.configs.secrets import looks_like_key
+from nbllm.core.api_keys import looks_like_key
 from nbllm.core.errors import ModelNotFoundError
 from nbllm.core.naming.answers import Answer, Known, Shape, Way, quoted
 from nbllm.core.naming.files import other_weights, path_like, windows_path

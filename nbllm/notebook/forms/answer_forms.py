@@ -8,9 +8,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from nbllm.core.answer_json import json_of
+from nbllm.core.answer_json import closed, json_of
 from nbllm.core.errors import AnswerFormError
-from nbllm.core.json_repair import closed
 from nbllm.core.rendering.escaping import encodable, preformatted
 from nbllm.core.rendering.portable_markdown import fenced
 from nbllm.core.schemas.answers import AnswerSchema

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 
 from nbllm.core.errors import ModelFileError, ModelNotFoundError, NbllmError
 from nbllm.core.hub_names import parse_name
+from nbllm.core.known_models import find_entry
 from nbllm.core.model_manager import ModelManager
-from nbllm.core.model_names import find_entry
 from nbllm.core.naming.answers import Known
 from nbllm.core.naming.near import nearest
 from nbllm.core.naming.shapes import SHAPES, not_found

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from nbllm.core.file_fingerprint import file_fingerprint
+from nbllm.core.paths import file_fingerprint
 
 
 @pytest.mark.parametrize("size", [0, 1, 65_536, 3_000_000])

@@ -1,4 +1,8 @@
-"""Turns and pieces of content as OpenAI's JSON has them, and with it nearly everybody's.
+"""Turns, content and tools as OpenAI's JSON has them, and nearly everybody's: read and written.
+
+Source: https://platform.openai.com/docs/api-reference/chat and, of templates,
+https://huggingface.co/docs/transformers/chat_extras. What differs between those who read the form
+is a ``TurnForm`` of theirs.
 
 A turn is ``{"role": …, "content": …}``, with ``tool_calls``, ``tool_call_id`` and reasoning where
 it has them; other keys, such as ``name`` and ``annotations``, are passed over: they say nothing to
@@ -11,7 +15,7 @@ import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import islice
-from typing import Any, get_args
+from typing import Any, Protocol, get_args
 
 from nbllm.core.errors import InvalidOptionError
 from nbllm.core.messages import (
@@ -24,9 +28,96 @@ from nbllm.core.messages import (
     ToolCall,
     ToolResult,
 )
+from nbllm.core.options import Tool
 from nbllm.core.texts import shown
 
-__all__ = ["message_of", "part_of", "with_names"]
+__all__ = [
+    "TurnForm",
+    "message_of",
+    "openai_tools",
+    "openai_turns",
+    "part_of",
+    "with_names",
+]
+
+
+class TurnForm(Protocol):
+    """How one reader of the form wants what others want otherwise."""
+
+    def content(self, role: str, parts: Sequence[ContentPart]) -> Any:
+        """The content of a message without its tools' results."""
+        ...
+
+    def arguments(self, call: ToolCall) -> Any:
+        """The arguments of a call."""
+        ...
+
+    def beside_call(self, call: ToolCall) -> dict[str, Any]:
+        """Further fields of a call."""
+        ...
+
+    def beside_calls(self, message: Message) -> dict[str, Any]:
+        """Further fields of a message that holds calls, which may replace its content."""
+        ...
+
+    def beside_result(self, result: ToolResult) -> dict[str, Any]:
+        """Further fields of a tool's result."""
+        ...
+
+
+def openai_turns(message: Message, form: TurnForm) -> Iterator[dict[str, Any]]:
+    """A message as one or more turns: every tool result is one of its own.
+
+    Raises ``InvalidOptionError`` for a message of the role tool that holds anything else, and what
+    ``form`` raises.
+    """
+    results = [part for part in message.parts if isinstance(part, ToolResult)]
+    rest = [part for part in message.parts if not isinstance(part, ToolResult)]
+    for part in results:
+        named = {"tool_call_id": part.call_id, **form.beside_result(part)}
+        yield {"role": "tool", "content": part.content, **named}
+    if message.role == "tool":
+        if rest:
+            raise InvalidOptionError(
+                "messages", "a message of role tool must hold ToolResult parts only"
+            )
+    elif rest or not results:
+        yield {
+            "role": message.role,
+            "content": form.content(message.role, rest),
+            **_calls(message, form),
+        }
+
+
+def _calls(message: Message, form: TurnForm) -> dict[str, Any]:
+    calls = [part for part in message.parts if isinstance(part, ToolCall)]
+    if not calls:
+        return {}
+    return {
+        "tool_calls": [_written_call(call, form) for call in calls],
+        **form.beside_calls(message),
+    }
+
+
+def _written_call(call: ToolCall, form: TurnForm) -> dict[str, Any]:
+    function = {"name": call.name, "arguments": form.arguments(call)}
+    return {"id": call.id, "type": "function", "function": function, **form.beside_call(call)}
+
+
+def openai_tools(tools: Sequence[Tool]) -> list[dict[str, Any]]:
+    """The tools that a model may call."""
+    return [
+        {
+            "type": "function",
+            "function": {
+                "name": tool.name,
+                "description": tool.description,
+                "parameters": dict(tool.parameters),
+            },
+        }
+        for tool in tools
+    ]
+
 
 _ROLES: dict[str, Role] = {"developer": "system", "function": "tool"}
 _TEXTS = ("text", "input_text", "output_text", "refusal")

@@ -12,16 +12,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nbllm.cloud.keys import address_of
-from nbllm.core import key_permissions
+from nbllm.core import api_keys
+from nbllm.core.api_keys import PERMISSIONS_VARIABLE, allow_key, disallow_key, is_allowed
 from nbllm.core.errors import ConfigError, InvalidOptionError, NbllmError
-from nbllm.core.key_permissions import PERMISSIONS_VARIABLE, allow_key, disallow_key, is_allowed
 
 
 @pytest.fixture(autouse=True)
 def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
     monkeypatch.delenv(PERMISSIONS_VARIABLE, raising=False)
-    return key_permissions._file()
+    return api_keys._file()
 
 
 @pytest.mark.parametrize(
@@ -169,7 +169,7 @@ _PIECES = st.sampled_from(
 def test_what_is_kept_is_what_the_requests_are_compared_with(address: str) -> None:
     """However an address is written: httpx connects to what was allowed, or it is refused."""
     try:
-        allowed = key_permissions._checked_address(address)
+        allowed = api_keys._checked_address(address)
     except NbllmError:
         return
     assert address_of(httpx.URL(address)) == allowed

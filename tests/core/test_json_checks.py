@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nbllm.core.errors import InvalidOptionError
-from nbllm.core.json_values import json_object, json_problem
+from nbllm.core.json_checks import json_object, json_problem
 from nbllm.core.options import GenerationOptions, Tool
 
 
