@@ -18,10 +18,10 @@ from nbllm.core.quantization import (
     QUANTIZATION_TYPES,
     Quantization,
     Quantized,
+    Tuning,
     place_for,
     quantization_type,
 )
-from nbllm.core.tuning import Tuning
 from nbllm.core.types import ModelInfo
 
 __all__ = ["FileJobs"]

@@ -27,7 +27,7 @@ from nbllm.core.errors import (
 from nbllm.core.file_jobs import FileJobs
 from nbllm.core.hardware.resources import Resources
 from nbllm.core.history import GenerationLog
-from nbllm.core.known_models import KnownModels
+from nbllm.core.known_models import KnownModels, matching, not_loaded
 from nbllm.core.layers.activity import Activity
 from nbllm.core.load_options import located
 from nbllm.core.loading.loader import Loader, OtherModels
@@ -39,13 +39,12 @@ from nbllm.core.measurements import has_tuned
 from nbllm.core.model_config import load_config
 from nbllm.core.model_facts import ModelList
 from nbllm.core.model_interface import ModelInterface
-from nbllm.core.model_names import matching, not_loaded
 from nbllm.core.option_checks import check_number
 from nbllm.core.option_table import given
 from nbllm.core.placement import Placement
+from nbllm.core.quantization import tuned_entry
 from nbllm.core.resource_detector import ResourceDetector
 from nbllm.core.texts import shown
-from nbllm.core.tuning import tuned_entry
 from nbllm.core.types import LoadOptions, ModelInfo
 
 __all__ = ["WAIT_SECONDS", "ModelManager", "default_manager"]

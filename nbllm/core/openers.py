@@ -21,8 +21,7 @@ from nbllm.core.kinds import kind_of
 from nbllm.core.measurements import Benchmark
 from nbllm.core.model_interface import ModelInterface
 from nbllm.core.placement import Placement
-from nbllm.core.quantization import Quantization, Quantized
-from nbllm.core.tuning import Tuning
+from nbllm.core.quantization import Quantization, Quantized, Tuning
 from nbllm.core.types import LoadOptions, ModelInfo
 from nbllm.core.vendors import VENDORS
 

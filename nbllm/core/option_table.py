@@ -15,9 +15,8 @@ from typing import Any, Literal, TypeVar
 
 from nbllm.core.errors import InvalidOptionError
 from nbllm.core.option_checks import adapters_of, check_number, check_texts, listed, seconds_in
-from nbllm.core.reprs import brief_repr
 from nbllm.core.suggest import did_you_mean
-from nbllm.core.texts import shown
+from nbllm.core.texts import brief_repr, shown
 
 __all__ = [
     "ADAPTERS",

@@ -27,7 +27,7 @@ from nbllm.core.routing.members import MemberReport, Members, answered_key
 from nbllm.core.routing.route import failure_words
 from nbllm.core.routing.router_settings import MemberPrice, RouterMember, RouterSettings
 from nbllm.core.routing.trip import Attempt, Trip
-from nbllm.core.schemas.questions import asked_about
+from nbllm.core.schemas.decision_questions import asked_about
 from nbllm.core.types import (
     Completed,
     Embeddings,
