@@ -164,7 +164,7 @@ def test_lowest_latency_leaves_a_slow_member_and_is_back_within_20_requests(
 
 @pytest.mark.parametrize(("names", "share"), [("ab", 0.1), ("abcde", 0.26), ("abcdefghijkl", 0.26)])
 def test_probes_of_slow_members_stay_a_bounded_share(names: str, share: float) -> None:
-    seconds = {name: 0.1 for name in names} | {"a": 0.01}
+    seconds = dict.fromkeys(names, 0.1) | {"a": 0.01}
     members = members_of(names)
     asked_in_turn(members, seconds, 50)
     asked = Counter(asked_in_turn(members, seconds, 400))
