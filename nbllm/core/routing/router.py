@@ -151,8 +151,8 @@ class Router(ModelInterface):
                     began = time.monotonic()
                     await self._members.changed(seconds)
                     trip.waited += time.monotonic() - began
-                case Chosen():
-                    async with aclosing(self._tried(trip, decision)) as events:
+                case Chosen(name, why):
+                    async with aclosing(self._tried(trip, name, why)) as events:
                         async for event in events:
                             if not self._is_open:
                                 raise _closed(self.name, trip.text)
@@ -173,9 +173,8 @@ class Router(ModelInterface):
             running={name: model.uses.count for name, model in self._models.items()},
         )
 
-    async def _tried(self, trip: Trip, chosen: Chosen) -> Events:
+    async def _tried(self, trip: Trip, name: str, why: str) -> Events:
         """One attempt; ``trip`` knows afterwards whether it was the answer."""
-        name, why = chosen.name, chosen.why
         attempt = Attempt(time.monotonic())
         failure: Exception | None = None
         try:
@@ -189,7 +188,7 @@ class Router(ModelInterface):
                     self._note(name, trip, attempt, event)
                     if isinstance(event, Completed):
                         event = Completed(trip.completed(name, attempt, event.result))
-                        if trip.is_sticky and not chosen.is_probe:
+                        if trip.is_sticky:
                             self._keep_home(trip, name, event.result)
                     yield event
         except NbllmError as error:
