@@ -14,11 +14,11 @@ from nbllm.core.version import __version__
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
 
+    from nbllm.core.api_keys import allow_key as allow_key
+    from nbllm.core.api_keys import disallow_key as disallow_key
     from nbllm.core.budgets.budget import Budget as Budget
     from nbllm.core.errors import NbllmError as NbllmError
-    from nbllm.core.images import image as image
-    from nbllm.core.key_permissions import allow_key as allow_key
-    from nbllm.core.key_permissions import disallow_key as disallow_key
+    from nbllm.core.messages import image as image
     from nbllm.core.model_interface import ModelInterface as ModelInterface
     from nbllm.core.model_manager import ModelManager as ModelManager
     from nbllm.core.model_manager import default_manager as default_manager
@@ -49,8 +49,8 @@ if TYPE_CHECKING:
 _HOMES = {
     "nbllm.core.budgets.budget": ("Budget",),
     "nbllm.core.errors": ("NbllmError",),
-    "nbllm.core.images": ("image",),
-    "nbllm.core.key_permissions": ("allow_key", "disallow_key"),
+    "nbllm.core.messages": ("image",),
+    "nbllm.core.api_keys": ("allow_key", "disallow_key"),
     "nbllm.core.model_interface": ("ModelInterface",),
     "nbllm.core.model_manager": ("ModelManager", "default_manager"),
     "nbllm.core.resource_detector": ("ResourceDetector",),

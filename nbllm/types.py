@@ -47,7 +47,7 @@ from nbllm.core.measurements import Benchmark, Measurement, MeasurementKind
 from nbllm.core.openers import LoadControl, Opener, Planner
 from nbllm.core.options import CacheMode, OnFull, Priority
 from nbllm.core.placement import KvType, MemoryParts, Placement, ThreadCounts
-from nbllm.core.quantization import Quality, Quantization, Quantized
+from nbllm.core.quantization import Quality, Quantization, Quantized, TunedType, Tuning
 from nbllm.core.routing.health import HealthState
 from nbllm.core.routing.members import MemberReport
 from nbllm.core.routing.route import Route, RouteTry
@@ -58,9 +58,8 @@ from nbllm.core.routing.router_settings import (
     Strategy,
 )
 from nbllm.core.runs import Run
-from nbllm.core.schemas.answers import AnswerSchema
-from nbllm.core.schemas.questions import Question
-from nbllm.core.tuning import TunedType, Tuning
+from nbllm.core.schemas.answer_schemas import AnswerSchema
+from nbllm.core.schemas.decision_questions import Question
 from nbllm.core.types import *  # noqa: F403 - the list of these types is kept there
 from nbllm.core.vendor_batches import VendorBatch, VendorBatches, VendorOutcome, VendorRow
 from nbllm.notebook.loaded_model import AnswerStream, Chat, LoadedModel

@@ -1,6 +1,6 @@
 """Where a key comes from: the environment, a ``.env`` file, the keyring; never a config.
 
-Where it may go is decided by ``nbllm.core.key_permissions``, before it is looked for.
+Where it may go is decided by ``nbllm.core.api_keys``, before it is looked for.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ import httpx
 
 from nbllm.cloud.secrets import Secret
 from nbllm.cloud.transport.routes import is_loopback
+from nbllm.core.api_keys import is_allowed
 from nbllm.core.errors import AuthenticationError, ModelError, PermissionDeniedError
-from nbllm.core.key_permissions import is_allowed
 from nbllm.core.paths import current_folder
 from nbllm.core.types import ModelInfo
 

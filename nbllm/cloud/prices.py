@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from nbllm.core.errors import ConfigError
-from nbllm.core.json_text import parse_json
+from nbllm.core.json_checks import parse_json
 from nbllm.core.paths import absolute_path, read_text, reason
 from nbllm.core.types import Usage
 from nbllm.core.vendors import VENDORS

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from nbllm.core import openers
+from nbllm.core.awaiting import tells_unless_awaited
 from nbllm.core.downloads import Deletion, PullPlan, PullReport, downloader
 from nbllm.core.errors import DownloadError
 from nbllm.core.hardware.resources import Resources
@@ -17,15 +18,16 @@ from nbllm.core.quantization import (
     QUANTIZATION_TYPES,
     Quantization,
     Quantized,
+    Tuning,
     place_for,
     quantization_type,
 )
-from nbllm.core.tuning import Tuning
 from nbllm.core.types import ModelInfo
 
 __all__ = ["FileJobs"]
 
 
+@tells_unless_awaited("manager")
 class FileJobs(ABC):
     """The part of a manager that works on model files: quantizes, tunes, downloads, deletes."""
 

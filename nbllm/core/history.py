@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from nbllm.core.forks import ChildSafeLock
-from nbllm.core.reprs import brief_repr
 from nbllm.core.routing.route import Route
 from nbllm.core.runs import Run
+from nbllm.core.texts import brief_repr
 from nbllm.core.types import FinishReason, GenerationResult, Timings, Usage
 
 __all__ = ["GenerationLog", "GenerationRecord"]

@@ -9,11 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 from urllib.parse import urlsplit
 
-from nbllm.core.types import ModelInfo
 from nbllm.core.vendors import SERVER_TYPES
+
+if TYPE_CHECKING:
+    from nbllm.core.types import ModelInfo
 
 __all__ = ["KINDS", "Kind", "kind_of", "place_of"]
 

@@ -21,12 +21,12 @@ from nbllm.core.option_table import (
     seconds,
     with_reference,
 )
-from nbllm.core.paths import expanded
+from nbllm.core.paths import absolute_path, expanded
 from nbllm.core.placement import KV_TYPES, KvType
 from nbllm.core.texts import shown
 from nbllm.core.words import size_of, size_words
 
-__all__ = ["LoadOptions", "template_path"]
+__all__ = ["LoadOptions", "located", "template_path"]
 
 _LEAST_DISK_BYTES = 16 * 2**20
 _MOST_SERVERS = 16  # what llama.cpp can hold
@@ -273,3 +273,17 @@ class LoadOptions(OptionSet):
 def template_path(chat_template: str) -> Path | None:
     """The path that ``LoadOptions.chat_template`` names; None where it is the template itself."""
     return None if "{" in chat_template else Path(chat_template)
+
+
+def located(options: LoadOptions) -> LoadOptions:
+    """These options with absolute paths of adapters: the engine runs in another folder.
+
+    Raises ``InvalidOptionError``.
+    """
+    if not options.adapters:
+        return options
+    try:
+        adapters = tuple((str(absolute_path(path)), scale) for path, scale in options.adapters)
+    except ValueError as error:
+        raise InvalidOptionError("adapters", str(error)) from None
+    return options.replaced(adapters=adapters)

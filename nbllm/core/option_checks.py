@@ -10,12 +10,12 @@ from itertools import islice, starmap
 from pathlib import PurePath
 from typing import Any
 
-from nbllm.core.efforts import EFFORTS
 from nbllm.core.errors import InvalidOptionError
 from nbllm.core.paths import expanded
 from nbllm.core.texts import is_well_formed, shown, well_formed
 
 __all__ = [
+    "EFFORTS",
     "SINGLE_PRECISION",
     "adapters_of",
     "biases_of",
@@ -32,6 +32,8 @@ __all__ = [
     "token_ids",
     "tokens_of",
 ]
+
+EFFORTS = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
 
 
 _UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}

@@ -15,9 +15,8 @@ from typing import Any, Literal, TypeVar
 
 from nbllm.core.errors import InvalidOptionError
 from nbllm.core.option_checks import adapters_of, check_number, check_texts, listed, seconds_in
-from nbllm.core.reprs import brief_repr
 from nbllm.core.suggest import did_you_mean
-from nbllm.core.texts import shown
+from nbllm.core.texts import brief_repr, shown
 
 __all__ = [
     "ADAPTERS",
@@ -28,6 +27,7 @@ __all__ = [
     "Option",
     "OptionSet",
     "choice",
+    "given",
     "integer",
     "made",
     "number",
@@ -267,6 +267,22 @@ class OptionSet:
 
     def __repr__(self) -> str:
         return brief_repr(self)
+
+
+def given(kind: type[Set], options: object, overrides: Mapping[str, Any], example: str) -> Set:
+    """The options that a caller gave, as a set, single ones by name, or both; the latter win.
+
+    ``example`` is one by its name, for the message where the set is none.
+    Raises ``InvalidOptionError``.
+    """
+    if options is not None and not isinstance(options, kind):
+        raise InvalidOptionError(
+            "options",
+            f"must be a {kind.__name__} (got {shown(options)}); single options can be given by "
+            f"name, as in {example}",
+        )
+    named = kind.of(overrides)
+    return named if options is None else options.merged(named)
 
 
 def options_of(kind: type[OptionSet]) -> Mapping[str, Option]:

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal, get_args
 
-from nbllm.core.efforts import EFFORTS
 from nbllm.core.errors import InvalidOptionError
-from nbllm.core.json_values import json_object
+from nbllm.core.json_checks import json_object
 from nbllm.core.option_checks import (
+    EFFORTS,
     SINGLE_PRECISION,
     biases_of,
     checked_text,

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any
 from nbllm.core.errors import AnswerFormError, InvalidOptionError
 from nbllm.core.messages import ContentPart, Message, ToolCall
 from nbllm.core.rendering.answers import answer_html
-from nbllm.core.reprs import brief_repr
 from nbllm.core.routing.route import Route
+from nbllm.core.texts import brief_repr
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from nbllm.core.schemas.answers import AnswerSchema
+    from nbllm.core.schemas.answer_schemas import AnswerSchema
 
 __all__ = [
     "Embeddings",

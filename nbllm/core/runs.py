@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
-__all__ = ["Run", "current_run"]
+if TYPE_CHECKING:
+    from nbllm.batches.batch import Batch
+    from nbllm.core.model_interface import ModelInterface
 
+__all__ = ["Run", "batch_of", "current_run"]
+
+_BATCHES = "nbllm.batches.batch"
 _numbers = itertools.count(1)
 
 
@@ -37,3 +44,9 @@ class Run:
 
 current_run: ContextVar[Run | None] = ContextVar("current_run", default=None)
 """The run that the requests of this task belong to."""
+
+
+def batch_of(model: ModelInterface, prompts: Iterable[Any], **settings: Any) -> Batch:
+    """Many prompts through one model; see ``nbllm.batches``."""
+    batch: Batch = import_module(_BATCHES).batch_of(model, prompts, **settings)
+    return batch

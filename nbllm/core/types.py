@@ -25,7 +25,6 @@ from nbllm.core.messages import (
     VendorPart,
 )
 from nbllm.core.options import GenerationOptions, Tool
-from nbllm.core.reprs import brief_repr
 from nbllm.core.results import (
     Embeddings,
     FinishReason,
@@ -37,11 +36,12 @@ from nbllm.core.results import (
 )
 from nbllm.core.routing.route import Route
 from nbllm.core.routing.router_settings import RouterSettings
+from nbllm.core.texts import brief_repr
 
 if TYPE_CHECKING:
     from nbllm.core.placement import Placement
-    from nbllm.core.schemas.answers import AnswerSchema
-    from nbllm.core.schemas.questions import Question
+    from nbllm.core.schemas.answer_schemas import AnswerSchema
+    from nbllm.core.schemas.decision_questions import Question
 
 __all__ = [
     "Completed",
@@ -130,7 +130,7 @@ class ModelInfo:
     __repr__ = brief_repr
 
     def _repr_html_(self) -> str:
-        from nbllm.core.model_facts import model_card  # which needs this module
+        from nbllm.core.model_facts import model_card  # only notebooks need it
 
         return model_card(self)
 

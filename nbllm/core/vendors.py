@@ -1,17 +1,18 @@
-"""The vendors, each in a line; the vendor of a model, told from its name; what servers speak.
+"""The vendors, each in a line, and what servers speak.
 
 All else that is a vendor's own is a folder of its name in ``nbllm.cloud.vendors``.
 """
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from nbllm.core.types import ModelInfo
+if TYPE_CHECKING:
+    from nbllm.core.types import ModelInfo
 
 __all__ = [
     "SERVER_TYPES",
@@ -19,7 +20,6 @@ __all__ = [
     "Vendor",
     "host_and_port",
     "protocol_of",
-    "vendor_model",
 ]
 
 _OPEN_GPT = r"(?!\W*(?:2\b|oss|j\b|neo|4all))"
@@ -68,24 +68,6 @@ VENDORS: Mapping[str, Vendor] = {
 
 SERVER_TYPES = ("openai-compatible", "vllm", "llama-server", "lm-studio", "ollama", "openrouter")
 """Values of ``model_type`` for servers that speak OpenAI's protocol."""
-
-
-def vendor_model(name: str) -> ModelInfo | None:
-    """The entry for "vendor/model", or for a name of a vendor's family in any case; else None."""
-    vendor, slash, model = name.partition("/")
-    if slash and model and vendor in VENDORS and not _is_open(vendor, model):
-        return ModelInfo(name=name, model_type=vendor, local=False, model=model, source="vendor")
-    lowered = name.lower()
-    for family, facts in VENDORS.items():
-        if facts.ids.match(lowered):
-            return ModelInfo(name=lowered, model_type=family, local=False, source="vendor")
-    return None
-
-
-def _is_open(vendor: str, model: str) -> bool:
-    """Whether the name is that of open weights, which OpenAI itself does not serve."""
-    elsewhere = os.environ.get("OPENAI_BASE_URL", "").strip()
-    return vendor == "openai" and model.lower().startswith("gpt-oss") and not elsewhere
 
 
 def host_and_port(info: ModelInfo) -> str:

@@ -1,7 +1,7 @@
 """Requests for files and listings: redirects, the token, and bounds on what a server may send.
 
 A token goes to the hub's own hosts and never along a redirect to another; see
-``nbllm.core.key_permissions``. Redirects are followed here, one at a time, so that none leads to
+``nbllm.core.api_keys``. Redirects are followed here, one at a time, so that none leads to
 another scheme or into the network that this machine is in.
 """
 
@@ -18,9 +18,9 @@ from typing import Any
 import httpx
 
 from nbllm import __version__
+from nbllm.core.api_keys import is_allowed
 from nbllm.core.errors import DownloadError
 from nbllm.core.hub_names import HubName
-from nbllm.core.key_permissions import is_allowed
 from nbllm.core.texts import shown
 from nbllm.hub.refusals import network_error, refused
 

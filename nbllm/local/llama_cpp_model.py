@@ -21,13 +21,13 @@ from nbllm.core.errors import (
     UnsupportedError,
 )
 from nbllm.core.fitting.model_shape import ModelShape
+from nbllm.core.generation_requests import check_size
 from nbllm.core.model_interface import ModelInterface
 from nbllm.core.openers import LoadControl
 from nbllm.core.option_checks import text_of, texts_of, token_ids
 from nbllm.core.placement import Placement
-from nbllm.core.request_checks import check_size
 from nbllm.core.resource_detector import ResourceDetector
-from nbllm.core.schemas.questions import Question, cued
+from nbllm.core.schemas.decision_questions import Question, cued
 from nbllm.core.types import (
     Completed,
     Embeddings,

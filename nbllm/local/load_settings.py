@@ -13,11 +13,10 @@ import msgspec
 from platformdirs import user_cache_path
 
 from nbllm.core.errors import InvalidOptionError, ModelFileError
-from nbllm.core.file_fingerprint import file_fingerprint
 from nbllm.core.fitting.memory_estimate import CPU
 from nbllm.core.hardware.time_limit import Answer, answer_within
 from nbllm.core.load_options import LoadOptions, template_path
-from nbllm.core.paths import read_text, reason
+from nbllm.core.paths import file_fingerprint, read_text, reason
 from nbllm.core.placement import Placement
 from nbllm.core.types import ModelInfo
 from nbllm.local.gguf.shape import model_files

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from nbllm.core.errors import InvalidOptionError, UnsupportedError
-from nbllm.core.openai_encoding import openai_tools
+from nbllm.core.openai_messages import openai_tools
 from nbllm.core.option_table import Backend, options_of, refused
 from nbllm.core.types import GenerationOptions, GenerationRequest, ModelInfo
 

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from nbllm.core.errors import UnsupportedError
-from nbllm.core.json_values import json_problem
-from nbllm.core.openai_encoding import openai_turns
+from nbllm.core.json_checks import json_problem
+from nbllm.core.openai_messages import openai_turns
 from nbllm.core.types import (
     ContentPart,
     ImagePart,
@@ -31,7 +31,7 @@ def turns_of(model: str, messages: Sequence[Message]) -> list[dict[str, Any]]:
 
 
 class _TemplateForm:
-    """See ``nbllm.core.openai_encoding.TurnForm``."""
+    """See ``nbllm.core.openai_messages.TurnForm``."""
 
     def __init__(self, model: str) -> None:
         self._model = model

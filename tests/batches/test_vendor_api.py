@@ -16,11 +16,11 @@ from nbllm import GenerationOptions
 from nbllm.batches.journal import Journal
 from nbllm.batches.vendor_api import sender, vendor_run, watch
 from nbllm.cloud.cloud_model import CloudModel, unchecked_model
+from nbllm.core.api_keys import PERMISSIONS_VARIABLE
 from nbllm.core.budgets.budget import NOTHING, Budget
 from nbllm.core.budgets.budgets import Budgets
 from nbllm.core.errors import BatchError, InvalidOptionError, UnsupportedError
 from nbllm.core.history import GenerationLog
-from nbllm.core.key_permissions import PERMISSIONS_VARIABLE
 from nbllm.core.layers.activity import Activity
 from nbllm.core.types import ModelInfo
 from nbllm.testing import FakeModel

@@ -11,8 +11,8 @@ import pytest
 
 from nbllm.cloud import keys
 from nbllm.cloud.secrets import Secret
+from nbllm.core.api_keys import PERMISSIONS_VARIABLE
 from nbllm.core.errors import AuthenticationError
-from nbllm.core.key_permissions import PERMISSIONS_VARIABLE
 from nbllm.core.types import ModelInfo
 
 KEY = "sk-test-0123456789abcdef"

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nbllm.core.configs.secrets import looks_like_key, where_is_key
+from nbllm.core.api_keys import looks_like_key, where_is_key
 
 TOKEN = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0NTY3ODkwIn0.dozjgNryP4J3jVmNHl0w"
 BEGINNINGS = [

@@ -14,6 +14,7 @@ import pytest
 
 from nbllm import ModelManager
 from nbllm.core.errors import InvalidOptionError, NbllmError
+from nbllm.core.generation_requests import to_messages
 from nbllm.core.load_options import LoadOptions
 from nbllm.core.messages import (
     ImagePart,
@@ -24,7 +25,6 @@ from nbllm.core.messages import (
     ToolResult,
     VendorPart,
 )
-from nbllm.core.model_interface import to_messages
 from nbllm.core.options import GenerationOptions, Tool
 from nbllm.testing import FakeModel, FakeOpener, fake_info
 

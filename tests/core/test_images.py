@@ -10,7 +10,7 @@ from PIL import Image
 
 from nbllm import Message, image
 from nbllm.core.errors import InvalidOptionError
-from nbllm.core.model_interface import to_messages
+from nbllm.core.generation_requests import to_messages
 from nbllm.core.types import ImagePart, TextPart
 
 

@@ -6,8 +6,7 @@ import time
 
 import pytest
 
-from nbllm.core.messages import ImagePart, Message, TextPart
-from nbllm.core.prompt_beginnings import LONGEST_BEGINNING, beginning_of
+from nbllm.core.messages import LONGEST_BEGINNING, ImagePart, Message, TextPart, beginning_of
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from nbllm.core.vendors import SERVER_TYPES, VENDORS, protocol_of, vendor_model
+from nbllm.core.naming.providers import vendor_model
+from nbllm.core.vendors import SERVER_TYPES, VENDORS, protocol_of
 
 
 @pytest.mark.parametrize(

@@ -27,7 +27,7 @@ from nbllm.core.types import (
 )
 
 if TYPE_CHECKING:
-    from nbllm.core.model_interface import ModelInterface
+    from nbllm.core.managed_model import ManagedModel
 
 __all__ = ["Budgeted"]
 
@@ -42,7 +42,7 @@ class Budgeted:
 
     place = Place.BUDGET
 
-    def __init__(self, budgets: Budgets, model: ModelInterface) -> None:
+    def __init__(self, budgets: Budgets, model: ManagedModel) -> None:
         self._budgets, self._model = budgets, model
         self._batches: dict[str, _Holds] = {}
 
@@ -240,7 +240,7 @@ class Budgeted:
 
 
 async def _worst(
-    model: ModelInterface, request: GenerationRequest, covering: tuple[Budget, ...]
+    model: ManagedModel, request: GenerationRequest, covering: tuple[Budget, ...]
 ) -> Worst:
     bound = await model.usage_bound(request)
     prompt, answer = bound.prompt_tokens or 0, bound.completion_tokens
@@ -281,7 +281,7 @@ def _with_note(event: Completed, note: str) -> Event:
     return Completed(replace(result, notes=(*result.notes, note)))
 
 
-def _spent(model: ModelInterface, budget: Budget, hold: Hold, usage: Usage | None) -> Amount:
+def _spent(model: ManagedModel, budget: Budget, hold: Hold, usage: Usage | None) -> Amount:
     if usage is None:
         return NOTHING
     cost = model.highest_cost(usage) if usage.cost_usd is None else max(0.0, usage.cost_usd)

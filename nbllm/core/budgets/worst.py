@@ -14,7 +14,7 @@ from nbllm.core.paths import reason
 from nbllm.core.types import Usage
 
 if TYPE_CHECKING:
-    from nbllm.core.model_interface import ModelInterface
+    from nbllm.core.managed_model import ManagedModel
 
 __all__ = ["Worst", "WorstBatch", "exceeded", "unreadable"]
 
@@ -31,7 +31,7 @@ class Worst:
     is False, nothing but a limit in the request holds the model to them.
     """
 
-    model: ModelInterface
+    model: ManagedModel
     budgets: tuple[Budget, ...]
     prompt: int
     answer: int = 0

@@ -17,10 +17,9 @@ from typing import Any
 from nbllm.core.caching.request_key import is_deterministic, request_key
 from nbllm.core.caching.stores import CachedAnswer, CacheStore, MemoryStore, SqliteStore
 from nbllm.core.layers.layer import Events, Next, Place
-from nbllm.core.messages import ReasoningPart, TextPart, ToolCall
+from nbllm.core.messages import ReasoningPart, TextPart, ToolCall, beginning_of
 from nbllm.core.option_table import options_of
 from nbllm.core.options import CacheMode, GenerationOptions
-from nbllm.core.prompt_beginnings import beginning_of
 from nbllm.core.results import FinishReason, GenerationResult, Usage
 from nbllm.core.types import (
     Completed,

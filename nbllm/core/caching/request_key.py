@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
-from nbllm.core.file_fingerprint import file_fingerprint
 from nbllm.core.option_table import OptionSet, options_of
 from nbllm.core.options import GenerationOptions
+from nbllm.core.paths import file_fingerprint
 from nbllm.core.types import GenerationRequest, ModelInfo
 
 __all__ = ["is_deterministic", "model_part", "request_key"]

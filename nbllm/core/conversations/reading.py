@@ -16,10 +16,11 @@ from datetime import datetime
 from functools import partial
 from typing import Any, TypeAlias, get_type_hints
 
-from nbllm.core.configs.values import kind_of
+from nbllm.core.config_json import kind_of
 from nbllm.core.conversations.conversation import NAME_RULE, Conversation, Summary, Turn, is_name
 from nbllm.core.errors import ConversationError
-from nbllm.core.json_text import parse_json
+from nbllm.core.json_checks import parse_json
+from nbllm.core.naming.providers import vendor_model
 from nbllm.core.texts import sentence
 from nbllm.core.types import (
     ContentPart,
@@ -34,7 +35,6 @@ from nbllm.core.types import (
     Usage,
     VendorPart,
 )
-from nbllm.core.vendors import vendor_model
 
 __all__ = ["FORMAT", "PARTS", "VERSION", "from_json"]
 

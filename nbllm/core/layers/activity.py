@@ -16,7 +16,7 @@ from nbllm.core.forks import ChildSafeLock, keep_untouched, renew_in_children
 from nbllm.core.generation import Generation
 from nbllm.core.history import GenerationLog, GenerationRecord
 from nbllm.core.layers.layer import Events, Next, Place
-from nbllm.core.prompt_beginnings import beginning_of
+from nbllm.core.messages import beginning_of
 from nbllm.core.runs import Run, current_run
 from nbllm.core.types import (
     Completed,

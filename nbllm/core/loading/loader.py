@@ -14,10 +14,10 @@ from textwrap import shorten
 from nbllm.core import openers
 from nbllm.core.budgets.budgets import Budgets
 from nbllm.core.caching.cache import ResultCache
-from nbllm.core.errors import LoadedOtherwiseError, ModelLoadError
+from nbllm.core.errors import LoadedOtherwiseError, ModelLoadError, NbllmError
 from nbllm.core.kinds import kind_of
 from nbllm.core.layers.activity import Activity
-from nbllm.core.loading.loads import Load, Loaded, Progress, unloaded
+from nbllm.core.loading.loads import Load, Loaded, Progress, reloading, unloaded
 from nbllm.core.loading.memory_queue import MemoryQueue
 from nbllm.core.loading.registry import ModelRegistry
 from nbllm.core.manager_events import ManagerEvent
@@ -62,12 +62,54 @@ class Loader:
         self._cache, self._budgets, self._others = cache, budgets, others
         self._numbers = itertools.count()
 
-    def join(
+    async def loaded(
+        self, asked: ModelInfo, wish: LoadOptions, progress: Progress | None, wait: float
+    ) -> ModelInterface:
+        """The model, once it is loaded; raises as ``ModelManager.load_model``."""
+        load = self._join(asked, wish, progress, wait)
+        if isinstance(load, Loaded):
+            return load.model
+        try:
+            return await asyncio.wrap_future(load.future)
+        finally:
+            self._leave(load, progress)
+
+    async def reloaded(
+        self, name: str, wish: LoadOptions, progress: Progress | None, wait: float
+    ) -> ModelInterface:
+        """The model with the options of the wish, or an error and the model as it was."""
+        is_pinned = name in self._registry.pinned
+        self._registry.set_pinned(name, pinned=False)
+        try:
+            before = await self._closed(name, wish)
+            try:
+                asked = replace(before, load=before.load.merged(wish))
+                return await self.loaded(asked, wish, progress, wait)
+            except NbllmError:
+                await self.loaded(before, LoadOptions(), None, wait)
+                raise
+        finally:
+            if is_pinned:
+                self._registry.set_pinned(name, pinned=True)
+
+    async def _closed(self, name: str, wish: LoadOptions) -> ModelInfo:
+        """The entry of an idle model that is unloaded now, to be loaded by the wish."""
+        await asyncio.sleep(self._registry.grace_seconds(name))
+        idle = self._registry.take_idle(
+            [name], "it was unloaded to change its load options; get the model again to use it"
+        )
+        if idle is None:
+            problem = "it is loaded with other options and busy; try again when its requests end"
+            raise LoadedOtherwiseError(name, problem)
+        await self._registry.close(idle, partial(reloading, wish=wish))
+        return idle[0].asked
+
+    def _join(
         self, asked: ModelInfo, wish: LoadOptions, progress: Progress | None, wait_seconds: float
     ) -> Loaded | Load:
         """The loaded model of this name, or the load of it, which may begin now.
 
-        Whoever gets a load leaves it again by ``leave``. Raises ``ModelLoadError`` where another
+        Whoever gets a load leaves it again by ``_leave``. Raises ``ModelLoadError`` where another
         model has the name, or the same one with other options than the ``wish``.
         """
         with self._registry.changed:
@@ -95,7 +137,7 @@ class Loader:
         ).start()
         return load
 
-    def leave(self, load: Load, progress: Progress | None) -> None:
+    def _leave(self, load: Load, progress: Progress | None) -> None:
         """Do not wait for it any more; the last one who leaves gives it up."""
         with self._registry.changed:
             load.waiting -= 1

@@ -16,8 +16,8 @@ from nbllm.core.manager_events import ManagerEvent
 from nbllm.core.model_interface import ModelInterface
 from nbllm.core.openers import LoadControl
 from nbllm.core.placement import Placement
-from nbllm.core.reprs import brief_repr
 from nbllm.core.routing.members import MemberReport
+from nbllm.core.texts import brief_repr
 from nbllm.core.types import LoadOptions, ModelInfo
 from nbllm.core.words import duration_words, size_words
 

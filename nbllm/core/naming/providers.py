@@ -1,4 +1,4 @@
-"""Servers and clouds that are named in one word: ``ollama/llama3.2``, ``http://gpu:8000/v1``.
+"""What vendors and servers serve, by names: ``gpt-4o``, ``ollama/llama3.2``, ``http://gpu:8000``.
 
 Nothing here asks a network. An entry without a ``model`` is completed by the server's list when
 it is loaded.
@@ -14,7 +14,15 @@ from urllib.parse import urlsplit
 from nbllm.core.types import ModelInfo
 from nbllm.core.vendors import VENDORS
 
-__all__ = ["PREFIXES", "PROVIDERS", "Provider", "provider_at", "server_entry", "server_lines"]
+__all__ = [
+    "PREFIXES",
+    "PROVIDERS",
+    "Provider",
+    "provider_at",
+    "server_entry",
+    "server_lines",
+    "vendor_model",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +124,24 @@ _ENDPOINTS = re.compile(
     r"(?:/(?:chat/completions|completions|responses|embeddings|models|docs))?/*\Z", re.IGNORECASE
 )
 _OLLAMAS_OWN = re.compile(r"/api(?:/(?:chat|generate|tags|show|pull|embed))?/*\Z", re.IGNORECASE)
+
+
+def vendor_model(name: str) -> ModelInfo | None:
+    """The entry for "vendor/model", or for a name of a vendor's family in any case; else None."""
+    vendor, slash, model = name.partition("/")
+    if slash and model and vendor in VENDORS and not _is_open(vendor, model):
+        return ModelInfo(name=name, model_type=vendor, local=False, model=model, source="vendor")
+    lowered = name.lower()
+    for family, facts in VENDORS.items():
+        if facts.ids.match(lowered):
+            return ModelInfo(name=lowered, model_type=family, local=False, source="vendor")
+    return None
+
+
+def _is_open(vendor: str, model: str) -> bool:
+    """Whether the name is that of open weights, which OpenAI itself does not serve."""
+    elsewhere = os.environ.get("OPENAI_BASE_URL", "").strip()
+    return vendor == "openai" and model.lower().startswith("gpt-oss") and not elsewhere
 
 
 def server_entry(name: str) -> ModelInfo | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from nbllm.core.reprs import brief_repr
+from nbllm.core.texts import brief_repr
 from nbllm.core.words import duration_words
 
 __all__ = ["Route", "RouteTry", "failure_words"]

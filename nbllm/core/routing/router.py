@@ -15,18 +15,18 @@ from nbllm.core.errors import (
     NbllmError,
     UnsupportedError,
 )
+from nbllm.core.generation_requests import check_options
 from nbllm.core.kinds import kind_of
 from nbllm.core.layers.layer import Events
 from nbllm.core.model_interface import ModelInterface
 from nbllm.core.openers import LoadControl, price_of
-from nbllm.core.request_checks import check_options
 from nbllm.core.routing.choosing import Chosen, MemberState, NoMember, Request, WaitUntil
 from nbllm.core.routing.health import kind_of_failure
 from nbllm.core.routing.members import MemberReport, Members, conversation_key
 from nbllm.core.routing.route import failure_words
 from nbllm.core.routing.router_settings import MemberPrice, RouterMember, RouterSettings
 from nbllm.core.routing.trip import Attempt, Trip
-from nbllm.core.schemas.questions import asked_about
+from nbllm.core.schemas.decision_questions import asked_about
 from nbllm.core.types import (
     Completed,
     Embeddings,

@@ -8,10 +8,9 @@ from dataclasses import dataclass, fields
 from typing import Any, Literal, get_args
 
 from nbllm.core.errors import InvalidOptionError
-from nbllm.core.reprs import brief_repr
 from nbllm.core.routing.health import FAILURES, USUAL_FALLBACK
 from nbllm.core.suggest import did_you_mean
-from nbllm.core.texts import shown
+from nbllm.core.texts import brief_repr, shown
 
 __all__ = [
     "ROUTER_KEYS",

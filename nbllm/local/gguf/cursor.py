@@ -6,30 +6,21 @@ import operator
 import struct
 from functools import lru_cache
 from itertools import repeat
-from typing import BinaryIO, Literal, NamedTuple
+from typing import BinaryIO, Literal
 
 from nbllm.core.errors import ModelFileError
 
-__all__ = ["Cursor"]
+__all__ = ["Cursor", "layout"]
 
 # Far above any real header (about 20 MiB), and low enough to bound the work on a hostile one.
 _MAX_HEADER_BYTES = 128 * 2**20
 _WINDOW_BYTES = 2**18
 
 _MANY_TEXTS, _FIRST_BYTES = 1024, 4096
-_MOST_KEPT, _PART_BYTES = 256, 2**16
+_MOST_KEPT_BYTES = 16 * 2**20
 
-
-class _Vocabulary(NamedTuple):
-    """Texts that were passed over once: their bytes in all, and hashes of the first and of all."""
-
-    size: int
-    first: tuple[int, ...]
-    digest: tuple[int, ...]
-
-
-_VOCABULARIES: dict[tuple[str, int], _Vocabulary] = {}
-"""Of the files read last, by byte order and number of texts."""
+_VOCABULARIES: dict[tuple[str, int], bytes] = {}
+"""The texts of the files read last, by byte order and number of texts."""
 
 
 class Cursor:
@@ -46,6 +37,11 @@ class Cursor:
         """The place in bytes from the file's beginning."""
         return self._window_offset + self._at
 
+    @property
+    def window(self) -> tuple[bytes, int]:
+        """What of the file is in memory, and where in it this place is."""
+        return self._window, self._at
+
     def damaged(self, problem: str) -> ModelFileError:
         """The error for a problem at this place."""
         return ModelFileError(
@@ -58,6 +54,10 @@ class Cursor:
         self._at = offset - self._window_offset
         if not 0 <= self._at <= len(self._window):
             self._window, self._window_offset, self._at = b"", offset, 0
+
+    def move_by(self, count: int) -> None:
+        """Pass over what was read in ``window``."""
+        self._at += count
 
     def _check(self, end: int) -> None:
         if end > self.size:
@@ -92,15 +92,15 @@ class Cursor:
         self._at = at + count
         return self._window[at : at + count]
 
-    def numbers(self, layout: str) -> tuple[int | float | bool, ...]:
-        """The next numbers, laid out as ``struct`` names it."""
-        form = _layout(self.order + layout)
+    def numbers(self, kinds: str) -> tuple[int | float | bool, ...]:
+        """The next numbers, of the kinds that ``struct`` names so."""
+        form = layout(self.order + kinds)
         return form.unpack(self.take(form.size))
 
-    def whole(self, layout: Literal["I", "Q"]) -> int:
+    def whole(self, kind: Literal["I", "Q"]) -> int:
         """The next whole number, of 4 or 8 bytes."""
         order: Literal["little", "big"] = "little" if self.order == "<" else "big"
-        return int.from_bytes(self.take(4 if layout == "I" else 8), order)
+        return int.from_bytes(self.take(4 if kind == "I" else 8), order)
 
     def text(self, limit: int) -> str:
         """The next text; one of more than ``limit`` bytes is damage."""
@@ -117,25 +117,24 @@ class Cursor:
         """
         self._check(self.offset + count * 8)
         start, key = self.offset, (self.order, count)
-        known = _VOCABULARIES.get(key)
-        if known is not None and start + known.size <= self.size:
-            if self._digest(min(known.size, _FIRST_BYTES)) == known.first:
-                self.move_to(start)
-                if self._digest(known.size) == known.digest:
-                    return
-            self.move_to(start)
+        known = _VOCABULARIES.get(key, b"")
+        if known and self._is_next(known[:_FIRST_BYTES]) and self._is_next(known):
+            self.move_to(start + len(known))
+            return
         self._pass(count)
-        if count >= _MANY_TEXTS:
-            size = self.offset - start
+        size = self.offset - start
+        if count >= _MANY_TEXTS and size <= _MOST_KEPT_BYTES:
             self.move_to(start)
-            first = self._digest(min(size, _FIRST_BYTES))
-            self.move_to(start)
-            _keep(key, _Vocabulary(size, first, self._digest(size)))
+            _keep(key, self.take(size))
 
-    def _digest(self, count: int) -> tuple[int, ...]:
-        """What tells the next ``count`` bytes from others, which are passed over."""
-        parts = range(0, count, _PART_BYTES)
-        return tuple(hash(self.take(min(_PART_BYTES, count - begun))) for begun in parts)
+    def _is_next(self, content: bytes) -> bool:
+        """Whether the file goes on with this; the place stays."""
+        start = self.offset
+        if start + len(content) > self.size:
+            return False
+        found = self.take(len(content))
+        self.move_to(start)
+        return found == content
 
     def _pass(self, count: int) -> None:
         left = count
@@ -171,7 +170,7 @@ class Cursor:
 
     def _pass_any(self, left: int) -> tuple[int, int]:
         """Pass over the texts in the window, whatever their lengths: how many, and to where."""
-        length_at = _layout(self.order + "Q").unpack_from
+        length_at = layout(self.order + "Q").unpack_from
         window, at, turns = self._window, self._at, repeat(None, left)
         try:
             for _ in turns:
@@ -181,12 +180,14 @@ class Cursor:
         return left, at
 
 
-def _keep(key: tuple[str, int], vocabulary: _Vocabulary) -> None:
-    while len(_VOCABULARIES) >= _MOST_KEPT:
-        _VOCABULARIES.pop(next(iter(_VOCABULARIES)), None)
-    _VOCABULARIES[key] = vocabulary
+def _keep(key: tuple[str, int], texts: bytes) -> None:
+    _VOCABULARIES.pop(key, None)
+    while sum(map(len, [*_VOCABULARIES.values(), texts])) > _MOST_KEPT_BYTES:
+        _VOCABULARIES.pop(next(iter([*_VOCABULARIES])), None)
+    _VOCABULARIES[key] = texts
 
 
 @lru_cache(maxsize=64)
-def _layout(layout: str) -> struct.Struct:
-    return struct.Struct(layout)
+def layout(form: str) -> struct.Struct:
+    """Numbers as ``struct`` lays them out, compiled once."""
+    return struct.Struct(form)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import pairwise
 from math import prod
 from pathlib import Path
@@ -19,7 +20,7 @@ from typing import Literal, NamedTuple
 from nbllm.core.errors import ModelFileError
 from nbllm.core.fitting.model_shape import TensorInfo, Value
 from nbllm.core.paths import file_status, open_regular, reason
-from nbllm.local.gguf.cursor import Cursor
+from nbllm.local.gguf.cursor import Cursor, layout
 from nbllm.local.gguf.foreign import foreign_format
 from nbllm.local.gguf.types import TENSOR_TYPES, tensor_type_label
 
@@ -193,7 +194,11 @@ class _Placed(NamedTuple):
 
 def _read_tensors(cursor: Cursor, count: int, alignment: int) -> tuple[tuple[TensorInfo, ...], int]:
     """The tensors, and where in the file the weights of the first begin."""
-    placed = [_read_tensor(cursor, number, count) for number in range(1, count + 1)]
+    placed: list[_Placed] = []
+    while len(placed) < count:
+        placed += _read_window(cursor, count - len(placed))
+        if len(placed) < count:
+            placed.append(_read_tensor(cursor, len(placed) + 1, count))
     if len({tensor.name for tensor in placed}) < count:
         raise cursor.damaged("two tensors have the same name")
     data_offset = padded(cursor.offset, alignment)
@@ -201,16 +206,43 @@ def _read_tensors(cursor: Cursor, count: int, alignment: int) -> tuple[tuple[Ten
     ends.append(cursor.size - data_offset)
     tensors, expected = [], 0
     for tensor, end in zip(placed, ends, strict=False):
-        cursor.reading = f"tensor {_short(tensor.name)}"
         if tensor.offset != expected:
+            cursor.reading = f"tensor {_short(tensor.name)}"
             raise cursor.damaged(
                 f"its weights begin at {tensor.offset}, but the previous ones end at {expected}"
             )
         tensors.append(_measured(cursor, tensor, end))
         expected += padded(tensors[-1].size_bytes, alignment)
     if placed:
+        cursor.reading = f"tensor {_short(placed[-1].name)}"
         _check_end(cursor, data_offset + placed[-1].offset + tensors[-1].size_bytes)
     return tuple(tensors), data_offset
+
+
+def _read_window(cursor: Cursor, most: int) -> list[_Placed]:
+    """The descriptions that lie whole in memory, up to one that is damaged or ends outside.
+
+    A header has hundreds of them, and a listing reads hundreds of headers, hence the bareness.
+    """
+    count_of, whole_of = layout(f"{cursor.order}Q"), layout(f"{cursor.order}I")
+    layouts = [layout(f"{cursor.order}{number}QIQ") for number in range(_MAX_DIMENSIONS + 1)]
+    window, at = cursor.window
+    placed: list[_Placed] = []
+    try:
+        while len(placed) < most:
+            begin = at + 8
+            end = begin + count_of.unpack_from(window, at)[0]
+            rest = layouts[whole_of.unpack_from(window, end)[0]]
+            *shape, type_number, offset = rest.unpack_from(window, end + 4)
+            if end - begin > _MAX_NAME_BYTES:
+                break
+            name = window[begin:end].decode("utf-8", "replace")
+            placed.append(_Placed(name, tuple(shape), type_number, offset))
+            at = end + 4 + rest.size
+    except (struct.error, IndexError, OverflowError):
+        pass  # the next one is read with its checks, and from the file where it has to be
+    cursor.move_by(at - cursor.window[1])
+    return placed
 
 
 def _read_tensor(cursor: Cursor, number: int, count: int) -> _Placed:
@@ -225,20 +257,40 @@ def _read_tensor(cursor: Cursor, number: int, count: int) -> _Placed:
 
 def _measured(cursor: Cursor, tensor: _Placed, end: int) -> TensorInfo:
     """The tensor with its size; one of a type that is new to nbllm reaches to ``end``."""
-    elements = prod(tensor.shape)
+    name, shape, type_number, offset = tensor
+    found = _measure(shape, type_number)
+    if isinstance(found, str):
+        cursor.reading = f"tensor {_short(name)}"
+        raise cursor.damaged(found)
+    if found.size_bytes is None and end < offset:
+        cursor.reading = f"tensor {_short(name)}"
+        raise cursor.damaged(f"unknown tensor type {type_number}")
+    size = end - offset if found.size_bytes is None else found.size_bytes
+    return TensorInfo(name, shape, type_number, found.label, found.elements, size)
+
+
+class _Measure(NamedTuple):
+    """What all tensors of a shape and a type have in common; no size where the type is new."""
+
+    label: str
+    elements: int
+    size_bytes: int | None
+
+
+@lru_cache(maxsize=4096)
+def _measure(shape: tuple[int, ...], type_number: int) -> _Measure | str:
+    """Or what is wrong with them."""
+    elements = prod(shape)
     if not 0 < elements < 2**63:
-        raise cursor.damaged(f"its shape {tensor.shape} has {elements} elements")
-    known = TENSOR_TYPES.get(tensor.type_number)
+        return f"its shape {shape} has {elements} elements"
+    label, known = tensor_type_label(type_number), TENSOR_TYPES.get(type_number)
     if known is None:
-        if tensor.type_number > _NEWEST_TYPE or end < tensor.offset:
-            raise cursor.damaged(f"unknown tensor type {tensor.type_number}")
-        size = end - tensor.offset
-    else:
-        if prod(tensor.shape[:1]) % known.block_elements:
-            raise cursor.damaged(f"rows of {tensor.shape[0]} cannot be stored as {known.label}")
-        size = elements // known.block_elements * known.block_bytes
-    label = tensor_type_label(tensor.type_number)
-    return TensorInfo(tensor.name, tensor.shape, tensor.type_number, label, elements, size)
+        if type_number > _NEWEST_TYPE:
+            return f"unknown tensor type {type_number}"
+        return _Measure(label, elements, None)
+    if prod(shape[:1]) % known.block_elements:
+        return f"rows of {shape[0]} cannot be stored as {known.label}"
+    return _Measure(label, elements, elements // known.block_elements * known.block_bytes)
 
 
 def _check_end(cursor: Cursor, end: int) -> None:

@@ -6,7 +6,7 @@ import os
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from nbllm.core.errors import ModelFileError
@@ -42,11 +42,7 @@ def read_shape(path: str | os.PathLike[str]) -> ModelShape:
 
     Raises ``ModelFileError``, which says what is wrong with the file and what to do.
     """
-    file = Path(path)
-    first = read_header(file)
-    split = _split(Keys(file, first.metadata))
-    parts = [first, *_other_parts(file, split)]
-    return _shape(file, first, parts, split)
+    return _shape(_read(Path(path)))
 
 
 def quantized_shape(
@@ -91,7 +87,17 @@ def model_info_from_gguf(
         file = absolute_path(path)
     except ValueError as error:
         raise ModelFileError(os.fspath(path), str(error)) from None
-    return described(file, read_shape(file), name=name, source=source)
+    found = _read(file)
+    return _info(
+        file,
+        name,
+        source,
+        model_type=found.keys.architecture if found.kind == "model" else found.kind,
+        context_length=found.keys.whole(".context_length"),
+        quantization=_quantization(found.keys, found.tensors),
+        elements=sum(tensor.elements for tensor in found.tensors),
+        size_bytes=found.size_bytes,
+    )
 
 
 def described(
@@ -101,17 +107,40 @@ def described(
     name: str | None = None,
     source: Source = "found",
 ) -> ModelInfo:
-    """The entry of a model whose header was read already; see ``model_info_from_gguf``."""
+    """The entry of a model whose shape is known already; see ``model_info_from_gguf``."""
+    return _info(
+        file,
+        name,
+        source,
+        model_type=shape.architecture if shape.kind == "model" else shape.kind,
+        context_length=shape.context_length,
+        quantization=shape.quantization,
+        elements=shape.parameter_count,
+        size_bytes=shape.file_size_bytes,
+    )
+
+
+def _info(
+    file: Path,
+    name: str | None,
+    source: Source,
+    *,
+    model_type: str,
+    context_length: int | None,
+    quantization: str | None,
+    elements: int,
+    size_bytes: int,
+) -> ModelInfo:
     split_name = _SPLIT_NAME.fullmatch(file.stem)
     return ModelInfo(
         name=name or _readable(split_name["stem"] if split_name else file.stem),
-        model_type=shape.architecture if shape.kind == "model" else shape.kind,
+        model_type=model_type,
         local=True,
         path=file,
-        context_length=shape.context_length,
-        quantization=shape.quantization and shape.quantization.lower(),
-        parameters=float(f"{shape.parameter_count / 1e9:.4g}") or None,
-        size_bytes=shape.file_size_bytes,
+        context_length=context_length,
+        quantization=quantization and quantization.lower(),
+        parameters=float(f"{elements / 1e9:.4g}") or None,
+        size_bytes=size_bytes,
         source=source,
     )
 
@@ -124,8 +153,23 @@ def _readable(name: str) -> str:
 # ---------------------------------------------------------------- from keys to a shape
 
 
-def _shape(file: Path, first: Header, parts: list[Header], split: SplitInfo | None) -> ModelShape:
+@dataclass(frozen=True, slots=True)
+class _Model:
+    """The headers of a model's files, read and found to belong together."""
+
+    first: Header
+    keys: Keys
+    kind: str
+    tensors: tuple[TensorInfo, ...]
+    size_bytes: int
+    split: SplitInfo | None
+
+
+def _read(file: Path) -> _Model:
+    first = read_header(file)
     keys = Keys(file, first.metadata)
+    split = _split(keys)
+    parts = [first, *_other_parts(file, split)]
     tensors = tuple(tensor for part in parts for tensor in part.tensors)
     kind = kind_of(keys, tensors)
     if not keys.architecture and kind in ("model", "vocab", "other"):
@@ -134,9 +178,15 @@ def _shape(file: Path, first: Header, parts: list[Header], split: SplitInfo | No
     if split is not None and announced not in (None, len(tensors)):
         problem = f"its parts have {len(tensors)} tensors, but its header claims {announced}"
         raise ModelFileError(str(file), f"is damaged: {problem}")
+    size = sum(part.file_size_bytes for part in parts)
+    return _Model(first, keys, kind, tensors, size, split)
+
+
+def _shape(model: _Model) -> ModelShape:
+    first, keys, tensors = model.first, model.keys, model.tensors
     blocks = keys.whole(".block_count")
     if blocks is not None and blocks > _MAX_BLOCKS:
-        raise ModelFileError(str(file), f"is damaged: it cannot have {blocks} layers")
+        raise ModelFileError(str(keys.file), f"is damaged: it cannot have {blocks} layers")
     heads, width = keys.whole(".attention.head_count"), keys.whole(".embedding_length")
     head_length = width // heads if width and heads else None
     heads_kv = _heads_kv(keys, blocks or 0)
@@ -144,9 +194,9 @@ def _shape(file: Path, first: Header, parts: list[Header], split: SplitInfo | No
     weights, experts, input_bytes, output_bytes = _weights(tensors, blocks or 0, loaded)
     return ModelShape(
         architecture=keys.architecture,
-        kind=kind,
+        kind=model.kind,
         name=keys.text("general.name"),
-        file_size_bytes=sum(part.file_size_bytes for part in parts),
+        file_size_bytes=model.size_bytes,
         context_length=keys.whole(".context_length"),
         block_count=blocks,
         embedding_length=width,
@@ -169,7 +219,7 @@ def _shape(file: Path, first: Header, parts: list[Header], split: SplitInfo | No
         output_bytes=output_bytes,
         shares_embeddings=all(tensor.name != "output.weight" for tensor in tensors),
         chat_template=keys.text("tokenizer.chat_template"),
-        split=split,
+        split=model.split,
         byte_order=first.byte_order,
         tensors=tensors,
         metadata=first.metadata,

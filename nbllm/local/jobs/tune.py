@@ -22,8 +22,7 @@ from nbllm.core.measurements import (
     write_measured,
     write_tuned,
 )
-from nbllm.core.quantization import Quality, Quantization, target_name
-from nbllm.core.tuning import TunedType, Tuning, best_type
+from nbllm.core.quantization import Quality, Quantization, TunedType, Tuning, best_type, target_name
 from nbllm.core.types import ModelInfo
 from nbllm.local.ipc.job import running
 from nbllm.local.ipc.operations import LoadSettings, Turn

@@ -14,8 +14,9 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from nbllm.core.errors import InvalidOptionError
+from nbllm.core.generation_requests import to_messages
 from nbllm.core.kinds import kind_of
-from nbllm.core.model_interface import ModelInterface, to_messages
+from nbllm.core.model_interface import ModelInterface
 from nbllm.core.texts import trimmed
 from nbllm.core.types import (
     ContentPart,

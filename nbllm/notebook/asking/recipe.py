@@ -11,7 +11,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from nbllm.core.file_fingerprint import file_fingerprint
+from nbllm.core.paths import file_fingerprint
 from nbllm.core.types import GenerationOptions, GenerationResult, ModelInfo
 from nbllm.core.version import __version__
 

@@ -8,8 +8,7 @@ from collections.abc import Callable
 
 import ipywidgets
 
-from nbllm.core.messages import Message
-from nbllm.core.prompt_beginnings import beginning_of
+from nbllm.core.messages import Message, beginning_of
 from nbllm.core.rendering.escaping import code_html, text_html
 from nbllm.core.types import GenerationOptions
 from nbllm.notebook.dashboard.page_scripts import COPY, TO_CELL, runs

@@ -19,8 +19,7 @@ from nbllm.notebook.session import SessionMagics
 if TYPE_CHECKING:
     import pandas as pd
 
-    from nbllm.core.quantization import Quantization, Quantized
-    from nbllm.core.tuning import Tuning
+    from nbllm.core.quantization import Quantization, Quantized, Tuning
     from nbllm.notebook.views.display import View
 
 __all__ = ["QuantizeMagics", "outcome_words", "tuning_words"]

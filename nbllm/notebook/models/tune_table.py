@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from nbllm.core.tuning import ANSWER_TOKENS, PROMPT_TOKENS, Tuning, pareto
+from nbllm.core.quantization import ANSWER_TOKENS, PROMPT_TOKENS, Tuning, pareto
 from nbllm.notebook.tables import Table, make_table, mib
 
 if TYPE_CHECKING:

@@ -25,7 +25,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from nbllm.core.configs.secrets import looks_like_key
+from nbllm.core.api_keys import looks_like_key
 from nbllm.core.types import ImagePart, TextPart
 from nbllm.notebook.prompts.bounded_texts import Written
 from nbllm.notebook.prompts.expressions import names_in

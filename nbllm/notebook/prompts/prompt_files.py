@@ -13,9 +13,9 @@ import stat
 from collections.abc import Sequence
 from pathlib import Path
 
-from nbllm.core.configs.secrets import looks_like_key
+from nbllm.core.api_keys import looks_like_key
 from nbllm.core.errors import InvalidOptionError
-from nbllm.core.images import image
+from nbllm.core.messages import image
 from nbllm.core.types import ImagePart
 
 __all__ = ["FILE_BYTES", "read_file"]

@@ -7,7 +7,7 @@ import io
 import types
 from typing import Any, TypeAlias
 
-from nbllm.core.images import image
+from nbllm.core.messages import image
 from nbllm.core.types import ImagePart
 from nbllm.notebook.prompts.attributes import fields_of, instance_data
 from nbllm.notebook.prompts.bounded_texts import (

@@ -18,7 +18,7 @@ from textwrap import shorten
 from types import FrameType
 from typing import Any
 
-from nbllm.core.configs.secrets import looks_like_key
+from nbllm.core.api_keys import looks_like_key
 from nbllm.notebook.prompts.scope import is_library
 from nbllm.notebook.prompts.typed_cells import TypedCell, TypedCells
 from nbllm.notebook.versions import frame_name

@@ -102,7 +102,7 @@ class ConfigMagics(SessionMagics):
         settings is read with ``--load`` only.
         """
         args = parse(parser_of(self, "llm_config"), line, ConfigFlags())
-        from nbllm.core.key_permissions import allow_key, disallow_key
+        from nbllm.core.api_keys import allow_key, disallow_key
         from nbllm.notebook.settings import setting_changes as values
 
         settings = self.session.settings

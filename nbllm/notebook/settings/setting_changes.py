@@ -12,9 +12,9 @@ from typing import Any
 
 from traitlets import Bool, Dict, Integer, List, TraitError, TraitType, Unicode
 
-from nbllm.core.configs.file import replace_text
+from nbllm.core.config_json import replace_text
 from nbllm.core.errors import ConfigError
-from nbllm.core.json_text import parse_json
+from nbllm.core.json_checks import parse_json
 from nbllm.core.option_table import options_of
 from nbllm.core.paths import absolute_path, read_text, reason
 from nbllm.core.suggest import did_you_mean

@@ -20,7 +20,7 @@ from nbllm.cloud.cloud_model import CloudModel
 from nbllm.cloud.keys import key_source, key_variables
 from nbllm.cloud.prices import load_prices
 from nbllm.cloud.vendors import adapter_for
-from nbllm.core.key_permissions import PERMISSIONS_VARIABLE
+from nbllm.core.api_keys import PERMISSIONS_VARIABLE
 from nbllm.core.layers.retry import RetryPolicy
 from nbllm.core.types import ModelInfo
 

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from nbllm.cloud.cloud_model import open_model
+from nbllm.core.api_keys import PERMISSIONS_VARIABLE, allow_key
 from nbllm.core.errors import AuthenticationError, NbllmError
-from nbllm.core.key_permissions import PERMISSIONS_VARIABLE, allow_key
 from nbllm.core.model_config import load_config
 from nbllm.core.model_manager import ModelManager
 from nbllm.core.openers import LoadControl

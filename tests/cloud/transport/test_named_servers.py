@@ -182,7 +182,7 @@ def test_a_server_that_wants_a_key_says_where_to_put_it(serving: Any) -> None:
 
 
 def test_keys_of_clouds_go_to_their_own_hosts_only() -> None:
-    from nbllm.core.key_permissions import is_allowed
+    from nbllm.core.api_keys import is_allowed
 
     for provider in PROVIDERS:
         if provider.api_key_env:

@@ -12,10 +12,10 @@ import pytest
 from nbllm import ModelManager
 from nbllm.cloud import prices, vendors
 from nbllm.cloud.vendors.error_meanings import strong_words
-from nbllm.core.key_permissions import is_allowed
-from nbllm.core.naming.providers import server_entry
+from nbllm.core.api_keys import is_allowed
+from nbllm.core.naming.providers import server_entry, vendor_model
 from nbllm.core.openers import known_vendor_models
-from nbllm.core.vendors import VENDORS, Vendor, vendor_model
+from nbllm.core.vendors import VENDORS, Vendor
 from nbllm.errors import QuotaError
 
 from .conftest import Connection, Received, Script

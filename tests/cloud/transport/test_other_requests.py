@@ -22,9 +22,9 @@ from nbllm.core.errors import (
     NotFoundError,
     UnsupportedError,
 )
+from nbllm.core.naming.providers import vendor_model
 from nbllm.core.openers import LoadControl
 from nbllm.core.types import ImagePart, Message, ModelInfo, TextPart
-from nbllm.core.vendors import vendor_model
 
 
 def load(model_type: str, base_url: str | None = None, **values: Any) -> CloudModel:

@@ -10,8 +10,7 @@ import pytest
 
 from nbllm import ModelManager
 from nbllm.core.measurements import Benchmark, Measurement, Tuned, tuned_folder, write_tuned
-from nbllm.core.quantization import Quality
-from nbllm.core.tuning import TunedType, best_type, pareto
+from nbllm.core.quantization import Quality, TunedType, best_type, pareto
 from nbllm.local.jobs import tune
 from nbllm.local.jobs.quality import References, compare, log_softmax, quality_of
 from nbllm.local.measuring.bench import BenchPlan

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from nbllm.core.file_fingerprint import file_fingerprint
+from nbllm.core.paths import file_fingerprint
 from nbllm.core.types import FinishReason, GenerationOptions, GenerationResult, Timings, Usage
 from nbllm.notebook.asking.recipe import recipe_of
 from nbllm.testing import fake_info

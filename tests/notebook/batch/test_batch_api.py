@@ -16,7 +16,7 @@ import nbllm
 from nbllm import GenerationOptions, ModelManager
 from nbllm.batches.vendor_api import watch
 from nbllm.cloud.cloud_model import CloudModel, unchecked_model
-from nbllm.core.key_permissions import PERMISSIONS_VARIABLE
+from nbllm.core.api_keys import PERMISSIONS_VARIABLE
 from nbllm.core.types import ModelInfo
 from nbllm.notebook import extension as magics
 from nbllm.notebook.sync import run

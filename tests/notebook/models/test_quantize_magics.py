@@ -12,8 +12,7 @@ from IPython.core.interactiveshell import InteractiveShell
 from nbllm.core import openers
 from nbllm.core.measurements import Benchmark, Measurement
 from nbllm.core.model_manager import ModelManager
-from nbllm.core.quantization import Quality, Quantization, Quantized
-from nbllm.core.tuning import TunedType, Tuning
+from nbllm.core.quantization import Quality, Quantization, Quantized, TunedType, Tuning
 from nbllm.notebook import extension as magics
 from nbllm.notebook.models.tune_table import tune_figure, tune_table
 from nbllm.testing import FakeOpener, fake_info

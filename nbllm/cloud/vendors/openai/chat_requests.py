@@ -15,7 +15,7 @@ from nbllm.cloud.vendors.openai.strict_schemas import openai_schema
 from nbllm.cloud.vendors.request_parts import data_url, merge, signature_for
 from nbllm.core.errors import UnsupportedError
 from nbllm.core.messages import INLINE
-from nbllm.core.openai_encoding import openai_tools, openai_turns
+from nbllm.core.openai_messages import openai_tools, openai_turns
 from nbllm.core.option_table import Backend, options_of, refused
 from nbllm.core.types import (
     ContentPart,
@@ -127,7 +127,7 @@ def _tools(options: GenerationOptions) -> dict[str, Any]:
 
 
 class _ApiForm:
-    """See ``nbllm.core.openai_encoding.TurnForm``."""
+    """See ``nbllm.core.openai_messages.TurnForm``."""
 
     def __init__(self, info: ModelInfo) -> None:
         self._info = info
