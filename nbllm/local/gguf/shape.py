@@ -87,7 +87,10 @@ def model_info_from_gguf(
         file = absolute_path(path)
     except ValueError as error:
         raise ModelFileError(os.fspath(path), str(error)) from None
-    found = _read(file)
+    try:
+        found = _read(file, samples=True)
+    except ModelFileError:  # what is wrong must be so in the file, not in a guess at it
+        found = _read(file)
     return _info(
         file,
         name,
@@ -165,8 +168,8 @@ class _Model:
     split: SplitInfo | None
 
 
-def _read(file: Path) -> _Model:
-    first = read_header(file)
+def _read(file: Path, *, samples: bool = False) -> _Model:
+    first = read_header(file, samples=samples)
     keys = Keys(file, first.metadata)
     split = _split(keys)
     parts = [first, *_other_parts(file, split)]
