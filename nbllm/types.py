@@ -58,8 +58,8 @@ from nbllm.core.routing.router_settings import (
     Strategy,
 )
 from nbllm.core.runs import Run
-from nbllm.core.schemas.answers import AnswerSchema
-from nbllm.core.schemas.questions import Question
+from nbllm.core.schemas.answer_schemas import AnswerSchema
+from nbllm.core.schemas.decision_questions import Question
 from nbllm.core.types import *  # noqa: F403 - the list of these types is kept there
 from nbllm.core.vendor_batches import VendorBatch, VendorBatches, VendorOutcome, VendorRow
 from nbllm.notebook.loaded_model import AnswerStream, Chat, LoadedModel

@@ -18,10 +18,10 @@ from nbllm.core.errors import (
     ProtocolError,
 )
 from nbllm.core.kinds import place_of
-from nbllm.core.naming.answers import Way, quoted
-from nbllm.core.naming.near import nearest
+from nbllm.core.naming.name_answers import Way, quoted
 from nbllm.core.naming.providers import PREFIXES, Provider, provider_at, server_lines
 from nbllm.core.paths import is_gguf
+from nbllm.core.suggest import nearest
 from nbllm.core.types import ModelInfo
 from nbllm.core.vendors import host_and_port
 

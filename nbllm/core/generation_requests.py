@@ -12,7 +12,7 @@ from nbllm.core.grammars.program import compiled
 from nbllm.core.messages import image
 from nbllm.core.openai_messages import message_of, part_of, with_names
 from nbllm.core.option_checks import items_of, text_of
-from nbllm.core.schemas.questions import asked_about
+from nbllm.core.schemas.decision_questions import asked_about
 from nbllm.core.suggest import did_you_mean
 from nbllm.core.texts import shown, trimmed
 from nbllm.core.types import (
@@ -26,7 +26,7 @@ from nbllm.core.types import (
 )
 
 if TYPE_CHECKING:
-    from nbllm.core.schemas.answers import AnswerSchema
+    from nbllm.core.schemas.answer_schemas import AnswerSchema
 
 __all__ = [
     "MOST_TEXT_BYTES",
@@ -137,7 +137,7 @@ def _with_schema(
     """
     if wanted is None and options.response_schema is None and not options.tools:
         return options, None
-    from nbllm.core.schemas.answers import AnswerSchema, answer_schema, check_schema
+    from nbllm.core.schemas.answer_schemas import AnswerSchema, answer_schema, check_schema
 
     for tool in options.tools or ():
         check_schema("tools", tool.parameters, f"the parameters of {tool.name!r}: ")

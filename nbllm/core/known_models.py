@@ -30,12 +30,11 @@ from nbllm.core.errors import (
 )
 from nbllm.core.model_config import load_config, save_config
 from nbllm.core.model_facts import ModelList
-from nbllm.core.naming.answers import Known
-from nbllm.core.naming.files import folder_entry, missing_file
-from nbllm.core.naming.hubs import is_hub_address
+from nbllm.core.naming.file_answers import folder_entry, foreign_kind, missing_file
+from nbllm.core.naming.hub_answers import is_hub_address
+from nbllm.core.naming.name_answers import Known
 from nbllm.core.naming.providers import server_entry, vendor_model
-from nbllm.core.naming.shapes import not_found
-from nbllm.core.naming.weights import foreign_kind
+from nbllm.core.naming.unknown_names import not_found
 from nbllm.core.paths import absolute_path, is_gguf, read_start
 from nbllm.core.suggest import closest, did_you_mean
 from nbllm.core.texts import shown

@@ -21,7 +21,7 @@ from nbllm.core.layers.layer import Layer, Place, composed
 from nbllm.core.layers.schema import ResultSchema
 from nbllm.core.layers.uses import CountedUse, Uses
 from nbllm.core.routing.members import MemberReport
-from nbllm.core.schemas.questions import cued
+from nbllm.core.schemas.decision_questions import cued
 from nbllm.core.types import (
     Event,
     GenerationRequest,

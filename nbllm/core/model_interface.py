@@ -132,7 +132,7 @@ class ModelInterface(ManagedModel):
         and ``max_failures`` ends nothing. The other parameters are those of
         ``nbllm.batches.run.run_batch``, and ``stream``'s. Raises as that does.
         """
-        from nbllm.core.schemas.answers import schema_or_decision
+        from nbllm.core.schemas.answer_schemas import schema_or_decision
 
         asked = given(GenerationOptions, options, overrides, _BY_NAME)
         return batch_of(
@@ -195,7 +195,7 @@ class ModelInterface(ManagedModel):
         JSON with the labels as an enum, and tells no probabilities. Raises
         ``InvalidOptionError`` and whatever ``stream`` raises.
         """
-        from nbllm.core.schemas.answers import decision_schema
+        from nbllm.core.schemas.answer_schemas import decision_schema
 
         request = self.request(
             prompt, system=system, options=options, schema=decision_schema(decide), **overrides

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from nbllm.core.schemas.answers import AnswerSchema
+    from nbllm.core.schemas.answer_schemas import AnswerSchema
 
 __all__ = [
     "Embeddings",

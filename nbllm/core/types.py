@@ -40,8 +40,8 @@ from nbllm.core.texts import brief_repr
 
 if TYPE_CHECKING:
     from nbllm.core.placement import Placement
-    from nbllm.core.schemas.answers import AnswerSchema
-    from nbllm.core.schemas.questions import Question
+    from nbllm.core.schemas.answer_schemas import AnswerSchema
+    from nbllm.core.schemas.decision_questions import Question
 
 __all__ = [
     "Completed",

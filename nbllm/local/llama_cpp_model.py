@@ -27,7 +27,7 @@ from nbllm.core.openers import LoadControl
 from nbllm.core.option_checks import text_of, texts_of, token_ids
 from nbllm.core.placement import Placement
 from nbllm.core.resource_detector import ResourceDetector
-from nbllm.core.schemas.questions import Question, cued
+from nbllm.core.schemas.decision_questions import Question, cued
 from nbllm.core.types import (
     Completed,
     Embeddings,

@@ -8,7 +8,7 @@ import pytest
 
 from nbllm.batches.calibration import calibrated
 from nbllm.batches.run import BatchRow
-from nbllm.core.schemas.answers import decision_schema
+from nbllm.core.schemas.answer_schemas import decision_schema
 from nbllm.core.types import FinishReason, GenerationResult
 
 SCHEMA = decision_schema({"x": ["a", "b"]})

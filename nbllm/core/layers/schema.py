@@ -10,7 +10,7 @@ from nbllm.core.layers.layer import Events, Next, Place
 from nbllm.core.types import Completed, GenerationRequest, GenerationResult
 
 if TYPE_CHECKING:
-    from nbllm.core.schemas.answers import AnswerSchema
+    from nbllm.core.schemas.answer_schemas import AnswerSchema
 
 __all__ = ["ResultSchema"]
 

@@ -11,8 +11,8 @@ from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import closing
 from typing import Any
 
-from nbllm.core.schemas.documents import Document
-from nbllm.core.schemas.keywords import Schema
+from nbllm.core.schemas.schema_documents import Document
+from nbllm.core.schemas.schema_keywords import Schema
 from nbllm.core.schemas.value_checks import key_of, listed, matching, number, size, test_of
 from nbllm.core.texts import sentence, shown
 

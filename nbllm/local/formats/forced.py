@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from nbllm.core.schemas.arguments import Arguments, Branch
-from nbllm.core.schemas.rules import literal
-from nbllm.core.schemas.writer import GrammarWriter
+from nbllm.core.schemas.argument_rules import Arguments, Branch
+from nbllm.core.schemas.grammar_rules import literal
+from nbllm.core.schemas.grammar_writer import GrammarWriter
 from nbllm.local.formats.base import (
     Braced,
     CallFormat,

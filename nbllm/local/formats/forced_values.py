@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 
-from nbllm.core.schemas.arguments import Arguments, Branch, Parameter, Unwanted
-from nbllm.core.schemas.keywords import Schema
-from nbllm.core.schemas.rules import literal
+from nbllm.core.schemas.argument_rules import Arguments, Branch, Parameter, Unwanted
+from nbllm.core.schemas.grammar_rules import literal
+from nbllm.core.schemas.schema_keywords import Schema
 from nbllm.local.formats.base import Parameters
 
 __all__ = ["braced", "elements", "keywords", "marked"]

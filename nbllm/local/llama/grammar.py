@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from nbllm.core.grammars.automaton import Automaton, State
 from nbllm.core.grammars.gbnf import GrammarError
 from nbllm.core.grammars.program import compiled
-from nbllm.core.schemas.rules import literal
-from nbllm.core.schemas.writer import GrammarWriter
+from nbllm.core.schemas.grammar_rules import literal
+from nbllm.core.schemas.grammar_writer import GrammarWriter
 from nbllm.local.formats.forced import forced_call, text_before
 from nbllm.local.formats.llama import GENERIC
 from nbllm.local.llama.vocabulary import Vocabulary

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from nbllm.core.types import FinishReason, GenerationResult, ModelInfo, Timings, Usage
 
 if TYPE_CHECKING:
-    from nbllm.core.schemas.questions import Question
+    from nbllm.core.schemas.decision_questions import Question
     from nbllm.local.ipc.events import Decided
 
 __all__ = ["decision_result"]

@@ -11,7 +11,7 @@ from nbllm.core.types import GenerationOptions, GenerationResult, Message
 from nbllm.notebook.flags import flagged_options
 
 if TYPE_CHECKING:
-    from nbllm.core.schemas.answers import AnswerSchema
+    from nbllm.core.schemas.answer_schemas import AnswerSchema
     from nbllm.notebook.prompts.interpolation import Left, Replaced
     from nbllm.notebook.views.bundles import Bundle
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from nbllm.batches.run import BatchTick
 from nbllm.core.errors import InvalidOptionError
 from nbllm.core.model_interface import ModelInterface
-from nbllm.core.schemas.answers import schema_or_decision
+from nbllm.core.schemas.answer_schemas import schema_or_decision
 from nbllm.core.types import GenerationOptions
 from nbllm.notebook.batch.clusters import cluster_model, told_of_workers
 from nbllm.notebook.batch.dask_tables import DaskTable, is_dask_frame

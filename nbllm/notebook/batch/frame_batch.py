@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 from nbllm.batches.run import BatchRow
 from nbllm.batches.template import Template
 from nbllm.core.errors import AnswerFormError, InvalidOptionError
-from nbllm.core.schemas.answers import AnswerSchema
-from nbllm.core.schemas.kinds import plain_value
+from nbllm.core.schemas.answer_schemas import AnswerSchema
+from nbllm.core.schemas.python_types import plain_value
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -12,8 +12,8 @@ from nbllm.core.answer_json import closed, json_of
 from nbllm.core.errors import AnswerFormError
 from nbllm.core.rendering.escaping import encodable, preformatted
 from nbllm.core.rendering.portable_markdown import fenced
-from nbllm.core.schemas.answers import AnswerSchema
-from nbllm.core.schemas.kinds import plain_value
+from nbllm.core.schemas.answer_schemas import AnswerSchema
+from nbllm.core.schemas.python_types import plain_value
 from nbllm.notebook.forms.diffs import diff_bundle
 from nbllm.notebook.forms.form_parsers import code_of, diff_of, math_of
 from nbllm.notebook.views.bundles import Bundle

@@ -11,7 +11,7 @@ import pandas as pd
 
 from nbllm.core.answer_json import blocks_of, json_of
 from nbllm.core.errors import AnswerFormError
-from nbllm.core.schemas.documents import Document
+from nbllm.core.schemas.schema_documents import Document
 
 __all__ = ["dataframe_from", "dataframe_of"]
 

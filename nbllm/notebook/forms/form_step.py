@@ -8,7 +8,7 @@ from typing import Any
 from nbllm.core.errors import AnswerFormError, InvalidOptionError
 from nbllm.core.kinds import kind_of
 from nbllm.core.model_interface import ModelInterface
-from nbllm.core.schemas.answers import answer_schema
+from nbllm.core.schemas.answer_schemas import answer_schema
 from nbllm.core.types import (
     ContentPart,
     FinishReason,

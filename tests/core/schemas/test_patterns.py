@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 from nbllm.core.grammars.automaton import Automaton
 from nbllm.core.grammars.gbnf import read_gbnf
 from nbllm.core.grammars.program import Program
-from nbllm.core.schemas.formats import FORMATS
-from nbllm.core.schemas.json_text import CHAR, CHAR_RULE, pattern_text, sized_text
-from nbllm.core.schemas.pattern_match import found_in
+from nbllm.core.schemas.grammar_scalars import CHAR, CHAR_RULE, pattern_text, sized_text
 from nbllm.core.schemas.patterns import read_pattern
+from nbllm.core.schemas.string_rules import FORMATS
+from nbllm.core.schemas.value_checks import found_in
 
 
 def takes(expression: str, text: str) -> bool:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nbllm.core.schemas.documents import Document
+from nbllm.core.schemas.schema_documents import Document
 from nbllm.core.schemas.violations import violation
 
 

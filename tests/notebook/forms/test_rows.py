@@ -11,7 +11,7 @@ import pytest
 from IPython.core.interactiveshell import InteractiveShell
 
 from nbllm.core.model_manager import ModelManager
-from nbllm.core.schemas.answers import answer_schema
+from nbllm.core.schemas.answer_schemas import answer_schema
 from nbllm.notebook import extension as magics
 from nbllm.notebook.forms.answer_tables import dataframe_from
 from nbllm.testing import FakeOpener, fake_info

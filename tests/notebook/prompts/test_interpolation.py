@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nbllm.core.errors import InvalidOptionError
-from nbllm.core.schemas.answers import answer_schema
+from nbllm.core.schemas.answer_schemas import answer_schema
 from nbllm.core.types import FinishReason, GenerationResult, ImagePart, TextPart
 from nbllm.notebook.prompts.interpolation import Interpolated, interpolate
 from nbllm.notebook.prompts.rendered_values import rendered

@@ -13,18 +13,21 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-from nbllm.core.schemas.alternatives import Alternative, alternatives
-from nbllm.core.schemas.arguments import Arguments
-from nbllm.core.schemas.arrays import add_array
-from nbllm.core.schemas.documents import Document
-from nbllm.core.schemas.formats import FORMATS
-from nbllm.core.schemas.json_text import CHAR, CHAR_RULE, pattern_text, sized_text
-from nbllm.core.schemas.keywords import Schema
-from nbllm.core.schemas.numbers import integer_text, number_text
-from nbllm.core.schemas.objects import add_object
-from nbllm.core.schemas.plain import SchemaError
-from nbllm.core.schemas.rules import WS, Part, Rules, Use, add_texts, literal
-from nbllm.core.schemas.string_rules import add_string, looks_ahead
+from nbllm.core.schemas.argument_rules import Arguments
+from nbllm.core.schemas.grammar_containers import add_array, add_object
+from nbllm.core.schemas.grammar_rules import WS, Part, Rules, Use, add_texts, literal
+from nbllm.core.schemas.grammar_scalars import (
+    CHAR,
+    CHAR_RULE,
+    integer_text,
+    number_text,
+    pattern_text,
+    sized_text,
+)
+from nbllm.core.schemas.schema_alternatives import Alternative, alternatives
+from nbllm.core.schemas.schema_documents import Document
+from nbllm.core.schemas.schema_keywords import Schema, SchemaError
+from nbllm.core.schemas.string_rules import FORMATS, add_string, looks_ahead
 from nbllm.core.schemas.violations import following
 
 __all__ = ["GrammarWriter"]

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-from nbllm.core.schemas.documents import Document
-from nbllm.core.schemas.keywords import KINDS, TYPES, Schema, kinds_meant
-from nbllm.core.schemas.pattern_match import found_in
+from nbllm.core.schemas.schema_documents import Document
+from nbllm.core.schemas.schema_keywords import KINDS, TYPES, Schema, kinds_meant
+from nbllm.core.schemas.value_checks import found_in
 
 __all__ = ["Alternative", "alternatives", "matches"]
 

@@ -8,15 +8,21 @@ from typing import Any
 
 from nbllm.core.answer_json import json_of
 from nbllm.core.errors import AnswerFormError, InvalidOptionError
-from nbllm.core.schemas.documents import Document
-from nbllm.core.schemas.kinds import WANTED, is_kind, name_of_kind, schema_of_kind, value_of_kind
-from nbllm.core.schemas.plain import SchemaError
-from nbllm.core.schemas.questions import (
+from nbllm.core.schemas.decision_questions import (
     Question,
     answers_of,
     questions_of,
     schema_of_questions,
 )
+from nbllm.core.schemas.python_types import (
+    WANTED,
+    is_kind,
+    name_of_kind,
+    schema_of_kind,
+    value_of_kind,
+)
+from nbllm.core.schemas.schema_documents import Document
+from nbllm.core.schemas.schema_keywords import SchemaError
 from nbllm.core.schemas.violations import violation
 
 __all__ = ["AnswerSchema", "answer_schema", "check_schema", "decision_schema", "schema_or_decision"]

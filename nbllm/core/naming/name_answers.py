@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from nbllm.core.errors import ConfigError
-from nbllm.core.naming.near import nearest
 from nbllm.core.naming.providers import vendor_model
 from nbllm.core.openers import known_vendor_models
+from nbllm.core.suggest import nearest
 from nbllm.core.types import ModelInfo
 
 __all__ = ["Answer", "Known", "Shape", "Way", "quoted"]

@@ -1,4 +1,4 @@
-"""Paths that lead to no model: folders, files of another kind, files that are not there."""
+"""Paths that lead to no model: folders, missing files, weights that llama.cpp does not read."""
 
 from __future__ import annotations
 
@@ -10,13 +10,69 @@ from pathlib import Path
 from nbllm.core.catalogue.listing import Listing, found_models
 from nbllm.core.catalogue.ollama import ollama_names
 from nbllm.core.errors import ModelFileError
-from nbllm.core.naming.answers import Answer, Known, Way, quoted
-from nbllm.core.naming.near import nearest
-from nbllm.core.naming.weights import conversion, foreign_kind, is_transformers_folder
+from nbllm.core.naming.name_answers import Answer, Known, Way, quoted
 from nbllm.core.paths import absolute_path, is_gguf, printable
+from nbllm.core.suggest import nearest
 from nbllm.core.types import ModelInfo
 
-__all__ = ["folder_entry", "missing_file", "other_weights", "path_like", "windows_path"]
+__all__ = [
+    "FOREIGN",
+    "conversion",
+    "folder_entry",
+    "foreign_kind",
+    "is_transformers_folder",
+    "missing_file",
+    "other_weights",
+    "path_like",
+    "windows_path",
+]
+
+_KINDS = {
+    "safetensors": "Transformers weights (safetensors)",
+    "bin|pt|pth|ckpt": "PyTorch weights",
+    "onnx|ort": "an ONNX model",
+    "h5|keras|tflite|pb|msgpack": "a TensorFlow or JAX model",
+    "npz|npy": "MLX or NumPy weights",
+    "mlpackage|mlmodel": "a Core ML model",
+    "ggml|ggmf|ggjt": "a GGML file, the format before GGUF",
+    "llamafile": "a llamafile, a program with a model inside",
+    "zip|tar|tgz|gz|7z|rar|xz|zst": "an archive, which must be unpacked first",
+}
+FOREIGN = "|".join(_KINDS)
+"""What the names of such files end in, as alternatives of a regular expression."""
+
+_WEIGHTS = ("*.safetensors", "pytorch_model*.bin", "consolidated*.pth", "model*.bin")
+
+
+def foreign_kind(file: str) -> str | None:
+    """What a file is by its ending, as "PyTorch weights"; None for other endings."""
+    for endings, kind in _KINDS.items():
+        if re.search(rf"\.(?:{endings})\Z", file, re.IGNORECASE):
+            return kind
+    return None
+
+
+def is_transformers_folder(folder: Path) -> bool:
+    """Whether a folder holds a model as Transformers saves it."""
+    try:
+        return any(next(folder.glob(pattern), None) is not None for pattern in _WEIGHTS)
+    except OSError:
+        return False
+
+
+def conversion(folder: str) -> Way:
+    """How to make a GGUF of the Transformers weights in ``folder``, "" where none is known."""
+    return Way(
+        "llama.cpp reads GGUF only. Convert the folder that holds the weights and config.json",
+        (
+            "!git clone --depth 1 https://github.com/ggml-org/llama.cpp",
+            "!pip install -r llama.cpp/requirements/requirements-convert_hf_to_gguf.txt",
+            f"!python llama.cpp/convert_hf_to_gguf.py {quoted(folder or 'FOLDER')} "
+            "--outfile model.gguf --outtype q8_0",
+            "%llm_load model.gguf",
+        ),
+    )
+
 
 _MOST_LISTED = 10
 _WINDOWS = re.compile(r"(?P<drive>[A-Za-z]):[\\/](?P<rest>.*)|\\\\(?P<share>[^\\]+\\.*)", re.DOTALL)

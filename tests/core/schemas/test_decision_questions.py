@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from nbllm.core.errors import AnswerFormError, InvalidOptionError
-from nbllm.core.schemas.answers import answer_schema, decision_schema, schema_or_decision
-from nbllm.core.schemas.questions import asked_about, cued, questions_of
+from nbllm.core.schemas.answer_schemas import answer_schema, decision_schema, schema_or_decision
+from nbllm.core.schemas.decision_questions import asked_about, cued, questions_of
 from nbllm.core.types import Message
 
 

@@ -16,7 +16,7 @@ from pydantic import BaseModel
 from typing_extensions import NotRequired
 
 from nbllm.core.errors import AnswerFormError, InvalidOptionError
-from nbllm.core.schemas.answers import answer_schema
+from nbllm.core.schemas.answer_schemas import answer_schema
 from nbllm.core.types import Completed, GenerationOptions, Tool
 from nbllm.testing import FakeModel
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from nbllm.core.schemas.documents import Document
-from nbllm.core.schemas.plain import SchemaError
+from nbllm.core.schemas.schema_documents import Document
+from nbllm.core.schemas.schema_keywords import SchemaError
 from nbllm.core.schemas.violations import violation
 
 CIRCULAR: dict[str, Any] = {"type": "object"}

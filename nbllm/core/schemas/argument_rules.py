@@ -8,13 +8,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from nbllm.core.schemas.alternatives import Alternative, alternatives
-from nbllm.core.schemas.documents import Document
-from nbllm.core.schemas.formats import FORMATS
-from nbllm.core.schemas.keywords import Schema
-from nbllm.core.schemas.plain import SchemaError
-from nbllm.core.schemas.rules import Rules, Use, literal
-from nbllm.core.schemas.string_rules import add_plain_text
+from nbllm.core.schemas.grammar_rules import Rules, Use, literal
+from nbllm.core.schemas.schema_alternatives import Alternative, alternatives
+from nbllm.core.schemas.schema_documents import Document
+from nbllm.core.schemas.schema_keywords import Schema, SchemaError
+from nbllm.core.schemas.string_rules import FORMATS, add_plain_text
 from nbllm.core.schemas.violations import following
 
 __all__ = ["Arguments", "Branch", "Parameter", "Unwanted"]

@@ -7,9 +7,15 @@ from functools import lru_cache
 from typing import Any
 from urllib.parse import unquote, urldefrag, urljoin
 
-from nbllm.core.schemas.keywords import TYPES, Schema, subschemas
 from nbllm.core.schemas.patterns import read_pattern
-from nbllm.core.schemas.plain import SchemaError, plain_copy, pointer
+from nbllm.core.schemas.schema_keywords import (
+    TYPES,
+    Schema,
+    SchemaError,
+    plain_copy,
+    pointer,
+    subschemas,
+)
 from nbllm.core.texts import shown
 
 __all__ = ["REFERENCES", "Document"]

@@ -17,9 +17,9 @@ from pydantic import BaseModel, Field
 from nbllm.core.grammars.automaton import Automaton
 from nbllm.core.grammars.gbnf import read_gbnf
 from nbllm.core.grammars.program import Program
-from nbllm.core.schemas.documents import Document
+from nbllm.core.schemas.grammar_writer import GrammarWriter
+from nbllm.core.schemas.schema_documents import Document
 from nbllm.core.schemas.violations import violation
-from nbllm.core.schemas.writer import GrammarWriter
 
 
 def automaton(schema: Any) -> Automaton:
