@@ -140,9 +140,7 @@ class Cursor:
             return False
         if not self._is_next(content, 0, _SAMPLE_BYTES):
             return False
-        if not self._samples:
-            return self._is_next(content, 0, size)
-        places = range(last, 0, -max(last // _SAMPLES, 1))
+        places = range(last, 0, -max(last // _SAMPLES if self._samples else _SAMPLE_BYTES, 1))
         return all(self._is_next(content, at, at + _SAMPLE_BYTES) for at in places)
 
     def _is_next(self, content: bytes, begin: int, end: int) -> bool:
