@@ -27,13 +27,14 @@ from nbllm.core.downloads import (
 )
 from nbllm.core.generation import Generation, Phase
 from nbllm.core.hardware.engine_devices import EngineDevice, EngineDevices
-from nbllm.core.hardware.gpu_source import GpuFindings, GpuSource
 from nbllm.core.hardware.machine import Machine, MachineMemory, Processors
 from nbllm.core.hardware.resource_sample import CpuLoad, GpuSample, ResourceSample
 from nbllm.core.hardware.resources import (
     CpuInfo,
+    GpuFindings,
     GpuInfo,
     GpuProcess,
+    GpuSource,
     MemoryInfo,
     Resources,
 )
