@@ -13,8 +13,8 @@ from nbllm.batches.run import BatchProgress, BatchRow, BatchTick
 from nbllm.core import types as _types
 from nbllm.core.budgets.budget import Amount, Budget, Per, Unit
 from nbllm.core.budgets.budgets import Budgets, BudgetStatus
+from nbllm.core.caching.answer_stores import CachedAnswer, CacheStore
 from nbllm.core.caching.cache import ResultCache
-from nbllm.core.caching.stores import CachedAnswer, CacheStore
 from nbllm.core.catalogue.listing import Listing
 from nbllm.core.downloads import (
     Deletion,
