@@ -175,12 +175,12 @@ class LoopJob(Generic[T]):
 
     def _start(self) -> None:
         self._task = self._loop.create_task(self._follow())
-        # Work that was cancelled before its first step would else warn that nobody awaited it.
+        # Work that the end of the loop cancels before its first step would else warn.
         self._task.add_done_callback(lambda task: self._work.close())
 
     def _cancel(self) -> None:
         if self._task is not None:
-            self._task.cancel()
+            self._loop.call_soon(self._task.cancel)  # after its first step, so that it can clean up
 
     async def _follow(self) -> None:
         try:

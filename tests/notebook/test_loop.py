@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import CancelledError
 
 import pytest
 
@@ -188,6 +189,20 @@ def test_a_system_exit_reaches_the_caller_and_the_loop_goes_on(bridge: LoopThrea
     with pytest.raises(SystemExit):
         bridge.run(leave())
     assert bridge.run(value(1)) == 1
+
+
+def test_work_cancelled_before_its_first_step_ends_for_those_who_wait(bridge: LoopThread) -> None:
+    gate = threading.Event()
+
+    async def hold() -> None:
+        gate.wait(5)
+
+    bridge.submit(hold())
+    late = bridge.submit(value(1))
+    late.stop()
+    gate.set()
+    with pytest.raises(CancelledError):
+        late.result.result(timeout=5)
 
 
 def test_close_cancels_what_runs_ends_the_thread_and_allows_a_new_start(

@@ -11,14 +11,14 @@ from IPython.core.error import UsageError
 
 from nbllm.core.downloads import PullPlan, PullProgress, Variant
 from nbllm.core.errors import InvalidOptionError
-from nbllm.core.hardware.busy import busy_processes, busy_words
+from nbllm.core.hardware.resource_sample import busy_processes, busy_words
 from nbllm.core.model_manager import ModelManager
 from nbllm.core.quantization import QUANTIZATION_TYPES, Quantization
 from nbllm.core.rendering.escaping import text_html
 from nbllm.core.types import ModelInfo
 from nbllm.core.words import size_words
 from nbllm.notebook.dashboard.job_bar import JobBar
-from nbllm.notebook.dashboard.widgets import box, button, card, field, on_submit, text
+from nbllm.notebook.dashboard.widgets import Choice, box, button, card, field, on_submit, text
 from nbllm.notebook.loop import LoopThread
 from nbllm.notebook.magic_line import share
 from nbllm.notebook.models.meter import Meter
@@ -46,7 +46,7 @@ class PullForm:
             ),
             "A repository of Hugging Face, or the https address of a GGUF.",
         )
-        self.quant = field(ipywidgets.Dropdown(description="Variant", options=[_BEST]))
+        self.quant = field(Choice("Variant", options=[_BEST]))
         self.name.observe(lambda _: self._forget(), "value")
         on_submit(self.name, self.look_up)
         self._variants = text()
@@ -64,7 +64,8 @@ class PullForm:
     def look_up(self) -> None:
         """List the variants of what is named."""
         if name := self._named():
-            self.bar.start(lambda: self._look_up(name), f"Looking up {name} …")
+            words = f"Looking up {name} …"
+            self.bar.start(lambda: self._look_up(name), words, makes_way=True)
 
     def pull(self) -> None:
         """Download the variant that is chosen, the best one where none is."""
@@ -128,10 +129,8 @@ class RemakeForm:
         self._manager = manager
         self._plans: dict[str, Quantization] = {}
         self.bar = JobBar(loop, on_end)
-        self.model = field(ipywidgets.Dropdown(description="Model"))
-        self.type = field(
-            ipywidgets.Dropdown(description="Quantization", options=_TYPES, value="Q4_K_M")
-        )
+        self.model = field(Choice("Model"))
+        self.type = field(Choice("Quantization", options=_TYPES, value="Q4_K_M"))
         self.to = field(
             ipywidgets.Text(description="Save to", placeholder="beside the model"),
             "The new file, or its folder.",
@@ -162,11 +161,7 @@ class RemakeForm:
 
     def offer(self, infos: Sequence[ModelInfo]) -> None:
         """The models to choose from; the choice is kept if it can be."""
-        names = tuple(info.name for info in infos if info.path is not None)
-        if names != tuple(self.model.options):
-            chosen = self.model.value
-            self.model.options = names
-            self.model.value = chosen if chosen in names else (names[0] if names else None)
+        self.model.offer([info.name for info in infos if info.path is not None])
 
     def choose(self, name: str) -> None:
         """Work on this model."""
@@ -175,7 +170,7 @@ class RemakeForm:
 
     def size(self) -> None:
         """Say exactly how large each type would be."""
-        self._start(self._size, "Computing the sizes of {} …")
+        self._start(self._size, "Computing the sizes of {} …", makes_way=True)
 
     def quantize(self) -> None:
         """Write the file of the chosen type."""
@@ -189,28 +184,22 @@ class RemakeForm:
         """Have later loads use the model's own file."""
         self._start(self._untune, "Undoing the tuning of {} …")
 
-    def _start(self, work: Callable[[str], Any], words: str) -> None:
+    def _start(self, work: Callable[[str], Any], words: str, *, makes_way: bool = False) -> None:
         if name := self.model.value:
-            self.bar.start(lambda: work(name), words.format(name))
+            self.bar.start(lambda: work(name), words.format(name), makes_way=makes_way)
         else:
             self.bar.say("There is no local model to work on.")
 
     def _forget(self) -> None:
         if self._plans:
             self._plans = {}
-            self._offer_types(_TYPES)
-
-    def _offer_types(self, options: Sequence[tuple[str, str]]) -> None:
-        chosen = self.type.value
-        self.type.options = options
-        values = [value for _, value in options]
-        self.type.value = chosen if chosen in values else values[0]
+            self.type.offer(_TYPES)
 
     async def _size(self, name: str) -> str:
         plans = await self._manager.plan_quantizations(name)
         if self.model.value == name:
             self._plans = {plan.label: plan for plan in plans}
-            self._offer_types([(_plan_words(plan), plan.label) for plan in plans])
+            self.type.offer([(_plan_words(plan), plan.label) for plan in plans])
         return f"{len(plans)} types; the others need an importance matrix (%llm_imatrix)."
 
     async def _quantize(self, name: str) -> str:

@@ -14,6 +14,7 @@ from nbllm.core.types import ModelInfo
 from nbllm.notebook.dashboard.model_row import Report, kind_words
 from nbllm.notebook.dashboard.sections import Section
 from nbllm.notebook.dashboard.widgets import (
+    Choice,
     box,
     button,
     card,
@@ -68,7 +69,7 @@ class FilesPanel:
             ipywidgets.Text(description="Filter", placeholder="name, type or quantization"),
             "Show only models that match all of these words.",
         )
-        self.source = field(ipywidgets.Dropdown(description="Source", options=[_ALL]))
+        self.source = field(Choice("Source", options=[_ALL]))
         for entry in (self.filter, self.source):
             entry.observe(lambda _: on_filter(), "value")
         self._note, self._list = text(), box([], "nbllm-models", "nbllm-files")
@@ -97,13 +98,14 @@ class FilesPanel:
         self._offer_sources(infos)
         wanted, shown = self._wanted(infos), self.shown(infos)
         known = self._rows
-        self._rows = {i.name: known.get(i.name) or _FileRow(i, self._actions) for i in shown}
+        rows = {i.name: known.get(i.name) or _FileRow(i, self._actions) for i in shown}
         for info in shown:
-            self._rows[info.name].update(fits.get(info.name, ""), is_pulled=info.name in pulled)
-        set_children(self._list, list(self._grouped(shown)))
+            rows[info.name].update(info, fits.get(info.name, ""), is_pulled=info.name in pulled)
+        set_children(self._list, self._grouped(shown, rows))
+        self._rows = rows
         self._note.value = self._note_html(len(shown), len(wanted), notes)
 
-    def _grouped(self, infos: Sequence[ModelInfo]) -> list[Any]:
+    def _grouped(self, infos: Sequence[ModelInfo], rows: Mapping[str, _FileRow]) -> list[Any]:
         children: list[Any] = []
         sources = list(dict.fromkeys(info.source for info in infos))
         self._headings = {source: self._headings.get(source) or text() for source in sources}
@@ -111,7 +113,7 @@ class FilesPanel:
             own = [info for info in infos if info.source == source]
             title = text_html(source_title(source))
             self._headings[source].value = f'<div class="nbllm-group">{title}</div>'
-            children += [self._headings[source], *(self._rows[info.name].widget for info in own)]
+            children += [self._headings[source], *(rows[info.name].widget for info in own)]
         return children
 
     def _offer_sources(self, infos: Sequence[ModelInfo]) -> None:
@@ -120,10 +122,7 @@ class FilesPanel:
             counts[info.source] = counts.get(info.source, 0) + 1
         self._counts = tuple((source_title(s), f"{n:,}") for s, n in counts.items())
         options = [_ALL, *((f"{source_title(s)} ({n:,})", s) for s, n in counts.items())]
-        if tuple(options) != tuple(self.source.options):
-            chosen = self.source.value
-            self.source.options = options
-            self.source.value = chosen if chosen in counts else ""
+        self.source.offer(options)
 
     def _wanted(self, infos: Sequence[ModelInfo]) -> list[ModelInfo]:
         words = self.filter.value.casefold().split()
@@ -164,21 +163,20 @@ class _FileRow:
         self._delete = button("Delete", f"Delete {name} from this disk, after asking", self._ask)
         self._yes = button("Delete it", f"Delete {name}", self._really)
         self._no = button("Keep it", f"Do not delete {name}", self._keep)
-        mark(self._remake, "nbllm-hidden", on=info.path is None)
         self._usual = (self._load, self._remake, self._delete)
         buttons = box([*self._usual, self._yes, self._no], "nbllm-buttons")
         line = box([self._fit, buttons], "nbllm-line")
         self.widget: Any = box([self._head, line, self._problem], "nbllm-row", "nbllm-model")
         self._is_asking = self._is_pulled = False
-        names = "\n".join([str(info.path or ""), *info.aliases])
+
+    def update(self, info: ModelInfo, fit: str, *, is_pulled: bool) -> None:
+        """Show this; ``is_pulled`` says that it can be deleted."""
+        self._info, self._is_pulled = info, is_pulled
+        names = "\n".join([info.name, str(info.path or ""), *info.aliases])
         self._head.value = (
             f'<div class="nbllm-model-name"><b dir="auto" '
-            f'title="{attribute_html(name + chr(10) + names)}">{text_html(name)}</b></div>'
+            f'title="{attribute_html(names)}">{text_html(info.name)}</b></div>'
         )
-
-    def update(self, fit: str, *, is_pulled: bool) -> None:
-        """Show this; ``is_pulled`` says that it can be deleted."""
-        self._is_pulled = is_pulled
         kind = text_html(kind_words(self._info))
         self._fit.value = (
             f'<div class="nbllm-details"><div class="nbllm-soft">{kind}</div>'

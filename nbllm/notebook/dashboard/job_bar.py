@@ -3,13 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
 from typing import Any
 
+from nbllm.core.forks import ChildSafeLock
 from nbllm.core.rendering.escaping import text_html
 from nbllm.notebook.dashboard.widgets import box, button, failure_words, mark, problem_html, text
 from nbllm.notebook.loop import LoopJob, LoopThread
 
 __all__ = ["JobBar"]
+
+
+@dataclass(slots=True, eq=False)
+class _Work:
+    """What is being done. ``makes_way`` says that whatever is started next takes its place."""
+
+    words: str
+    makes_way: bool
+    fraction: float | None = None
+    job: LoopJob[None] | None = None
 
 
 class JobBar:
@@ -20,9 +32,9 @@ class JobBar:
 
     def __init__(self, loop: LoopThread, on_end: Callable[[str], None]) -> None:
         self._loop, self._on_end = loop, on_end
-        self._job: LoopJob[None] | None = None
-        self._words, self._outcome = "", ""
-        self._fraction: float | None = None
+        self._lock = ChildSafeLock()
+        self._work: _Work | None = None
+        self._outcome = ""
         self._shown = text()
         self._stop = button("Stop", "Stop it", self.stop)
         mark(self._stop, "nbllm-hidden", on=True)
@@ -31,39 +43,53 @@ class JobBar:
     @property
     def is_running(self) -> bool:
         """Whether a job has not ended yet."""
-        return self._job is not None and not self._job.result.done()
+        return self._work is not None
 
-    def start(self, work: Callable[[], Coroutine[Any, Any, str]], words: str) -> None:
-        """Do ``work``, whose result is what is said in the end, unless a job is running."""
-        if self.is_running:
+    def start(
+        self, work: Callable[[], Coroutine[Any, Any, str]], words: str, *, makes_way: bool = False
+    ) -> None:
+        """Do ``work``, whose result is what is said in the end.
+
+        It takes the place of a job that ``makes_way``, as one does that only looks something up;
+        beside any other one it is refused, in words.
+        """
+        mine = _Work(words, makes_way)
+        with self._lock:
+            before = self._work
+            if is_free := before is None or before.makes_way:
+                self._work, self._outcome = mine, ""
+        if not is_free:
+            self.say("One job at a time: wait for it, or press Stop first.")
             return
-        self.report(words)
-        self._outcome = ""
-        self._job = self._loop.submit(self._run(work()))
+        if before is not None and before.job is not None:
+            before.job.stop()
+        mine.job = self._loop.submit(self._run(mine, work()))
         self.update()
 
     def report(self, words: str, fraction: float | None = None) -> None:
         """Note what is being done, and the finished fraction, 0 to 1; from any thread."""
-        self._words, self._fraction = words, fraction
+        if (now := self._work) is not None:
+            now.words, now.fraction = words, fraction
 
     def stop(self) -> None:
         """Stop the job."""
-        if self._job is not None:
-            self._job.stop()
+        if (now := self._work) is not None and now.job is not None:
+            now.job.stop()
 
     def say(self, problem: str) -> None:
-        """Show what is wrong in place of a job's outcome."""
+        """Show what is wrong, below the job that runs."""
         self._outcome = problem_html(problem)
         self.update()
 
     def update(self) -> None:
         """Show what is now."""
-        is_running = self.is_running and not self._outcome
-        self._shown.value = self._progress() if is_running else self._outcome
-        mark(self._stop, "nbllm-hidden", on=not is_running)
+        with self._lock:  # so that nobody shows what was before after what is now
+            now, outcome = self._work, self._outcome
+            self._shown.value = (_progress(now) if now is not None else "") + outcome
+            mark(self._stop, "nbllm-hidden", on=now is None)
 
-    async def _run(self, work: Coroutine[Any, Any, str]) -> None:
-        outcome, line = _soft("■ stopped"), f"■ stopped: {self._words}"
+    async def _run(self, mine: _Work, work: Coroutine[Any, Any, str]) -> None:
+        outcome, line = _soft("■ stopped"), f"■ stopped: {mine.words}"
         try:
             said = await work
             outcome, line = _soft(said), said
@@ -71,16 +97,23 @@ class JobBar:
             words = failure_words(error)
             outcome, line = problem_html(words), f"✗ {words.splitlines()[0]}"
         finally:
-            self._outcome = outcome
-            self.update()
-            self._on_end(line)
+            self._end(mine, outcome, line)
 
-    def _progress(self) -> str:
-        words = _soft(self._words)
-        if self._fraction is None:
-            return words
-        width = f"{min(max(self._fraction, 0.0), 1.0):.1%}"
-        return f'{words}<div class="nbllm-bar"><i style="width:{width}"></i></div>'
+    def _end(self, mine: _Work, outcome: str, line: str) -> None:
+        with self._lock:
+            if self._work is not mine:  # another one has taken its place
+                return
+            self._work, self._outcome = None, outcome
+        self.update()
+        self._on_end(line)
+
+
+def _progress(work: _Work) -> str:
+    words = _soft(work.words)
+    if work.fraction is None:
+        return words
+    width = f"{min(max(work.fraction, 0.0), 1.0):.1%}"
+    return f'{words}<div class="nbllm-bar"><i style="width:{width}"></i></div>'
 
 
 def _soft(words: str) -> str:

@@ -23,6 +23,7 @@ from nbllm.notebook.dashboard.model_row import (
 )
 from nbllm.notebook.dashboard.sections import Section
 from nbllm.notebook.dashboard.widgets import (
+    Choice,
     box,
     button,
     card,
@@ -155,7 +156,7 @@ class LoadForm:
         )
         self.context.observe(lambda _: self._check(), "value")
         self.device = field(
-            ipywidgets.Dropdown(description="Device", options=[_DEFAULT, ("CPU", "CPU")]),
+            Choice("Device", options=[_DEFAULT, ("CPU", "CPU")]),
             "Device for the models loaded here.",
         )
         self.name = field(
@@ -210,11 +211,7 @@ class LoadForm:
         """The devices to choose from; the choice is kept if it can be."""
         usable = [gpu.label for gpu in resources.gpus if not gpu.hidden]
         names = ["CPU", *(["GPU"] if usable else []), *usable]
-        options = (_DEFAULT, *((name, name) for name in names))
-        if tuple(self.device.options) != options:
-            chosen = self.device.value
-            self.device.options = options
-            self.device.value = chosen if chosen in names else ""
+        self.device.offer([_DEFAULT, *((name, name) for name in names)])
 
     def wants(self, info: ModelInfo) -> bool:
         """Whether the filter lets a model through."""

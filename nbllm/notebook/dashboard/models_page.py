@@ -61,8 +61,9 @@ class ModelsPage:
         return self.files.section
 
     def open(self, *, is_open: bool) -> None:
-        """Show it, or put it away."""
+        """Show it as it is now, or put it away."""
         self.is_open = is_open
+        self.look_again()
         mark(self.widget, "nbllm-hidden", on=not is_open)
 
     def look_again(self) -> None:

@@ -17,6 +17,7 @@ from nbllm.notebook.dashboard.options_form import OptionsForm
 from nbllm.notebook.dashboard.playground_parts import AnswerArea, Offer, PromptHistory, cell_source
 from nbllm.notebook.dashboard.sections import Section
 from nbllm.notebook.dashboard.widgets import (
+    Choice,
     box,
     button,
     card,
@@ -46,6 +47,7 @@ class Playground:
     ) -> None:
         self._manager, self._loop, self._magic = manager, loop, magic
         self._job: LoopJob[None] | None = None
+        self._is_asking = False
         self._asked, self._end = "", ""
         self.version = 0
         self._generation = Generation()
@@ -68,7 +70,7 @@ class Playground:
         self.widget.add_class("nbllm-entry")
 
     def _build_inputs(self) -> None:
-        self._model = field(ipywidgets.Dropdown(description="Model"))
+        self._model = field(Choice("Model"))
         self._system = field(
             ipywidgets.Text(description="System prompt", placeholder="none"),
             "System prompt: instructions before the prompt.",
@@ -92,22 +94,19 @@ class Playground:
 
     def offer(self, names: Sequence[str]) -> None:
         """The models to choose from, the preferred one first; the choice is kept if it can be."""
-        if tuple(names) == tuple(self._model.options):
-            return
-        chosen = self._model.value
-        self._model.options = tuple(names)
-        self._model.value = chosen if chosen in names else (names[0] if names else None)
+        self._model.offer(names)
 
     def choose(self, name: str) -> None:
         """Ask this model from now on."""
         if name not in self._model.options:
-            self._model.options = (name, *self._model.options)
+            self._model.offer((name, *self._model.options))
         self._model.value = name
 
     def send(self) -> None:
         """Ask, unless an answer is on its way."""
-        if self._job is not None and not self._job.result.done():
+        if self._is_asking:
             return
+        self._is_asking = True
         self._send.disabled, self._stop.disabled = True, False
         self._job = self._loop.submit(self._ask())
 
@@ -169,6 +168,7 @@ class Playground:
             self.answer.finish(self._generation.text)
             self.version += 1
             self._say(self._end)
+            self._is_asking = False
             self._send.disabled, self._stop.disabled = False, True
 
     async def _stream(self) -> str:

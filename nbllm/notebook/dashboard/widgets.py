@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -14,6 +15,7 @@ from nbllm.notebook.dashboard.page_scripts import SUBMIT_MARK
 from nbllm.notebook.versions import answer_where_asked, explain
 
 __all__ = [
+    "Choice",
     "box",
     "button",
     "card",
@@ -26,6 +28,44 @@ __all__ = [
     "set_children",
     "text",
 ]
+
+
+class Choice(ipywidgets.Dropdown):  # type: ignore[misc]  # ipywidgets has no types
+    """A dropdown whose options one thread renews while another one's choice arrives.
+
+    The last choice stands, however the two meet.
+    """
+
+    options: Any
+    value: Any
+
+    _SHARED = frozenset({"options", "index", "label", "value"})
+
+    def __init__(self, description: str, **traits: Any) -> None:
+        self._changing = threading.RLock()
+        super().__init__(description=description, **traits)
+
+    def offer(self, options: Sequence[Any]) -> None:
+        """Have these to choose from; the choice is kept if it can be, else it is the first."""
+        with self._changing:
+            if tuple(options) == tuple(self.options):
+                return
+            chosen: Any = self.value
+            self.options = tuple(options)
+            values = [each[1] if isinstance(each, tuple) else each for each in options]
+            self.value = chosen if chosen in values else (values[0] if values else None)
+
+    def set_state(self, sync_data: Any) -> None:
+        """Take a page's choice."""
+        with self._changing:
+            super().set_state(sync_data)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name not in self._SHARED:
+            super().__setattr__(name, value)
+            return
+        with self._changing:
+            super().__setattr__(name, value)
 
 
 def text(value: str = "", *classes: str) -> Any:

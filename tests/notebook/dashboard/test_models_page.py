@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import threading
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +15,10 @@ from dashboard_page import Page, open_pages, until, walk
 from fake_hub import FakeHub, fake_hub, made_model
 from tiny_models import write_tiny
 
+from nbllm.notebook.dashboard.job_bar import JobBar
 from nbllm.notebook.dashboard.page_scripts import SUBMIT_MARK
+from nbllm.notebook.dashboard.widgets import Choice
+from nbllm.notebook.loop import LoopThread
 
 MODEL = made_model()
 
@@ -100,6 +106,90 @@ def test_a_model_is_looked_up_downloaded_and_deleted(
     assert not list(tmp_path.rglob("tiny.Q4_0.gguf"))
     page.press("Overview")
     until(lambda: "Deleted tiny.Q4_0; 3 MiB freed" in page.text)
+
+
+def test_the_last_choice_stands_however_often_the_options_are_renewed() -> None:
+    choice = Choice("Model", options=["a", "b", "c"])
+    is_over = threading.Event()
+
+    def renew() -> None:
+        count = 0
+        while not is_over.is_set():
+            count += 1
+            choice.offer(["a", "b", "c", f"d{count % 7}"])
+
+    thread = threading.Thread(target=renew)
+    thread.start()
+    try:
+        for turn in range(300):
+            chosen = "abc"[turn % 3]
+            if turn % 2:
+                choice.value = chosen
+            else:
+                choice.set_state({"index": "abc".index(chosen)})
+            assert choice.value == chosen
+    finally:
+        is_over.set()
+        thread.join()
+    choice.close()
+
+
+@pytest.fixture
+def bar() -> Iterator[tuple[JobBar, list[str]]]:
+    loop, lines = LoopThread(), list[str]()
+    yield JobBar(loop, lines.append), lines
+    loop.close()
+
+
+async def _said(words: str) -> str:
+    return words
+
+
+async def _never() -> str:
+    await asyncio.Event().wait()
+    return "never"
+
+
+def test_what_is_started_next_takes_the_place_of_a_look_up(
+    bar: tuple[JobBar, list[str]],
+) -> None:
+    jobs, lines = bar
+    jobs.start(_never, "Looking up a …", makes_way=True)
+    jobs.start(lambda: _said("b is here"), "Looking up b …", makes_way=True)
+    until(lambda: lines)
+    assert lines == ["b is here"]
+    assert "b is here" in jobs._shown.value
+    assert not jobs.is_running
+
+
+def test_beside_a_job_another_one_is_refused_and_the_first_can_still_be_stopped(
+    bar: tuple[JobBar, list[str]],
+) -> None:
+    jobs, lines = bar
+    jobs.start(_never, "Downloading a …")
+    jobs.start(lambda: _said("b"), "Downloading b …")
+    jobs.say("Name a repository")
+    assert "Downloading a" in jobs._shown.value
+    assert "Name a repository" in jobs._shown.value
+    assert "nbllm-hidden" not in jobs._stop._dom_classes
+    jobs.stop()
+    until(lambda: lines)
+    assert lines == ["■ stopped: Downloading a …"]
+
+
+def test_the_end_of_a_job_can_start_the_next_one() -> None:
+    loop, lines = LoopThread(), list[str]()
+
+    def on_end(line: str) -> None:
+        assert not jobs.is_running
+        lines.append(line)
+
+    jobs = JobBar(loop, on_end)
+    for words in ("one", "two", "three"):
+        jobs.start(partial(_said, words), words)
+        until(lambda: words in lines)  # noqa: B023 - read within the turn
+    loop.close()
+    assert lines == ["one", "two", "three"]
 
 
 @pytest.mark.parametrize(
