@@ -58,11 +58,10 @@ from nbllm.core.routing.router_settings import (
     RouterSettings,
     Strategy,
 )
-from nbllm.core.runs import Run
+from nbllm.core.runs import Run, VendorBatch, VendorBatches, VendorOutcome, VendorRow
 from nbllm.core.schemas.answer_schemas import AnswerSchema
 from nbllm.core.schemas.decision_questions import Question
 from nbllm.core.types import *  # noqa: F403 - the list of these types is kept there
-from nbllm.core.vendor_batches import VendorBatch, VendorBatches, VendorOutcome, VendorRow
 from nbllm.notebook.loaded_model import AnswerStream, Chat, LoadedModel
 
 if TYPE_CHECKING:

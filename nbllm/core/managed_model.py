@@ -34,9 +34,8 @@ from nbllm.core.types import (
 )
 
 if TYPE_CHECKING:
-    from nbllm.core.runs import Run
+    from nbllm.core.runs import Run, VendorBatches
     from nbllm.core.schemas.answer_schemas import AnswerSchema
-    from nbllm.core.vendor_batches import VendorBatches
 
 __all__ = [
     "ManagedModel",
