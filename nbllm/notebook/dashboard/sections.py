@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from nbllm.core.rendering.answers import answer_html
 from nbllm.core.rendering.escaping import encodable, text_html, without_blank_lines
+from nbllm.core.rendering.markdown_html import answer_html
 
 __all__ = ["Section", "sections_html", "sections_text"]
 

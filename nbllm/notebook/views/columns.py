@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from textwrap import shorten
 from typing import Any
 
-from nbllm.core.rendering.answers import answer_html
 from nbllm.core.rendering.escaping import encodable, text_html
+from nbllm.core.rendering.markdown_html import answer_html
 from nbllm.notebook.views.bundles import Bundle, Ending, folded_html, note_html
 from nbllm.notebook.views.display import View
 
