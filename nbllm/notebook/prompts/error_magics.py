@@ -12,7 +12,7 @@ from nbllm.notebook.asking.ask_flags import ASK
 from nbllm.notebook.failures import brief_errors
 from nbllm.notebook.flags import Help, flag, parser_of, with_help
 from nbllm.notebook.magic_line import Flags, parse_flags
-from nbllm.notebook.prompts.last_error import LastError
+from nbllm.notebook.prompts.tracebacks import LastError
 from nbllm.notebook.session import NotebookSession, SessionMagics
 
 if TYPE_CHECKING:
@@ -131,7 +131,7 @@ class ErrorMagics(SessionMagics):
         self._last.proposal = None
 
     def _fix_step(self, source: str) -> FormStep:
-        from nbllm.notebook.prompts.fix_step import FixStep
+        from nbllm.notebook.forms.form_step import FixStep
 
         return FixStep(self.session, source)
 
