@@ -18,11 +18,9 @@ from nbllm.core.types import (
     ModelInfo,
     TextPart,
 )
-from nbllm.notebook.asking.question import Question
-from nbllm.notebook.asking.step import Step
-from nbllm.notebook.forms.answer_forms import FORMS, Form, rows_message, schema_form
+from nbllm.notebook.asking.question import Question, Step
+from nbllm.notebook.forms.answer_forms import FORMS, Form, code_of, rows_message, schema_form
 from nbllm.notebook.forms.diffs import diff_bundle, unified
-from nbllm.notebook.forms.form_parsers import code_of
 from nbllm.notebook.forms.type_expressions import named_type
 from nbllm.notebook.prompts.tracebacks import LastError
 from nbllm.notebook.session import NotebookSession

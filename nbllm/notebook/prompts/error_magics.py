@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 from IPython.core.error import UsageError
 from IPython.core.magic import line_magic, magics_class, no_var_expand
 
-from nbllm.notebook.asking.ask_flags import ASK
-from nbllm.notebook.failures import brief_errors
+from nbllm.notebook.asking.ask_magics import ASK
+from nbllm.notebook.cell_failures import brief_errors
 from nbllm.notebook.flags import Help, flag, parser_of, with_help
 from nbllm.notebook.magic_line import Flags, parse_flags
 from nbllm.notebook.prompts.tracebacks import LastError

@@ -21,8 +21,7 @@ from nbllm.core.api_keys import looks_like_key
 from nbllm.core.errors import InvalidOptionError
 from nbllm.core.messages import image
 from nbllm.core.types import GenerationResult, ImagePart, Message
-from nbllm.notebook.asking.question import Question
-from nbllm.notebook.asking.step import Step
+from nbllm.notebook.asking.question import Question, Step
 from nbllm.notebook.prompts.interpolation import Interpolated, Left, Replaced, interpolate
 from nbllm.notebook.prompts.rendered_values import rendered
 from nbllm.notebook.prompts.tracebacks import LastError, error_report
