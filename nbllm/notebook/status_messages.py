@@ -1,16 +1,14 @@
-"""What nbllm says of itself under an answer and beside a load or a job, in short lines of text."""
+"""What nbllm says of itself under an answer and beside a load, in short lines of plain text."""
 
 from __future__ import annotations
-
-import time
 
 from nbllm.core.generation import Generation
 from nbllm.core.kinds import place_of
 from nbllm.core.types import FinishReason, GenerationResult, ModelInfo
 from nbllm.core.vendors import host_and_port
-from nbllm.core.words import duration_words, listed_words, size_words
+from nbllm.core.words import listed_words, size_words
 
-__all__ = ["EARLY_ENDS", "Meter", "activity_words", "loading_words", "ready_words", "status_words"]
+__all__ = ["EARLY_ENDS", "activity_words", "loading_words", "ready_words", "status_words"]
 
 SHORT_PROMPT = 128
 """So many tokens to be read are read before anybody could read a note about it."""
@@ -109,35 +107,3 @@ def _token_words(result: GenerationResult) -> list[str]:
     if tokens is None and not result.from_cache:
         return ["\N{EN DASH} tokens"] if result.finish_reason not in _UNCOUNTED else []
     return [f"{tokens:,} token{'s' * (tokens != 1)}"] if tokens else []
-
-
-_BAR_CELLS = 24
-
-
-class Meter:
-    """What is done and how far it is: told by the job, from any thread, and shown in the cell."""
-
-    def __init__(self, what: str) -> None:
-        self.what, self.fraction, self._began = what, 0.0, time.monotonic()
-
-    def report(self, fraction: float) -> None:
-        """Note the finished fraction."""
-        self.fraction = fraction
-
-    @property
-    def left(self) -> str:
-        """The estimated time left, behind a comma; "" until enough is done to tell."""
-        if self.fraction <= 0.1:
-            return ""
-        seconds = time.monotonic() - self._began
-        return f", {duration_words(seconds / self.fraction - seconds)} left"
-
-    @property
-    def words(self) -> str:
-        """The line without its bar."""
-        return f"{self.what} · {self.fraction:.0%}{self.left}"
-
-    def __str__(self) -> str:
-        done = round(self.fraction * _BAR_CELLS)
-        bar = "█" * done + "░" * (_BAR_CELLS - done)
-        return f"{self.what} {bar} {self.fraction:.0%}{self.left}"

@@ -21,9 +21,9 @@ from nbllm.notebook.dashboard.job_bar import JobBar
 from nbllm.notebook.dashboard.widgets import Choice, box, button, card, field, on_submit, text
 from nbllm.notebook.loop import LoopThread
 from nbllm.notebook.magic_line import share
+from nbllm.notebook.models.meter import Meter
 from nbllm.notebook.models.pull_magics import progress_words
 from nbllm.notebook.models.quantize_magics import outcome_words, tuning_words
-from nbllm.notebook.status_messages import Meter
 
 __all__ = ["PullForm", "RemakeForm"]
 

@@ -22,7 +22,7 @@ from nbllm.notebook.asking.question import Question, Step
 from nbllm.notebook.forms.answer_forms import FORMS, Form, code_of, rows_message, schema_form
 from nbllm.notebook.forms.diffs import diff_bundle, unified
 from nbllm.notebook.forms.type_expressions import named_type
-from nbllm.notebook.prompts.tracebacks import LastError
+from nbllm.notebook.prompts.typed_cells import LastError
 from nbllm.notebook.session import NotebookSession
 from nbllm.notebook.views.bundles import Bundle
 

@@ -13,8 +13,8 @@ from nbllm.core.words import duration_words
 from nbllm.notebook.cell_failures import Stopped, brief_errors
 from nbllm.notebook.flags import Help, flag, parser_of, with_help
 from nbllm.notebook.magic_line import Flags, parse
+from nbllm.notebook.models.meter import Meter
 from nbllm.notebook.session import SessionMagics
-from nbllm.notebook.status_messages import Meter
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -12,7 +12,7 @@ from nbllm.notebook.asking.ask_magics import ASK
 from nbllm.notebook.cell_failures import brief_errors
 from nbllm.notebook.flags import Help, flag, parser_of, with_help
 from nbllm.notebook.magic_line import Flags, parse_flags
-from nbllm.notebook.prompts.tracebacks import LastError
+from nbllm.notebook.prompts.typed_cells import LastError
 from nbllm.notebook.session import NotebookSession, SessionMagics
 
 if TYPE_CHECKING:

@@ -24,8 +24,8 @@ from nbllm.core.types import GenerationResult, ImagePart, Message
 from nbllm.notebook.asking.question import Question, Step
 from nbllm.notebook.prompts.interpolation import Interpolated, Left, Replaced, interpolate
 from nbllm.notebook.prompts.rendered_values import rendered
-from nbllm.notebook.prompts.tracebacks import LastError, error_report
-from nbllm.notebook.prompts.typed_cells import TypedCells
+from nbllm.notebook.prompts.tracebacks import error_report
+from nbllm.notebook.prompts.typed_cells import LastError, TypedCells
 
 __all__ = ["PromptVariables", "read_file"]
 
