@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from nbllm.core.catalogue.folder_search import FolderSearch
-from nbllm.core.catalogue.headers import HEADERS, describe
+from nbllm.core.catalogue.headers import HEADERS, describe_all
 from nbllm.core.catalogue.packages import bundled_files
 from nbllm.core.catalogue.source import Store, StoredFile
 from nbllm.core.catalogue.stores import STORES
@@ -138,21 +138,16 @@ class _Found:
 
 def _described(files: Iterable[StoredFile], source: Source) -> _Found:
     """The models, and sentences on what was passed over."""
-    infos: list[ModelInfo] = []
-    unread: list[ModelFileError] = []
-    deadline, left = time.monotonic() + _MAX_SECONDS, 0
-    for file in files:
-        if time.monotonic() > deadline:
-            left += 1
-            continue
-        try:
-            info = describe(file.path, source)
-        except ModelFileError as error:
-            unread.append(error)
-            continue
-        if info.model_type not in _NO_LANGUAGE_MODEL:
-            infos.append(_named(info, file))
-    return _Found(infos, [*_file_notes(unread), *_late_notes(left)])
+    known = list(files)
+    until = time.monotonic() + _MAX_SECONDS
+    told = describe_all((file.path for file in known), source, until)
+    infos = [
+        _named(info, file)
+        for file, info in zip(known, told, strict=True)
+        if isinstance(info, ModelInfo) and info.model_type not in _NO_LANGUAGE_MODEL
+    ]
+    unread = [error for error in told if isinstance(error, ModelFileError)]
+    return _Found(infos, [*_file_notes(unread), *_late_notes(told.count(None))])
 
 
 def _named(info: ModelInfo, file: StoredFile) -> ModelInfo:

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 from IPython.core.error import UsageError
 
 from nbllm.core.errors import AnswerFormError
-from nbllm.core.rendering.answers import answer_html
 from nbllm.core.rendering.escaping import encodable, text_html
+from nbllm.core.rendering.markdown_html import answer_html
 from nbllm.core.types import FinishReason, GenerationResult
 from nbllm.notebook.asking.live_answer import LiveAnswer, keep_from_display
 from nbllm.notebook.asking.pipeline import Prepared, prepare, question_from

@@ -158,7 +158,7 @@ class ChatMagics(SessionMagics):
         return f"{name} was written to {self.session.chats.export(name, file)}."
 
     def _import(self, args: ChatFlags) -> str:
-        from nbllm.core.conversations.saving import read_conversation
+        from nbllm.core.conversations.conversation_files import read_conversation
 
         file, *names = args.words
         chat = read_conversation(file)

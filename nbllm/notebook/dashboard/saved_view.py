@@ -17,8 +17,8 @@ from typing import Any
 
 from IPython.core.displaypub import CapturingDisplayPublisher, DisplayPublisher
 
-from nbllm.core.rendering.answers import answer_html
 from nbllm.core.rendering.escaping import encodable, text_html, without_blank_lines
+from nbllm.core.rendering.markdown_html import answer_html
 from nbllm.notebook.views.bundles import Bundle, widget_view
 
 __all__ = ["SavedView", "Section", "sections_html"]

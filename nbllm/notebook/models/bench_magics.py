@@ -161,7 +161,7 @@ class BenchMagics(SessionMagics):
         return replace(info, load=info.load.merged(asked))
 
     def _measure(self, info: ModelInfo, view: View, *, thorough: bool) -> Benchmark:
-        from nbllm.core.hardware.busy import busy_processes, busy_words
+        from nbllm.core.hardware.resource_sample import busy_processes, busy_words
         from nbllm.core.openers import bench_seconds, measure_model
         from nbllm.core.resource_detector import ResourceDetector
 

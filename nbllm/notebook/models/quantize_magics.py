@@ -205,7 +205,7 @@ class QuantizeMagics(SessionMagics):
         return tune_table(tuning)
 
     def _tune(self, args: TuneFlags, view: View) -> Tuning:
-        from nbllm.core.hardware.busy import busy_processes, busy_words
+        from nbllm.core.hardware.resource_sample import busy_processes, busy_words
 
         if busy := busy_words(busy_processes()):
             view.keep(busy)

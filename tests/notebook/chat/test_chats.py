@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from nbllm.core.conversations.conversation import Conversation, Turn
-from nbllm.core.conversations.saving import read_conversation
+from nbllm.core.conversations.conversation_files import read_conversation
 from nbllm.core.errors import ContextLengthError, ConversationError
 from nbllm.core.types import FinishReason, GenerationOptions, Message
 from nbllm.notebook.chat.chat_step import fitted

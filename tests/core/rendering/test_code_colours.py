@@ -10,8 +10,7 @@ from hostile_markdown import judged
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nbllm.core.rendering.code import coloured_code
-from nbllm.core.rendering.languages import _TABLE, language_named
+from nbllm.core.rendering.code_colours import _TABLE, coloured_code, language_named
 
 SPAN = re.compile(r"<span style=\"[^\"]*--jp-mirror-editor-(\w+)-[^\"]*\">([^<]*)</span>")
 LANGUAGES = [*(names.split()[0] for names in _TABLE), "diff"]

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from nbllm.core.hardware.bandwidth import buffer_bytes, last_cache_bytes, measured_bandwidth
+from nbllm.core.hardware.host import buffer_bytes, last_cache_bytes, measured_bandwidth
 from nbllm.core.resource_detector import ResourceDetector
 
 MIB = 2**20

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
-from nbllm.core.rendering.answers import answer_html
-from nbllm.core.rendering.parser import LONGEST, SECONDS
+from nbllm.core.rendering.markdown_html import answer_html
+from nbllm.core.rendering.markdown_parser import LONGEST, SECONDS
 
 MIXTURES = int(os.environ.get("NBLLM_MIXTURES", "1500"))
 REMOTE = 'target="_blank" rel="noopener noreferrer"'

@@ -7,8 +7,7 @@ from dataclasses import replace
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nbllm.core.conversations.conversation import Conversation, Summary, Turn
-from nbllm.core.conversations.merging import merged
+from nbllm.core.conversations.conversation import Conversation, Summary, Turn, merged
 from nbllm.core.types import FinishReason, Message
 
 

@@ -1,8 +1,8 @@
 """Markdown as HTML, written from tables of constants.
 
 Whatever a model writes, the HTML consists of the strings below, of text that went through
-``escaping``, of addresses that ``links`` allows, and of formulas that ``formulas`` allows. There
-are no images (a link leads to each), no classes and no identifiers.
+``escaping``, of addresses that ``markdown_parser`` allows, and of formulas that ``formulas``
+allows. There are no images (a link leads to each), no classes and no identifiers.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
-from nbllm.core.rendering.code import coloured_code
+from nbllm.core.rendering.code_colours import coloured_code
 from nbllm.core.rendering.escaping import (
     attribute_html,
     code_html,
@@ -20,8 +20,7 @@ from nbllm.core.rendering.escaping import (
     without_blank_lines,
 )
 from nbllm.core.rendering.formulas import Formula, is_drawable
-from nbllm.core.rendering.links import is_allowed
-from nbllm.core.rendering.parser import TooComplexError, parse
+from nbllm.core.rendering.markdown_parser import TooComplexError, is_allowed, parse
 
 if TYPE_CHECKING:
     from markdown_it.token import Token
