@@ -17,7 +17,7 @@ from nbllm.core.load_options import LoadOptions, template_path
 from nbllm.core.paths import file_fingerprint, read_text, reason
 from nbllm.core.placement import Placement
 from nbllm.core.types import ModelInfo
-from nbllm.local.gguf.shape import model_files
+from nbllm.local.gguf.split_files import model_files
 from nbllm.local.ipc.operations import DiskCache, Load, LoadMode, LoadSettings
 
 __all__ = ["draft_settings", "load_operation", "load_settings", "read_template"]

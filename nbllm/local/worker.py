@@ -30,6 +30,7 @@ from nbllm.local.ipc.liveness import LOAD_BYTES_A_SECOND, SAVE_SECONDS, Stage
 from nbllm.local.ipc.operations import Load
 from nbllm.local.ipc.outbox import Outbox, take_standard_output
 from nbllm.local.ipc.protocol import decode
+from nbllm.local.ipc.threads import start_thread, vital
 from nbllm.local.llama.chat import ChatTemplate
 from nbllm.local.llama.draft import load_draft
 from nbllm.local.llama.invariance import check_invariance
@@ -59,6 +60,10 @@ def main() -> None:
     """Load the model that the first line names, then serve until the input ends."""
     faulthandler.enable()
     threading.excepthook = _end_with
+    vital(_serve)
+
+
+def _serve() -> None:
     inbox, outbox = sys.stdin.buffer, Outbox(take_standard_output())
     stages = {name: Stage() for name in ("load", "requests", "engine", "embedder")}
     outbox.keep_beating(stages)
@@ -87,9 +92,8 @@ def main() -> None:
     handler = RequestHandler(model, engine, outbox.send, template, stages["embedder"])
     if first.disk is not None:
         outbox.on_orphaned = partial(_leave_saved, engine)
-    reading = inbox, handler, stages["requests"], outbox.on_orphaned
-    threading.Thread(target=_read, args=reading, daemon=True).start()
-    threading.Thread(target=_watch, args=(engine,), daemon=True).start()
+    start_thread(_read, inbox, handler, stages["requests"], outbox.on_orphaned)
+    start_thread(_watch, engine)
     outbox.send(
         Ready(
             context_length=model.context_length,
@@ -121,7 +125,7 @@ def _disk(operation: Load, model: NativeModel, outbox: Outbox) -> PrefixDisk | N
 def _leave_saved(engine: Engine) -> None:
     """Have the engine save what it holds and end the process, which ends in time in any case."""
     for leave in (engine.leave, _leave_late):
-        threading.Thread(target=leave, daemon=True).start()
+        start_thread(leave)
 
 
 def _leave_late() -> None:
@@ -131,8 +135,10 @@ def _leave_late() -> None:
 
 def _end_with(failure: threading.ExceptHookArgs) -> None:
     """A thread that failed takes the process along, so that nobody waits for it in vain."""
-    sys.__excepthook__(failure.exc_type, failure.exc_value, failure.exc_traceback)  # type: ignore[arg-type]
-    os._exit(1)
+    try:
+        sys.__excepthook__(failure.exc_type, failure.exc_value, failure.exc_traceback)  # type: ignore[arg-type]
+    finally:  # to say why may fail too, where there is no memory
+        os._exit(1)
 
 
 def _governor(model: NativeModel) -> ThreadGovernor:

@@ -14,8 +14,8 @@ from nbllm.core.types import (
     Completed,
     Event,
     GenerationRequest,
-    GenerationResult,
     RetryScheduled,
+    Timings,
 )
 
 __all__ = ["Attempts", "Retry", "RetryPolicy", "delayed", "is_retryable"]
@@ -124,18 +124,17 @@ class Retry:
 
 def _counted_from(earlier: float, event: Event) -> Event:
     """The times of a result, with the ``earlier`` seconds that failed attempts and waits took."""
-    return Completed(delayed(event.result, earlier)) if isinstance(event, Completed) else event
+    if not isinstance(event, Completed):
+        return event
+    timings = delayed(event.result.timings, earlier)
+    return Completed(replace(event.result, timings=timings))
 
 
-def delayed(result: GenerationResult, earlier: float) -> GenerationResult:
-    """The result of a request that was answered after ``earlier`` seconds were spent on it."""
-    timings = result.timings
+def delayed(timings: Timings, earlier: float) -> Timings:
+    """The times of a request that was answered after ``earlier`` seconds were spent on it."""
     first, total = timings.first_token_seconds, timings.total_seconds
     return replace(
-        result,
-        timings=replace(
-            timings,
-            first_token_seconds=None if first is None else first + earlier,
-            total_seconds=None if total is None else total + earlier,
-        ),
+        timings,
+        first_token_seconds=None if first is None else first + earlier,
+        total_seconds=None if total is None else total + earlier,
     )

@@ -24,7 +24,8 @@ __all__ = [
 ]
 
 _KEPT = 0.6
-_HALF_LIFE_SECONDS, _HALF_LIFE_REQUESTS = 15.0, 20.0
+_HALF_LIFE_SECONDS = 15.0
+_PROBE_AFTER, _PROBE_AFTER_EACH = 12, 4
 _ANSWER_TOKENS = 500
 _MILLION = 1_000_000
 
@@ -33,39 +34,33 @@ _MILLION = 1_000_000
 class Latency:
     """The seconds to a member's first token: a mean in which older samples count ever less.
 
-    What was not measured for long is doubted: it halves with time and with requests to the router
-    (``at_request`` numbers them), so that a member that was slow is tried again.
+    What was measured counts half as much after ``_HALF_LIFE_SECONDS``.
     """
 
     mean: float = 0.0
     weight: float = 0.0
     at: float = 0.0
-    at_request: int = 0
 
-    def with_sample(self, seconds: float, *, now: float, request: int) -> Latency:
-        """The mean after another measurement."""
-        weight = 1.0 + self.weight * _KEPT * self._trust(now, request)
-        return Latency(self.mean + (seconds - self.mean) / weight, weight, now, request)
-
-    def expected(self, now: float, request: int) -> float:
-        """What to expect of the next request; 0 where nothing is known."""
-        return self.mean * self._trust(now, request)
-
-    def _trust(self, now: float, request: int) -> float:
-        age = max(0.0, now - self.at) / _HALF_LIFE_SECONDS
-        return float(2.0 ** -(age + max(0, request - self.at_request) / _HALF_LIFE_REQUESTS))
+    def with_sample(self, seconds: float, *, now: float, alone: bool = False) -> Latency:
+        """The mean after another measurement, which stands ``alone`` where it is of a probe."""
+        trust = 0.0 if alone else 2.0 ** (min(0.0, self.at - now) / _HALF_LIFE_SECONDS)
+        weight = 1.0 + self.weight * _KEPT * trust
+        return Latency(self.mean + (seconds - self.mean) / weight, weight, now)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class MemberState:
-    """A member, and what is known of it.
+    """A member, and what is known of it: ``Members`` alone changes it, under its lock.
 
-    ``running`` are the requests under way. ``context_length`` and ``price`` are None where they are
-    not known.
+    ``running`` are the requests under way, and ``asked`` is the number of the last one that it got.
+    ``is_probe`` says that this one is to measure it anew. ``context_length`` and ``price`` are None
+    where they are not known.
     """
 
     member: RouterMember
     running: int = 0
+    asked: int = 0
+    is_probe: bool = False
     latency: Latency = field(default_factory=Latency)
     health: Health = field(default_factory=Health)
     context_length: int | None = None
@@ -102,10 +97,14 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Chosen:
-    """The member ``name`` gets the request; ``why`` is a phrase."""
+    """The member ``name`` gets the request; ``why`` is a phrase.
+
+    ``is_probe``: it is asked only to learn whether it is still slow.
+    """
 
     name: str
     why: str
+    is_probe: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,10 +142,28 @@ def choose(
         for home in request.homes:
             if home in names:
                 return Chosen(home, "same conversation")
+    if settings.strategy == "lowest-latency":
+        due = _due_probe(free, request, members=len(states))
+        if due is not None:
+            return Chosen(due.name, "to measure it again", is_probe=True)
     score, why = _STRATEGIES[settings.strategy]
     best = min(free, key=lambda state: score(state, request, now))
     is_later = settings.strategy == "in-order" and best is not states[0]
     return Chosen(best.name, "next in order" if is_later else why)
+
+
+def _due_probe(
+    free: Sequence[MemberState], request: Request, *, members: int
+) -> MemberState | None:
+    """The member that was asked longest ago, where that is so long that it may be quick again.
+
+    Each gets one request of twelve at least, and with many members all such requests together are
+    one of four at most.
+    """
+    oldest = min(free, key=lambda state: state.asked)
+    wait = max(_PROBE_AFTER, _PROBE_AFTER_EACH * (members - 1))
+    is_due = request.number - oldest.asked >= wait and oldest.latency.weight > 0
+    return oldest if is_due else None
 
 
 def credits_after(
@@ -200,8 +217,11 @@ def _by_load(state: MemberState, request: Request, now: float) -> Score:
 
 
 def _by_latency(state: MemberState, request: Request, now: float) -> Score:
-    expected = state.latency.expected(now, request.number)
-    return (expected * (1 + _running(state, request)), *_by_load(state, request, now))
+    running, latency = _running(state, request), state.latency
+    expected = latency.mean * (1 + running)
+    if not latency.weight and running:  # nobody knows how long its first answer takes
+        expected = math.inf
+    return (expected, *_by_load(state, request, now))
 
 
 def _by_cost(state: MemberState, request: Request, now: float) -> Score:

@@ -112,10 +112,12 @@ class Health:
 
     def left(self) -> Health:
         """The request that was the probe has ended."""
-        return replace(self, is_probing=False)
+        return replace(self, is_probing=False) if self.is_probing else self
 
     def answered(self) -> Health:
         """It began to answer."""
+        if not self.trouble:
+            return self
         trouble = max(0.0, self.trouble - _RELIEF)
         return replace(self, trouble=trouble, is_probing=False)
 

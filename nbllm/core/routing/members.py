@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from hashlib import blake2b
+from itertools import chain
 
 from nbllm.core.forks import ChildSafeLock, keep_untouched, renew_in_children
 from nbllm.core.messages import Message
@@ -25,7 +26,7 @@ from nbllm.core.routing.health import FailureKind, HealthState
 from nbllm.core.routing.router_settings import RouterSettings
 from nbllm.core.words import duration_words
 
-__all__ = ["MemberReport", "Members", "conversation_key"]
+__all__ = ["MemberReport", "Members", "answered_key", "conversation_key"]
 
 _MOST_CONVERSATIONS = 10_000
 _HASHED_CHARACTERS = 20_000
@@ -80,34 +81,35 @@ class Members:
         """Have no requests under way, in a forked child: those are the parent's."""
         keep_untouched(self._waiting)
         self._waiting = []
-        self._states = {
-            name: replace(state, running=0, health=state.health.left())
-            for name, state in self._states.items()
-        }
+        for state in self._states.values():
+            state.running, state.health = 0, state.health.left()
 
-    def choose(self, request: Request, conversation: bytes | None) -> Decision:
-        """A member for the request, which is counted as under way there from now on."""
+    def choose(self, asked: Callable[..., Request], conversation: bytes | None) -> Decision:
+        """A member for a request, which is counted as under way there from now on.
+
+        ``asked`` makes the request of what is known here: its number, its homes and the credits.
+        """
         now = time.monotonic()
         with self._lock:
             self._requests += 1
             homes = self._homes.get(conversation, ()) if conversation else ()
-            request = replace(request, homes=homes, number=self._requests, credits=self._credits)
-            states = list(self._states.values())
+            request = asked(homes=homes, number=self._requests, credits=self._credits)
+            states = tuple(self._states.values())
             decision = choose(states, self._settings, request, now)
             if isinstance(decision, Chosen):
                 self._credits = credits_after(states, self._settings, decision.name, request, now)
                 state = self._states[decision.name]
-                self._states[decision.name] = replace(
-                    state, running=state.running + 1, health=state.health.chosen()
-                )
+                state.running, state.health = state.running + 1, state.health.chosen()
+                state.asked, state.is_probe = request.number, decision.is_probe
         return decision
 
     def leave(self, name: str, *, untold: bool) -> None:
         """A request that ``name`` was chosen for has ended there, ``untold`` what of it."""
         with self._lock:
             state = self._states[name]
-            health = state.health.left() if untold else state.health
-            self._states[name] = replace(state, running=state.running - 1, health=health)
+            state.running -= 1
+            if untold:
+                state.health = state.health.left()
         self._tell()
 
     def answered(self, name: str, first_token_seconds: float | None) -> None:
@@ -116,10 +118,12 @@ class Members:
         with self._lock:
             state = self._states[name]
             self._answers[name] += 1
-            latency = state.latency
             if first_token_seconds is not None:
-                latency = latency.with_sample(first_token_seconds, now=now, request=self._requests)
-            self._states[name] = replace(state, latency=latency, health=state.health.answered())
+                state.latency = state.latency.with_sample(
+                    first_token_seconds, now=now, alone=state.is_probe
+                )
+                state.is_probe = False
+            state.health = state.health.answered()
         self._tell()
 
     def failed(
@@ -132,16 +136,15 @@ class Members:
         with self._lock:
             state = self._states[name]
             self._failures[name] += 1
-            health = state.health.failed(
+            state.health = state.health.failed(
                 reason, now=time.monotonic(), began=began, cooldown=cooldown, delay=delay
             )
-            self._states[name] = replace(state, health=health)
         self._tell()
 
     def learn_context(self, name: str, length: int | None) -> None:
         """What is known of its context length now that it is loaded."""
         with self._lock:
-            self._states[name] = replace(self._states[name], context_length=length)
+            self._states[name].context_length = length
 
     def keep_home(self, before: bytes | None, conversation: bytes, name: str) -> None:
         """``name`` has read the conversation, whose next turn goes to it.
@@ -193,6 +196,8 @@ class Members:
                     self._waiting.remove(change)
 
     def _tell(self) -> None:
+        if not self._waiting:
+            return
         with self._lock:
             waiting, self._waiting = self._waiting, []
         for change in waiting:
@@ -206,12 +211,19 @@ def conversation_key(messages: Sequence[Message]) -> bytes | None:
     None where nothing was answered yet. Prompts that have the same examples are so many
     conversations, which are told apart by their first answers.
     """
-    roles = [message.role for message in messages]
-    if "assistant" not in roles:
-        return None
-    end = len(roles) - roles[::-1].index("assistant")
+    end = max((n for n, each in enumerate(messages, 1) if each.role == "assistant"), default=0)
+    return _digest((each.role, each.text) for each in messages[:end]) if end else None
+
+
+def answered_key(messages: Sequence[Message], answer: str) -> bytes:
+    """The key of what the next turn has in common with a conversation that was just answered."""
+    turns = ((each.role, each.text) for each in messages)
+    return _digest(chain(turns, (("assistant", answer),)))
+
+
+def _digest(turns: Iterable[tuple[str, str]]) -> bytes:
     digest = blake2b(digest_size=16)
-    for message in messages[:end]:
-        text = message.text.strip()[:_HASHED_CHARACTERS]
-        digest.update(f"{message.role}\0{text}\0".encode(errors="replace"))
+    for role, text in turns:
+        said = text[: 2 * _HASHED_CHARACTERS].strip()[:_HASHED_CHARACTERS]
+        digest.update(f"{role}\0{said}\0".encode(errors="replace"))
     return digest.digest()

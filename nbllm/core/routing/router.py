@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import replace
+from functools import partial
 
 from nbllm.core.errors import (
     ConfigError,
@@ -22,7 +23,7 @@ from nbllm.core.model_interface import ModelInterface
 from nbllm.core.openers import LoadControl, price_of
 from nbllm.core.routing.choosing import Chosen, MemberState, NoMember, Request, WaitUntil
 from nbllm.core.routing.health import kind_of_failure
-from nbllm.core.routing.members import MemberReport, Members, conversation_key
+from nbllm.core.routing.members import MemberReport, Members, answered_key
 from nbllm.core.routing.route import failure_words
 from nbllm.core.routing.router_settings import MemberPrice, RouterMember, RouterSettings
 from nbllm.core.routing.trip import Attempt, Trip
@@ -91,6 +92,9 @@ def _price(member: RouterMember, entry: ModelInfo) -> MemberPrice | None:
     return None if known is None else MemberPrice(*known)
 
 
+_PIECES = (TextDelta, ReasoningDelta, ToolCallDelta)
+
+
 def rough_tokens(messages: Sequence[Message]) -> int:
     """Tokens of a conversation within about a third, whoever reads it: a fourth of its bytes."""
     return sum(4 + len(message.text.encode()) // 4 for message in messages)
@@ -156,10 +160,11 @@ class Router(ModelInterface):
                     if trip.is_answered:
                         return
 
-    def _asked_for(self, trip: Trip) -> Request:
+    def _asked_for(self, trip: Trip) -> Callable[..., Request]:
         """What the choice depends on."""
         is_by_cost = self._settings.strategy == "cheapest"
-        return Request(
+        return partial(
+            Request,
             excluded=frozenset(trip.excluded),
             only=trip.only,
             longer_than=trip.longer_than,
@@ -173,8 +178,9 @@ class Router(ModelInterface):
         attempt = Attempt(time.monotonic())
         failure: Exception | None = None
         try:
-            yield trip.chosen(name, why, self._device_of(name))
-            if not self._device_of(name):  # what follows is counted where it runs
+            device = self._device_of(name)
+            yield trip.chosen(name, why, device)
+            if not device:  # what follows is counted where it runs
                 await self._loaded(name, trip)
                 yield trip.chosen(name, why, self._device_of(name))
             async with aclosing(self._attempt(name, trip, attempt)) as events:
@@ -182,7 +188,8 @@ class Router(ModelInterface):
                     self._note(name, trip, attempt, event)
                     if isinstance(event, Completed):
                         event = Completed(trip.completed(name, attempt, event.result))
-                        self._keep_home(trip, name, event.result)
+                        if trip.is_sticky:
+                            self._keep_home(trip, name, event.result)
                     yield event
         except NbllmError as error:
             failure = error
@@ -238,7 +245,7 @@ class Router(ModelInterface):
 
     def _note(self, name: str, trip: Trip, attempt: Attempt, event: Event) -> None:
         """Take notice of what a member says: its first piece shows that it is well."""
-        is_piece = isinstance(event, TextDelta | ReasoningDelta | ToolCallDelta)
+        is_piece = isinstance(event, _PIECES)
         if isinstance(event, TextDelta):
             trip.texts.append(event.text)
         trip.has_pieces = trip.has_pieces or is_piece
@@ -265,11 +272,8 @@ class Router(ModelInterface):
         self._members.leave(name, untold=not is_told)
 
     def _keep_home(self, trip: Trip, name: str, result: GenerationResult) -> None:
-        if trip.is_sticky:
-            messages = (*trip.request.messages, Message("assistant", result.text))
-            key = conversation_key(messages)
-            if key is not None:
-                self._members.keep_home(trip.conversation, key, name)
+        key = answered_key(trip.request.messages, result.text)
+        self._members.keep_home(trip.conversation, key, name)
 
     # ------------------------------------------------------------ counting and embedding
 

@@ -190,4 +190,5 @@ class Trip:
         notes = result.notes
         if self.broke_off:
             notes = (*notes, f"{self.broke_off} broke off, so {name} began anew")
-        return delayed(replace(result, route=route, notes=notes), attempt.began - self.began)
+        timings = delayed(result.timings, attempt.began - self.began)
+        return replace(result, route=route, notes=notes, timings=timings)

@@ -20,6 +20,7 @@ from nbllm.core.routing.choosing import (
     credits_after,
 )
 from nbllm.core.routing.health import Health
+from nbllm.core.routing.members import Members
 from nbllm.core.routing.router_settings import MemberPrice, RouterMember, RouterSettings, Strategy
 
 STRATEGIES: tuple[Strategy, ...] = (
@@ -128,30 +129,61 @@ def test_a_busy_fast_member_is_not_buried() -> None:
     assert name_of(members, "lowest-latency") == "b"
 
 
-def simulate(seconds_of: object, requests: range, latencies: dict[str, Latency]) -> list[str]:
+def members_of(names: str) -> Members:
+    listed = RouterSettings(members=tuple(map(RouterMember, names)), strategy="lowest-latency")
+    return Members(listed, [MemberState(member=each) for each in listed.members])
+
+
+def asked_in_turn(members: Members, seconds: Mapping[str, float], requests: int) -> list[str]:
+    """The members that get requests, one after the other, each of which answers so soon."""
     chosen = []
-    for number in requests:
-        now = number * 0.01
-        members = states(*({"latency": latencies[name]} for name in "abc"))
-        decision = choose(members, settings("lowest-latency"), Request(number=number), now)
+    for _ in range(requests):
+        decision = members.choose(Request, None)
         assert isinstance(decision, Chosen)
-        name = decision.name
-        seconds = seconds_of(name)  # type: ignore[operator]
-        latencies[name] = latencies[name].with_sample(seconds, now=now, request=number)
-        chosen.append(name)
+        members.answered(decision.name, seconds[decision.name])
+        members.leave(decision.name, untold=False)
+        chosen.append(decision.name)
     return chosen
 
 
-def test_lowest_latency_finds_a_member_that_slowed_down_and_comes_back() -> None:
+@pytest.mark.parametrize("slow_for", [*range(20, 46), 200])
+@pytest.mark.parametrize("times", [2, 5, 50])
+def test_lowest_latency_leaves_a_slow_member_and_is_back_within_20_requests(
+    slow_for: int, times: float
+) -> None:
     usual = {"a": 0.010, "b": 0.012, "c": 0.013}
-    latencies = dict.fromkeys("abc", Latency())
-    assert Counter(simulate(usual.__getitem__, range(100), latencies))["a"] >= 70
-    slowed = {**usual, "a": 0.050}
-    during = simulate(slowed.__getitem__, range(100, 300), latencies)
-    assert during[:20].count("a") <= 3
-    assert during.count("a") <= 10
-    after = simulate(usual.__getitem__, range(300, 500), latencies)
-    assert after[120:].count("a") >= 50
+    members = members_of("abc")
+    assert asked_in_turn(members, usual, 60).count("a") >= 45
+    slow = asked_in_turn(members, {**usual, "a": times * 0.010}, slow_for)
+    most = max(slow[n : n + 20].count("a") for n in range(1, slow_for))
+    assert most <= 2
+    after = asked_in_turn(members, usual, 60)
+    assert after[16:].count("a") >= 36
+    assert after.index("a") <= 16
+
+
+@pytest.mark.parametrize(("names", "share"), [("ab", 0.1), ("abcde", 0.26), ("abcdefghijkl", 0.26)])
+def test_probes_of_slow_members_stay_a_bounded_share(names: str, share: float) -> None:
+    seconds = dict.fromkeys(names, 0.1) | {"a": 0.01}
+    members = members_of(names)
+    asked_in_turn(members, seconds, 50)
+    asked = Counter(asked_in_turn(members, seconds, 400))
+    assert 400 - asked["a"] <= 400 * share
+    assert all(asked[name] for name in names)
+
+
+def test_one_request_measures_a_member_again_and_the_others_do_not_wait_for_it() -> None:
+    members = members_of("ab")
+    asked_in_turn(members, {"a": 0.01, "b": 0.1}, 12)
+    chosen = [members.choose(Request, None) for _ in range(8)]
+    assert chosen.count(Chosen("b", "to measure it again", is_probe=True)) == 1
+
+
+def test_a_member_that_has_not_answered_yet_gets_no_second_request() -> None:
+    members = members_of("abc")
+    asked_in_turn(members, {"a": 0.01, "b": 0.01, "c": 0.01}, 2)
+    names = [getattr(members.choose(Request, None), "name", "") for _ in range(10)]
+    assert names.count("c") == 1
 
 
 def test_cheapest_takes_the_cheapest_that_fits_and_the_unknown_last() -> None:
