@@ -2,7 +2,8 @@
 
 Sources: ``ggml/include/ggml.h`` (``enum ggml_type``), ``ggml/src/ggml-common.h`` (block layouts)
 and ``include/llama.h`` (``enum llama_ftype``) of llama.cpp. A type that is not listed here is one
-that llama.cpp has dropped, or gained after this was written."""
+that llama.cpp has dropped, or gained after this was written.
+"""
 
 from __future__ import annotations
 
