@@ -62,7 +62,13 @@ class Keys:
         return ModelFileError(str(self.file), f"is damaged: {key!r} is {shown}, not {wanted}")
 
 
-_ARCHITECTURES = {"clip": "mmproj", "controlvector": "control vector", "imatrix": "imatrix"}
+_ARCHITECTURES = {
+    "clip": "mmproj",
+    "controlvector": "control vector",
+    "dflash": "draft",
+    "eagle3": "draft",
+    "imatrix": "imatrix",
+}
 """Architectures that are none, with what a file of theirs is."""
 
 _USES = {
@@ -70,6 +76,7 @@ _USES = {
     "this file: %llm_load MODEL --adapter FILE, or load_model(…, adapters=FILE)",
     "mmproj": "is an image projector (mmproj), not a model. Load the model that it belongs to; "
     "local models support text only",
+    "draft": "only drafts for another model. Load the model that it belongs to",
     "control vector": "is a control vector, not a model, and is not supported",
     "imatrix": "is an importance matrix for quantization, not a model",
     "vocab": "contains a vocabulary without weights. Download the whole model",
