@@ -7,7 +7,7 @@ from typing import Any
 
 from IPython.core.getipython import get_ipython
 
-from nbllm.core.loading.loads import ModelStatus
+from nbllm.core.loading.model_loads import ModelStatus
 from nbllm.core.model_manager import ModelManager
 from nbllm.core.types import LoadOptions
 from nbllm.notebook.dashboard.model_row import ModelActions, Report
