@@ -29,7 +29,7 @@ __all__ = ["HEADERS", "Headers", "describe", "describe_all"]
 _MAX_KNOWN = 2 * GGUFS_AT_MOST
 _MOST_BYTES = 64 * 2**20
 _READERS = 4
-_VERSION = 1
+_VERSION = 2
 _PARTS = re.compile(r"-\d{5}-of-\d{5}\.gguf$", re.IGNORECASE)
 _RECOMMENDED = {
     # Its makers' advice (https://huggingface.co/HuggingFaceTB/SmolLM2-135M-Instruct).
@@ -42,6 +42,7 @@ _FIELDS = {
     "quantization": str,
     "parameters": float,
     "size_bytes": int,
+    "tokenizer": str,
 }
 
 Version = tuple[int, int]

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from nbllm.core.catalogue.companions import with_companions
 from nbllm.core.catalogue.folder_search import FolderSearch
 from nbllm.core.catalogue.headers import HEADERS, describe_all
 from nbllm.core.catalogue.packages import bundled_files
@@ -26,7 +27,7 @@ __all__ = ["Listing", "bundled_models", "found_models", "merged", "stored_models
 
 _MAX_SECONDS = 30.0
 """For all headers of one listing; what was read by then the next one knows, and goes on from."""
-_NO_LANGUAGE_MODEL = {"adapter", "control vector", "imatrix", "mmproj", "other", "vocab"}
+_NO_LANGUAGE_MODEL = {"adapter", "control vector", "imatrix", "other", "vocab"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +96,8 @@ def merged(infos: Iterable[ModelInfo]) -> list[ModelInfo]:
         else:
             more = dict.fromkeys([*first.aliases, info.name, *info.aliases])
             names = tuple(name for name in more if name != first.name)
-            by_file[key] = replace(first, aliases=names)
+            companions = tuple(dict.fromkeys([*first.companions, *info.companions]))
+            by_file[key] = replace(first, aliases=names, companions=companions)
     return list(_distinct(by_file.values()))
 
 
@@ -141,11 +143,12 @@ def _described(files: Iterable[StoredFile], source: Source) -> _Found:
     known = list(files)
     until = time.monotonic() + _MAX_SECONDS
     told = describe_all((file.path for file in known), source, until)
-    infos = [
-        _named(info, file)
+    described = [
+        (file, info)
         for file, info in zip(known, told, strict=True)
         if isinstance(info, ModelInfo) and info.model_type not in _NO_LANGUAGE_MODEL
     ]
+    infos = [_named(info, file) for file, info in with_companions(described)]
     unread = [error for error in told if isinstance(error, ModelFileError)]
     return _Found(infos, [*_file_notes(unread), *_late_notes(told.count(None))])
 

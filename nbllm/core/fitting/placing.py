@@ -74,7 +74,7 @@ class Plan:
     ``adapter_bytes`` are the weights of the LoRA adapters.
 
     The search makes no text: ``Placement.reason`` and the message of ``DoesNotFitError`` are made
-    when they are read (``explanation.py``).
+    when they are read (``fit_explanation``).
     """
 
     name: str

@@ -100,7 +100,15 @@ def model_info_from_gguf(
         quantization=_quantization(found.keys, found.tensors),
         elements=sum(tensor.elements for tensor in found.tensors),
         size_bytes=found.size_bytes,
+        tokenizer=_tokenizer(found),
     )
+
+
+def _tokenizer(model: _Model) -> str | None:
+    """Its kind, how it splits texts, and how many tokens it has."""
+    kind, splits = (model.keys.text(f"tokenizer.ggml.{key}") for key in ("model", "pre"))
+    tokens = _vocabulary_size(model.first, model.keys)
+    return f"{kind}/{splits or ''}/{tokens}" if kind and tokens else None
 
 
 def described(
@@ -133,6 +141,7 @@ def _info(
     quantization: str | None,
     elements: int,
     size_bytes: int,
+    tokenizer: str | None = None,
 ) -> ModelInfo:
     return ModelInfo(
         name=name or _readable(model_stem(file)),
@@ -144,6 +153,7 @@ def _info(
         parameters=float(f"{elements / 1e9:.4g}") or None,
         size_bytes=size_bytes,
         source=source,
+        tokenizer=tokenizer,
     )
 
 
