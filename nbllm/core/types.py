@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from nbllm.core.schemas.decision_questions import Question
 
 __all__ = [
+    "BudgetWait",
     "Completed",
     "ContentPart",
     "Embeddings",
@@ -190,6 +191,16 @@ class RetryScheduled:
 
 
 @dataclass(frozen=True, slots=True)
+class BudgetWait:
+    """The request waits for ``budget``, of which others under way have reserved what is left.
+
+    ``budget`` is "" once it waits no more.
+    """
+
+    budget: str
+
+
+@dataclass(frozen=True, slots=True)
 class RouteChosen:
     """A router asks the member of ``route``, which is the last of its tries.
 
@@ -215,6 +226,7 @@ Event: TypeAlias = (
     | ToolCallDelta
     | PromptProgress
     | RetryScheduled
+    | BudgetWait
     | RouteChosen
     | Completed
 )
