@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from nbllm.core.model_manager import ModelManager as ModelManager
     from nbllm.core.model_manager import default_manager as default_manager
     from nbllm.core.resource_detector import ResourceDetector as ResourceDetector
-    from nbllm.core.types import BudgetWait as BudgetWait
     from nbllm.core.types import Completed as Completed
     from nbllm.core.types import Embeddings as Embeddings
     from nbllm.core.types import FinishReason as FinishReason
@@ -58,7 +57,6 @@ _HOMES = {
     "nbllm.notebook.batch.frame": ("map_frame",),
     "nbllm.notebook.dashboard.board": ("dashboard",),
     "nbllm.core.types": (
-        "BudgetWait",
         "Completed",
         "Embeddings",
         "FinishReason",
