@@ -102,7 +102,11 @@ class Embedder:
             _rerank_tokens(self._model, request.query, document) for document in request.documents
         ]
         return self._submit(
-            Job(request.id, texts, lambda rows: Scores(request.id, rows[:, 0].tobytes()))
+            Job(
+                request.id,
+                texts,
+                lambda rows: Scores(request.id, rows[:, 0].tobytes(), sum(map(len, texts))),
+            )
         )
 
     def _long_at_sight(self, number: int, texts: Sequence[str]) -> Event | None:

@@ -16,7 +16,7 @@ from nbllm.core.hardware.resource_sample import BusyProcess
 from nbllm.core.measurements import Benchmark, Measurement
 from nbllm.core.model_manager import ModelManager
 from nbllm.notebook import extension as magics
-from nbllm.notebook.models.bench_table import bench_figure, bench_table
+from nbllm.notebook.models.speed_tables import bench_figure, bench_table
 from nbllm.testing import FakeOpener, fake_info
 
 SPEEDS = (

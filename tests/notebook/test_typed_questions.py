@@ -4,7 +4,7 @@ from typing import Any
 import pytest
 from IPython.core.inputtransformer2 import TransformerManager
 
-from nbllm.notebook.questions import keep_questions
+from nbllm.notebook.typed_questions import keep_questions
 
 
 @pytest.fixture

@@ -1,10 +1,11 @@
-"""What ``%llm_fit`` shows: ways to load a model, with their memory on each device."""
+"""What ``%llm_fit`` and ``%llm_pull`` show: how models and their variants do on this machine."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
 
+from nbllm.core.downloads import PullPlan
 from nbllm.core.errors import DoesNotFitError
 from nbllm.core.fitting.fit_options import Fit, FitOption
 from nbllm.core.hardware.resources import Resources
@@ -15,7 +16,7 @@ from nbllm.core.types import ModelInfo
 from nbllm.core.words import size_words
 from nbllm.notebook.tables import Table, make_table, mib
 
-__all__ = ["fit_table", "quantizations_table"]
+__all__ = ["fit_table", "quantizations_table", "variants_table"]
 
 _PARTS = ("overhead", "compute", "weights", "KV cache")
 
@@ -125,3 +126,36 @@ def _notes(fit: Fit) -> list[str]:
         "Memory = weights + KV cache + compute buffers + overhead (the worker process). Computed "
         "from the file's header; where it is close, llama.cpp itself decides at the load.",
     ]
+
+
+_COLUMNS = {
+    "variant": "string",
+    "file size (MiB)": "Float64",
+    "memory (MiB)": "Float64",
+    "fits": "boolean",
+    "device": "string",
+    "expected decode (tokens/s)": "Float64",
+    "chosen": "boolean",
+    "file": "string",
+}
+
+
+def variants_table(plan: PullPlan) -> Table:
+    """One row for each variant, the smallest first; below it, why one of them is chosen.
+
+    Memory and speed are estimates from the file's size; %llm_fit is exact once it is here.
+    """
+    rows = [
+        {
+            "variant": each.label,
+            "file size (MiB)": mib(each.size_bytes),
+            "memory (MiB)": mib(each.memory_bytes),
+            "fits": each.fits,
+            "device": each.device,
+            "expected decode (tokens/s)": each.tokens_per_second,
+            "chosen": each is plan.chosen,
+            "file": each.files[0].path,
+        }
+        for each in plan.variants
+    ]
+    return make_table(rows, _COLUMNS, plan.notes, first_to_go=("file", "device", "memory (MiB)"))

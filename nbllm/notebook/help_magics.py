@@ -16,7 +16,7 @@ from nbllm.notebook.magic_line import Flags, parse
 from nbllm.notebook.session import NotebookSession, SessionMagics
 
 if TYPE_CHECKING:
-    from nbllm.notebook.help.card import Card, Page
+    from nbllm.notebook.help_card import Card, Page
     from nbllm.notebook.session import NotebookSession
 
 __all__ = ["HelpMagics", "show_hint"]
@@ -50,7 +50,7 @@ class HelpMagics(SessionMagics):
     @line_magic
     def llm_help(self, line: str) -> Card | Page:
         """Show every magic with an example, or all flags of one magic."""
-        from nbllm.notebook.help.card import card_of, page_of
+        from nbllm.notebook.help_card import card_of, page_of
 
         name = parse(parser_of(self, "llm_help"), line, HelpFlags()).magic
         return card_of(self.session) if name is None else page_of(self.session, self._named(name))
@@ -68,7 +68,7 @@ class HelpMagics(SessionMagics):
         raise UsageError(f"there is no magic %{bare}.{hint}")
 
     def _names(self) -> list[str]:
-        from nbllm.notebook.help.card import magics_of
+        from nbllm.notebook.help_card import magics_of
 
         return sorted(magics_of(self.session))
 

@@ -1,19 +1,14 @@
-"""What the braces of one prompt may cost, and the refusal where they would cost more."""
+"""What all that evaluates braces shares: the budget of a prompt, the refusal, and a call."""
 
 from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
+from typing import Any
 
-__all__ = [
-    "INT_BITS",
-    "PROMPT_CHARACTERS",
-    "STEPS",
-    "TEXT_CHARACTERS",
-    "VALUE_STEPS",
-    "Budget",
-    "Refused",
-]
+from nbllm.notebook.prompts.value_kinds import type_name
+
+__all__ = ["INT_BITS", "TEXT_CHARACTERS", "VALUE_STEPS", "Budget", "Call", "Refused"]
 
 STEPS = 3_000_000
 """For all braces of a prompt: about as many elements of lists, looked at in Python's own loop."""
@@ -71,3 +66,28 @@ class Budget:
                 f"the values of this prompt exceed {PROMPT_CHARACTERS >> 20} MiB together"
             )
         self.characters -= characters
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """``name`` with its arguments, by position and by name, and what it may cost."""
+
+    name: str
+    given: list[Any]
+    named: dict[str, Any]
+    budget: Budget
+
+    def bound(self, listed: str) -> dict[str, Any]:
+        """The arguments by the listed names. Raises ``Refused`` for any other."""
+        names = listed.split()
+        others = self.named.keys() - set(names[len(self.given) :])
+        if len(self.given) > len(names) or others:
+            raise Refused(f"{self.name} takes {', '.join(names) or 'no argument'} in a prompt")
+        return {**dict(zip(names, self.given, strict=False)), **self.named}
+
+    def not_listed(self, owner: object) -> Refused:
+        """The refusal of this call."""
+        return Refused(
+            f"{type_name(owner)}.{self.name} is not called in a prompt; "
+            "assign its result to a variable first"
+        )
