@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, get_args
 
 from nbllm.core.errors import InvalidOptionError
 from nbllm.core.grammars.gbnf import GrammarError
-from nbllm.core.grammars.program import compiled
+from nbllm.core.grammars.grammar_program import compiled
 from nbllm.core.messages import image
 from nbllm.core.openai_messages import message_of, part_of, with_names
 from nbllm.core.option_checks import items_of, text_of
