@@ -125,7 +125,7 @@ def _written(known: Mapping[str, Pulled]) -> str:
     return json.dumps(entries, indent=2) + "\n"
 
 
-# ---------------------------------------------------------------- deleting: links, and the blobs that nothing else links to
+# ---------------------------------------------------------------- deleting
 
 
 def plan_deletion(name: str, path: Path | None) -> Deletion:

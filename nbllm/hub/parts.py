@@ -183,7 +183,7 @@ def _opened(path: Path, *, is_new: bool) -> BinaryIO:
     return path.open("xb" if is_new else "r+b", buffering=0)
 
 
-# ---------------------------------------------------------------- checksums, computed while the rest is still on its way
+# ---------------------------------------------------------------- checksums
 
 
 def expected_checksum(file: RemoteFile) -> str | None:

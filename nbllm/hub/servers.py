@@ -172,7 +172,7 @@ async def _is_private(host: str) -> bool:
     return any(not ipaddress.ip_address(str(at[4][0]).partition("%")[0]).is_global for at in found)
 
 
-# ---------------------------------------------------------------- what the hub's own library knows of this person and this machine
+# ---------------------------------------------------------------- the hub's settings
 
 
 @dataclass(frozen=True, slots=True)

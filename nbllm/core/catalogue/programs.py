@@ -114,7 +114,7 @@ PROGRAMS = (
 )
 
 
-# ---------------------------------------------------------------- nbllm's own folder of files that were downloaded from addresses
+# ---------------------------------------------------------------- nbllm's own folder
 
 
 def downloads_folder() -> Path:
