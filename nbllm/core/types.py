@@ -96,7 +96,7 @@ class ModelInfo:
     ``options`` and ``load`` are this model's defaults. ``router`` has the members of one of
     ``model_type`` "router". ``source`` says where the entry is from:
     "config", "bundled" (an installed package), "found" (the current folder), "vendor", "server", or
-    the key of a store in ``nbllm.core.catalogue.stores``, such as "ollama".
+    the key of a store in ``nbllm.core.catalogue.listing``, such as "ollama".
     ``placement`` (where it was put, and what it takes there), ``device`` and ``memory_bytes``
     (the same in all: see ``Placement.total_bytes``) are known of loaded local models only.
     ``aliases`` are other names that it can be loaded by. ``companions`` are files that serve it,
