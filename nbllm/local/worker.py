@@ -35,6 +35,7 @@ from nbllm.local.llama.chat import ChatTemplate
 from nbllm.local.llama.draft import load_draft
 from nbllm.local.llama.invariance import check_invariance
 from nbllm.local.llama.native import NativeModel, NotLoadableError
+from nbllm.local.llama.rpc_servers import watch_servers
 from nbllm.local.refusals import TemplateRefusalError
 from nbllm.local.rendering.client import Renderer
 from nbllm.local.request_handler import RequestHandler
@@ -68,6 +69,8 @@ def _serve() -> None:
     outbox.keep_beating(stages)
     first = decode(inbox.readline(), _FIRST)
     renderer = Renderer()  # its process starts while the model is loaded
+    if first.settings.rpc:
+        watch_servers(stages["load"], [stages["engine"], stages["embedder"]])
     with stages["load"].at_work():
         model, draft = _load(first, outbox, stages["load"])
     engine = Engine(
@@ -79,6 +82,9 @@ def _serve() -> None:
         drafter=ModelDrafter(draft) if draft else None,
         stage=stages["engine"],
     )
+    if first.settings.rpc and model.can_write:
+        with stages["load"].at_work():
+            engine.rehearse()
     given = first.chat_template
     template = ChatTemplate(given or model.chat_template, model.vocabulary, renderer)
     if given:
