@@ -10,9 +10,9 @@ import llama_cpp.llama_cpp as lib
 import numpy as np
 from numpy.typing import NDArray
 
-from nbllm.core.grammars.automaton import Automaton, State
 from nbllm.core.grammars.gbnf import GrammarError
-from nbllm.core.grammars.program import compiled
+from nbllm.core.grammars.grammar_automaton import Automaton, State
+from nbllm.core.grammars.grammar_program import compiled
 from nbllm.core.schemas.grammar_rules import literal
 from nbllm.core.schemas.grammar_writer import GrammarWriter
 from nbllm.local.formats.forced import forced_call, text_before

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 from nbllm.core.grammars.gbnf import GrammarError, Token
-from nbllm.core.grammars.program import CHARS, RETURN, SPLIT, TOKEN, Program
+from nbllm.core.grammars.grammar_program import CHARS, RETURN, SPLIT, TOKEN, Program
 
 __all__ = ["Automaton", "State"]
 

@@ -16,7 +16,7 @@ from nbllm.core.kinds import kind_of
 from nbllm.core.layers.uses import retire_idle
 from nbllm.core.loading.admission import device_bytes, free_bytes
 from nbllm.core.loading.eviction import Alarm, EvictionCandidate, memory_of_all
-from nbllm.core.loading.loads import (
+from nbllm.core.loading.model_loads import (
     Load,
     Loaded,
     ModelStatus,

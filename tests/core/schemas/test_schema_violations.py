@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nbllm.core.schemas.schema_documents import Document
-from nbllm.core.schemas.violations import violation
+from nbllm.core.schemas.schema_violations import violation
 
 
 def problem(schema: Any, value: Any) -> str | None:
