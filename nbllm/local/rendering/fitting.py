@@ -24,9 +24,9 @@ from nbllm.local.rendering.alterations import (
     variants,
 )
 from nbllm.local.rendering.conversation import HELLO, Conversation, Turn, calls_of
+from nbllm.local.rendering.jinja_writer import Writer
 from nbllm.local.rendering.marks import Marks, free_character
 from nbllm.local.rendering.probe import Probe, probe_of
-from nbllm.local.rendering.writer import Writer
 
 __all__ = ["Fit", "Fitting"]
 

@@ -11,8 +11,8 @@ from nbllm.local.refusals import TemplateRefusalError
 from nbllm.local.rendering.alterations import TOOLS_AS_TEXT
 from nbllm.local.rendering.conversation import Change, Conversation, Turn, calls_of
 from nbllm.local.rendering.fitting import Fitting
+from nbllm.local.rendering.jinja_writer import Writer
 from nbllm.local.rendering.marks import Marks, free_character
-from nbllm.local.rendering.writer import Writer
 
 __all__ = ["Rendered", "Template"]
 
