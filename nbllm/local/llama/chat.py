@@ -15,8 +15,7 @@ from nbllm.local.llama.vocabulary import Vocabulary
 from nbllm.local.reading.output_format import BLOCKS, OutputFormat, format_of
 from nbllm.local.refusals import TemplateRefusalError
 from nbllm.local.rendering.client import Renderer
-from nbllm.local.rendering.conversation import Conversation, Turn
-from nbllm.local.rendering.marks import free_character
+from nbllm.local.rendering.conversation_texts import Conversation, Turn, free_character
 from nbllm.local.rendering.template import Rendered
 
 __all__ = ["ChatTemplate", "Prompt", "TemplateRefusalError"]

@@ -24,9 +24,15 @@ from nbllm.local.rendering.alterations import (
     as_text,
     variants,
 )
-from nbllm.local.rendering.conversation import HELLO, Conversation, Turn, calls_of
+from nbllm.local.rendering.conversation_texts import (
+    HELLO,
+    Conversation,
+    Marks,
+    Turn,
+    calls_of,
+    free_character,
+)
 from nbllm.local.rendering.jinja_writer import Writer
-from nbllm.local.rendering.marks import Marks, free_character
 
 __all__ = ["Fit", "Fitting", "Probe", "probe_of"]
 

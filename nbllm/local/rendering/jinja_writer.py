@@ -22,7 +22,7 @@ from jinja2.sandbox import SandboxedEnvironment
 
 from nbllm.local.refusals import TemplateRefusalError
 from nbllm.local.rendering.alterations import APPENDED, Variant, altered
-from nbllm.local.rendering.conversation import HELLO, Conversation, Turn
+from nbllm.local.rendering.conversation_texts import HELLO, Conversation, Turn
 
 __all__ = ["Source", "Writer"]
 

@@ -9,10 +9,16 @@ from dataclasses import dataclass
 
 from nbllm.local.refusals import TemplateRefusalError
 from nbllm.local.rendering.alterations import TOOLS_AS_TEXT
-from nbllm.local.rendering.conversation import Change, Conversation, Turn, calls_of
+from nbllm.local.rendering.conversation_texts import (
+    Change,
+    Conversation,
+    Marks,
+    Turn,
+    calls_of,
+    free_character,
+)
 from nbllm.local.rendering.fitting import Fitting
 from nbllm.local.rendering.jinja_writer import Writer
-from nbllm.local.rendering.marks import Marks, free_character
 
 __all__ = ["Rendered", "Template"]
 
