@@ -14,8 +14,8 @@ from nbllm.local.formats.base import (
     Part,
     Tools,
     checked_name,
+    declared_in,
 )
-from nbllm.local.formats.declared import declared_in
 from nbllm.local.formats.json_calls import call_of, compact, decoded
 from nbllm.local.formats.tagged import QWEN_CODER
 

@@ -15,8 +15,9 @@ from nbllm.local.formats.base import (
     Schema,
     Tools,
     checked_name,
+    items_of,
+    property_of,
 )
-from nbllm.local.formats.declared import items_of, property_of
 from nbllm.local.formats.json_calls import compact
 from nbllm.local.formats.parameters import allowed_types, typed
 

@@ -9,8 +9,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from nbllm.local.formats.base import NoCallError, Schema
-from nbllm.local.formats.declared import property_of, referred
+from nbllm.local.formats.base import NoCallError, Schema, property_of, referred
 from nbllm.local.formats.json_calls import compact
 from nbllm.local.formats.literals import Literals
 from nbllm.local.formats.places import Value
