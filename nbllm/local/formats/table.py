@@ -9,10 +9,9 @@ from nbllm.local.formats.functionary import FUNCTIONARY_RECIPIENTS, FUNCTIONARY_
 from nbllm.local.formats.gemma import FUNCTION_GEMMA, GEMMA
 from nbllm.local.formats.glm import GLM, HUNYUAN
 from nbllm.local.formats.harmony import HARMONY
-from nbllm.local.formats.hermes import HERMES
 from nbllm.local.formats.json_calls import decoded
 from nbllm.local.formats.kimi_k3 import KIMI_K3
-from nbllm.local.formats.listed import LISTED
+from nbllm.local.formats.listed import HERMES, LISTED
 from nbllm.local.formats.llama import BARE_LIST, GENERIC, LLAMA
 from nbllm.local.formats.minicpm5 import MINICPM5
 from nbllm.local.formats.minimax_m3 import MINIMAX_M3
