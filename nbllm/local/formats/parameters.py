@@ -10,9 +10,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from nbllm.local.formats.base import NoCallError, Schema, property_of, referred
+from nbllm.local.formats.call_places import Value
 from nbllm.local.formats.json_calls import compact
 from nbllm.local.formats.literals import Literals
-from nbllm.local.formats.places import Value
 
 __all__ = ["allowed_types", "arguments_of", "typed"]
 

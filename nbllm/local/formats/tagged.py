@@ -15,9 +15,9 @@ from nbllm.local.formats.base import (
     Tools,
     checked_name,
 )
+from nbllm.local.formats.call_places import Walk, Written
 from nbllm.local.formats.json_calls import call_of, decoded, read_json_calls
 from nbllm.local.formats.parameters import arguments_of
-from nbllm.local.formats.places import Walk, Written
 
 __all__ = ["DSML", "MINIMAX", "MUSE", "QWEN_CODER", "SEED", "tag_reader"]
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from nbllm.core.answer import Answer, Segment
 from nbllm.core.types import Event
 from nbllm.local.formats.base import Call, CallFormat, Tools
-from nbllm.local.formats.places import Walk
+from nbllm.local.formats.call_places import Walk
 
 __all__ = ["BlockEnd", "add_calls", "bare_call_at", "open_end"]
 
