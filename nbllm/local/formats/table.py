@@ -8,7 +8,7 @@ from nbllm.local.formats.base import Call, CallFormat, NoCallError
 from nbllm.local.formats.functionary import FUNCTIONARY_RECIPIENTS, FUNCTIONARY_TAGS
 from nbllm.local.formats.gemma import FUNCTION_GEMMA, GEMMA
 from nbllm.local.formats.glm import GLM, HUNYUAN
-from nbllm.local.formats.harmony import HARMONY
+from nbllm.local.formats.gpt_oss import HARMONY
 from nbllm.local.formats.json_calls import decoded
 from nbllm.local.formats.kimi_k3 import KIMI_K3
 from nbllm.local.formats.listed import HERMES, LISTED
