@@ -132,7 +132,7 @@ class Vocabulary:
         return tokens[:count]
 
     def tokenize_prompt(self, text: str, *, add_special: bool, guard: str) -> list[int]:
-        """The tokens of a prompt whose guarded marks are text; see ``nbllm.local.rendering.conversation_texts``.
+        """The tokens of a prompt whose guarded marks are text; see ``conversation_texts.py``.
 
         Without a ``guard`` all marks are special tokens.
         """

@@ -1,4 +1,4 @@
-"""Answers that consist of messages, each of which says for whom it is: gpt-oss, Muse, Functionary."""
+"""Answers made of messages, each of which says for whom it is: gpt-oss, Muse, Functionary."""
 
 from __future__ import annotations
 
