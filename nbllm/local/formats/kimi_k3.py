@@ -7,7 +7,7 @@ from nbllm.local.formats.tagged import tag_reader
 
 __all__ = ["KIMI_K3"]
 
-_MARKS = Marks(
+_KIMI_MARKS = Marks(
     begin=re.compile(
         r'<\|open\|>call tool="(?P<name>[^"<\n]{1,200})"(?: index="\d{1,9}")?<\|sep\|>'
         r'(?:<\|open\|>json(?: type="object")?<\|sep\|>)?'
@@ -21,7 +21,7 @@ _MARKS = Marks(
 KIMI_K3 = CallFormat(
     name="kimi-k3",
     blocks=(("<|open|>tools<|sep|>", "<|close|>tools<|sep|>"),),
-    read=tag_reader(_MARKS),
+    read=tag_reader(_KIMI_MARKS),
     hints=("<|open|>", "<|close|>", "<|sep|>", "xtml"),
     forced=(
         '<|open|>tools<|sep|><|open|>call tool="{name}" index="1"<|sep|>',
@@ -29,5 +29,5 @@ KIMI_K3 = CallFormat(
         "<|close|>call<|sep|><|close|>tools<|sep|>",
     ),
     marks=("<|open|><|close|><|sep|>",),
-    values=_MARKS,
+    values=_KIMI_MARKS,
 )

@@ -8,7 +8,7 @@ from nbllm.local.formats.tagged import tag_reader
 __all__ = ["MINICPM5"]
 
 _CDATA = ("<![CDATA[", "]]>")
-_MARKS = Marks(
+_MINICPM_MARKS = Marks(
     begin=re.compile(r'<function name="(?P<name>[^"<\n]{1,200})">'),
     end="</function>",
     open=re.compile(r'<param name="(?P<key>[^"<\n]{0,200})">'),
@@ -18,12 +18,12 @@ _MARKS = Marks(
 MINICPM5 = CallFormat(
     name="minicpm5",
     blocks=(("<function name=", "</function>"),),
-    read=tag_reader(_MARKS),
+    read=tag_reader(_MINICPM_MARKS),
     hints=('<function name="', '<param name="'),
     forced=(
         '<function name="{name}">',
         Parameters('<param name="{key}">', "</param>", quotes=_CDATA, unquoted=("<", "&", "\n")),
         "</function>",
     ),
-    values=_MARKS,
+    values=_MINICPM_MARKS,
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 
+from nbllm.local.formats.argument_values import arguments_of
 from nbllm.local.formats.base import (
     Call,
     CallFormat,
@@ -17,7 +18,6 @@ from nbllm.local.formats.base import (
 )
 from nbllm.local.formats.call_places import Walk, Written
 from nbllm.local.formats.json_calls import call_of, decoded, read_json_calls
-from nbllm.local.formats.parameters import arguments_of
 
 __all__ = ["DSML", "MINIMAX", "MUSE", "QWEN_CODER", "SEED", "tag_reader"]
 
