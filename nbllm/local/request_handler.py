@@ -50,7 +50,7 @@ from nbllm.local.scheduling.prefixes import shared_length
 from nbllm.local.scheduling.prompt_lookup import PromptLookupDrafter
 from nbllm.local.scheduling.repetition import Repetition, is_watched
 from nbllm.local.scheduling.tasks import Task
-from nbllm.local.text import TextAssembler
+from nbllm.local.token_text import TextAssembler
 
 __all__ = ["RequestHandler"]
 
