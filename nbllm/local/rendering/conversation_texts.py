@@ -19,7 +19,7 @@ from functools import cached_property
 from itertools import pairwise
 from typing import Any, TypeAlias
 
-from nbllm.local.refusals import TemplateRefusalError
+from nbllm.local.request_refusals import TemplateRefusalError
 
 __all__ = ["HELLO", "Change", "Conversation", "Marks", "Turn", "calls_of", "free_character"]
 

@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from itertools import chain, islice
 from typing import Any
 
-from nbllm.local.refusals import TemplateRefusalError
 from nbllm.local.rendering.alterations import (
     PARTS,
     TOOLS_AS_TEXT,
@@ -33,6 +32,7 @@ from nbllm.local.rendering.conversation_texts import (
     free_character,
 )
 from nbllm.local.rendering.jinja_writer import Writer
+from nbllm.local.request_refusals import TemplateRefusalError
 
 __all__ = ["Fit", "Fitting", "Probe", "probe_of"]
 

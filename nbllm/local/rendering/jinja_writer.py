@@ -20,9 +20,9 @@ from jinja2.meta import find_undeclared_variables
 from jinja2.parser import Parser
 from jinja2.sandbox import SandboxedEnvironment
 
-from nbllm.local.refusals import TemplateRefusalError
 from nbllm.local.rendering.alterations import APPENDED, Variant, altered
 from nbllm.local.rendering.conversation_texts import HELLO, Conversation, Turn
+from nbllm.local.request_refusals import TemplateRefusalError
 
 __all__ = ["Source", "Writer"]
 

@@ -7,7 +7,6 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from nbllm.local.refusals import TemplateRefusalError
 from nbllm.local.rendering.alterations import TOOLS_AS_TEXT
 from nbllm.local.rendering.conversation_texts import (
     Change,
@@ -19,6 +18,7 @@ from nbllm.local.rendering.conversation_texts import (
 )
 from nbllm.local.rendering.fitting import Fitting
 from nbllm.local.rendering.jinja_writer import Writer
+from nbllm.local.request_refusals import TemplateRefusalError
 
 __all__ = ["Rendered", "Template"]
 
