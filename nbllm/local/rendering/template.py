@@ -29,7 +29,7 @@ _SCHEMA_WORDS = frozenset((*_TYPES, *_KEYWORDS))
 
 @dataclass(frozen=True, slots=True)
 class Rendered:
-    """A prompt. ``guard`` is in the marks that are not the template's (see ``marks``), "" if none.
+    """A prompt. ``guard`` is in the marks that are not the template's (see ``Marks``), "" if none.
 
     ``shows_tools`` says that the template wrote the tools, in its own way. ``begun`` are the words
     of the answer that stand at the prompt's end.
