@@ -1,24 +1,131 @@
-"""Downloaded models off the disk: their links, and the blobs that nothing else links to."""
+"""Which files pulls brought, and models off the disk again: those files and no others."""
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 
-from nbllm.core.catalogue.downloads import downloads_folder
+from nbllm.core import saved_files
 from nbllm.core.catalogue.hugging_face import hub_cache
+from nbllm.core.catalogue.programs import downloads_folder
 from nbllm.core.downloads import Deletion
 from nbllm.core.errors import DownloadError
-from nbllm.core.paths import read_start, reason
-from nbllm.hub.records import Pulled, forget_pull, pulled_models
+from nbllm.core.paths import read_start, read_text, reason
 
-__all__ = ["delete", "plan_deletion", "pulled_files"]
+__all__ = [
+    "Pulled",
+    "delete",
+    "forget_pull",
+    "note_pull",
+    "plan_deletion",
+    "pulled_files",
+    "pulled_models",
+]
 
 _MOST_LINKS = 100_000
+_MOST_BYTES = 16 * 2**20
+
+
+@dataclass(frozen=True, slots=True)
+class Pulled:
+    """A model that a pull brought: where from, its first file, and the files that were not there.
+
+    ``parts`` are the files in which they are put together, which a stopped pull leaves.
+    """
+
+    name: str
+    path: Path
+    files: tuple[Path, ...]
+    parts: tuple[Path, ...]
+
+
+def _record() -> Path:
+    from platformdirs import user_data_path
+
+    return user_data_path("nbllm") / "pulled.json"
+
+
+def note_pull(pulled: Pulled) -> None:
+    """Remember a model; what earlier pulls brought of it stays known. Raises ``OSError``."""
+
+    def noted(text: str | None) -> str:
+        known, key = _parsed(text), str(pulled.path)
+        before = known.get(key, pulled)
+        both = replace(
+            pulled,
+            files=tuple(dict.fromkeys([*before.files, *pulled.files])),
+            parts=tuple(dict.fromkeys([*before.parts, *pulled.parts])),
+        )
+        return _written({**known, key: both})
+
+    saved_files.update(_record(), noted)
+
+
+def forget_pull(path: Path) -> None:
+    """Forget the model whose first file is ``path``. Raises ``OSError``."""
+
+    def left(text: str | None) -> str:
+        known = _parsed(text)
+        return _written({key: each for key, each in known.items() if key != str(path)})
+
+    saved_files.update(_record(), left)
+
+
+def pulled_models() -> list[Pulled]:
+    """All that were pulled and not deleted, whether their files are still there or not."""
+    try:
+        return list(_parsed(read_text(_record(), _MOST_BYTES)).values())
+    except (OSError, ValueError):
+        return []
+
+
+def _parsed(text: str | None) -> dict[str, Pulled]:
+    """What can be read of a record; a damaged one is begun anew."""
+    try:
+        found = json.loads(text or "{}")
+    except (ValueError, RecursionError):
+        return {}
+    entries = found.items() if isinstance(found, dict) else ()
+    return {
+        path: Pulled(
+            entry["from"],
+            Path(path),
+            tuple(map(Path, entry["files"])),
+            tuple(map(Path, entry["parts"])),
+        )
+        for path, entry in entries
+        if _is_entry(entry)
+    }
+
+
+def _is_entry(entry: object) -> bool:
+    if not isinstance(entry, dict) or not isinstance(entry.get("from"), str):
+        return False
+    return all(
+        isinstance(files := entry.get(key), list) and all(isinstance(file, str) for file in files)
+        for key in ("files", "parts")
+    )
+
+
+def _written(known: Mapping[str, Pulled]) -> str:
+    entries = {
+        path: {
+            "from": each.name,
+            "files": [str(file) for file in each.files],
+            "parts": [str(file) for file in each.parts],
+        }
+        for path, each in known.items()
+    }
+    return json.dumps(entries, indent=2) + "\n"
+
+
+# ---------------------------------------------------------------- deleting
 
 
 def plan_deletion(name: str, path: Path | None) -> Deletion:

@@ -1,10 +1,10 @@
-"""Models on servers that somebody named in one word, completed by what the server lists."""
+"""Models on servers: those that somebody named in one word, and those that run on this machine."""
 
 from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from nbllm.cloud.addresses import located
@@ -15,17 +15,25 @@ from nbllm.core.errors import (
     AuthenticationError,
     ModelLoadError,
     ModelNotFoundError,
+    NbllmError,
     ProtocolError,
 )
 from nbllm.core.kinds import place_of
 from nbllm.core.naming.name_answers import Way, quoted
-from nbllm.core.naming.providers import PREFIXES, Provider, provider_at, server_lines
+from nbllm.core.naming.providers import (
+    PREFIXES,
+    PROVIDERS,
+    Provider,
+    provider_at,
+    server_entry,
+    server_lines,
+)
 from nbllm.core.paths import is_gguf
 from nbllm.core.suggest import nearest
 from nbllm.core.types import ModelInfo
 from nbllm.core.vendors import host_and_port
 
-__all__ = ["chosen", "complete_entry"]
+__all__ = ["chosen", "complete_entry", "running_models"]
 
 _MOST_LISTED = 20
 _WANTS_A_KEY = (
@@ -171,3 +179,44 @@ def _fetch_line(info: ModelInfo, model: str) -> str | None:
 def _provider(info: ModelInfo) -> Provider | None:
     prefix = info.name.partition("/")[0].casefold()
     return PREFIXES.get(prefix) or provider_at(info.base_url or "")
+
+
+_SECONDS = 0.3
+"""For all of them together; a server that runs here answers within milliseconds."""
+_MOST_MODELS = 500
+
+
+async def running_models(
+    providers: Iterable[Provider] = PROVIDERS, seconds: float = _SECONDS
+) -> list[ModelInfo]:
+    """The models of servers that answer at their usual ports, or where their variables point.
+
+    Whoever does not answer within ``seconds``, or with something else, is not there.
+    """
+    own = [provider for provider in providers if provider.is_own]
+    asked = [asyncio.create_task(_models_of(provider)) for provider in own]
+    done, late = await asyncio.wait(asked, timeout=seconds) if asked else (set(), set())
+    for task in late:
+        task.cancel()
+    await asyncio.gather(*late, return_exceptions=True)
+    return [info for task in asked if task in done for info in task.result()]
+
+
+async def _models_of(provider: Provider) -> list[ModelInfo]:
+    entry = server_entry(f"{provider.prefixes[0]}/")
+    if entry is None:
+        return []
+    try:
+        model = unchecked_model(located(entry))
+    except NbllmError:  # its variable holds no address
+        return []
+    try:
+        offered = await model.offered()
+    except NbllmError:
+        return []
+    finally:
+        await model.aclose()
+    return [
+        replace(info, name=f"{provider.prefixes[0]}/{info.name}", source="server")
+        for info in offered[:_MOST_MODELS]
+    ]

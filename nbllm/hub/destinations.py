@@ -11,18 +11,24 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from nbllm.core import saved_files
-from nbllm.core.catalogue.downloads import downloads_folder
-from nbllm.core.catalogue.hugging_face import hub_cache
-from nbllm.core.downloads import RemoteFile
-from nbllm.hub.parts import PartPlace
+import httpx
 
-__all__ = ["HubPlace", "Place", "WebPlace", "free_bytes"]
+from nbllm.core import saved_files
+from nbllm.core.catalogue.hugging_face import hub_cache
+from nbllm.core.catalogue.programs import downloads_folder
+from nbllm.core.downloads import PullPlan, RemoteFile
+from nbllm.core.hub_names import HubName
+from nbllm.hub.parts import PartPlace
+from nbllm.hub.planning import file_address
+from nbllm.hub.servers import Servers, hub_settings
+
+__all__ = ["HubPlace", "Place", "Source", "WebPlace", "free_bytes", "source_of"]
 
 
 class Place(Protocol):
@@ -171,3 +177,28 @@ def free_bytes(folder: Path) -> int | None:
         with suppress(OSError):
             return shutil.disk_usage(each).free
     return None
+
+
+# ---------------------------------------------------------------- the files of a plan
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """The connections, the ``address`` of each file, and the place that it goes to."""
+
+    servers: Servers
+    address: Callable[[RemoteFile], httpx.URL]
+    place: Place
+
+
+def source_of(plan: PullPlan) -> Source:
+    """Those of a plan. Raises ``DownloadError`` and ``MissingDependencyError``."""
+    if plan.repository is None:
+        address = httpx.URL(plan.address or "")
+        return Source(Servers(plan.name), lambda file: address, WebPlace(str(address)))
+    settings, name = hub_settings(plan.name), HubName(plan.repository, plan.revision)
+    return Source(
+        Servers(plan.name, name=name, token=settings.token),
+        lambda file: file_address(settings.endpoint, name, plan.commit, file.path),
+        HubPlace(plan.repository, plan.revision, plan.commit, links=settings.links),
+    )

@@ -1,16 +1,16 @@
-"""Token counts and log-probabilities, as OpenAI's two APIs and the servers like them tell them."""
+"""Parts of answers of both APIs: usage, log-probabilities, and reasoning within the text."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from itertools import zip_longest
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 from nbllm.cloud.vendors.json_values import count
 from nbllm.cloud.vendors.token_counts import as_object, cost_of, known_count
 from nbllm.core.types import TokenLogprob, Usage
 
-__all__ = ["chat_usage", "read_logprobs", "responses_usage"]
+__all__ = ["InlineReasoning", "Piece", "chat_usage", "read_logprobs", "responses_usage"]
 
 
 def chat_usage(value: object) -> Usage:
@@ -117,3 +117,85 @@ def _bytes(value: object) -> bytes | None:
         return bytes(value) if isinstance(value, list) else None
     except (TypeError, ValueError):
         return None
+
+
+Piece: TypeAlias = tuple[Literal["text", "reasoning"], str]
+
+_MARKS = {
+    "<think>": "</think>",  # DeepSeek R1, Qwen 3, Perplexity, MiniMax
+    "[THINK]": "[/THINK]",  # Magistral
+    "◁think▷": "◁/think▷",  # Kimi
+    "<seed:think>": "</seed:think>",
+}
+_BEGINNINGS = (*_MARKS, *_MARKS.values())
+"""A closing mark may begin a text where the template had written the opening one."""
+
+
+class InlineReasoning:
+    """Splits a text that comes in pieces, cut anywhere, into reasoning and text.
+
+    Only marks at the beginning of the text count: later ones are what the text is about.
+    Whitespace around reasoning belongs to the marks.
+    """
+
+    def __init__(self) -> None:
+        self.is_over = False
+        """Whether all that comes is text."""
+        self._held = ""
+        self._end: str | None = None
+        self._is_behind = False
+        self._begins = False
+
+    def feed(self, more: str) -> list[Piece]:
+        """What is certain now."""
+        self._held += more
+        pieces: list[Piece] = []
+        while self._held and not self.is_over:
+            before = len(self._held), self._end
+            pieces += self._outside() if self._end is None else self._inside(self._end)
+            if (len(self._held), self._end) == before:
+                break
+        return pieces
+
+    def finish(self) -> list[Piece]:
+        """What was held back, at the end of the text or before something else in the answer."""
+        rest, inside = self._held, self._end is not None
+        self._held, self._end, self._is_behind = "", None, False
+        if inside:
+            rest = rest.strip()
+            return [("reasoning", rest)] if rest else []
+        return [("text", rest)] if rest else []
+
+    def _outside(self) -> list[Piece]:
+        begin = self._held.lstrip()
+        if self._is_behind:
+            self._held = begin
+        mark = next((mark for mark in _BEGINNINGS if begin.startswith(mark)), None)
+        if mark is not None:
+            self._held, self._end = begin[len(mark) :], _MARKS.get(mark)
+            self._is_behind = self._begins = True
+            return []
+        if any(mark.startswith(begin) for mark in _BEGINNINGS):
+            return []
+        self.is_over = True
+        text, self._held = self._held, ""
+        return [("text", text)]
+
+    def _inside(self, end: str) -> list[Piece]:
+        if self._begins:
+            self._held = self._held.lstrip()
+            self._begins = not self._held
+        found = self._held.find(end)
+        if found >= 0:
+            thought, self._held = self._held[:found].rstrip(), self._held[found + len(end) :]
+            self._end = None
+        else:
+            keep = _kept(self._held, end)
+            thought, self._held = self._held[:keep], self._held[keep:]
+        return [("reasoning", thought)] if thought else []
+
+
+def _kept(text: str, end: str) -> int:
+    """From where on a text may be the beginning of its end: whitespace, and a part of the mark."""
+    size = next((n for n in range(len(end) - 1, 0, -1) if text.endswith(end[:n])), 0)
+    return len(text[: len(text) - size].rstrip())

@@ -13,7 +13,7 @@ from pathlib import Path
 import httpx
 
 from nbllm.cloud.secrets import Secret
-from nbllm.cloud.transport.routes import is_loopback
+from nbllm.cloud.transport.connections import is_loopback
 from nbllm.core.api_keys import is_allowed
 from nbllm.core.errors import AuthenticationError, ModelError, PermissionDeniedError
 from nbllm.core.paths import current_folder

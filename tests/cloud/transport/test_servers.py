@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from nbllm.cloud.named_servers import chosen
+from nbllm.cloud.servers import chosen
 from nbllm.core.errors import (
     ApiConnectionError,
     AuthenticationError,

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from nbllm.cloud import keys
+from nbllm.cloud import key_sources
 from nbllm.cloud.secrets import Secret
 from nbllm.core.api_keys import PERMISSIONS_VARIABLE
 from nbllm.core.errors import AuthenticationError
@@ -28,8 +28,8 @@ HOME = {
 }
 
 
-def source_of(entry: ModelInfo, usual: str | None = "OPENAI_API_KEY") -> keys.KeySource:
-    return keys.key_source(entry, usual, entry.base_url or HOME[usual or ""])
+def source_of(entry: ModelInfo, usual: str | None = "OPENAI_API_KEY") -> key_sources.KeySource:
+    return key_sources.key_source(entry, usual, entry.base_url or HOME[usual or ""])
 
 
 def key_of(entry: ModelInfo, usual: str | None = "OPENAI_API_KEY") -> Secret | None:
@@ -46,7 +46,7 @@ def allow(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
 @pytest.fixture(autouse=True)
 def empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(keys, "find_spec", lambda name: None)  # no keyring of this machine
+    monkeypatch.setattr(key_sources, "find_spec", lambda name: None)  # no keyring of this machine
     return tmp_path
 
 
@@ -124,13 +124,16 @@ def test_a_key_that_fits_no_header_is_refused_without_showing_it(
 
 
 def test_which_variables_may_hold_the_key() -> None:
-    assert keys.key_variables(info(), "OPENAI_API_KEY") == ("OPENAI_API_KEY",)
-    assert keys.key_variables(info(api_key_env="MINE"), "OPENAI_API_KEY") == ("MINE",)
+    assert key_sources.key_variables(info(), "OPENAI_API_KEY") == ("OPENAI_API_KEY",)
+    assert key_sources.key_variables(info(api_key_env="MINE"), "OPENAI_API_KEY") == ("MINE",)
 
 
 def test_gemini_has_two_usual_variables_and_some_servers_none() -> None:
-    assert keys.key_variables(info(), "GEMINI_API_KEY") == ("GEMINI_API_KEY", "GOOGLE_API_KEY")
-    assert keys.key_variables(info(base_url="https://lab.example"), None) == ()
+    assert key_sources.key_variables(info(), "GEMINI_API_KEY") == (
+        "GEMINI_API_KEY",
+        "GOOGLE_API_KEY",
+    )
+    assert key_sources.key_variables(info(base_url="https://lab.example"), None) == ()
 
 
 def _install_keyring(
@@ -149,7 +152,9 @@ def _install_keyring(
     ring.get_password, ring.errors = get_password, errors  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "keyring", ring)
     monkeypatch.setitem(sys.modules, "keyring.errors", errors)
-    monkeypatch.setattr(keys, "find_spec", lambda name: importlib.machinery.ModuleSpec(name, None))
+    monkeypatch.setattr(
+        key_sources, "find_spec", lambda name: importlib.machinery.ModuleSpec(name, None)
+    )
 
 
 def test_a_key_that_is_set_anew_counts_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
