@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
+from bare_gguf import bare_gguf
 
 from nbllm import ModelManager
 from nbllm.core.catalogue.companions import with_companions
@@ -15,7 +16,6 @@ from nbllm.core.errors import ModelFileError
 from nbllm.core.types import ModelInfo
 from nbllm.local.gguf import model_info_from_gguf, read_shape
 from nbllm.local.gguf.header_keys import check_model
-from tests.local.bare_gguf import bare_gguf
 
 GEMMA, QWEN = "llama/default/262208", "gpt2/qwen2/151936"
 MMPROJ = {"architecture": "clip"}
