@@ -307,6 +307,7 @@ class _Run:
             request = self.request(prompt)
             key = await asyncio.to_thread(self.key_of, request)
             if self.journal is not None:
+                key = self.journal.key(key)
                 kept = kept_row(self.journal, key, request, retry_failed=self.retry_failed)
                 if kept is not None:
                     return replace(kept, index=index)
@@ -371,13 +372,13 @@ class _Run:
                 return self._failed(index, key, error)
             await self.brake.went_well()
             if self.journal is not None:
-                self.journal.add(Entry.of(key, result))
+                self.journal.add(key, Entry.of(result))
             return BatchRow(index=index, result=result)
 
     def _failed(self, index: int, key: str, error: NbllmError) -> BatchRow:
         words = error_words(error)
         if self.journal is not None and not isinstance(error, BatchError):
-            self.journal.add(Entry(key=key, error=words))
+            self.journal.add(key, Entry(error=words))
         return BatchRow(index=index, error=words)
 
     async def _result(self, request: GenerationRequest) -> GenerationResult:
