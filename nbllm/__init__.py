@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from nbllm.notebook.batch.frame import map_frame as map_frame
     from nbllm.notebook.dashboard.board import dashboard as dashboard
     from nbllm.notebook.loaded_model import load as load
-    from nbllm.notebook.sync import run as run
+    from nbllm.notebook.loop import run as run
 
 _HOMES = {
     "nbllm.core.budgets.budget": ("Budget",),
@@ -76,7 +76,7 @@ _HOMES = {
         "ToolResult",
         "Usage",
     ),
-    "nbllm.notebook.sync": ("run",),
+    "nbllm.notebook.loop": ("run",),
     "nbllm.notebook.loaded_model": ("load",),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}

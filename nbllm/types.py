@@ -13,8 +13,8 @@ from nbllm.batches.run import BatchProgress, BatchRow, BatchTick
 from nbllm.core import types as _types
 from nbllm.core.budgets.budget import Amount, Budget, Per, Unit
 from nbllm.core.budgets.budgets import Budgets, BudgetStatus
+from nbllm.core.caching.answer_stores import CachedAnswer, CacheStore
 from nbllm.core.caching.cache import ResultCache
-from nbllm.core.caching.stores import CachedAnswer, CacheStore
 from nbllm.core.catalogue.listing import Listing
 from nbllm.core.downloads import (
     Deletion,
@@ -27,13 +27,14 @@ from nbllm.core.downloads import (
 )
 from nbllm.core.generation import Generation, Phase
 from nbllm.core.hardware.engine_devices import EngineDevice, EngineDevices
-from nbllm.core.hardware.gpu_source import GpuFindings, GpuSource
 from nbllm.core.hardware.machine import Machine, MachineMemory, Processors
 from nbllm.core.hardware.resource_sample import CpuLoad, GpuSample, ResourceSample
 from nbllm.core.hardware.resources import (
     CpuInfo,
+    GpuFindings,
     GpuInfo,
     GpuProcess,
+    GpuSource,
     MemoryInfo,
     Resources,
 )
@@ -57,11 +58,10 @@ from nbllm.core.routing.router_settings import (
     RouterSettings,
     Strategy,
 )
-from nbllm.core.runs import Run
+from nbllm.core.runs import Run, VendorBatch, VendorBatches, VendorOutcome, VendorRow
 from nbllm.core.schemas.answer_schemas import AnswerSchema
 from nbllm.core.schemas.decision_questions import Question
 from nbllm.core.types import *  # noqa: F403 - the list of these types is kept there
-from nbllm.core.vendor_batches import VendorBatch, VendorBatches, VendorOutcome, VendorRow
 from nbllm.notebook.loaded_model import AnswerStream, Chat, LoadedModel
 
 if TYPE_CHECKING:

@@ -60,4 +60,4 @@ def test_the_graph_knows_imports_of_every_kind() -> None:
     graph = _graph()
     assert "nbllm.notebook.session" in graph["nbllm.notebook.asking.live_answer"]  # at the top
     assert "nbllm.notebook.loop" in graph["nbllm.notebook.session"]  # in a function too
-    assert "nbllm.notebook.asking.question" in graph["nbllm.notebook.asking.step"]  # for types
+    assert "nbllm.notebook.session" in graph["nbllm.notebook.asking.question"]  # for types

@@ -13,8 +13,8 @@ from datetime import datetime, timezone
 from typing import Any, Protocol
 
 from nbllm.cloud.adapter import HttpRequest
+from nbllm.core.runs import VendorBatch, VendorOutcome
 from nbllm.core.types import ModelInfo
-from nbllm.core.vendor_batches import VendorBatch, VendorOutcome
 
 __all__ = ["BatchProtocol", "as_body", "encoded", "moment"]
 

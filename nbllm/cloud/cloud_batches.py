@@ -12,8 +12,8 @@ from nbllm.cloud.batch_protocol import BatchProtocol, encoded
 from nbllm.cloud.vendors.json_values import MalformedError
 from nbllm.cloud.vendors.request_parts import check_not_local
 from nbllm.core.errors import BatchError, InvalidOptionError, ModelError
+from nbllm.core.runs import VendorBatch, VendorOutcome, VendorRow
 from nbllm.core.types import GenerationRequest, GenerationResult, ModelInfo, Usage
-from nbllm.core.vendor_batches import VendorBatch, VendorOutcome, VendorRow
 
 __all__ = ["CloudBatches", "Connection"]
 
@@ -39,7 +39,7 @@ class Connection:
 
 
 class CloudBatches:
-    """``nbllm.core.vendor_batches.VendorBatches`` of a model behind HTTP."""
+    """``nbllm.core.runs.VendorBatches`` of a model behind HTTP."""
 
     def __init__(
         self, info: ModelInfo, adapter: Adapter, protocol: BatchProtocol, connection: Connection

@@ -41,6 +41,7 @@ from nbllm.core.errors import (
 from nbllm.core.layers.retry import Attempts, Retry, RetryPolicy
 from nbllm.core.model_interface import ModelInterface
 from nbllm.core.openers import LoadControl
+from nbllm.core.runs import VendorBatches
 from nbllm.core.types import (
     Completed,
     Embeddings,
@@ -52,7 +53,6 @@ from nbllm.core.types import (
     TokenCount,
     Usage,
 )
-from nbllm.core.vendor_batches import VendorBatches
 from nbllm.core.vendors import VENDORS
 
 __all__ = ["CloudModel", "open_model", "price_of", "unchecked_model"]

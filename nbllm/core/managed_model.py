@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, Callable, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, aclosing
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -17,12 +17,12 @@ from nbllm.core.generation import Generation
 from nbllm.core.history import GenerationLog
 from nbllm.core.kinds import kind_of, place_of
 from nbllm.core.layers.activity import Activity, Watched
-from nbllm.core.layers.layer import Layer, Place, composed
-from nbllm.core.layers.schema import ResultSchema
+from nbllm.core.layers.layer import Events, Layer, Next, Place, composed
 from nbllm.core.layers.uses import CountedUse, Uses
 from nbllm.core.routing.members import MemberReport
 from nbllm.core.schemas.decision_questions import cued
 from nbllm.core.types import (
+    Completed,
     Event,
     GenerationRequest,
     GenerationResult,
@@ -34,10 +34,40 @@ from nbllm.core.types import (
 )
 
 if TYPE_CHECKING:
-    from nbllm.core.runs import Run
-    from nbllm.core.vendor_batches import VendorBatches
+    from nbllm.core.runs import Run, VendorBatches
+    from nbllm.core.schemas.answer_schemas import AnswerSchema
 
-__all__ = ["ManagedModel"]
+__all__ = [
+    "ManagedModel",
+    "ResultSchema",
+]
+
+
+class ResultSchema:
+    """Puts the schema of the request into the result; ``result.value`` is read with it."""
+
+    place = Place.SCHEMA
+
+    def __call__(self, request: GenerationRequest, following: Next) -> Events:
+        """Requests without a schema pass through at no cost."""
+        events = following(request)
+        return events if request.schema is None else _with_schema(events, request.schema)
+
+
+async def _with_schema(events: Events, schema: AnswerSchema) -> Events:
+    async with aclosing(events):
+        async for event in events:
+            if isinstance(event, Completed):
+                event = Completed(replace(_noted(event.result, schema), schema=schema))
+            yield event
+
+
+def _noted(result: GenerationResult, schema: AnswerSchema) -> GenerationResult:
+    if not schema.questions or result.label_probabilities:
+        return result
+    note = "The labels were chosen by an answer in JSON: this model tells no probabilities of them."
+    return replace(result, notes=(*result.notes, note))
+
 
 _awaited = tells_unless_awaited("model")
 

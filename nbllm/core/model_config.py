@@ -29,7 +29,12 @@ from nbllm.core.errors import ConfigError, InvalidOptionError
 from nbllm.core.load_options import template_path
 from nbllm.core.option_table import OptionSet, options_of
 from nbllm.core.paths import absolute_path, current_folder, expanded, is_gguf
-from nbllm.core.routing.router_settings import ROUTER_KEYS, RouterSettings, written_settings
+from nbllm.core.routing.router_settings import (
+    ROUTER_KEYS,
+    RouterSettings,
+    router_key_hint,
+    written_settings,
+)
 from nbllm.core.suggest import did_you_mean
 from nbllm.core.types import GenerationOptions, LoadOptions, ModelInfo
 
@@ -87,6 +92,7 @@ class _Entry:
         if "members" in self.values and not is_router:
             raise self._error("model_type", 'must be "router" for an entry that has members')
         self._check_names(self.values, (*MODEL_KEYS, *of_router))
+        self._check_beside(of_router)
         given = {key: value for key, value in self.values.items() if value is not None}
         read = {key: self._read(key) for key in given if key not in of_router}
         read.setdefault("local", "path" in read)
@@ -152,8 +158,20 @@ class _Entry:
     def _check_names(self, given: Iterable[str], known: Iterable[str], within: str = "") -> None:
         for name in given:
             if name not in known:
-                problem = f"unknown key.{did_you_mean(name, known)}"
-                raise self._error(within + name, problem)
+                hint = did_you_mean(name, known)
+                value = {} if within else self.values[name]
+                is_router = self.values.get("model_type") == "router"
+                if not within and (is_router or (isinstance(value, dict) and "members" in value)):
+                    hint = router_key_hint(name, value, known)
+                raise self._error(within + name, f"unknown key.{hint}")
+
+    def _check_beside(self, of_router: Iterable[str]) -> None:
+        """That what belongs beside ``options`` is not in it."""
+        options = self.values.get("options")
+        given = options if isinstance(options, dict) else {}
+        for key in of_router:
+            if key in given:
+                raise self._error(f"options.{key}", 'belongs beside "options", not into it')
 
     def _read(self, key: str) -> Any:
         try:

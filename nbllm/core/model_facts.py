@@ -41,7 +41,8 @@ def model_card(info: ModelInfo) -> str:
         for name, value in values.items()
     )
     file = info.path.name if info.path else ""
-    facts = {**model_facts(info), "file": file, "defaults": defaults}
+    companions = ", ".join(path.name for path in info.companions)
+    facts = {**model_facts(info), "file": file, "companions": companions, "defaults": defaults}
     return card_html(info.name, facts.items())
 
 

@@ -8,9 +8,11 @@ from abc import abstractmethod
 from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from nbllm.core.budgets.bounds import rerank_bound, text_bound
 from nbllm.core.errors import InvalidOptionError, NbllmError, UnsupportedError
 from nbllm.core.generation import Generation
 from nbllm.core.generation_requests import (
@@ -34,6 +36,7 @@ from nbllm.core.types import (
     Message,
     PromptLike,
     TokenCount,
+    Usage,
 )
 
 if TYPE_CHECKING:
@@ -314,7 +317,9 @@ class ModelInterface(ManagedModel):
         given = texts_of("texts", [texts] if isinstance(texts, str) else texts)
         for text in given:
             check_size("texts", text)
-        embeddings = await self._budgeted.embedded(given, self._embed)
+        embeddings = await self._budgeted.read(
+            text_bound(given), partial(self._embed, given), lambda each: each.usage
+        )
         return embeddings.normalized() if normalize else embeddings
 
     @abstractmethod
@@ -325,8 +330,19 @@ class ModelInterface(ManagedModel):
         """How well each document answers ``query``; higher is better.
 
         The scores are the model's own: compare them among the documents of one call. Raises
-        ``UnsupportedError`` where the model is no reranker.
+        ``UnsupportedError`` where the model is no reranker, and ``InvalidOptionError`` as ``embed``
+        does.
         """
+        asked, texts = text_of("query", query), texts_of("documents", documents)
+        for text in (asked, *texts):
+            check_size("documents", text)
+        scores, _ = await self._budgeted.read(
+            rerank_bound(asked, texts), partial(self._rerank, asked, texts), lambda each: each[1]
+        )
+        return scores
+
+    async def _rerank(self, query: str, documents: list[str]) -> tuple[tuple[float, ...], Usage]:
+        """The scores, and what they took."""
         raise UnsupportedError(
             self.name,
             "it is not a reranker; load a GGUF of one, such as bge-reranker-v2-m3, or compare "

@@ -212,15 +212,9 @@ class ModelManager(KnownModels, FileJobs):
         again. Cancelling leaves the load to those who wait for it too; the
         last one ends it.
         """
-        wish = located(given(LoadOptions, options, overrides, "context_length=4096"))
         check_number("wait", wait, 0, math.inf)
-        if not isinstance(alias, str | None):
-            raise InvalidOptionError("alias", f"must be a string (got {shown(alias)})")
-        if wish.draft_model is not None:
-            draft = await asyncio.to_thread(self._file_of, wish.draft_model)
-            wish = replace(wish, draft_model=str(draft))
-        info = await asyncio.to_thread(self._entry, str(name))
-        asked = replace(info, name=alias or info.name, load=info.load.merged(wish))
+        wish = await self._wish(given(LoadOptions, options, overrides, "context_length=4096"))
+        asked = await self._asked(str(name), alias, wish)
         try:
             model = await self._loader.loaded(asked, wish, progress, wait)
         except LoadedOtherwiseError:
@@ -228,6 +222,23 @@ class ModelManager(KnownModels, FileJobs):
                 raise
             model = await self._loader.reloaded(asked.name, wish, progress, wait)
         return model, model.info
+
+    async def _wish(self, options: LoadOptions) -> LoadOptions:
+        """Options with the paths of the files that they name; raises ``InvalidOptionError``."""
+        if options.draft_model is not None:
+            draft = await asyncio.to_thread(self.find_model, options.draft_model)
+            if draft.path is None:
+                problem = f"{options.draft_model} is not a local model"
+                raise InvalidOptionError("draft_model", problem)
+            options = options.replaced(draft_model=str(draft.path))
+        return located(options)
+
+    async def _asked(self, name: str, alias: str | None, wish: LoadOptions) -> ModelInfo:
+        """The entry that a name means, as it is to be loaded."""
+        if not isinstance(alias, str | None):
+            raise InvalidOptionError("alias", f"must be a string (got {shown(alias)})")
+        info = await asyncio.to_thread(self._entry, name)
+        return replace(info, name=alias or info.name, load=info.load.merged(wish))
 
     async def unload_model(self, name: str) -> None:
         """Close a model and free all that it holds; a load of it under way is given up.
@@ -317,13 +328,6 @@ class ModelManager(KnownModels, FileJobs):
             if entry is not None:
                 self._registry.touch(entry)
         return model
-
-    def _file_of(self, draft: str) -> Path:
-        """The file of a draft model. Raises ``InvalidOptionError`` for a model without one."""
-        info = self.find_model(draft)
-        if info.path is None:
-            raise InvalidOptionError("draft_model", f"{draft} is not a local model")
-        return info.path
 
     def __repr__(self) -> str:
         statuses = [f"{status.info.name} ({status.state})" for status in self.list_statuses()]

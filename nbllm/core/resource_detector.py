@@ -12,16 +12,29 @@ import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TypeAlias, TypeVar
 
-from nbllm.core.hardware.apple_gpus import AppleSource
-from nbllm.core.hardware.bandwidth import buffer_bytes, last_cache_bytes, measured_bandwidth
 from nbllm.core.hardware.drm_gpus import DrmSource
-from nbllm.core.hardware.gpu_source import GpuFindings, GpuSource, renumbered
-from nbllm.core.hardware.host import cpu_of, memory_of, unknown_cpu, unknown_memory
+from nbllm.core.hardware.host import (
+    buffer_bytes,
+    cpu_of,
+    last_cache_bytes,
+    measured_bandwidth,
+    memory_of,
+    unknown_cpu,
+    unknown_memory,
+)
 from nbllm.core.hardware.machine import Machine
 from nbllm.core.hardware.nvml import NvidiaSource
-from nbllm.core.hardware.other_gpus import TegraSource, TorchSource
+from nbllm.core.hardware.other_gpus import AppleSource, TegraSource, TorchSource
 from nbllm.core.hardware.resource_sample import CpuLoad, GpuSample, ResourceSample
-from nbllm.core.hardware.resources import CpuInfo, GpuInfo, MemoryInfo, Resources
+from nbllm.core.hardware.resources import (
+    CpuInfo,
+    GpuFindings,
+    GpuInfo,
+    GpuSource,
+    MemoryInfo,
+    Resources,
+    renumbered,
+)
 from nbllm.core.hardware.time_limit import Answer, answer_within
 
 __all__ = [
@@ -115,7 +128,7 @@ class ResourceDetector:
         """Bytes per second that the usable cores read from memory together.
 
         Measured in about 0.4 s when first asked, then kept for as long as this process lives (see
-        ``nbllm.core.hardware.bandwidth`` for the method). None where that is not possible.
+        ``nbllm.core.hardware.host`` for the method). None where that is not possible.
         """
         threads = max(1, int(self.cpu().usable_cores))
         cache = last_cache_bytes(self._machine.root)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from nbllm.core.errors import AnswerFormError, InvalidOptionError
 from nbllm.core.messages import ContentPart, Message, ToolCall
-from nbllm.core.rendering.answers import answer_html
+from nbllm.core.rendering.markdown_html import answer_html
 from nbllm.core.routing.route import Route
 from nbllm.core.texts import brief_repr
 

@@ -1,19 +1,34 @@
-"""A run of many requests, as one thing to watch and to stop."""
+"""Many requests at once: a run to watch and to stop, and what a vendor's batch API offers.
+
+``ModelInterface.vendor_batches`` gives the latter. Requests are matched with their answers by an
+id that the caller chooses, never by their order.
+"""
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable
+from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
+
+from nbllm.core.results import GenerationResult
+from nbllm.core.types import GenerationRequest
 
 if TYPE_CHECKING:
     from nbllm.batches.batch import Batch
     from nbllm.core.model_interface import ModelInterface
 
-__all__ = ["Run", "batch_of", "current_run"]
+__all__ = [
+    "Run",
+    "VendorBatch",
+    "VendorBatches",
+    "VendorOutcome",
+    "VendorRow",
+    "batch_of",
+    "current_run",
+]
 
 _BATCHES = "nbllm.batches.batch"
 _numbers = itertools.count(1)
@@ -50,3 +65,98 @@ def batch_of(model: ModelInterface, prompts: Iterable[Any], **settings: Any) -> 
     """Many prompts through one model; see ``nbllm.batches``."""
     batch: Batch = import_module(_BATCHES).batch_of(model, prompts, **settings)
     return batch
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VendorBatch:
+    """A batch as its vendor describes it.
+
+    ``state`` is the vendor's own word, ``is_over`` whether nothing of it will be worked on any
+    more, ``problem`` why it failed as a whole. ``total``, ``done`` and ``failed`` count requests,
+    ``created`` is in Unix seconds, None where it is not told. ``tag`` is what it was created with,
+    "" where the vendor keeps none, and ``files`` names where its answers are.
+    """
+
+    id: str
+    state: str
+    is_over: bool
+    total: int = 0
+    done: int = 0
+    failed: int = 0
+    created: float | None = None
+    tag: str = ""
+    problem: str = ""
+    files: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class VendorRow:
+    """A request as it stands in a batch. All of a batch have the same ``group``."""
+
+    key: str
+    group: str
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VendorOutcome:
+    """What became of the request ``key``, unread: a body, or a verdict of the vendor's.
+
+    ``status`` is that of HTTP, as if the request had been sent alone. ``verdict`` is "expired" or
+    "cancelled" for a request that was not worked on, "" for every other.
+    """
+
+    key: str
+    body: bytes = b""
+    status: int = 200
+    verdict: str = ""
+
+
+class VendorBatches(Protocol):
+    """The batch API of one model's vendor. Every method that asks it raises ``ModelError``."""
+
+    @property
+    def vendor(self) -> str:
+        """The vendor's name, for people."""
+
+    @property
+    def most_rows(self) -> int:
+        """Requests of one batch."""
+
+    @property
+    def most_bytes(self) -> int:
+        """Bytes of one batch: the ``data`` of its rows, and one more for each."""
+
+    @property
+    def has_tags(self) -> bool:
+        """Whether the vendor's list of batches tells the tags that they were created with."""
+
+    def row(self, key: str, request: GenerationRequest) -> VendorRow:
+        """The request as a row; ``key`` has at most 64 letters and digits.
+
+        Raises ``InvalidOptionError`` and ``UnsupportedError`` for what cannot be asked.
+        """
+
+    async def create(self, tag: str, rows: Sequence[VendorRow]) -> VendorBatch:
+        """Send a batch. It is never sent twice here: after an error it may exist or not."""
+
+    async def get(self, batch: str) -> VendorBatch:
+        """How far the batch of this id is."""
+
+    async def cancel(self, batch: str) -> VendorBatch:
+        """Ask for its end. What is done by then is paid, and is in its outcomes."""
+
+    async def created_since(self, moment: float) -> list[VendorBatch]:
+        """The batches of the account that were created since ``moment`` (Unix seconds)."""
+
+    def outcomes(self, batch: VendorBatch) -> AsyncGenerator[VendorOutcome, None]:
+        """What became of the requests of a batch that is over, in any order.
+
+        Lines that cannot be read are left out. Raises ``ModelError`` also in its middle.
+        """
+
+    def result(self, request: GenerationRequest, outcome: VendorOutcome) -> GenerationResult:
+        """The answer, at the price of a batch.
+
+        Raises the ``ModelError`` that the outcome is, and ``BatchError`` for a verdict.
+        """

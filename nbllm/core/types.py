@@ -98,7 +98,9 @@ class ModelInfo:
     the key of a store in ``nbllm.core.catalogue.stores``, such as "ollama".
     ``placement`` (where it was put, and what it takes there), ``device`` and ``memory_bytes``
     (the same in all: see ``Placement.total_bytes``) are known of loaded local models only.
-    ``aliases`` are other names that it can be loaded by.
+    ``aliases`` are other names that it can be loaded by. ``companions`` are files that serve it,
+    such as a projector for images (mmproj) or a draft model. ``tokenizer`` tells its tokenizer from
+    others, with the number of tokens: "gpt2/qwen2/151936".
     ``tuned_from`` is the model's own file where ``path`` is the one that ``%llm_tune`` chose.
     ``budgets`` are those of its config entry.
     """
@@ -126,6 +128,8 @@ class ModelInfo:
     config_file: Path | None = field(default=None, compare=False, repr=False)
     tuned_from: Path | None = field(default=None, compare=False, repr=False)
     aliases: tuple[str, ...] = field(default=(), compare=False, repr=False)
+    companions: tuple[Path, ...] = field(default=(), compare=False, repr=False)
+    tokenizer: str | None = field(default=None, compare=False, repr=False)
 
     __repr__ = brief_repr
 

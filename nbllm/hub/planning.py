@@ -9,8 +9,7 @@ import httpx
 
 from nbllm.core.downloads import PullPlan, RemoteFile
 from nbllm.core.errors import DownloadError
-from nbllm.core.fitting.by_size import fit_by_size
-from nbllm.core.fitting.machine_room import room_of
+from nbllm.core.fitting.machine_room import fit_by_size, room_of
 from nbllm.core.hardware.resources import Resources
 from nbllm.core.hub_names import HubName, WebName, parse_name
 from nbllm.core.resource_detector import ResourceDetector

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from nbllm.core.downloads import RemoteFile, Variant
 from nbllm.core.errors import DownloadError
-from nbllm.core.fitting.by_size import SizeFit
+from nbllm.core.fitting.machine_room import SizeFit
 from nbllm.core.texts import shown
 from nbllm.core.words import size_words
 

@@ -42,6 +42,7 @@ QUEUE_LIMIT = 1024
 """Requests that may wait for a slot."""
 
 _LONG_PROMPT = 64  # tokens that are worth a look around before they are read
+_REHEARSED_TOKENS = 8
 _REST_SECONDS = 1.0  # without a request, after which long prompts are saved to disk
 _LONG_STEP_SECONDS = 0.2  # which is worth beginning anew where other processes hold it up
 
@@ -134,6 +135,20 @@ class Engine:
             self._wake.notify()
 
     # ------------------------------------------------------------ the loop
+
+    def rehearse(self) -> None:
+        """Compute a few tokens before the first request, to know how long a step takes.
+
+        The first time llama.cpp makes ready what it computes with.
+        """
+        for _ in range(2):
+            self._model.batch.clear()
+            self._model.batch.add(range(_REHEARSED_TOKENS), 0, 0, logits=1)
+            began = time.perf_counter()
+            self._model.decode()
+            seconds = time.perf_counter() - began
+            self._model.cells.clear()
+        self._times.note_whole(_REHEARSED_TOKENS, seconds)
 
     def run(self) -> None:
         """Serve requests until ``leave`` is called."""
@@ -242,11 +257,20 @@ class Engine:
             self._reading = {row.task.id for row in rows if row.index is None}
             self._began, self._is_held_up = time.perf_counter(), False
             self._model.set_abort(self._leaves or any(row.task.cancelled for row in rows))
-        self._stage.begin(TOKEN_SECONDS * self._model.batch.size)
+        self._stage.begin(self._allowed_seconds(self._model.batch.size))
         outcome = self._model.decode()
         with self._lock:
             self._reading = set()
         return outcome
+
+    def _allowed_seconds(self, rows: int) -> float:
+        """How long a step may take; the servers that may be lost in it are held to what they did.
+
+        The machine itself may be as slow as it likes.
+        """
+        usual = TOKEN_SECONDS * rows
+        known = self._times.longest(rows) if self._model.settings.rpc else None
+        return usual if known is None else min(usual, known)
 
     def _make_room(self) -> None:
         """Free cells, else send a request back: a background one, the last that came.

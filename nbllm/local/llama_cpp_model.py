@@ -24,7 +24,7 @@ from nbllm.core.fitting.model_shape import ModelShape
 from nbllm.core.generation_requests import check_size
 from nbllm.core.model_interface import ModelInterface
 from nbllm.core.openers import LoadControl
-from nbllm.core.option_checks import text_of, texts_of, token_ids
+from nbllm.core.option_checks import text_of, token_ids
 from nbllm.core.placement import Placement
 from nbllm.core.resource_detector import ResourceDetector
 from nbllm.core.schemas.decision_questions import Question, cued
@@ -267,24 +267,21 @@ class LlamaCppModel(ModelInterface):
         usage = Usage(prompt_tokens=sum(reply.tokens for reply in replies), cost_usd=0.0)
         return Embeddings(vectors.reshape(len(texts), -1), self.name, usage)
 
-    async def rerank(self, query: str, documents: Sequence[str]) -> tuple[float, ...]:
-        """The score of each document, as the model's own head gives it; see the base class."""
+    async def _rerank(self, query: str, documents: list[str]) -> tuple[tuple[float, ...], Usage]:
+        """The score of each document, as the model's own head gives it."""
         if not self._is_reranker:
-            return await super().rerank(query, documents)
+            return await super()._rerank(query, documents)
+        if not documents:
+            return (), Usage(prompt_tokens=0, cost_usd=0.0)
         import numpy as np
 
-        given, texts = text_of("query", query), texts_of("documents", documents)
-        for text in (given, *texts):
-            check_size("documents", text)
-        if not texts:
-            return ()
         replies = [
-            await self._ask(events.Scores, partial(operations.Rerank, query=given, documents=some))
-            for some in _portions(texts)
+            await self._ask(events.Scores, partial(operations.Rerank, query=query, documents=some))
+            for some in _portions(documents)
         ]
-        return tuple(
-            score for reply in replies for score in np.frombuffer(reply.scores, np.float32).tolist()
-        )
+        scores = np.frombuffer(b"".join(reply.scores for reply in replies), np.float32)
+        usage = Usage(prompt_tokens=sum(reply.tokens for reply in replies), cost_usd=0.0)
+        return tuple(scores.tolist()), usage
 
     async def aclose(self) -> None:
         """End the worker; requests under way raise ``ModelClosedError`` with their text so far."""

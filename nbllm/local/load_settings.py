@@ -5,27 +5,24 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
-import socket
-from ipaddress import IPv4Address
 from pathlib import Path
 
 import msgspec
 from platformdirs import user_cache_path
 
-from nbllm.core.errors import InvalidOptionError, ModelFileError
+from nbllm.core.errors import ModelFileError
 from nbllm.core.fitting.memory_estimate import CPU
-from nbllm.core.hardware.time_limit import Answer, answer_within
+from nbllm.core.hardware.rpc_addresses import server_addresses
 from nbllm.core.load_options import LoadOptions, template_path
 from nbllm.core.paths import file_fingerprint, read_text, reason
 from nbllm.core.placement import Placement
 from nbllm.core.types import ModelInfo
-from nbllm.local.gguf.shape import model_files
+from nbllm.local.gguf.split_files import model_files
 from nbllm.local.ipc.operations import DiskCache, Load, LoadMode, LoadSettings
 
-__all__ = ["address_of", "draft_settings", "load_operation", "load_settings", "read_template"]
+__all__ = ["draft_settings", "load_operation", "load_settings", "read_template"]
 
 _LONGEST_BYTES = 2**20
-_NAME_SECONDS = 3.0
 
 
 def load_operation(info: ModelInfo, placement: Placement) -> Load:
@@ -72,7 +69,7 @@ def load_settings(info: ModelInfo, placement: Placement) -> LoadSettings:
         batch_tokens=placement.batch_tokens,
         max_outputs=placement.max_outputs,
         batch_invariant=placement.batch_invariant,
-        rpc=tuple(address_of(server, info.load) for server in info.load.rpc or ()),
+        rpc=server_addresses(info.load),
         cpu_experts=placement.cpu_experts,
         host_weights=placement.memory[CPU].weights if placement.gpu_layers else None,
         load_mode=_load_mode(info.load),
@@ -88,36 +85,6 @@ def _load_mode(options: LoadOptions) -> LoadMode:
     if options.mlock:
         return "mmap+mlock"
     return "mmap" if options.mmap else "auto"
-
-
-def address_of(server: str, options: LoadOptions) -> str:
-    """The "address:port" of an RPC server, which llama.cpp connects to.
-
-    Raises ``InvalidOptionError`` where the host is unknown, or has a public address and the options
-    do not allow that.
-    """
-    host, _, port = server.rpartition(":")
-    found: Answer[list[IPv4Address]] = answer_within(
-        _NAME_SECONDS, f"address of {host}", lambda: _addresses(host), list
-    )
-    if not found.value:
-        problem = f"the host of {server} is unknown; give its name or IPv4 address"
-        raise InvalidOptionError("rpc", problem)
-    public = [address for address in found.value if address.is_global]
-    if public and not options.rpc_public:
-        raise InvalidOptionError(
-            "rpc",
-            f"{server} is at the public address {public[0]}, and RPC is neither encrypted nor "
-            "authenticated: whoever is on the way reads the prompts and can take over both "
-            "machines. Use a VPN or an SSH tunnel, or allow it by rpc_public=True (--rpc-public)",
-        )
-    return f"{found.value[0]}:{port}"
-
-
-def _addresses(host: str) -> list[IPv4Address]:
-    """llama.cpp's client knows no IPv6."""
-    found = socket.getaddrinfo(host, None, socket.AF_INET, socket.SOCK_STREAM)
-    return [IPv4Address(str(address[0])) for *_, address in found]
 
 
 def draft_settings(info: ModelInfo, placement: Placement) -> LoadSettings | None:

@@ -7,10 +7,9 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 import msgspec
@@ -39,6 +38,7 @@ from nbllm.local.ipc.operations import (
     WorkerRequest,
 )
 from nbllm.local.ipc.protocol import Cancel, Close, Event, Failed, assert_never, decode
+from nbllm.local.ipc.threads import Pool
 from nbllm.local.llama.chat import ChatTemplate, Prompt
 from nbllm.local.llama.embedder import Embedder
 from nbllm.local.llama.native import NativeModel
@@ -86,7 +86,7 @@ class RequestHandler:
         self._preparing, self._cancelled = set[int](), set[int]()
         self._turns_reasoning_off = True
         self._tree = lru_cache(_KEPT_TREES)(self._tree_of)
-        self._preparers = ThreadPoolExecutor(_PREPARERS, "nbllm-prepare")
+        self._preparers = Pool(_PREPARERS)
 
     def read(self, line: bytes) -> bool:
         """Do what a line of the parent says; False where that is to leave.
@@ -118,7 +118,7 @@ class RequestHandler:
         if bound:
             with self._lock:
                 self._preparing.add(request.id)
-            self._preparers.submit(self._prepare, request)
+            self._preparers.submit(partial(self._prepare, request))
         else:
             self._serve(request)
 

@@ -30,10 +30,12 @@ from nbllm.local.ipc.liveness import LOAD_BYTES_A_SECOND, SAVE_SECONDS, Stage
 from nbllm.local.ipc.operations import Load
 from nbllm.local.ipc.outbox import Outbox, take_standard_output
 from nbllm.local.ipc.protocol import decode
+from nbllm.local.ipc.threads import start_thread, vital
 from nbllm.local.llama.chat import ChatTemplate
 from nbllm.local.llama.draft import load_draft
 from nbllm.local.llama.invariance import check_invariance
 from nbllm.local.llama.native import NativeModel, NotLoadableError
+from nbllm.local.llama.rpc_servers import watch_servers
 from nbllm.local.refusals import TemplateRefusalError
 from nbllm.local.rendering.client import Renderer
 from nbllm.local.request_handler import RequestHandler
@@ -58,11 +60,17 @@ def main() -> None:
     """Load the model that the first line names, then serve until the input ends."""
     faulthandler.enable()
     threading.excepthook = _end_with
+    vital(_serve)
+
+
+def _serve() -> None:
     inbox, outbox = sys.stdin.buffer, Outbox(take_standard_output())
     stages = {name: Stage() for name in ("load", "requests", "engine", "embedder")}
     outbox.keep_beating(stages)
     first = decode(inbox.readline(), _FIRST)
     renderer = Renderer()  # its process starts while the model is loaded
+    if first.settings.rpc:
+        watch_servers(stages["load"], [stages["engine"], stages["embedder"]])
     with stages["load"].at_work():
         model, draft = _load(first, outbox, stages["load"])
     engine = Engine(
@@ -74,6 +82,9 @@ def main() -> None:
         drafter=ModelDrafter(draft) if draft else None,
         stage=stages["engine"],
     )
+    if first.settings.rpc and model.can_write:
+        with stages["load"].at_work():
+            engine.rehearse()
     given = first.chat_template
     template = ChatTemplate(given or model.chat_template, model.vocabulary, renderer)
     if given:
@@ -81,9 +92,8 @@ def main() -> None:
     handler = RequestHandler(model, engine, outbox.send, template, stages["embedder"])
     if first.disk is not None:
         outbox.on_orphaned = partial(_leave_saved, engine)
-    reading = inbox, handler, stages["requests"], outbox.on_orphaned
-    threading.Thread(target=_read, args=reading, daemon=True).start()
-    threading.Thread(target=_watch, args=(engine,), daemon=True).start()
+    start_thread(_read, inbox, handler, stages["requests"], outbox.on_orphaned)
+    start_thread(_watch, engine)
     outbox.send(
         Ready(
             context_length=model.context_length,
@@ -115,7 +125,7 @@ def _disk(operation: Load, model: NativeModel, outbox: Outbox) -> PrefixDisk | N
 def _leave_saved(engine: Engine) -> None:
     """Have the engine save what it holds and end the process, which ends in time in any case."""
     for leave in (engine.leave, _leave_late):
-        threading.Thread(target=leave, daemon=True).start()
+        start_thread(leave)
 
 
 def _leave_late() -> None:
@@ -125,8 +135,10 @@ def _leave_late() -> None:
 
 def _end_with(failure: threading.ExceptHookArgs) -> None:
     """A thread that failed takes the process along, so that nobody waits for it in vain."""
-    sys.__excepthook__(failure.exc_type, failure.exc_value, failure.exc_traceback)  # type: ignore[arg-type]
-    os._exit(1)
+    try:
+        sys.__excepthook__(failure.exc_type, failure.exc_value, failure.exc_traceback)  # type: ignore[arg-type]
+    finally:  # to say why may fail too, where there is no memory
+        os._exit(1)
 
 
 def _governor(model: NativeModel) -> ThreadGovernor:

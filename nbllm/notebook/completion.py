@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
 
     from nbllm.core.model_manager import ModelManager
-    from nbllm.notebook.settings.settings import NbLLM
+    from nbllm.notebook.magic_settings import NbLLM
 
 __all__ = ["Completions", "Found"]
 

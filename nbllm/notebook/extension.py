@@ -9,25 +9,23 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from nbllm.notebook.asking.ask_magics import AskMagics
+from nbllm.notebook.cell_failures import note_stops
 from nbllm.notebook.chat.chat_magics import ChatMagics
 from nbllm.notebook.dashboard.dashboard_magics import DashboardMagics
-from nbllm.notebook.failures import note_stops
-from nbllm.notebook.first_cell import ask_first_questions
-from nbllm.notebook.help.help_magics import HelpMagics, show_hint
+from nbllm.notebook.help_magics import HelpMagics, show_hint
 from nbllm.notebook.jobs.job_magics import JobMagics
-from nbllm.notebook.models.bench_magics import BenchMagics
-from nbllm.notebook.models.fit_magics import FitMagics
+from nbllm.notebook.models.bench_magics import BenchMagics, FitMagics
 from nbllm.notebook.models.model_magics import ModelMagics
 from nbllm.notebook.models.pull_magics import PullMagics
 from nbllm.notebook.models.quantize_magics import QuantizeMagics
 from nbllm.notebook.prompts.error_magics import ErrorMagics
-from nbllm.notebook.questions import keep_questions
 from nbllm.notebook.registration import Registration
 from nbllm.notebook.session import NotebookSession, SessionMagics
 from nbllm.notebook.settings.config_magics import ConfigMagics
 from nbllm.notebook.stats.budget_magics import BudgetMagics
 from nbllm.notebook.stats.cache_magics import CacheMagics
 from nbllm.notebook.stats.stats_magics import StatsMagics
+from nbllm.notebook.typed_questions import ask_first_questions, keep_questions
 from nbllm.notebook.versions import complete_with
 
 if TYPE_CHECKING:

@@ -18,8 +18,8 @@ from nbllm.core.errors import NbllmError
 from nbllm.core.model_manager import default_manager
 from nbllm.core.texts import trimmed
 from nbllm.core.types import Completed, Event, GenerationResult, Message, PromptLike, TextDelta
+from nbllm.notebook.loop import free_loop, run
 from nbllm.notebook.status_messages import ready_words
-from nbllm.notebook.sync import free_loop, run
 
 if TYPE_CHECKING:
     from nbllm.core.model_interface import ModelInterface

@@ -1,4 +1,4 @@
-"""The bridge from code that cannot await to code that must be awaited.
+"""The bridge from code that cannot await to code that must be awaited, and ``nbllm.run`` on it.
 
 A magic is called synchronously, in a kernel whose own loop is already running. So the coroutine
 runs on a loop in a thread of its own, while the caller's thread waits, can be interrupted, and
@@ -16,11 +16,12 @@ from concurrent.futures import Future
 from concurrent.futures import wait as wait_for
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, Generic, TypeVar
 
 from nbllm.core.forks import ChildSafeLock, keep_untouched, renew_in_children
 
-__all__ = ["LoopJob", "LoopThread", "interruptible"]
+__all__ = ["LoopJob", "LoopThread", "free_loop", "interruptible", "run"]
 
 T = TypeVar("T")
 
@@ -242,3 +243,35 @@ async def _until_stopped(started: Future[tuple[asyncio.AbstractEventLoop, asynci
     await asyncio.gather(*tasks, return_exceptions=True)
     await loop.shutdown_asyncgens()
     await loop.shutdown_default_executor()
+
+
+def run(work: Coroutine[Any, Any, T]) -> T:
+    """The result of ``work``, or its exception, from any place that cannot await.
+
+    In a script, a cell, a callback, or a function that a running loop has called: the work runs
+    on a loop in a thread of nbllm's own, and nobody's loop is patched. An interrupt cancels it.
+    Called from such work itself, the inner work gets another loop of its own, and the outer one
+    waits; whatever awaits can rather be awaited there.
+    """
+    with free_loop() as loop:
+        return loop.run(work)
+
+
+@contextmanager
+def free_loop() -> Iterator[LoopThread]:
+    """A loop that the caller's thread can wait for: the process's, or on that one an inner one."""
+    bridge = _bridge()
+    if not bridge.is_here:
+        yield bridge
+        return
+    inner = LoopThread()
+    try:
+        yield inner
+    finally:
+        inner.close()
+
+
+@cache
+def _bridge() -> LoopThread:
+    """One for each process."""
+    return LoopThread()

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from nbconvert.preprocessors import Preprocessor
 
-from nbllm.notebook.questions import keep_questions
+from nbllm.notebook.typed_questions import keep_questions
 
 if TYPE_CHECKING:
     from nbformat import NotebookNode

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from IPython.core.magic import Magics
 
 from nbllm.notebook.completion import Completions
-from nbllm.notebook.settings.settings import NbLLM
+from nbllm.notebook.magic_settings import NbLLM
 
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell

@@ -100,7 +100,7 @@ def models_table(
         _MODEL_COLUMNS,
         notes,
         more=more,
-        where_any=("requests", "pinned", "fits now"),
+        where_any=("requests", "pinned", "fits now", "companions"),
         first_to_go=_MODELS_FIRST_TO_GO,
     )
 
@@ -130,6 +130,7 @@ _MODEL_COLUMNS = {
     "keep-alive (s)": "Float64",
     "pinned": "boolean",
     "fits now": "boolean",
+    "companions": "string",
     "source": "string",
 }
 
@@ -154,6 +155,7 @@ def _model_row(info: ModelInfo) -> dict[str, Any]:
         "parameters (billions)": info.parameters,
         "context (tokens)": info.context_length,
         "file size (MiB)": mib(info.size_bytes),
+        "companions": ", ".join(path.name for path in info.companions) or None,
         "source": info.source,
     }
 

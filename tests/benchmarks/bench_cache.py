@@ -24,8 +24,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 from nbllm import ModelManager
+from nbllm.core.caching.answer_stores import SqliteStore
 from nbllm.core.caching.cache import ResultCache
-from nbllm.core.caching.stores import SqliteStore
 from nbllm.core.types import ModelInfo
 
 ANSWER = "A kept answer of some length. " * 30
@@ -33,7 +33,7 @@ HITS = 300
 WORK = """
 import hashlib, sys
 from pathlib import Path
-from nbllm.core.caching.stores import CachedAnswer, SqliteStore
+from nbllm.core.caching.answer_stores import CachedAnswer, SqliteStore
 store, name, count = SqliteStore(Path(sys.argv[1])), sys.argv[2], int(sys.argv[3])
 for n in range(count):
     key = f"{name}-{n}"

@@ -16,8 +16,8 @@ import pytest
 import pytest_asyncio
 from hostile_markdown import IMAGE, mixtures
 
-from nbllm.core.rendering.answers import answer_html
-from nbllm.core.rendering.formula_words import COMMANDS
+from nbllm.core.rendering.formulas import COMMANDS
+from nbllm.core.rendering.markdown_html import answer_html
 
 MIXTURES = int(os.environ.get("NBLLM_MIXTURES", "1000"))
 BATCH = 250

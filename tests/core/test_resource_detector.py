@@ -14,9 +14,8 @@ import pytest
 
 from nbllm.core.hardware import machine as machines
 from nbllm.core.hardware.engine_devices import EngineDevice, EngineDevices
-from nbllm.core.hardware.gpu_source import GpuFindings
 from nbllm.core.hardware.machine import Machine, Processors, mac_processors, output_of, sysctl_facts
-from nbllm.core.hardware.resources import CpuInfo, GpuInfo, MemoryInfo, Resources
+from nbllm.core.hardware.resources import CpuInfo, GpuFindings, GpuInfo, MemoryInfo, Resources
 from nbllm.core.resource_detector import ResourceDetector
 
 GIB = 2**30

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import subprocess
 import time
@@ -27,6 +28,10 @@ class Server:
     def label(self) -> str:
         """What its device is called."""
         return f"RPC {self.endpoint}"
+
+    def freeze(self) -> None:
+        """Have the system stop it; its connections stay."""
+        self.process.send_signal(signal.SIGSTOP)
 
     def kill(self) -> None:
         """End it at once."""

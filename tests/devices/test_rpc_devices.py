@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import socket
+import struct
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import pytest
@@ -201,6 +205,82 @@ def test_a_server_that_another_model_uses_is_told_so(serve: StartServer, load: L
     assert "one program at a time" in message
     assert seconds < SECONDS + 4
     assert first.usable
+
+
+def test_a_server_that_is_frozen_before_a_load(serve: StartServer, load: Loader) -> None:
+    server = serve(2048)
+    server.freeze()
+    message, seconds = failed_load(load, server)
+    assert f"{server.endpoint} accepts connections but does not answer" in message
+    assert seconds < SECONDS + 4
+
+
+def test_a_server_that_freezes_in_a_load(serve: StartServer, load: Loader) -> None:
+    server = serve(2048)
+    entry = load.entry(server)
+    start = time.monotonic()
+    with pytest.raises(ModelLoadError, match=f"{server.endpoint} stopped responding"):
+        open_model(entry, LoadControl(progress=lambda _: server.freeze()))
+    assert time.monotonic() - start < 30 + SECONDS
+
+
+async def test_a_server_that_freezes_after_a_load(serve: StartServer, load: Loader) -> None:
+    frozen, well = serve(HEADROOM + 110), serve(HEADROOM + 65)
+    model = load(frozen, well)
+    frozen.freeze()
+    start = time.monotonic()
+    with pytest.raises(EngineCrashedError, match=f"{frozen.endpoint} stopped responding") as caught:
+        await model.generate(80 * "and so on ", max_tokens=24)
+    assert well.endpoint not in str(caught.value).partition("Last lines")[0]
+    assert time.monotonic() - start < 15 + 60
+    assert await text_of(load())
+
+
+def answers(*messages: bytes) -> Callable[[socket.socket], None]:
+    """Answers requests so, one after the other, and is silent from then on."""
+
+    def serve(connection: socket.socket) -> None:
+        for message in messages:
+            connection.recv(4096)
+            connection.sendall(message)
+
+    return serve
+
+
+def told(*bytes_: int) -> bytes:
+    return struct.pack("<Q", len(bytes_)) + bytes(bytes_)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        answers(),
+        answers(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n"),
+        answers(random.Random(0).randbytes(4096)),
+        answers(told(99, 0, 0)),
+        answers(told(*bytes(3)), told(1, 0, 0, 0)),
+        socket.socket.close,
+    ],
+    ids=["silent", "http", "garbage", "another version", "an old one", "closes"],
+)
+def test_what_is_no_server_of_this_llama_cpp_is_refused(
+    answer: Callable[[socket.socket], None], load: Loader, serve: StartServer
+) -> None:
+    connections = []
+
+    def accept(listening: socket.socket) -> None:
+        with suppress(OSError):
+            while True:
+                connections.append(listening.accept()[0])
+                with suppress(OSError):
+                    answer(connections[-1])
+
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        Thread(target=accept, args=(listening,), daemon=True).start()
+        endpoint = f"127.0.0.1:{listening.getsockname()[1]}"
+        message, seconds = failed_load(load, Server(endpoint, serve(64).process))
+    assert f"the RPC server {endpoint}" in message
+    assert seconds < 15 + SECONDS
 
 
 def test_what_listens_but_is_no_rpc_server_is_refused(load: Loader, serve: StartServer) -> None:

@@ -350,7 +350,7 @@ async def test_answers_that_meet_the_limit_of_memory_end_in_an_error_or_whole(
         limit_memory(psutil.Process(model.pid), 0)
         asked = [model.generate(f"{STORY} {n}", max_tokens=5) for n in range(16)]
         half = LONG[: len(LONG) // 2]  # all of it is longer than the context
-        asked.append(model.embed([half] * 30))  # needs a context of its own
+        asked.append(model.embed([half] * 4))  # needs a context of its own
         results = await asyncio.wait_for(asyncio.gather(*asked, return_exceptions=True), 60)
         failures = [result for result in results if isinstance(result, BaseException)]
         assert failures

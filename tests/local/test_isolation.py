@@ -322,6 +322,22 @@ def test_an_error_of_the_embedder_ends_its_request(
     assert isinstance(worker.last_of(GOOD), Embedded)
 
 
+def test_where_the_embedder_gets_no_thread_its_request_ends_and_the_next_is_answered(
+    worker: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_thread(*_: object) -> int:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("_thread.start_new_thread", no_thread)
+        worker.handler.handle(Embed(BAD, ["12345"]))
+        event = worker.last_of(BAD)
+        assert isinstance(event, Failed)
+        assert "new thread" in event.problem
+    worker.handler.handle(Embed(GOOD, ["12345"]))
+    assert isinstance(worker.last_of(GOOD), Embedded)
+
+
 def test_a_prompt_that_is_far_too_long_is_refused_before_it_is_tokenized(
     worker: Worker, monkeypatch: pytest.MonkeyPatch
 ) -> None:

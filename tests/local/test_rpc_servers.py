@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from nbllm.core.errors import InvalidOptionError, ModelLoadError
+from nbllm.core.hardware.rpc_addresses import address_of, server_addresses
 from nbllm.core.openers import plan_model
 from nbllm.core.resource_detector import ResourceDetector
 from nbllm.core.types import LoadOptions, ModelInfo
-from nbllm.local.load_settings import address_of
 
 SERVER = "box.example:50052"
 Answer = Callable[..., list[Any]]
@@ -55,6 +55,11 @@ def test_an_unknown_host_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(socket, "getaddrinfo", resolving_to("10.0.0.5"))
     with pytest.raises(InvalidOptionError, match="the host of nowhere:50052 is unknown"):
         address_of("nowhere:50052", LoadOptions(rpc=("nowhere:50052",)))
+
+
+def test_two_names_of_an_address_are_one_server() -> None:
+    options = LoadOptions(rpc=("localhost:50052", "127.0.0.1:50052", "localhost:50053"))
+    assert server_addresses(options) == ("127.0.0.1:50052", "127.0.0.1:50053")
 
 
 def test_a_llama_cpp_without_rpc_is_refused_with_the_remedy(bundled_gguf: Path) -> None:

@@ -17,11 +17,10 @@ from nbllm.notebook.asking.ask_magics import LastFlags
 from nbllm.notebook.asking.question import AskFlags
 from nbllm.notebook.chat.chat_magics import ChatFlags
 from nbllm.notebook.flags import flagged_options, parser_for
-from nbllm.notebook.help.card import Card, magics_of
-from nbllm.notebook.help.help_magics import HelpFlags
+from nbllm.notebook.help_card import Card, magics_of
+from nbllm.notebook.help_magics import HelpFlags
 from nbllm.notebook.jobs.job_magics import JobsFlags
-from nbllm.notebook.models.bench_magics import BenchFlags
-from nbllm.notebook.models.fit_magics import FitFlags
+from nbllm.notebook.models.bench_magics import BenchFlags, FitFlags
 from nbllm.notebook.models.model_magics import LoadFlags, ModelsFlags, UnloadFlags
 from nbllm.notebook.models.pull_magics import DeleteFlags, PullFlags
 from nbllm.notebook.models.quantize_magics import ImatrixFlags, QuantizeFlags, TuneFlags

@@ -11,7 +11,7 @@ from IPython.core.interactiveshell import InteractiveShell
 
 from nbllm.core.model_manager import ModelManager
 from nbllm.notebook import extension as magics
-from nbllm.notebook.asking.load_progress import NOTE_AFTER_SECONDS, Loading
+from nbllm.notebook.asking.waiting import NOTE_AFTER_SECONDS, Loading
 from nbllm.notebook.magic_line import seconds
 from nbllm.testing import FakeOpener, fake_info
 

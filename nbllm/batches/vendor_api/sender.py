@@ -12,7 +12,7 @@ from nbllm.batches.vendor_api.failures import is_refusal, may_pass
 from nbllm.batches.vendor_api.sent_batches import SentBatch, SentBatches
 from nbllm.batches.vendor_api.watch import LONGEST_PAUSE, Watch
 from nbllm.core.errors import ApiError, ApiTimeoutError, BatchError, ModelError, NotFoundError
-from nbllm.core.vendor_batches import VendorBatch, VendorBatches, VendorRow
+from nbllm.core.runs import VendorBatch, VendorBatches, VendorRow
 
 __all__ = ["Sender", "parts_of"]
 

@@ -26,9 +26,8 @@ from nbllm.core.errors import (
 )
 from nbllm.core.model_interface import ModelInterface
 from nbllm.core.options import GenerationOptions
-from nbllm.core.runs import Run
+from nbllm.core.runs import Run, VendorBatch, VendorBatches, VendorOutcome, VendorRow
 from nbllm.core.types import GenerationRequest, Usage
-from nbllm.core.vendor_batches import VendorBatch, VendorBatches, VendorOutcome, VendorRow
 
 __all__ = ["default_journal", "run_vendor_batch"]
 

@@ -12,7 +12,7 @@ from nbllm.batches.run import BatchProgress
 from nbllm.batches.vendor_api.failures import is_refusal, may_pass
 from nbllm.batches.vendor_api.sent_batches import SentBatch
 from nbllm.core.errors import BatchError, ModelError, NotFoundError
-from nbllm.core.vendor_batches import VendorBatch, VendorBatches
+from nbllm.core.runs import VendorBatch, VendorBatches
 
 __all__ = ["LONGEST_PAUSE", "Watch", "brief"]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -38,6 +38,7 @@ __all__ = [
     "charge",
     "image_bound",
     "json_bytes",
+    "rerank_bound",
     "text_bound",
 ]
 
@@ -102,6 +103,11 @@ def _bytes_of(message: Message) -> int:
 def text_bound(texts: Iterable[str]) -> int:
     """A bound for the tokens of texts that are embedded."""
     return sum(_OF_A_MESSAGE + len(text.encode("utf-8", "replace")) for text in texts)
+
+
+def rerank_bound(query: str, documents: Sequence[str]) -> int:
+    """A bound for the tokens of documents of which each is read behind the query."""
+    return len(documents) * (text_bound([query]) + _OF_A_TEMPLATE) + text_bound(documents)
 
 
 def image_bound(messages: Iterable[Message]) -> int:

@@ -7,10 +7,10 @@ import time
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import aclosing, contextmanager, suppress
 from dataclasses import replace
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
 from nbllm.core.budgets.books import Hold, Shortage
-from nbllm.core.budgets.bounds import Meter, charge, text_bound
+from nbllm.core.budgets.bounds import Meter, charge
 from nbllm.core.budgets.budget import NOTHING, Amount, Budget
 from nbllm.core.budgets.budgets import Budgets
 from nbllm.core.budgets.worst import Worst, WorstBatch, exceeded, unreadable
@@ -19,7 +19,6 @@ from nbllm.core.layers.layer import Events, Next, Place
 from nbllm.core.paths import reason
 from nbllm.core.types import (
     Completed,
-    Embeddings,
     Event,
     FinishReason,
     GenerationRequest,
@@ -34,6 +33,7 @@ __all__ = ["Budgeted"]
 MOST_ANSWER_TOKENS = 8_192
 """The limit of an answer whose request states none, and whose model has none that is known."""
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.005, 0.25
+T = TypeVar("T")
 _Holds: TypeAlias = tuple[tuple[Budget, Hold], ...]
 
 
@@ -88,25 +88,28 @@ class Budgeted:
                 return await asyncio.to_thread(self._most_affordable, worst)
         return None
 
-    async def embedded(
-        self, texts: list[str], work: Callable[[list[str]], Awaitable[Embeddings]]
-    ) -> Embeddings:
-        """What ``work`` makes of the texts; they count as a request. Raises ``BudgetError``."""
+    async def read(
+        self, tokens: int, work: Callable[[], Awaitable[T]], usage_of: Callable[[T], Usage]
+    ) -> T:
+        """What ``work`` gives that reads so many tokens at most and writes none, such as vectors.
+
+        It counts as a request. Raises ``BudgetError``.
+        """
         budgets = self._budgets.covering(self._model.info)
-        if not budgets or not texts:
-            return await work(texts)
-        worst = Worst(self._model, budgets, text_bound(texts))
+        if not budgets or not tokens:
+            return await work()
+        worst = Worst(self._model, budgets, tokens)
         holds, _ = await self._reserve(worst)
         meter, usage = Meter(worst.usage(0)), None
         try:
-            embeddings = await work(texts)
-            usage = meter.told(embeddings.usage)
+            given = await work()
+            usage = meter.told(usage_of(given))
         except BaseException as error:
             usage = meter.ended(error)
             raise
         finally:
             await self._settled(holds, usage)
-        return embeddings
+        return given
 
     async def reserve_batch(self, tag: str, requests: Sequence[GenerationRequest]) -> None:
         """Reserve what a batch may take that is to be sent to the vendor; it keeps that until

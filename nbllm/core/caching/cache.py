@@ -8,14 +8,15 @@ import os
 import threading
 import time
 from collections import Counter
+from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import aclosing
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from nbllm.core.caching.request_key import is_deterministic, request_key
-from nbllm.core.caching.stores import CachedAnswer, CacheStore, MemoryStore, SqliteStore
+from nbllm.core.caching.answer_stores import CachedAnswer, CacheStore, MemoryStore, SqliteStore
+from nbllm.core.caching.request_key import is_deterministic, is_quick, request_key
 from nbllm.core.layers.layer import Events, Next, Place
 from nbllm.core.messages import ReasoningPart, TextPart, ToolCall, beginning_of
 from nbllm.core.option_table import options_of
@@ -28,8 +29,11 @@ from nbllm.core.types import (
     TextDelta,
     ToolCallDelta,
 )
+from nbllm.core.words import duration_words
 
 __all__ = ["ResultCache", "cache_from"]
+
+T = TypeVar("T")
 
 _WHOLE = (FinishReason.STOP, FinishReason.TOOL_CALLS)
 _VERSION = 1
@@ -73,14 +77,13 @@ class ResultCache:
                 async for event in events:
                     yield event
             return
-        key = await asyncio.to_thread(request_key, request)
+        key = await _in_thread(request_key, request, unless=is_quick(request))
         flight: Future[None] | None = None
         try:
-            while (result := await self._kept(key)) is None:
+            while (result := await self._kept(key)) is None and flight is None:
                 flight, waits_for = self._join(key)
-                if waits_for is None:
-                    break
-                await asyncio.shield(asyncio.wrap_future(waits_for))
+                if waits_for is not None:
+                    await asyncio.shield(asyncio.wrap_future(waits_for))
             if result is not None:
                 async with aclosing(_replayed(_named(result, request))) as events:
                     async for event in events:
@@ -112,7 +115,7 @@ class ResultCache:
         flight.set_result(None)
 
     async def _kept(self, key: str) -> GenerationResult | None:
-        kept = await asyncio.to_thread(self.store.get, key)
+        kept = await _in_thread(self.store.get, key, unless=self._is_in_memory)
         if kept is None:
             return None
         try:
@@ -120,7 +123,7 @@ class ResultCache:
         except (ValueError, TypeError, LookupError):
             return None
         self.counts["hits"] += 1
-        note = f"from the cache, {_age(time.time() - kept.created)} old"
+        note = f"from the cache, {duration_words(max(0.0, time.time() - kept.created))} old"
         return replace(result, notes=(*result.notes, note), from_cache=True)
 
     async def _keep(self, key: str, request: GenerationRequest, result: GenerationResult) -> None:
@@ -128,7 +131,16 @@ class ResultCache:
         if result.finish_reason not in _WHOLE or result.logprobs or not can_be_kept:
             return
         kept = CachedAnswer(_encoded(result), time.time(), beginning_of(request.messages))
-        await asyncio.to_thread(self.store.put, key, kept)
+        await _in_thread(self.store.put, key, kept, unless=self._is_in_memory)
+
+    @property
+    def _is_in_memory(self) -> bool:
+        return isinstance(self.store, MemoryStore)
+
+
+async def _in_thread(call: Callable[..., T], *given: Any, unless: bool) -> T:
+    """The result of a ``call``; a thread costs more than one that takes microseconds."""
+    return call(*given) if unless else await asyncio.to_thread(call, *given)
 
 
 def _named(result: GenerationResult, request: GenerationRequest) -> GenerationResult:
@@ -182,12 +194,6 @@ def _decoded(text: str) -> GenerationResult:
         usage=Usage(cost_usd=0.0),
         **values,
     )
-
-
-def _age(seconds: float) -> str:
-    from nbllm.core.words import duration_words
-
-    return duration_words(max(0.0, seconds))
 
 
 def cache_from(

@@ -10,7 +10,8 @@ from __future__ import annotations
 import enum
 import hashlib
 import json
-from collections.abc import Mapping
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from functools import cache
 from importlib import metadata
@@ -18,14 +19,18 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
+from nbllm.core.forks import ChildSafeLock
+from nbllm.core.messages import ContentPart
 from nbllm.core.option_table import OptionSet, options_of
 from nbllm.core.options import GenerationOptions
 from nbllm.core.paths import file_fingerprint
 from nbllm.core.types import GenerationRequest, ModelInfo
 
-__all__ = ["is_deterministic", "model_part", "request_key"]
+__all__ = ["is_deterministic", "is_quick", "model_part", "request_key"]
 
 _VERSION = 1
+_QUICK_BYTES = 128 * 2**10
+_LARGE_BYTES = 64 * 2**10
 
 
 def is_deterministic(options: GenerationOptions) -> bool:
@@ -51,6 +56,55 @@ def request_key(
     }
     text = json.dumps(_canonical(parts), sort_keys=True, ensure_ascii=True, allow_nan=True)
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def is_quick(request: GenerationRequest) -> bool:
+    """Whether its key takes well under a millisecond: there is no file, and not much to hash."""
+    size = 0
+    for message in request.messages:
+        content = message.content
+        parts = [content] if isinstance(content, str) else _values(content)
+        size += sum(len(part) for part in parts if not _DIGESTS.knows(part))
+    return request.model.path is None and size <= _QUICK_BYTES
+
+
+def _values(parts: Sequence[ContentPart]) -> list[str | bytes]:
+    """The texts and attachments in the parts of a message."""
+    values = (getattr(part, name) for part in parts for name in part.__slots__)
+    return [value for value in values if isinstance(value, str | bytes)]
+
+
+class _Digests:
+    """SHA-256 of the last large attachments: a conversation's come again with each turn.
+
+    They are known by identity, so each is held on to, up to ``most_bytes`` together.
+    """
+
+    def __init__(self, most_bytes: int = 32 * 2**20) -> None:
+        self._most = most_bytes
+        self._kept: OrderedDict[int, tuple[bytes, str]] = OrderedDict()
+        self._lock = ChildSafeLock()
+
+    def knows(self, data: str | bytes) -> bool:
+        """Whether it need not be read again."""
+        return id(data) in self._kept
+
+    def of(self, data: bytes) -> str:
+        """In hexadecimal digits."""
+        if len(data) < _LARGE_BYTES:
+            return hashlib.sha256(data).hexdigest()
+        with self._lock:
+            kept = self._kept.get(id(data))
+        digest = hashlib.sha256(data).hexdigest() if kept is None else kept[1]
+        with self._lock:
+            self._kept[id(data)] = data, digest
+            self._kept.move_to_end(id(data))
+            while sum(len(each) for each, _ in self._kept.values()) > self._most:
+                self._kept.popitem(last=False)
+        return digest
+
+
+_DIGESTS = _Digests()
 
 
 def model_part(info: ModelInfo) -> dict[str, Any]:
@@ -105,7 +159,7 @@ def _canonical(value: Any) -> Any:
     if isinstance(value, float):
         return {"float": repr(value)}
     if isinstance(value, bytes):
-        return {"bytes": hashlib.sha256(value).hexdigest(), "size": len(value)}
+        return {"bytes": _DIGESTS.of(value), "size": len(value)}
     if isinstance(value, enum.Enum):
         return _canonical(value.value)
     if isinstance(value, Mapping):

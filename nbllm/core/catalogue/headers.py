@@ -10,7 +10,9 @@ from __future__ import annotations
 import json
 import re
 import threading
-from collections.abc import Mapping
+import time
+from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,11 +24,12 @@ from nbllm.core.openers import describe_file
 from nbllm.core.paths import file_status, read_text, reason
 from nbllm.core.types import GenerationOptions, ModelInfo, Source
 
-__all__ = ["HEADERS", "Headers", "describe"]
+__all__ = ["HEADERS", "Headers", "describe", "describe_all"]
 
 _MAX_KNOWN = 2 * GGUFS_AT_MOST
 _MOST_BYTES = 64 * 2**20
-_VERSION = 1
+_READERS = 4
+_VERSION = 2
 _PARTS = re.compile(r"-\d{5}-of-\d{5}\.gguf$", re.IGNORECASE)
 _RECOMMENDED = {
     # Its makers' advice (https://huggingface.co/HuggingFaceTB/SmolLM2-135M-Instruct).
@@ -39,6 +42,7 @@ _FIELDS = {
     "quantization": str,
     "parameters": float,
     "size_bytes": int,
+    "tokenizer": str,
 }
 
 Version = tuple[int, int]
@@ -46,7 +50,30 @@ Version = tuple[int, int]
 
 def describe(path: Path, source: Source = "found") -> ModelInfo:
     """What the file's header tells; ``path`` is absolute. Raises ``ModelFileError``."""
-    known = HEADERS.describe(path)
+    return _listed(path, HEADERS.describe(path), source)
+
+
+def describe_all(
+    paths: Iterable[Path], source: Source, until: float
+) -> list[ModelInfo | ModelFileError | None]:
+    """The same of many, None of those that were not read ``until`` then (monotonic seconds)."""
+    files = list(paths)
+    told = HEADERS.describe_all(files, until)
+    return [_attempt(path, each, source) for path, each in zip(files, told, strict=True)]
+
+
+def _attempt(
+    path: Path, told: ModelInfo | str | None, source: Source
+) -> ModelInfo | ModelFileError | None:
+    if told is None:
+        return None
+    try:
+        return _listed(path, told, source)
+    except ModelFileError as error:
+        return error
+
+
+def _listed(path: Path, known: ModelInfo | str, source: Source) -> ModelInfo:
     if isinstance(known, str):
         raise ModelFileError(str(path), known)
     family = next((f for f in _RECOMMENDED if known.name.casefold().startswith(f)), None)
@@ -69,14 +96,41 @@ class Headers:
 
     def describe(self, path: Path) -> ModelInfo | str:
         """What the file's header tells, or what is wrong with the file."""
+        told = self._look_up(path)
+        return self._read(path, told) if isinstance(told, tuple) else told
+
+    def describe_all(self, paths: Iterable[Path], until: float) -> list[ModelInfo | str | None]:
+        """The same of many, None of those that were not read ``until`` then (monotonic seconds).
+
+        Disks answer several questions faster than one after the other, and those on networks much.
+        """
+        answers = [(path, self._look_up(path)) for path in paths]
+        if not any(isinstance(told, tuple) for _, told in answers):
+            return [told for _, told in answers if not isinstance(told, tuple)]
+        pool = ThreadPoolExecutor(_READERS, thread_name_prefix="nbllm-headers")
+
+        def read(answer: tuple[Path, ModelInfo | str | Version]) -> ModelInfo | str | None:
+            path, told = answer
+            if not isinstance(told, tuple):
+                return told
+            return self._read(path, told) if time.monotonic() < until else None
+
+        try:
+            return [*pool.map(read, answers)]
+        finally:
+            pool.shutdown(cancel_futures=True)  # an interrupt ends the reading
+
+    def _look_up(self, path: Path) -> ModelInfo | str | Version:
+        """What is known of a file; its version where that has not been read."""
         try:
             status = file_status(path)
         except OSError as error:
             return reason(error)
         version = (status.st_mtime_ns, status.st_size)
         known = self._known.get(str(path))
-        if known is not None and known[0] == version:
-            return known[1]
+        return known[1] if known is not None and known[0] == version else version
+
+    def _read(self, path: Path, version: Version) -> ModelInfo | str:
         told = _read(path)
         if isinstance(told, ModelInfo) or not _PARTS.search(path.name):
             self._keep(str(path), (version, told))

@@ -13,8 +13,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from nbllm.core.catalogue.companions import with_companions
 from nbllm.core.catalogue.folder_search import FolderSearch
-from nbllm.core.catalogue.headers import HEADERS, describe
+from nbllm.core.catalogue.headers import HEADERS, describe_all
 from nbllm.core.catalogue.packages import bundled_files
 from nbllm.core.catalogue.source import Store, StoredFile
 from nbllm.core.catalogue.stores import STORES
@@ -26,7 +27,7 @@ __all__ = ["Listing", "bundled_models", "found_models", "merged", "stored_models
 
 _MAX_SECONDS = 30.0
 """For all headers of one listing; what was read by then the next one knows, and goes on from."""
-_NO_LANGUAGE_MODEL = {"adapter", "control vector", "imatrix", "mmproj", "other", "vocab"}
+_NO_LANGUAGE_MODEL = {"adapter", "control vector", "imatrix", "other", "vocab"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +96,8 @@ def merged(infos: Iterable[ModelInfo]) -> list[ModelInfo]:
         else:
             more = dict.fromkeys([*first.aliases, info.name, *info.aliases])
             names = tuple(name for name in more if name != first.name)
-            by_file[key] = replace(first, aliases=names)
+            companions = tuple(dict.fromkeys([*first.companions, *info.companions]))
+            by_file[key] = replace(first, aliases=names, companions=companions)
     return list(_distinct(by_file.values()))
 
 
@@ -138,21 +140,17 @@ class _Found:
 
 def _described(files: Iterable[StoredFile], source: Source) -> _Found:
     """The models, and sentences on what was passed over."""
-    infos: list[ModelInfo] = []
-    unread: list[ModelFileError] = []
-    deadline, left = time.monotonic() + _MAX_SECONDS, 0
-    for file in files:
-        if time.monotonic() > deadline:
-            left += 1
-            continue
-        try:
-            info = describe(file.path, source)
-        except ModelFileError as error:
-            unread.append(error)
-            continue
-        if info.model_type not in _NO_LANGUAGE_MODEL:
-            infos.append(_named(info, file))
-    return _Found(infos, [*_file_notes(unread), *_late_notes(left)])
+    known = list(files)
+    until = time.monotonic() + _MAX_SECONDS
+    told = describe_all((file.path for file in known), source, until)
+    described = [
+        (file, info)
+        for file, info in zip(known, told, strict=True)
+        if isinstance(info, ModelInfo) and info.model_type not in _NO_LANGUAGE_MODEL
+    ]
+    infos = [_named(info, file) for file, info in with_companions(described)]
+    unread = [error for error in told if isinstance(error, ModelFileError)]
+    return _Found(infos, [*_file_notes(unread), *_late_notes(told.count(None))])
 
 
 def _named(info: ModelInfo, file: StoredFile) -> ModelInfo:

@@ -22,6 +22,7 @@ from nbllm.core.paths import read_text
 __all__ = ["OllamaStore", "ollama_blob", "ollama_names"]
 
 _MODEL = "application/vnd.ollama.image.model"
+_PROJECTOR = "application/vnd.ollama.image.projector"
 _DIGEST = re.compile(r"sha256[:-]([0-9a-f]{64})")
 _DEFAULT_HOST, _DEFAULT_NAMESPACE = "registry.ollama.ai", "library"
 _MOST_BYTES, _MOST_MANIFESTS, _MOST_ENTRIES = 2**20, 20_000, 10_000
@@ -69,10 +70,12 @@ class OllamaStore:
         for folder in self.folders():
             paths = islice(_leaves(folder / "manifests", _LEVELS), _MOST_MANIFESTS)
             for manifest in sorted(paths):
-                blob = _model_blob(manifest, folder / "blobs")
-                if blob is not None:
+                layers = _layers(manifest)
+                blobs = _blobs(layers, _MODEL, folder / "blobs")
+                if blobs:
                     name = _name(manifest.relative_to(folder / "manifests").parts)
-                    yield StoredFile(blob, name, _aliases(name))
+                    projectors = _blobs(layers, _PROJECTOR, folder / "blobs")
+                    yield StoredFile(blobs[0], name, _aliases(name), projectors)
 
 
 def _leaves(folder: Path, levels: int) -> Iterator[Path]:
@@ -96,19 +99,20 @@ def _is(entry: os.DirEntry[str], kind: Callable[..., bool]) -> bool:
         return False
 
 
-def _model_blob(manifest: Path, blobs: Path) -> Path | None:
-    """The model's file, by a digest that can be nothing else than a name in the blobs."""
+def _layers(manifest: Path) -> list[tuple[str, str]]:
+    """The media types and digests of its layers; none of one that is damaged."""
     try:
         content: Any = json.loads(read_text(manifest, _MOST_BYTES))
-        layers = content["layers"]
-        digest = next(layer["digest"] for layer in layers if layer["mediaType"] == _MODEL)
-        found = _DIGEST.fullmatch(digest)
-    except (OSError, ValueError, LookupError, TypeError, StopIteration, RecursionError):
-        return None
-    if found is None:
-        return None
-    blob = blobs / f"sha256-{found[1]}"
-    return blob if blob.is_file() else None
+        return [(str(layer["mediaType"]), str(layer["digest"])) for layer in content["layers"]]
+    except (OSError, ValueError, LookupError, TypeError, RecursionError):
+        return []
+
+
+def _blobs(layers: Iterable[tuple[str, str]], kind: str, blobs: Path) -> tuple[Path, ...]:
+    """The files of a kind, by digests that can be nothing else than names in the blobs."""
+    digests = [_DIGEST.fullmatch(digest) for media_type, digest in layers if media_type == kind]
+    files = [blobs / f"sha256-{digest[1]}" for digest in digests if digest is not None]
+    return tuple(file for file in files if file.is_file())
 
 
 def _name(parts: tuple[str, ...]) -> str:

@@ -24,12 +24,14 @@ _FOLDERS_AT_MOST = 50_000
 class StoredFile:
     """A model file; ``name`` is what its program calls it, else the file's own name is used.
 
-    ``aliases`` are further names that people know it by.
+    ``aliases`` are further names that people know it by, ``companions`` files that its program
+    says belong to it; see ``companions.with_companions`` for those that only lie beside it.
     """
 
     path: Path
     name: str | None = None
     aliases: tuple[str, ...] = ()
+    companions: tuple[Path, ...] = ()
 
 
 class Store(Protocol):

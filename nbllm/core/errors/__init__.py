@@ -44,22 +44,6 @@
 Each message says what happened, to which model, and what to do next.
 """
 
-from nbllm.core.errors.api_errors import (
-    ApiConnectionError,
-    ApiError,
-    ApiTimeoutError,
-    AuthenticationError,
-    BadRequestError,
-    ContentPolicyError,
-    InterruptedStreamError,
-    NotFoundError,
-    OverloadedError,
-    PermissionDeniedError,
-    ProtocolError,
-    QuotaError,
-    RateLimitError,
-    ServerError,
-)
 from nbllm.core.errors.general_errors import (
     AnswerFormError,
     BatchError,
@@ -79,15 +63,29 @@ from nbllm.core.errors.load_errors import (
     QuantizationError,
 )
 from nbllm.core.errors.request_errors import (
+    ApiConnectionError,
+    ApiError,
+    ApiTimeoutError,
+    AuthenticationError,
+    BadRequestError,
     BudgetError,
+    ContentPolicyError,
     ContextLengthError,
     EngineBusyError,
     EngineCrashedError,
     EngineError,
     EngineStalledError,
+    InterruptedStreamError,
     ModelClosedError,
     ModelError,
+    NotFoundError,
+    OverloadedError,
+    PermissionDeniedError,
+    ProtocolError,
+    QuotaError,
+    RateLimitError,
     RouterError,
+    ServerError,
     UnsupportedError,
 )
 

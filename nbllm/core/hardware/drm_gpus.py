@@ -15,8 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from nbllm.core.hardware.drm import DrmCard, cards_of, number_in, product_name, text_in
-from nbllm.core.hardware.gpu_source import GpuFindings
-from nbllm.core.hardware.resources import GpuInfo
+from nbllm.core.hardware.resources import GpuFindings, GpuInfo
 from nbllm.core.hardware.visible_devices import choose_rocm_devices
 
 __all__ = ["DrmSource"]

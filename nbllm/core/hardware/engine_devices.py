@@ -21,7 +21,7 @@ def server_label(server: str, index: int) -> str:
 
 
 def server_of(label: str) -> str | None:
-    """The "host:port" of a device that ``server_label`` made a label for."""
+    """The "address:port" of a device that ``server_label`` made a label for."""
     return label.removeprefix(_SERVER).partition(" ")[0] if is_server(label) else None
 
 
@@ -32,7 +32,7 @@ def is_server(label: str) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class EngineDevice:
-    """A device in llama.cpp's list: a GPU, or one of the RPC server ``server`` ("host:port").
+    """A device in llama.cpp's list: a GPU, or one of the RPC server ``server`` ("address:port").
 
     ``name`` is such as "CUDA0", ``buffer_name`` what its log calls memory there. Empty, None and
     0 stand for what llama.cpp does not tell.

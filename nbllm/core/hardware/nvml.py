@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 from nbllm.core.forks import renew_in_children
-from nbllm.core.hardware.gpu_source import GpuFindings
 from nbllm.core.hardware.nvml_readings import (
     NvmlDevice,
     devices_of,
@@ -24,7 +23,7 @@ from nbllm.core.hardware.nvml_readings import (
     reading,
     value_or_none,
 )
-from nbllm.core.hardware.resources import GpuInfo
+from nbllm.core.hardware.resources import GpuFindings, GpuInfo
 from nbllm.core.hardware.visible_devices import Choice, choose_cuda_devices
 
 __all__ = ["NvidiaSource"]

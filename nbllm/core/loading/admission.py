@@ -117,9 +117,10 @@ def decide(
 def take_servers(
     name: str, servers: Collection[str], candidates: Sequence[EvictionCandidate]
 ) -> Verdict | None:
-    """What to do with the models that hold RPC servers ("host:port") of the one to load, if any do.
+    """What to do with the models that hold RPC servers ("address:port") of the one to load.
 
-    A server serves one program, and cannot even be asked meanwhile what it has free.
+    None where no model does. A server serves one program, and cannot even be asked meanwhile what
+    it has free.
     """
     holders = [each for each in candidates if _servers_of(each) & set(servers)]
     if not holders:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 
 from nbllm.core.errors import ModelLoadError
 from nbllm.core.forks import ChildSafeLock, keep_untouched, renew_in_children
+from nbllm.core.hardware.rpc_addresses import server_addresses
 from nbllm.core.loading.admission import (
     Admit,
     Evict,
@@ -115,7 +116,7 @@ class MemoryQueue:
             claims = {each.asked.name: each.claim for each in ahead if each.claim is not None}
         if unknown:
             return Wait(None, f"{load.asked.name} is waiting for its turn after {unknown[-1]}.", {})
-        taken = take_servers(load.asked.name, load.asked.load.rpc or (), present)
+        taken = take_servers(load.asked.name, server_addresses(load.asked.load), present)
         if taken is not None:
             return taken
         hidden = self._registry.hidden_bytes(self._admitted)

@@ -15,8 +15,7 @@ from nbllm.core.hardware.resources import Resources
 from nbllm.core.kinds import kind_of
 from nbllm.core.layers.uses import retire_idle
 from nbllm.core.loading.admission import device_bytes, free_bytes
-from nbllm.core.loading.alarm import Alarm
-from nbllm.core.loading.eviction import EvictionCandidate, memory_of_all
+from nbllm.core.loading.eviction import Alarm, EvictionCandidate, memory_of_all
 from nbllm.core.loading.loads import (
     Load,
     Loaded,

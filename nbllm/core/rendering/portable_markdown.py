@@ -13,11 +13,10 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
+from nbllm.core.rendering.code_colours import language_named
 from nbllm.core.rendering.escaping import encodable
 from nbllm.core.rendering.formulas import Formula, is_drawable
-from nbllm.core.rendering.languages import language_named
-from nbllm.core.rendering.links import is_allowed
-from nbllm.core.rendering.parser import TooComplexError, parse
+from nbllm.core.rendering.markdown_parser import TooComplexError, is_allowed, parse
 
 if TYPE_CHECKING:
     from markdown_it.token import Token

@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Literal, get_args
 
 from nbllm.core.errors import InvalidOptionError
+from nbllm.core.routing.entry_hints import (
+    failure_hint,
+    key_hint,
+    member_hint,
+    members_hint,
+    number_hint,
+    strategy_hint,
+)
 from nbllm.core.routing.health import FAILURES, USUAL_FALLBACK
 from nbllm.core.suggest import did_you_mean
 from nbllm.core.texts import brief_repr, shown
@@ -18,6 +26,7 @@ __all__ = [
     "RouterMember",
     "RouterSettings",
     "Strategy",
+    "router_key_hint",
     "written_settings",
 ]
 
@@ -26,6 +35,10 @@ Strategy = Literal["in-order", "least-busy", "lowest-latency", "weighted", "chea
 the fewest requests under way; the one whose first token came soonest of late; in proportion to
 the weights; the one whose answer costs least, of those in whose context the prompt fits."""
 
+_A_PRICE = 'an object such as {"input": 0.15, "output": 0.6}, in US dollars for a million tokens'
+_A_MEMBER = (
+    "A member has name, weight and price; all else stands in the entry of the model that it names."
+)
 _MOST_ATTEMPTS = 100
 _MOST_WEIGHT = 1e9
 
@@ -92,15 +105,20 @@ class RouterSettings:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "members", _members(self.members))
-        object.__setattr__(self, "fallback", _fallback(self.fallback))
-        _check_word("strategy", self.strategy, get_args(Strategy))
+        names = [member.name for member in self.members]
+        object.__setattr__(self, "fallback", _fallback(self.fallback, names))
+        if self.strategy not in (known := get_args(Strategy)):
+            hint = strategy_hint(self.strategy, known)
+            raise _not_one_of("strategy", self.strategy, known, hint)
         for name in ("sticky", "restart"):
             if not isinstance(getattr(self, name), bool):
-                problem = f"must be true or false (got {shown(getattr(self, name))})"
+                given = getattr(self, name)
+                problem = f"must be true or false (got {shown(given)}){number_hint(given)}"
                 raise InvalidOptionError(name, problem)
         attempts = self.max_attempts
         if isinstance(attempts, bool) or not isinstance(attempts, int):
-            raise InvalidOptionError("max_attempts", f"must be an integer (got {shown(attempts)})")
+            problem = f"must be an integer (got {shown(attempts)}){number_hint(attempts)}"
+            raise InvalidOptionError("max_attempts", problem)
         _check_number("max_attempts", attempts, least=1, most=_MOST_ATTEMPTS)
         if self.cooldown_seconds is not None:
             _check_number("cooldown_seconds", self.cooldown_seconds, above=0.0, most=86_400.0)
@@ -117,9 +135,15 @@ ROUTER_KEYS = tuple(field.name for field in fields(RouterSettings))
 """The keys of a router's entry that no other has."""
 
 
+def router_key_hint(key: str, value: object, known: Iterable[str]) -> str:
+    """What to do about an unknown ``key`` of a router's entry, with a leading blank."""
+    return key_hint(key, value, known, ROUTER_KEYS)
+
+
 def _members(given: Any) -> tuple[RouterMember, ...]:
     if not isinstance(given, list | tuple):
-        problem = f"must be a list of models' names or objects (got {shown(given)})"
+        hint = members_hint(given)
+        problem = f"must be a list of models' names or objects{hint} (got {shown(given)})"
         raise InvalidOptionError("members", problem)
     members = tuple(_member(f"members[{place}]", each) for place, each in enumerate(given))
     if len(members) < 2:
@@ -143,14 +167,14 @@ def _member(place: str, given: Any) -> RouterMember:
     values: Any = {"name": given} if isinstance(given, str) else given
     if not isinstance(values, Mapping):
         problem = f"must be a model's name, or an object with name and weight (got {shown(given)})"
-        raise InvalidOptionError(place, problem)
+        raise InvalidOptionError(place, problem + member_hint(given))
     if "name" not in values:
-        raise InvalidOptionError(f"{place}.name", "this key is required")
+        raise InvalidOptionError(f"{place}.name", f"this key is required{member_hint(values)}")
     with_price = {**values}
     if isinstance(values.get("price"), Mapping):
         with_price["price"] = _made(MemberPrice, f"{place}.price", values["price"], strip="price.")
     elif values.get("price") is not None and not isinstance(values["price"], MemberPrice):
-        problem = "must be an object with input and output, in US dollars for a million tokens"
+        problem = f"must be {_A_PRICE} (got {shown(values['price'])})"
         raise InvalidOptionError(f"{place}.price", problem)
     member: RouterMember = _made(RouterMember, place, with_price)
     return member
@@ -160,7 +184,8 @@ def _made(kind: Any, place: str, values: Mapping[str, Any], strip: str = "") -> 
     known = [field.name for field in fields(kind)]
     for key in values:
         if key not in known:
-            problem = f"unknown key.{did_you_mean(str(key), known)}"
+            own = f"Its price is {_A_PRICE}." if kind is MemberPrice else _A_MEMBER
+            problem = f"unknown key.{did_you_mean(str(key), known) or f' {own}'}"
             raise InvalidOptionError(f"{place}.{key}", problem)
     given = {key: value for key, value in values.items() if value is not None}
     missing = [key for key in known if key in ("name", "input", "output") and key not in given]
@@ -173,20 +198,24 @@ def _made(kind: Any, place: str, values: Mapping[str, Any], strip: str = "") -> 
         raise InvalidOptionError(f"{place}.{option}", error.problem) from None
 
 
-def _fallback(given: Any) -> tuple[str, ...]:
+def _fallback(given: Any, members: Sequence[str]) -> tuple[str, ...]:
     if not isinstance(given, list | tuple):
-        raise InvalidOptionError("fallback", f"must be a list of words (got {shown(given)})")
+        problem = (
+            f"must be a list of kinds of failures (got {shown(given)}); leave it out for the "
+            "usual ones, and [] is none"
+        )
+        raise InvalidOptionError("fallback", problem)
     known = [kind.word for kind in FAILURES]
     for place, word in enumerate(given):
-        _check_word(f"fallback[{place}]", word, known)
+        if word not in known:
+            hint = failure_hint(word, known, members)
+            raise _not_one_of(f"fallback[{place}]", word, known, hint)
     return tuple(dict.fromkeys(given))
 
 
-def _check_word(key: str, word: object, known: Any) -> None:
-    if word not in known:
-        hint = did_you_mean(str(word), known)
-        problem = f"must be one of {', '.join(known)} (got {shown(word)}).{hint}"
-        raise InvalidOptionError(key, problem)
+def _not_one_of(key: str, word: object, known: Iterable[str], hint: str) -> InvalidOptionError:
+    problem = f"must be one of {', '.join(known)} (got {shown(word)}).{hint}"
+    return InvalidOptionError(key, problem)
 
 
 def _check_number(
@@ -201,7 +230,8 @@ def _check_number(
     wanted = f"above {above:g}" if above is not None else f"{least:g} or more"
     wanted += f" and at most {most:g}" if most < math.inf else ""
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise InvalidOptionError(key, f"must be a number {wanted} (got {shown(value)})")
+        problem = f"must be a number {wanted} (got {shown(value)}){number_hint(value)}"
+        raise InvalidOptionError(key, problem)
     is_too_small = value <= above if above is not None else value < (least or 0.0)
     if is_too_small or value > most:
         raise InvalidOptionError(key, f"must be {wanted} (got {shown(value)})")

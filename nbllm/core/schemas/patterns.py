@@ -1,4 +1,4 @@
-r"""Regular expressions of JSON schemas, read into a tree; see ``pattern_match`` and ``json_text``.
+r"""Regular expressions of JSON schemas, read into a tree; see ``value_checks``.
 
 The dialect is ECMA-262's (https://tc39.es/ecma262/#sec-patterns), with what Python and Rust, whose
 libraries make many schemas, write besides: named groups, ``\A``, ``\Z``, inline flags i and s.

@@ -14,9 +14,10 @@ __all__ = ["Cursor", "layout"]
 
 # Far above any real header (about 20 MiB), and low enough to bound the work on a hostile one.
 _MAX_HEADER_BYTES = 128 * 2**20
-_WINDOW_BYTES = 2**18
+_WINDOW_BYTES = 2**16
 
-_MANY_TEXTS, _FIRST_BYTES = 1024, 4096
+_MANY_TEXTS = 1024
+_SAMPLE_BYTES, _SAMPLES = 4096, 8
 _MOST_KEPT_BYTES = 16 * 2**20
 
 _VOCABULARIES: dict[tuple[str, int], bytes] = {}
@@ -24,9 +25,14 @@ _VOCABULARIES: dict[tuple[str, int], bytes] = {}
 
 
 class Cursor:
-    """A place in the file, with a window of its bytes in memory."""
+    """A place in the file, with a window of its bytes in memory.
 
-    def __init__(self, file: BinaryIO, size: int, model: str) -> None:
+    With ``samples`` a vocabulary that was seen before is known by samples of it: enough for files
+    as they are, not for one that was made to deceive.
+    """
+
+    def __init__(self, file: BinaryIO, size: int, model: str, *, samples: bool = False) -> None:
+        self._samples = samples
         self._file, self.size, self.model = file, size, model
         self._window, self._window_offset, self._at = b"", 0, 0
         self.order = "<"
@@ -118,23 +124,28 @@ class Cursor:
         self._check(self.offset + count * 8)
         start, key = self.offset, (self.order, count)
         known = _VOCABULARIES.get(key, b"")
-        if known and self._is_next(known[:_FIRST_BYTES]) and self._is_next(known):
+        if known and self._goes_on_with(known):
             self.move_to(start + len(known))
             return
         self._pass(count)
         size = self.offset - start
-        if count >= _MANY_TEXTS and size <= _MOST_KEPT_BYTES:
+        if count >= _MANY_TEXTS and _SAMPLE_BYTES <= size <= _MOST_KEPT_BYTES:
             self.move_to(start)
             _keep(key, self.take(size))
 
-    def _is_next(self, content: bytes) -> bool:
-        """Whether the file goes on with this; the place stays."""
-        start = self.offset
-        if start + len(content) > self.size:
+    def _goes_on_with(self, content: bytes) -> bool:
+        """Whether this comes next in the file; the window stays."""
+        size, last = len(content), len(content) - _SAMPLE_BYTES
+        if self.offset + size > self.size:
             return False
-        found = self.take(len(content))
-        self.move_to(start)
-        return found == content
+        if not self._is_next(content, 0, _SAMPLE_BYTES):
+            return False
+        places = range(last, 0, -max(last // _SAMPLES if self._samples else _SAMPLE_BYTES, 1))
+        return all(self._is_next(content, at, at + _SAMPLE_BYTES) for at in places)
+
+    def _is_next(self, content: bytes, begin: int, end: int) -> bool:
+        self._file.seek(self.offset + begin)
+        return self._file.read(end - begin) == content[begin:end]
 
     def _pass(self, count: int) -> None:
         left = count

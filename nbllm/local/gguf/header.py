@@ -11,7 +11,6 @@ import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import pairwise
 from math import prod
 from pathlib import Path
 from types import MappingProxyType
@@ -67,15 +66,15 @@ class Header:
     file_size_bytes: int
 
 
-def read_header(path: Path) -> Header:
-    """Read the header of the GGUF at ``path``.
+def read_header(path: Path, *, samples: bool = False) -> Header:
+    """Read the header of the GGUF at ``path``; for ``samples`` see ``Cursor``.
 
     Raises ``ModelFileError`` where the file is absent, unreadable, no GGUF, truncated or damaged.
     """
     try:
         status = file_status(path)
         with open_regular(path) as file:
-            return _read(Cursor(file, status.st_size, str(path)))
+            return _read(Cursor(file, status.st_size, str(path), samples=samples))
     except OSError as error:
         raise ModelFileError(str(path), f"cannot be read: {reason(error)}") from error
 
@@ -202,21 +201,34 @@ def _read_tensors(cursor: Cursor, count: int, alignment: int) -> tuple[tuple[Ten
     if len({tensor.name for tensor in placed}) < count:
         raise cursor.damaged("two tensors have the same name")
     data_offset = padded(cursor.offset, alignment)
-    ends = [following.offset for _, following in pairwise(placed)]
-    ends.append(cursor.size - data_offset)
     tensors, expected = [], 0
-    for tensor, end in zip(placed, ends, strict=False):
-        if tensor.offset != expected:
-            cursor.reading = f"tensor {_short(tensor.name)}"
+    for number, (name, shape, type_number, offset) in enumerate(placed, 1):
+        measure = _measure(shape, type_number)
+        if offset != expected or isinstance(measure, str):
+            cursor.reading = f"tensor {_short(name)}"
             raise cursor.damaged(
-                f"its weights begin at {tensor.offset}, but the previous ones end at {expected}"
+                f"its weights begin at {offset}, but the previous ones end at {expected}"
+                if offset != expected
+                else str(measure)
             )
-        tensors.append(_measured(cursor, tensor, end))
-        expected += padded(tensors[-1].size_bytes, alignment)
+        label, elements, size = measure
+        if size is None:
+            end = placed[number].offset if number < count else cursor.size - data_offset
+            size = _size_to(end, cursor, placed[number - 1])
+        tensors.append(TensorInfo(name, shape, type_number, label, elements, size))
+        expected = offset + (size + alignment - 1 & -alignment)
     if placed:
         cursor.reading = f"tensor {_short(placed[-1].name)}"
         _check_end(cursor, data_offset + placed[-1].offset + tensors[-1].size_bytes)
     return tuple(tensors), data_offset
+
+
+def _size_to(end: int, cursor: Cursor, tensor: _Placed) -> int:
+    """Of a tensor whose type is new to nbllm, with the padding."""
+    if end < tensor.offset:
+        cursor.reading = f"tensor {_short(tensor.name)}"
+        raise cursor.damaged(f"unknown tensor type {tensor.type_number}")
+    return end - tensor.offset
 
 
 def _read_window(cursor: Cursor, most: int) -> list[_Placed]:
@@ -224,20 +236,21 @@ def _read_window(cursor: Cursor, most: int) -> list[_Placed]:
 
     A header has hundreds of them, and a listing reads hundreds of headers, hence the bareness.
     """
-    count_of, whole_of = layout(f"{cursor.order}Q"), layout(f"{cursor.order}I")
     layouts = [layout(f"{cursor.order}{number}QIQ") for number in range(_MAX_DIMENSIONS + 1)]
+    count_at = layout(f"{cursor.order}Q").unpack_from
+    whole_at = layout(f"{cursor.order}I").unpack_from
     window, at = cursor.window
     placed: list[_Placed] = []
     try:
         while len(placed) < most:
             begin = at + 8
-            end = begin + count_of.unpack_from(window, at)[0]
-            rest = layouts[whole_of.unpack_from(window, end)[0]]
-            *shape, type_number, offset = rest.unpack_from(window, end + 4)
+            end = begin + count_at(window, at)[0]
+            rest = layouts[whole_at(window, end)[0]]
+            numbers = rest.unpack_from(window, end + 4)
             if end - begin > _MAX_NAME_BYTES:
                 break
             name = window[begin:end].decode("utf-8", "replace")
-            placed.append(_Placed(name, tuple(shape), type_number, offset))
+            placed.append(_Placed(name, numbers[:-2], numbers[-2], numbers[-1]))
             at = end + 4 + rest.size
     except (struct.error, IndexError, OverflowError):
         pass  # the next one is read with its checks, and from the file where it has to be
@@ -253,20 +266,6 @@ def _read_tensor(cursor: Cursor, number: int, count: int) -> _Placed:
         raise cursor.damaged(f"{dimensions} dimensions (at most {_MAX_DIMENSIONS} are possible)")
     *shape, type_number, offset = map(int, cursor.numbers(f"{dimensions}QIQ"))
     return _Placed(name, tuple(shape), type_number, offset)
-
-
-def _measured(cursor: Cursor, tensor: _Placed, end: int) -> TensorInfo:
-    """The tensor with its size; one of a type that is new to nbllm reaches to ``end``."""
-    name, shape, type_number, offset = tensor
-    found = _measure(shape, type_number)
-    if isinstance(found, str):
-        cursor.reading = f"tensor {_short(name)}"
-        raise cursor.damaged(found)
-    if found.size_bytes is None and end < offset:
-        cursor.reading = f"tensor {_short(name)}"
-        raise cursor.damaged(f"unknown tensor type {type_number}")
-    size = end - offset if found.size_bytes is None else found.size_bytes
-    return TensorInfo(name, shape, type_number, found.label, found.elements, size)
 
 
 class _Measure(NamedTuple):

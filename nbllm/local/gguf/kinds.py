@@ -11,7 +11,13 @@ from nbllm.local.gguf.keys import Keys
 
 __all__ = ["check_adapter", "check_model", "kind_of"]
 
-_ARCHITECTURES = {"clip": "mmproj", "controlvector": "control vector", "imatrix": "imatrix"}
+_ARCHITECTURES = {
+    "clip": "mmproj",
+    "controlvector": "control vector",
+    "dflash": "draft",
+    "eagle3": "draft",
+    "imatrix": "imatrix",
+}
 """Architectures that are none, with what a file of theirs is."""
 
 _USES = {
@@ -19,6 +25,7 @@ _USES = {
     "this file: %llm_load MODEL --adapter FILE, or load_model(…, adapters=FILE)",
     "mmproj": "is an image projector (mmproj), not a model. Load the model that it belongs to; "
     "local models support text only",
+    "draft": "only drafts for another model. Load the model that it belongs to",
     "control vector": "is a control vector, not a model, and is not supported",
     "imatrix": "is an importance matrix for quantization, not a model",
     "vocab": "contains a vocabulary without weights. Download the whole model",

@@ -24,11 +24,11 @@ from nbllm.local.gguf.header import Header, read_header
 from nbllm.local.gguf.keys import Keys
 from nbllm.local.gguf.kinds import kind_of
 from nbllm.local.gguf.layers import layer_shapes, sliding_window
+from nbllm.local.gguf.split_files import model_stem, other_parts, split_of
 from nbllm.local.gguf.types import TENSOR_TYPES, file_type_label, tensor_type_label
 
-__all__ = ["described", "model_files", "model_info_from_gguf", "quantized_shape", "read_shape"]
+__all__ = ["described", "model_info_from_gguf", "quantized_shape", "read_shape"]
 
-_SPLIT_NAME = re.compile(r"(?P<stem>.+)-(?P<part>\d{5})-of-(?P<parts>\d{5})")
 _EXPERTS = re.compile(EXPERT_TENSORS)
 _DRAFTING = ".nextn_predict_layers"
 _MAX_BLOCKS = 4096
@@ -87,7 +87,10 @@ def model_info_from_gguf(
         file = absolute_path(path)
     except ValueError as error:
         raise ModelFileError(os.fspath(path), str(error)) from None
-    found = _read(file)
+    try:
+        found = _read(file, samples=True)
+    except ModelFileError:  # what is wrong must be so in the file, not in a guess at it
+        found = _read(file)
     return _info(
         file,
         name,
@@ -97,7 +100,15 @@ def model_info_from_gguf(
         quantization=_quantization(found.keys, found.tensors),
         elements=sum(tensor.elements for tensor in found.tensors),
         size_bytes=found.size_bytes,
+        tokenizer=_tokenizer(found),
     )
+
+
+def _tokenizer(model: _Model) -> str | None:
+    """Its kind, how it splits texts, and how many tokens it has."""
+    kind, splits = (model.keys.text(f"tokenizer.ggml.{key}") for key in ("model", "pre"))
+    tokens = _vocabulary_size(model.first, model.keys)
+    return f"{kind}/{splits or ''}/{tokens}" if kind and tokens else None
 
 
 def described(
@@ -130,10 +141,10 @@ def _info(
     quantization: str | None,
     elements: int,
     size_bytes: int,
+    tokenizer: str | None = None,
 ) -> ModelInfo:
-    split_name = _SPLIT_NAME.fullmatch(file.stem)
     return ModelInfo(
-        name=name or _readable(split_name["stem"] if split_name else file.stem),
+        name=name or _readable(model_stem(file)),
         model_type=model_type,
         local=True,
         path=file,
@@ -142,6 +153,7 @@ def _info(
         parameters=float(f"{elements / 1e9:.4g}") or None,
         size_bytes=size_bytes,
         source=source,
+        tokenizer=tokenizer,
     )
 
 
@@ -165,11 +177,11 @@ class _Model:
     split: SplitInfo | None
 
 
-def _read(file: Path) -> _Model:
-    first = read_header(file)
+def _read(file: Path, *, samples: bool = False) -> _Model:
+    first = read_header(file, samples=samples)
     keys = Keys(file, first.metadata)
-    split = _split(keys)
-    parts = [first, *_other_parts(file, split)]
+    split = split_of(keys)
+    parts = [first, *other_parts(file, split)]
     tensors = tuple(tensor for part in parts for tensor in part.tensors)
     kind = kind_of(keys, tensors)
     if not keys.architecture and kind in ("model", "vocab", "other"):
@@ -300,55 +312,3 @@ def _quantization(keys: Keys, tensors: tuple[TensorInfo, ...]) -> str | None:
     for tensor in tensors:
         weights[tensor.type_number] += tensor.elements
     return tensor_type_label(weights.most_common(1)[0][0])
-
-
-# ---------------------------------------------------------------- split models
-
-
-def _split(keys: Keys) -> SplitInfo | None:
-    index, count = keys.whole("split.no") or 0, keys.whole("split.count") or 0
-    return SplitInfo(index, count) if count > 1 else None
-
-
-def _other_parts(file: Path, split: SplitInfo | None) -> list[Header]:
-    """The headers of the parts after the first, found by llama.cpp's way of naming them."""
-    if split is None:
-        return []
-    name = _SPLIT_NAME.fullmatch(file.stem)
-    if name is None or int(name["part"]) != split.index + 1 or int(name["parts"]) != split.count:
-        raise ModelFileError(
-            str(file),
-            f"is part {split.index + 1} of {split.count} of a split model and must be named "
-            + _part_name("…", split.index, split.count),
-        )
-    others = [
-        file.with_name(_part_name(name["stem"], index, split.count)) for index in range(split.count)
-    ]
-    if split.index != 0:
-        problem = f"is part {split.index + 1} of a split model; open {others[0].name}"
-        raise ModelFileError(str(file), problem)
-    return [_part(file, others[index], index) for index in range(1, split.count)]
-
-
-def model_files(path: Path) -> list[Path]:
-    """The files of the model whose first part is at ``path``: it, unless the model is split."""
-    name = _SPLIT_NAME.fullmatch(path.stem)
-    if name is None:
-        return [path]
-    count = int(name["parts"])
-    others = [path.with_name(_part_name(name["stem"], index, count)) for index in range(count)]
-    return [path, *(other for other in others if other != path and other.exists())]
-
-
-def _part_name(stem: str, index: int, count: int) -> str:
-    """As ``llama-gguf-split`` names its files."""
-    return f"{stem}-{index + 1:05}-of-{count:05}.gguf"
-
-
-def _part(first: Path, other: Path, index: int) -> Header:
-    if not os.path.lexists(other):
-        raise ModelFileError(str(first), f"is split, and its part {other.name} is missing")
-    header = read_header(other)
-    if header.metadata.get("split.no") != index:
-        raise ModelFileError(str(other), f"is not part {index + 1} of the model, as its name says")
-    return header

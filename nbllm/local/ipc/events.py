@@ -164,6 +164,7 @@ class Scores(LastEvent, tag="scores"):
     """The reply to ``Rerank``: a score for each document, as bytes of float32."""
 
     scores: bytes
+    tokens: int
 
 
 class OptionRefused(LastEvent, tag="option"):

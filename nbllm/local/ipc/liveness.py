@@ -61,6 +61,11 @@ class Stage:
         self._turn += 1
         self._allowed = None
 
+    @property
+    def mark(self) -> tuple[int, float | None]:
+        """What it is at, as a number that no other thing has, and for how long; None at rest."""
+        return self._turn, self._allowed
+
     @contextmanager
     def at_work(self, allowed_seconds: float = 0.0) -> Iterator[None]:
         """``begin``, and ``rest`` at the end."""

@@ -14,6 +14,7 @@ import msgspec
 
 from nbllm.local.ipc.liveness import Stage, overdue_seconds
 from nbllm.local.ipc.protocol import Beat, Event, decode, encode
+from nbllm.local.ipc.threads import start_thread
 
 __all__ = ["Outbox", "job_input", "take_standard_output"]
 
@@ -45,7 +46,7 @@ class Outbox:
 
     def keep_beating(self, stages: dict[str, Stage]) -> None:
         """From now on give signs of life as long as the parent lives; then leave."""
-        threading.Thread(target=self._beat, args=(stages, os.getppid()), daemon=True).start()
+        start_thread(self._beat, stages, os.getppid())
 
     def _beat(self, stages: dict[str, Stage], parent: int) -> None:
         while os.getppid() == parent:
@@ -65,7 +66,7 @@ def take_standard_output() -> BinaryIO:
 def job_input(decoder: msgspec.json.Decoder[T]) -> T:
     """The one operation of a process that does no other; it leaves when its input ends."""
     operation = decode(sys.stdin.buffer.readline(), decoder)
-    threading.Thread(target=_leave_with_parent, daemon=True).start()
+    start_thread(_leave_with_parent)
     return operation
 
 

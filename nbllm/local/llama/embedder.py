@@ -20,6 +20,7 @@ from nbllm.local.ipc.events import Embedded, Scores, TextExceeded
 from nbllm.local.ipc.liveness import TOKEN_SECONDS, Stage
 from nbllm.local.ipc.operations import Embed, Rerank
 from nbllm.local.ipc.protocol import Event, Failed
+from nbllm.local.ipc.threads import start_thread
 from nbllm.local.llama.batch import TokenBatch
 from nbllm.local.llama.native import NativeModel, NotLoadableError
 from nbllm.local.refusals import RefusedOptionError, unforeseen
@@ -59,7 +60,7 @@ class Embedder:
         self._wake = threading.Condition()
         self._context: object = None
         self._cells = 0
-        self._thread: threading.Thread | None = None
+        self._runs = False
 
     @property
     def longest(self) -> int:
@@ -101,7 +102,11 @@ class Embedder:
             _rerank_tokens(self._model, request.query, document) for document in request.documents
         ]
         return self._submit(
-            Job(request.id, texts, lambda rows: Scores(request.id, rows[:, 0].tobytes()))
+            Job(
+                request.id,
+                texts,
+                lambda rows: Scores(request.id, rows[:, 0].tobytes(), sum(map(len, texts))),
+            )
         )
 
     def _long_at_sight(self, number: int, texts: Sequence[str]) -> Event | None:
@@ -115,10 +120,10 @@ class Embedder:
             if len(tokens) > self.longest:
                 return TextExceeded(job.id, position, len(tokens), self.longest)
         with self._wake:
+            if not self._runs:
+                start_thread(self._run)  # first: a job without a thread would wait in vain
+                self._runs = True
             self._jobs.append(job)
-            if self._thread is None:
-                self._thread = threading.Thread(target=self._run, daemon=True)
-                self._thread.start()
             self._wake.notify()
         return None
 

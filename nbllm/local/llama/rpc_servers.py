@@ -1,7 +1,9 @@
 """RPC servers: processes, mostly of other machines, whose devices llama.cpp uses as if its own.
 
 llama.cpp's client has no time limits, and ends its process where a server refuses or is lost. The
-process is ended here instead, with ``SERVER_STATUS`` and the problem as its last line.
+process is ended here instead, with ``SERVER_STATUS`` and the problem as its last line. So it is
+where a server is silent: within 4 seconds before it is used, within 30 in a load, and in a step
+within 15 and what ``Stage`` allows it.
 """
 
 from __future__ import annotations
@@ -10,21 +12,29 @@ import ctypes
 import os
 import re
 import socket
+import struct
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from typing import Any, NoReturn
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, NamedTuple, NoReturn
+
+import psutil
 
 from nbllm.local.installation import RPC_BUILD
+from nbllm.local.ipc.liveness import Stage
 from nbllm.local.ipc.worker_process import SERVER_PROBLEM, SERVER_STATUS
 from nbllm.local.llama.backends import ggml_function
 
-__all__ = ["ServerError", "add_servers", "give_up"]
+__all__ = ["ServerError", "add_servers", "give_up", "watch_servers"]
 
 _CONNECT_SECONDS = 3.0
 _ANSWER_SECONDS = 4.0
 _LOOK_SECONDS = 1.0
+_LOAD_SECONDS = 30.0  # a server may read and check a large tensor that it has kept
+_STEP_SECONDS = 15.0
 _OF_RPC = re.compile(r".*ggml-rpc.*?:\d+: ")  # where in llama.cpp's source it gives up
 _Callback = ctypes.CFUNCTYPE(None, ctypes.c_char_p)
 _callbacks: list[Any] = []  # ctypes would free what C still calls
@@ -122,6 +132,95 @@ def _lost(reason: str) -> None:
         f"the RPC server {servers} was lost: {reason}. Start it again there (ggml-rpc-server), or "
         "load the model without it"
     )
+
+
+# ---------------------------------------------------------------- silence
+
+
+def watch_servers(load: Stage, steps: Sequence[Stage]) -> None:
+    """End the process where a server is silent for too long in a load or a step; from now on.
+
+    A frozen program's system goes on to accept and confirm what is sent, until its buffers are
+    full, so what is computed is given a time.
+    """
+    threading.Thread(target=_watch, args=(load, steps), daemon=True).start()
+
+
+def _watch(load: Stage, steps: Sequence[Stage]) -> None:
+    seen, silent = object(), 0.0
+    while True:
+        time.sleep(_LOOK_SECONDS)
+        marks = [stage.mark for stage in (load, *steps)]
+        moved = marks, _moved_bytes()
+        silent = silent + _LOOK_SECONDS if moved == seen else 0.0
+        seen = moved
+        if _added and silent > _patience_seconds(load, steps):
+            _frozen(silent)
+
+
+def _patience_seconds(load: Stage, steps: Sequence[Stage]) -> float:
+    _, load_seconds = load.mark
+    if load_seconds is not None:
+        return _LOAD_SECONDS + (0.0 if sys.platform == "linux" else load_seconds)
+    allowed = [seconds for _, seconds in (stage.mark for stage in steps) if seconds is not None]
+    return _STEP_SECONDS + max(allowed) if allowed else float("inf")
+
+
+def _frozen(seconds: float) -> NoReturn:
+    waiting = [each.endpoint for each in _connections() if each.waits]
+    servers = " or ".join(dict.fromkeys(waiting or _added))
+    give_up(
+        f"the RPC server {servers} stopped responding ({seconds:.0f} s without an answer). Start "
+        "it again there (ggml-rpc-server), or load the model without it"
+    )
+
+
+def _moved_bytes() -> object:
+    """What came and went over the connections, and from disk; nothing where it is not known."""
+    read = 0
+    with suppress(psutil.Error, AttributeError):  # macOS does not count, and a container may not
+        read = psutil.Process().io_counters().read_bytes
+    return [each.moved for each in _connections()], read
+
+
+class _Connection(NamedTuple):
+    """A connection to a server: what was moved over it, and whether the server is to speak."""
+
+    endpoint: str
+    moved: tuple[int, int]
+    waits: bool
+
+
+# Of the fields of ``tcp_info`` in linux/tcp.h: since when was nothing sent, since when did nothing
+# come (milliseconds), the bytes that were confirmed, and those that came.
+_TCP_INFO = struct.Struct("=44xI4xI64xQQ")
+
+
+def _connections() -> list[_Connection]:
+    """llama.cpp's connections to the servers; none where the system does not tell of them."""
+    if sys.platform != "linux":
+        return []
+    found: list[_Connection] = []
+    for link in Path("/proc/self/fd").iterdir():
+        with suppress(OSError):  # it was closed meanwhile, or connects to nothing
+            if str(link.readlink()).startswith("socket:"):
+                found += _to_server(os.dup(int(link.name)))
+    return found
+
+
+def _to_server(descriptor: int) -> list[_Connection]:
+    with socket.socket(fileno=descriptor) as connection:
+        if connection.family != socket.AF_INET:
+            return []
+        host, port = connection.getpeername()
+        endpoint = f"{host}:{port}"
+        return [_described(endpoint, connection)] if endpoint in _added else []
+
+
+def _described(endpoint: str, connection: socket.socket) -> _Connection:
+    told = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO.size)
+    sent, came, *moved = _TCP_INFO.unpack(told.ljust(_TCP_INFO.size, b"\0"))
+    return _Connection(endpoint, (moved[0], moved[1]), waits=sent < came)
 
 
 def give_up(problem: str) -> NoReturn:

@@ -15,12 +15,13 @@ import llama_cpp.llama_cpp as lib
 import msgspec
 
 from nbllm.core.hardware.engine_devices import EngineDevice
+from nbllm.local.ipc.liveness import Stage
 from nbllm.local.ipc.operations import LoadSettings
 from nbllm.local.ipc.outbox import Outbox, job_input, take_standard_output
 from nbllm.local.llama.backends import start_backends
 from nbllm.local.llama.gpu_devices import engine_devices
 from nbllm.local.llama.loading import BufferSizes, context_params, model_params
-from nbllm.local.llama.rpc_servers import ServerError, add_servers, give_up
+from nbllm.local.llama.rpc_servers import ServerError, add_servers, give_up, watch_servers
 from nbllm.local.measuring.dry_runs import BufferBytes, DryRun, DryRunAnswer
 
 __all__ = ["main"]
@@ -55,6 +56,9 @@ def main() -> None:
     outbox = Outbox(take_standard_output())
     question = job_input(_QUESTION)
     log = _Log()
+    asking = Stage()
+    asking.begin()
+    watch_servers(load=Stage(), steps=[asking])
     start_backends()
     try:
         add_servers(question.rpc)

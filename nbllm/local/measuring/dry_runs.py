@@ -17,6 +17,7 @@ from nbllm.core.errors import ModelLoadError
 from nbllm.core.fitting.memory_estimate import CPU
 from nbllm.core.hardware.engine_devices import EngineDevice, EngineDevices
 from nbllm.core.hardware.resources import GpuInfo, Resources
+from nbllm.core.hardware.rpc_addresses import server_addresses
 from nbllm.core.load_options import LoadOptions
 from nbllm.core.placement import MemoryParts, Placement
 from nbllm.core.types import ModelInfo
@@ -24,7 +25,7 @@ from nbllm.local.ipc.job import ask_once
 from nbllm.local.ipc.operations import LoadSettings
 from nbllm.local.ipc.protocol import Event, Message
 from nbllm.local.ipc.worker_process import server_problems
-from nbllm.local.load_settings import address_of, draft_settings, load_settings
+from nbllm.local.load_settings import draft_settings, load_settings
 
 __all__ = [
     "BufferBytes",
@@ -93,19 +94,16 @@ def with_servers(name: str, resources: Resources, options: LoadOptions) -> Resou
     They are asked each time, for what is free there changes. Errors are of the model ``name``; see
     ``nbllm.core.openers.with_servers``.
     """
-    servers = {address_of(server, options): server for server in options.rpc or ()}
+    servers = server_addresses(options)
     with _asking_servers:
-        answer = _ask(DryRun(None, rpc=tuple(servers)))
+        answer = _ask(DryRun(None, rpc=servers))
     if not isinstance(answer, DryRunAnswer):
         problem = "; ".join(server_problems(answer))
         raise ModelLoadError(name, problem or _SILENT, log=() if problem else answer)
-    devices = tuple(
-        replace(device, server=servers.get(device.server or "")) for device in answer.devices
-    )
     return replace(
         resources,
-        gpus=(*resources.gpus, *_server_gpus(devices)),
-        engine=EngineDevices(devices, answer.supports_gpu, answer.build),
+        gpus=(*resources.gpus, *_server_gpus(answer.devices)),
+        engine=EngineDevices(answer.devices, answer.supports_gpu, answer.build),
     )
 
 

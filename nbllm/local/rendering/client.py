@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
@@ -16,6 +16,7 @@ from typing import IO, Any
 import psutil
 
 import nbllm
+from nbllm.local.ipc.threads import start_thread
 from nbllm.local.refusals import TemplateRefusalError
 from nbllm.local.rendering.conversation import Turn
 from nbllm.local.rendering.process import MEMORY_BYTES, WALL_SECONDS
@@ -140,7 +141,7 @@ def _started() -> _Process | None:
     """A new process; None where the system has none left, which a later request may find again."""
     try:
         return _Process()
-    except OSError:
+    except (OSError, RuntimeError):  # neither a process nor a thread
         return None
 
 
@@ -163,7 +164,15 @@ class _Process:
         self._requests: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
         self._answers: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
         for work, pipe in ((self._write, self._process.stdin), (self._read, self._process.stdout)):
-            threading.Thread(target=work, args=(pipe,), daemon=True).start()
+            self._start(work, pipe)
+
+    def _start(self, work: Callable[[IO[bytes]], None], pipe: IO[bytes] | None) -> None:
+        assert pipe is not None  # noqa: S101 - for the type checker: it was asked for
+        try:
+            start_thread(work, pipe)
+        except RuntimeError:
+            self.kill()
+            raise
 
     @property
     def pid(self) -> int:

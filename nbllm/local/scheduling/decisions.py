@@ -140,13 +140,15 @@ class Decision:
 
     def _choose(self) -> None:
         """Go on where most may be found, as long as it is worth while."""
-        self._frontier = [each for each in self._frontier if each[1] in self._logprob]
-        heapq.heapify(self._frontier)
+        while self._frontier and self._frontier[0][1] not in self._logprob:  # read ahead
+            heapq.heappop(self._frontier)
         if self._frontier and -self._frontier[0][0] > self.scores.max() + _UNLIKELY:
             self._node = heapq.heappop(self._frontier)[1]
             return
         self.is_over = True
         for logprob, node in self._frontier:  # at most: the probability of its beginning
+            if node not in self._logprob:
+                continue
             labels = self._tree.below(node)
             for label in labels:
                 self._add(label, -logprob - math.log(len(labels)))

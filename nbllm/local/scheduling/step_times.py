@@ -21,6 +21,7 @@ _TILE = 64  # rows that llama.cpp's attention on CPUs computes at once, at twice
 _PIECE_SECONDS = 0.4  # for which answers may pause
 _LONGEST_PIECE_SECONDS = 1.0  # the same, where it makes a piece whole
 _MOST_DEBT_SECONDS = 1.5
+_LONGEST, _FADING = 5, 0.9
 _EXACT_ROWS = 8  # up to here each number of rows is learnt by itself, then in steps of an eighth
 _FAST_SHARE = 0.5  # of a first row's time that each further row is guessed to take
 
@@ -44,10 +45,12 @@ class StepTimes:
         self._prompt_token: float | None = None
         self._debt = 0.0  # seconds that prompts took from answers in advance
         self._step = 0
+        self._slowest_row: float | None = None  # of the last steps, in seconds
 
     def record(self, rows: int, prompt_tokens: int, seconds: float) -> None:
         """Note a step with ``rows`` of answers, checked guesses among them."""
         self._step += 1
+        self.note_whole(rows + prompt_tokens, seconds)
         if not prompt_tokens:
             self._record_rows(_bucket(rows), seconds)
             if self._debt == 0:
@@ -60,6 +63,18 @@ class StepTimes:
         share = max(seconds - beside, 0.1 * seconds) / prompt_tokens
         before = share if self._prompt_token is None else self._prompt_token
         self._prompt_token = before + _WEIGHT * (share - before)
+
+    def note_whole(self, rows: int, seconds: float) -> None:
+        """Note how long a step took with so many rows of any kind."""
+        faded = _FADING * (self._slowest_row or 0.0)
+        self._slowest_row = max(seconds / max(1, rows), faded)
+
+    def longest(self, rows: int) -> float | None:
+        """For how long a step may take before something is wrong; None where nothing is known.
+
+        It is five times what its rows would take as the slowest did.
+        """
+        return None if self._slowest_row is None else _LONGEST * rows * self._slowest_row
 
     def _record_rows(self, bucket: int, seconds: float) -> None:
         known = self._averages.get(bucket)

@@ -16,11 +16,10 @@ from nbllm.core.generation import Generation, NewText
 from nbllm.core.model_interface import ModelInterface
 from nbllm.core.types import FinishReason, GenerationResult, ModelInfo
 from nbllm.notebook.asking.continuation import LastAnswer, joined, sent_messages
-from nbllm.notebook.asking.load_progress import NOTE_AFTER_SECONDS, Loading
 from nbllm.notebook.asking.pipeline import Prepared
-from nbllm.notebook.asking.recipe import recipe_of
-from nbllm.notebook.asking.stop_button import StopButton
-from nbllm.notebook.failures import Stopped
+from nbllm.notebook.asking.question import recipe_of
+from nbllm.notebook.asking.waiting import NOTE_AFTER_SECONDS, Loading, StopButton
+from nbllm.notebook.cell_failures import Stopped
 from nbllm.notebook.session import NotebookSession
 from nbllm.notebook.status_messages import EARLY_ENDS, activity_words, ready_words, status_words
 from nbllm.notebook.views.bundles import Ending

@@ -26,8 +26,7 @@ from nbllm.core.types import (
     Message,
     TextPart,
 )
-from nbllm.notebook.asking.question import AskFlags, Question
-from nbllm.notebook.asking.step import Step
+from nbllm.notebook.asking.question import AskFlags, Question, Step
 from nbllm.notebook.chat.chat_step import ChatStep
 from nbllm.notebook.forms.form_step import FormStep
 from nbllm.notebook.prompts.prompt_variables import PromptVariables

@@ -1,21 +1,30 @@
-"""A question: what one cell asks, from the flags and the text as typed to what is sent."""
+"""A question: what one cell asks, what capabilities add to it, and the recipe of its answer.
+
+A recipe is saved with the answer in the notebook under the key "nbllm". It holds what it takes to
+ask again: never a key, an address or a request's ``extra`` fields, which may carry either.
+"""
 
 from __future__ import annotations
 
 from argparse import Namespace
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nbllm.core.types import GenerationOptions, GenerationResult, Message
+from nbllm.core.model_interface import ModelInterface
+from nbllm.core.paths import file_fingerprint
+from nbllm.core.types import GenerationOptions, GenerationResult, Message, ModelInfo
+from nbllm.core.version import __version__
 from nbllm.notebook.flags import flagged_options
 
 if TYPE_CHECKING:
     from nbllm.core.schemas.answer_schemas import AnswerSchema
     from nbllm.notebook.prompts.interpolation import Left, Replaced
+    from nbllm.notebook.session import NotebookSession
     from nbllm.notebook.views.bundles import Bundle
 
-__all__ = ["AskFlags", "Question"]
+__all__ = ["AskFlags", "Question", "Step", "recipe_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,3 +99,83 @@ class Question:
     schema: AnswerSchema | None = None
     can_continue: bool = True
     begun: str = ""
+
+
+class Step:
+    """One concern of a question, on its way from the typed text to the kept answer.
+
+    An instance serves one question and holds what it learns about it; continued answers go
+    through the same instances again. Each method does nothing unless a step overrides it.
+    """
+
+    def __init__(self, session: NotebookSession) -> None:
+        self.session = session
+
+    def prepare(self, question: Question) -> Question:
+        """In the cell's thread, before anything is loaded: may read the user's variables."""
+        return question
+
+    def preview(self, question: Question, info: ModelInfo | None) -> Question:
+        """For ``--show-prompt``: what ``fit`` would send, as far as that is known without a model.
+
+        ``info`` is the model that would be asked, None where there is none.
+        """
+        return question
+
+    async def fit(self, question: Question, model: ModelInterface) -> Question:
+        """On the loop, once the model is there: may count its tokens and look at its context."""
+        return question
+
+    def remark(self, question: Question, result: GenerationResult) -> str:
+        """What the status line tells of the answer besides; "" for nothing."""
+        return ""
+
+    def deliver(self, question: Question, result: GenerationResult) -> None:
+        """Once the answer is shown and kept in ``_llm``: may record it, convert it, show more.
+
+        A partial answer comes here too (see ``finish_reason``). A question that runs in the
+        background is delivered from the loop's thread.
+        """
+
+
+_NEVER_SAVED = {"extra", "tools", "tool_choice"}
+
+
+def recipe_of(
+    info: ModelInfo, options: GenerationOptions, result: GenerationResult
+) -> dict[str, Any]:
+    """The recipe of ``result`` as JSON values; what is not known is left out."""
+    asked = info.options.merged(options).set_values()
+    return _known(
+        {
+            "version": __version__,
+            "model": result.model,
+            "model_type": info.model_type,
+            "vendor_model": info.model,
+            "quantization": info.quantization,
+            "file": _file(info.path) if info.path else None,
+            "device": result.device,
+            "options": {name: value for name, value in asked.items() if name not in _NEVER_SAVED},
+            "seed": result.seed,
+            "finish_reason": result.finish_reason.value,
+            "usage": _known(asdict(result.usage)),
+            "timings": {
+                name: round(seconds, 4) for name, seconds in _known(asdict(result.timings)).items()
+            },
+        }
+    )
+
+
+def _file(path: Path) -> dict[str, Any] | None:
+    try:
+        return {
+            "name": path.name,
+            "size_bytes": path.stat().st_size,
+            "fingerprint": file_fingerprint(path),
+        }
+    except OSError:  # it was moved or deleted while its model was loaded
+        return {"name": path.name}
+
+
+def _known(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if value is not None}

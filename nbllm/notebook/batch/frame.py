@@ -18,7 +18,7 @@ from nbllm.notebook.batch.clusters import cluster_model, told_of_workers
 from nbllm.notebook.batch.dask_tables import DaskTable, is_dask_frame
 from nbllm.notebook.batch.frame_batch import FrameBatch
 from nbllm.notebook.batch.frame_run import SAMPLE_ROWS, FrameRun, HowFar
-from nbllm.notebook.sync import run
+from nbllm.notebook.loop import run
 
 if TYPE_CHECKING:
     import dask.dataframe as dd

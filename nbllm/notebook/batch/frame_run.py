@@ -12,7 +12,7 @@ from nbllm.batches.calibration import calibrated
 from nbllm.batches.estimate import estimate
 from nbllm.batches.run import BatchRow, BatchTick
 from nbllm.notebook.batch.run_view import RunView, show_value
-from nbllm.notebook.sync import free_loop
+from nbllm.notebook.loop import free_loop
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from IPython.core.error import UsageError
 from IPython.core.magic import line_magic, magics_class, no_var_expand
 
-from nbllm.notebook.failures import brief_errors
+from nbllm.notebook.cell_failures import brief_errors
 from nbllm.notebook.flags import Help, flag, parser_of, with_help
 from nbllm.notebook.magic_line import Flags, parse
 from nbllm.notebook.session import NotebookSession, SessionMagics
@@ -158,7 +158,7 @@ class ChatMagics(SessionMagics):
         return f"{name} was written to {self.session.chats.export(name, file)}."
 
     def _import(self, args: ChatFlags) -> str:
-        from nbllm.core.conversations.saving import read_conversation
+        from nbllm.core.conversations.conversation_files import read_conversation
 
         file, *names = args.words
         chat = read_conversation(file)

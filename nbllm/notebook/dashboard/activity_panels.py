@@ -15,7 +15,7 @@ from nbllm.core.manager_events import ManagerEvent
 from nbllm.core.rendering.escaping import attribute_html, text_html
 from nbllm.core.types import FinishReason
 from nbllm.core.words import duration_words
-from nbllm.notebook.dashboard.sections import Section
+from nbllm.notebook.dashboard.saved_view import Section
 from nbllm.notebook.dashboard.widgets import box, button, card, set_children, text
 
 __all__ = ["LogPanel", "RequestPanel"]

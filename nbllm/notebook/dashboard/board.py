@@ -22,15 +22,12 @@ from nbllm.core.resource_detector import ResourceDetector
 from nbllm.notebook.dashboard.activity_panels import LogPanel, RequestPanel
 from nbllm.notebook.dashboard.device_panel import DevicePanel, ThroughputPanel
 from nbllm.notebook.dashboard.model_panel import ModelPanel
-from nbllm.notebook.dashboard.model_work import CellDefaults, ModelWork
+from nbllm.notebook.dashboard.model_work import CellDefaults, ModelWork, Survey
 from nbllm.notebook.dashboard.models_page import ModelsPage
-from nbllm.notebook.dashboard.page_scripts import ENTRIES, runs
+from nbllm.notebook.dashboard.page_code import ENTRIES, STYLE, runs
 from nbllm.notebook.dashboard.playground import Playground
 from nbllm.notebook.dashboard.presence import Presence, follow_cells
-from nbllm.notebook.dashboard.saved_view import SavedView
-from nbllm.notebook.dashboard.sections import Section
-from nbllm.notebook.dashboard.style import STYLE
-from nbllm.notebook.dashboard.survey import Survey
+from nbllm.notebook.dashboard.saved_view import SavedView, Section
 from nbllm.notebook.dashboard.widgets import box, button, close_tree, mark, text
 from nbllm.notebook.loop import LoopThread
 from nbllm.notebook.versions import answer_where_asked, can_be_started

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from nbllm.core.hardware.resource_sample import GpuSample, ResourceSample
 from nbllm.core.rendering.escaping import attribute_html, text_html
 from nbllm.core.words import size_words
-from nbllm.notebook.dashboard.sections import Section
+from nbllm.notebook.dashboard.saved_view import Section
 from nbllm.notebook.dashboard.widgets import card, text
 
 __all__ = ["DevicePanel", "ThroughputPanel", "line_chart", "meter", "nice_top"]

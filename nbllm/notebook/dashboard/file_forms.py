@@ -11,7 +11,7 @@ from IPython.core.error import UsageError
 
 from nbllm.core.downloads import PullPlan, PullProgress, Variant
 from nbllm.core.errors import InvalidOptionError
-from nbllm.core.hardware.busy import busy_processes, busy_words
+from nbllm.core.hardware.resource_sample import busy_processes, busy_words
 from nbllm.core.model_manager import ModelManager
 from nbllm.core.quantization import QUANTIZATION_TYPES, Quantization
 from nbllm.core.rendering.escaping import text_html

@@ -21,7 +21,7 @@ from nbllm.notebook.dashboard.model_row import (
     kind_words,
     state_words,
 )
-from nbllm.notebook.dashboard.sections import Section
+from nbllm.notebook.dashboard.saved_view import Section
 from nbllm.notebook.dashboard.widgets import (
     Choice,
     box,

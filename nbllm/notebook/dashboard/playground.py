@@ -13,9 +13,14 @@ from nbllm.core.generation import Generation
 from nbllm.core.model_manager import ModelManager
 from nbllm.core.rendering.escaping import text_html
 from nbllm.core.types import Completed, ReasoningDelta, TextDelta
-from nbllm.notebook.dashboard.options_form import OptionsForm
-from nbllm.notebook.dashboard.playground_parts import AnswerArea, Offer, PromptHistory, cell_source
-from nbllm.notebook.dashboard.sections import Section
+from nbllm.notebook.dashboard.playground_parts import (
+    AnswerArea,
+    Offer,
+    OptionsForm,
+    PromptHistory,
+    cell_source,
+)
+from nbllm.notebook.dashboard.saved_view import Section
 from nbllm.notebook.dashboard.widgets import (
     Choice,
     box,

@@ -2,7 +2,8 @@
 
 A notebook saves no widgets, and a front end that finds none says so in place of the dashboard. So
 the state is an output of its own. While the dashboard is there its style hides it, and where it
-is not, the style of the saved output hides the place of the missing widget.
+is not, the style of the saved output hides the place of the missing widget. Its HTML has tables
+and inline styles alone: it is what is left where a front end sanitizes it.
 """
 
 from __future__ import annotations
@@ -10,16 +11,56 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 from IPython.core.displaypub import CapturingDisplayPublisher, DisplayPublisher
 
-from nbllm.core.rendering.escaping import text_html
-from nbllm.notebook.dashboard.sections import Section, sections_html, sections_text
+from nbllm.core.rendering.escaping import encodable, text_html, without_blank_lines
+from nbllm.core.rendering.markdown_html import answer_html
 from nbllm.notebook.views.bundles import Bundle, widget_view
 
-__all__ = ["SavedView"]
+__all__ = ["SavedView", "Section", "sections_html"]
+
+_CELL = "text-align: left; vertical-align: top; white-space: pre-wrap; padding: 4px 12px 4px 0"
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """A titled table of plain texts, and below it a text in Markdown, which is a model's."""
+
+    title: str
+    rows: tuple[tuple[str, ...], ...] = ()
+    markdown: str = ""
+
+
+def sections_html(sections: Sequence[Section]) -> str:
+    """All sections that hold anything, one below the other."""
+    return "".join(_html(section) for section in sections if section.rows or section.markdown)
+
+
+def sections_text(sections: Sequence[Section]) -> str:
+    """The same as plain text."""
+    return "\n".join(_text(section) for section in sections if section.rows or section.markdown)
+
+
+def _html(section: Section) -> str:
+    rows = "".join(f"<tr>{''.join(map(_cell, row))}</tr>" for row in section.rows)
+    table = f'<table style="margin: 0 0 8px 0">{rows}</table>' if rows else ""
+    answer = answer_html(section.markdown, coloured=False) if section.markdown else ""
+    title = f'<div style="font-weight: 600; margin: 8px 0 2px 0">{text_html(section.title)}</div>'
+    return f"{title}{table}{answer}"
+
+
+def _cell(text: str) -> str:
+    return f'<td style="{_CELL}">{without_blank_lines(text_html(text))}</td>'
+
+
+def _text(section: Section) -> str:
+    rows = (f"  {' · '.join(filter(None, row))}" for row in section.rows)
+    return encodable("\n".join([section.title, *rows, *filter(None, [section.markdown])]))
+
 
 SECONDS_BETWEEN = 2.0
 """Each update makes the notebook one with unsaved changes."""

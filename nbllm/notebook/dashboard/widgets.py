@@ -11,7 +11,7 @@ import ipywidgets
 from nbllm.core.errors import NbllmError
 from nbllm.core.paths import printable
 from nbllm.core.rendering.escaping import text_html
-from nbllm.notebook.dashboard.page_scripts import SUBMIT_MARK
+from nbllm.notebook.dashboard.page_code import SUBMIT_MARK
 from nbllm.notebook.versions import answer_where_asked, explain
 
 __all__ = [

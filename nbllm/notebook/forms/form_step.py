@@ -1,4 +1,4 @@
-"""``--as`` and ``--schema``: asks for a form, shows the answer in it, and hands over its value."""
+"""Steps that ask for a form and show the answer in it: ``--as``, ``--schema`` and ``%llm_fix``."""
 
 from __future__ import annotations
 
@@ -18,13 +18,15 @@ from nbllm.core.types import (
     ModelInfo,
     TextPart,
 )
-from nbllm.notebook.asking.question import Question
-from nbllm.notebook.asking.step import Step
-from nbllm.notebook.forms.answer_forms import FORMS, Form, rows_message, schema_form
+from nbllm.notebook.asking.question import Question, Step
+from nbllm.notebook.forms.answer_forms import FORMS, Form, code_of, rows_message, schema_form
+from nbllm.notebook.forms.diffs import diff_bundle, unified
 from nbllm.notebook.forms.type_expressions import named_type
+from nbllm.notebook.prompts.typed_cells import LastError
+from nbllm.notebook.session import NotebookSession
 from nbllm.notebook.views.bundles import Bundle
 
-__all__ = ["FormStep"]
+__all__ = ["FixStep", "FormStep"]
 
 _UNFINISHED = (FinishReason.CANCELLED, FinishReason.FAILED)
 _CUT = (FinishReason.LENGTH, FinishReason.REPETITION)
@@ -164,3 +166,38 @@ def _with_bound_instruction(message: Message, form: Form) -> str | tuple[Content
     if isinstance(message.content, str):
         return message.content.removesuffix(form.instruction) + form.bound_instruction
     return (*message.content[:-1], TextPart(f"\n\n{form.bound_instruction}"))
+
+
+class FixStep(FormStep):
+    """Asks for the cell ``source`` corrected, and keeps it as the proposal of the session."""
+
+    def __init__(self, session: NotebookSession, source: str) -> None:
+        super().__init__(session)
+        self._source, self._last = source, session.part(LastError)
+        self._last.proposal = None
+
+    def prepare(self, question: Question) -> Question:
+        """Ask for the whole cell."""
+        form = Form(
+            "Answer with the whole corrected cell in one fenced block.", self._read, self._show
+        )
+        return self.with_form(question, form, f"%{self._magic}")
+
+    def remark(self, question: Question, result: GenerationResult) -> str:
+        """How to take the proposal, where there is one."""
+        accept = f"%{self._magic} --accept inserts it as a new cell below"
+        return accept if self._last.proposal else ""
+
+    @property
+    def _magic(self) -> str:
+        return self.session.magic_name("llm_fix")
+
+    def _read(self, text: str) -> str:
+        code = code_of(text)
+        if code.strip() == self._source.strip():
+            raise AnswerFormError("fix", "it changes nothing", text=text)
+        self._last.proposal = code
+        return code
+
+    def _show(self, code: str) -> Bundle:
+        return diff_bundle(unified(self._source, code))

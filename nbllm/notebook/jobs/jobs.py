@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 from nbllm.core.forks import ChildSafeLock
 from nbllm.core.types import FinishReason, GenerationResult
 from nbllm.notebook.asking.live_answer import LiveAnswer
-from nbllm.notebook.asking.stop_button import StopButton
+from nbllm.notebook.asking.waiting import StopButton
 from nbllm.notebook.loop import LoopJob, interruptible
 from nbllm.notebook.views.bundles import note
 from nbllm.notebook.views.display import TICK_SECONDS, open_background_view

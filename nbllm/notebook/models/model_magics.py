@@ -9,7 +9,7 @@ from weakref import WeakKeyDictionary
 from IPython.core.error import UsageError
 from IPython.core.magic import line_magic, magics_class, no_var_expand
 
-from nbllm.notebook.failures import brief_errors
+from nbllm.notebook.cell_failures import brief_errors
 from nbllm.notebook.flags import LOAD, Help, flag, flagged_options, parser_of, with_help
 from nbllm.notebook.magic_line import Flags, parse
 from nbllm.notebook.session import NotebookSession, SessionMagics
@@ -180,7 +180,7 @@ class ModelMagics(SessionMagics):
     def _load(self, name: str, args: LoadFlags) -> ModelInterface:
         from nbllm.core.model_manager import WAIT_SECONDS
         from nbllm.core.types import LoadOptions
-        from nbllm.notebook.asking.load_progress import load_model
+        from nbllm.notebook.asking.waiting import load_model
 
         typed = vars(args)
         flags = LoadOptions.of({name: typed[name] for name in flagged_options("load")})

@@ -9,7 +9,7 @@ from IPython.core.magic import line_magic, magics_class, no_var_expand
 from IPython.display import display
 
 from nbllm.core.words import duration_words, size_words
-from nbllm.notebook.failures import Stopped, brief_errors
+from nbllm.notebook.cell_failures import Stopped, brief_errors
 from nbllm.notebook.flags import Help, flag, parser_of, with_help
 from nbllm.notebook.magic_line import Flags, parse
 from nbllm.notebook.session import NotebookSession, SessionMagics
@@ -163,7 +163,7 @@ class PullMagics(SessionMagics):
 
 
 def _table(plan: PullPlan) -> pd.DataFrame:
-    from nbllm.notebook.models.pull_table import variants_table
+    from nbllm.notebook.models.fit_tables import variants_table
 
     return variants_table(plan)
 

@@ -10,7 +10,7 @@ from IPython.core.magic import line_magic, magics_class, no_var_expand
 from IPython.display import display
 
 from nbllm.core.words import duration_words, size_words
-from nbllm.notebook.failures import Stopped, brief_errors
+from nbllm.notebook.cell_failures import Stopped, brief_errors
 from nbllm.notebook.flags import Help, flag, parser_of, with_help
 from nbllm.notebook.magic_line import Flags, parse, share
 from nbllm.notebook.models.meter import Meter
@@ -199,13 +199,13 @@ class QuantizeMagics(SessionMagics):
                 view.keep(self._untune(args.name))
                 return None
             tuning = self._tune(args, view)
-        from nbllm.notebook.models.tune_table import tune_figure, tune_table
+        from nbllm.notebook.models.speed_tables import tune_figure, tune_table
 
         display(tune_figure(tuning))  # type: ignore[no-untyped-call]
         return tune_table(tuning)
 
     def _tune(self, args: TuneFlags, view: View) -> Tuning:
-        from nbllm.core.hardware.busy import busy_processes, busy_words
+        from nbllm.core.hardware.resource_sample import busy_processes, busy_words
 
         if busy := busy_words(busy_processes()):
             view.keep(busy)

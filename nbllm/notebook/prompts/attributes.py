@@ -16,16 +16,16 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from nbllm.core.results import GenerationResult, Timings, TokenCount, Usage
-from nbllm.notebook.prompts.accessors import (
+from nbllm.notebook.prompts.evaluation import Budget, Refused
+from nbllm.notebook.prompts.plain_data import weigh_scalar
+from nbllm.notebook.prompts.table_methods import Groups, groups_item
+from nbllm.notebook.prompts.table_reads import (
     NAMES,
     Accessor,
     accessor_attribute,
     accessor_of,
+    table_attribute,
 )
-from nbllm.notebook.prompts.limits import Budget, Refused
-from nbllm.notebook.prompts.scalars import weigh_scalar
-from nbllm.notebook.prompts.table_methods import Groups, groups_item
-from nbllm.notebook.prompts.table_reads import table_attribute
 from nbllm.notebook.prompts.value_kinds import (
     class_attribute,
     is_stdlib,

@@ -14,8 +14,8 @@ from fractions import Fraction
 from typing import Any
 
 from nbllm.notebook.prompts.attributes import fields_of
-from nbllm.notebook.prompts.limits import INT_BITS, Budget, Refused
-from nbllm.notebook.prompts.scalars import SCALARS, plain
+from nbllm.notebook.prompts.evaluation import INT_BITS, Budget, Refused
+from nbllm.notebook.prompts.plain_data import SCALARS, plain
 from nbllm.notebook.prompts.value_kinds import (
     class_attribute,
     is_a,

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 from IPython.core.error import UsageError
 from IPython.core.magic import line_magic, magics_class, no_var_expand
 
-from nbllm.notebook.asking.ask_flags import ASK
-from nbllm.notebook.failures import brief_errors
+from nbllm.notebook.asking.ask_magics import ASK
+from nbllm.notebook.cell_failures import brief_errors
 from nbllm.notebook.flags import Help, flag, parser_of, with_help
 from nbllm.notebook.magic_line import Flags, parse_flags
-from nbllm.notebook.prompts.last_error import LastError
+from nbllm.notebook.prompts.typed_cells import LastError
 from nbllm.notebook.session import NotebookSession, SessionMagics
 
 if TYPE_CHECKING:
@@ -131,7 +131,7 @@ class ErrorMagics(SessionMagics):
         self._last.proposal = None
 
     def _fix_step(self, source: str) -> FormStep:
-        from nbllm.notebook.prompts.fix_step import FixStep
+        from nbllm.notebook.forms.form_step import FixStep
 
         return FixStep(self.session, source)
 

@@ -27,18 +27,14 @@ import warnings
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from nbllm.notebook.prompts.accessors import Accessor
 from nbllm.notebook.prompts.attributes import attribute
-from nbllm.notebook.prompts.calls import Call
-from nbllm.notebook.prompts.cell_checks import TABLES
-from nbllm.notebook.prompts.data import check_keys, length
+from nbllm.notebook.prompts.evaluation import Budget, Call, Refused
 from nbllm.notebook.prompts.functions import Called, function_named, function_of
-from nbllm.notebook.prompts.limits import Budget, Refused
 from nbllm.notebook.prompts.methods import call_method
 from nbllm.notebook.prompts.operators import binary, compare, truth, unary
-from nbllm.notebook.prompts.scalars import key, plain, weigh_scalar
+from nbllm.notebook.prompts.plain_data import TABLES, check_keys, key, length, plain, weigh_scalar
 from nbllm.notebook.prompts.table_methods import Groups, groups_item
-from nbllm.notebook.prompts.table_reads import Located, table_item
+from nbllm.notebook.prompts.table_reads import Accessor, Located, table_item
 from nbllm.notebook.prompts.value_kinds import is_code, kind_of, type_name
 
 __all__ = ["evaluate", "names_in", "parsed"]

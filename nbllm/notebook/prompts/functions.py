@@ -14,10 +14,16 @@ from types import ModuleType
 from typing import Any, TypeAlias
 
 from nbllm.notebook.prompts.bounded_texts import value_text
-from nbllm.notebook.prompts.cell_checks import TABLES
-from nbllm.notebook.prompts.data import items, length, weigh
-from nbllm.notebook.prompts.limits import INT_BITS, Budget, Refused
-from nbllm.notebook.prompts.scalars import SCALARS, plain, weigh_scalar
+from nbllm.notebook.prompts.evaluation import INT_BITS, Budget, Refused
+from nbllm.notebook.prompts.plain_data import (
+    SCALARS,
+    TABLES,
+    items,
+    length,
+    plain,
+    weigh,
+    weigh_scalar,
+)
 from nbllm.notebook.prompts.value_kinds import kind_of, kinds_of, type_name
 
 __all__ = ["Called", "function_named", "function_of"]

@@ -28,8 +28,8 @@ from typing import Any
 from nbllm.core.api_keys import looks_like_key
 from nbllm.core.types import ImagePart, TextPart
 from nbllm.notebook.prompts.bounded_texts import Written
+from nbllm.notebook.prompts.evaluation import Budget, Refused
 from nbllm.notebook.prompts.expressions import names_in
-from nbllm.notebook.prompts.limits import Budget, Refused
 from nbllm.notebook.prompts.placeholders import RENDER_STEPS, Piece, Placeholder, taken_apart
 
 __all__ = ["Interpolated", "Left", "Replaced", "interpolate"]

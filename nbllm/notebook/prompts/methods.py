@@ -10,11 +10,8 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from nbllm.notebook.prompts.accessors import Accessor, call_accessor
-from nbllm.notebook.prompts.calls import Call
-from nbllm.notebook.prompts.data import check_keys, weigh
-from nbllm.notebook.prompts.limits import TEXT_CHARACTERS, Refused
-from nbllm.notebook.prompts.scalars import key, plain, weigh_scalar
+from nbllm.notebook.prompts.evaluation import TEXT_CHARACTERS, Call, Refused
+from nbllm.notebook.prompts.plain_data import check_keys, key, plain, weigh, weigh_scalar
 from nbllm.notebook.prompts.table_methods import (
     Groups,
     call_array,
@@ -22,6 +19,7 @@ from nbllm.notebook.prompts.table_methods import (
     call_index,
     call_table,
 )
+from nbllm.notebook.prompts.table_reads import Accessor, call_accessor
 from nbllm.notebook.prompts.value_kinds import kind_of, kinds_of, words
 
 __all__ = ["call_method", "check_time_format"]

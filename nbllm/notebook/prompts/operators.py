@@ -8,10 +8,14 @@ from collections.abc import Callable
 from fractions import Fraction
 from typing import Any
 
-from nbllm.notebook.prompts.cell_checks import TABLES
-from nbllm.notebook.prompts.data import length, weigh
-from nbllm.notebook.prompts.limits import INT_BITS, TEXT_CHARACTERS, VALUE_STEPS, Budget, Refused
-from nbllm.notebook.prompts.scalars import plain
+from nbllm.notebook.prompts.evaluation import (
+    INT_BITS,
+    TEXT_CHARACTERS,
+    VALUE_STEPS,
+    Budget,
+    Refused,
+)
+from nbllm.notebook.prompts.plain_data import TABLES, length, plain, weigh
 from nbllm.notebook.prompts.table_reads import combined
 from nbllm.notebook.prompts.value_kinds import kind_of, type_name
 

@@ -10,11 +10,11 @@ from typing import Any, TypeAlias
 
 from nbllm.core.types import ImagePart
 from nbllm.notebook.prompts.bounded_texts import Written, written
+from nbllm.notebook.prompts.evaluation import Budget, Refused
 from nbllm.notebook.prompts.expressions import evaluate, parsed
-from nbllm.notebook.prompts.limits import Budget, Refused
 from nbllm.notebook.prompts.methods import check_time_format
+from nbllm.notebook.prompts.plain_data import SCALARS, weigh_scalar
 from nbllm.notebook.prompts.rendered_values import rendered
-from nbllm.notebook.prompts.scalars import SCALARS, weigh_scalar
 from nbllm.notebook.prompts.value_kinds import kind_of, type_name
 
 __all__ = ["RENDER_STEPS", "SPEC", "Piece", "Placeholder", "converted", "formatted", "taken_apart"]

@@ -9,11 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from nbllm.notebook.prompts.calls import Call
-from nbllm.notebook.prompts.cell_checks import check_extras, is_numeric
-from nbllm.notebook.prompts.data import weigh
-from nbllm.notebook.prompts.limits import Budget, Refused
-from nbllm.notebook.prompts.scalars import SCALARS, plain
+from nbllm.notebook.prompts.evaluation import Budget, Call, Refused
+from nbllm.notebook.prompts.plain_data import SCALARS, check_extras, is_numeric, plain, weigh
 from nbllm.notebook.prompts.table_reads import table_item
 from nbllm.notebook.prompts.value_kinds import kind_of, type_name, words
 

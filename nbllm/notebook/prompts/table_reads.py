@@ -1,7 +1,8 @@
-"""Arrays, columns and tables in prompts: the attributes, rows, cells and operators that are read.
+"""What is read of arrays, columns and tables: attributes, rows, cells, ``.str`` and ``.dt``.
 
 A result is never much larger than what it comes of: labels that stand in a table twice, and
-shapes that are stretched to fit, would multiply it.
+shapes that are stretched to fit, would multiply it. Of a column's texts nothing is listed that
+takes a pattern, which may take any time, or makes more of them.
 """
 
 from __future__ import annotations
@@ -13,13 +14,30 @@ from decimal import Decimal
 from fractions import Fraction
 from typing import Any
 
-from nbllm.notebook.prompts.cell_checks import CELLS_A_STEP, check_extras, check_labels, is_numeric
-from nbllm.notebook.prompts.data import weigh
-from nbllm.notebook.prompts.limits import Budget, Refused
-from nbllm.notebook.prompts.scalars import SCALARS, key, plain
+from nbllm.notebook.prompts.evaluation import Budget, Call, Refused
+from nbllm.notebook.prompts.plain_data import (
+    CELLS_A_STEP,
+    SCALARS,
+    check_extras,
+    check_labels,
+    is_numeric,
+    key,
+    plain,
+    weigh,
+)
 from nbllm.notebook.prompts.value_kinds import kind_of, type_name, words
 
-__all__ = ["Located", "combined", "table_attribute", "table_item"]
+__all__ = [
+    "NAMES",
+    "Accessor",
+    "Located",
+    "accessor_attribute",
+    "accessor_of",
+    "call_accessor",
+    "combined",
+    "table_attribute",
+    "table_item",
+]
 
 _ATTRIBUTES = {
     "array": words("shape ndim size T"),
@@ -194,3 +212,64 @@ def _computes(value: Any) -> bool:
         case "array" | "series" | "index":
             return is_numeric(value) or getattr(value.dtype, "kind", "O") in "mM"
     return False
+
+
+_TEXTS = {
+    **dict.fromkeys(words("upper lower title capitalize swapcase casefold"), ""),
+    **dict.fromkeys(words("strip lstrip rstrip len isalpha isdigit isnumeric isspace"), ""),
+    **dict.fromkeys(words("startswith endswith"), "pat"),
+}
+_TIMES = dict.fromkeys(words("day_name month_name total_seconds normalize"), "")
+_PARTS = words(
+    "year month day hour minute second microsecond date time dayofweek day_of_week weekday "
+    "dayofyear day_of_year quarter days seconds is_month_start is_month_end is_year_start "
+    "is_year_end is_leap_year"
+)
+_COST = 10
+NAMES = ("str", "dt")
+
+
+@dataclass(frozen=True, slots=True)
+class Accessor:
+    """``column.str`` or ``column.dt``, before what is read or called of it."""
+
+    column: Any
+    name: str
+
+
+def accessor_of(column: Any, name: str, budget: Budget) -> Accessor:
+    """The accessor of a column of texts or times. Raises ``Refused`` for another."""
+    budget.spend(weigh(column, budget) * _COST)
+    kind = getattr(column.dtype, "kind", "O")
+    if name == "dt" and kind not in "mM":
+        raise Refused(f"a column of {column.dtype} holds no times, so that it has no .dt")
+    if name == "str" and not all(
+        kind_of(cell) == "text" or cell is None or cell != cell for cell in column.tolist()
+    ):
+        raise Refused("a column that holds more than texts has no .str in a prompt")
+    return Accessor(column, name)
+
+
+def accessor_attribute(accessor: Accessor, name: str) -> Any:
+    """A part of each time, such as its year."""
+    if accessor.name != "dt" or name not in _PARTS:
+        raise _refused(accessor, name)
+    return getattr(accessor.column.dt, name)
+
+
+def call_accessor(accessor: Accessor, call: Call) -> Any:
+    """A method of each text or time."""
+    listed = _TIMES if accessor.name == "dt" else _TEXTS
+    if call.name not in listed:
+        raise _refused(accessor, call.name)
+    arguments = call.bound(listed[call.name])
+    if not all(kind_of(each) == "text" for each in arguments.values()):
+        raise Refused(f"{call.name} takes a text in a prompt")
+    return getattr(getattr(accessor.column, accessor.name), call.name)(**arguments)
+
+
+def _refused(accessor: Accessor, name: str) -> Refused:
+    return Refused(
+        f"Series.{accessor.name}.{name} is not used in a prompt; assign its result to a variable "
+        "first"
+    )

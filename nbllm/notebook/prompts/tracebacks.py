@@ -25,6 +25,7 @@ from nbllm.notebook.versions import frame_name
 
 __all__ = ["error_report", "failed_source", "title", "versions"]
 
+
 CONTEXT_LINES = 4
 LIBRARY_FRAMES = 4
 REPORT_CHARACTERS = 8_000

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from IPython.core.magic import line_magic, magics_class, no_var_expand
 from traitlets import Bool
 
-from nbllm.notebook.failures import brief_errors
+from nbllm.notebook.cell_failures import brief_errors
 from nbllm.notebook.flags import Help, flag, parser_of, with_help
 from nbllm.notebook.magic_line import Flags, parse
 from nbllm.notebook.session import NotebookSession, SessionMagics
@@ -19,7 +19,7 @@ from nbllm.notebook.session import NotebookSession, SessionMagics
 if TYPE_CHECKING:
     import pandas as pd
 
-    from nbllm.notebook.settings.settings import NbLLM
+    from nbllm.notebook.magic_settings import NbLLM
     from nbllm.notebook.tables import Table
 
 __all__ = ["ConfigMagics"]

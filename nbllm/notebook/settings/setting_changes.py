@@ -19,7 +19,7 @@ from nbllm.core.option_table import options_of
 from nbllm.core.paths import absolute_path, read_text, reason
 from nbllm.core.suggest import did_you_mean
 from nbllm.core.types import GenerationOptions
-from nbllm.notebook.settings.settings import NbLLM
+from nbllm.notebook.magic_settings import NbLLM
 
 __all__ = [
     "OPTIONS",

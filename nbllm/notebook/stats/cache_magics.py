@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 from IPython.core.magic import line_magic, magics_class, no_var_expand
 
-from nbllm.notebook.failures import brief_errors
+from nbllm.notebook.cell_failures import brief_errors
 from nbllm.notebook.flags import Help, flag, parser_of, with_help
 from nbllm.notebook.magic_line import Flags, parse, seconds, size_bytes
 from nbllm.notebook.session import SessionMagics
@@ -107,7 +107,7 @@ class CacheMagics(SessionMagics):
 
     def _put_store(self, args: CacheFlags, cache: ResultCache) -> None:
         """Keep the answers on the disk from now on, where a flag says so."""
-        from nbllm.core.caching.stores import MOST_BYTES, MemoryStore, SqliteStore
+        from nbllm.core.caching.answer_stores import MOST_BYTES, MemoryStore, SqliteStore
 
         most = args.max_size or MOST_BYTES
         if args.disk or args.file:
@@ -118,7 +118,7 @@ class CacheMagics(SessionMagics):
 
 
 def _words(cache: ResultCache) -> str:
-    from nbllm.core.caching.stores import SqliteStore
+    from nbllm.core.caching.answer_stores import SqliteStore
 
     if cache.mode == "off":
         return _MEANING["off"]

@@ -15,9 +15,9 @@ from nbllm.core.hardware.resources import Resources
 from nbllm.core.history import GenerationRecord
 from nbllm.core.kinds import kind_of
 from nbllm.core.types import ModelInfo
-from nbllm.notebook.stats.beside import side_by_side
 from nbllm.notebook.stats.figure import LINE_STYLES, THEMES, LlmFigure, Theme
 from nbllm.notebook.stats.run_plot import draw_run
+from nbllm.notebook.stats.stats_table import side_by_side
 
 __all__ = ["PLOTS", "Throughput", "plot", "throughput_by_device"]
 

@@ -12,8 +12,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from nbllm.core.rendering.answers import answer_html
 from nbllm.core.rendering.escaping import encodable, preformatted, text_html
+from nbllm.core.rendering.markdown_html import answer_html
 
 __all__ = [
     "Bundle",

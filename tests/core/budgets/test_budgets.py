@@ -228,6 +228,34 @@ async def test_embeddings_count_too() -> None:
         await model.embed(["some more"])
 
 
+class Ranker(FakeModel):
+    """Reads each document behind the query, a token a word."""
+
+    async def _rerank(self, query: str, documents: list[str]) -> tuple[tuple[float, ...], Usage]:
+        read = sum(len(f"{query} {each}".split()) for each in documents)
+        return tuple(float(len(each)) for each in documents), Usage(prompt_tokens=read)
+
+
+async def test_what_a_reranker_reads_counts_too() -> None:
+    model, budgets = spending(Budget(tokens=5_000, requests=2), model=Ranker)
+    assert await model.rerank("which one", ["a b", "c"]) == (3.0, 1.0)
+    assert budgets.statuses()[0].spent == Amount(0, 7, 1)
+    assert await model.rerank("which one", []) == ()
+    assert budgets.statuses()[0].spent.requests == 1
+    with pytest.raises(BudgetError, match="tokens"):
+        await model.rerank("x" * 3_000, ["a", "b"])
+    await model.rerank("which", ["a"])
+    with pytest.raises(BudgetError, match="requests"):
+        await model.rerank("which", ["a"])
+
+
+async def test_a_model_that_ranks_nothing_spends_nothing() -> None:
+    model, budgets = spending(Budget(tokens=5_000))
+    with pytest.raises(UnsupportedError, match="not a reranker"):
+        await model.rerank("which", ["a"])
+    assert budgets.statuses()[0].spent == budgets.statuses()[0].reserved == NOTHING
+
+
 async def test_budgets_are_for_models_by_any_of_their_names() -> None:
     info = fake_info("mine", local=False, model_type="openai", model="gpt-4o-2024")
     model, budgets = spending(Budget(requests=1, model="GPT-4o*"), Budget(requests=9), info=info)

@@ -11,8 +11,8 @@ import psutil
 import pytest
 
 from nbllm import ModelManager
+from nbllm.core.caching.answer_stores import CachedAnswer, MemoryStore, SqliteStore
 from nbllm.core.caching.cache import ResultCache
-from nbllm.core.caching.stores import CachedAnswer, MemoryStore, SqliteStore
 from nbllm.core.errors import InvalidOptionError, ServerError
 from nbllm.core.types import Completed, FinishReason, TextDelta
 from nbllm.testing import FakeModel, fake_info
@@ -217,7 +217,7 @@ def test_processes_share_a_file(tmp_path: Path) -> None:
     file = tmp_path / "answers.sqlite"
     code = """
 import sys, pathlib
-from nbllm.core.caching.stores import *
+from nbllm.core.caching.answer_stores import *
 store = SqliteStore(pathlib.Path(sys.argv[1]))
 for n in range(200):
     store.put(f"{sys.argv[2]}-{n}", CachedAnswer("x" * 100, float(n)))

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from nbllm.core.caching.request_key import is_deterministic, request_key
+from nbllm.core.caching.request_key import is_deterministic, is_quick, request_key
+from nbllm.core.messages import ImagePart, TextPart
 from nbllm.core.options import GenerationOptions, Tool
 from nbllm.core.types import GenerationRequest, Message, ModelInfo
 
@@ -109,3 +110,36 @@ def test_what_is_meant_to_be_repeatable() -> None:
     assert is_deterministic(GenerationOptions(seed=3))
     assert not is_deterministic(GenerationOptions(temperature=0.7))
     assert not is_deterministic(GenerationOptions())
+
+
+def asked_with(*data: bytes) -> GenerationRequest:
+    parts = tuple(ImagePart(data=each) for each in data)
+    return replace(ASKED, messages=(Message("user", parts),))
+
+
+def test_an_attachment_is_hashed_once_and_known_by_its_content() -> None:
+    picture = bytes(2**20)
+    assert not is_quick(asked_with(picture))
+    key = request_key(asked_with(picture))
+    assert is_quick(asked_with(picture))
+    assert request_key(asked_with(picture)) == key == request_key(asked_with(bytes(2**20)))
+    assert request_key(asked_with(picture[:-1] + b"x")) != key
+
+
+def test_only_some_attachments_are_held_on_to() -> None:
+    pictures = [bytes([number]) * 2**23 for number in range(5)]
+    for picture in pictures:
+        request_key(asked_with(picture))
+    assert [is_quick(asked_with(picture)) for picture in pictures] == [False, *[True] * 4]
+    request_key(asked_with(bytes(2**26)))
+    assert not any(is_quick(asked_with(picture)) for picture in pictures)
+
+
+@pytest.mark.parametrize(
+    "content",
+    ["x" * 2**20, (TextPart("x" * 2**20),), (ImagePart(url="data:" + "x" * 2**20),)],
+)
+def test_what_takes_long_to_hash_is_not_quick(content: Any) -> None:
+    assert is_quick(ASKED)
+    assert not is_quick(replace(ASKED, messages=(Message("user", content),)))
+    assert not is_quick(replace(ASKED, model=replace(INFO, path=Path("m.gguf"))))

@@ -16,37 +16,7 @@ from nbllm.core.catalogue.ollama import OllamaStore
 from nbllm.core.catalogue.stores import STORES, store_called
 from nbllm.core.errors import InvalidOptionError, ModelNotFoundError
 
-VARIABLES = (
-    "HF_HOME",
-    "HF_HUB_CACHE",
-    "HUGGINGFACE_HUB_CACHE",
-    "LLAMA_CACHE",
-    "OLLAMA_MODELS",
-    "NBLLM_MODEL_FOLDERS",
-    "XDG_CACHE_HOME",
-    "XDG_CONFIG_HOME",
-    "XDG_DATA_HOME",
-    "JAN_DATA_FOLDER",
-    "LOCALAPPDATA",
-)
 DIGEST = "a" * 64
-
-
-@pytest.fixture
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A home of one's own, with nothing in it, and another folder to work in."""
-    for name in VARIABLES:
-        monkeypatch.delenv(name, raising=False)
-    home, here = tmp_path / "home", tmp_path / "here"
-    home.mkdir()
-    here.mkdir()
-    monkeypatch.setenv("HOME", str(home))
-    monkeypatch.setenv("USERPROFILE", str(home))
-    monkeypatch.chdir(here)
-    monkeypatch.setattr("nbllm.core.catalogue.ollama._SYSTEM_FOLDER", tmp_path / "system")
-    monkeypatch.setattr(headers, "HEADERS", headers.Headers(tmp_path / "headers.json"))
-    monkeypatch.setattr(listing, "HEADERS", headers.HEADERS)
-    return home
 
 
 @pytest.fixture(scope="session")
@@ -255,12 +225,12 @@ def test_headers_are_read_once_for_all_processes(
     assert not [path for path in read if path.is_relative_to(home)]
 
 
-@pytest.mark.parametrize("content", ["{", '{"version": 1, "files": {"a": 5}}', "[]", "null"])
+@pytest.mark.parametrize("content", ["{", '{"version": 2, "files": {"a": 5}}', "[]", "null"])
 def test_a_damaged_memory_of_headers_is_made_anew(home: Path, copies: Any, content: str) -> None:
     put(home / ".lmstudio/models/a/b/m.gguf", copies("m"))
     headers.HEADERS._store().write_text(content)
     assert [*stored()] == ["m"]
-    assert json.loads(headers.HEADERS._store().read_text())["version"] == 1
+    assert json.loads(headers.HEADERS._store().read_text())["version"] == 2
 
 
 def test_an_unknown_source_is_refused(home: Path) -> None:

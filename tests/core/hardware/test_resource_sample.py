@@ -1,5 +1,9 @@
+"""None"""
+
 from __future__ import annotations
 
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -7,7 +11,7 @@ import pytest
 
 from nbllm.core.hardware import resource_sample
 from nbllm.core.hardware.machine import Machine, linux_cpu_times
-from nbllm.core.hardware.resource_sample import CpuLoad
+from nbllm.core.hardware.resource_sample import BusyProcess, CpuLoad, busy_processes, busy_words
 from nbllm.core.resource_detector import ResourceDetector
 
 STAT = """\
@@ -124,3 +128,20 @@ def test_this_machine_at_work() -> None:
     assert second.cpu_fraction is not None
     assert 0 < second.cpu_fraction <= 1
     assert 0 < second.memory_used_bytes < second.memory_total_bytes
+
+
+def test_a_process_that_computes_is_found() -> None:
+    with subprocess.Popen([sys.executable, "-c", "while True: pass"]) as busy:
+        try:
+            found = {each.pid: each for each in busy_processes(1.0)}
+        finally:
+            busy.kill()
+    assert "python" in found[busy.pid].name.lower()
+    assert found[busy.pid].cores >= 0.1
+
+
+def test_who_is_told() -> None:
+    assert busy_words([]) == ""
+    busy = [BusyProcess(1.0 - n / 10, "python", n) for n in range(5)]
+    assert busy_words(busy).startswith("Also busy: python (process 0) using 1.0 cores, ")
+    assert "and 2 more" in busy_words(busy)

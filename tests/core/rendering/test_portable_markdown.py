@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
-from nbllm.core.rendering.answers import answer_html
+from nbllm.core.rendering.markdown_html import answer_html
 from nbllm.core.rendering.portable_markdown import escaped_markdown, fenced, portable_markdown
 
 OURS = re.compile(r"<(pre|code)>[^<>]*(</\1>)?|</(pre|code)>")

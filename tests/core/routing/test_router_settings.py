@@ -78,7 +78,7 @@ def test_members_alone_are_enough() -> None:
         ({"members": ["a", {"name": "b", "weight": "2"}]}, "members[1].weight", "a number"),
         ({"members": ["a", {"name": "b", "weight": True}]}, "members[1].weight", "a number"),
         ({"members": ["a", {"name": "b", "weight": 1e30}]}, "members[1].weight", "at most"),
-        ({"members": ["a", {"name": "b", "price": 1}]}, "members[1].price", "input and output"),
+        ({"members": ["a", {"name": "b", "price": 1}]}, "members[1].price", '{"input": 0.15'),
         (
             {"members": ["a", {"name": "b", "price": {"input": 1}}]},
             "members[1].price.output",
@@ -105,6 +105,51 @@ def test_members_alone_are_enough() -> None:
         ({"name": None}, "name", "required"),
         ({"model_type": "openai"}, "model_type", 'must be "router"'),
         ({"memebrs": ["a"]}, "memebrs", "Did you mean 'members'?"),
+        ({"router": {"members": ["a", "b"]}}, "router", 'Put members beside "model_type"'),
+        ({"settings": {"strategy": "weighted"}}, "settings", 'Put strategy beside "model_type"'),
+        ({"options": {"strategy": "weighted"}}, "options.strategy", 'beside "options"'),
+        ({"members": None, "options": {"members": ["a"]}}, "options.members", 'beside "options"'),
+        ({"models": ["a", "b"]}, "models", "Did you mean 'members'?"),
+        (
+            {"members": {"a": 2, "b": {}}},
+            "members",
+            'such as [{"name": "a", "weight": 2}, "b"]',
+        ),
+        ({"members": "a, b"}, "members", 'such as ["a", "b"]'),
+        ({"members": ["a", ["b", 2]]}, "members[1]", 'write {"name": "b", "weight": 2}'),
+        ({"members": [{"a": 2}, "b"]}, "members[0].name", 'write {"name": "a", "weight": 2}'),
+        ({"members": [{"model": "a"}, "b"]}, "members[0].name", 'write "name" in place of "model"'),
+        (
+            {"members": [{"name": "a", "base_url": "http://x"}, "b"]},
+            "members[0].base_url",
+            "the entry of the model that it names",
+        ),
+        ({"members": ["a", {"name": "b", "weight": "2"}]}, "members[1].weight", "write 2 without"),
+        (
+            {"members": ["a", {"name": "b", "price": {"input": "$0.15", "output": 1}}]},
+            "members[1].price.input",
+            "write 0.15 without quotes",
+        ),
+        (
+            {"members": ["a", {"name": "b", "price": {"prompt": 1, "completion": 2}}]},
+            "members[1].price.prompt",
+            '{"input": 0.15, "output": 0.6}',
+        ),
+        ({"weights": [2, 1]}, "weights", '"members": ["a", {"name": "b", "weight": 2}]'),
+        ({"price": {"input": 1, "output": 2}}, "price", "Each member has its own"),
+        ({"strategy": "round-robin"}, "strategy", "Did you mean 'weighted'?"),
+        ({"strategy": "Fastest"}, "strategy", "Did you mean 'lowest-latency'?"),
+        ({"strategy": "cost-based-routing"}, "strategy", "Did you mean 'cheapest'?"),
+        ({"strategy": "failover"}, "strategy", "Did you mean 'in-order'?"),
+        ({"strategy": "usage-based"}, "strategy", "Did you mean 'least-busy'?"),
+        ({"sticky": "True"}, "sticky", "write true without quotes"),
+        ({"max_attempts": "5"}, "max_attempts", "write 5 without quotes"),
+        ({"cooldown": 5}, "cooldown", "Did you mean 'cooldown_seconds'?"),
+        ({"num_retries": 5}, "num_retries", "Did you mean 'max_attempts'?"),
+        ({"timeout": 5}, "timeout", "max_retry_seconds"),
+        ({"fallback": True}, "fallback", "leave it out for the usual ones"),
+        ({"fallback": ["b"]}, "fallback[0]", "list the kinds of failures"),
+        ({"fallback": [429]}, "fallback[0]", "Did you mean 'rate_limit'?"),
     ],
 )
 def test_what_cannot_work_is_refused_by_its_key(
@@ -115,6 +160,11 @@ def test_what_cannot_work_is_refused_by_its_key(
     assert caught.value.key == key
     assert words in str(caught.value)
     assert caught.value.entry == ("r" if values.get("name", "r") else None)
+
+
+def test_members_in_an_object_of_their_own_are_told_where_they_belong() -> None:
+    with pytest.raises(ConfigError, match='Put members, sticky beside "model_type"'):
+        parse_entry({"name": "r", "router": {"members": ["a", "b"], "sticky": True}})
 
 
 @pytest.mark.parametrize("weight", ["NaN", "Infinity", "-Infinity", "1e999"])

@@ -10,6 +10,8 @@ import gguf
 import numpy as np
 import pytest
 
+from nbllm.core.budgets.budget import Budget
+from nbllm.core.budgets.budgets import Budgets
 from nbllm.core.errors import ContextLengthError, InvalidOptionError, UnsupportedError
 from nbllm.core.types import TextDelta
 from nbllm.local.llama_cpp_model import LlamaCppModel
@@ -141,6 +143,16 @@ async def test_a_reranker_scores_each_document(ranker: LlamaCppModel) -> None:
         await ranker.embed("a")
     with pytest.raises(InvalidOptionError, match="list of strings"):
         await ranker.rerank("query", "document")
+
+
+async def test_a_reranker_spends_the_tokens_that_it_read(ranker: LlamaCppModel) -> None:
+    budgets = Budgets(Budget(tokens=5_000))
+    ranker.spend_from(budgets)
+    await ranker.rerank("query", ["abc", "a"])
+    spent = budgets.statuses()[0].spent
+    ranker.spend_from(Budgets())
+    assert spent.requests == 1
+    assert 10 <= spent.tokens <= 40
 
 
 async def test_other_models_rank_nothing(model: LlamaCppModel) -> None:

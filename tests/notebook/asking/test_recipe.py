@@ -7,7 +7,7 @@ from pathlib import Path
 
 from nbllm.core.paths import file_fingerprint
 from nbllm.core.types import FinishReason, GenerationOptions, GenerationResult, Timings, Usage
-from nbllm.notebook.asking.recipe import recipe_of
+from nbllm.notebook.asking.question import recipe_of
 from nbllm.testing import fake_info
 
 RESULT = GenerationResult(

@@ -19,7 +19,7 @@ from nbllm.cloud.cloud_model import CloudModel, unchecked_model
 from nbllm.core.api_keys import PERMISSIONS_VARIABLE
 from nbllm.core.types import ModelInfo
 from nbllm.notebook import extension as magics
-from nbllm.notebook.sync import run
+from nbllm.notebook.loop import run
 
 from ...batches.vendor_servers import OpenAI
 

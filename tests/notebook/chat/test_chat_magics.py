@@ -12,8 +12,8 @@ from IPython.core.interactiveshell import InteractiveShell
 
 from nbllm.core.model_manager import ModelManager
 from nbllm.notebook import extension as magics
-from nbllm.notebook.asking.ask_flags import ASK
-from nbllm.notebook.chat.budget import OVERFLOWS
+from nbllm.notebook.asking.ask_magics import ASK
+from nbllm.notebook.chat.chat_step import OVERFLOWS
 from nbllm.notebook.forms.answer_forms import FORMS
 from nbllm.notebook.running_cell import running_cell
 from nbllm.testing import FakeOpener, fake_info

@@ -13,10 +13,10 @@ from pathlib import Path
 import pytest
 
 from nbllm.core.conversations.conversation import Conversation, Turn
-from nbllm.core.conversations.saving import read_conversation
+from nbllm.core.conversations.conversation_files import read_conversation
 from nbllm.core.errors import ContextLengthError, ConversationError
 from nbllm.core.types import FinishReason, GenerationOptions, Message
-from nbllm.notebook.chat.budget import fitted
+from nbllm.notebook.chat.chat_step import fitted
 from nbllm.notebook.chat.chats import Chats
 from nbllm.notebook.running_cell import Cell
 from nbllm.testing import FakeModel, fake_info

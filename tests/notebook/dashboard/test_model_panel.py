@@ -13,7 +13,7 @@ from IPython.core.interactiveshell import InteractiveShell
 
 from nbllm.core.model_manager import ModelManager
 from nbllm.notebook.dashboard.board import Dashboard
-from nbllm.notebook.dashboard.page_scripts import SUBMIT_MARK
+from nbllm.notebook.dashboard.page_code import SUBMIT_MARK
 from nbllm.notebook.extension import load
 from nbllm.testing import FakeOpener, fake_info
 

@@ -16,7 +16,7 @@ from fake_hub import FakeHub, fake_hub, made_model
 from tiny_models import write_tiny
 
 from nbllm.notebook.dashboard.job_bar import JobBar
-from nbllm.notebook.dashboard.page_scripts import SUBMIT_MARK
+from nbllm.notebook.dashboard.page_code import SUBMIT_MARK
 from nbllm.notebook.dashboard.widgets import Choice
 from nbllm.notebook.loop import LoopThread
 

@@ -11,7 +11,7 @@ from dashboard_page import Page, open_pages, until
 from IPython.core.interactiveshell import InteractiveShell
 
 from nbllm.core.types import GenerationOptions
-from nbllm.notebook.dashboard.page_scripts import COPY, ENTRIES, SUBMIT_MARK, TO_CELL, runs
+from nbllm.notebook.dashboard.page_code import COPY, ENTRIES, SUBMIT_MARK, TO_CELL, runs
 from nbllm.notebook.dashboard.playground_parts import cell_source
 from nbllm.notebook.extension import load
 from nbllm.notebook.flags import parser_of

@@ -12,9 +12,8 @@ from dashboard_page import Page, open_pages, until
 from IPython.core.displaypub import DisplayPublisher
 from nbconvert import HTMLExporter, MarkdownExporter
 
-from nbllm.notebook.dashboard.page_scripts import SUBMIT_MARK
-from nbllm.notebook.dashboard.saved_view import SavedView
-from nbllm.notebook.dashboard.sections import Section, sections_html
+from nbllm.notebook.dashboard.page_code import SUBMIT_MARK
+from nbllm.notebook.dashboard.saved_view import SavedView, Section, sections_html
 
 WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
 

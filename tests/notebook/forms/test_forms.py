@@ -15,8 +15,8 @@ from pydantic import BaseModel
 from nbllm.core.answer_json import Block, blocks_of, closed, json_of
 from nbllm.core.errors import AnswerFormError, InvalidOptionError
 from nbllm.core.schemas.answer_schemas import answer_schema
+from nbllm.notebook.forms.answer_forms import code_of, diff_of, math_of
 from nbllm.notebook.forms.answer_tables import dataframe_of
-from nbllm.notebook.forms.form_parsers import code_of, diff_of, math_of
 
 # ------------------------------------------------------------ code
 

@@ -11,7 +11,7 @@ from IPython.core.error import UsageError
 from pydantic import BaseModel, Field
 
 from nbllm.core.errors import InvalidOptionError
-from nbllm.notebook.asking.ask_flags import ASK
+from nbllm.notebook.asking.ask_magics import ASK
 from nbllm.notebook.flags import parser_of, with_help
 from nbllm.notebook.forms.type_expressions import TypeExpression, named_type
 from nbllm.notebook.magic_line import Flags, parse, parse_flags

@@ -12,11 +12,11 @@ from IPython.core.interactiveshell import InteractiveShell
 from matplotlib.figure import Figure
 
 from nbllm.core import openers
-from nbllm.core.hardware.busy import BusyProcess
+from nbllm.core.hardware.resource_sample import BusyProcess
 from nbllm.core.measurements import Benchmark, Measurement
 from nbllm.core.model_manager import ModelManager
 from nbllm.notebook import extension as magics
-from nbllm.notebook.models.bench_table import bench_figure, bench_table
+from nbllm.notebook.models.speed_tables import bench_figure, bench_table
 from nbllm.testing import FakeOpener, fake_info
 
 SPEEDS = (
@@ -44,7 +44,7 @@ def measured(shell: InteractiveShell, tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setattr(openers, "measure_model", measure)
     monkeypatch.setattr(openers, "bench_seconds", lambda *asked, thorough: 600 if thorough else 9)
     busy = [BusyProcess(0.9, "python", 7)]
-    monkeypatch.setattr("nbllm.core.hardware.busy.busy_processes", lambda: busy)
+    monkeypatch.setattr("nbllm.core.hardware.resource_sample.busy_processes", lambda: busy)
     cloud = fake_info("gpt", local=False)
     manager = ModelManager([fake_info("tiny"), cloud], folder=tmp_path, open_model=FakeOpener())
     magics.load(shell, lambda: manager)

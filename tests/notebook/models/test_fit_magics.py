@@ -16,7 +16,7 @@ from nbllm.core.placement import MemoryParts, Placement
 from nbllm.core.resource_detector import ResourceDetector
 from nbllm.core.words import size_words
 from nbllm.notebook import extension as magics
-from nbllm.notebook.models.fit_table import fit_table
+from nbllm.notebook.models.fit_tables import fit_table
 from nbllm.notebook.status_messages import ready_words
 from nbllm.notebook.tables import models_table
 from nbllm.testing import fake_info

@@ -18,7 +18,7 @@ from nbllm.core.downloads import PullProgress
 from nbllm.core.errors import DownloadError
 from nbllm.core.model_manager import ModelManager
 from nbllm.notebook import extension
-from nbllm.notebook.failures import Stopped
+from nbllm.notebook.cell_failures import Stopped
 from nbllm.notebook.models.pull_magics import progress_words
 
 MODEL = made_model()

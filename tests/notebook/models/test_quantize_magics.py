@@ -14,7 +14,7 @@ from nbllm.core.measurements import Benchmark, Measurement
 from nbllm.core.model_manager import ModelManager
 from nbllm.core.quantization import Quality, Quantization, Quantized, TunedType, Tuning
 from nbllm.notebook import extension as magics
-from nbllm.notebook.models.tune_table import tune_figure, tune_table
+from nbllm.notebook.models.speed_tables import tune_figure, tune_table
 from nbllm.testing import FakeOpener, fake_info
 
 PLAN = Quantization(

@@ -13,7 +13,7 @@ from PIL import Image
 
 from nbllm.core.errors import InvalidOptionError
 from nbllm.core.types import ImagePart
-from nbllm.notebook.prompts.prompt_files import read_file
+from nbllm.notebook.prompts.prompt_variables import read_file
 
 
 def png() -> bytes:

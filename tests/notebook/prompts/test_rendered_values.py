@@ -21,9 +21,8 @@ from PIL import Image
 
 from nbllm.core.types import ImagePart
 from nbllm.notebook.prompts.bounded_texts import VALUE_CHARACTERS, Written
-from nbllm.notebook.prompts.limits import Refused
-from nbllm.notebook.prompts.rendered_values import rendered
-from nbllm.notebook.prompts.table_text import TABLE_BYTES
+from nbllm.notebook.prompts.evaluation import Refused
+from nbllm.notebook.prompts.rendered_values import TABLE_BYTES, rendered
 
 
 @dataclasses.dataclass

@@ -21,11 +21,11 @@ from nbllm.core.model_manager import ModelManager
 from nbllm.core.option_table import OptionSet, options_of
 from nbllm.core.types import GenerationOptions, LoadOptions
 from nbllm.notebook import extension as magics
-from nbllm.notebook.asking.ask_flags import ASK
+from nbllm.notebook.asking.ask_magics import ASK
 from nbllm.notebook.flags import LOAD, flagged_options, parser_for, with_help
 from nbllm.notebook.magic_line import Flags, numeral, parse
+from nbllm.notebook.magic_settings import NbLLM
 from nbllm.notebook.settings import setting_changes
-from nbllm.notebook.settings.settings import NbLLM
 from nbllm.testing import FakeModel, FakeOpener, fake_info
 
 VALUES: list[Any] = [

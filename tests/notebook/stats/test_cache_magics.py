@@ -9,7 +9,7 @@ from IPython.core.error import UsageError
 from IPython.core.interactiveshell import InteractiveShell
 
 from nbllm import ModelManager
-from nbllm.core.caching.stores import MemoryStore
+from nbllm.core.caching.answer_stores import MemoryStore
 from nbllm.core.errors import ConfigError, InvalidOptionError
 from nbllm.notebook import extension
 from nbllm.testing import FakeOpener, fake_info

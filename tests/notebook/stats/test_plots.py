@@ -17,10 +17,9 @@ from nbllm.core.history import GenerationRecord
 from nbllm.core.model_manager import ModelManager
 from nbllm.core.types import FinishReason, Timings, Usage
 from nbllm.notebook.extension import load
-from nbllm.notebook.stats.beside import side_by_side
 from nbllm.notebook.stats.figure import THEMES
 from nbllm.notebook.stats.plots import PLOTS, plot, throughput_by_device
-from nbllm.notebook.stats.stats_table import stats_summary, stats_table
+from nbllm.notebook.stats.stats_table import side_by_side, stats_summary, stats_table
 from nbllm.testing import FakeOpener, fake_info
 
 GIB = 2**30

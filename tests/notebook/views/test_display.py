@@ -5,9 +5,8 @@ from IPython.core.displaypub import CapturingDisplayPublisher
 from IPython.core.interactiveshell import InteractiveShell
 
 from nbllm.notebook.views.bundles import Bundle, Ending
-from nbllm.notebook.views.display import open_view
+from nbllm.notebook.views.display import FinalView, TerminalView, open_view
 from nbllm.notebook.views.markdown_view import BackgroundView, MarkdownView
-from nbllm.notebook.views.plain_views import FinalView, TerminalView
 
 PARAGRAPH = "Some words of an answer that goes on and on, with a **bold** one in it. " * 6
 CODE = "```python\n" + "value = compute(value)\n" * 200 + "```\n\n"

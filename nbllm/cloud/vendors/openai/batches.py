@@ -22,8 +22,8 @@ from nbllm.cloud.vendors.json_values import (
     sequence,
     text,
 )
+from nbllm.core.runs import VendorBatch, VendorOutcome
 from nbllm.core.types import ModelInfo
-from nbllm.core.vendor_batches import VendorBatch, VendorOutcome
 
 __all__ = ["BATCHES"]
 
