@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import subprocess
 import sys
 from collections.abc import AsyncGenerator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from nbllm.batches.run import run_batch
 from nbllm.core.errors import (
     AuthenticationError,
     BatchError,
+    BudgetError,
     InvalidOptionError,
     RateLimitError,
     ServerError,
@@ -138,6 +139,60 @@ async def test_what_every_row_would_meet_ends_the_run_at_once() -> None:
     assert len(model.asked) < 10
 
 
+class Spender(Echo):
+    """A budget has enough for so many answers, of which each reserves two."""
+
+    def __init__(self, answers: int) -> None:
+        super().__init__()
+        self.left, self.reserved = answers, 0
+
+    async def _events(self, request: Any) -> AsyncGenerator[Event, None]:
+        if self.left - self.reserved < 2:
+            raise BudgetError("echo", "team has 0 tokens left", budget="team")
+        self.reserved += 2
+        try:
+            for _ in range(5):
+                await asyncio.sleep(0)
+            async for event in super()._events(request):
+                yield event
+        finally:
+            self.reserved -= 2
+            self.left -= 1
+
+
+@pytest.mark.parametrize("concurrency", [1, 8, 64])
+async def test_a_budget_that_is_spent_ends_the_run_and_keeps_what_is_done(
+    tmp_path: Path, concurrency: int
+) -> None:
+    model, file = Spender(20), tmp_path / "run.jsonl"
+    with pytest.raises(BatchError, match=r"as a budget allows no more.*team has .* is kept in"):
+        await model.map(map(str, range(500)), concurrency=concurrency, journal=file)
+    assert model.left == 1  # what others had reserved and did not take was used
+    with Journal(file) as journal:
+        assert [entry.error for entry in journal.entries.values()] == [""] * 19
+    model.left = 10_000
+    rows = await model.map(map(str, range(500)), journal=file)
+    assert sum(row.resumed for row in rows) == 19
+
+
+@pytest.mark.parametrize(("kind", "priority"), [("router", "background"), ("openai", None)])
+async def test_a_run_through_a_router_works_in_the_background(
+    kind: str, priority: str | None
+) -> None:
+    model, seen = Echo(), []
+    model.info = replace(model.info, model_type=kind)
+
+    async def note(request: Any) -> AsyncGenerator[Event, None]:
+        seen.append(request.options.priority)
+        async for event in Echo._events(model, request):
+            yield event
+
+    model._events = note  # type: ignore[method-assign]
+    await model.map(["a"])
+    await model.map(["b"], priority="interactive")
+    assert seen == [priority, "interactive"]
+
+
 async def test_too_many_failures_end_the_run_with_their_reasons() -> None:
     model = Echo()
     with pytest.raises(BatchError, match=r"stopped after 20 rows, because 20 .* 20 times ServerEr"):
@@ -223,6 +278,10 @@ def test_a_journal_has_one_run_at_a_time(tmp_path: Path) -> None:
         assert journal.entries["k"].text == "\ud83d"
 
 
+def beside(file: Path) -> list[Path]:
+    return [path for path in file.parent.iterdir() if path != file]
+
+
 async def test_a_journal_is_little_more_than_its_texts(tmp_path: Path) -> None:
     file, model = tmp_path / "run.jsonl", Echo()
     prompts = [f"A text of the length that answers have: {number:04}. " * 4 for number in range(50)]
@@ -230,7 +289,7 @@ async def test_a_journal_is_little_more_than_its_texts(tmp_path: Path) -> None:
     assert [row.text for row in rows] == [prompt.strip().upper() for prompt in prompts]
     texts = sum(len(row.text.encode()) for row in rows)
     assert file.stat().st_size < 1.2 * texts
-    assert os.listdir(tmp_path) == ["run.jsonl"]  # no lock is left
+    assert beside(file) == []  # no lock is left
     again = await model.map(prompts, journal=file)
     assert [row.text for row in again] == [row.text for row in rows]
     assert all(row.resumed for row in again)
