@@ -41,8 +41,8 @@ from nbllm.core.hardware.resources import (
 from nbllm.core.history import GenerationLog, GenerationRecord
 from nbllm.core.layers.activity import Activity
 from nbllm.core.layers.layer import Events, Layer, Next, Place
-from nbllm.core.loading.loads import ModelState, ModelStatus, Progress
-from nbllm.core.loading.registry import Survey
+from nbllm.core.loading.model_loads import ModelState, ModelStatus, Progress
+from nbllm.core.loading.model_registry import Survey
 from nbllm.core.manager_events import EventKind, Listener, ManagerEvent
 from nbllm.core.measurements import Benchmark, Measurement, MeasurementKind
 from nbllm.core.openers import LoadControl, Opener, Planner

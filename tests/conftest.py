@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import importlib.metadata
 import os
 import re
+import sys
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +19,11 @@ from hypothesis import HealthCheck, settings
 # pytest's timeout, and what is bounded has a test of its own.
 settings.register_profile("nbllm", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("nbllm")
+
+# Images of containers often set it: hundreds of processes would then compile nbllm, and each of
+# xdist's workers every test module, over and over.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 
 SESSION_MARK = "NBLLM_TEST_SESSION"
 KEY_VARIABLE = re.compile(r"_(API_KEY|AUTH_TOKEN|ACCESS_TOKEN)$|^(OPENAI|ANTHROPIC|GEMINI|GOOGLE)_")
@@ -35,6 +42,12 @@ PRIVATE_FOLDERS = {
     "JUPYTERLAB_WORKSPACES_DIR": "jupyter/lab/workspaces",
     "MPLCONFIGDIR": "matplotlib",
 }
+
+
+def pytest_collection_finish() -> None:
+    """Ten thousand tests are no garbage: no collection looks through them again and again."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session", autouse=True)

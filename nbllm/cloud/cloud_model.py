@@ -12,22 +12,24 @@ from functools import partial
 from typing import TypeVar
 
 from nbllm.cloud.adapter import Adapter, HttpRequest
-from nbllm.cloud.addresses import base_url_of, located, seller_of
-from nbllm.cloud.cloud_batches import CloudBatches, Connection
-from nbllm.cloud.keys import KeySource, key_source
-from nbllm.cloud.model_lists import list_all, needs_description, served_model
+from nbllm.cloud.addresses import (
+    base_url_of,
+    list_all,
+    located,
+    needs_description,
+    seller_of,
+    served_model,
+)
+from nbllm.cloud.key_sources import KeySource, key_source
 from nbllm.cloud.prices import PriceTable, load_prices
 from nbllm.cloud.secrets import hide_in_logs, scrub_error
-from nbllm.cloud.transport.answer_stream import AnswerStream
-from nbllm.cloud.transport.bounded_bodies import LIST_LIMIT, vectors_limit
-from nbllm.cloud.transport.client_pool import ClientPool
-from nbllm.cloud.transport.deadlines import Deadlines
+from nbllm.cloud.transport.connections import ClientPool, client_maker, route_to
 from nbllm.cloud.transport.http_transport import Transport
-from nbllm.cloud.transport.retries import Stopwatch
-from nbllm.cloud.transport.routes import client_maker, route_to
+from nbllm.cloud.transport.responses import LIST_LIMIT, AnswerStream, vectors_limit
+from nbllm.cloud.transport.timing import Deadlines, Stopwatch
 from nbllm.cloud.vendors import adapter_for, batches_for
 from nbllm.cloud.vendors.embeddings import embed_all
-from nbllm.cloud.vendors.refused_options import LearntRefusals
+from nbllm.cloud.vendors.request_errors import LearntRefusals
 from nbllm.cloud.vendors.request_parts import check_not_local
 from nbllm.cloud.vendors.token_counts import answer_limit, count_prompt, estimate_text_tokens
 from nbllm.core.budgets.bounds import image_bound, json_bytes
@@ -221,6 +223,8 @@ class CloudModel(ModelInterface):
 
     def vendor_batches(self) -> VendorBatches:
         """The batch API of its vendor."""
+        from nbllm.cloud.cloud_batches import CloudBatches, Connection  # no answer waits for it
+
         protocol = batches_for(self.info)
         if protocol is None:
             return super().vendor_batches()

@@ -13,6 +13,7 @@ from nbllm.core.errors import InvalidOptionError
 from nbllm.core.routing.route import Route
 from nbllm.core.runs import Run, current_run
 from nbllm.core.types import (
+    BudgetWait,
     Event,
     FinishReason,
     GenerationResult,
@@ -44,8 +45,9 @@ class Generation:
     of the prompt in one line (see ``prompt_beginnings``), are known once the stream ``has_begun``.
     ``run`` is the run over many prompts that it is part of, if any.
     ``prompt`` tells how far the prompt is read, ``retry`` which attempt was the last that failed,
-    ``route`` which member a router asks. ``texts`` are the pieces of the answer's text, which only
-    grow; where another member begins the answer anew, they are another list.
+    ``route`` which member a router asks, ``budget`` which budget it waits for ("": none).
+    ``texts`` are the pieces of the answer's text, which only grow; where another member begins the
+    answer anew, they are another list.
     ``tokens`` counts what is told while it comes: for models behind HTTP, pieces of text.
     ``wake`` is set once, by the first text, so that it can be shown without delay; what comes later
     waits for the reader's next look, since each wake-up takes time from a model that decodes on
@@ -59,6 +61,7 @@ class Generation:
         self.prompt: PromptProgress | None = None
         self.route: Route | None = None
         self.retry: RetryScheduled | None = None
+        self.budget = ""
         self.pace = TokenPace()
         self.wake = threading.Event()
         self.stop_wanted = False
@@ -160,6 +163,8 @@ class Generation:
                 self.prompt, self.phase = event, "reading"
             case RetryScheduled():
                 self.retry, self.phase = event, "retrying"
+            case BudgetWait(budget):
+                self.budget = budget
             case RouteChosen():
                 self._take_route(event)
 

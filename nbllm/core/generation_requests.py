@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, get_args
 
 from nbllm.core.errors import InvalidOptionError
 from nbllm.core.grammars.gbnf import GrammarError
-from nbllm.core.grammars.program import compiled
+from nbllm.core.grammars.grammar_program import compiled
 from nbllm.core.messages import image
 from nbllm.core.openai_messages import message_of, part_of, with_names
 from nbllm.core.option_checks import items_of, text_of
@@ -33,6 +33,7 @@ __all__ = [
     "check_options",
     "check_size",
     "generation_request",
+    "options_of_many",
     "to_messages",
     "without_ends",
 ]
@@ -40,6 +41,8 @@ __all__ = [
 MOST_TEXT_BYTES = 32 * 2**20
 """The longest text that is read at a time: the longest contexts that there are hold a fifth."""
 
+_SEEDS = 2**63
+_MOST_ANSWERS = 10_000
 _CHOICES = ("auto", "none", "required")
 _MOST_CHECKED = 20_000
 """Characters of a grammar, which take a tenth of a second; the engine reads longer ones itself."""
@@ -70,6 +73,21 @@ def generation_request(
         else:
             messages = asked_about(messages, wanted.questions)
     return GenerationRequest(messages, chosen, schema=wanted, model=info)
+
+
+def options_of_many(
+    options: GenerationOptions, seed: int | None, n: int
+) -> list[GenerationOptions]:
+    """The options of each of ``n`` answers to one prompt, which draw with consecutive seeds.
+
+    Raises ``InvalidOptionError``.
+    """
+    if not isinstance(n, int) or isinstance(n, bool) or not 1 <= n <= _MOST_ANSWERS:
+        problem = f"must be an integer between 1 and {_MOST_ANSWERS:,} (got {shown(n)})"
+        raise InvalidOptionError("n", problem)
+    if seed is None:
+        return [options] * n
+    return [replace(options, seed=(seed + number) % _SEEDS) for number in range(n)]
 
 
 def without_ends(prompt: PromptLike) -> PromptLike:

@@ -13,14 +13,15 @@ from nbllm.core.awaiting import tells_unless_awaited
 from nbllm.core.budgets.budgets import Budgets
 from nbllm.core.catalogue.headers import describe
 from nbllm.core.catalogue.listing import (
+    STORES,
     Listing,
     bundled_models,
     found_models,
     merged,
+    store_called,
     stored_models,
 )
 from nbllm.core.catalogue.packages import BUNDLED_INSTALL
-from nbllm.core.catalogue.stores import STORES, store_called
 from nbllm.core.errors import (
     ConfigError,
     InvalidOptionError,

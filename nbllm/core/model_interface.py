@@ -18,6 +18,7 @@ from nbllm.core.generation import Generation
 from nbllm.core.generation_requests import (
     check_size,
     generation_request,
+    options_of_many,
     to_messages,
     without_ends,
 )
@@ -25,7 +26,6 @@ from nbllm.core.managed_model import ManagedModel
 from nbllm.core.option_checks import text_of, texts_of
 from nbllm.core.option_table import given
 from nbllm.core.runs import batch_of
-from nbllm.core.texts import shown
 from nbllm.core.types import (
     Completed,
     Embeddings,
@@ -45,8 +45,6 @@ if TYPE_CHECKING:
 __all__ = ["ModelInterface"]
 
 _BY_NAME = "max_tokens=100"
-_SEEDS = 2**63
-_MOST_ANSWERS = 10_000
 
 
 class ModelInterface(ManagedModel):
@@ -220,15 +218,8 @@ class ModelInterface(ManagedModel):
         With a ``seed`` the answers draw with it and the numbers that follow it. Takes and raises
         the same as ``stream``; the first failure ends the others.
         """
-        if not isinstance(n, int) or isinstance(n, bool) or not 1 <= n <= _MOST_ANSWERS:
-            problem = f"must be an integer between 1 and {_MOST_ANSWERS:,} (got {shown(n)})"
-            raise InvalidOptionError("n", problem)
         asked = given(GenerationOptions, options, overrides, _BY_NAME)
-        seed = self.info.options.merged(asked).seed
-        one_each = [
-            asked if seed is None else replace(asked, seed=(seed + number) % _SEEDS)
-            for number in range(n)
-        ]
+        one_each = options_of_many(asked, self.info.options.merged(asked).seed, n)
         tasks = [
             asyncio.ensure_future(
                 self.generate(prompt, system=system, options=options, schema=schema)

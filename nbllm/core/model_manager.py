@@ -31,9 +31,9 @@ from nbllm.core.known_models import KnownModels, matching, not_loaded
 from nbllm.core.layers.activity import Activity
 from nbllm.core.load_options import located
 from nbllm.core.loading.loader import Loader, OtherModels
-from nbllm.core.loading.loads import Load, Loaded, ModelStatus, Progress, unloaded
 from nbllm.core.loading.memory_queue import MemoryQueue
-from nbllm.core.loading.registry import ModelRegistry, Survey
+from nbllm.core.loading.model_loads import Load, Loaded, ModelStatus, Progress, unloaded
+from nbllm.core.loading.model_registry import ModelRegistry, Survey
 from nbllm.core.manager_events import Listener, Listeners
 from nbllm.core.measurements import has_tuned
 from nbllm.core.model_config import load_config

@@ -84,7 +84,7 @@ _QUANTIZE = "nbllm.local.jobs.quantize"
 _IMATRIX, _TUNE = "nbllm.local.jobs.imatrix", "nbllm.local.jobs.tune"
 _PRICES = "nbllm.cloud.prices"
 _CLOUD = "nbllm.cloud.cloud_model"
-_SERVERS, _RUNNING = "nbllm.cloud.named_servers", "nbllm.cloud.running_servers"
+_SERVERS, _RUNNING = "nbllm.cloud.servers", "nbllm.cloud.servers"
 
 
 def open_model(info: ModelInfo, control: LoadControl) -> ModelInterface:
@@ -104,7 +104,7 @@ def complete_entry(info: ModelInfo) -> ModelInfo:
 
 
 async def running_models() -> list[ModelInfo]:
-    """The models of servers that run on this machine; see ``nbllm.cloud.running_servers``."""
+    """The models of servers that run on this machine; see ``nbllm.cloud.servers``."""
     running: list[ModelInfo] = await import_module(_RUNNING).running_models()
     return running
 

@@ -234,8 +234,13 @@ def check_texts(name: str, texts: tuple[Any, ...]) -> None:
     """Raise ``InvalidOptionError`` unless all are texts that are not empty."""
     for text in texts:
         if not isinstance(text, str) or not text:
-            problem = f"must be one or more strings, none of them empty (got {shown(text)})"
-            raise InvalidOptionError(name, problem)
+            raise no_texts(name, text)
+
+
+def no_texts(name: str, value: object) -> InvalidOptionError:
+    """The refusal of what is no text, or an empty one."""
+    problem = f"must be a string or a list of strings, none of them empty (got {shown(value)})"
+    return InvalidOptionError(name, problem)
 
 
 def check_number(name: str, value: object, low: float, high: float, *, whole: bool = False) -> None:

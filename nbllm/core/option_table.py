@@ -14,7 +14,14 @@ from functools import cache
 from typing import Any, Literal, TypeVar
 
 from nbllm.core.errors import InvalidOptionError
-from nbllm.core.option_checks import adapters_of, check_number, check_texts, listed, seconds_in
+from nbllm.core.option_checks import (
+    adapters_of,
+    check_number,
+    check_texts,
+    listed,
+    no_texts,
+    seconds_in,
+)
 from nbllm.core.suggest import did_you_mean
 from nbllm.core.texts import brief_repr, shown
 
@@ -142,7 +149,10 @@ def _switched(name: str, value: Any) -> bool:
 
 
 def _texts(name: str, value: Any) -> tuple[str, ...]:
-    texts: tuple[str, ...] = listed(name, value)
+    try:
+        texts: tuple[str, ...] = listed(name, value)
+    except InvalidOptionError:
+        raise no_texts(name, value) from None
     check_texts(name, texts)
     return texts
 

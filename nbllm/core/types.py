@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from nbllm.core.schemas.decision_questions import Question
 
 __all__ = [
+    "BudgetWait",
     "Completed",
     "ContentPart",
     "Embeddings",
@@ -95,7 +96,7 @@ class ModelInfo:
     ``options`` and ``load`` are this model's defaults. ``router`` has the members of one of
     ``model_type`` "router". ``source`` says where the entry is from:
     "config", "bundled" (an installed package), "found" (the current folder), "vendor", "server", or
-    the key of a store in ``nbllm.core.catalogue.stores``, such as "ollama".
+    the key of a store in ``nbllm.core.catalogue.listing``, such as "ollama".
     ``placement`` (where it was put, and what it takes there), ``device`` and ``memory_bytes``
     (the same in all: see ``Placement.total_bytes``) are known of loaded local models only.
     ``aliases`` are other names that it can be loaded by. ``companions`` are files that serve it,
@@ -190,6 +191,16 @@ class RetryScheduled:
 
 
 @dataclass(frozen=True, slots=True)
+class BudgetWait:
+    """The request waits for ``budget``, of which others under way have reserved what is left.
+
+    ``budget`` is "" once it waits no more.
+    """
+
+    budget: str
+
+
+@dataclass(frozen=True, slots=True)
 class RouteChosen:
     """A router asks the member of ``route``, which is the last of its tries.
 
@@ -215,6 +226,7 @@ Event: TypeAlias = (
     | ToolCallDelta
     | PromptProgress
     | RetryScheduled
+    | BudgetWait
     | RouteChosen
     | Completed
 )

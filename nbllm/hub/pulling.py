@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import os
+import threading
 import time
 from collections import deque
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Coroutine
+from concurrent.futures import Future
+from contextlib import asynccontextmanager, suppress
 from functools import partial
 from pathlib import Path
+from typing import Any, TypeVar
 
 from filelock import FileLock, Timeout
 
@@ -17,18 +20,23 @@ from nbllm.core.downloads import PullPhase, PullPlan, PullProgress, PullReport, 
 from nbllm.core.errors import DownloadError
 from nbllm.core.hardware.resources import Resources
 from nbllm.core.words import size_words
-from nbllm.hub.checksums import Checksum, expected_checksum
-from nbllm.hub.deleting import delete, plan_deletion, pulled_file, pulled_files
-from nbllm.hub.loops import in_own_loop
-from nbllm.hub.parts import PartFile, received_bytes
-from nbllm.hub.places import Place, free_bytes
+from nbllm.hub.destinations import Place, Source, free_bytes, source_of
+from nbllm.hub.download_errors import disk_error
+from nbllm.hub.downloaded_models import (
+    Pulled,
+    delete,
+    note_pull,
+    plan_deletion,
+    pulled_file,
+    pulled_files,
+    pulled_models,
+)
+from nbllm.hub.parts import Checksum, PartFile, expected_checksum, received_bytes
 from nbllm.hub.planning import plan
-from nbllm.hub.records import Pulled, note_pull
-from nbllm.hub.refusals import disk_error
-from nbllm.hub.sources import Source, source_of
 from nbllm.hub.transfer import Transfer
 
 __all__ = [
+    "_in_own_loop",
     "carry_out",
     "delete",
     "plan_deletion",
@@ -46,7 +54,7 @@ async def plan_pull(
     name: str, resources: Resources, *, quant: str | None = None, companions: bool = False
 ) -> PullPlan:
     """What a pull of ``name`` would download, and why; see ``FileJobs.plan_pull``."""
-    return await in_own_loop(
+    return await _in_own_loop(
         partial(plan, name, resources, quant=quant, wants_companions=companions)
     )
 
@@ -56,7 +64,7 @@ async def carry_out(plan: PullPlan, report: PullReport) -> Path:
 
     Raises ``DownloadError``. Cancelling it keeps what has arrived.
     """
-    return await in_own_loop(partial(_carry_out, plan, report))
+    return await _in_own_loop(partial(_carry_out, plan, report))
 
 
 async def _carry_out(plan: PullPlan, report: PullReport) -> Path:
@@ -66,7 +74,7 @@ async def _carry_out(plan: PullPlan, report: PullReport) -> Path:
         first = source.place.path(plan.files[0])
         if missing := [file for file in plan.files if not source.place.is_here(file)]:
             _check_disk(plan.name, source.place, missing)
-            note_pull(_pulled(plan.name, first, source.place, missing))
+            note_pull(_pulled(plan, first, source.place, missing))
         for file in plan.files:
             meter.begin(file)
             await _bring(plan.name, source, file, meter)
@@ -79,12 +87,16 @@ async def _carry_out(plan: PullPlan, report: PullReport) -> Path:
         await source.servers.aclose()
 
 
-def _pulled(name: str, first: Path, place: Place, missing: list[RemoteFile]) -> Pulled:
+def _pulled(plan: PullPlan, first: Path, place: Place, missing: list[RemoteFile]) -> Pulled:
     parts = [place.parts(file) for file in missing]
+    known = {file for each in pulled_models() for file in each.companions}
+    beside = [place.path(file) for file in plan.companions]
+    new = [place.path(file) for file in missing]
     return Pulled(
-        name,
+        plan.name,
         first,
-        files=tuple(place.path(file) for file in missing),
+        files=tuple(file for file in new if file not in beside),
+        companions=tuple(file for file in beside if file in new or file in known),
         parts=tuple(path for each in parts for path in (each.data, each.counts)),
     )
 
@@ -219,3 +231,48 @@ class _Meter:
                 notice=notice,
             )
         )
+
+
+# ---------------------------------------------------------------- a loop of its own
+
+
+T = TypeVar("T")
+
+
+async def _in_own_loop(work: Callable[[], Coroutine[Any, Any, T]]) -> T:
+    """The result of ``work()``; cancelling the caller cancels it, and does not wait for its end."""
+    outcome: Future[T] = Future()
+    begun: Future[Callable[[], object]] = Future()
+
+    def serve() -> None:
+        # Not asyncio.run: nest_asyncio replaces it by one that works in the main thread only.
+        loop = asyncio.new_event_loop()
+        asyncio.set_event_loop(loop)
+        try:
+            task = loop.create_task(work())
+            begun.set_result(lambda: loop.call_soon_threadsafe(task.cancel))
+            result = loop.run_until_complete(task)
+        except asyncio.CancelledError:
+            _finish(loop)
+            outcome.cancel()
+        except BaseException as error:  # noqa: BLE001 - whatever it is belongs to the caller
+            _finish(loop)
+            with suppress(asyncio.InvalidStateError):
+                outcome.set_exception(error)
+        else:
+            _finish(loop)
+            outcome.set_result(result)
+
+    threading.Thread(target=serve, name="nbllm-download", daemon=True).start()
+    try:
+        return await asyncio.shield(asyncio.wrap_future(outcome))
+    except asyncio.CancelledError:
+        with suppress(RuntimeError):  # it has ended meanwhile
+            begun.result()()
+        raise
+
+
+def _finish(loop: asyncio.AbstractEventLoop) -> None:
+    loop.run_until_complete(loop.shutdown_asyncgens())
+    loop.run_until_complete(loop.shutdown_default_executor())
+    loop.close()

@@ -11,8 +11,8 @@ import httpx
 from nbllm.core.downloads import RemoteFile
 from nbllm.core.errors import DownloadError
 from nbllm.core.words import duration_words
+from nbllm.hub.download_errors import network_error, requested_delay
 from nbllm.hub.parts import PartFile
-from nbllm.hub.refusals import network_error, requested_delay
 from nbllm.hub.servers import Servers
 
 __all__ = ["CONNECTIONS", "Transfer"]

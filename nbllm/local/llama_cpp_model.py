@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 import warnings
-from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import TypeVar
@@ -27,7 +27,7 @@ from nbllm.core.openers import LoadControl
 from nbllm.core.option_checks import text_of, token_ids
 from nbllm.core.placement import Placement
 from nbllm.core.resource_detector import ResourceDetector
-from nbllm.core.schemas.decision_questions import Question, cued
+from nbllm.core.schemas.decision_questions import Question
 from nbllm.core.types import (
     Completed,
     Embeddings,
@@ -42,17 +42,21 @@ from nbllm.core.types import (
 from nbllm.local.gguf.shape import described
 from nbllm.local.installation import check_installation
 from nbllm.local.ipc import events, operations
-from nbllm.local.ipc.channel import Channel, Delivery, Exited, Forked, NewText
+from nbllm.local.ipc.channel import Channel, Delivery, Exited, NewText
 from nbllm.local.ipc.liveness import SAVE_SECONDS
-from nbllm.local.ipc.protocol import Failed, LastEvent, UnsendableError
+from nbllm.local.ipc.protocol import LastEvent, UnsendableError
 from nbllm.local.ipc.worker_process import LEAVE_SECONDS
 from nbllm.local.load_settings import load_operation
 from nbllm.local.plans import make_plan, settled
-from nbllm.local.reading.answer_reader import AnswerReader
-from nbllm.local.reading.decisions import decision_result
-from nbllm.local.request_options import worker_options
-from nbllm.local.turns import turns_of
-from nbllm.local.worker_errors import exit_error, fork_error, request_error
+from nbllm.local.reading.answer_reader import AnswerReader, decision_result
+from nbllm.local.worker_requests import (
+    decide_operation,
+    delivery_error,
+    portions,
+    turns_of,
+    unexpected,
+    worker_options,
+)
 
 __all__ = ["LlamaCppModel", "open_model"]
 
@@ -60,7 +64,6 @@ WORKER = "nbllm.local.worker"
 """The module that owns one model and answers requests."""
 
 _EVENTS = msgspec.json.Decoder(events.WorkerEvent)
-_PORTION_CHARACTERS = 4 * 2**20
 
 
 R = TypeVar("R", bound=LastEvent)
@@ -115,7 +118,7 @@ class LlamaCppModel(ModelInterface):
                 case Exited() as exited:
                     raise self._load_error(f"its worker process {exited.problem(' while loading')}")
                 case event:
-                    raise self._load_error(_unexpected(event))
+                    raise self._load_error(unexpected(event))
 
     def _load_error(self, problem: str) -> ModelLoadError:
         return ModelLoadError(self.name, problem, log=self._worker.log_tail())
@@ -198,19 +201,7 @@ class LlamaCppModel(ModelInterface):
         return decision_result(self.info, request.questions, replies, time.perf_counter() - began)
 
     async def _scores(self, request: GenerationRequest, question: Question) -> events.Decided:
-        messages = request.messages
-        if not request.options.raw:
-            messages = cued(messages, question)
-        for message in messages:
-            check_size("prompt", message.text)
-        ask = operations.Decide(
-            0,
-            turns_of(self.name, messages),
-            list(question.labels),
-            worker_options(
-                self.info, replace(request, options=request.options.replaced(response_schema=None))
-            ),
-        )
+        ask = decide_operation(self.info, request, question)
         stall_seconds, stage = request.options.stall_timeout, "requests"
         with self._channel.mailbox() as (number, mailbox):
             await self._send(msgspec.structs.replace(ask, id=number))
@@ -261,7 +252,7 @@ class LlamaCppModel(ModelInterface):
             raise InvalidOptionError("texts", "must not be empty; give at least one text")
         replies = [
             await self._ask(events.Embedded, partial(operations.Embed, texts=some))
-            for some in _portions(texts)
+            for some in portions(texts)
         ]
         vectors = np.frombuffer(b"".join(reply.vectors for reply in replies), np.float32)
         usage = Usage(prompt_tokens=sum(reply.tokens for reply in replies), cost_usd=0.0)
@@ -277,7 +268,7 @@ class LlamaCppModel(ModelInterface):
 
         replies = [
             await self._ask(events.Scores, partial(operations.Rerank, query=query, documents=some))
-            for some in _portions(documents)
+            for some in portions(documents)
         ]
         scores = np.frombuffer(b"".join(reply.scores for reply in replies), np.float32)
         usage = Usage(prompt_tokens=sum(reply.tokens for reply in replies), cost_usd=0.0)
@@ -297,26 +288,15 @@ class LlamaCppModel(ModelInterface):
     # ------------------------------------------------------------ operations
 
     def _error(self, told: Delivery[events.WorkerEvent], partial_text: str) -> NbllmError:
-        match told:
-            case (
-                Failed()
-                | events.OptionRefused()
-                | events.ContextExceeded()
-                | events.TextExceeded()
-                | events.QueueFull()
-            ):
-                return request_error(self.name, told, partial_text)
-            case Forked():
-                return fork_error(self.name, partial_text)
-            case Exited() if self._closing:
-                return ModelClosedError(
-                    self.name, "it was unloaded; load it again to use it", partial_text=partial_text
-                )
-            case Exited():
-                return exit_error(self.name, told, self._worker.log_tail(), partial_text)
-            case _:
-                self._worker.end()
-                return EngineError(self.name, _unexpected(told), partial_text=partial_text)
+        if isinstance(told, Exited) and self._closing:
+            return ModelClosedError(
+                self.name, "it was unloaded; load it again to use it", partial_text=partial_text
+            )
+        error = delivery_error(self.name, told, self._worker.log_tail(), partial_text)
+        if error is not None:
+            return error
+        self._worker.end()
+        return EngineError(self.name, unexpected(told), partial_text=partial_text)
 
     async def _ask(self, reply: type[R], request: Callable[[int], operations.WorkerRequest]) -> R:
         """Send a request, made with its id, and wait for its one reply."""
@@ -333,26 +313,6 @@ class LlamaCppModel(ModelInterface):
             await self._channel.send_long(request)
         except UnsendableError as error:
             raise EngineError(self.name, f"the request cannot be encoded: {error}") from None
-
-
-def _unexpected(event: object) -> str:
-    return (
-        f"its worker process sent an unexpected message ({type(event).__name__}) and was "
-        "terminated. Load the model again to continue."
-    )
-
-
-def _portions(texts: list[str]) -> Iterator[list[str]]:
-    """The texts in requests that a worker holds easily, and between which others are served."""
-    portion: list[str] = []
-    size = 0
-    for text in texts:
-        if portion and size + len(text) > _PORTION_CHARACTERS:
-            yield portion
-            portion, size = [], 0
-        portion.append(text)
-        size += len(text)
-    yield portion
 
 
 def open_model(info: ModelInfo, control: LoadControl) -> LlamaCppModel:

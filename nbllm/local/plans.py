@@ -21,7 +21,7 @@ from nbllm.core.paths import file_status, reason
 from nbllm.core.placement import MemoryParts, Placement
 from nbllm.core.quantization import Quantization
 from nbllm.core.types import ModelInfo
-from nbllm.local.gguf.kinds import check_adapter, check_model
+from nbllm.local.gguf.header_keys import check_adapter, check_model
 from nbllm.local.gguf.shape import quantized_shape, read_shape
 from nbllm.local.load_settings import read_template
 from nbllm.local.measuring.dry_runs import engine_devices, exact_placement, with_servers

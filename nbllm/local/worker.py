@@ -36,9 +36,9 @@ from nbllm.local.llama.draft import load_draft
 from nbllm.local.llama.invariance import check_invariance
 from nbllm.local.llama.native import NativeModel, NotLoadableError
 from nbllm.local.llama.rpc_servers import watch_servers
-from nbllm.local.refusals import TemplateRefusalError
 from nbllm.local.rendering.client import Renderer
 from nbllm.local.request_handler import RequestHandler
+from nbllm.local.request_refusals import TemplateRefusalError
 from nbllm.local.scheduling.model_drafter import ModelDrafter
 from nbllm.local.scheduling.prefix_disk import PrefixDisk
 from nbllm.local.scheduling.thread_governor import (

@@ -8,7 +8,14 @@ from nbllm.core.types import FinishReason, GenerationResult, ModelInfo
 from nbllm.core.vendors import host_and_port
 from nbllm.core.words import listed_words, size_words
 
-__all__ = ["EARLY_ENDS", "activity_words", "loading_words", "ready_words", "status_words"]
+__all__ = [
+    "EARLY_ENDS",
+    "activity_words",
+    "budget_words",
+    "loading_words",
+    "ready_words",
+    "status_words",
+]
 
 SHORT_PROMPT = 128
 """So many tokens to be read are read before anybody could read a note about it."""
@@ -37,11 +44,18 @@ def activity_words(generation: Generation) -> str:
         return f"thinking: {len(generation.reasoning):,} characters so far"
     if (retry := generation.retry) is not None:
         return f"trying again in {retry.delay_seconds:.0f} s: {retry.reason}"
+    if generation.budget:
+        return budget_words(generation.budget)
     route, prompt = generation.route, generation.prompt
     if prompt is not None and prompt.total - prompt.cached > SHORT_PROMPT:
         done, total = prompt.processed, prompt.total
         return f"prefill: {done:,} of {total:,} tokens ({done / total:.0%})"
     return f"{route.router} asks {route.member}: {route.reason}" if route else ""
+
+
+def budget_words(budget: str) -> str:
+    """That a request waits for a budget."""
+    return f"waiting for {budget}: other requests under way have reserved what is left of it"
 
 
 def ready_words(info: ModelInfo, seconds: float | None = None, unready: str | None = None) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 
 from nbllm.core.kinds import kind_of, place_of
-from nbllm.core.loading.loads import ModelStatus
+from nbllm.core.loading.model_loads import ModelStatus
 from nbllm.core.rendering.cards import Column, table_html
 from nbllm.core.types import ModelInfo
 from nbllm.notebook.views.bundles import note_html

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nbllm.cloud.keys import address_of
+from nbllm.cloud.key_sources import address_of
 from nbllm.core import api_keys
 from nbllm.core.api_keys import PERMISSIONS_VARIABLE, allow_key, disallow_key, is_allowed
 from nbllm.core.errors import ConfigError, InvalidOptionError, NbllmError

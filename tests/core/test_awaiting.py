@@ -57,6 +57,19 @@ def test_so_do_those_of_a_manager_and_the_slips_that_follow() -> None:
     work.close()
 
 
+def test_no_public_coroutine_of_a_manager_or_a_model_is_silent() -> None:
+    """Those that they inherit, too: a manager has parts, and a model has a managed side."""
+    silent = [
+        f"{kind.__name__}.{name}"
+        for kind in (ModelManager, FakeModel)
+        for name, method in inspect.getmembers(kind, inspect.isfunction)
+        if not name.startswith("_")
+        and inspect.iscoroutinefunction(inspect.unwrap(method))
+        and inspect.unwrap(method) is method
+    ]
+    assert not silent
+
+
 def test_it_is_a_coroutine_to_whoever_takes_one(model: FakeModel) -> None:
     async def main() -> list[Any]:
         task = asyncio.create_task(ask(model))

@@ -24,7 +24,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_stat
 from nbllm import ModelManager
 from nbllm.core.errors import EngineCrashedError, ModelError, ModelLoadError
 from nbllm.core.layers import uses
-from nbllm.core.loading import memory_queue, registry
+from nbllm.core.loading import memory_queue, model_registry
 from nbllm.core.manager_events import ManagerEvent
 from nbllm.core.openers import LoadControl
 from nbllm.core.types import Event, GenerationRequest, ModelInfo
@@ -129,7 +129,7 @@ class Schedules(RuleBasedStateMachine):
         self.patches = [
             # Short, so that schedules are; and no second look, so that a lost wake-up shows.
             patch.object(uses, "GRACE_SECONDS", 0.01),
-            patch.object(registry, "SETTLE_SECONDS", 0.05),
+            patch.object(model_registry, "SETTLE_SECONDS", 0.05),
             patch.object(memory_queue, "LOOK_AGAIN_SECONDS", 3600.0),
         ]
         for each in self.patches:

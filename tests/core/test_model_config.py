@@ -176,7 +176,7 @@ WRONG: list[tuple[object, str | int | None, str | None, str]] = [
     ({**LOCAL, "options": {"temprature": 1}}, "m", "options.temprature", "'temperature'"),
     ({**LOCAL, "options": {"top_p": 2}}, "m", "options.top_p", "between 0 and 1"),
     ({**LOCAL, "options": {"seed": True}}, "m", "options.seed", "must be an integer"),
-    ({**LOCAL, "options": {"stop": [1]}}, "m", "options.stop", "one or more strings"),
+    ({**LOCAL, "options": {"stop": [1]}}, "m", "options.stop", "a list of strings"),
     ({**LOCAL, "options": {"stop": [""]}}, "m", "options.stop", "empty"),
     ({**LOCAL, "options": {"tools": [{"name": "f"}]}}, "m", "options.tools", "description"),
     ({**LOCAL, "options": {"extra": 1}}, "m", "options.extra", "a mapping"),

@@ -18,7 +18,7 @@ from nbllm.core.messages import Message
 from nbllm.core.option_table import Backend, options_of, refused
 from nbllm.core.options import Tool
 from nbllm.core.types import GenerationOptions, GenerationRequest, LoadOptions, ModelInfo
-from nbllm.local.request_options import worker_options
+from nbllm.local.worker_requests import worker_options
 
 SCRIPT = Path(__file__).parent.parent.parent / ".ci" / "options_reference.py"
 SAMPLES: dict[str, Any] = {

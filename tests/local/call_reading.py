@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from nbllm.core.answer import Answer
-from nbllm.core.grammars.automaton import Automaton
-from nbllm.core.grammars.program import compiled
+from nbllm.core.grammars.grammar_automaton import Automaton
+from nbllm.core.grammars.grammar_program import compiled
 from nbllm.core.types import ToolCall
 from nbllm.local.formats.base import CallFormat
 from nbllm.local.reading.output_format import Dialect, OutputFormat

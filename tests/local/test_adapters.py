@@ -18,7 +18,7 @@ from nbllm.core.errors import InvalidOptionError, ModelFileError, ModelLoadError
 from nbllm.core.model_config import load_config, save_config
 from nbllm.core.types import LoadOptions
 from nbllm.local.llama_cpp_model import LlamaCppModel
-from nbllm.local.request_options import scales_of
+from nbllm.local.worker_requests import scales_of
 
 Load = Callable[..., LlamaCppModel]
 

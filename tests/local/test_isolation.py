@@ -35,7 +35,7 @@ from nbllm.local.request_handler import RequestHandler
 from nbllm.local.scheduling.reports import Reports
 from nbllm.local.scheduling.slots import Slots
 from nbllm.local.scheduling.writer import Writer
-from nbllm.local.text import TextAssembler
+from nbllm.local.token_text import TextAssembler
 
 TURNS = [{"role": "user", "content": "12345 678 90"}]
 BAD, GOOD = 1, 2

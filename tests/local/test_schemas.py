@@ -11,7 +11,7 @@ from pydantic import BaseModel, Field
 
 from nbllm.core.errors import EngineError, InvalidOptionError
 from nbllm.core.grammars.gbnf import read_gbnf
-from nbllm.core.grammars.program import Program
+from nbllm.core.grammars.grammar_program import Program
 from nbllm.core.types import FinishReason, Tool
 from nbllm.local.formats.table import format_named
 from nbllm.local.llama.grammar import grammar_text

@@ -11,6 +11,7 @@ from nbllm.core.placement import Placement
 from nbllm.core.routing.route import Route, RouteTry
 from nbllm.core.routing.router_settings import RouterMember, RouterSettings
 from nbllm.core.types import (
+    BudgetWait,
     Event,
     FinishReason,
     GenerationResult,
@@ -39,6 +40,12 @@ RESULT = GenerationResult(text="all", model="tiny", finish_reason=FinishReason.S
             [PromptProgress(4, 4), ReasoningDelta("a" * 1200)],
             "thinking: 1,200 characters so far",
         ),
+        (
+            [BudgetWait("today's budget for gpt-5")],
+            "waiting for today's budget for gpt-5: other requests under way have reserved what is "
+            "left of it",
+        ),
+        ([BudgetWait("today's budget"), BudgetWait("")], ""),
         ([RetryScheduled(1, 2.4, "overloaded")], "trying again in 2 s: overloaded"),
     ],
 )

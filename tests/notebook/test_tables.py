@@ -2,7 +2,7 @@ from dataclasses import replace
 
 import pandas as pd
 
-from nbllm.core.loading.loads import ModelStatus
+from nbllm.core.loading.model_loads import ModelStatus
 from nbllm.core.placement import MemoryParts, Placement
 from nbllm.notebook.tables import make_table, models_table, unloaded_table
 from nbllm.testing import fake_info

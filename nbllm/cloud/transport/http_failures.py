@@ -8,8 +8,8 @@ from collections.abc import Iterator
 
 import httpx
 
-from nbllm.cloud.transport.deadlines import Deadlines
-from nbllm.cloud.transport.routes import Route
+from nbllm.cloud.transport.connections import Route
+from nbllm.cloud.transport.timing import Deadlines
 from nbllm.core.errors import (
     ApiConnectionError,
     ApiError,

@@ -9,20 +9,19 @@ import anyio
 import httpx
 
 from nbllm.cloud.adapter import Adapter, HttpRequest, StreamParser
-from nbllm.cloud.keys import KeySource, address_of
+from nbllm.cloud.key_sources import KeySource, address_of
 from nbllm.cloud.secrets import scrub, scrub_cut
-from nbllm.cloud.transport.answer_stream import AnswerStream
-from nbllm.cloud.transport.bounded_bodies import (
+from nbllm.cloud.transport.connections import ClientPool, Route
+from nbllm.cloud.transport.http_failures import interrupted, no_answer, silence
+from nbllm.cloud.transport.responses import (
     ANSWER_LIMIT,
     FILE_LIMIT,
     LIST_LIMIT,
+    AnswerStream,
     chunks_of,
     whole,
 )
-from nbllm.cloud.transport.client_pool import ClientPool
-from nbllm.cloud.transport.deadlines import Deadlines
-from nbllm.cloud.transport.http_failures import interrupted, no_answer, silence
-from nbllm.cloud.transport.routes import Route
+from nbllm.cloud.transport.timing import Deadlines
 from nbllm.core.errors import InvalidOptionError, ModelClosedError, ModelError, ProtocolError
 from nbllm.core.types import Event, GenerationResult, ModelInfo
 

@@ -7,12 +7,15 @@ from __future__ import annotations
 
 from importlib import import_module
 from importlib.util import find_spec
+from typing import TYPE_CHECKING
 
 from nbllm.cloud.adapter import Adapter
-from nbllm.cloud.batch_protocol import BatchProtocol
 from nbllm.core.errors import InvalidOptionError
 from nbllm.core.types import ModelInfo
 from nbllm.core.vendors import SERVER_TYPES, VENDORS, protocol_of
+
+if TYPE_CHECKING:
+    from nbllm.cloud.cloud_batches import BatchProtocol
 
 __all__ = ["adapter_for", "batches_for", "every_adapter"]
 

@@ -10,11 +10,10 @@ import re
 from collections.abc import Mapping
 
 from nbllm.cloud.adapter import Meaning
-from nbllm.cloud.transport.retries import delay_in_words, retry_delay
-from nbllm.cloud.vendors.context_errors import context_numbers
+from nbllm.cloud.transport.timing import delay_in_words, retry_delay
 from nbllm.cloud.vendors.error_bodies import Failure, read_body
 from nbllm.cloud.vendors.error_meanings import IN_STREAM, READ, is_futile, meaning_of
-from nbllm.cloud.vendors.refused_options import request_hint
+from nbllm.cloud.vendors.request_errors import context_numbers, request_hint
 from nbllm.core.errors import (
     ApiError,
     AuthenticationError,

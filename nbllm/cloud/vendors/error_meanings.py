@@ -18,8 +18,8 @@ from functools import cache
 
 from nbllm.cloud.adapter import Meaning
 from nbllm.cloud.vendors import every_adapter
-from nbllm.cloud.vendors.context_errors import is_context_sentence, is_context_word
 from nbllm.cloud.vendors.error_bodies import Failure
+from nbllm.cloud.vendors.request_errors import is_context_sentence, is_context_word
 
 __all__ = ["IN_STREAM", "READ", "is_futile", "meaning_of", "strong_words"]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import aclosing, contextmanager, suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, TypeAlias, TypeVar
@@ -18,6 +18,7 @@ from nbllm.core.errors import BudgetError
 from nbllm.core.layers.layer import Events, Next, Place
 from nbllm.core.paths import reason
 from nbllm.core.types import (
+    BudgetWait,
     Completed,
     Event,
     FinishReason,
@@ -35,6 +36,7 @@ MOST_ANSWER_TOKENS = 8_192
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.005, 0.25
 T = TypeVar("T")
 _Holds: TypeAlias = tuple[tuple[Budget, Hold], ...]
+_Reserved: TypeAlias = tuple[_Holds, int]
 
 
 class Budgeted:
@@ -55,10 +57,20 @@ class Budgeted:
         self, request: GenerationRequest, following: Next, covering: tuple[Budget, ...]
     ) -> Events:
         worst = await _worst(self._model, request, covering)
-        holds, answer = await self._reserve(worst, request)
+        holds: _Holds = ()
+        waited_for, answer = "", 0
+        async with aclosing(self._outcomes(worst, request)) as outcomes:
+            async for outcome in outcomes:
+                if not isinstance(outcome, Shortage):
+                    holds, answer = outcome
+                elif outcome.budget.name != waited_for:
+                    waited_for = outcome.budget.name
+                    yield BudgetWait(waited_for)
         request, note = _limited(request, worst, answer)
         meter, usage = Meter(worst.usage(answer)), None
         try:
+            if waited_for:
+                yield BudgetWait("")
             async with aclosing(following(request)) as events:
                 async for event in events:
                     meter.take(event)
@@ -146,12 +158,20 @@ class Budgeted:
 
     # ------------------------------------------------------------ reserving and settling
 
-    async def _reserve(
-        self, worst: Worst, request: GenerationRequest | None = None
-    ) -> tuple[_Holds, int]:
-        """The reservations of a request, and the limit of its answer. Raises ``BudgetError``.
+    async def _reserve(self, worst: Worst, request: GenerationRequest | None = None) -> _Reserved:
+        """The reservations of a request, and the limit of its answer. Raises ``BudgetError``."""
+        async for outcome in self._outcomes(worst, request):
+            if not isinstance(outcome, Shortage):
+                return outcome
+        raise AssertionError("the last outcome is a reservation")
+
+    async def _outcomes(
+        self, worst: Worst, request: GenerationRequest | None
+    ) -> AsyncGenerator[_Reserved | Shortage, None]:
+        """What is short each time that it has to wait, and in the end what is reserved.
 
         Where its bytes are too many, its tokens are counted, if anybody counts them.
+        Raises ``BudgetError``.
         """
         until, pause = time.monotonic() + self._budgets.wait_seconds, _FIRST_PAUSE
         while isinstance(outcome := await self._attempt(worst), Shortage):
@@ -162,9 +182,10 @@ class Budgeted:
                     continue
             if outcome.is_final or time.monotonic() > until:
                 raise exceeded(worst, outcome)
+            yield outcome
             await asyncio.sleep(pause)
             pause = min(2 * pause, _LONGEST_PAUSE)
-        return outcome
+        yield outcome
 
     async def _attempt(self, worst: Worst) -> tuple[_Holds, int] | Shortage:
         if not worst.is_kept_in_file:

@@ -16,14 +16,33 @@ from pathlib import Path
 from nbllm.core.catalogue.companions import with_companions
 from nbllm.core.catalogue.folder_search import FolderSearch
 from nbllm.core.catalogue.headers import HEADERS, describe_all
+from nbllm.core.catalogue.hugging_face import HuggingFaceCache
+from nbllm.core.catalogue.ollama import OllamaStore
 from nbllm.core.catalogue.packages import bundled_files
+from nbllm.core.catalogue.programs import DOWNLOADS, PROGRAMS
 from nbllm.core.catalogue.source import Store, StoredFile
-from nbllm.core.catalogue.stores import STORES
 from nbllm.core.errors import ModelFileError
 from nbllm.core.paths import absolute_path, printable, reason
 from nbllm.core.types import ModelInfo, Source
 
-__all__ = ["Listing", "bundled_models", "found_models", "merged", "stored_models"]
+__all__ = [
+    "STORES",
+    "Listing",
+    "bundled_models",
+    "found_models",
+    "merged",
+    "store_called",
+    "stored_models",
+]
+
+STORES: tuple[Store, ...] = (
+    PROGRAMS[0],
+    DOWNLOADS,
+    HuggingFaceCache(),
+    *PROGRAMS[1:],
+    OllamaStore(),
+)
+"""The places of other programs, in the order in which they get a name."""
 
 _MAX_SECONDS = 30.0
 """For all headers of one listing; what was read by then the next one knows, and goes on from."""
@@ -59,7 +78,7 @@ def found_models(folder: Path | None) -> Listing:
 
 
 def stored_models(stores: Iterable[Store] = STORES) -> Listing:
-    """Models that other programs keep on this machine; see ``stores.STORES``.
+    """Models that other programs keep on this machine; see ``STORES``.
 
     Headers that an earlier process read are not read again.
     """
@@ -72,6 +91,16 @@ def stored_models(stores: Iterable[Store] = STORES) -> Listing:
         notes += [f"{store.title}: {note}" for note in found.notes]
     HEADERS.save()
     return Listing(tuple(models), tuple(map(printable, notes)))
+
+
+def store_called(word: str) -> Store | None:
+    """The place with this key or title, however it is written."""
+    folded = _folded(word)
+    return next((s for s in STORES if folded in (_folded(s.key), _folded(s.title))), None)
+
+
+def _folded(word: str) -> str:
+    return "".join(character for character in word.casefold() if character.isalnum())
 
 
 def _files_of(store: Store, notes: list[str]) -> Iterator[StoredFile]:

@@ -16,7 +16,7 @@ from pathlib import Path
 from nbllm.core.catalogue.source import StoredFile, folder_files, home_folder, variable_folder
 from nbllm.core.paths import read_text
 
-__all__ = ["PROGRAMS", "ModelFolders", "reader_folders"]
+__all__ = ["DOWNLOADS", "PROGRAMS", "ModelFolders", "downloads_folder", "reader_folders"]
 
 FOLDERS_VARIABLE = "NBLLM_MODEL_FOLDERS"
 """An environment variable with folders of one's own, separated as in ``PATH``."""
@@ -112,3 +112,20 @@ PROGRAMS = (
     ModelFolders("gpt4all", "GPT4All", _gpt4all),
     ModelFolders("jan", "Jan", _jan),
 )
+
+
+# ---------------------------------------------------------------- nbllm's own folder
+
+
+def downloads_folder() -> Path:
+    """The folder; each file lies in one of its own in it."""
+    from platformdirs import user_data_path
+
+    return user_data_path("nbllm") / "downloads"
+
+
+def _folders() -> Iterable[Path]:
+    return [downloads_folder()]
+
+
+DOWNLOADS = ModelFolders("downloads", "downloads", _folders)

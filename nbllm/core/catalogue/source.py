@@ -1,6 +1,6 @@
 """What a place is where model files are found without being configured.
 
-A place is one module with a class of this protocol, and a line in ``stores.STORES``. It yields
+A place is one module with a class of this protocol, and a line in ``listing.STORES``. It yields
 paths and names and reads no model; nothing that lies there may break it.
 """
 

@@ -19,6 +19,7 @@ from nbllm.core.placement import MOST_OUTPUTS, KvType, MemoryParts, output_rows
 
 __all__ = [
     "CPU",
+    "PIECE_CELLS",
     "Loading",
     "cells_of",
     "estimate",
@@ -31,6 +32,8 @@ __all__ = [
 CPU = "CPU"
 _F32 = 4
 _CELLS = 256
+PIECE_CELLS = 64
+"""So many cells are outside the context at once while a worker brings them into order."""
 _COPIES = 4  # of each input, where several GPUs work on successive batches at the same time
 _BITS = {"f16": 16.0, "q8_0": 8.5, "q4_0": 4.5}
 # The resident memory of a worker with Python, numpy and llama.cpp after its first answers, and
@@ -49,7 +52,7 @@ class Loading:
     ``most_outputs`` bounds the tokens of a batch that have logits. ``adapter_bytes`` are the
     weights of the LoRA adapters.
     ``kept_bytes`` is what the worker may put aside of the keys and values of earlier prompts;
-    with ``batch_invariant`` it puts all of them aside now and then, to bring them into order.
+    with ``batch_invariant`` it brings them into order now and then, ``PIECE_CELLS`` at a time.
     The experts of the first ``cpu_experts`` layers are in the main memory wherever the layers are.
     """
 
@@ -106,7 +109,7 @@ def estimate(shape: ModelShape, loading: Loading) -> dict[str, MemoryParts]:
     growth = (_rows(shape, loading, cells) - loading.parallel) * row
     process = _PROCESS_BYTES + shape.vocabulary_bytes + growth + loading.kept_bytes
     process += _workspace(shape, loading, cells) if CPU in devices else 0
-    process += kv[CPU] if loading.batch_invariant else 0
+    process += kv[CPU] * min(PIECE_CELLS, cells) // cells if loading.batch_invariant else 0
     mixed = CPU in devices or loading.cpu_experts > 0
     copies = _COPIES if len(used) > 1 and not mixed else 1
     on_cpu = (

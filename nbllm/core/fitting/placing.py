@@ -12,7 +12,7 @@ from itertools import accumulate
 from typing import TypeAlias
 
 from nbllm.core.errors import InvalidOptionError
-from nbllm.core.fitting.explanation import Explanation, refusal
+from nbllm.core.fitting.fit_explanation import Explanation, refusal
 from nbllm.core.fitting.machine_room import Room, room_of
 from nbllm.core.fitting.memory_estimate import CPU, Loading, estimate, layer_bytes, most_outputs
 from nbllm.core.fitting.model_shape import ModelShape
@@ -74,7 +74,7 @@ class Plan:
     ``adapter_bytes`` are the weights of the LoRA adapters.
 
     The search makes no text: ``Placement.reason`` and the message of ``DoesNotFitError`` are made
-    when they are read (``explanation.py``).
+    when they are read (``fit_explanation``).
     """
 
     name: str

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from nbllm.core.errors import ApiError, ModelError, QuotaError
 from nbllm.core.layers.layer import Events, Next, Place
 from nbllm.core.types import (
+    BudgetWait,
     Completed,
     Event,
     GenerationRequest,
@@ -109,7 +110,7 @@ class Retry:
             try:
                 async with aclosing(following(request)) as events:
                     async for event in events:
-                        delivered = True
+                        delivered = delivered or not isinstance(event, BudgetWait)
                         yield _counted_from(earlier, event) if attempts.failed else event
             except ModelError as error:
                 failure = error

@@ -17,9 +17,9 @@ from nbllm.core.caching.cache import ResultCache
 from nbllm.core.errors import LoadedOtherwiseError, ModelLoadError, NbllmError
 from nbllm.core.kinds import kind_of
 from nbllm.core.layers.activity import Activity
-from nbllm.core.loading.loads import Load, Loaded, Progress, reloading, unloaded
 from nbllm.core.loading.memory_queue import MemoryQueue
-from nbllm.core.loading.registry import ModelRegistry
+from nbllm.core.loading.model_loads import Load, Loaded, Progress, reloading, unloaded
+from nbllm.core.loading.model_registry import ModelRegistry
 from nbllm.core.manager_events import ManagerEvent
 from nbllm.core.model_interface import ModelInterface
 from nbllm.core.openers import Opener

@@ -20,8 +20,8 @@ from nbllm.core.loading.admission import (
     take_servers,
     with_free,
 )
-from nbllm.core.loading.loads import Load, evicted
-from nbllm.core.loading.registry import ModelRegistry
+from nbllm.core.loading.model_loads import Load, evicted
+from nbllm.core.loading.model_registry import ModelRegistry
 from nbllm.core.manager_events import ManagerEvent
 from nbllm.core.openers import Planner
 from nbllm.core.placement import Placement

@@ -23,7 +23,7 @@ from nbllm.core.schemas.python_types import (
 )
 from nbllm.core.schemas.schema_documents import Document
 from nbllm.core.schemas.schema_keywords import SchemaError
-from nbllm.core.schemas.violations import violation
+from nbllm.core.schemas.schema_violations import violation
 
 __all__ = ["AnswerSchema", "answer_schema", "check_schema", "decision_schema", "schema_or_decision"]
 

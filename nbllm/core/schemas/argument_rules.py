@@ -12,8 +12,8 @@ from nbllm.core.schemas.grammar_rules import Rules, Use, literal
 from nbllm.core.schemas.schema_alternatives import Alternative, alternatives
 from nbllm.core.schemas.schema_documents import Document
 from nbllm.core.schemas.schema_keywords import Schema, SchemaError
+from nbllm.core.schemas.schema_violations import following
 from nbllm.core.schemas.string_rules import FORMATS, add_plain_text
-from nbllm.core.schemas.violations import following
 
 __all__ = ["Arguments", "Branch", "Parameter", "Unwanted"]
 

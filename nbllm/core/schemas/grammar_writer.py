@@ -27,8 +27,8 @@ from nbllm.core.schemas.grammar_scalars import (
 from nbllm.core.schemas.schema_alternatives import Alternative, alternatives
 from nbllm.core.schemas.schema_documents import Document
 from nbllm.core.schemas.schema_keywords import Schema, SchemaError
+from nbllm.core.schemas.schema_violations import following
 from nbllm.core.schemas.string_rules import FORMATS, add_string, looks_ahead
-from nbllm.core.schemas.violations import following
 
 __all__ = ["GrammarWriter"]
 

@@ -14,10 +14,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from nbllm.core.grammars.automaton import Automaton, State
 from nbllm.core.grammars.charsets import EVERYTHING, LAST, CharSet
 from nbllm.core.grammars.gbnf import Chars, Choice, Element, GrammarError, Repeat
-from nbllm.core.grammars.program import Program
+from nbllm.core.grammars.grammar_automaton import Automaton, State
+from nbllm.core.grammars.grammar_program import Program
 from nbllm.core.schemas.grammar_rules import Part, Rules, Use
 from nbllm.core.schemas.grammar_scalars import branches, character_text, plain_character_text
 from nbllm.core.schemas.pattern_classes import PatternChars

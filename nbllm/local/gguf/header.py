@@ -19,9 +19,8 @@ from typing import Literal, NamedTuple
 from nbllm.core.errors import ModelFileError
 from nbllm.core.fitting.model_shape import TensorInfo, Value
 from nbllm.core.paths import file_status, open_regular, reason
-from nbllm.local.gguf.cursor import Cursor, layout
-from nbllm.local.gguf.foreign import foreign_format
-from nbllm.local.gguf.types import TENSOR_TYPES, tensor_type_label
+from nbllm.local.gguf.cursor import Cursor, foreign_format, layout
+from nbllm.local.gguf.tensor_types import TENSOR_TYPES, tensor_type_label
 
 __all__ = ["DEFAULT_ALIGNMENT", "Header", "alignment_of", "padded", "read_header"]
 

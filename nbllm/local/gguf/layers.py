@@ -13,7 +13,7 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 from nbllm.core.fitting.model_shape import LayerShape
-from nbllm.local.gguf.keys import Keys
+from nbllm.local.gguf.header_keys import Keys
 
 __all__ = ["layer_shapes", "sliding_window"]
 

@@ -21,11 +21,10 @@ from nbllm.core.fitting.model_shape import (
 from nbllm.core.paths import absolute_path
 from nbllm.core.types import ModelInfo, Source
 from nbllm.local.gguf.header import Header, read_header
-from nbllm.local.gguf.keys import Keys
-from nbllm.local.gguf.kinds import kind_of
+from nbllm.local.gguf.header_keys import Keys, kind_of
 from nbllm.local.gguf.layers import layer_shapes, sliding_window
 from nbllm.local.gguf.split_files import model_stem, other_parts, split_of
-from nbllm.local.gguf.types import TENSOR_TYPES, file_type_label, tensor_type_label
+from nbllm.local.gguf.tensor_types import TENSOR_TYPES, file_type_label, tensor_type_label
 
 __all__ = ["described", "model_info_from_gguf", "quantized_shape", "read_shape"]
 
@@ -196,9 +195,7 @@ def _read(file: Path, *, samples: bool = False) -> _Model:
 
 def _shape(model: _Model) -> ModelShape:
     first, keys, tensors = model.first, model.keys, model.tensors
-    blocks = keys.whole(".block_count")
-    if blocks is not None and blocks > _MAX_BLOCKS:
-        raise ModelFileError(str(keys.file), f"is damaged: it cannot have {blocks} layers")
+    blocks = _block_count(keys)
     heads, width = keys.whole(".attention.head_count"), keys.whole(".embedding_length")
     head_length = width // heads if width and heads else None
     heads_kv = _heads_kv(keys, blocks or 0)
@@ -236,6 +233,13 @@ def _shape(model: _Model) -> ModelShape:
         tensors=tensors,
         metadata=first.metadata,
     )
+
+
+def _block_count(keys: Keys) -> int | None:
+    blocks = keys.whole(".block_count")
+    if blocks is not None and blocks > _MAX_BLOCKS:
+        raise ModelFileError(str(keys.file), f"is damaged: it cannot have {blocks} layers")
+    return blocks
 
 
 def _weighed(

@@ -9,7 +9,7 @@ from pathlib import Path
 from nbllm.core.errors import ModelFileError
 from nbllm.core.fitting.model_shape import SplitInfo
 from nbllm.local.gguf.header import Header, read_header
-from nbllm.local.gguf.keys import Keys
+from nbllm.local.gguf.header_keys import Keys
 
 __all__ = ["model_files", "model_stem", "other_parts", "split_of"]
 

@@ -27,7 +27,7 @@ __all__ = [
 ]
 
 Turn: TypeAlias = dict[str, Any]
-"""A message as chat templates read it; see ``nbllm.local.turns``."""
+"""A message as chat templates read it; see ``nbllm.local.worker_requests``."""
 
 
 LoadMode: TypeAlias = Literal["auto", "none", "mmap", "mlock", "mmap+mlock", "dio"]

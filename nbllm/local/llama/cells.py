@@ -3,27 +3,22 @@
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import count, islice
 from typing import Any
 
 import llama_cpp.llama_cpp as lib
 
-__all__ = ["Cells", "OrderedCells", "Part"]
+from nbllm.core.fitting.memory_estimate import PIECE_CELLS
+from nbllm.local.scheduling.prefixes import shared_length
+
+__all__ = ["Cells", "OrderedCells"]
 
 _DEFRAGMENT_AFTER = (
     1024  # cells that were taken; defragmenting copies them in a few hundredths of a second
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Part:
-    """A sequence with cells: the first ``shared`` of them are those of ``source``."""
-
-    sequence: int
-    length: int
-    source: int
-    shared: int
 
 
 class Cells:
@@ -100,10 +95,10 @@ class Cells:
         """Whether ``defragment`` may free cells."""
         return False
 
-    def defragment(self, parts: Sequence[Part]) -> list[int]:
+    def defragment(self, lengths: Mapping[int, int]) -> list[int]:
         """Move all cells together; the sequences that could not be kept.
 
-        ``parts`` are all sequences with cells, each behind the one that it shares with.
+        ``lengths`` are the cells of each sequence that has some.
         """
         raise NotImplementedError
 
@@ -124,26 +119,42 @@ class OrderedCells(Cells):
         self._dropped, self._helper = first_spare, first_spare + 1
         self._taken = self._packed = 0
         self._has_dropped = False
+        self._numbers = count()
+        self._held = defaultdict[int, list[int]](list)
+        # A number for each cell of a sequence, the same where two share it; new ones lack theirs.
 
     def forget(self, sequence: int, start: int) -> bool:
         """Drop a sequence's cells from position ``start`` on; they stay taken."""
         if lib.llama_memory_seq_pos_max(self._memory, sequence) < start:
             return True
         self._has_dropped = True
+        del self._held[sequence][start:]
         lib.llama_memory_seq_cp(self._memory, sequence, self._dropped, start, -1)
         return super().forget(sequence, start)
+
+    def copy_prefix(self, source: int, target: int, length: int) -> None:
+        """Share the first ``length`` cells of ``source`` with the empty sequence ``target``."""
+        self._held[target] = self._numbered(source, length)[:length]
+        super().copy_prefix(source, target, length)
 
     def drop(self, sequence: int, start: int, end: int) -> None:
         """Drop the cells of positions ``start`` to ``end``; they stay taken."""
         self._has_dropped = True
+        del self._numbered(sequence, end)[start:end]
         lib.llama_memory_seq_cp(self._memory, sequence, self._dropped, start, end)
         super().drop(sequence, start, end)
 
     def clear(self) -> None:
         """Forget all sequences; now every cell is free."""
         super().clear()
+        self._held.clear()
         self._taken = self._packed = 0
         self._has_dropped = False
+
+    def load_state(self, sequence: int, state: bytearray, length: int) -> bool:
+        """Put ``length`` saved cells into an empty sequence; False where there is no room."""
+        self._held[sequence] = []
+        return super().load_state(sequence, state, length)
 
     def took(self, count: int) -> None:
         """Note that so many more cells were filled, by a decoded batch or a state."""
@@ -159,28 +170,63 @@ class OrderedCells(Cells):
         """Whether anything was dropped since the last time."""
         return self._has_dropped
 
-    def defragment(self, parts: Sequence[Part]) -> list[int]:
-        """Move all cells together; the sequences that could not be kept."""
-        tails = [self._save_tail(part) for part in parts]
-        self.clear()
-        lost = []
-        for part, tail in zip(parts, tails, strict=True):
-            self.copy_prefix(part.source, part.sequence, part.shared)
-            if tail and not self.load_state(self._helper, tail, part.length - part.shared):
-                lost.append(part.sequence)
-            self._move(self._helper, part.sequence, 0)
+    def defragment(self, lengths: Mapping[int, int]) -> list[int]:
+        """Move all cells together; the sequences that could not be kept.
+
+        A piece at a time is taken out and put into the lowest cells that are free. In the order of
+        a sequence's tokens none passes what stands before it, and only a piece is outside.
+        """
+        super().forget(self._dropped, 0)
+        self._taken, self._has_dropped = 0, False
+        held = {each: self._numbered(each, length) for each, length in lengths.items()}
+        lost = set[int]()
+        for piece in _pieces(held):
+            if not lost.intersection(piece.sequences):
+                lost |= set() if self._move(piece) else piece.sequences
         self._packed = self._taken
-        return lost
+        return [*lost]
 
-    def _save_tail(self, part: Part) -> bytearray:
-        """What a sequence does not share; empty where that is nothing."""
-        if part.length == part.shared:
-            return bytearray()
-        lib.llama_memory_seq_cp(self._memory, part.sequence, self._helper, part.shared, -1)
+    def _numbered(self, sequence: int, length: int) -> list[int]:
+        held = self._held[sequence]
+        held += islice(self._numbers, max(0, length - len(held)))
+        return held
+
+    def _move(self, piece: _Piece) -> bool:
+        """Put a piece into the lowest free cells, for all that share it."""
+        first, start, end = min(piece.sequences), piece.start, piece.end
+        lib.llama_memory_seq_cp(self._memory, first, self._helper, start, end)
         state = self.save_state(self._helper)
+        for sequence in (self._helper, *piece.sequences):
+            lib.llama_memory_seq_rm(self._memory, sequence, start, end)
+        loaded = self.load_state(self._helper, state, end - start)
+        for sequence in piece.sequences:
+            lib.llama_memory_seq_cp(self._memory, self._helper, sequence, start, end)
         super().forget(self._helper, 0)
-        return state
+        return loaded
 
-    def _move(self, source: int, target: int, start: int) -> None:
-        lib.llama_memory_seq_cp(self._memory, source, target, start, -1)
-        super().forget(source, start)
+
+@dataclass(frozen=True, slots=True)
+class _Piece:
+    """Cells of positions ``start`` to ``end`` that ``sequences`` share."""
+
+    sequences: frozenset[int]
+    start: int
+    end: int
+
+
+def _pieces(held: Mapping[int, list[int]]) -> Iterator[_Piece]:
+    """All cells, each once, a sequence after the other; ``held`` are the numbers of their cells."""
+    before = list[int]()
+    for sequence, mine in held.items():
+        start = max((shared_length(held[other], mine) for other in before), default=0)
+        before.append(sequence)
+        sharing = {
+            other: shared_length(theirs, mine)
+            for other, theirs in held.items()
+            if other not in before
+        } | {sequence: len(mine)}
+        while start < len(mine):
+            end = min(start + PIECE_CELLS, *(each for each in sharing.values() if each > start))
+            owners = frozenset(each for each, length in sharing.items() if length >= end)
+            yield _Piece(owners, start, end)
+            start = end

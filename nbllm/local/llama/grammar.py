@@ -10,16 +10,16 @@ import llama_cpp.llama_cpp as lib
 import numpy as np
 from numpy.typing import NDArray
 
-from nbllm.core.grammars.automaton import Automaton, State
 from nbllm.core.grammars.gbnf import GrammarError
-from nbllm.core.grammars.program import compiled
+from nbllm.core.grammars.grammar_automaton import Automaton, State
+from nbllm.core.grammars.grammar_program import compiled
 from nbllm.core.schemas.grammar_rules import literal
 from nbllm.core.schemas.grammar_writer import GrammarWriter
 from nbllm.local.formats.forced import forced_call, text_before
 from nbllm.local.formats.llama import GENERIC
 from nbllm.local.llama.vocabulary import Vocabulary
 from nbllm.local.reading.output_format import OutputFormat
-from nbllm.local.refusals import RefusedOptionError
+from nbllm.local.request_refusals import RefusedOptionError
 
 __all__ = ["Candidates", "Grammar", "grammar_text"]
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 
-from nbllm.local.llama.cells import Part
 from nbllm.local.llama.native import NativeModel
 from nbllm.local.scheduling.prefix_disk import PrefixDisk
 from nbllm.local.scheduling.prefixes import PrefixStore, shared_length
@@ -229,17 +228,9 @@ class Slots:
 
     def defragment(self) -> None:
         """Move the cells of all slots together, where they have to stay in order."""
-        parts, before = list[Part](), list[Slot]()
-        for slot in self._slots:
-            if slot.tokens:
-                source = max(before, key=lambda other: _shared(other, slot), default=slot)
-                shared = 0 if source is slot else _shared(source, slot)
-                parts.append(Part(slot.id, len(slot.tokens), source.id, shared))
-                before.append(slot)
-        lost = self._cells.defragment(parts)
-        for slot in before:
-            if slot.id in lost:
-                self.empty(slot)
+        lengths = {slot.id: len(slot.tokens) for slot in self._slots if slot.tokens}
+        for number in self._cells.defragment(lengths):
+            self.empty(self._slots[number])
 
     # ------------------------------------------------------------ emptied slots
 

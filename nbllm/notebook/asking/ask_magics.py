@@ -254,13 +254,13 @@ class AskMagics(SessionMagics):
         from nbllm.notebook.asking.continuation import continued
         from nbllm.notebook.asking.live_answer import ask
         from nbllm.notebook.asking.pipeline import prepare, question_from
-        from nbllm.notebook.asking.side_by_side import ask_all, check_side_by_side
+        from nbllm.notebook.asking.side_by_side import ask_all, checked_models
         from nbllm.notebook.batch.cell import check_batch_flags, map_cell
         from nbllm.notebook.jobs.jobs import begin_job
 
         session = self.session
+        flags = checked_models(flags)
         check_batch_flags(flags)
-        check_side_by_side(flags)
         if flags.models:
             return ask_all(session, prompt, flags)
         if flags.frame is not None:

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from nbllm.notebook.asking.question import AskFlags
     from nbllm.notebook.session import NotebookSession
 
-__all__ = ["Columns", "ask_all", "check_side_by_side"]
+__all__ = ["Columns", "ask_all", "checked_models"]
 
 _GRID = (
     "display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 17em), 1fr)); "
@@ -146,18 +146,26 @@ _NEVER = {
 }
 
 
-def check_side_by_side(flags: AskFlags) -> None:
-    """Raise ``UsageError`` for flags that do not go together."""
+def checked_models(flags: AskFlags) -> AskFlags:
+    """The flags, where ``--models`` with one name is that model, as ``--model`` says it.
+
+    Raises ``UsageError`` for flags that do not go together.
+    """
+    if flags.diff and len(flags.models) < 2:
+        raise UsageError("--diff needs --models A,B: it compares their answers")
     if not flags.models:
-        if flags.diff:
-            raise UsageError("--diff needs --models A,B: it compares their answers")
-        return
-    if not 2 <= len(flags.models) <= _MOST_MODELS:
+        return flags
+    if len(flags.models) == 1:
+        if given := flags.name or flags.model:
+            raise UsageError(f"two models given: {given} and {flags.models[0]}; give one")
+        return replace(flags, model=flags.models[0], models=())
+    if len(flags.models) > _MOST_MODELS:
         count = len(flags.models)
-        raise UsageError(f"--models takes 2 to {_MOST_MODELS} models, as in a,b,c (got {count})")
+        raise UsageError(f"--models takes up to {_MOST_MODELS} models, as in a,b,c (got {count})")
     for name, flag in _NEVER.items():
         if getattr(flags, name) not in (None, False):
             raise UsageError(f"--models cannot be combined with {flag}")
+    return flags
 
 
 def ask_all(session: NotebookSession, text: str, flags: AskFlags) -> list[GenerationResult]:

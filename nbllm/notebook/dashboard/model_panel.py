@@ -11,7 +11,7 @@ import ipywidgets
 from nbllm.core.errors import InvalidOptionError
 from nbllm.core.hardware.resources import Resources
 from nbllm.core.kinds import place_of
-from nbllm.core.loading.loads import ModelStatus
+from nbllm.core.loading.model_loads import ModelStatus
 from nbllm.core.rendering.escaping import text_html
 from nbllm.core.types import LoadOptions, ModelInfo
 from nbllm.notebook.dashboard.model_row import (

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from nbllm.core.kinds import kind_of, place_of
-from nbllm.core.loading.loads import ModelStatus
+from nbllm.core.loading.model_loads import ModelStatus
 from nbllm.core.rendering.escaping import attribute_html, text_html
 from nbllm.core.types import ModelInfo
 from nbllm.core.words import duration_words, size_words

@@ -10,7 +10,7 @@ from IPython.core.getipython import get_ipython
 from nbllm.core.errors import DoesNotFitError, ModelLoadError, NbllmError
 from nbllm.core.hardware.resources import Resources
 from nbllm.core.kinds import place_of
-from nbllm.core.loading.loads import ModelStatus
+from nbllm.core.loading.model_loads import ModelStatus
 from nbllm.core.model_manager import ModelManager
 from nbllm.core.openers import plan_model
 from nbllm.core.resource_detector import ResourceDetector

@@ -10,8 +10,7 @@ from typing import Any
 
 import ipywidgets
 
-from nbllm.core.catalogue.listing import Listing
-from nbllm.core.catalogue.stores import STORES
+from nbllm.core.catalogue.listing import STORES, Listing
 from nbllm.core.errors import NbllmError
 from nbllm.core.model_manager import ModelManager
 from nbllm.core.rendering.escaping import attribute_html, text_html

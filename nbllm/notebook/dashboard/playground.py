@@ -12,7 +12,7 @@ from nbllm.core.errors import InvalidOptionError
 from nbllm.core.generation import Generation
 from nbllm.core.model_manager import ModelManager
 from nbllm.core.rendering.escaping import text_html
-from nbllm.core.types import Completed, ReasoningDelta, TextDelta
+from nbllm.core.types import BudgetWait, Completed, ReasoningDelta, TextDelta
 from nbllm.notebook.dashboard.playground_parts import (
     AnswerArea,
     Offer,
@@ -33,7 +33,7 @@ from nbllm.notebook.dashboard.widgets import (
     text,
 )
 from nbllm.notebook.loop import LoopJob, LoopThread
-from nbllm.notebook.status_messages import status_words
+from nbllm.notebook.status_messages import budget_words, status_words
 
 __all__ = ["Playground"]
 
@@ -191,6 +191,8 @@ class Playground:
                 match event:
                     case TextDelta(more):
                         self.answer.add(more)
+                    case BudgetWait(budget):
+                        self._say(budget_words(budget) if budget else f"Waiting for {name} …")
                     case ReasoningDelta():
                         self._say("reasoning …")
                     case Completed(result):

@@ -17,7 +17,7 @@ import pytest
 
 from nbllm.cloud.addresses import base_url_of
 from nbllm.cloud.cloud_model import CloudModel
-from nbllm.cloud.keys import key_source, key_variables
+from nbllm.cloud.key_sources import key_source, key_variables
 from nbllm.cloud.prices import load_prices
 from nbllm.cloud.vendors import adapter_for
 from nbllm.core.api_keys import PERMISSIONS_VARIABLE

@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from nbllm.cloud import model_lists
-from nbllm.cloud.transport import answer_stream, bounded_bodies, http_transport
+from nbllm.cloud import addresses
+from nbllm.cloud.transport import http_transport, responses
 from nbllm.core.errors import ApiError, ApiTimeoutError, ProtocolError, ServerError
 
 JSON = "application/json"
@@ -43,8 +43,8 @@ def endless(content_type: str, piece: bytes, status: int = 200, **headers: str) 
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     """The same limits, 64 times smaller."""
-    monkeypatch.setattr(answer_stream, "ANSWER_LIMIT", bounded_bodies.ANSWER_LIMIT // 64)
-    monkeypatch.setattr(answer_stream, "STREAM_LIMIT", bounded_bodies.STREAM_LIMIT // 64)
+    monkeypatch.setattr(responses, "ANSWER_LIMIT", responses.ANSWER_LIMIT // 64)
+    monkeypatch.setattr(responses, "STREAM_LIMIT", responses.STREAM_LIMIT // 64)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -106,7 +106,7 @@ async def test_a_text_without_an_end_ends_at_its_own_limit(
     say: Callable[..., list[str]],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(answer_stream, "_MOST_TEXT", 2**20)
+    monkeypatch.setattr(responses, "_MOST_TEXT", 2**20)
     event = f"data: {say('key sk... ' * 4096)[0]}\n\n".encode()
     async with raw_server(endless("text/event-stream", event)) as server:
         begun = time.process_time()
@@ -186,7 +186,7 @@ async def test_pages_without_an_end_are_bound_in_time(
     raw_server: Any, make_model: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("ANTHROPIC_API_KEY", "sk-0123456789")
-    monkeypatch.setattr(model_lists, "_MOST_PAGES", 10**9)
+    monkeypatch.setattr(addresses, "_MOST_PAGES", 10**9)
 
     async def script(request: Any, connection: Any) -> None:
         await connection.answer(200, {"data": [{"id": "m"}], "has_more": True, "last_id": "m"})

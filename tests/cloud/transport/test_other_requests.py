@@ -13,7 +13,7 @@ import pytest
 
 from nbllm.cloud.cloud_model import CloudModel, open_model
 from nbllm.cloud.prices import PRICES_VARIABLE
-from nbllm.cloud.transport.routes import route_to
+from nbllm.cloud.transport.connections import route_to
 from nbllm.core.errors import (
     ApiConnectionError,
     AuthenticationError,

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nbllm.cloud.transport import routes
-from nbllm.cloud.transport.routes import is_loopback, route_to
+from nbllm.cloud.transport import connections
+from nbllm.cloud.transport.connections import is_loopback, route_to
 from nbllm.core.errors import ApiConnectionError, ApiError, ApiTimeoutError, OverloadedError
 
 USER, PASSWORD = "someone", "hunter2"
@@ -57,7 +57,7 @@ def test_a_proxy_that_cannot_be_used_does_not_matter_to_loopback(
     monkeypatch: pytest.MonkeyPatch, proxy: str
 ) -> None:
     monkeypatch.setenv("ALL_PROXY", proxy)
-    monkeypatch.setattr(routes, "find_spec", lambda name: None)
+    monkeypatch.setattr(connections, "find_spec", lambda name: None)
     assert route_to("m", "http://localhost:8000/v1").proxy is None
     with pytest.raises(ApiConnectionError, match="ALL_PROXY") as caught:
         route_to("m", "http://models.example/v1")
@@ -66,7 +66,7 @@ def test_a_proxy_that_cannot_be_used_does_not_matter_to_loopback(
 
 def test_the_package_for_socks_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ALL_PROXY", f"socks5://{USER}:{PASSWORD}@proxy.example:1080")
-    monkeypatch.setattr(routes, "find_spec", lambda name: None)
+    monkeypatch.setattr(connections, "find_spec", lambda name: None)
     with pytest.raises(ApiConnectionError, match=r"pip install \"httpx\[socks\]\"") as caught:
         route_to("m", "https://models.example/v1")
     assert PASSWORD not in str(caught.value)

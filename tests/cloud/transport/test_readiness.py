@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from nbllm.cloud.cloud_model import CloudModel, open_model
-from nbllm.cloud.transport.routes import route_to
+from nbllm.cloud.transport.connections import route_to
 from nbllm.core.errors import ApiConnectionError, AuthenticationError, ProtocolError
 from nbllm.core.openers import LoadControl
 from nbllm.core.types import ModelInfo

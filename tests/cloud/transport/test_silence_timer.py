@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from nbllm.cloud.transport.deadlines import SilenceTimer
+from nbllm.cloud.transport.timing import SilenceTimer
 
 
 async def test_a_long_wait_ends() -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from nbllm.cloud.transport.retries import retry_delay
+from nbllm.cloud.transport.timing import retry_delay
 from nbllm.cloud.vendors.api_errors import parse_error, typed_error
 from nbllm.cloud.vendors.error_bodies import read_failure
 from nbllm.cloud.vendors.error_meanings import IN_STREAM

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from nbllm.cloud.batch_protocol import BatchProtocol, moment
+from nbllm.cloud.cloud_batches import BatchProtocol, moment
 from nbllm.cloud.vendors import batches_for
 from nbllm.cloud.vendors.json_values import MalformedError
 from nbllm.core.errors import ProtocolError

@@ -15,7 +15,7 @@ from nbllm.cloud.vendors.anthropic.messages_requests import (
     messages_body,
     refuses_sampling,
 )
-from nbllm.cloud.vendors.refused_options import LearntRefusals
+from nbllm.cloud.vendors.request_errors import LearntRefusals
 from nbllm.core.errors import BadRequestError, InvalidOptionError, RateLimitError
 from nbllm.core.types import (
     ContentPart,

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nbllm.cloud.vendors.openai.inline_reasoning import InlineReasoning
+from nbllm.cloud.vendors.openai.answer_parts import InlineReasoning
 
 
 def split(*pieces: str) -> tuple[str, str]:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from nbllm.cloud.vendors.anthropic.messages_parser import messages_usage
 from nbllm.cloud.vendors.gemini.contents_parser import gemini_usage
-from nbllm.cloud.vendors.openai.usage_and_logprobs import chat_usage, responses_usage
+from nbllm.cloud.vendors.openai.answer_parts import chat_usage, responses_usage
 from nbllm.cloud.vendors.token_counts import cost_of, embedding_usage
 from nbllm.core.types import Usage
 

@@ -6,7 +6,7 @@ import asyncio
 import os
 import random
 import threading
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 from pathlib import Path
 from typing import Any
@@ -27,10 +27,13 @@ from nbllm.core.errors import (
     RateLimitError,
     UnsupportedError,
 )
+from nbllm.core.generation import Generation
 from nbllm.core.layers.retry import Retry, RetryPolicy
 from nbllm.core.openers import LoadControl
 from nbllm.core.routing.router_settings import RouterMember, RouterSettings
 from nbllm.core.types import (
+    BudgetWait,
+    Completed,
     Event,
     FinishReason,
     GenerationRequest,
@@ -83,6 +86,51 @@ async def test_a_request_waits_where_others_may_take_less_than_they_have_reserve
     results = await asyncio.gather(*asked)
     assert len(results) == 7
     assert budgets.statuses()[0].spent == Amount(0, 91, 7)
+
+
+async def test_a_wait_names_the_budget_until_it_is_over() -> None:
+    model, _ = spending(Budget(tokens=200, model="fake"), token_seconds=1e-3)
+    first = model.stream(PROMPT, max_tokens=100)
+    await anext(first)
+    generation = Generation()
+    second = model.stream(PROMPT, max_tokens=100, generation=generation)
+    assert await anext(second) == BudgetWait("this kernel's budget for fake")
+    assert generation.budget == "this kernel's budget for fake"
+    async for _ in first:
+        pass
+    assert await anext(second) == BudgetWait("")
+    assert generation.budget == ""
+    events = [event async for event in second]
+    assert isinstance(events[-1], Completed)
+    assert not any(isinstance(event, BudgetWait) for event in events)
+
+
+async def test_a_reader_who_leaves_while_it_waits_leaves_nothing_reserved() -> None:
+    model, budgets = spending(Budget(tokens=200), token_seconds=1e-3)
+    first = model.stream(PROMPT, max_tokens=100)
+    await anext(first)
+    async with aclosing(model.stream(PROMPT, max_tokens=100)) as second:
+        await anext(second)
+    async for _ in first:
+        pass
+    assert budgets.statuses()[0].reserved == NOTHING
+
+
+async def test_a_request_that_waited_is_still_sent_again_where_it_fails() -> None:
+    async def following(_: GenerationRequest) -> AsyncIterator[Event]:
+        attempts.append(1)
+        yield BudgetWait("today's budget")
+        if len(attempts) == 1:
+            raise RateLimitError("fake", "busy", retryable=True)
+        yield Completed(result)
+
+    attempts: list[int] = []
+    model, _ = spending()
+    result = await model.generate(PROMPT)
+    retry = Retry(RetryPolicy(first_delay=0))
+    events = [event async for event in retry(model.requests[0], following)]
+    assert len(attempts) == 2
+    assert isinstance(events[-1], Completed)
 
 
 async def test_the_wait_has_an_end() -> None:

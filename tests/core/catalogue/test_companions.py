@@ -14,7 +14,7 @@ from nbllm.core.catalogue.source import StoredFile
 from nbllm.core.errors import ModelFileError
 from nbllm.core.types import ModelInfo
 from nbllm.local.gguf import model_info_from_gguf, read_shape
-from nbllm.local.gguf.kinds import check_model
+from nbllm.local.gguf.header_keys import check_model
 from tests.local.bare_gguf import bare_gguf
 
 GEMMA, QWEN = "llama/default/262208", "gpt2/qwen2/151936"

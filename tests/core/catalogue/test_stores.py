@@ -12,8 +12,8 @@ import pytest
 from nbllm import ModelManager
 from nbllm.core.catalogue import headers, listing
 from nbllm.core.catalogue.hugging_face import hub_cache
+from nbllm.core.catalogue.listing import STORES, store_called
 from nbllm.core.catalogue.ollama import OllamaStore
-from nbllm.core.catalogue.stores import STORES, store_called
 from nbllm.core.errors import InvalidOptionError, ModelNotFoundError
 
 DIGEST = "a" * 64

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nbllm.core.errors import DoesNotFitError, InvalidOptionError
-from nbllm.core.fitting import explanation
+from nbllm.core.fitting import fit_explanation
 from nbllm.core.fitting.fit_options import fits_of
 from nbllm.core.fitting.machine_room import room_of
 from nbllm.core.fitting.memory_estimate import CPU, Loading, estimate, estimate_with_draft
@@ -510,7 +510,7 @@ def test_a_report_that_differs_much_corrects_the_memory() -> None:
 def test_a_search_makes_no_text(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where a dozen placements are tried for one admission, text is made of what is read only."""
     told = []
-    monkeypatch.setattr(explanation, "size_words", lambda size: told.append(size) or "1 B")
+    monkeypatch.setattr(fit_explanation, "size_words", lambda size: told.append(size) or "1 B")
     placement, error = placed(machine(32, 12)), refused(machine(1))
     assert (error.needed_bytes > error.available_bytes, told) == (True, [])
     assert "1 B" in placement.reason

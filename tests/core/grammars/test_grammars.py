@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nbllm.core.grammars.automaton import Automaton
 from nbllm.core.grammars.charsets import EVERYTHING, CharSet
 from nbllm.core.grammars.gbnf import GrammarError, read_gbnf
-from nbllm.core.grammars.program import Program
+from nbllm.core.grammars.grammar_automaton import Automaton
+from nbllm.core.grammars.grammar_program import Program
 
 
 def nothing(text: str) -> None:

@@ -14,12 +14,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel, Field
 
-from nbllm.core.grammars.automaton import Automaton
 from nbllm.core.grammars.gbnf import read_gbnf
-from nbllm.core.grammars.program import Program
+from nbllm.core.grammars.grammar_automaton import Automaton
+from nbllm.core.grammars.grammar_program import Program
 from nbllm.core.schemas.grammar_writer import GrammarWriter
 from nbllm.core.schemas.schema_documents import Document
-from nbllm.core.schemas.violations import violation
+from nbllm.core.schemas.schema_violations import violation
 
 
 def automaton(schema: Any) -> Automaton:

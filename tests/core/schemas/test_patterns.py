@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nbllm.core.grammars.automaton import Automaton
 from nbllm.core.grammars.gbnf import read_gbnf
-from nbllm.core.grammars.program import Program
+from nbllm.core.grammars.grammar_automaton import Automaton
+from nbllm.core.grammars.grammar_program import Program
 from nbllm.core.schemas.grammar_scalars import CHAR, CHAR_RULE, pattern_text, sized_text
 from nbllm.core.schemas.patterns import read_pattern
 from nbllm.core.schemas.string_rules import FORMATS

@@ -9,7 +9,7 @@ import pytest
 
 from nbllm.core.schemas.schema_documents import Document
 from nbllm.core.schemas.schema_keywords import SchemaError
-from nbllm.core.schemas.violations import violation
+from nbllm.core.schemas.schema_violations import violation
 
 CIRCULAR: dict[str, Any] = {"type": "object"}
 CIRCULAR["properties"] = {"a": CIRCULAR}

@@ -12,7 +12,7 @@ from tiny_models import small_llama, write
 from nbllm.core.errors import ModelFileError
 from nbllm.core.fitting.model_shape import SplitInfo
 from nbllm.local.gguf.shape import model_info_from_gguf, read_shape
-from nbllm.local.gguf.types import FILE_TYPES, TENSOR_TYPES
+from nbllm.local.gguf.tensor_types import FILE_TYPES, TENSOR_TYPES
 
 
 def failure(path: Path) -> str:

@@ -23,7 +23,7 @@ from nbllm.core.errors import ModelFileError
 from nbllm.core.fitting.model_shape import ModelShape
 from nbllm.local.gguf.header import read_header
 from nbllm.local.gguf.shape import model_info_from_gguf, read_shape
-from nbllm.local.gguf.types import TENSOR_TYPES
+from nbllm.local.gguf.tensor_types import TENSOR_TYPES
 
 FUZZ_CASES = int(os.environ.get("NBLLM_FUZZ_CASES", "300"))
 U8, I8, U16, I16, U32, I32, F32, BOOL, TEXT, ARRAY, U64, I64, F64 = range(13)

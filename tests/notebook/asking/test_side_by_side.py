@@ -69,6 +69,13 @@ def test_the_answers_stand_in_columns_and_come_back_as_a_list(
     assert data["text/plain"].startswith("── north ──\n\nThe **quick** fox jumps.\n\nnorth")
 
 
+@pytest.mark.parametrize("line", ["--models south -o answer", "--models ' south, ' -o answer"])
+def test_one_name_asks_that_model(shell: InteractiveShell, page: Any, line: str) -> None:
+    result = ask(shell, line)
+    assert result.model == "south"
+    assert shell.user_ns["answer"] is result
+
+
 def test_a_failure_ends_its_own_answer_alone(shell: InteractiveShell, page: Any) -> None:
     results = ask(shell, "--models broken,north,refused,nobody")
     reasons = [each.finish_reason for each in results]
@@ -189,7 +196,10 @@ def test_a_schema_is_for_all_and_a_wrong_form_for_one(shell: InteractiveShell, p
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("--models north", r"takes 2 to 12 models, as in a,b,c \(got 1\)"),
+        ("--models a north", "two models given: north and a; give one"),
+        ("--models a --model north", "two models given: north and a; give one"),
+        ("--models a --diff", "--diff needs --models A,B"),
+        ("--models a,b,c,d,e,f,g,h,i,j,k,l,m", r"takes up to 12 models, as in a,b,c \(got 13\)"),
         ("--models ,", "has no name in it"),
         ("--models a,b --bg", "cannot be combined with --bg"),
         ("--models a,b --chat c", "cannot be combined with --chat"),

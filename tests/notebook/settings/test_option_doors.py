@@ -142,7 +142,10 @@ def test_settings_keep_what_can_be_saved_and_read_again(tmp_path: Path) -> None:
         ("%%llm -t hot\nHi", "temperature must be a number (got 'hot')"),
         ("%%llm --max-tokens 1.5\nHi", "max_tokens must be an integer (got 1.5)"),
         ("%%llm --top-k nan\nHi", "top_k must be an integer (got nan)"),
-        ("%%llm --stop ''\nHi", "stop must be one or more strings, none of them empty (got '')"),
+        (
+            "%%llm --stop ''\nHi",
+            "stop must be a string or a list of strings, none of them empty (got '')",
+        ),
         ("%llm_load tiny --ctx many", "context_length must be an integer (got 'many')"),
         ("%llm_load tiny --kv q5", "kv_type must be one of f16, q8_0, q4_0 (got 'q5')"),
         ("%llm_load tiny --keep-alive x", "keep_alive must be seconds, or a time such as 90s"),

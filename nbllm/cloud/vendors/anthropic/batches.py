@@ -10,7 +10,7 @@ from typing import Any
 from urllib.parse import quote
 
 from nbllm.cloud.adapter import HttpRequest
-from nbllm.cloud.batch_protocol import BatchProtocol, as_body, moment
+from nbllm.cloud.cloud_batches import BatchProtocol, as_body, moment
 from nbllm.cloud.vendors.anthropic.messages_requests import VERSION, versioned_path
 from nbllm.cloud.vendors.json_values import (
     MalformedError,

@@ -17,7 +17,7 @@ from nbllm.cloud.vendors.json_values import (
     sequence,
     text,
 )
-from nbllm.cloud.vendors.refused_options import sampling_note
+from nbllm.cloud.vendors.request_errors import sampling_note
 from nbllm.cloud.vendors.token_counts import as_object, cost_of, known_count
 from nbllm.core.answer import Segment
 from nbllm.core.types import Event, FinishReason, GenerationRequest, ModelInfo, Usage

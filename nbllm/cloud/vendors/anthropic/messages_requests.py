@@ -12,15 +12,17 @@ from typing import Any
 
 from nbllm.cloud.addresses import signer_of
 from nbllm.cloud.vendors.anthropic.prompt_caching import with_cache_marks
-from nbllm.cloud.vendors.refused_options import sampling_set
+from nbllm.cloud.vendors.request_errors import sampling_set
 from nbllm.cloud.vendors.request_parts import (
     ID_END,
+    SUBSCHEMA_LISTS,
+    SUBSCHEMAS,
     image_source,
     merge,
     signature_for,
+    tightened,
     vendor_value,
 )
-from nbllm.cloud.vendors.schemas import SUBSCHEMA_LISTS, SUBSCHEMAS, tightened
 from nbllm.core.errors import UnsupportedError
 from nbllm.core.option_table import Backend, refused
 from nbllm.core.types import (

@@ -21,10 +21,14 @@ from nbllm.cloud.vendors.json_values import (
     sequence,
     text,
 )
+from nbllm.cloud.vendors.openai.answer_parts import (
+    InlineReasoning,
+    Piece,
+    chat_usage,
+    read_logprobs,
+)
 from nbllm.cloud.vendors.openai.chat_requests import is_openai
-from nbllm.cloud.vendors.openai.inline_reasoning import InlineReasoning, Piece
 from nbllm.cloud.vendors.openai.strict_schemas import answer_to
-from nbllm.cloud.vendors.openai.usage_and_logprobs import chat_usage, read_logprobs
 from nbllm.core.answer import Answer, Segment
 from nbllm.core.messages import INLINE
 from nbllm.core.types import (

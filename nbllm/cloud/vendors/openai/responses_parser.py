@@ -21,9 +21,9 @@ from nbllm.cloud.vendors.json_values import (
     sequence,
     text,
 )
+from nbllm.cloud.vendors.openai.answer_parts import responses_usage
 from nbllm.cloud.vendors.openai.responses_requests import BASE_URL, sealed
 from nbllm.cloud.vendors.openai.strict_schemas import answer_to
-from nbllm.cloud.vendors.openai.usage_and_logprobs import responses_usage
 from nbllm.core.answer import Answer, Segment
 from nbllm.core.types import Event, FinishReason, GenerationRequest, ModelInfo
 

@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from nbllm.cloud.vendors.schemas import KINDS, is_object, subschemas, tightened
+from nbllm.cloud.vendors.request_parts import KINDS, is_object, subschemas, tightened
 from nbllm.core.answer import Answer
 from nbllm.core.types import Event, FinishReason, GenerationRequest
 
