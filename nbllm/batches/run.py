@@ -284,6 +284,12 @@ class _Run:
         """What tells a request from others."""
         return self.model.key_of if isinstance(self.model, SpreadModel) else request_key
 
+    async def _key(self, request: GenerationRequest) -> str:
+        """What is read of a model's file may take time; without one a thread would take more."""
+        if request.model.path is None:
+            return self.key_of(request)
+        return await asyncio.to_thread(self.key_of, request)
+
     async def aclose(self) -> None:
         """End what still runs."""
         for task in self.tasks:
@@ -307,7 +313,7 @@ class _Run:
             if isinstance(prompt, BatchRow):  # a row that could not be made a prompt of
                 return replace(prompt, index=index)
             request = self.request(prompt)
-            key = await asyncio.to_thread(self.key_of, request)
+            key = await self._key(request)
             if self.journal is not None:
                 key = self.journal.key(key)
                 kept = kept_row(self.journal, key, request, retry_failed=self.retry_failed)
