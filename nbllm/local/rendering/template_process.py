@@ -18,7 +18,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from nbllm.local.rendering.alterations import TOOLS_AS_TEXT
-from nbllm.local.rendering.conversation_texts import (
+from nbllm.local.rendering.fitting import Fitting
+from nbllm.local.rendering.jinja_writer import Writer
+from nbllm.local.rendering.template_turns import (
     Change,
     Conversation,
     Marks,
@@ -26,8 +28,6 @@ from nbllm.local.rendering.conversation_texts import (
     calls_of,
     free_character,
 )
-from nbllm.local.rendering.fitting import Fitting
-from nbllm.local.rendering.jinja_writer import Writer
 from nbllm.local.request_refusals import TemplateRefusalError
 
 __all__ = ["MEMORY_BYTES", "WALL_SECONDS", "Rendered", "Template", "main"]
