@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from nbllm.batches.batch import Batch
-from nbllm.batches.run import BatchProgress, BatchRow, BatchTick
+from nbllm.batches.batch_rows import BatchProgress, BatchRow, BatchTick
 from nbllm.core import types as _types
 from nbllm.core.budgets.budget import Amount, Budget, Per, Unit
 from nbllm.core.budgets.budgets import Budgets, BudgetStatus

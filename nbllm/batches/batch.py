@@ -7,8 +7,10 @@ from contextlib import aclosing, nullcontext
 from pathlib import Path
 from typing import Any
 
+from nbllm.batches.batch_rows import BatchProgress, BatchRow
 from nbllm.batches.journal import Journal
-from nbllm.batches.run import BatchProgress, BatchRow, run_batch, width_of
+from nbllm.batches.run import run_batch
+from nbllm.batches.spread import width_of
 from nbllm.batches.vendor_api.sent_batches import SentBatches
 from nbllm.batches.vendor_api.vendor_run import default_journal, run_vendor_batch
 from nbllm.core.errors import BatchError, InvalidOptionError

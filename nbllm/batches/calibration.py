@@ -11,7 +11,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 
-from nbllm.batches.run import BatchRow
+from nbllm.batches.batch_rows import BatchRow
 
 __all__ = ["calibrated"]
 

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from nbllm.batches.run import BatchRow
+from nbllm.batches.batch_rows import BatchRow
 from nbllm.core.words import duration_words
 
 __all__ = ["Estimate", "estimate"]

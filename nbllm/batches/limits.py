@@ -5,9 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from nbllm.core.errors import BatchError
+from nbllm.core.option_checks import check_number
 from nbllm.core.types import Usage
 
 __all__ = ["Limits"]
+
+_MOST_OF_ANYTHING = 10**12
 
 
 @dataclass(slots=True)
@@ -41,7 +44,7 @@ class Limits:
     """``max_cost`` in US dollars and ``max_total_tokens`` of prompts and answers; None: none.
 
     What an answer is going to take is not known, so as much as the dearest one took is set aside
-    for each that is under way.
+    for each that is under way. Raises ``InvalidOptionError`` for what cannot be a limit.
     """
 
     max_cost: float | None
@@ -50,6 +53,8 @@ class Limits:
     _limits: tuple[_Limit, _Limit] = field(init=False)
 
     def __post_init__(self) -> None:
+        check_number("max_cost", self.max_cost, 0, _MOST_OF_ANYTHING)
+        check_number("max_total_tokens", self.max_total_tokens, 1, _MOST_OF_ANYTHING, whole=True)
         self._limits = (
             _Limit("max_cost", "US dollars", self.max_cost),
             _Limit("max_total_tokens", "tokens", self.max_total_tokens),

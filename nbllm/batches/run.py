@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import re
-from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
-from contextlib import aclosing, suppress
+from contextlib import aclosing
 from dataclasses import dataclass, field, replace
-from typing import Any, TypeAlias
+from typing import Any
 
+from nbllm.batches.batch_rows import BatchProgress, BatchRow, error_words, grouped_reasons, kept_row
 from nbllm.batches.brake import Brake
 from nbllm.batches.journal import Entry, Journal
 from nbllm.batches.limits import Limits
-from nbllm.batches.spread import SpreadModel
+from nbllm.batches.spread import SpreadModel, brake_of
 from nbllm.core.caching.request_key import is_deterministic, request_key
 from nbllm.core.errors import (
     AuthenticationError,
@@ -31,28 +30,15 @@ from nbllm.core.errors import (
 )
 from nbllm.core.kinds import kind_of, place_of
 from nbllm.core.model_interface import ModelInterface
-from nbllm.core.option_checks import check_number
 from nbllm.core.options import GenerationOptions
 from nbllm.core.results import GenerationResult
-from nbllm.core.runs import Run, current_run
+from nbllm.core.runs import Run, current_run, stopper
 from nbllm.core.types import Completed, GenerationRequest, RetryScheduled, TextDelta, Usage
 
-__all__ = [
-    "BatchProgress",
-    "BatchRow",
-    "BatchTick",
-    "error_words",
-    "kept_row",
-    "run_batch",
-    "stopper",
-    "width_of",
-]
+__all__ = ["run_batch"]
 
-_CLOUD_CONCURRENCY = 8
-_MOST_CONCURRENCY = 1_000
 _AHEAD = 4
 """So many times the concurrency rows may be finished before an earlier one."""
-_MOST_OF_ANYTHING = 10**12
 _RESTING_SECONDS = 5.0
 _FEWEST_FOR_SHARE = 20
 _MOST_RATE_LIMITS = 5
@@ -65,66 +51,6 @@ _HOPELESS = (
     EngineCrashedError,
 )
 """What every other row would meet too."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BatchRow:
-    """One row that is finished: its ``result``, or why there is none.
-
-    ``resumed`` says that an earlier run had asked it, ``repeated`` that an equal row of this run
-    had; neither cost anything now.
-    """
-
-    index: int
-    result: GenerationResult | None = None
-    error: str = ""
-    resumed: bool = False
-    repeated: bool = False
-
-    @property
-    def text(self) -> str:
-        """The answer's text, empty where there is none."""
-        return self.result.text if self.result else ""
-
-
-@dataclass(slots=True)
-class BatchProgress:
-    """How far a run is; ``cost_usd`` is None while no price is known.
-
-    ``vendor_state`` is what the vendor says of the batches that it works on, "" for other runs.
-    """
-
-    total: int | None = None
-    done: int = 0
-    failed: int = 0
-    resumed: int = 0
-    repeated: int = 0
-    asked: int = 0
-    running: int = 0
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
-    cost_usd: float | None = None
-    vendor_state: str = ""
-    reasons: Counter[str] = field(default_factory=Counter)
-
-    def note(self, row: BatchRow) -> None:
-        """Count a finished row."""
-        self.done += 1
-        self.resumed += row.resumed
-        self.repeated += row.repeated
-        if row.error:
-            self.failed += 1
-            self.reasons[_kind(row.error)] += 1
-        elif row.result is not None and not row.resumed and not row.repeated:
-            usage = row.result.usage
-            self.prompt_tokens += usage.prompt_tokens or 0
-            self.completion_tokens += usage.completion_tokens or 0
-            if usage.cost_usd is not None:
-                self.cost_usd = (self.cost_usd or 0.0) + usage.cost_usd
-
-
-BatchTick: TypeAlias = Callable[[BatchProgress, BatchRow | None], None]
-"""Takes how far a run is, and the row that has ended last."""
 
 
 async def run_batch(
@@ -162,16 +88,15 @@ async def run_batch(
     """
     if not 0 <= max_failures <= 1:
         raise InvalidOptionError("max_failures", f"must be between 0 and 1 (got {max_failures})")
-    check_number("max_cost", max_cost, 0, _MOST_OF_ANYTHING)
-    check_number("max_total_tokens", max_total_tokens, 1, _MOST_OF_ANYTHING, whole=True)
-    brake = await _brake(model, concurrency)
+    limits = Limits(max_cost, max_total_tokens)
+    brake = await brake_of(model, concurrency)
     asked = _with_priority(model, options)
     run = _Run(
         model=model,
         brake=brake,
         journal=journal,
         retry_failed=retry_failed,
-        limits=Limits(max_cost, max_total_tokens),
+        limits=limits,
         first=first,
         mark=Run(title or model.name),
         progress=progress or BatchProgress(),
@@ -189,39 +114,6 @@ async def run_batch(
         await run.aclose()
         if isinstance(model, SpreadModel):
             await model.close()
-
-
-async def _brake(model: ModelInterface, concurrency: int | None) -> Brake:
-    width = width_of(model, concurrency)
-    return await model.open(concurrency) if isinstance(model, SpreadModel) else Brake(width)
-
-
-def stopper() -> Callable[[], None]:
-    """Cancels the task that reads the run, from any thread."""
-    task, loop = asyncio.current_task(), asyncio.get_running_loop()
-
-    def stop() -> None:
-        with suppress(RuntimeError):  # its loop is closed, and so it has ended
-            if task is not None:
-                loop.call_soon_threadsafe(task.cancel)
-
-    return stop
-
-
-def width_of(model: ModelInterface, concurrency: int | None) -> int:
-    """How many requests a run has under way at most. Raises ``InvalidOptionError``."""
-    if concurrency is None:
-        if isinstance(model, SpreadModel):
-            return model.width
-        placement = model.info.placement
-        return placement.parallel if placement else _CLOUD_CONCURRENCY
-    if isinstance(concurrency, bool) or not isinstance(concurrency, int):
-        raise InvalidOptionError("concurrency", f"must be an integer (got {concurrency!r})")
-    if not 1 <= concurrency <= _MOST_CONCURRENCY:
-        raise InvalidOptionError(
-            "concurrency", f"must be between 1 and {_MOST_CONCURRENCY:,} (got {concurrency})"
-        )
-    return concurrency
 
 
 def _with_priority(model: ModelInterface, options: GenerationOptions | None) -> GenerationOptions:
@@ -304,7 +196,7 @@ class _Run:
         if done >= _FEWEST_FOR_SHARE and failed > most * done:
             raise BatchError(
                 f"stopped after {done:,} rows, because {failed:,} of them failed: "
-                f"{_reasons(self.progress.reasons)}"
+                f"{grouped_reasons(self.progress.reasons)}"
             )
 
     async def _row(self, index: int, prompt: Any, *, goes_first: bool) -> BatchRow:
@@ -449,30 +341,3 @@ class _Run:
         except BatchError as error:
             self.over = error
             raise
-
-
-def kept_row(
-    journal: Journal, key: str, request: GenerationRequest, *, retry_failed: bool
-) -> BatchRow | None:
-    """The row as an earlier run left it, None where it is to be asked. Its index is not set."""
-    entry = journal.entries.get(key)
-    if entry is None or (entry.error and retry_failed):
-        return None
-    if entry.error:
-        return BatchRow(index=0, error=entry.error, resumed=True)
-    return BatchRow(index=0, result=replace(entry.result(), schema=request.schema), resumed=True)
-
-
-def error_words(error: Exception) -> str:
-    """The error of a row."""
-    return f"{type(error).__name__}: {error}"
-
-
-def _kind(words: str) -> str:
-    """What errors have in common: the kind, and the first line without its numbers."""
-    first = words.splitlines()[0] if words else ""
-    return re.sub(r"\d+", "#", first)[:160]
-
-
-def _reasons(reasons: Counter[str]) -> str:
-    return "; ".join(f"{count:,} times {kind}" for kind, count in reasons.most_common(3))

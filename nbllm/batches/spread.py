@@ -1,18 +1,22 @@
-"""What a model has that is asked on several machines at once."""
+"""How many requests a run's model takes at a time, on this machine or on several."""
 
 from __future__ import annotations
 
 from abc import abstractmethod
 
 from nbllm.batches.brake import Brake
+from nbllm.core.errors import InvalidOptionError
 from nbllm.core.model_interface import ModelInterface
 from nbllm.core.types import GenerationRequest
 
-__all__ = ["SpreadModel"]
+__all__ = ["SpreadModel", "brake_of", "width_of"]
+
+_CLOUD_CONCURRENCY = 8
+_MOST_CONCURRENCY = 1_000
 
 
 class SpreadModel(ModelInterface):
-    """It can be asked between ``open`` and ``close``, which a run calls."""
+    """A model on several machines. It can be asked between ``open`` and ``close``."""
 
     @property
     @abstractmethod
@@ -34,3 +38,25 @@ class SpreadModel(ModelInterface):
     @abstractmethod
     def key_of(self, request: GenerationRequest) -> str:
         """As ``request_key``; the model's file is not on this machine."""
+
+
+async def brake_of(model: ModelInterface, concurrency: int | None) -> Brake:
+    """The brake of a run of ``model``. Raises ``InvalidOptionError`` as ``width_of`` does."""
+    width = width_of(model, concurrency)
+    return await model.open(concurrency) if isinstance(model, SpreadModel) else Brake(width)
+
+
+def width_of(model: ModelInterface, concurrency: int | None) -> int:
+    """How many requests a run has under way at most. Raises ``InvalidOptionError``."""
+    if concurrency is None:
+        if isinstance(model, SpreadModel):
+            return model.width
+        placement = model.info.placement
+        return placement.parallel if placement else _CLOUD_CONCURRENCY
+    if isinstance(concurrency, bool) or not isinstance(concurrency, int):
+        raise InvalidOptionError("concurrency", f"must be an integer (got {concurrency!r})")
+    if not 1 <= concurrency <= _MOST_CONCURRENCY:
+        raise InvalidOptionError(
+            "concurrency", f"must be between 1 and {_MOST_CONCURRENCY:,} (got {concurrency})"
+        )
+    return concurrency

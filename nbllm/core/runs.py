@@ -6,8 +6,10 @@ id that the caller chooses, never by their order.
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
+from contextlib import suppress
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from importlib import import_module
@@ -28,6 +30,7 @@ __all__ = [
     "VendorRow",
     "batch_of",
     "current_run",
+    "stopper",
 ]
 
 _BATCHES = "nbllm.batches.batch"
@@ -59,6 +62,18 @@ class Run:
 
 current_run: ContextVar[Run | None] = ContextVar("current_run", default=None)
 """The run that the requests of this task belong to."""
+
+
+def stopper() -> Callable[[], None]:
+    """Cancels the task that reads the run, from any thread."""
+    task, loop = asyncio.current_task(), asyncio.get_running_loop()
+
+    def stop() -> None:
+        with suppress(RuntimeError):  # its loop is closed, and so it has ended
+            if task is not None:
+                loop.call_soon_threadsafe(task.cancel)
+
+    return stop
 
 
 def batch_of(model: ModelInterface, prompts: Iterable[Any], **settings: Any) -> Batch:

@@ -6,8 +6,8 @@ import json
 
 import pytest
 
+from nbllm.batches.batch_rows import BatchRow
 from nbllm.batches.calibration import calibrated
-from nbllm.batches.run import BatchRow
 from nbllm.core.schemas.answer_schemas import decision_schema
 from nbllm.core.types import FinishReason, GenerationResult
 

@@ -124,7 +124,7 @@ def test_a_killed_worker_s_rows_are_asked_elsewhere_and_each_row_once(
     assert sorted(times) == sorted(texts)
     assert sum(times.values()) <= len(texts) + 8  # those that the worker had
     lines = (tmp_path / "run.jsonl").read_text().splitlines()
-    assert len(lines) == 1 + len(texts)
+    assert sum(line.startswith("[") for line in lines) == len(texts)
 
 
 def test_a_worker_that_joins_is_asked_too(cluster: Any, client: Any, server: EchoServer) -> None:

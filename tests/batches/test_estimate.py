@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from nbllm.batches.batch_rows import BatchRow
 from nbllm.batches.estimate import estimate
-from nbllm.batches.run import BatchRow
 from nbllm.core.types import FinishReason, GenerationResult, Timings, Usage
 
 

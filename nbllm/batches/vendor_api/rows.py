@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from nbllm.batches.batch_rows import BatchRow, error_words, kept_row
 from nbllm.batches.journal import Entry, Journal
-from nbllm.batches.run import BatchRow, error_words, kept_row
 from nbllm.core.caching.request_key import is_deterministic, request_key
 from nbllm.core.errors import InvalidOptionError, NbllmError
 from nbllm.core.results import GenerationResult, Usage

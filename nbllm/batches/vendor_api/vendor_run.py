@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from nbllm.batches.batch_rows import BatchProgress, BatchRow
 from nbllm.batches.journal import Journal
-from nbllm.batches.run import BatchProgress, BatchRow, stopper
 from nbllm.batches.vendor_api.failures import may_pass
 from nbllm.batches.vendor_api.rows import Rows
 from nbllm.batches.vendor_api.sender import Sender, parts_of
@@ -26,7 +26,7 @@ from nbllm.core.errors import (
 )
 from nbllm.core.model_interface import ModelInterface
 from nbllm.core.options import GenerationOptions
-from nbllm.core.runs import Run, VendorBatch, VendorBatches, VendorOutcome, VendorRow
+from nbllm.core.runs import Run, VendorBatch, VendorBatches, VendorOutcome, VendorRow, stopper
 from nbllm.core.types import GenerationRequest, Usage
 
 __all__ = ["default_journal", "run_vendor_batch"]

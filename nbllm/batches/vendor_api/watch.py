@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from nbllm.batches.run import BatchProgress
+from nbllm.batches.batch_rows import BatchProgress
 from nbllm.batches.vendor_api.failures import is_refusal, may_pass
 from nbllm.batches.vendor_api.sent_batches import SentBatch
 from nbllm.core.errors import BatchError, ModelError, NotFoundError

@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nbllm.batches.run import BatchTick
+from nbllm.batches.batch_rows import BatchTick
 from nbllm.core.errors import InvalidOptionError
 from nbllm.core.model_interface import ModelInterface
 from nbllm.core.schemas.answer_schemas import schema_or_decision

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from nbllm.batches.run import BatchRow
+from nbllm.batches.batch_rows import BatchRow
 from nbllm.batches.template import Template
 from nbllm.core.errors import AnswerFormError, InvalidOptionError
 from nbllm.core.schemas.answer_schemas import AnswerSchema

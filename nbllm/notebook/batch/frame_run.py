@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
+from nbllm.batches.batch_rows import BatchRow, BatchTick
 from nbllm.batches.calibration import calibrated
 from nbllm.batches.estimate import estimate
-from nbllm.batches.run import BatchRow, BatchTick
 from nbllm.notebook.batch.run_view import RunView, show_value
 from nbllm.notebook.loop import free_loop
 

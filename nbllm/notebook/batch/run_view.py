@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from IPython.core.displaypub import CapturingDisplayPublisher, DisplayPublisher
 from IPython.core.getipython import get_ipython
 
-from nbllm.batches.run import BatchProgress, BatchRow
+from nbllm.batches.batch_rows import BatchProgress, BatchRow
 
 if TYPE_CHECKING:
     import pandas as pd
