@@ -10,7 +10,7 @@ import llama_cpp
 import pytest
 
 from nbllm.local.llama import backends
-from nbllm.local.llama.backends import ggml_function, start_backends
+from nbllm.local.llama.ggml_devices import ggml_function, start_backends
 
 
 class Ggml:
