@@ -1,25 +1,33 @@
-"""Addresses: where a model is served, and whose that address is.
-
-A config's ``base_url`` comes first, then the reader's own environment, in the variables and forms
-that OpenAI's SDK and Ollama read too, then the port that a server of the kind usually has.
-"""
+"""Where a model is served, and what is served there."""
 
 from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from urllib.parse import SplitResult, urlsplit, urlunsplit
 
+import anyio
 import httpx
 
-from nbllm.core.errors import InvalidOptionError
+from nbllm.cloud.adapter import Adapter, HttpRequest
+from nbllm.cloud.transport.http_failures import silence
+from nbllm.core.errors import InvalidOptionError, NotFoundError
 from nbllm.core.naming.providers import PROVIDERS
 from nbllm.core.types import ModelInfo
 from nbllm.core.vendors import SERVER_TYPES, protocol_of
 
-__all__ = ["base_url_of", "host_of", "located", "seller_of", "signer_of"]
+__all__ = [
+    "base_url_of",
+    "host_of",
+    "list_all",
+    "located",
+    "needs_description",
+    "seller_of",
+    "served_model",
+    "signer_of",
+]
 
 _USUAL = {each.model_type: each.usual_url for each in PROVIDERS if each.has_own_type}
 _OPENAI_TYPES = ("openai", "openai-compatible")
@@ -111,3 +119,55 @@ def signer_of(info: ModelInfo, default: str) -> str:
 def host_of(base_url: str | None) -> str:
     """The host that an address names, in lower case; empty where there is none."""
     return (urlsplit(base_url or "").hostname or "").lower()
+
+
+_MOST_PAGES = 100
+
+
+async def list_all(
+    adapter: Adapter,
+    info: ModelInfo,
+    fetch: Callable[[HttpRequest], Awaitable[bytes]],
+    seconds: float,
+) -> list[ModelInfo]:
+    """The models on all pages of the server's list, which may take ``seconds`` together."""
+    models: list[ModelInfo] = []
+    page: str | None = None
+    with anyio.move_on_after(seconds):
+        for _ in range(_MOST_PAGES):
+            more, page = adapter.parse_list(info, await fetch(adapter.list_request(info, page)))
+            models += more
+            if page is None:
+                break
+        return models
+    raise silence(info.name, seconds, first=True)
+
+
+def needs_description(info: ModelInfo) -> bool:
+    """Whether the server has to be asked what it serves."""
+    return info.model_type in SERVER_TYPES and not (info.model and info.context_length)
+
+
+def served_model(info: ModelInfo, listed: Sequence[ModelInfo]) -> ModelInfo:
+    """``info`` with the model's id and context length, as far as the server tells them.
+
+    A server of one model serves that one, whatever it is called here. Raises ``NotFoundError``
+    where there are several and none has the name.
+    """
+    names = [served.name for served in listed]
+    wanted = info.model or info.name
+    if wanted in names:
+        found = listed[names.index(wanted)]
+    elif len(listed) == 1 and info.model is None:
+        found = listed[0]
+    elif not listed:
+        return info
+    else:
+        raise NotFoundError(
+            info.name,
+            f"the server has no model {wanted!r}. It has {', '.join(names[:20])}: put one of them "
+            "into the config as its model.",
+        )
+    return replace(
+        info, model=found.name, context_length=info.context_length or found.context_length
+    )

@@ -12,9 +12,15 @@ from functools import partial
 from typing import TypeVar
 
 from nbllm.cloud.adapter import Adapter, HttpRequest
-from nbllm.cloud.addresses import base_url_of, located, seller_of
+from nbllm.cloud.addresses import (
+    base_url_of,
+    list_all,
+    located,
+    needs_description,
+    seller_of,
+    served_model,
+)
 from nbllm.cloud.key_sources import KeySource, key_source
-from nbllm.cloud.model_lists import list_all, needs_description, served_model
 from nbllm.cloud.prices import PriceTable, load_prices
 from nbllm.cloud.secrets import hide_in_logs, scrub_error
 from nbllm.cloud.transport.connections import ClientPool, client_maker, route_to

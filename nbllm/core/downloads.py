@@ -143,13 +143,15 @@ PullReport: TypeAlias = Callable[[PullProgress], None]
 class Deletion:
     """What deleting a downloaded model removes: ``files``, and the ``freed_bytes`` of the disk.
 
-    ``path`` is the model's first file, whether it has arrived or not.
+    ``path`` is the model's first file, whether it has arrived or not. ``kept`` are companions that
+    came with it and stay.
     """
 
     name: str
     path: Path
     files: tuple[Path, ...]
     freed_bytes: int
+    kept: tuple[Path, ...] = ()
 
 
 class Downloader(Protocol):
@@ -163,7 +165,7 @@ class Downloader(Protocol):
     def carry_out(self, plan: PullPlan, report: PullReport) -> Awaitable[Path]:
         """Download it; the path of the model's first file."""
 
-    def plan_deletion(self, name: str, path: Path | None) -> Deletion:
+    def plan_deletion(self, name: str, path: Path | None, *, companions: bool) -> Deletion:
         """What deleting would remove."""
 
     def pulled_files(self) -> list[Path]:

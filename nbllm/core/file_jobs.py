@@ -219,7 +219,7 @@ class FileJobs(ABC):
         path = await downloader().carry_out(plan, progress)
         return self.find_model(str(path))
 
-    def plan_deletion(self, name: str) -> Deletion:
+    def plan_deletion(self, name: str, *, companions: bool = False) -> Deletion:
         """What ``delete_model`` would remove and free. Raises as it does."""
         path = downloader().pulled_file(name) or self.find_model(name).path
         for loaded in self.list_loaded_models():
@@ -227,21 +227,23 @@ class FileJobs(ABC):
                 raise DownloadError(
                     name, f"it is loaded and cannot be deleted; %llm_unload {loaded.name} first"
                 )
-        return downloader().plan_deletion(name, path)
+        return downloader().plan_deletion(name, path, companions=companions)
 
     def list_pulled_models(self) -> list[str]:
         """The names of the models that were downloaded, wholly or in part, for ``delete_model``."""
         return [path.stem for path in downloader().pulled_files()]
 
-    def delete_model(self, name: str | Deletion) -> Deletion:
-        """Delete a model that was downloaded, and what was downloaded with it.
+    def delete_model(self, name: str | Deletion, *, companions: bool = False) -> Deletion:
+        """Delete a model that was downloaded; with ``companions`` also those that came with it.
 
         ``name`` is the model's, or what was pulled ("owner/repository"). What has arrived of a
         pull that was stopped is deleted too. Files that another model needs stay. Raises
         ``DownloadError`` for one that no pull brought or that is loaded, and
         ``ModelNotFoundError``.
         """
-        deletion = name if isinstance(name, Deletion) else self.plan_deletion(name)
+        deletion = (
+            name if isinstance(name, Deletion) else self.plan_deletion(name, companions=companions)
+        )
         downloader().delete(deletion)
         return deletion
 

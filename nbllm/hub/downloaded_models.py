@@ -37,12 +37,14 @@ class Pulled:
     """A model that a pull brought: where from, its first file, and the files that were not there.
 
     ``parts`` are the files in which they are put together, which a stopped pull leaves.
+    ``companions`` came with it, such as a projector for images.
     """
 
     name: str
     path: Path
     files: tuple[Path, ...]
     parts: tuple[Path, ...]
+    companions: tuple[Path, ...] = ()
 
 
 def _record() -> Path:
@@ -61,18 +63,25 @@ def note_pull(pulled: Pulled) -> None:
             pulled,
             files=tuple(dict.fromkeys([*before.files, *pulled.files])),
             parts=tuple(dict.fromkeys([*before.parts, *pulled.parts])),
+            companions=tuple(dict.fromkeys([*before.companions, *pulled.companions])),
         )
         return _written({**known, key: both})
 
     saved_files.update(_record(), noted)
 
 
-def forget_pull(path: Path) -> None:
-    """Forget the model whose first file is ``path``. Raises ``OSError``."""
+def forget_pull(path: Path, *, but: tuple[Path, ...] = ()) -> None:
+    """Forget the model whose first file is ``path``, ``but`` companions that stay of it.
+
+    Raises ``OSError``.
+    """
 
     def left(text: str | None) -> str:
         known = _parsed(text)
-        return _written({key: each for key, each in known.items() if key != str(path)})
+        pulled = known.pop(str(path), None)
+        if pulled is not None and but:
+            known[str(path)] = replace(pulled, files=(), parts=(), companions=but)
+        return _written(known)
 
     saved_files.update(_record(), left)
 
@@ -98,6 +107,7 @@ def _parsed(text: str | None) -> dict[str, Pulled]:
             Path(path),
             tuple(map(Path, entry["files"])),
             tuple(map(Path, entry["parts"])),
+            tuple(map(Path, entry.get("companions", []))),
         )
         for path, entry in entries
         if _is_entry(entry)
@@ -108,8 +118,9 @@ def _is_entry(entry: object) -> bool:
     if not isinstance(entry, dict) or not isinstance(entry.get("from"), str):
         return False
     return all(
-        isinstance(files := entry.get(key), list) and all(isinstance(file, str) for file in files)
-        for key in ("files", "parts")
+        isinstance(files := entry.get(key, []), list)
+        and all(isinstance(file, str) for file in files)
+        for key in ("files", "parts", "companions")
     )
 
 
@@ -119,6 +130,7 @@ def _written(known: Mapping[str, Pulled]) -> str:
             "from": each.name,
             "files": [str(file) for file in each.files],
             "parts": [str(file) for file in each.parts],
+            "companions": [str(file) for file in each.companions],
         }
         for path, each in known.items()
     }
@@ -128,16 +140,23 @@ def _written(known: Mapping[str, Pulled]) -> str:
 # ---------------------------------------------------------------- deleting
 
 
-def plan_deletion(name: str, path: Path | None) -> Deletion:
+def plan_deletion(name: str, path: Path | None, *, companions: bool = False) -> Deletion:
     """What deleting the model whose first file is ``path`` removes and frees.
 
-    ``name`` is what the person called it. Raises ``DownloadError`` for a model that no pull
-    brought.
+    ``name`` is what the person called it. Companions that came with it stay unless they are
+    requested. Raises ``DownloadError`` for a model that no pull brought.
     """
     for pulled in pulled_models():
         if path is not None and pulled.path == path:
-            files = _own_files(pulled)
-            return Deletion(name, pulled.path, files, sum(map(_size, _freed(files))))
+            files, beside = _own_files(pulled), _own_companions(pulled)
+            if beside and not files and not companions:
+                raise DownloadError(
+                    name,
+                    "only its companions are left here; "
+                    f"%llm_delete {pulled.path.stem} --companions deletes them",
+                )
+            files, kept = ((*files, *beside), ()) if companions else (files, beside)
+            return Deletion(name, pulled.path, files, sum(map(_size, _freed(files))), kept)
     where = f" ({path})" if path is not None else ""
     raise DownloadError(
         name,
@@ -148,7 +167,7 @@ def plan_deletion(name: str, path: Path | None) -> Deletion:
 
 def pulled_files() -> list[Path]:
     """The first file of each model that a pull brought, or began to bring."""
-    return [each.path for each in pulled_models() if _own_files(each)]
+    return [each.path for each in pulled_models() if _is_left(each)]
 
 
 def pulled_file(name: str) -> Path | None:
@@ -157,7 +176,7 @@ def pulled_file(name: str) -> Path | None:
     Raises ``DownloadError`` where it means several.
     """
     wanted = name.strip().casefold().removeprefix("hf.co/")
-    found = [each for each in pulled_models() if wanted in _names(each) and _own_files(each)]
+    found = [each for each in pulled_models() if wanted in _names(each) and _is_left(each)]
     if len(found) > 1:
         names = ", ".join(each.path.stem for each in found)
         raise DownloadError(name, f"several models were pulled from there; name one: {names}")
@@ -169,13 +188,25 @@ def _names(pulled: Pulled) -> tuple[str, ...]:
     return pulled.path.stem.casefold(), pulled.path.name.casefold(), repository
 
 
+def _is_left(pulled: Pulled) -> bool:
+    return bool(_own_files(pulled) or _own_companions(pulled))
+
+
 def _own_files(pulled: Pulled) -> tuple[Path, ...]:
-    """The files that are there and that no other pulled model needs."""
+    return _only_of(pulled, (*pulled.files, *pulled.parts))
+
+
+def _own_companions(pulled: Pulled) -> tuple[Path, ...]:
+    return _only_of(pulled, pulled.companions)
+
+
+def _only_of(pulled: Pulled, files: Iterable[Path]) -> tuple[Path, ...]:
+    """Those that are there and that no other pulled model needs."""
     different = [each for each in pulled_models() if each.path != pulled.path]
-    others = {file for each in different for file in (*each.files, *each.parts)}
+    others = {file for each in different for file in (*each.files, *each.parts, *each.companions)}
     return tuple(
         file
-        for file in (*pulled.files, *pulled.parts)
+        for file in files
         if file not in others and os.path.lexists(file) and _is_download(file)
     )
 
@@ -237,7 +268,7 @@ def delete(deletion: Deletion) -> None:
             file.unlink(missing_ok=True)
         for file in deletion.files:
             _tidy(file)
-        forget_pull(deletion.path)
+        forget_pull(deletion.path, but=deletion.kept)
     except OSError as error:
         raise DownloadError(
             deletion.name,

@@ -29,6 +29,7 @@ from nbllm.hub.downloaded_models import (
     plan_deletion,
     pulled_file,
     pulled_files,
+    pulled_models,
 )
 from nbllm.hub.parts import Checksum, PartFile, expected_checksum, received_bytes
 from nbllm.hub.planning import plan
@@ -73,7 +74,7 @@ async def _carry_out(plan: PullPlan, report: PullReport) -> Path:
         first = source.place.path(plan.files[0])
         if missing := [file for file in plan.files if not source.place.is_here(file)]:
             _check_disk(plan.name, source.place, missing)
-            note_pull(_pulled(plan.name, first, source.place, missing))
+            note_pull(_pulled(plan, first, source.place, missing))
         for file in plan.files:
             meter.begin(file)
             await _bring(plan.name, source, file, meter)
@@ -86,12 +87,16 @@ async def _carry_out(plan: PullPlan, report: PullReport) -> Path:
         await source.servers.aclose()
 
 
-def _pulled(name: str, first: Path, place: Place, missing: list[RemoteFile]) -> Pulled:
+def _pulled(plan: PullPlan, first: Path, place: Place, missing: list[RemoteFile]) -> Pulled:
     parts = [place.parts(file) for file in missing]
+    known = {file for each in pulled_models() for file in each.companions}
+    beside = [place.path(file) for file in plan.companions]
+    new = [place.path(file) for file in missing]
     return Pulled(
-        name,
+        plan.name,
         first,
-        files=tuple(place.path(file) for file in missing),
+        files=tuple(file for file in new if file not in beside),
+        companions=tuple(file for file in beside if file in new or file in known),
         parts=tuple(path for each in parts for path in (each.data, each.counts)),
     )
 

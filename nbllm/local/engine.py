@@ -22,7 +22,7 @@ from nbllm.core.grammars.gbnf import GrammarError
 from nbllm.local.ipc.liveness import TOKEN_SECONDS, Stage
 from nbllm.local.ipc.protocol import Event
 from nbllm.local.llama.native import NativeModel
-from nbllm.local.refusals import unforeseen
+from nbllm.local.request_refusals import unforeseen
 from nbllm.local.scheduling.label_decisions import Decision
 from nbllm.local.scheduling.model_drafter import ModelDrafter
 from nbllm.local.scheduling.prefix_disk import PrefixDisk

@@ -44,13 +44,13 @@ from nbllm.local.llama.embedder import Embedder
 from nbllm.local.llama.native import NativeModel
 from nbllm.local.llama.sampling import Sampler
 from nbllm.local.reading.output_format import OutputFormat
-from nbllm.local.refusals import RefusedOptionError, TemplateRefusalError, unforeseen
+from nbllm.local.request_refusals import RefusedOptionError, TemplateRefusalError, unforeseen
 from nbllm.local.scheduling.label_decisions import Decision, LabelTree
 from nbllm.local.scheduling.prefixes import shared_length
 from nbllm.local.scheduling.prompt_lookup import PromptLookupDrafter
 from nbllm.local.scheduling.repetition import Repetition, is_watched
 from nbllm.local.scheduling.tasks import Task
-from nbllm.local.text import TextAssembler
+from nbllm.local.token_text import TextAssembler
 
 __all__ = ["RequestHandler"]
 

@@ -35,9 +35,9 @@ from nbllm.local.llama.chat import ChatTemplate
 from nbllm.local.llama.model_checks import check_invariance, load_draft
 from nbllm.local.llama.native import NativeModel, NotLoadableError
 from nbllm.local.llama.rpc_servers import watch_servers
-from nbllm.local.refusals import TemplateRefusalError
 from nbllm.local.rendering.client import Renderer
 from nbllm.local.request_handler import RequestHandler
+from nbllm.local.request_refusals import TemplateRefusalError
 from nbllm.local.scheduling.model_drafter import ModelDrafter
 from nbllm.local.scheduling.prefix_disk import PrefixDisk
 from nbllm.local.scheduling.thread_governor import (

@@ -542,6 +542,36 @@ async def test_companions_come_on_request(hub: FakeHub, manager: ModelManager) -
     assert (info.path.parent / "mmproj-F16.gguf").stat().st_size == len(MODEL) - 1
 
 
+async def test_companions_are_deleted_on_request(hub: FakeHub, manager: ModelManager) -> None:
+    hub.add("org/tiny", **{"tiny.Q8_0.gguf": MODEL, "mmproj-F16.gguf": MODEL[:-1]})
+    info = await manager.pull_model("org/tiny", companions=True)
+    assert info.path is not None
+    projector = info.path.parent / "mmproj-F16.gguf"
+    deletion = manager.delete_model("tiny.Q8_0")
+    assert (deletion.kept, deletion.freed_bytes) == ((projector,), len(MODEL))
+    assert projector.exists()
+    assert not info.path.exists()
+    with pytest.raises(DownloadError, match=r"only its companions are left here.*--companions"):
+        manager.delete_model("tiny.Q8_0")
+    assert manager.delete_model("tiny.Q8_0", companions=True).freed_bytes == len(MODEL) - 1
+    assert not projector.exists()
+    assert manager.list_pulled_models() == []
+
+
+async def test_a_companion_stays_that_another_model_has(
+    hub: FakeHub, manager: ModelManager
+) -> None:
+    files = {"tiny.Q8_0.gguf": MODEL, "tiny.Q4_0.gguf": MODEL + b"x", "mmproj-F16.gguf": MODEL[:-1]}
+    hub.add("org/tiny", **files)
+    first = await manager.pull_model("org/tiny:Q8_0", companions=True)
+    second = await manager.pull_model("org/tiny:Q4_0", companions=True)
+    assert first.path is not None
+    projector = first.path.parent / "mmproj-F16.gguf"
+    assert manager.delete_model(first.name, companions=True).kept == ()
+    assert projector.exists()
+    assert projector in manager.delete_model(second.name, companions=True).files
+
+
 async def test_without_links_the_file_itself_is_in_the_snapshot(
     hub: FakeHub, cache: Path, manager: ModelManager, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from hypothesis import strategies as st
 
-from nbllm.core.conversations.conversation import Conversation, Summary, Turn
+from nbllm.core.conversations.saved_conversation import Conversation, Summary, Turn
 from nbllm.core.types import (
     FinishReason,
     ImagePart,

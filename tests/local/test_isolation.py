@@ -34,7 +34,7 @@ from nbllm.local.rendering.client import Renderer
 from nbllm.local.request_handler import RequestHandler
 from nbllm.local.scheduling.slots import Slots
 from nbllm.local.scheduling.writing import Reports, Writer
-from nbllm.local.text import TextAssembler
+from nbllm.local.token_text import TextAssembler
 
 TURNS = [{"role": "user", "content": "12345 678 90"}]
 BAD, GOOD = 1, 2

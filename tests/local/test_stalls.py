@@ -396,7 +396,7 @@ def test_a_dry_run_that_stops_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
     from nbllm.local.measuring import dry_runs
 
     monkeypatch.setattr(dry_runs, "_SECONDS", 3.0)
-    with stopping("nbllm.local.measuring.dry_run", after=0.0):
+    with stopping("nbllm.local.measuring.dry_run_process", after=0.0):
         began = time.monotonic()
         assert dry_runs._ask(dry_runs.DryRun(None)) == ()
         assert time.monotonic() - began < PATIENCE

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from nbllm.core import saved_files
-from nbllm.core.conversations.conversation import Conversation, Turn, merged
 from nbllm.core.conversations.conversation_reading import FORMAT, PARTS, VERSION, from_json
+from nbllm.core.conversations.saved_conversation import Conversation, Turn, merged
 from nbllm.core.errors import ConversationError
 from nbllm.core.paths import absolute_path, read_text, reason
 from nbllm.core.types import (

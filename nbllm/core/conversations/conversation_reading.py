@@ -17,7 +17,13 @@ from functools import partial
 from typing import Any, TypeAlias, get_type_hints
 
 from nbllm.core.config_json import kind_of
-from nbllm.core.conversations.conversation import NAME_RULE, Conversation, Summary, Turn, is_name
+from nbllm.core.conversations.saved_conversation import (
+    NAME_RULE,
+    Conversation,
+    Summary,
+    Turn,
+    is_name,
+)
 from nbllm.core.errors import ConversationError
 from nbllm.core.json_checks import parse_json
 from nbllm.core.naming.providers import vendor_model

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from nbllm.core.conversations.conversation import Conversation, Turn
+from nbllm.core.conversations.saved_conversation import Conversation, Turn
 from nbllm.core.rendering.escaping import text_html
 from nbllm.core.rendering.markdown_html import answer_html
 from nbllm.core.rendering.portable_markdown import escaped_markdown, portable_markdown

@@ -62,7 +62,7 @@ from nbllm.core.errors.load_errors import (
     ModelNotFoundError,
     QuantizationError,
 )
-from nbllm.core.errors.request_errors import (
+from nbllm.core.errors.model_errors import (
     ApiConnectionError,
     ApiError,
     ApiTimeoutError,

@@ -160,10 +160,9 @@ def _due_probe(
     Each gets one request of twelve at least, and with many members all such requests together are
     one of four at most.
     """
-    oldest = min(free, key=lambda state: state.asked)
     wait = max(_PROBE_AFTER, _PROBE_AFTER_EACH * (members - 1))
-    is_due = request.number - oldest.asked >= wait and oldest.latency.weight > 0
-    return oldest if is_due else None
+    due = [s for s in free if s.latency.weight and request.number - s.asked >= wait]
+    return min(due, key=lambda state: state.asked, default=None)
 
 
 def credits_after(
@@ -219,7 +218,7 @@ def _by_load(state: MemberState, request: Request, now: float) -> Score:
 def _by_latency(state: MemberState, request: Request, now: float) -> Score:
     running, latency = _running(state, request), state.latency
     expected = latency.mean * (1 + running)
-    if not latency.weight and running:  # nobody knows how long its first answer takes
+    if not latency.weight and state.running:  # nobody knows how long its first answer takes
         expected = math.inf
     return (expected, *_by_load(state, request, now))
 

@@ -1,7 +1,7 @@
 """Functionary: a tag with JSON (v3.1), or ``>>>`` with whom a message is for (v3.2).
 
 What v3.2 writes is a list of messages, so it is read by a parser of its own,
-``nbllm.local.reading.recipients``.
+``nbllm.local.reading.addressed_messages``.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from nbllm.local.formats.base import (
     Part,
     Tools,
     checked_name,
+    declared_in,
 )
-from nbllm.local.formats.declared import declared_in
 from nbllm.local.formats.json_calls import call_of, compact, decoded
 from nbllm.local.formats.tagged import QWEN_CODER
 

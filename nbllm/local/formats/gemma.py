@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+from nbllm.local.formats.argument_values import Literals
 from nbllm.local.formats.base import (
     Braced,
     Call,
@@ -13,7 +14,6 @@ from nbllm.local.formats.base import (
     Tools,
     checked_name,
 )
-from nbllm.local.formats.literals import Literals
 
 __all__ = ["FUNCTION_GEMMA", "GEMMA"]
 

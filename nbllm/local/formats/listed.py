@@ -1,9 +1,19 @@
-"""JSON behind a family's own marks: Phi, Granite, Command, Apertus, Nemotron, Jamba and others."""
+"""JSON behind a family's own marks: Hermes, Phi, Granite, Command, Apertus, Nemotron and others."""
+
+from __future__ import annotations
 
 from nbllm.local.formats.base import CallFormat, Json
 from nbllm.local.formats.json_calls import read_json_calls, read_keyed_calls
 
-__all__ = ["LISTED"]
+__all__ = ["HERMES", "LISTED"]
+
+HERMES = CallFormat(
+    name="hermes",
+    blocks=(("<tool_call>", "</tool_call>"),),
+    read=read_json_calls,
+    hints=("<tool_call>",),
+    forced=('<tool_call>\n{"name": "{name}", "arguments": ', Json(), "}\n</tool_call>"),
+)
 
 
 def _listed(

@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from nbllm.local.formats.argument_values import allowed_types, typed
 from nbllm.local.formats.base import (
     Call,
     CallFormat,
@@ -15,10 +16,10 @@ from nbllm.local.formats.base import (
     Schema,
     Tools,
     checked_name,
+    items_of,
+    property_of,
 )
-from nbllm.local.formats.declared import items_of, property_of
 from nbllm.local.formats.json_calls import compact
-from nbllm.local.formats.parameters import allowed_types, typed
 
 __all__ = ["MINIMAX_M3"]
 

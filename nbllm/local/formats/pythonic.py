@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+from nbllm.local.formats.argument_values import Literals
 from nbllm.local.formats.base import (
     PYTHON_STRING,
     Call,
@@ -15,7 +16,6 @@ from nbllm.local.formats.base import (
     checked_name,
 )
 from nbllm.local.formats.json_calls import compact, read_json_calls
-from nbllm.local.formats.literals import Literals
 
 __all__ = ["LFM2", "LLAMA4", "MINICPM", "OLMO", "read_python_calls"]
 

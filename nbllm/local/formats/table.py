@@ -8,13 +8,10 @@ from nbllm.local.formats.base import Call, CallFormat, NoCallError
 from nbllm.local.formats.functionary import FUNCTIONARY_RECIPIENTS, FUNCTIONARY_TAGS
 from nbllm.local.formats.gemma import FUNCTION_GEMMA, GEMMA
 from nbllm.local.formats.glm import GLM, HUNYUAN
-from nbllm.local.formats.harmony import HARMONY
-from nbllm.local.formats.hermes import HERMES
+from nbllm.local.formats.gpt_oss import HARMONY
 from nbllm.local.formats.json_calls import decoded
-from nbllm.local.formats.kimi_k3 import KIMI_K3
-from nbllm.local.formats.listed import LISTED
+from nbllm.local.formats.listed import HERMES, LISTED
 from nbllm.local.formats.llama import BARE_LIST, GENERIC, LLAMA
-from nbllm.local.formats.minicpm5 import MINICPM5
 from nbllm.local.formats.minimax_m3 import MINIMAX_M3
 from nbllm.local.formats.named import (
     DEEPSEEK_V3,
@@ -25,7 +22,7 @@ from nbllm.local.formats.named import (
     SOLAR,
 )
 from nbllm.local.formats.pythonic import LFM2, LLAMA4, MINICPM, OLMO
-from nbllm.local.formats.tagged import DSML, MINIMAX, MUSE, QWEN_CODER, SEED
+from nbllm.local.formats.tagged import DSML, KIMI_K3, MINICPM5, MINIMAX, MUSE, QWEN_CODER, SEED
 
 __all__ = ["FORMATS", "PROBE", "call_format", "format_named"]
 

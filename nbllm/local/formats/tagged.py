@@ -1,10 +1,11 @@
-"""Functions and parameters as XML-like tags: Qwen3-Coder, Seed-OSS, MiniMax M2, DeepSeek V3.2."""
+"""Functions and parameters as XML-like tags: Qwen3-Coder, Seed-OSS, MiniMax M2 and others."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
 
+from nbllm.local.formats.argument_values import arguments_of
 from nbllm.local.formats.base import (
     Call,
     CallFormat,
@@ -15,11 +16,10 @@ from nbllm.local.formats.base import (
     Tools,
     checked_name,
 )
+from nbllm.local.formats.call_places import Walk, Written
 from nbllm.local.formats.json_calls import call_of, decoded, read_json_calls
-from nbllm.local.formats.parameters import arguments_of
-from nbllm.local.formats.places import Walk, Written
 
-__all__ = ["DSML", "MINIMAX", "MUSE", "QWEN_CODER", "SEED", "tag_reader"]
+__all__ = ["DSML", "KIMI_K3", "MINICPM5", "MINIMAX", "MUSE", "QWEN_CODER", "SEED", "tag_reader"]
 
 
 def tag_reader(marks: Marks) -> Callable[[str, Tools], Sequence[Part]]:
@@ -147,4 +147,52 @@ DSML = CallFormat(
     ),
     marks=("｜DSML｜",),
     values=_DSML,
+)
+
+
+_KIMI_MARKS = Marks(
+    begin=re.compile(
+        r'<\|open\|>call tool="(?P<name>[^"<\n]{1,200})"(?: index="\d{1,9}")?<\|sep\|>'
+        r'(?:<\|open\|>json(?: type="object")?<\|sep\|>)?'
+    ),
+    end="<|close|>call<|sep|>",
+    open=re.compile(
+        r'<\|open\|>argument key="(?P<key>[^"<\n]{0,200})"(?: type="(?P<text>\w{1,20})")?<\|sep\|>'
+    ),
+    close="<|close|>argument<|sep|>",
+)
+KIMI_K3 = CallFormat(
+    name="kimi-k3",
+    blocks=(("<|open|>tools<|sep|>", "<|close|>tools<|sep|>"),),
+    read=tag_reader(_KIMI_MARKS),
+    hints=("<|open|>", "<|close|>", "<|sep|>", "xtml"),
+    forced=(
+        '<|open|>tools<|sep|><|open|>call tool="{name}" index="1"<|sep|>',
+        Parameters('<|open|>argument key="{key}" type="{type}"<|sep|>', "<|close|>argument<|sep|>"),
+        "<|close|>call<|sep|><|close|>tools<|sep|>",
+    ),
+    marks=("<|open|><|close|><|sep|>",),
+    values=_KIMI_MARKS,
+)
+
+
+_CDATA = ("<![CDATA[", "]]>")
+_MINICPM_MARKS = Marks(
+    begin=re.compile(r'<function name="(?P<name>[^"<\n]{1,200})">'),
+    end="</function>",
+    open=re.compile(r'<param name="(?P<key>[^"<\n]{0,200})">'),
+    close="</param>",
+    quotes=_CDATA,
+)
+MINICPM5 = CallFormat(
+    name="minicpm5",
+    blocks=(("<function name=", "</function>"),),
+    read=tag_reader(_MINICPM_MARKS),
+    hints=('<function name="', '<param name="'),
+    forced=(
+        '<function name="{name}">',
+        Parameters('<param name="{key}">', "</param>", quotes=_CDATA, unquoted=("<", "&", "\n")),
+        "</function>",
+    ),
+    values=_MINICPM_MARKS,
 )

@@ -13,11 +13,10 @@ from nbllm.local.formats.llama import GENERIC
 from nbllm.local.formats.table import FORMATS, PROBE, call_format
 from nbllm.local.llama.vocabulary import Vocabulary
 from nbllm.local.reading.output_format import BLOCKS, OutputFormat, format_of
-from nbllm.local.refusals import TemplateRefusalError
 from nbllm.local.rendering.client import Renderer
-from nbllm.local.rendering.conversation import Conversation, Turn
-from nbllm.local.rendering.marks import free_character
+from nbllm.local.rendering.conversation_texts import Conversation, Turn, free_character
 from nbllm.local.rendering.template import Rendered
+from nbllm.local.request_refusals import TemplateRefusalError
 
 __all__ = ["ChatTemplate", "Prompt", "TemplateRefusalError"]
 

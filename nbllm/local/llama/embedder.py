@@ -23,7 +23,7 @@ from nbllm.local.ipc.protocol import Event, Failed
 from nbllm.local.ipc.threads import start_thread
 from nbllm.local.llama.native import NativeModel, NotLoadableError
 from nbllm.local.llama.token_batch import TokenBatch
-from nbllm.local.refusals import RefusedOptionError, unforeseen
+from nbllm.local.request_refusals import RefusedOptionError, unforeseen
 
 __all__ = ["Embedder", "Job"]
 

@@ -19,7 +19,7 @@ from nbllm.local.formats.forced import forced_call, text_before
 from nbllm.local.formats.llama import GENERIC
 from nbllm.local.llama.vocabulary import Vocabulary
 from nbllm.local.reading.output_format import OutputFormat
-from nbllm.local.refusals import RefusedOptionError
+from nbllm.local.request_refusals import RefusedOptionError
 
 __all__ = ["Candidates", "Grammar", "grammar_text"]
 

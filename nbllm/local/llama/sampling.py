@@ -23,7 +23,7 @@ from nbllm.local.llama.grammar import Candidates, Grammar, grammar_text
 from nbllm.local.llama.logprobs import Logprobs
 from nbllm.local.llama.vocabulary import Vocabulary
 from nbllm.local.reading.output_format import OutputFormat
-from nbllm.local.refusals import RefusedOptionError
+from nbllm.local.request_refusals import RefusedOptionError
 
 if TYPE_CHECKING:
     from nbllm.local.llama.native import NativeModel

@@ -9,7 +9,7 @@ from typing import Any
 
 import llama_cpp.llama_cpp as lib
 
-from nbllm.local.rendering.marks import Marks
+from nbllm.local.rendering.conversation_texts import Marks
 
 __all__ = ["Vocabulary"]
 
@@ -132,7 +132,7 @@ class Vocabulary:
         return tokens[:count]
 
     def tokenize_prompt(self, text: str, *, add_special: bool, guard: str) -> list[int]:
-        """The tokens of a prompt whose guarded marks are text; see ``nbllm.local.rendering.marks``.
+        """The tokens of a prompt whose guarded marks are text; see ``conversation_texts.py``.
 
         Without a ``guard`` all marks are special tokens.
         """

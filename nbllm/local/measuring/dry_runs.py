@@ -36,7 +36,7 @@ __all__ = [
     "with_servers",
 ]
 
-_PROCESS = "nbllm.local.measuring.dry_run"
+_PROCESS = "nbllm.local.measuring.dry_run_process"
 _SECONDS = 20.0  # an answer takes about half a second; a hostile file gets no more than this
 _SILENT = "llama.cpp could not be asked about its RPC servers"
 _asking_servers = threading.Lock()  # a server serves one program at a time

@@ -14,12 +14,9 @@ from nbllm.core.answer import Answer
 from nbllm.core.types import Event
 from nbllm.local.formats.base import Call, NoCallError, Part, Tools
 from nbllm.local.formats.json_calls import decoded
-from nbllm.local.reading.bare_calls import bare_call_at
-from nbllm.local.reading.block_ends import BlockEnd
-from nbllm.local.reading.harmony import HarmonyParser
-from nbllm.local.reading.marks import add_calls, open_end
+from nbllm.local.reading.addressed_messages import HarmonyParser, RecipientParser
+from nbllm.local.reading.call_bounds import BlockEnd, add_calls, bare_call_at, open_end
 from nbllm.local.reading.output_format import Block, OutputFormat
-from nbllm.local.reading.recipients import RecipientParser
 
 __all__ = ["MarkParser", "Parser", "output_parser"]
 

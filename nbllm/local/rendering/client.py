@@ -17,10 +17,10 @@ import psutil
 
 import nbllm
 from nbllm.local.ipc.threads import start_thread
-from nbllm.local.refusals import TemplateRefusalError
-from nbllm.local.rendering.conversation import Turn
+from nbllm.local.rendering.conversation_texts import Turn
 from nbllm.local.rendering.process import MEMORY_BYTES, WALL_SECONDS
 from nbllm.local.rendering.template import Rendered
+from nbllm.local.request_refusals import TemplateRefusalError
 
 __all__ = ["CPU_SECONDS", "Renderer"]
 

@@ -13,8 +13,8 @@ import sys
 from contextlib import suppress
 from typing import Any
 
-from nbllm.local.refusals import TemplateRefusalError
 from nbllm.local.rendering.template import Template
+from nbllm.local.request_refusals import TemplateRefusalError
 
 __all__ = ["MEMORY_BYTES", "WALL_SECONDS", "main"]
 

@@ -7,12 +7,18 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from nbllm.local.refusals import TemplateRefusalError
 from nbllm.local.rendering.alterations import TOOLS_AS_TEXT
-from nbllm.local.rendering.conversation import Change, Conversation, Turn, calls_of
+from nbllm.local.rendering.conversation_texts import (
+    Change,
+    Conversation,
+    Marks,
+    Turn,
+    calls_of,
+    free_character,
+)
 from nbllm.local.rendering.fitting import Fitting
-from nbllm.local.rendering.marks import Marks, free_character
-from nbllm.local.rendering.writer import Writer
+from nbllm.local.rendering.jinja_writer import Writer
+from nbllm.local.request_refusals import TemplateRefusalError
 
 __all__ = ["Rendered", "Template"]
 
@@ -23,7 +29,7 @@ _SCHEMA_WORDS = frozenset((*_TYPES, *_KEYWORDS))
 
 @dataclass(frozen=True, slots=True)
 class Rendered:
-    """A prompt. ``guard`` is in the marks that are not the template's (see ``marks``), "" if none.
+    """A prompt. ``guard`` is in the marks that are not the template's (see ``Marks``), "" if none.
 
     ``shows_tools`` says that the template wrote the tools, in its own way. ``begun`` are the words
     of the answer that stand at the prompt's end.

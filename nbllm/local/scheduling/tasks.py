@@ -9,7 +9,7 @@ from nbllm.local.llama.sampling import Sampler
 from nbllm.local.scheduling.label_decisions import Decision
 from nbllm.local.scheduling.prompt_lookup import PromptLookupDrafter
 from nbllm.local.scheduling.repetition import Repetition
-from nbllm.local.text import TextAssembler
+from nbllm.local.token_text import TextAssembler
 
 __all__ = ["Slot", "Task"]
 

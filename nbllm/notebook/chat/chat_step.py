@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 
-from nbllm.core.conversations.conversation import Conversation, Summary, Turn, check_name
+from nbllm.core.conversations.saved_conversation import Conversation, Summary, Turn, check_name
 from nbllm.core.errors import ContextLengthError, InvalidOptionError
 from nbllm.core.kinds import kind_of
 from nbllm.core.model_interface import ModelInterface

@@ -25,14 +25,12 @@ from nbllm.notebook.dashboard.widgets import (
     text,
 )
 from nbllm.notebook.magic_line import numeral
-from nbllm.notebook.views.blocks import cut_finished
-from nbllm.notebook.views.bundles import Bundle, rendered, size_of
+from nbllm.notebook.views.bundles import Bundle, rendered
+from nbllm.notebook.views.growing_text import GrowingText
 
 __all__ = ["AnswerArea", "Offer", "OptionsForm", "PromptHistory", "cell_source"]
 
 TICK_SECONDS = 0.25
-TAIL_CHARACTERS = 1_500
-BYTES_PER_SECOND = 24_000
 
 
 class AnswerArea:
@@ -41,34 +39,25 @@ class AnswerArea:
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self.widget = box([], "nbllm-answer")
         self._clock = clock
-        self._tail, self._next = "", 0.0
+        self.clear()
 
     def clear(self) -> None:
         """Show nothing."""
         set_children(self.widget, [])
-        self._tail, self._next = "", 0.0
+        self._text = GrowingText(least_seconds=TICK_SECONDS, clock=self._clock)
 
     def add(self, more: str) -> None:
         """Show more, at once or a little later."""
-        self._tail += more
-        now = self._clock()
-        if now < self._next:
+        update = self._text.add(more)
+        if update is None:
             return
-        if len(self._tail) > TAIL_CHARACTERS:
-            finished, rest = cut_finished(self._tail)
-            if finished:
-                self._show(rendered(finished))
-                self._tail = rest
-                set_children(self.widget, [*self.widget.children, ipywidgets.Output()])
-        growing = rendered(self._tail, is_growing=True)
-        rendered_in = self._clock() - now
-        wait = max(TICK_SECONDS, size_of(growing) / BYTES_PER_SECOND, 4 * rendered_in)
-        self._next = now + wait
-        self._show(growing)
+        if update.finished is not None:
+            self._show(update.finished)
+            set_children(self.widget, [*self.widget.children, ipywidgets.Output()])
+        self._show(update.growing)
 
     def finish(self, whole: str) -> None:
         """Show the whole in one piece."""
-        self._tail = whole
         set_children(self.widget, self.widget.children[:1])
         self._show(rendered(whole))
 

@@ -61,10 +61,16 @@ DELETE = Help(
     """
     %llm_delete Qwen3-4B-Q4_K_M                     asks first
     %llm_delete Qwen3-4B-Q4_K_M --yes
+    %llm_delete gemma-3-4b-it-Q4_K_M --companions
 """,
     (
         flag("name", help="A model that %%llm_pull brought."),
         flag("--yes", action="store_true", help="Delete it without asking."),
+        flag(
+            "--companions",
+            action="store_true",
+            help="Also the projector for images and the draft model that came with it.",
+        ),
     ),
 )
 
@@ -74,6 +80,7 @@ class DeleteFlags(Flags):
 
     name: str
     yes: bool
+    companions: bool
 
 
 _BAR_CELLS = 24
@@ -117,11 +124,12 @@ class PullMagics(SessionMagics):
         """Delete a model that %llm_pull brought, and free the disk, after asking."""
         args = parse(parser_of(self, "llm_delete"), line, DeleteFlags())
         with brief_errors():
-            deletion = self.session.manager.plan_deletion(args.name)
+            deletion = self.session.manager.plan_deletion(args.name, companions=args.companions)
             view = self.session.open_view("llm_delete")
             if args.yes or _is_wanted(deletion):
                 self.session.manager.delete_model(deletion)
-                view.keep(f"Deleted {args.name}; {size_words(deletion.freed_bytes)} freed.")
+                freed = f"Deleted {args.name}; {size_words(deletion.freed_bytes)} freed."
+                view.keep(f"{freed}{_kept_words(deletion)}")
             else:
                 view.keep(f"{args.name} was not deleted.")
 
@@ -194,6 +202,14 @@ def _state(progress: PullProgress) -> str:
     left = progress.seconds_left
     speed = f" · {progress.bytes_per_second / 1e6:,.1f} MB/s"
     return f"{speed} · {duration_words(left)} left" if left is not None else ""
+
+
+def _kept_words(deletion: Deletion) -> str:
+    if not deletion.kept:
+        return ""
+    names = ", ".join(file.name for file in deletion.kept)
+    again = f"%llm_delete {deletion.path.stem} --companions"
+    return f" What came with it is kept: {names}. {again} deletes that too."
 
 
 def _is_wanted(deletion: Deletion) -> bool:

@@ -8,15 +8,10 @@ from collections.abc import Callable
 from typing import Any
 
 from nbllm.notebook.views import bundles
-from nbllm.notebook.views.blocks import cut_finished
 from nbllm.notebook.views.bundles import Bundle, Ending, size_of
+from nbllm.notebook.views.growing_text import GrowingText
 
 __all__ = ["BackgroundView", "MarkdownView"]
-
-TAIL_CHARACTERS = 1_500
-BYTES_PER_SECOND = 18_000
-"""What the updates of one answer may send; a tail that cannot be cut is sent less often, and so is
-one that takes long to render."""
 
 _NOTHING = Bundle({"text/plain": ""})
 
@@ -38,12 +33,12 @@ class MarkdownView:
         self._panel: str | None = None
         self._control: Bundle | None = None
         self._control_place: str | None = None
-        self._noted, self._tail, self._unsent = "", "", False
+        self._text = GrowingText(is_cut=is_alone, clock=clock)
+        self._noted = ""
         self._drawn: object = None
-        self._next_update = 0.0
 
     def note(self, words: str) -> None:  # noqa: D102 - see View
-        if words != self._noted and not self._tail and self._drawn is None:
+        if words != self._noted and not self._text.tail and self._drawn is None:
             self._noted = words
             self._show(bundles.note(words))
 
@@ -66,31 +61,21 @@ class MarkdownView:
         self._control, self._control_place = control, self._put(control)
 
     def add(self, text: str) -> None:  # noqa: D102
-        self._tail += text
-        self._unsent = self._unsent or bool(text)
-        now = self._clock()
-        if not self._unsent or now < self._next_update:
+        update = self._text.add(text)
+        if update is None:
             return
-        is_long = self._is_alone and len(self._tail) > TAIL_CHARACTERS
-        sent = self._freeze() if is_long else 0
-        self._unsent = False
-        growing = bundles.rendered(self._tail, is_growing=True)
-        sent += size_of(growing)
-        self._pace(now, sent)
-        self._show(growing)
+        if update.finished is not None:
+            self._show(update.finished)
+            self._panel = None
+        self._show(update.growing)
 
     def draw(self, key: object, make: Callable[[], Bundle]) -> None:  # noqa: D102
-        now = self._clock()
-        if key == self._drawn or now < self._next_update:
+        if key == self._drawn or not self._text.is_due:
             return
+        began = self._clock()
         self._drawn, bundle = key, make()
-        self._pace(now, size_of(bundle))
+        self._text.pace(began, size_of(bundle))
         self._show(bundle)
-
-    def _pace(self, began: float, sent: int) -> None:
-        """Wait the longer with the next update, the more this one sends and the longer it takes."""
-        seconds = max(sent / BYTES_PER_SECOND, 4 * (self._clock() - began))
-        self._next_update = began + seconds
 
     def finish(self, ending: Ending) -> None:  # noqa: D102
         if self._is_alone and (self._panel or self._control_place):
@@ -100,16 +85,6 @@ class MarkdownView:
             self._show(bundle)
             self._panel = None
         self._drop_control()
-
-    def _freeze(self) -> int:
-        """Show what is finished for the last time; the bytes that it takes."""
-        finished, rest = cut_finished(self._tail)
-        if not finished:
-            return 0
-        shown = bundles.rendered(finished)
-        self._show(shown)
-        self._panel, self._tail = None, rest
-        return size_of(shown)
 
     def _clear(self) -> None:
         self._publisher.clear_output(wait=True)

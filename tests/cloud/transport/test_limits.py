@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from nbllm.cloud import model_lists
+from nbllm.cloud import addresses
 from nbllm.cloud.transport import http_transport, responses
 from nbllm.core.errors import ApiError, ApiTimeoutError, ProtocolError, ServerError
 
@@ -186,7 +186,7 @@ async def test_pages_without_an_end_are_bound_in_time(
     raw_server: Any, make_model: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("ANTHROPIC_API_KEY", "sk-0123456789")
-    monkeypatch.setattr(model_lists, "_MOST_PAGES", 10**9)
+    monkeypatch.setattr(addresses, "_MOST_PAGES", 10**9)
 
     async def script(request: Any, connection: Any) -> None:
         await connection.answer(200, {"data": [{"id": "m"}], "has_more": True, "last_id": "m"})

@@ -14,10 +14,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from made_conversations import conversations
 
-from nbllm.core.conversations.conversation import Conversation, Turn
 from nbllm.core.conversations.conversation_files import read_conversation, to_json
 from nbllm.core.conversations.conversation_reading import from_json
 from nbllm.core.conversations.conversation_texts import to_markdown
+from nbllm.core.conversations.saved_conversation import Conversation, Turn
 from nbllm.core.errors import ConversationError
 from nbllm.core.types import FinishReason, ImagePart, Message, TextPart, VendorPart
 from nbllm.notebook.chat.chats import Chats

@@ -179,6 +179,20 @@ def test_one_request_measures_a_member_again_and_the_others_do_not_wait_for_it()
     assert chosen.count(Chosen("b", "to measure it again", is_probe=True)) == 1
 
 
+def test_a_member_that_never_answers_keeps_no_other_from_being_measured_again() -> None:
+    members = members_of("abc")
+    asked_in_turn(members, {"a": 0.01, "b": 0.1}, 2)
+    hangs = members.choose(Request, None)
+    assert hangs == Chosen("c", "lowest latency")
+    assert asked_in_turn(members, {"a": 0.01, "b": 0.1}, 20).count("b") == 1
+
+
+def test_a_member_that_others_use_is_measured_all_the_same() -> None:
+    members = states(*({"latency": Latency(0.1, 1, 100)} for _ in "ab"))
+    busy = Request(running={"c": 3})
+    assert name_of(members, "lowest-latency", busy) == "c"
+
+
 def test_a_member_that_has_not_answered_yet_gets_no_second_request() -> None:
     members = members_of("abc")
     asked_in_turn(members, {"a": 0.01, "b": 0.01, "c": 0.01}, 2)

@@ -10,9 +10,9 @@ from call_reading import TOOLS, WRITTEN, cut, output_format, read
 from hypothesis import given
 from hypothesis import strategies as st
 
+from nbllm.local.formats.argument_values import typed
 from nbllm.local.formats.base import NoCallError
 from nbllm.local.formats.json_calls import decoded
-from nbllm.local.formats.parameters import typed
 from nbllm.local.formats.table import FORMATS, PROBE, call_format
 from nbllm.local.reading.output_format import BLOCKS, WRAPPERS, OutputFormat, format_of
 

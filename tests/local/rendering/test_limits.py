@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nbllm.local.refusals import TemplateRefusalError
 from nbllm.local.rendering import client
 from nbllm.local.rendering.client import Renderer
+from nbllm.local.request_refusals import TemplateRefusalError
 
 Make = Callable[..., Renderer]
 

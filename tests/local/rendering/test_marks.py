@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nbllm.local.llama.vocabulary import Vocabulary
-from nbllm.local.refusals import TemplateRefusalError
-from nbllm.local.rendering.marks import Marks, free_character
+from nbllm.local.rendering.conversation_texts import Marks, free_character
 from nbllm.local.rendering.template import Template
+from nbllm.local.request_refusals import TemplateRefusalError
 
 MARKS = ("<|im_end|>", "<|im_start|>", "<|im|>", "<s>", "</s>", "[INST]", "<|endoftext|>", "aa")
 SMOLLM = ("<|im_start|>", "<|im_end|>", "<|endoftext|>", "<file_sep>")

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nbllm.local.refusals import TemplateRefusalError
 from nbllm.local.rendering.template import Template
+from nbllm.local.request_refusals import TemplateRefusalError
 
 Turn = dict[str, Any]
 

@@ -6,7 +6,7 @@ import pytest
 
 from nbllm.local.scheduling.steps import AdapterTurns
 from nbllm.local.scheduling.tasks import Slot, Task
-from nbllm.local.text import TextAssembler
+from nbllm.local.token_text import TextAssembler
 
 NO_SAMPLER: Any = None
 Pair = tuple[Task, Slot]

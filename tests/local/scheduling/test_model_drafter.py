@@ -13,7 +13,7 @@ from nbllm.local.llama.sampling import Sampler
 from nbllm.local.scheduling.model_drafter import Draft, DraftRequest, ModelDrafter
 from nbllm.local.scheduling.step_times import StepTimes
 from nbllm.local.scheduling.tasks import Task
-from nbllm.local.text import TextAssembler
+from nbllm.local.token_text import TextAssembler
 
 Native = Callable[..., Any]
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from nbllm.local.scheduling.slots import Slots
 from nbllm.local.scheduling.tasks import Task
-from nbllm.local.text import TextAssembler
+from nbllm.local.token_text import TextAssembler
 
 
 class NotedCells:

@@ -9,7 +9,7 @@ from nbllm.local.scheduling.prompt_lookup import PromptLookupDrafter
 from nbllm.local.scheduling.step_times import StepTimes
 from nbllm.local.scheduling.steps import Limits, Row, fill
 from nbllm.local.scheduling.tasks import Slot, Task
-from nbllm.local.text import TextAssembler
+from nbllm.local.token_text import TextAssembler
 
 LIMITS = Limits(cells=4096, outputs=32)
 Pair = tuple[Task, Slot]

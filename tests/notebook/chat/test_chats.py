@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from nbllm.core.conversations.conversation import Conversation, Turn
 from nbllm.core.conversations.conversation_files import read_conversation
+from nbllm.core.conversations.saved_conversation import Conversation, Turn
 from nbllm.core.errors import ContextLengthError, ConversationError
 from nbllm.core.types import FinishReason, GenerationOptions, Message
 from nbllm.notebook.chat.chat_step import fitted
@@ -117,7 +117,7 @@ def test_what_cannot_be_saved_is_kept_and_told(tmp_path: Path) -> None:
 WRITER = """
 import sys
 from pathlib import Path
-from nbllm.core.conversations.conversation import Conversation, Turn
+from nbllm.core.conversations.saved_conversation import Conversation, Turn
 from nbllm.core.types import Message
 from nbllm.notebook.chat.chats import Chats
 chats = Chats()
@@ -245,7 +245,7 @@ def test_what_another_notebook_added_is_not_deleted_unseen(tmp_path: Path) -> No
 APPEND = """
 import sys
 from dataclasses import replace
-from nbllm.core.conversations.conversation import Turn
+from nbllm.core.conversations.saved_conversation import Turn
 from nbllm.core.types import FinishReason, Message
 from nbllm.notebook.chat.chats import Chats
 chats = Chats()

@@ -1,7 +1,7 @@
 """gpt-oss: messages with channels and recipients.
 
 Source: https://cookbook.openai.com/articles/openai-harmony. What a message is stands in its
-header, so it is read by a parser of its own, ``nbllm.local.reading.harmony``.
+header, so it is read by a parser of its own, ``nbllm.local.reading.addressed_messages``.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nbllm.local.text import TextAssembler
+from nbllm.local.token_text import TextAssembler
 
 stops = st.lists(st.text("ab\u00e9", min_size=1, max_size=4), max_size=3).map(tuple)
 

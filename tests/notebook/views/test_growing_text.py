@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nbllm.notebook.views.blocks import cut_finished
+from nbllm.notebook.views.growing_text import GrowingText, cut_finished
 
 
 @pytest.mark.parametrize(
@@ -76,3 +76,44 @@ def test_nothing_is_lost_and_progress_is_made(text: str) -> None:
         assert text.startswith(opening)
     if finished:
         assert len(rest) < len(text)
+
+
+PARAGRAPH = "Some words of a paragraph.\n\n"
+
+
+def test_what_is_finished_is_shown_once_and_the_parts_are_the_whole() -> None:
+    now = [0.0]
+    text = GrowingText(clock=lambda: now[0])
+    finished, last = "", ""
+    for _ in range(500):
+        now[0] += 1.0
+        update = text.add(PARAGRAPH)
+        assert update is not None
+        if update.finished is not None:
+            finished += update.finished.data["text/plain"]
+        last = update.growing.data["text/plain"]
+        assert len(last) < 2_000
+    assert finished + last == PARAGRAPH * 500
+
+
+def test_a_text_in_one_place_is_not_cut() -> None:
+    now = [0.0]
+    text = GrowingText(is_cut=False, clock=lambda: now[0])
+    for _ in range(100):
+        now[0] += 10.0
+        update = text.add(PARAGRAPH)
+        assert update is not None
+        assert update.finished is None
+    assert text.tail == PARAGRAPH * 100
+
+
+def test_nothing_new_is_no_update_and_what_came_too_early_comes_with_the_next() -> None:
+    now = [0.0]
+    text = GrowingText(least_seconds=1.0, clock=lambda: now[0])
+    assert text.add("") is None
+    assert text.add("a") is not None
+    assert text.add("b") is None
+    now[0] += 1.1
+    update = text.add("")
+    assert update is not None
+    assert update.growing.data["text/plain"] == "ab"

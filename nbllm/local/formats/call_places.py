@@ -10,8 +10,7 @@ from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from nbllm.local.formats.base import Marks, Tools
-from nbllm.local.formats.declared import declared_in
+from nbllm.local.formats.base import Marks, Tools, declared_in
 
 __all__ = ["Value", "Walk", "Written", "json_end"]
 

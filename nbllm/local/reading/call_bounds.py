@@ -1,13 +1,94 @@
-"""Where a block of calls ends, in a text that still arrives."""
+"""Where calls begin and end in a text that still arrives, and how they become events."""
 
 from __future__ import annotations
 
 import re
+import secrets
+from collections.abc import Iterator, Sequence
 
-from nbllm.local.formats.base import CallFormat, Tools
-from nbllm.local.formats.places import Walk
+from nbllm.core.answer import Answer, Segment
+from nbllm.core.types import Event
+from nbllm.local.formats.base import Call, CallFormat, Tools
+from nbllm.local.formats.call_places import Walk
 
-__all__ = ["BlockEnd"]
+__all__ = ["BlockEnd", "add_calls", "bare_call_at", "open_end"]
+
+
+def add_calls(answer: Answer, calls: Sequence[Call]) -> Iterator[Event]:
+    """Note calls, each with an id: Mistral's templates take nine letters or digits only."""
+    for call in calls:
+        segment = answer.add(Segment("call", id=secrets.token_hex(5)[:9], name=call.name))
+        yield from answer.call(segment, call.arguments, first=True)
+
+
+def open_end(text: str, marks: Sequence[str]) -> int:
+    """How many characters at the end of ``text`` may begin one of ``marks``."""
+    longest = max((len(mark) for mark in marks), default=1) - 1
+    for length in range(min(longest, len(text)), 0, -1):
+        if any(mark.startswith(text[-length:]) for mark in marks):
+            return length
+    return 0
+
+
+_KEYS = (
+    *('{"name"', '{"function"', '{"tool_call"', '{"tool_name"', '{"type":"function"'),
+    *('{"response"', '{"id"', '{"arguments"', '{"parameters"', '{"function_call"'),
+)
+_STARTS = (*_KEYS, *(f"[{key}" for key in _KEYS))
+_BRACKET = re.compile(r"[\[{]")
+_BLANKS = re.compile(r"\s+")
+_HEAD = 160
+# A text that is still open goes on to the end: brackets in it are none.
+_TOKEN = re.compile(
+    r"""\"(?:[^\"\\]|\\.)*(?:\"|\\?\Z)|'(?:[^'\\]|\\.)*(?:'|\\?\Z)|[\[\]{}()]""", re.DOTALL
+)
+_JSON_TOKEN = re.compile(r'"(?:[^"\\]|\\.)*(?:"|\\?\Z)|[\[\]{}]', re.DOTALL)
+_OPEN, _CLOSE = "[{(", "]})"
+
+
+def bare_call_at(
+    text: str, tools: Tools, *, start_only: bool, final: bool
+) -> tuple[int, int] | None:
+    """Where what may be a call begins and ends; None where there is none.
+
+    The end is -1 where more text must come before it can be told.
+    """
+    for bracket in _BRACKET.finditer(text):
+        start = bracket.start()
+        if start_only and text[:start].strip():
+            return None
+        may_begin = _begins(text[start : start + _HEAD], tools)
+        if may_begin is None and not final:
+            return start, -1
+        if may_begin:
+            end = _end(text, start)
+            if end >= 0 or not final:
+                return start, end
+    return None
+
+
+def _begins(head: str, tools: Tools) -> bool | None:
+    """Whether a text begins as a call does; None where it is too short to tell."""
+    squeezed = _BLANKS.sub("", head)
+    starts = (*_STARTS, *(f"[{name}(" for name in tools))
+    if squeezed.startswith(starts):
+        return True
+    return None if any(start.startswith(squeezed) for start in starts) else False
+
+
+def _end(text: str, start: int) -> int:
+    """Behind the bracket that closes the one at ``start``; -1 where it is not there."""
+    depth = 0
+    is_json = text[start] == "{" or _BLANKS.sub("", text[start : start + _HEAD]).startswith("[{")
+    for token in (_JSON_TOKEN if is_json else _TOKEN).finditer(text, start):
+        if token[0] in _OPEN:
+            depth += 1
+        elif token[0] in _CLOSE:
+            depth -= 1
+            if not depth:
+                return token.end()
+    return -1
+
 
 _FIRST_CHARACTERS = 2_000
 _GROWTH = 1.25

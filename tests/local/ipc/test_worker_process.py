@@ -1,6 +1,6 @@
 import pytest
 
-from nbllm.local.ipc.launch import engine_environment
+from nbllm.local.ipc.worker_process import engine_environment
 
 
 def test_the_users_variables_have_the_last_word(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,15 +1,86 @@
-"""Where a growing Markdown text can be cut, so that what is finished need not be sent again."""
+"""A Markdown text that grows, at linear cost: what is finished is sent once, the tail again."""
 
 from __future__ import annotations
 
 import re
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
-__all__ = ["cut_finished"]
+from nbllm.notebook.views.bundles import Bundle, rendered, size_of
 
+__all__ = ["GrowingText", "Update", "cut_finished"]
+
+TAIL_CHARACTERS = 1_500
+"""A tail that is longer is cut where it can be."""
+BYTES_PER_SECOND = 18_000
+"""What the updates of one answer may send; a tail that cannot be cut is sent less often, and so is
+one that takes long to render."""
 _RULE = re.compile(r"\|(?:[ \t]*:?-+:?[ \t]*\|)+[ \t]*")
 _BAR = re.compile(r"(?<!\\)\|")
 _FENCE = re.compile(r" {0,3}(`{3,}|~{3,})(?=([^\n]*))")
+
+
+@dataclass(frozen=True, slots=True)
+class Update:
+    """What to show in place of the tail: where there is a ``finished`` part, that one for good,
+    and the ``growing`` tail below it.
+    """
+
+    finished: Bundle | None
+    growing: Bundle
+
+
+class GrowingText:
+    """The text of one answer, for every view of it; ``tail`` is what is yet to be finished.
+
+    Without ``is_cut`` the whole is the tail. Updates come ``least_seconds`` apart at least.
+    """
+
+    def __init__(
+        self,
+        *,
+        is_cut: bool = True,
+        least_seconds: float = 0.0,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._is_cut, self._least_seconds, self._clock = is_cut, least_seconds, clock
+        self.tail, self._unsent, self._next_update = "", False, 0.0
+
+    def add(self, more: str) -> Update | None:
+        """Take more of the text, which may be none; None where it is too early for an update."""
+        self.tail += more
+        self._unsent = self._unsent or bool(more)
+        if not self._unsent or not self.is_due:
+            return None
+        began, self._unsent = self._clock(), False
+        finished = self._finished()
+        growing = rendered(self.tail, is_growing=True)
+        self.pace(began, size_of(growing) + (size_of(finished) if finished else 0))
+        return Update(finished, growing)
+
+    @property
+    def is_due(self) -> bool:
+        """Whether the time for the next update has come."""
+        return self._clock() >= self._next_update
+
+    def pace(self, began: float, sent: int) -> None:
+        """Wait the longer with the next update, the more bytes one sends and the longer it takes.
+
+        ``began`` is when it began to be made, by the clock.
+        """
+        took = self._clock() - began
+        seconds = max(self._least_seconds, sent / BYTES_PER_SECOND, 4 * took)
+        self._next_update = began + seconds
+
+    def _finished(self) -> Bundle | None:
+        if not self._is_cut or len(self.tail) <= TAIL_CHARACTERS:
+            return None
+        finished, rest = cut_finished(self.tail)
+        if not finished:
+            return None
+        self.tail = rest
+        return rendered(finished)
 
 
 @dataclass(slots=True)
