@@ -44,6 +44,12 @@ PRIVATE_FOLDERS = {
 }
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files beside this one first: they run whole notebooks, and none shall begin as the last."""
+    folder = Path(__file__).parent
+    items.sort(key=lambda item: item.path.parent != folder)
+
+
 def pytest_collection_finish() -> None:
     """Ten thousand tests are no garbage: no collection looks through them again and again."""
     gc.collect()

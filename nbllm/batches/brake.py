@@ -33,7 +33,7 @@ class Brake:
     async def __aexit__(self, *_: object) -> None:
         async with self._changed:
             self.running -= 1
-            self._changed.notify_all()
+            self._changed.notify()  # one place is free; whoever rests meanwhile wakes by itself
 
     async def widen(self, most: int) -> None:
         """So many at a time from now on, if that is more than before."""
@@ -54,8 +54,8 @@ class Brake:
 
     async def went_well(self) -> None:
         """An answer came."""
-        async with self._changed:
-            self._good += 1
-            if self._good >= _STEADY and self.limit < self.most:
+        self._good += 1
+        if self._good >= _STEADY and self.limit < self.most:
+            async with self._changed:
                 self._good, self.limit = 0, self.limit + 1
-                self._changed.notify_all()
+                self._changed.notify()

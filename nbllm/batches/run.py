@@ -18,6 +18,7 @@ from nbllm.core.caching.request_key import is_deterministic, request_key
 from nbllm.core.errors import (
     AuthenticationError,
     BatchError,
+    BudgetError,
     EngineCrashedError,
     InvalidOptionError,
     ModelClosedError,
@@ -154,10 +155,10 @@ async def run_batch(
     are done before any other is asked. What is finished is in the ``journal``, and is not asked
     again when the same is run with it. Equal rows of a deterministic run are asked once.
 
-    A local model works at the priority "background", so that cells go first, and gets as many
-    requests at a time as it has sequences; its first row is read before the others, so that what
-    they begin with is read once. A vendor gets 8, fewer after a rate limit. Raises
-    ``InvalidOptionError`` at once for options that nothing could be asked with.
+    A local model works at the priority "background", also behind a router, so that cells go first,
+    and gets as many requests at a time as it has sequences; its first row is read before the
+    others, so that what they begin with is read once. A vendor gets 8, fewer after a rate limit.
+    Raises ``InvalidOptionError`` at once for options that nothing could be asked with.
     """
     if not 0 <= max_failures <= 1:
         raise InvalidOptionError("max_failures", f"must be between 0 and 1 (got {max_failures})")
@@ -225,7 +226,7 @@ def width_of(model: ModelInterface, concurrency: int | None) -> int:
 
 def _with_priority(model: ModelInterface, options: GenerationOptions | None) -> GenerationOptions:
     given = options or GenerationOptions()
-    if place_of(model.info) or given.priority is not None:
+    if place_of(model.info) in ("server", "cloud") or given.priority is not None:
         return given
     return given.replaced(priority="background")
 
@@ -245,6 +246,7 @@ class _Run:
     tasks: set[asyncio.Task[BatchRow]] = field(default_factory=set)
     begun: asyncio.Event = field(default_factory=asyncio.Event)
     priced: asyncio.Event = field(default_factory=asyncio.Event)
+    settled: asyncio.Event = field(default_factory=asyncio.Event)
     over: BatchError | None = None
 
     def note(self, row: BatchRow) -> None:
@@ -282,6 +284,12 @@ class _Run:
         """What tells a request from others."""
         return self.model.key_of if isinstance(self.model, SpreadModel) else request_key
 
+    async def _key(self, request: GenerationRequest) -> str:
+        """What is read of a model's file may take time; without one a thread would take more."""
+        if request.model.path is None:
+            return self.key_of(request)
+        return await asyncio.to_thread(self.key_of, request)
+
     async def aclose(self) -> None:
         """End what still runs."""
         for task in self.tasks:
@@ -305,8 +313,9 @@ class _Run:
             if isinstance(prompt, BatchRow):  # a row that could not be made a prompt of
                 return replace(prompt, index=index)
             request = self.request(prompt)
-            key = await asyncio.to_thread(self.key_of, request)
+            key = await self._key(request)
             if self.journal is not None:
+                key = self.journal.key(key)
                 kept = kept_row(self.journal, key, request, retry_failed=self.retry_failed)
                 if kept is not None:
                     return replace(kept, index=index)
@@ -352,9 +361,11 @@ class _Run:
         if not goes_first and self.limits.exist:
             await self.priced.wait()  # what an answer takes is known by the first
         attempts = 0
+        settled = self.settled
         while True:
             try:
                 async with self.brake:
+                    settled = self.settled
                     result = await self._result(request)
             except (RateLimitError, OverloadedError) as error:
                 attempts += 1
@@ -363,6 +374,10 @@ class _Run:
                 if attempts < _MOST_RATE_LIMITS:
                     continue
                 return self._failed(index, key, error)
+            except BudgetError as error:
+                if await self._may_have_room(error, settled):
+                    continue
+                return BatchRow(index=index, error=error_words(error))
             except NbllmError as error:
                 if isinstance(error, BatchError):
                     self.over = self.over or error
@@ -371,13 +386,34 @@ class _Run:
                 return self._failed(index, key, error)
             await self.brake.went_well()
             if self.journal is not None:
-                self.journal.add(Entry.of(key, result))
+                self.journal.add(key, Entry.of(result))
             return BatchRow(index=index, result=result)
+
+    async def _may_have_room(self, error: BudgetError, settled: asyncio.Event) -> bool:
+        """Wait for what others reserved and do not take; the run is over where there are none.
+
+        So everything that was asked is kept by then. ``settled`` is set once another request has
+        ended since this one was sent.
+        """
+        if self.progress.running or settled.is_set():
+            await settled.wait()
+        elif self.over is None:
+            place = f" in {self.journal.path}" if self.journal else ""
+            self.over = BatchError(
+                f"stopped, as a budget allows no more: {error} What is finished is kept{place}."
+            )
+            self._wake()
+        return self.over is None
+
+    def _wake(self) -> None:
+        """Let those go on that wait for room in a budget."""
+        self.settled.set()
+        self.settled = asyncio.Event()
 
     def _failed(self, index: int, key: str, error: NbllmError) -> BatchRow:
         words = error_words(error)
         if self.journal is not None and not isinstance(error, BatchError):
-            self.journal.add(Entry(key=key, error=words))
+            self.journal.add(key, Entry(error=words))
         return BatchRow(index=index, error=words)
 
     async def _result(self, request: GenerationRequest) -> GenerationResult:
@@ -385,7 +421,7 @@ class _Run:
         self._reserve()
         self.progress.asked += 1
         self.progress.running += 1
-        usage = Usage()
+        usage, is_refused = Usage(), False
         try:
             async with aclosing(self.model.stream_request(request)) as events:
                 async for event in events:
@@ -396,9 +432,15 @@ class _Run:
                     elif isinstance(event, Completed):
                         usage = event.result.usage
                         return event.result
+        except BudgetError:
+            is_refused = True
+            self.progress.asked -= 1
+            raise
         finally:
             self.progress.running -= 1
             self.limits.settle(usage)
+            if not is_refused:
+                self._wake()
         raise BatchError("a stream ended without a result; this is a bug in nbllm")
 
     def _reserve(self) -> None:

@@ -229,11 +229,7 @@ class CloudModel(ModelInterface):
         if protocol is None:
             return super().vendor_batches()
         connection = Connection(
-            fetch=self._fetch,
-            lines=self._lines,
-            shown=self._shown,
-            fit_to_show=self._fit_to_show,
-            priced=self._priced,
+            self._fetch, self._lines, self._shown, self._fit_to_show, self._priced
         )
         return CloudBatches(self.info, self._adapter, protocol, connection)
 

@@ -112,7 +112,7 @@ def _web_name(address: str) -> WebName:
         raise _invalid(f"{shown(file or address)} is not a GGUF file (its name must end in .gguf)")
     if problem := unsafe_path(file):
         raise _invalid(f"the file name {shown(file)} is refused: {problem}")
-    return WebName(address, file)
+    return WebName(parts._replace(fragment="").geturl(), file)
 
 
 def _invalid(problem: str) -> InvalidOptionError:

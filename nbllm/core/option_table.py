@@ -312,13 +312,20 @@ def refused(options: OptionSet, backend: Backend) -> tuple[str, ...]:
     Of a ``backend`` that stands for several, those that none of them can. Switches that are off
     and empty lists ask for nothing.
     """
+    kind: Any = type(options)
     return tuple(
         name
-        for name, declared in options_of(type(options)).items()
+        for name in _impossible(kind, backend)
+        if (value := getattr(options, name)) is not None and value is not False and value != ()
+    )
+
+
+@cache
+def _impossible(kind: Any, backend: Backend) -> tuple[str, ...]:
+    return tuple(
+        name
+        for name, declared in options_of(kind).items()
         if not backend & (declared.backends | declared.ignored_by)
-        and (value := getattr(options, name)) is not None
-        and value is not False
-        and value != ()
     )
 
 

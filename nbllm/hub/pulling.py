@@ -19,6 +19,7 @@ from filelock import FileLock, Timeout
 from nbllm.core.downloads import PullPhase, PullPlan, PullProgress, PullReport, RemoteFile
 from nbllm.core.errors import DownloadError
 from nbllm.core.hardware.resources import Resources
+from nbllm.core.paths import read_start
 from nbllm.core.words import size_words
 from nbllm.hub.destinations import Place, Source, free_bytes, source_of
 from nbllm.hub.download_errors import disk_error
@@ -45,6 +46,7 @@ __all__ = [
     "pulled_files",
 ]
 
+_MAGIC = b"GGUF"
 _LEFT_FREE_BYTES = 64 * 2**20
 _REPORT_SECONDS = 0.2
 _SPEED_SECONDS = 5.0
@@ -175,6 +177,13 @@ async def _download(where: str, source: Source, file: RemoteFile, meter: _Meter)
             where,
             f"the checksum of {file.name} is wrong ({found[:12]}… instead of {expected[:12]}…), so "
             "it was discarded. Pull again; if it stays so, the server or a proxy alters the file",
+        )
+    if read_start(place.data, len(_MAGIC)) != _MAGIC:
+        place.remove()
+        raise DownloadError(
+            where,
+            f"what the server sent as {file.name} is not a GGUF, so it was discarded. Check the "
+            "address, and whether it needs a login",
         )
     source.place.publish(file)
 

@@ -7,6 +7,7 @@ import json
 import subprocess
 import sys
 from collections.abc import AsyncGenerator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from nbllm.batches.run import run_batch
 from nbllm.core.errors import (
     AuthenticationError,
     BatchError,
+    BudgetError,
     InvalidOptionError,
     RateLimitError,
     ServerError,
@@ -137,6 +139,60 @@ async def test_what_every_row_would_meet_ends_the_run_at_once() -> None:
     assert len(model.asked) < 10
 
 
+class Spender(Echo):
+    """A budget has enough for so many answers, of which each reserves two."""
+
+    def __init__(self, answers: int) -> None:
+        super().__init__()
+        self.left, self.reserved = answers, 0
+
+    async def _events(self, request: Any) -> AsyncGenerator[Event, None]:
+        if self.left - self.reserved < 2:
+            raise BudgetError("echo", "team has 0 tokens left", budget="team")
+        self.reserved += 2
+        try:
+            for _ in range(5):
+                await asyncio.sleep(0)
+            async for event in super()._events(request):
+                yield event
+        finally:
+            self.reserved -= 2
+            self.left -= 1
+
+
+@pytest.mark.parametrize("concurrency", [1, 8, 64])
+async def test_a_budget_that_is_spent_ends_the_run_and_keeps_what_is_done(
+    tmp_path: Path, concurrency: int
+) -> None:
+    model, file = Spender(20), tmp_path / "run.jsonl"
+    with pytest.raises(BatchError, match=r"as a budget allows no more.*team has .* is kept in"):
+        await model.map(map(str, range(500)), concurrency=concurrency, journal=file)
+    assert model.left == 1  # what others had reserved and did not take was used
+    with Journal(file) as journal:
+        assert [entry.error for entry in journal.entries.values()] == [""] * 19
+    model.left = 10_000
+    rows = await model.map(map(str, range(500)), journal=file)
+    assert sum(row.resumed for row in rows) == 19
+
+
+@pytest.mark.parametrize(("kind", "priority"), [("router", "background"), ("openai", None)])
+async def test_a_run_through_a_router_works_in_the_background(
+    kind: str, priority: str | None
+) -> None:
+    model, seen = Echo(), []
+    model.info = replace(model.info, model_type=kind)
+
+    async def note(request: Any) -> AsyncGenerator[Event, None]:
+        seen.append(request.options.priority)
+        async for event in Echo._events(model, request):
+            yield event
+
+    model._events = note  # type: ignore[method-assign]
+    await model.map(["a"])
+    await model.map(["b"], priority="interactive")
+    assert seen == [priority, "interactive"]
+
+
 async def test_too_many_failures_end_the_run_with_their_reasons() -> None:
     model = Echo()
     with pytest.raises(BatchError, match=r"stopped after 20 rows, because 20 .* 20 times ServerEr"):
@@ -212,7 +268,7 @@ async def test_a_line_in_pieces_is_passed_over(tmp_path: Path, cut: int) -> None
 def test_a_journal_has_one_run_at_a_time(tmp_path: Path) -> None:
     file = tmp_path / "run.jsonl"
     with Journal(file) as journal:
-        journal.add(Entry(key="k", text="\ud83d", finish_reason="stop", model="m"))
+        journal.add("k", Entry(text="\ud83d", model="m"))
         code = "import pathlib, sys; from nbllm.batches.journal import Journal; "
         code += "Journal(pathlib.Path(sys.argv[1]))"
         other = [sys.executable, "-c", code, str(file)]
@@ -222,12 +278,95 @@ def test_a_journal_has_one_run_at_a_time(tmp_path: Path) -> None:
         assert journal.entries["k"].text == "\ud83d"
 
 
+def beside(file: Path) -> list[Path]:
+    return [path for path in file.parent.iterdir() if path != file]
+
+
+async def test_a_journal_is_little_more_than_its_texts(tmp_path: Path) -> None:
+    file, model = tmp_path / "run.jsonl", Echo()
+    prompts = [f"A text of the length that answers have: {number:04}. " * 4 for number in range(50)]
+    rows = await model.map(prompts, journal=file)
+    assert [row.text for row in rows] == [prompt.strip().upper() for prompt in prompts]
+    texts = sum(len(row.text.encode()) for row in rows)
+    assert file.stat().st_size < 1.2 * texts
+    assert beside(file) == []  # no lock is left
+    again = await model.map(prompts, journal=file)
+    assert [row.text for row in again] == [row.text for row in rows]
+    assert all(row.resumed for row in again)
+
+
+ENTRIES = [
+    Entry(text="plain", model="one"),
+    Entry(text="", model="one", finish_reason=FinishReason.LENGTH, prompt_tokens=0),
+    Entry(text="dear", model="two", completion_tokens=7, cost_usd=1.25e-5),
+    Entry(text='{"a": "\u2028\n"}', model="one", prompt_tokens=3, cached_tokens=2),
+    Entry(model="two", label_probabilities=((0.25, 0.75), (1.0,))),
+    Entry(error="ServerError: it broke"),
+]
+
+
+def test_what_a_journal_keeps_is_read_again_as_it_was(tmp_path: Path) -> None:
+    for number, entry in enumerate(ENTRIES):
+        with Journal(tmp_path / "run.jsonl") as journal:  # each opened again behind the others
+            journal.add(str(number), entry)
+    with Journal(tmp_path / "run.jsonl") as journal:
+        assert journal.entries == {str(n): entry for n, entry in enumerate(ENTRIES)}
+
+
+def test_equal_requests_have_other_names_in_another_journal(tmp_path: Path) -> None:
+    with Journal(tmp_path / "a.jsonl") as one, Journal(tmp_path / "b.jsonl") as other:
+        names = {one.key("request"), one.key("request"), one.key("r"), other.key("request")}
+        first = one.key("request")
+    assert len(names) == 3
+    with Journal(tmp_path / "a.jsonl") as again:
+        assert again.key("request") == first
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "null",
+        "[]",
+        "[5]",
+        '["k"]',
+        '["k", 5]',
+        '["k", "text", "three"]',
+        '["k", "text", 1, 2, 3, 4]',
+        '["k", {"error": 1}]',
+        '["k", "text", {"finish_reason": "odd"}]',
+        '["k", "text", {"label_probabilities": 5}]',
+        '["k", "text", 1e999]',
+        '{"model": 5}',
+        "[" * 100_000,
+    ],
+)
+def test_a_line_that_is_none_of_its_own_says_nothing(tmp_path: Path, line: str) -> None:
+    file = tmp_path / "run.jsonl"
+    with Journal(file) as journal:
+        journal.add("a", Entry(text="A"))
+    with file.open("a") as stream:
+        stream.write(f"{line}\n")
+    with Journal(file) as journal:
+        assert list(journal.entries) == ["a"]
+
+
+@pytest.mark.parametrize("version", ["1", "3", '"x"', "null"])
+def test_a_journal_of_another_version_is_refused_as_such(tmp_path: Path, version: str) -> None:
+    file = tmp_path / "run.jsonl"
+    old = f'{{"nbllm":"batch","version":{version}}}\n{{"key":"k","text":"t"}}\n'
+    file.write_text(old)
+    with pytest.raises(BatchError, match="a journal of another version of nbllm"), Journal(file):
+        pass
+    assert file.read_text() == old
+
+
 def test_another_file_is_no_journal(tmp_path: Path) -> None:
     file = tmp_path / "mine.txt"
-    file.write_text("important\n")
-    with pytest.raises(BatchError, match=r"mine\.txt is not a journal of nbllm"), Journal(file):
-        pass
-    assert file.read_text() == "important\n"
+    for text in ("important\n", "important", '{"nbllm":"batch","version":2}\n'):
+        file.write_text(text)
+        with pytest.raises(BatchError, match=r"mine\.txt is not a journal of nbllm"), Journal(file):
+            pass
+        assert file.read_text() == text
     with pytest.raises(BatchError, match="cannot be written"), Journal(tmp_path / "no" / "x"):
         pass
 
@@ -264,8 +403,8 @@ def killed_after(lines: int, file: Path) -> list[bytes]:
 async def test_a_run_that_is_killed_loses_no_finished_row(tmp_path: Path, lines: int) -> None:
     file = tmp_path / "run.jsonl"
     asked = killed_after(lines, file)
-    written = [json.loads(line) for line in file.read_bytes().splitlines() if line.endswith(b"}")]
-    finished = [entry for entry in written if "key" in entry]
+    written = [json.loads(line) for line in file.read_bytes().splitlines() if line[-1:] in b"]}"]
+    finished = [entry for entry in written if isinstance(entry, list)]
     assert len(asked) - 4 <= len(finished) + 1
     model = Echo()
     rows = await model.map(map(str, range(500)), journal=file, concurrency=4)

@@ -340,8 +340,8 @@ def kill(url: str) -> None:
 def finished(journal: Path, behind: int = 0) -> set[str]:
     """The keys of the rows in a journal, without the first ``behind``."""
     lines = journal.read_bytes().splitlines() if journal.exists() else []
-    whole = [json.loads(line) for line in lines if line.endswith(b"}")]
-    return set([entry["key"] for entry in whole if "key" in entry][behind:])
+    whole = [json.loads(line) for line in lines if line.endswith((b"]", b"}"))]
+    return set([entry[0] for entry in whole if isinstance(entry, list)][behind:])
 
 
 def main() -> None:

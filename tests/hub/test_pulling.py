@@ -606,6 +606,24 @@ async def test_a_file_at_an_address(hub: FakeHub, manager: ModelManager) -> None
     assert not info.path.parent.exists()
 
 
+async def test_a_fragment_is_no_part_of_an_address(hub: FakeHub, manager: ModelManager) -> None:
+    hub.add("org/tiny", **{"tiny.gguf": MODEL})
+    address = f"{hub.endpoint}/org/tiny/resolve/main/tiny.gguf"
+    first = await manager.pull_model(address)
+    assert (await manager.pull_model(f"{address}#files")).path == first.path
+    assert hub.sent <= len(MODEL) + 2
+
+
+async def test_a_web_page_in_place_of_a_model_is_not_kept(
+    hub: FakeHub, manager: ModelManager
+) -> None:
+    hub.add("org/tiny", **{"tiny.gguf": b"<!doctype html><html>Please log in</html>"})
+    with pytest.raises(DownloadError, match="is not a GGUF, so it was discarded"):
+        await manager.pull_model(f"{hub.endpoint}/org/tiny/resolve/main/tiny.gguf")
+    assert manager.search_all_models("downloads").models == ()
+    assert manager.search_all_models("downloads").notes == ()
+
+
 async def test_an_address_that_does_not_tell_its_size(hub: FakeHub, manager: ModelManager) -> None:
     hub.endless.add("/x.gguf")
     with pytest.raises(DownloadError, match="does not tell the size"):

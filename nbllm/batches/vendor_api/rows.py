@@ -44,10 +44,10 @@ class Rows:
             request = self.request(prompt)
         except InvalidOptionError as error:
             return BatchRow(index=0, error=error_words(error))
-        key = request_key(request)
+        key = self.journal.key(request_key(request))
         sample = 0 if is_deterministic(request.options) else seen.get(key, 0)
         seen[key] = sample + 1
-        own = request_key(request, sample) if sample else key
+        own = self.journal.key(request_key(request, sample)) if sample else key
         for known in dict.fromkeys((own, key)):
             kept = kept_row(self.journal, known, request, retry_failed=self.retry_failed)
             if kept is not None:
@@ -65,12 +65,12 @@ class Rows:
         if key not in self.requests or (known is not None and not known.error):
             return
         if isinstance(found, GenerationResult):
-            entry, row = Entry.of(key, found), BatchRow(index=0, result=found)
+            entry, row = Entry.of(found), BatchRow(index=0, result=found)
         else:
-            entry = Entry(key=key, error=error_words(found))
+            entry = Entry(error=error_words(found))
             row = BatchRow(index=0, error=entry.error)
         if is_kept and known != row:
-            self.journal.add(entry)
+            self.journal.add(key, entry)
             self.on_end(found)
         self.ended[key] = row
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from nbllm.local.rendering.conversation_texts import Turn
+from nbllm.local.rendering.template_turns import Turn
 
 __all__ = ["SAMPLE_CONVERSATIONS"]
 

@@ -14,8 +14,8 @@ from nbllm.local.formats.table import FORMATS, PROBE, call_format
 from nbllm.local.llama.vocabulary import Vocabulary
 from nbllm.local.reading.output_format import BLOCKS, OutputFormat, format_of
 from nbllm.local.rendering.client import Renderer
-from nbllm.local.rendering.conversation_texts import Conversation, Turn, free_character
-from nbllm.local.rendering.template import Rendered
+from nbllm.local.rendering.template_process import Rendered
+from nbllm.local.rendering.template_turns import Conversation, Turn, free_character
 from nbllm.local.request_refusals import TemplateRefusalError
 
 __all__ = ["ChatTemplate", "Prompt", "TemplateRefusalError"]

@@ -9,7 +9,7 @@ from typing import Any
 
 import llama_cpp.llama_cpp as lib
 
-from nbllm.local.rendering.conversation_texts import Marks
+from nbllm.local.rendering.template_turns import Marks
 
 __all__ = ["Vocabulary"]
 
@@ -132,7 +132,7 @@ class Vocabulary:
         return tokens[:count]
 
     def tokenize_prompt(self, text: str, *, add_special: bool, guard: str) -> list[int]:
-        """The tokens of a prompt whose guarded marks are text; see ``conversation_texts.py``.
+        """The tokens of a prompt whose guarded marks are text; see ``template_turns.py``.
 
         Without a ``guard`` all marks are special tokens.
         """

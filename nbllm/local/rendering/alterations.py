@@ -29,7 +29,7 @@ from nbllm.local.rendering.changes import (
     without_empty_answers,
     without_reasoning,
 )
-from nbllm.local.rendering.conversation_texts import Conversation, calls_of
+from nbllm.local.rendering.template_turns import Conversation, calls_of
 
 __all__ = [
     "APPENDED",

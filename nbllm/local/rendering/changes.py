@@ -10,7 +10,7 @@ import json
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 
-from nbllm.local.rendering.conversation_texts import Conversation, Turn, calls_of
+from nbllm.local.rendering.template_turns import Conversation, Turn, calls_of
 
 __all__ = [
     "in_parts",

@@ -17,9 +17,8 @@ import psutil
 
 import nbllm
 from nbllm.local.ipc.threads import start_thread
-from nbllm.local.rendering.conversation_texts import Turn
-from nbllm.local.rendering.process import MEMORY_BYTES, WALL_SECONDS
-from nbllm.local.rendering.template import Rendered
+from nbllm.local.rendering.template_process import MEMORY_BYTES, WALL_SECONDS, Rendered
+from nbllm.local.rendering.template_turns import Turn
 from nbllm.local.request_refusals import TemplateRefusalError
 
 __all__ = ["CPU_SECONDS", "Renderer"]
@@ -155,7 +154,7 @@ class _Process:
     def __init__(self) -> None:
         self.is_set_up = False
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "nbllm.local.rendering.process"],
+            [sys.executable, "-m", "nbllm.local.rendering.template_process"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,

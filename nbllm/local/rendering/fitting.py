@@ -23,7 +23,8 @@ from nbllm.local.rendering.alterations import (
     as_text,
     variants,
 )
-from nbllm.local.rendering.conversation_texts import (
+from nbllm.local.rendering.jinja_writer import Writer
+from nbllm.local.rendering.template_turns import (
     HELLO,
     Conversation,
     Marks,
@@ -31,7 +32,6 @@ from nbllm.local.rendering.conversation_texts import (
     calls_of,
     free_character,
 )
-from nbllm.local.rendering.jinja_writer import Writer
 from nbllm.local.request_refusals import TemplateRefusalError
 
 __all__ = ["Fit", "Fitting", "Probe", "probe_of"]

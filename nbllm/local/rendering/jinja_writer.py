@@ -21,7 +21,7 @@ from jinja2.parser import Parser
 from jinja2.sandbox import SandboxedEnvironment
 
 from nbllm.local.rendering.alterations import APPENDED, Variant, altered
-from nbllm.local.rendering.conversation_texts import HELLO, Conversation, Turn
+from nbllm.local.rendering.template_turns import HELLO, Conversation, Turn
 from nbllm.local.request_refusals import TemplateRefusalError
 
 __all__ = ["Source", "Writer"]

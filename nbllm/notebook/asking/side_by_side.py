@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from nbllm.notebook.asking.question import AskFlags
     from nbllm.notebook.session import NotebookSession
 
-__all__ = ["Columns", "ask_all", "checked_models"]
+__all__ = ["Column", "Columns", "ask_all", "checked_models"]
 
 _GRID = (
     "display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 17em), 1fr)); "
@@ -52,26 +52,26 @@ class Column:
         self._kept: list[str] = []
         self._noted = self._html = ""
 
-    def note(self, words: str) -> None:
+    def note(self, words: str) -> None:  # noqa: D102
         self._noted = words
 
-    def keep(self, words: str) -> None:
+    def keep(self, words: str) -> None:  # noqa: D102
         self._kept.append(words)
         self._noted = ""
 
-    def drop_note(self, words: str) -> None:
+    def drop_note(self, words: str) -> None:  # noqa: D102
         self._noted = words
 
-    def control(self, control: Bundle) -> None:
+    def control(self, control: Bundle) -> None:  # noqa: D102
         pass
 
-    def draw(self, key: object, make: object) -> None:
+    def draw(self, key: object, make: object) -> None:  # noqa: D102
         pass
 
-    def add(self, text: str) -> None:
+    def add(self, text: str) -> None:  # noqa: D102
         self.text += text
 
-    def finish(self, ending: Ending) -> None:
+    def finish(self, ending: Ending) -> None:  # noqa: D102
         self.ending, self._noted = ending, ""
         self._html = _ended_html(ending)
 

@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from nbllm.core.conversations.conversation_files import ChatFile, to_json, write_copy
-from nbllm.core.conversations.conversation_texts import to_markdown
 from nbllm.core.conversations.saved_conversation import (
     Conversation,
     Turn,
@@ -16,6 +15,7 @@ from nbllm.core.conversations.saved_conversation import (
     is_name,
     merged,
 )
+from nbllm.core.conversations.shown_conversation import to_markdown
 from nbllm.core.errors import ConversationError
 from nbllm.core.forks import ChildSafeLock
 from nbllm.core.paths import absolute_path, current_folder, reason

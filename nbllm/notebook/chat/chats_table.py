@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from nbllm.core.conversations.conversation_texts import to_html, to_markdown
 from nbllm.core.conversations.saved_conversation import Conversation
+from nbllm.core.conversations.shown_conversation import to_html, to_markdown
 from nbllm.notebook.chat.chats import Chats
 from nbllm.notebook.tables import Table, make_table
 

@@ -23,7 +23,15 @@ from nbllm.notebook.views.markdown_view import BackgroundView, MarkdownView
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
 
-__all__ = ["TICK_SECONDS", "FinalView", "TerminalView", "View", "open_background_view", "open_view"]
+__all__ = [
+    "TICK_SECONDS",
+    "FinalView",
+    "SilentView",
+    "TerminalView",
+    "View",
+    "open_background_view",
+    "open_view",
+]
 
 _CONTROLS = {
     code: "\ufffd" for code in (*range(0x20), *range(0x7F, 0xA0)) if chr(code) not in "\n\t"
@@ -106,25 +114,25 @@ class TerminalView:
 class SilentView:
     """For an answer in the background of what cannot be updated: its reader asks for it later."""
 
-    def note(self, words: str) -> None:
+    def note(self, words: str) -> None:  # noqa: D102
         pass
 
-    def keep(self, words: str) -> None:
+    def keep(self, words: str) -> None:  # noqa: D102
         pass
 
-    def drop_note(self, words: str) -> None:
+    def drop_note(self, words: str) -> None:  # noqa: D102
         pass
 
-    def control(self, control: Bundle) -> None:
+    def control(self, control: Bundle) -> None:  # noqa: D102
         pass
 
-    def draw(self, key: object, make: object) -> None:
+    def draw(self, key: object, make: object) -> None:  # noqa: D102
         pass
 
-    def add(self, text: str) -> None:
+    def add(self, text: str) -> None:  # noqa: D102
         pass
 
-    def finish(self, ending: Ending) -> None:
+    def finish(self, ending: Ending) -> None:  # noqa: D102
         pass
 
 

@@ -16,8 +16,8 @@ from made_conversations import conversations
 
 from nbllm.core.conversations.conversation_files import read_conversation, to_json
 from nbllm.core.conversations.conversation_reading import from_json
-from nbllm.core.conversations.conversation_texts import to_markdown
 from nbllm.core.conversations.saved_conversation import Conversation, Turn
+from nbllm.core.conversations.shown_conversation import to_markdown
 from nbllm.core.errors import ConversationError
 from nbllm.core.types import FinishReason, ImagePart, Message, TextPart, VendorPart
 from nbllm.notebook.chat.chats import Chats

@@ -11,8 +11,8 @@ from made_conversations import conversations
 
 from nbllm.core.conversations.conversation_files import to_json
 from nbllm.core.conversations.conversation_reading import from_json
-from nbllm.core.conversations.conversation_texts import to_html, to_markdown
 from nbllm.core.conversations.saved_conversation import Conversation, Summary, Turn, check_name
+from nbllm.core.conversations.shown_conversation import to_html, to_markdown
 from nbllm.core.errors import ConversationError
 from nbllm.core.types import (
     FinishReason,

@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nbllm.local.llama.vocabulary import Vocabulary
-from nbllm.local.rendering.conversation_texts import Marks, free_character
-from nbllm.local.rendering.template import Template
+from nbllm.local.rendering.template_process import Template
+from nbllm.local.rendering.template_turns import Marks, free_character
 from nbllm.local.request_refusals import TemplateRefusalError
 
 MARKS = ("<|im_end|>", "<|im_start|>", "<|im|>", "<s>", "</s>", "[INST]", "<|endoftext|>", "aa")

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nbllm.local.rendering.template import Template
+from nbllm.local.rendering.template_process import Template
 from nbllm.local.request_refusals import TemplateRefusalError
 
 Turn = dict[str, Any]

@@ -1,14 +1,26 @@
-"""``Template``: a chat template that renders conversations whole, or says why not."""
+"""``Template``, which renders conversations whole or says why not, and the process that holds it.
+
+A template is a foreign program. In a process of its own, ``python -m
+nbllm.local.rendering.template_process``, it can take neither the worker's time nor its memory,
+whatever it does and in whichever function of C it hangs. It reads a request a line and answers
+each by a line of JSON; its input ends when the worker does.
+"""
 
 from __future__ import annotations
 
+import faulthandler
 import json
 import re
+import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from typing import Any
 
 from nbllm.local.rendering.alterations import TOOLS_AS_TEXT
-from nbllm.local.rendering.conversation_texts import (
+from nbllm.local.rendering.fitting import Fitting
+from nbllm.local.rendering.jinja_writer import Writer
+from nbllm.local.rendering.template_turns import (
     Change,
     Conversation,
     Marks,
@@ -16,11 +28,9 @@ from nbllm.local.rendering.conversation_texts import (
     calls_of,
     free_character,
 )
-from nbllm.local.rendering.fitting import Fitting
-from nbllm.local.rendering.jinja_writer import Writer
 from nbllm.local.request_refusals import TemplateRefusalError
 
-__all__ = ["Rendered", "Template"]
+__all__ = ["MEMORY_BYTES", "WALL_SECONDS", "Rendered", "Template", "main"]
 
 _TYPES = ("object", "array", "string", "number", "integer", "boolean", "null")
 _KEYWORDS = ("type", "properties", "required", "items", "enum", "description", "default", "const")
@@ -128,3 +138,93 @@ def _without_empty_answer(turns: Sequence[Turn]) -> Sequence[Turn]:
     last = turns[-1] if turns else {}
     is_empty = last.get("role") == "assistant" and not (last["content"] or calls_of(last))
     return turns[:-1] if is_empty and len(turns) > 1 else turns
+
+
+WALL_SECONDS = 30.0
+"""A request that takes longer ends the process, even where nobody is left to end it."""
+MEMORY_BYTES = 512 * 2**20
+"""What a template may take besides what the process has before its first request."""
+
+_LEAST_OUTPUT, _OUTPUT_FACTOR = 2**20, 8
+
+
+def main() -> None:
+    """Answer requests until the input ends: ``setup`` first, then ``render`` and ``written``."""
+    _limit_itself()
+    template: Template | None = None
+    for line in sys.stdin.buffer:
+        faulthandler.dump_traceback_later(WALL_SECONDS, exit=True)
+        request = json.loads(line)
+        try:
+            if request["op"] == "setup":
+                template = Template(
+                    request["source"],
+                    bos=request["bos"],
+                    eos=request["eos"],
+                    marks=request["marks"],
+                    own=request["own"],
+                )
+                answer: dict[str, Any] = {}
+            else:
+                assert template is not None  # noqa: S101 - the setup was answered
+                limit = _LEAST_OUTPUT + _OUTPUT_FACTOR * len(line)
+                answer = _ANSWERS[request["op"]](template, request, limit)
+        except TemplateRefusalError as error:
+            answer = {"problem": str(error)}
+        except MemoryError:
+            answer = {"problem": "its chat template exceeds the memory limit"}
+        except RecursionError:
+            answer = {
+                "problem": "its chat template rejected the conversation: it is nested too deeply"
+            }
+        faulthandler.cancel_dump_traceback_later()
+        sys.stdout.buffer.write(json.dumps(answer).encode() + b"\n")
+        sys.stdout.buffer.flush()
+
+
+def _rendered(template: Template, request: dict[str, Any], limit: int) -> dict[str, Any]:
+    rendered = template.render(
+        request["turns"],
+        tools=request["tools"],
+        effort=request["effort"],
+        shows_tools=request["shows_tools"],
+    )
+    if len(rendered.text) > limit:
+        problem = f"its chat template wrote {len(rendered.text):,} characters (at most {limit:,})"
+        raise TemplateRefusalError(problem)
+    return {
+        "text": rendered.text,
+        "guard": rendered.guard,
+        "shows_tools": rendered.shows_tools,
+        "begun": rendered.begun,
+    }
+
+
+def _written(template: Template, request: dict[str, Any], limit: int) -> dict[str, Any]:
+    text = template.written(request["turns"], request["tools"])
+    return {"text": text if len(text or "") <= limit else None}
+
+
+_ANSWERS = {"render": _rendered, "written": _written}
+
+
+def _limit_itself() -> None:
+    """Give up what rendering needs not, as far as the system has such limits."""
+    with suppress(ImportError, OSError, ValueError):  # Windows has none
+        import resource
+
+        import psutil
+
+        most = psutil.Process().memory_info().vms + MEMORY_BYTES
+        limits = {
+            resource.RLIMIT_AS: most,
+            resource.RLIMIT_FSIZE: 0,
+            resource.RLIMIT_CORE: 0,
+        }
+        for limit, value in limits.items():
+            with suppress(OSError, ValueError):
+                resource.setrlimit(limit, (value, value))
+
+
+if __name__ == "__main__":
+    main()
