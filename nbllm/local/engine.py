@@ -23,18 +23,16 @@ from nbllm.local.ipc.liveness import TOKEN_SECONDS, Stage
 from nbllm.local.ipc.protocol import Event
 from nbllm.local.llama.native import NativeModel
 from nbllm.local.request_refusals import unforeseen
-from nbllm.local.scheduling.adapter_turns import AdapterTurns
-from nbllm.local.scheduling.decisions import Decision
+from nbllm.local.scheduling.label_decisions import Decision
 from nbllm.local.scheduling.model_drafter import ModelDrafter
 from nbllm.local.scheduling.prefix_disk import PrefixDisk
 from nbllm.local.scheduling.prefixes import shared_length
-from nbllm.local.scheduling.reports import Reports
 from nbllm.local.scheduling.slots import Slots
 from nbllm.local.scheduling.step_times import StepTimes
-from nbllm.local.scheduling.steps import Limits, Row, fill
+from nbllm.local.scheduling.steps import AdapterTurns, Limits, Row, fill
 from nbllm.local.scheduling.tasks import Slot, Task
 from nbllm.local.scheduling.thread_governor import GovernedThreads, ThreadGovernor
-from nbllm.local.scheduling.writer import Writer
+from nbllm.local.scheduling.writing import Reports, Writer
 
 __all__ = ["QUEUE_LIMIT", "Engine"]
 

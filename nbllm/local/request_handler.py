@@ -45,7 +45,7 @@ from nbllm.local.llama.native import NativeModel
 from nbllm.local.llama.sampling import Sampler
 from nbllm.local.reading.output_format import OutputFormat
 from nbllm.local.request_refusals import RefusedOptionError, TemplateRefusalError, unforeseen
-from nbllm.local.scheduling.decisions import Decision, LabelTree
+from nbllm.local.scheduling.label_decisions import Decision, LabelTree
 from nbllm.local.scheduling.prefixes import shared_length
 from nbllm.local.scheduling.prompt_lookup import PromptLookupDrafter
 from nbllm.local.scheduling.repetition import Repetition, is_watched

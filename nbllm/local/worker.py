@@ -32,8 +32,7 @@ from nbllm.local.ipc.outbox import Outbox, take_standard_output
 from nbllm.local.ipc.protocol import decode
 from nbllm.local.ipc.threads import start_thread, vital
 from nbllm.local.llama.chat import ChatTemplate
-from nbllm.local.llama.draft import load_draft
-from nbllm.local.llama.invariance import check_invariance
+from nbllm.local.llama.model_checks import check_invariance, load_draft
 from nbllm.local.llama.native import NativeModel, NotLoadableError
 from nbllm.local.llama.rpc_servers import watch_servers
 from nbllm.local.rendering.client import Renderer

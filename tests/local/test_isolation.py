@@ -32,9 +32,8 @@ from nbllm.local.llama.sampling import Sampler
 from nbllm.local.llama.vocabulary import Vocabulary
 from nbllm.local.rendering.client import Renderer
 from nbllm.local.request_handler import RequestHandler
-from nbllm.local.scheduling.reports import Reports
 from nbllm.local.scheduling.slots import Slots
-from nbllm.local.scheduling.writer import Writer
+from nbllm.local.scheduling.writing import Reports, Writer
 from nbllm.local.token_text import TextAssembler
 
 TURNS = [{"role": "user", "content": "12345 678 90"}]

@@ -17,7 +17,7 @@ from nbllm.local.ipc.outbox import Outbox, take_standard_output
 from nbllm.local.ipc.protocol import Cancel, Close, Failed, Fraction, decode
 from nbllm.local.jobs.imatrix_file import read_imatrix
 from nbllm.local.jobs.quantize import Quantize, QuantizeDone
-from nbllm.local.llama.backends import start_backends
+from nbllm.local.llama.ggml_devices import start_backends
 from nbllm.local.llama.quantizer import quantize
 
 __all__ = ["main"]

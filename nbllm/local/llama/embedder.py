@@ -21,8 +21,8 @@ from nbllm.local.ipc.liveness import TOKEN_SECONDS, Stage
 from nbllm.local.ipc.operations import Embed, Rerank
 from nbllm.local.ipc.protocol import Event, Failed
 from nbllm.local.ipc.threads import start_thread
-from nbllm.local.llama.batch import TokenBatch
 from nbllm.local.llama.native import NativeModel, NotLoadableError
+from nbllm.local.llama.token_batch import TokenBatch
 from nbllm.local.request_refusals import RefusedOptionError, unforeseen
 
 __all__ = ["Embedder", "Job"]

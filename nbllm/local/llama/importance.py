@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from nbllm.local.ipc.operations import LoadSettings
-from nbllm.local.llama.backends import ggml_function
+from nbllm.local.llama.ggml_devices import ggml_function
 from nbllm.local.llama.native import NativeModel, NotLoadableError
 
 __all__ = ["ImportanceCollector", "ObservedModel"]

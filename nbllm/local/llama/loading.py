@@ -10,8 +10,7 @@ import llama_cpp.llama_cpp as lib
 
 from nbllm.core.fitting.model_shape import EXPERT_TENSORS
 from nbllm.local.ipc.operations import LoadSettings
-from nbllm.local.llama.backends import ggml_function
-from nbllm.local.llama.gpu_devices import device_array
+from nbllm.local.llama.ggml_devices import device_array, ggml_function
 
 __all__ = ["BufferSizes", "context_params", "model_params"]
 

@@ -18,11 +18,11 @@ from numpy.typing import NDArray
 
 from nbllm.local.ipc.operations import LoadSettings
 from nbllm.local.llama.adapters import Adapters
-from nbllm.local.llama.backends import start_backends
-from nbllm.local.llama.batch import TokenBatch
 from nbllm.local.llama.cells import Cells, OrderedCells
+from nbllm.local.llama.ggml_devices import start_backends
 from nbllm.local.llama.loading import BufferSizes, context_params, model_params
 from nbllm.local.llama.rpc_servers import ServerError, add_servers
+from nbllm.local.llama.token_batch import TokenBatch
 from nbllm.local.llama.vocabulary import Vocabulary
 
 __all__ = ["NativeModel", "NotLoadableError"]

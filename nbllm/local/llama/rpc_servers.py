@@ -26,7 +26,7 @@ import psutil
 from nbllm.local.installation import RPC_BUILD
 from nbllm.local.ipc.liveness import Stage
 from nbllm.local.ipc.worker_process import SERVER_PROBLEM, SERVER_STATUS
-from nbllm.local.llama.backends import ggml_function
+from nbllm.local.llama.ggml_devices import ggml_function
 
 __all__ = ["ServerError", "add_servers", "give_up", "watch_servers"]
 

@@ -18,8 +18,7 @@ from nbllm.core.hardware.engine_devices import EngineDevice
 from nbllm.local.ipc.liveness import Stage
 from nbllm.local.ipc.operations import LoadSettings
 from nbllm.local.ipc.outbox import Outbox, job_input, take_standard_output
-from nbllm.local.llama.backends import start_backends
-from nbllm.local.llama.gpu_devices import engine_devices
+from nbllm.local.llama.ggml_devices import engine_devices, start_backends
 from nbllm.local.llama.loading import BufferSizes, context_params, model_params
 from nbllm.local.llama.rpc_servers import ServerError, add_servers, give_up, watch_servers
 from nbllm.local.measuring.dry_runs import BufferBytes, DryRun, DryRunAnswer

@@ -6,7 +6,7 @@ import time
 from dataclasses import dataclass, field
 
 from nbllm.local.llama.sampling import Sampler
-from nbllm.local.scheduling.decisions import Decision
+from nbllm.local.scheduling.label_decisions import Decision
 from nbllm.local.scheduling.prompt_lookup import PromptLookupDrafter
 from nbllm.local.scheduling.repetition import Repetition
 from nbllm.local.token_text import TextAssembler

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from nbllm.local.scheduling.adapter_turns import AdapterTurns
+from nbllm.local.scheduling.steps import AdapterTurns
 from nbllm.local.scheduling.tasks import Slot, Task
 from nbllm.local.token_text import TextAssembler
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from nbllm.local.llama.batch import TokenBatch
+from nbllm.local.llama.token_batch import TokenBatch
 from nbllm.local.scheduling.prompt_lookup import PromptLookupDrafter
 from nbllm.local.scheduling.step_times import StepTimes
 from nbllm.local.scheduling.steps import Limits, Row, fill

@@ -1,4 +1,4 @@
-"""What the engine tells the parent of its requests."""
+"""What a decoded row brings: the tokens of its answer, and what the parent is told of them."""
 
 from __future__ import annotations
 
@@ -9,10 +9,12 @@ import numpy as np
 
 from nbllm.local.ipc.events import Decided, Done, Progress, Step
 from nbllm.local.ipc.protocol import Event, Failed
-from nbllm.local.scheduling.decisions import Decision
+from nbllm.local.llama.native import NativeModel
+from nbllm.local.scheduling.label_decisions import Decision
+from nbllm.local.scheduling.steps import Row
 from nbllm.local.scheduling.tasks import Task
 
-__all__ = ["Reports"]
+__all__ = ["Reports", "Writer"]
 
 _PROGRESS_SECONDS = 0.2
 _FLUSH_SECONDS = 0.1
@@ -92,3 +94,41 @@ class Reports:
     def failed(self, task: Task, problem: str) -> None:
         """Tell that a request cannot be served."""
         self._send(Failed(task.id, problem))
+
+
+class Writer:
+    """Chooses the tokens of answers and makes text of them; knows when an answer ends."""
+
+    def __init__(self, model: NativeModel, reports: Reports) -> None:
+        self._model, self._reports = model, reports
+
+    def write(self, row: Row, index: int) -> tuple[list[int], str | None]:
+        """Choose the next token, and further ones as long as the guesses were right."""
+        task, written = row.task, list[int]()
+        while True:
+            token = task.sampler.choose(index + len(written))
+            written.append(token)
+            reason = self._append(task, token)
+            right = len(written) < len(row.tokens) and row.tokens[len(written)] == token
+            if reason or not right:
+                return written, reason
+
+    def _append(self, task: Task, token: int) -> str | None:
+        """Add a token to an answer; why the answer ends with it, None where it goes on."""
+        task.tokens.append(token)
+        task.written += 1
+        task.last_token = time.perf_counter()
+        if not task.first_token:
+            task.first_token = task.last_token
+            self._reports.begins()
+        stops = token in task.sampler.stop_tokens
+        piece = None if stops else self._model.vocabulary.piece(token)
+        if piece is None:
+            return "stop"
+        task.unsent += task.text.feed(piece)
+        if task.text.stopped is not None:
+            return "stop"
+        if task.repetition is not None and task.repetition.add(token, piece):
+            return "repetition"
+        full = len(task.tokens) >= self._model.context_length and not task.shifts
+        return "length" if full or task.written >= task.max_tokens else None

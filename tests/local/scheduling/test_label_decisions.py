@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from nbllm.local.scheduling.decisions import Decision, LabelTree
+from nbllm.local.scheduling.label_decisions import Decision, LabelTree
 
 TOKENS = 12
 
