@@ -106,7 +106,14 @@ class Batch:
         return self._all().__await__()
 
     async def _all(self) -> list[BatchRow]:
-        return [row async for row in self.rows()]
+        rows: list[BatchRow] = []
+        try:
+            async for row in self.rows():
+                rows.append(row)  # noqa: PERF401 - what is there is given out at an error too
+        except BatchError as error:
+            error.finished = rows
+            raise
+        return rows
 
     def __repr__(self) -> str:
         total = "" if self.progress.total is None else f" of {self.progress.total:,}"

@@ -290,10 +290,8 @@ class _Run:
         if self.progress.running or settled.is_set():
             await settled.wait()
         elif self.over is None:
-            place = f" in {self.journal.path}" if self.journal else ""
-            self.over = BatchError(
-                f"stopped, as a budget allows no more: {error} What is finished is kept{place}."
-            )
+            kept = f" What is finished is kept in {self.journal.path}." if self.journal else ""
+            self.over = BatchError(f"stopped, as a budget allows no more: {error}{kept}")
             self._wake()
         return self.over is None
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import pickle
 import subprocess
 import sys
 from collections.abc import AsyncGenerator
@@ -158,6 +159,16 @@ class Spender(Echo):
         finally:
             self.reserved -= 2
             self.left -= 1
+
+
+async def test_an_awaited_run_that_ends_early_gives_out_what_is_finished() -> None:
+    with pytest.raises(BatchError) as ended:
+        await Echo().map(["a", "b", "key", "c"], concurrency=1)
+    finished = ended.value.finished
+    assert [row.text for row in finished[:2]] == ["A", "B"]
+    assert all(row.error for row in finished[2:])
+    again = pickle.loads(pickle.dumps(ended.value))
+    assert [row.text for row in again.finished] == [row.text for row in finished]
 
 
 @pytest.mark.parametrize("concurrency", [1, 8, 64])

@@ -128,7 +128,13 @@ class AnswerFormError(NbllmError, ValueError):
 
 
 class BatchError(NbllmError):
-    """A run over many prompts cannot begin, or ended early."""
+    """A run over many prompts cannot begin, or ended early.
+
+    ``finished`` has the rows that were finished by then: the list of ``BatchRow`` of an awaited
+    ``model.map``, the DataFrame of ``map_frame``; None where nothing was begun.
+    """
+
+    finished: Any = None
 
 
 def with_log(problem: str, log: tuple[str, ...]) -> str:

@@ -6,7 +6,7 @@ import ast
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from nbllm.core.errors import InvalidOptionError
+from nbllm.core.errors import BatchError, InvalidOptionError
 from nbllm.core.suggest import did_you_mean
 from nbllm.core.texts import capped
 from nbllm.notebook.asking.question import AskFlags
@@ -81,18 +81,18 @@ def map_cell(session: NotebookSession, prompt: str, flags: AskFlags, frame: str)
         )
     except RunInterrupt as stop:
         raise _stopped(session, flags, frame, stop) from None
+    except BatchError as error:
+        if error.finished is not None:
+            _keep(session, flags, error.finished)
+        raise
     if flags.output:
         session.shell.user_ns[flags.output] = result
     return result
 
 
 def _stopped(session: NotebookSession, flags: AskFlags, frame: str, stop: RunInterrupt) -> Stopped:
-    """Show what is finished, and keep it where the result would be."""
-    from nbllm.notebook.batch.run_view import show_value
-
-    show_value(stop.frame)
-    if flags.output:
-        session.shell.user_ns[flags.output] = stop.frame
+    """What is said of an interrupt."""
+    _keep(session, flags, stop.frame)
     kept = [flags.output, flags.journal]
     places = " and ".join(place for place in kept if place)
     words = (
@@ -100,6 +100,15 @@ def _stopped(session: NotebookSession, flags: AskFlags, frame: str, stop: RunInt
     )
     at_vendor = f" {stop}" if str(stop) else ""
     return Stopped(f"The run over {frame} was stopped{words}.{at_vendor}")
+
+
+def _keep(session: NotebookSession, flags: AskFlags, finished: Any) -> None:
+    """Show what is finished, and keep it where the result would be."""
+    from nbllm.notebook.batch.run_view import show_value
+
+    show_value(finished)
+    if flags.output:
+        session.shell.user_ns[flags.output] = finished
 
 
 def _frame(name: str, variables: Mapping[str, Any]) -> pd.DataFrame:

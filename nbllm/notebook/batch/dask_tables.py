@@ -65,11 +65,15 @@ class DaskTable:
 
     @contextmanager
     def interruptible(self) -> Iterator[None]:
-        """An interrupt has the whole frame too, with what is finished."""
+        """What ends a run early has the whole frame too, with what is finished."""
         try:
             yield
         except RunInterrupt as stop:
             stop.frame = self.joined(stop.frame)
+            raise
+        except BatchError as error:
+            if error.finished is not None:
+                error.finished = self.joined(error.finished)
             raise
 
     def joined(self, answered: pd.DataFrame) -> dd.DataFrame:

@@ -96,7 +96,7 @@ def map_frame(
     there is none, and the result is a Dask DataFrame with the same partitions.
 
     An interrupt ends the run with a ``KeyboardInterrupt`` whose ``frame`` has what is finished,
-    which a ``journal`` keeps too. Works where
+    a ``BatchError`` has it as ``finished``; a ``journal`` keeps it too. Works where
     nothing can be awaited. Raises ``InvalidOptionError``, ``BatchError``, and what loading raises.
     """
     wanted, table = schema_or_decision(schema, decide), None

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 from nbllm.batches.batch_rows import BatchRow, BatchTick
 from nbllm.batches.calibration import calibrated
 from nbllm.batches.estimate import estimate
+from nbllm.core.errors import BatchError
 from nbllm.notebook.batch.run_view import RunView, show_value
 from nbllm.notebook.loop import free_loop
 
@@ -45,7 +46,9 @@ class FrameRun:
     found: list[BatchRow] = field(default_factory=list)
 
     def run(self, tick: BatchTick | None) -> pd.DataFrame:
-        """The frame with the answers. Raises ``RunInterrupt`` with what there is of it."""
+        """The frame with the answers. Raises ``RunInterrupt`` or ``BatchError`` with what there is
+        of it.
+        """
         if tick is not None:
             return self._waited(tick, lambda: None)
         view = RunView(self.asked.progress, self.table)
@@ -67,6 +70,9 @@ class FrameRun:
                 loop.run(self.work(tick, told.put), on_tick=look)
         except KeyboardInterrupt as stop:
             raise RunInterrupt(self._at_vendor or str(stop), self.frame()) from None
+        except BatchError as error:
+            error.finished = self.frame() if self.found else None
+            raise
         look()
         return self.frame()
 

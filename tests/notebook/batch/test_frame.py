@@ -12,7 +12,7 @@ import pytest
 from IPython.core.interactiveshell import InteractiveShell
 
 import nbllm
-from nbllm import ModelManager
+from nbllm import Budget, ModelManager
 from nbllm.core.errors import InvalidOptionError
 from nbllm.notebook import extension as magics
 from nbllm.testing import FakeModel, FakeOpener, fake_info
@@ -171,7 +171,23 @@ def test_a_cell_asks_about_every_row(notebook: InteractiveShell, tmp_path: Path)
     out = notebook.run_cell_magic("llm", line, "About {text} ({n}):\n")
     assert out["said"].tolist()[:2] == ["Yes.", "Yes."]
     assert notebook.user_ns["out"] is out
-    assert len(journal.read_text().splitlines()) == 3
+    assert sum(line.startswith("[") for line in journal.read_text().splitlines()) == 2
+
+
+def test_a_cell_that_ends_early_keeps_what_is_finished(
+    shell: InteractiveShell, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    manager = ModelManager(
+        [fake_info("tiny")],
+        folder=tmp_path,
+        open_model=FakeOpener(text="Yes."),
+        budgets=Budget(requests=1),
+    )
+    magics.load(shell, lambda: manager)
+    shell.user_ns["df"] = DF
+    shell.run_cell("%%llm tiny --map df -o out\nAbout {text} ({n}):")
+    assert "budget of 1 requ" in capsys.readouterr().out
+    assert shell.user_ns["out"]["answer"].tolist() == ["Yes.", pd.NA, pd.NA]
 
 
 @pytest.mark.parametrize(
