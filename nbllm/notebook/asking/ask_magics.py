@@ -211,7 +211,7 @@ class AskMagics(SessionMagics):
     @line_cell_magic
     def llm(
         self, line: str, cell: str | None = None
-    ) -> Job | ShownPrompt | GenerationResult | list[GenerationResult] | Card | pd.DataFrame:
+    ) -> Job[Any] | ShownPrompt | GenerationResult | list[GenerationResult] | Card | pd.DataFrame:
         """Ask a model; the answer streams into the cell, and is returned.
 
         ``%%llm`` sends the cell, ``%llm`` the rest of its line. The variable ``_llm`` holds the
@@ -250,13 +250,13 @@ class AskMagics(SessionMagics):
 
     def _ask(
         self, prompt: str, flags: AskFlags
-    ) -> GenerationResult | list[GenerationResult] | Job | ShownPrompt | pd.DataFrame:
+    ) -> GenerationResult | list[GenerationResult] | Job[Any] | ShownPrompt | pd.DataFrame:
         from nbllm.notebook.asking.continuation import continued
         from nbllm.notebook.asking.live_answer import ask
         from nbllm.notebook.asking.pipeline import prepare, question_from
         from nbllm.notebook.asking.side_by_side import ask_all, checked_models
         from nbllm.notebook.batch.cell import check_batch_flags, map_cell
-        from nbllm.notebook.jobs.jobs import begin_job
+        from nbllm.notebook.jobs.answer_job import begin_job
 
         session = self.session
         flags = checked_models(flags)

@@ -17,7 +17,8 @@ from nbllm.notebook.prompts.scope import variables_in_scope
 if TYPE_CHECKING:
     import pandas as pd
 
-    from nbllm.notebook.batch.frame_run import RunInterrupt
+    from nbllm.notebook.batch.frame_job import FrameJob
+    from nbllm.notebook.batch.frame_run import FrameRun, RunInterrupt
     from nbllm.notebook.session import NotebookSession
 
 __all__ = ["check_batch_flags", "map_cell"]
@@ -33,7 +34,7 @@ _ONLY = {
     "batch_api": "--batch-api",
     "cancel_batch": "--cancel-batch",
 }
-_NEVER = {"chat": "--chat", "bg": "--bg", "form": "--as", "show_prompt": "--show-prompt"}
+_NEVER = {"chat": "--chat", "form": "--as", "show_prompt": "--show-prompt"}
 
 
 def check_batch_flags(flags: AskFlags) -> None:
@@ -48,46 +49,65 @@ def check_batch_flags(flags: AskFlags) -> None:
             raise InvalidOptionError("map", f"cannot be combined with {flag}")
 
 
-def map_cell(session: NotebookSession, prompt: str, flags: AskFlags, frame: str) -> pd.DataFrame:
-    """The DataFrame ``frame`` with the answers as columns, also put into the variable of ``-o``."""
-    from nbllm.notebook.batch.frame import map_frame
-    from nbllm.notebook.batch.frame_run import RunInterrupt
+def map_cell(
+    session: NotebookSession, prompt: str, flags: AskFlags, frame: str
+) -> pd.DataFrame | FrameJob:
+    """The DataFrame ``frame`` with the answers as columns, also put into the variable of ``-o``.
+
+    With ``--bg`` the job that makes it.
+    """
+    from nbllm.notebook.batch.frame import frame_run
+    from nbllm.notebook.batch.frame_job import begin_frame_job
 
     scope = variables_in_scope(session.shell)
     settings = session.settings
     options = {**settings.options, **flags.options.set_values()}
     if settings.cell_limit:
         options.setdefault("max_tokens", settings.cell_limit)
-    try:
-        result = map_frame(
-            _frame(frame, scope),
-            prompt.strip(),
-            model=flags.name or flags.model or settings.model or None,
-            schema=named_type(flags.schema, scope) if flags.schema else None,
-            decide=_decide(flags.decide, scope) if flags.decide else None,
-            calibrate=flags.calibrate,
-            into=flags.into,
-            system=flags.system if flags.system is not None else settings.system or None,
-            dry_run=flags.dry_run,
-            journal=flags.journal,
-            max_cost=flags.max_cost,
-            max_total_tokens=flags.max_total_tokens,
-            preview_above=settings.preview_above or None,
-            title=frame,
-            batch_api=flags.batch_api,
-            cancel_batch=flags.cancel_batch,
-            manager=session.manager,
-            **{name: value for name, value in options.items() if value is not None},
+    run = frame_run(
+        _frame(frame, scope),
+        prompt.strip(),
+        model=flags.name or flags.model or settings.model or None,
+        schema=named_type(flags.schema, scope) if flags.schema else None,
+        decide=_decide(flags.decide, scope) if flags.decide else None,
+        calibrate=flags.calibrate,
+        into=flags.into,
+        system=flags.system if flags.system is not None else settings.system or None,
+        dry_run=flags.dry_run,
+        journal=flags.journal,
+        max_cost=flags.max_cost,
+        max_total_tokens=flags.max_total_tokens,
+        preview_above=settings.preview_above or None,
+        title=frame,
+        batch_api=flags.batch_api,
+        cancel_batch=flags.cancel_batch,
+        manager=session.manager,
+        **{name: value for name, value in options.items() if value is not None},
+    )
+    if flags.bg:
+        result: pd.DataFrame | FrameJob = begin_frame_job(
+            session, run, f"{frame}: {prompt.strip()}"
         )
+    else:
+        result = _awaited(session, flags, frame, run)
+    if flags.output:
+        session.shell.user_ns[flags.output] = result
+    return result
+
+
+def _awaited(session: NotebookSession, flags: AskFlags, frame: str, run: FrameRun) -> Any:
+    from nbllm.notebook.batch.clusters import told_of_workers
+    from nbllm.notebook.batch.frame_run import RunInterrupt
+
+    try:
+        with told_of_workers(run.model):
+            return run.run(None)
     except RunInterrupt as stop:
         raise _stopped(session, flags, frame, stop) from None
     except BatchError as error:
         if error.finished is not None:
             _keep(session, flags, error.finished)
         raise
-    if flags.output:
-        session.shell.user_ns[flags.output] = result
-    return result
 
 
 def _stopped(session: NotebookSession, flags: AskFlags, frame: str, stop: RunInterrupt) -> Stopped:

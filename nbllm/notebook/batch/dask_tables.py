@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING
 
 from nbllm.core.errors import BatchError
-from nbllm.notebook.batch.frame_run import RunInterrupt
 
 if TYPE_CHECKING:
     import dask.dataframe as dd
@@ -62,19 +60,6 @@ class DaskTable:
         delayed = whole[named].to_delayed()
         parts = used.gather(used.compute(delayed)) if used else list(dask.compute(*delayed))
         return cls(whole, pd.concat(parts), tuple(map(len, parts)), used)
-
-    @contextmanager
-    def interruptible(self) -> Iterator[None]:
-        """What ends a run early has the whole frame too, with what is finished."""
-        try:
-            yield
-        except RunInterrupt as stop:
-            stop.frame = self.joined(stop.frame)
-            raise
-        except BatchError as error:
-            if error.finished is not None:
-                error.finished = self.joined(error.finished)
-            raise
 
     def joined(self, answered: pd.DataFrame) -> dd.DataFrame:
         """The whole frame with the new columns of ``answered``, in its partitions."""

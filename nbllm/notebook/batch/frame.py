@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,7 +27,7 @@ if TYPE_CHECKING:
     from nbllm.core.model_manager import ModelManager
     from nbllm.notebook.loaded_model import LoadedModel
 
-__all__ = ["PREVIEW_ABOVE", "map_frame"]
+__all__ = ["PREVIEW_ABOVE", "frame_run", "map_frame"]
 
 PREVIEW_ABOVE = 1_000
 """Runs over more rows show their first ones, and what the rest will take, unless told otherwise."""
@@ -77,9 +76,9 @@ def map_frame(
     ``dry_run`` asks the first 5 rows only, and tells ranges of the tokens, the time and the price
     that the others would take. A run over more than ``preview_above`` rows shows and tells the same
     of its first rows, and goes on; None never does. ``title`` names the run in the dashboard.
-    ``model`` is a
-    name, or a loaded model; without it the last one used, or the bundled one. The other parameters
-    are those of ``ModelInterface.map``; ``options`` are generation options such as ``max_tokens``.
+    ``model`` is a name, or a loaded model; without it the last one used, or the bundled one. The
+    other parameters are those of ``ModelInterface.map``; ``options`` are generation options such
+    as ``max_tokens``.
 
     ``batch_api`` sends the rows to the batch API of OpenAI, Anthropic or Gemini, which answers
     within a day for half the price. An interrupt, or a restart of the kernel, leaves the vendor
@@ -96,9 +95,66 @@ def map_frame(
     there is none, and the result is a Dask DataFrame with the same partitions.
 
     An interrupt ends the run with a ``KeyboardInterrupt`` whose ``frame`` has what is finished,
-    a ``BatchError`` has it as ``finished``; a ``journal`` keeps it too. Works where
-    nothing can be awaited. Raises ``InvalidOptionError``, ``BatchError``, and what loading raises.
+    a ``BatchError`` has it as ``finished``; a ``journal`` keeps it too. Works where nothing can be
+    awaited. Raises ``InvalidOptionError``, ``BatchError``, and what loading raises.
     """
+    whole = frame_run(
+        df,
+        template,
+        model=model,
+        schema=schema,
+        decide=decide,
+        calibrate=calibrate,
+        into=into,
+        system=system,
+        details=details,
+        dry_run=dry_run,
+        concurrency=concurrency,
+        journal=journal,
+        retry_failed=retry_failed,
+        max_failures=max_failures,
+        max_cost=max_cost,
+        max_total_tokens=max_total_tokens,
+        preview_above=preview_above,
+        title=title,
+        batch_api=batch_api,
+        cancel_batch=cancel_batch,
+        client=client,
+        manager=manager,
+        **options,
+    )
+    with told_of_workers(whole.model):
+        answered: pd.DataFrame = whole.run(progress)
+    return answered
+
+
+def frame_run(
+    df: pd.DataFrame | dd.DataFrame,
+    template: str,
+    *,
+    model: str | ModelInterface | LoadedModel | None = None,
+    schema: Any = None,
+    decide: Mapping[str, Any] | None = None,
+    into: str | None = None,
+    details: bool = False,
+    dry_run: bool = False,
+    calibrate: bool = False,
+    journal: str | os.PathLike[str] | None = None,
+    preview_above: int | None = PREVIEW_ABOVE,
+    title: str = "",
+    batch_api: bool = False,
+    cancel_batch: bool = False,
+    client: Client | None = None,
+    manager: ModelManager | None = None,
+    system: str | None = None,
+    concurrency: int | None = None,
+    retry_failed: bool = True,
+    max_failures: float = 0.5,
+    max_cost: float | None = None,
+    max_total_tokens: int | None = None,
+    **options: Any,
+) -> FrameRun:
+    """What ``map_frame`` does, with its model loaded and nothing asked yet."""
     wanted, table = schema_or_decision(schema, decide), None
     batch_of = partial(FrameBatch.of, template=template, schema=wanted, into=into, details=details)
     if client is not None and (batch_api or cancel_batch):
@@ -126,10 +182,16 @@ def map_frame(
         first=SAMPLE_ROWS if how == "large" else 0,
         title=title or f"{len(df):,} rows",
     )
-    whole = FrameRun(df, batch, asked, how, batch_api=batch_api, calibrate=calibrate)
-    with told_of_workers(loaded), table.interruptible() if table else nullcontext():
-        result = whole.run(progress)
-    return result if table is None or dry_run else table.joined(result)
+    return FrameRun(
+        df,
+        batch,
+        asked,
+        how,
+        model=loaded,
+        joined=table.joined if table is not None and not dry_run else lambda answered: answered,
+        batch_api=batch_api,
+        calibrate=calibrate,
+    )
 
 
 def _how(

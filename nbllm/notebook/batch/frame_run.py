@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from queue import SimpleQueue
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from nbllm.batches.batch_rows import BatchRow, BatchTick
 from nbllm.batches.calibration import calibrated
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from nbllm.batches.batch import Batch
+    from nbllm.core.model_interface import ModelInterface
     from nbllm.notebook.batch.frame_batch import FrameBatch
 
 __all__ = ["SAMPLE_ROWS", "FrameRun", "HowFar", "RunInterrupt"]
@@ -34,18 +35,21 @@ class FrameRun:
 
     A "large" one shows its first rows, with what the rest is going to take, and goes on; a "dry"
     one is over behind them, and a "cancelled" one takes back what a vendor's batch API has of it.
-    ``batch_api`` says that the rest goes there.
+    ``batch_api`` says that the rest goes there. ``joined`` puts the answers into what was given,
+    where that is no DataFrame of pandas.
     """
 
     df: pd.DataFrame
     batch: FrameBatch
     asked: Batch
-    how: HowFar = "whole"
+    how: HowFar
+    model: ModelInterface
+    joined: Callable[[pd.DataFrame], Any]
     batch_api: bool = False
     calibrate: bool = False
     found: list[BatchRow] = field(default_factory=list)
 
-    def run(self, tick: BatchTick | None) -> pd.DataFrame:
+    def run(self, tick: BatchTick | None) -> Any:
         """The frame with the answers. Raises ``RunInterrupt`` or ``BatchError`` with what there is
         of it.
         """
@@ -57,7 +61,7 @@ class FrameRun:
         finally:
             view.close()
 
-    def _waited(self, tick: BatchTick, show: Callable[[], None]) -> pd.DataFrame:
+    def _waited(self, tick: BatchTick, show: Callable[[], None]) -> Any:
         told: SimpleQueue[str] = SimpleQueue()
 
         def look() -> None:
@@ -123,15 +127,16 @@ class FrameRun:
         shown = [name for name in self.df.columns if str(name) in self.batch.template.columns]
         return whole[[*shown, *(name for name in whole.columns if name not in self.df.columns)]]
 
-    def frame(self) -> pd.DataFrame:
+    def frame(self) -> Any:
         """The frame as far as it is finished; what is not has missing values."""
         df = self.df.iloc[:SAMPLE_ROWS] if self.how == "dry" else self.df
-        return self.batch.joined(df, calibrated(self.found) if self.calibrate else self.found)
+        found = calibrated(self.found) if self.calibrate else self.found
+        return self.joined(self.batch.joined(df, found))
 
 
 class RunInterrupt(KeyboardInterrupt):
     """A run was interrupted; ``frame`` has what was finished by then."""
 
-    def __init__(self, words: str, frame: pd.DataFrame) -> None:
+    def __init__(self, words: str, frame: Any) -> None:
         super().__init__(*([words] if words else []))
         self.frame = frame

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from IPython.core.displaypub import CapturingDisplayPublisher, DisplayPublisher
@@ -16,9 +16,9 @@ if TYPE_CHECKING:
     import pandas as pd
     from IPython.core.display_functions import DisplayHandle
 
-__all__ = ["RunView", "figures", "show_value"]
+__all__ = ["SHOWN_ROWS", "RunView", "figures", "rows_html", "show_data", "show_value"]
 
-_SHOWN_ROWS = 5
+SHOWN_ROWS = 5
 _SHOW_SECONDS = 1.0
 _LONGEST_CELL = 60
 
@@ -38,7 +38,7 @@ class RunView:
         table: Callable[[Frame], pd.DataFrame],
     ) -> None:
         self._progress, self._table = progress, table
-        self._last: deque[BatchRow] = deque(maxlen=_SHOWN_ROWS)
+        self._last: deque[BatchRow] = deque(maxlen=SHOWN_ROWS)
         self._began = self._shown = time.monotonic()
         self._shown_rows = 0
         self._handle = _open_output() if _is_rich() else None
@@ -76,13 +76,18 @@ class RunView:
         return figures(self._progress, time.monotonic() - self._began)
 
     def _html(self) -> str:
-        import pandas as pd
+        return rows_html(self._table, self._last)
 
-        last = [*self._last]
-        if not last:
-            return ""
-        with pd.option_context("display.max_colwidth", _LONGEST_CELL):
-            return str(self._table(last).to_html(border=0, escape=True, na_rep=""))
+
+def rows_html(table: Callable[[Frame], pd.DataFrame], rows: Iterable[BatchRow]) -> str:
+    """These rows as ``table`` makes a DataFrame of them; "" where there are none."""
+    import pandas as pd
+
+    last = [*rows]
+    if not last:
+        return ""
+    with pd.option_context("display.max_colwidth", _LONGEST_CELL):
+        return str(table(last).to_html(border=0, escape=True, na_rep=""))
 
 
 def figures(progress: BatchProgress, seconds: float) -> str:
@@ -114,6 +119,13 @@ def show_value(value: object) -> None:
     from IPython.display import display
 
     display(value)  # type: ignore[no-untyped-call]
+
+
+def show_data(data: Mapping[str, Any]) -> None:
+    """Show it in the cell; its forms by MIME type."""
+    from IPython.display import display
+
+    display(dict(data), raw=True)  # type: ignore[no-untyped-call]
 
 
 def _open_output() -> DisplayHandle:

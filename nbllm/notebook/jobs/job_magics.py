@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from IPython.core.error import UsageError
 from IPython.core.magic import line_magic, magics_class, no_var_expand
@@ -89,7 +89,7 @@ class JobMagics(SessionMagics):
 
         return self.session.part(Jobs)
 
-    def _chosen(self, number: int | None) -> list[Job]:
+    def _chosen(self, number: int | None) -> list[Job[Any]]:
         jobs = self._jobs
         if number is None:
             return [job for job in jobs.values() if not job.done]
@@ -98,7 +98,7 @@ class JobMagics(SessionMagics):
             raise UsageError(f"there is no job {number}; {known}")
         return [jobs[number]]
 
-    def _wait(self, job: Job) -> None:
+    def _wait(self, job: Job[Any]) -> None:
         try:
             job.wait()
         except KeyboardInterrupt:
@@ -119,7 +119,7 @@ _NOTHING_YET = "No background jobs yet: %%llm --bg starts one."
 _QUESTION_CHARACTERS = 60
 
 
-def _table(jobs: Iterable[Job]) -> Table:
+def _table(jobs: Iterable[Job[Any]]) -> Table:
     """One row a job, the oldest first; what is not counted yet is missing."""
     from nbllm.notebook.tables import make_table
 
@@ -131,7 +131,7 @@ def _table(jobs: Iterable[Job]) -> Table:
             "tokens": job.tokens or None,
             "text (characters)": len(job.text),
             "time (s)": job.seconds,
-            "question": _shortened(job.question.text),
+            "question": _shortened(job.subject),
         }
         for job in jobs
     ]

@@ -18,7 +18,7 @@ from nbllm.notebook.session import NotebookSession, SessionMagics
 if TYPE_CHECKING:
     from nbllm.core.types import GenerationResult
     from nbllm.notebook.forms.form_step import FormStep
-    from nbllm.notebook.jobs.jobs import Job
+    from nbllm.notebook.jobs.answer_job import AnswerJob
     from nbllm.notebook.prompts.typed_cells import TypedCells
 
 __all__ = ["ErrorMagics"]
@@ -83,7 +83,7 @@ class ErrorMagics(SessionMagics):
     @no_var_expand
     @with_help(EXPLAIN)
     @line_magic
-    def llm_explain(self, line: str) -> GenerationResult | Job:
+    def llm_explain(self, line: str) -> GenerationResult | AnswerJob:
         """Have a model explain the last error, with the source around it.
 
         Sent are the trimmed traceback, the lines around the failure in your own code, and the
@@ -101,7 +101,7 @@ class ErrorMagics(SessionMagics):
     @no_var_expand
     @with_help(FIX)
     @line_magic
-    def llm_fix(self, line: str) -> GenerationResult | Job | None:
+    def llm_fix(self, line: str) -> GenerationResult | AnswerJob | None:
         """Have a model correct the last failed cell; shows the proposed changes.
 
         Nothing is changed automatically: ``%llm_fix --accept`` inserts the corrected cell below,
@@ -154,12 +154,12 @@ class ErrorMagics(SessionMagics):
         args: Flags,
         error: BaseException,
         form: FormStep | None = None,
-    ) -> GenerationResult | Job:
+    ) -> GenerationResult | AnswerJob:
         """Ask as ``%llm`` does, braces left alone, below a line that says which error is meant."""
         from nbllm.notebook.asking.live_answer import ask
         from nbllm.notebook.asking.pipeline import prepare, question_from
         from nbllm.notebook.asking.question import AskFlags
-        from nbllm.notebook.jobs.jobs import begin_job
+        from nbllm.notebook.jobs.answer_job import begin_job
         from nbllm.notebook.prompts.tracebacks import title
 
         session, flags = self.session, replace(AskFlags.of(args), raw=True)

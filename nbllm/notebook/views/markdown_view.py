@@ -139,6 +139,11 @@ class BackgroundView(MarkdownView):
         """The line gives way to the answer: another place could land in another cell."""
         self.note(words)
 
+    def settle(self, bundle: Bundle) -> None:
+        """Show what came of it at last, where that is no text, and nothing to press."""
+        self._show(bundle)
+        self._drop_control()
+
     def republish(self, *, update: bool = False) -> None:
         """Show the same outputs in the cell that runs now too; updates then reach both.
 

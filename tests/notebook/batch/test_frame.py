@@ -198,7 +198,6 @@ def test_a_cell_that_ends_early_keeps_what_is_finished(
         ("tiny --into x", "--into needs --map DF"),
         ("tiny --dry-run", "--dry-run needs --map DF"),
         ("tiny --map df --chat c", "cannot be combined with --chat"),
-        ("tiny --map df --bg", "cannot be combined with --bg"),
     ],
 )
 def test_flags_that_do_not_go_together_are_refused(

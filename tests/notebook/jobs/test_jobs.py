@@ -143,3 +143,44 @@ def test_a_headless_run_saves_the_answer_in_both_cells() -> None:
         assert status.data["text/plain"].startswith("tiny · CPU · ")
     assert "widgets" not in notebook.metadata
     nbformat.validate(notebook)
+
+
+TABLE = "import pandas as pd\ndf = pd.DataFrame({'text': [f'row {n}' for n in range(20)]})"
+
+
+def test_a_run_over_a_table_goes_on_behind_other_cells(jobs_kernel: Any) -> None:
+    jobs_kernel.ok(f"use(text='One <b>two</b>.', token_seconds=0.1)\n%llm_load tiny\n{TABLE}")
+    began = jobs_kernel.ok("%%llm --map df --bg -o job --into said\nAbout {text}:")
+    assert shown(began)[0].endswith(" has started.")
+    assert jobs_kernel.ok("job.done").result == "False"
+    assert "df: About {text}:" in jobs_kernel.ok("%llm_jobs").result
+    assert jobs_kernel.ok("(await job)['said'].tolist() == ['One <b>two</b>.'] * 20").result == (
+        "True"
+    )
+    assert jobs_kernel.ok("job.state, list(df.columns)").result == "('done', ['text'])"
+    again = jobs_kernel.ok("job")
+    assert any("20 of 20 rows" in text for text in shown(again))
+    pages = [data["data"].get("text/html", "") for data in again.contents("display_data")]
+    assert any("&lt;b&gt;two" in page for page in pages)
+    assert not any("<b>two" in page for page in pages)
+
+
+def test_a_run_that_is_stopped_has_what_is_finished(jobs_kernel: Any) -> None:
+    jobs_kernel.ok(f"use(text='One two.', token_seconds=0.1)\n%llm_load tiny\n{TABLE}")
+    jobs_kernel.ok("%%llm --map df --bg -o job\nAbout {text}:")
+    jobs_kernel.ok("import time\nwhile not job.text: time.sleep(0.02)\n%llm_jobs stop")
+    out = jobs_kernel.ok("job.state, 0 < int(job.result()['answer'].notna().sum()) < 20").result
+    assert out == "('stopped', True)"
+
+
+def test_a_run_that_fails_says_why_and_has_what_is_finished(jobs_kernel: Any) -> None:
+    jobs_kernel.ok(f"use(text='One two.', token_seconds=0.01)\n%llm_load tiny\n{TABLE}")
+    jobs_kernel.ok("%llm_budget --requests 3")
+    jobs_kernel.ok("%%llm --map df --bg -o job\nAbout {text}:")
+    jobs_kernel.ok(
+        "try: job.result()\nexcept Exception as error: failed = error\nelse: failed = None"
+    )
+    told = jobs_kernel.ok("type(failed).__name__, str(failed)[:38], job.state").result
+    assert told == "('BatchError', 'stopped, as a budget allows no more: t', 'failed')"
+    assert jobs_kernel.ok("int(failed.finished['answer'].notna().sum())").result == "3"
+    assert any("budget" in text for text in shown(jobs_kernel.ok("job")))

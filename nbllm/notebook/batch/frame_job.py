@@ -1,0 +1,114 @@
+"""``%%llm --map DF --bg``: a run over a table in the background."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from typing import TYPE_CHECKING, Any
+
+from nbllm.batches.batch_rows import BatchProgress, BatchRow
+from nbllm.core.errors import BatchError
+from nbllm.core.rendering.escaping import text_html
+from nbllm.notebook.batch.run_view import SHOWN_ROWS, figures, rows_html, show_data
+from nbllm.notebook.jobs.jobs import Job, Jobs, JobState
+from nbllm.notebook.views.bundles import Bundle, note
+from nbllm.notebook.views.markdown_view import BackgroundView
+
+if TYPE_CHECKING:
+    from nbllm.notebook.batch.frame_run import FrameRun
+    from nbllm.notebook.session import NotebookSession
+
+__all__ = ["FrameJob", "begin_frame_job"]
+
+
+def begin_frame_job(session: NotebookSession, run: FrameRun, subject: str) -> FrameJob:
+    """Ask about the rows in the background, and show how far it is in the cell that runs now."""
+    jobs = session.part(Jobs)
+    job = FrameJob(jobs.next_number, session, run, subject)
+    jobs.put(job)
+    return job
+
+
+class FrameJob(Job[Any]):
+    """One run; its result is the frame with the answers."""
+
+    def __init__(self, number: int, session: NotebookSession, run: FrameRun, subject: str) -> None:
+        super().__init__(number, session)
+        self._run_over, self._subject = run, subject
+        self._progress: BatchProgress = run.asked.progress
+        self._last: deque[BatchRow] = deque(maxlen=SHOWN_ROWS)
+        self._told: list[str] = []
+        self._outcome: Bundle | None = None
+        self._begin()
+
+    @property
+    def model(self) -> str:  # noqa: D102 - see Job, as all that follow
+        return self._run_over.model.name
+
+    @property
+    def subject(self) -> str:  # noqa: D102
+        return self._subject
+
+    @property
+    def text(self) -> str:  # noqa: D102
+        return "\n".join(row.text for row in self._run_over.found)
+
+    @property
+    def tokens(self) -> int:  # noqa: D102
+        return self._progress.completion_tokens
+
+    @property
+    def _stage(self) -> JobState:
+        return "writing" if self._progress.asked else "waiting"
+
+    async def _work(self) -> Any:
+        await self._run_over.work(self._tick, self._told.append)
+        return self._run_over.frame()
+
+    def _partial(self) -> Any:
+        return self._run_over.frame()
+
+    def _tick(self, progress: BatchProgress, row: BatchRow | None) -> None:
+        self._progress = progress
+        if row is not None:
+            self._last.append(row)
+
+    def _look(self) -> None:
+        state = self._progress.done, self._progress.vendor_state, len(self._told)
+        if any(state):
+            self._view.draw(
+                state, lambda: self._bundle(rows_html(self._run_over.table, self._last))
+            )
+
+    def _show_outcome(self, outcome: Any) -> None:
+        frame, problem = outcome, ""
+        if isinstance(outcome, Exception):
+            problem = f"{type(outcome).__name__}: {outcome}"
+            frame = None
+            if isinstance(outcome, BatchError) and self._run_over.found:
+                frame = outcome.finished = self._run_over.frame()
+        formatter: Any = self._session.shell.display_formatter
+        shown = formatter.format(frame)[0] if formatter is not None and frame is not None else {}
+        plain = str(shown.get("text/plain", ""))
+        self._outcome = self._bundle(str(shown.get("text/html", "")), plain, problem)
+        if isinstance(self._view, BackgroundView):
+            self._view.settle(self._outcome)
+
+    def _show_again(self, *, is_value: bool) -> None:
+        if self._outcome is not None:
+            show_data(self._outcome.data)
+
+    def _bundle(self, html: str, plain: str = "", problem: str = "") -> Bundle:
+        """How far it is, above rows; ``problem`` is why it ended early."""
+        lines = [line for line in (self._far(), *self._told, problem) if line]
+        texts = [line for line in (*lines, plain) if line]
+        notes = "".join(str(note(line).data["text/html"]) for line in lines)
+        rows = html or (f"<pre>{text_html(plain)}</pre>" if plain else "")
+        return Bundle({"text/html": notes + rows, "text/plain": "\n".join(texts)})
+
+    def _far(self) -> str:
+        done, total = self._progress.done, self._progress.total
+        rows = f"{done:,} rows" if total is None else f"{done:,} of {total:,} rows"
+        seconds = (self._ended or time.monotonic()) - self._began
+        more = figures(self._progress, seconds)
+        return f"Job {self.number}: {', '.join(filter(None, [rows, more]))}"
