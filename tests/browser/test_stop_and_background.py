@@ -24,7 +24,7 @@ manager = ModelManager([fake_info("tiny"), fake_info("other")], open_model=opene
 magics.load(get_ipython(), lambda: manager)
 %llm_load tiny
 """
-BUTTON, REASON, JOB, SUM, JOBS, WAIT, MODEL, FLAG = range(1, 9)
+BUTTON, REASON, JOB, SUM, JOBS, WAIT, MODEL, FLAG, TABLE, RUN = range(1, 11)
 CELLS = [
     SETUP,
     "%%llm\nHi",
@@ -35,6 +35,8 @@ CELLS = [
     "%llm_jobs wait 1",
     "%%llm ti",
     "%%llm --max-t",
+    "import pandas as pd\ndf = pd.DataFrame({'text': [f'row <b>{n}</b>' for n in range(400)]})",
+    "%%llm --map df --bg --max-tokens 4\nWhat is {text}?",
 ]
 STOP = "button.jupyter-button:visible"
 
@@ -113,3 +115,18 @@ async def test_models_and_flags_complete(notebook: Any) -> None:
             arg=[index, f"%%llm {word}"],
             timeout=15_000,
         )
+
+
+async def test_a_table_is_asked_about_in_the_background_and_stopped(notebook: Any) -> None:
+    await notebook.run(TABLE)
+    await notebook.scroll_to(RUN)
+    await notebook.run(RUN)
+    output = notebook.output(RUN)
+    await output.get_by_text("of 400 rows").wait_for(timeout=20_000)
+    await output.locator("td", has_text="row <b>").first.wait_for(timeout=10_000)
+    await notebook.picture("table-running")
+    await output.locator(STOP).click()
+    await output.locator(STOP).wait_for(state="detached", timeout=10_000)
+    await output.locator("td", has_text="row <b>399</b>").wait_for(timeout=10_000)
+    await output.get_by_text("■ stopped").wait_for(timeout=10_000)
+    await notebook.picture("table-stopped")

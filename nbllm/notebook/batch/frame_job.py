@@ -111,4 +111,5 @@ class FrameJob(Job[Any]):
         rows = f"{done:,} rows" if total is None else f"{done:,} of {total:,} rows"
         seconds = (self._ended or time.monotonic()) - self._began
         more = figures(self._progress, seconds)
-        return f"Job {self.number}: {', '.join(filter(None, [rows, more]))}"
+        stopped = "■ stopped" if self._was_stopped else ""
+        return f"Job {self.number}: {', '.join(filter(None, [stopped, rows, more]))}"
