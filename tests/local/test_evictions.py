@@ -7,6 +7,7 @@ import gc
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -19,7 +20,7 @@ from nbllm.core.openers import plan_model
 from nbllm.core.types import LoadOptions, ModelInfo
 from nbllm.local import plans
 from nbllm.local.gguf import shape
-from nbllm.local.gguf.header import read_header
+from nbllm.local.gguf.header import Header, read_header
 
 HEADROOM = 128 * 2**20
 ROUNDS = 2
@@ -137,7 +138,12 @@ async def test_a_load_reads_the_header_once_and_looks_at_the_machine_that_it_was
     infos: list[ModelInfo], machine: SmallMachine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     read: list[Path] = []
-    monkeypatch.setattr(shape, "read_header", lambda file: read.append(file) or read_header(file))
+
+    def noted(file: Path, **how: Any) -> Header:
+        read.append(file)
+        return read_header(file, **how)
+
+    monkeypatch.setattr(shape, "read_header", noted)
     monkeypatch.delattr(ResourceDetector, "detect")
     plans._read.cache_clear()
     async with ModelManager(infos, resources=machine) as manager:

@@ -368,7 +368,9 @@ def test_a_model_that_is_to_be_batch_invariant_goes_on_the_cpu() -> None:
     assert found.sequences == found.parallel + 2
     usual = placed(machine(64, 24), device="CPU")
     cells = usual.memory[CPU].kv
-    assert found.total_bytes - usual.total_bytes == cells, "all may be moved at once"
+    told = found.memory[CPU]
+    assert told.kv == cells, "cells are moved a few at a time, not through a second cache"
+    assert found.total_bytes - usual.total_bytes < cells / 64
 
 
 # ---------------------------------------------------------------- threads
