@@ -149,8 +149,9 @@ def client_maker(route: Route) -> Callable[[], httpx.AsyncClient]:
     They follow no redirects, so that no key goes to another host, and take the route's proxy only.
     """
     trust = httpx.create_ssl_context() if route.url.scheme == "https" else False
-    # As many as a wide run has at a time: each that is closed between two rows is opened anew.
-    limits = httpx.Limits(max_connections=None, max_keepalive_connections=100, keepalive_expiry=30)
+    # Few idle ones: httpcore looks at each of them for each request, which costs a wide run more
+    # than connections that are opened anew.
+    limits = httpx.Limits(max_connections=None, max_keepalive_connections=10, keepalive_expiry=30)
     return lambda: httpx.AsyncClient(
         verify=trust,
         limits=limits,
