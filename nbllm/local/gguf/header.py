@@ -54,13 +54,17 @@ _NUMBERS = {
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """What stands before the weights. ``array_lengths`` counts the elements of every array."""
+    """What stands before the weights. ``array_lengths`` counts the elements of every array.
+
+    It ends at ``end_offset``; the weights begin at ``data_offset``, behind padding.
+    """
 
     version: int
     byte_order: Literal["little", "big"]
     metadata: Mapping[str, Value]
     array_lengths: Mapping[str, int]
     tensors: tuple[TensorInfo, ...]
+    end_offset: int
     data_offset: int
     file_size_bytes: int
 
@@ -96,6 +100,7 @@ def _read(cursor: Cursor) -> Header:
         metadata=MappingProxyType(metadata),
         array_lengths=MappingProxyType(array_lengths),
         tensors=tensors,
+        end_offset=cursor.offset,
         data_offset=data_offset,
         file_size_bytes=cursor.size,
     )

@@ -18,7 +18,7 @@ from nbllm.core.quantization import NEEDS_IMATRIX, Quantization, Quantized
 from nbllm.core.saved_files import replacing
 from nbllm.core.types import ModelInfo
 from nbllm.core.words import size_words
-from nbllm.local.gguf.header import alignment_of, padded
+from nbllm.local.gguf.header import alignment_of, padded, read_header
 from nbllm.local.gguf.header_keys import check_model
 from nbllm.local.gguf.shape import model_info_from_gguf
 from nbllm.local.gguf.tensor_types import FILE_TYPES, TENSOR_TYPES
@@ -40,6 +40,7 @@ __all__ = [
 _PROCESS = "nbllm.local.jobs.quantize_process"
 _NUMBERS = {label: number for number, label in FILE_TYPES.items()}
 _TYPES = {tensor_type.label: tensor_type for tensor_type in TENSOR_TYPES.values()}
+_WRITTEN_KEYS = ("general.quantization_version", "general.file_type")
 _SPARE = 64 * 2**20
 """So much of a disk stays free."""
 
@@ -203,15 +204,33 @@ async def _plan(
             imatrix=_imatrix_bytes(imatrix),
         )
     )
-    return _quantization(shape, label, done)
+    return _quantization(shape, label, done, _header_bytes(source, shape))
 
 
 def _imatrix_bytes(imatrix: Path | None) -> bytes | None:
     return os.fsencode(imatrix.absolute()) if imatrix else None
 
 
-def _quantization(shape: ModelShape, label: str, done: QuantizeDone) -> Quantization:
-    """The sizes, exact: each tensor's blocks and padding, and the header as it is."""
+def _header_bytes(source: Path, shape: ModelShape) -> int:
+    """The header's size as llama.cpp writes it, with its padding, in bytes.
+
+    It adds the keys that say how the weights are stored where they are missing: a length of 8
+    bytes, the name, a type and a number of 4 bytes each.
+    """
+    header = read_header(source)
+    alignment = alignment_of(shape.metadata)
+    if len(header.tensors) != len(shape.tensors):  # one of several parts
+        return shape.file_size_bytes - sum(
+            padded(tensor.size_bytes, alignment) for tensor in shape.tensors
+        )
+    added = sum(16 + len(key) for key in _WRITTEN_KEYS if key not in header.metadata)
+    return padded(header.end_offset + added, alignment)
+
+
+def _quantization(
+    shape: ModelShape, label: str, done: QuantizeDone, header_bytes: int
+) -> Quantization:
+    """The sizes, exact: each tensor's blocks and padding, and the header."""
     types = {tensor.name: done.types.get(tensor.name, "") for tensor in shape.tensors}
     types = {
         tensor.name: types[tensor.name] if types[tensor.name] in _TYPES else tensor.type_label
@@ -219,11 +238,9 @@ def _quantization(shape: ModelShape, label: str, done: QuantizeDone) -> Quantiza
     }
     sizes = [_size(tensor.elements, types[tensor.name]) for tensor in shape.tensors]
     alignment = alignment_of(shape.metadata)
-    old = sum(padded(tensor.size_bytes, alignment) for tensor in shape.tensors)
-    header = max(0, shape.file_size_bytes - old)
     return Quantization(
         label=label,
-        size_bytes=header + sum(padded(size, alignment) for size in sizes),
+        size_bytes=header_bytes + sum(padded(size, alignment) for size in sizes),
         bits_per_weight=8 * sum(sizes) / max(1, shape.parameter_count),
         tensor_types=types,
         fallbacks={(meant, used): count for meant, used, count in done.fallbacks},
