@@ -121,7 +121,7 @@ class LlamaCppModel(ModelInterface):
                     raise self._load_error(unexpected(event))
 
     def _load_error(self, problem: str) -> ModelLoadError:
-        return ModelLoadError(self.name, problem, log=self._worker.log_tail())
+        return ModelLoadError(self.name, problem, log=self._worker.final_log())
 
     # ------------------------------------------------------------ ModelInterface
 

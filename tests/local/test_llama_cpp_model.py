@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
+import time
 from contextlib import aclosing
 from functools import partial
+from io import FileIO
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -34,6 +36,7 @@ from nbllm.core.types import (
     TextDelta,
     TextPart,
 )
+from nbllm.local.ipc.worker_process import WorkerProcess
 from nbllm.local.llama_cpp_model import LlamaCppModel
 
 STORY = "Tell me a long story about a fox."
@@ -386,6 +389,22 @@ def test_a_file_of_an_unknown_architecture_is_refused_with_the_engines_words(
     with pytest.raises(ModelLoadError, match="unknown model architecture: 'lxxma'") as caught:
         load(odd)
     assert caught.value.log
+
+
+def test_an_error_waits_for_the_log_that_explains_it(
+    load: Any, tiny_models: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = WorkerProcess._read_log
+
+    def read_late(self: WorkerProcess[Any], pipe: FileIO) -> None:
+        time.sleep(1.0)
+        read(self, pipe)
+
+    monkeypatch.setattr(WorkerProcess, "_read_log", read_late)
+    cut = tmp_path / "cut.gguf"
+    cut.write_bytes(tiny_models["llama"].read_bytes().replace(b"output_norm.w", b"output_norm.x"))
+    with pytest.raises(ModelLoadError, match=r"tensor 'output_norm\.weight' not found"):
+        load(cut)
 
 
 def test_a_file_that_is_no_model_is_refused_before_the_engine_starts(

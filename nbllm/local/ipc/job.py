@@ -59,7 +59,8 @@ class Job(Generic[D]):
                     if isinstance(event, self._done):
                         return event
                     if not isinstance(event, Fraction):
-                        raise self._failure(self._problem(event), self.channel.worker.log_tail())
+                        log = await asyncio.to_thread(self.channel.worker.final_log)
+                        raise self._failure(self._problem(event), log)
                     progress(event.fraction)
 
     def _problem(self, event: Event | NewText | Exited | Forked) -> str:

@@ -141,6 +141,15 @@ class WorkerProcess(Generic[E]):
         """The last lines that llama.cpp and the worker wrote, oldest first."""
         return tuple(self._log)[-lines:]
 
+    def final_log(self) -> tuple[str, ...]:
+        """End the process, and return the last lines that it wrote by then, oldest first. Blocks.
+
+        An event says nothing of the log: another pipe carries it, and another thread reads it, so
+        the lines that explain a failure may arrive after the event that reports it.
+        """
+        self.kill()
+        return self.log_tail()
+
     def send(self, line: bytes) -> None:
         """Send an encoded operation, without waiting until it is read.
 
