@@ -10,9 +10,9 @@ from nbllm.core.errors import BatchError, InvalidOptionError
 from nbllm.core.suggest import did_you_mean
 from nbllm.core.texts import capped
 from nbllm.notebook.asking.question import AskFlags
-from nbllm.notebook.cell_failures import Stopped
 from nbllm.notebook.forms.type_expressions import named_type
 from nbllm.notebook.prompts.scope import variables_in_scope
+from nbllm.notebook.running_cell import Stopped
 
 if TYPE_CHECKING:
     import pandas as pd
