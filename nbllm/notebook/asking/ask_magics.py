@@ -228,21 +228,23 @@ class AskMagics(SessionMagics):
     def _ask(
         self, prompt: str, flags: AskFlags
     ) -> GenerationResult | list[GenerationResult] | Job[Any] | ShownPrompt | pd.DataFrame:
-        from nbllm.notebook.asking.continuation import continued
         from nbllm.notebook.asking.live_answer import ask
         from nbllm.notebook.asking.pipeline import prepare, question_from
-        from nbllm.notebook.asking.side_by_side import ask_all, checked_models
-        from nbllm.notebook.batch.cell import check_batch_flags, map_cell
-        from nbllm.notebook.jobs.answer_job import begin_job
 
         session = self.session
-        flags = checked_models(flags)
-        check_batch_flags(flags)
-        if flags.models:
-            return ask_all(session, prompt, flags)
-        if flags.frame is not None:
-            return map_cell(session, prompt, flags, flags.frame)
+        if not flags.ask_once:
+            from nbllm.notebook.asking.side_by_side import ask_all, checked_models
+            from nbllm.notebook.batch.cell import check_batch_flags, map_cell
+
+            flags = checked_models(flags)
+            check_batch_flags(flags)
+            if flags.models:
+                return ask_all(session, prompt, flags)
+            if flags.frame is not None:
+                return map_cell(session, prompt, flags, flags.frame)
         if flags.go_on:
+            from nbllm.notebook.asking.continuation import continued
+
             prepared = continued(session, flags)
         else:
             prepared = prepare(session, question_from(session, prompt, flags))
@@ -252,6 +254,8 @@ class AskMagics(SessionMagics):
             return shown_prompt(session, prepared)
         if not flags.bg:
             return ask(session, prepared, session.open_view("llm"))
+        from nbllm.notebook.jobs.answer_job import begin_job
+
         job = begin_job(session, prepared)
         if flags.output:
             session.shell.user_ns[flags.output] = job

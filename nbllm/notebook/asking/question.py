@@ -10,7 +10,7 @@ from argparse import Namespace
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from nbllm.core.model_interface import ModelInterface
 from nbllm.core.paths import file_fingerprint
@@ -56,6 +56,15 @@ class AskFlags:
     diff: bool = False
     options: GenerationOptions = field(default_factory=GenerationOptions)
 
+    @property
+    def ask_once(self) -> bool:
+        """Whether one model is asked one question: no flag is set that has another purpose."""
+        return all(getattr(self, name) == unset for name, unset in _UNSET.items())
+
+    def call_for(self, step: type[Step]) -> bool:
+        """Whether a flag asks for the ``step``, or it takes part without one."""
+        return not step.flags or any(getattr(self, name) is not None for name in step.flags)
+
     @classmethod
     def of(cls, parsed: Namespace) -> AskFlags:
         """The flags that a parser found; what its magic does not have is at its default.
@@ -70,16 +79,23 @@ class AskFlags:
         return cls(**own, options=GenerationOptions(**{name: found[name] for name in given}))
 
 
+_OF_ONE_QUESTION = {
+    *("name", "model", "output", "go_on", "bg", "system", "chat", "overflow", "form", "schema"),
+    *("completion", "allow_file", "raw", "show_prompt", "options"),
+}
+_UNSET = {each.name: each.default for each in fields(AskFlags) if each.name not in _OF_ONE_QUESTION}
+"""All other flags, by their names: those of ``--models`` and ``--map``."""
+
+
 @dataclass(frozen=True, slots=True)
 class Question:
     """What one cell asks: its ``text`` as typed, its ``flags``, and what is made of them.
 
     ``model`` is the wanted name, None for the one used last. ``messages`` are sent with
-    ``options``. ``scope`` holds the variables of the function that asks. ``replaced`` and
-    ``left`` are the braces of the text. ``render`` makes Markdown of a result, or an output of
-    another kind, where that is not its text; ``schema`` makes a value of the answer, and
-    ``can_continue`` says that an answer which was cut off may go on. ``begun`` is the beginning
-    of one that does.
+    ``options``. ``replaced`` and ``left`` are the braces of the text. ``render`` makes Markdown of
+    a result, or an output of another kind, where that is not its text; ``schema`` makes a value of
+    the answer, and ``can_continue`` says that an answer which was cut off may go on. ``begun`` is
+    the beginning of one that does.
     """
 
     text: str
@@ -87,7 +103,6 @@ class Question:
     model: str | None
     messages: tuple[Message, ...]
     options: GenerationOptions
-    scope: Mapping[str, Any] = field(default_factory=dict)
     replaced: tuple[Replaced, ...] = ()
     left: tuple[Left, ...] = ()
     render: Callable[[GenerationResult], str | Bundle] = str
@@ -101,7 +116,12 @@ class Step:
 
     An instance serves one question and holds what it learns about it; continued answers go
     through the same instances again. Each method does nothing unless a step overrides it.
+
+    ``flags`` are the names of those ``AskFlags`` that ask for the step, any of which is None unless
+    it is given; a step without takes part in every question.
     """
+
+    flags: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, session: NotebookSession) -> None:
         self.session = session
