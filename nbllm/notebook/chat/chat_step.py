@@ -191,6 +191,7 @@ class _Sent:
 class ChatStep(Step):
     """A question's place in a conversation, which is named by ``--chat``."""
 
+    flags = ("chat", "overflow")
     _chat: _Chat | None = None
     _sent: _Sent | None = None
 
