@@ -30,6 +30,7 @@ from nbllm.core.errors import (
 )
 from nbllm.core.kinds import kind_of, place_of
 from nbllm.core.model_interface import ModelInterface
+from nbllm.core.option_checks import check_number
 from nbllm.core.options import GenerationOptions
 from nbllm.core.results import GenerationResult
 from nbllm.core.runs import Run, current_run, stopper
@@ -86,8 +87,7 @@ async def run_batch(
     others, so that what they begin with is read once. A vendor gets 8, fewer after a rate limit.
     Raises ``InvalidOptionError`` at once for options that nothing could be asked with.
     """
-    if not 0 <= max_failures <= 1:
-        raise InvalidOptionError("max_failures", f"must be between 0 and 1 (got {max_failures})")
+    check_number("max_failures", max_failures, 0, 1)
     limits = Limits(max_cost, max_total_tokens)
     brake = await brake_of(model, concurrency)
     asked = _with_priority(model, options)
