@@ -283,7 +283,7 @@ def warm_prompt(root: Path) -> list[Row]:
         manager.shutdown_kernel(now=True)
     counts = json.loads("".join(printed).rpartition("COUNTS ")[2])
     return [
-        Row("warm %%llm, the shell's thread: files", counts["shell"]["files"]),
+        Row("warm %%llm, the shell's thread: files", counts["shell"]["files"], limit=30),
         Row("warm %%llm, the shell's thread: calls between files", counts["shell"]["moves"]),
         Row("warm %%llm, all threads: files", counts["all"]["files"]),
         Row("warm %%llm, all threads: calls between files", counts["all"]["moves"]),

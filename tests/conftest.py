@@ -25,6 +25,9 @@ settings.load_profile("nbllm")
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
 
+ABSENT = str(Path(__file__).parent / "absent")  # what takes seconds to import, and nobody needs
+sys.path.insert(0, ABSENT)
+
 SESSION_MARK = "NBLLM_TEST_SESSION"
 KEY_VARIABLE = re.compile(r"_(API_KEY|AUTH_TOKEN|ACCESS_TOKEN)$|^(OPENAI|ANTHROPIC|GEMINI|GOOGLE)_")
 PRIVATE_FOLDERS = {
@@ -70,6 +73,7 @@ def private_machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
             path.mkdir(parents=True, exist_ok=True, mode=0o700)
             patch.setenv(variable, str(path))
         patch.setenv(SESSION_MARK, mark)
+        patch.setenv("PYTHONPATH", ABSENT, prepend=os.pathsep)
         # Threads of llama.cpp sleep at once while they wait for one another: several tests run at
         # the same time, and one that looks again and again takes the core of what it waits for.
         patch.setenv("GOMP_SPINCOUNT", "0")

@@ -13,9 +13,10 @@ from nbllm.batches.journal import Journal
 from nbllm.batches.limits import Limits
 from nbllm.batches.row_asker import RowAsker
 from nbllm.batches.spread import SpreadModel, brake_of
-from nbllm.core.errors import BatchError, InvalidOptionError
+from nbllm.core.errors import BatchError
 from nbllm.core.kinds import place_of
 from nbllm.core.model_interface import ModelInterface
+from nbllm.core.option_checks import check_number
 from nbllm.core.options import GenerationOptions
 from nbllm.core.runs import Run, stopper
 from nbllm.core.types import GenerationRequest
@@ -51,9 +52,7 @@ class RunSettings:
     title: str = ""
 
     def __post_init__(self) -> None:
-        if not 0 <= self.max_failures <= 1:
-            problem = f"must be between 0 and 1 (got {self.max_failures})"
-            raise InvalidOptionError("max_failures", problem)
+        check_number("max_failures", self.max_failures, 0, 1)
 
 
 async def run_batch(

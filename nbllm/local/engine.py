@@ -16,7 +16,6 @@ import time
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from threading import Condition, Lock
 
 from nbllm.core.grammars.gbnf import GrammarError
 from nbllm.local.ipc.liveness import TOKEN_SECONDS, Stage
@@ -27,6 +26,7 @@ from nbllm.local.scheduling.label_decisions import Decision
 from nbllm.local.scheduling.model_drafter import ModelDrafter
 from nbllm.local.scheduling.prefix_disk import PrefixDisk
 from nbllm.local.scheduling.prefixes import shared_length
+from nbllm.local.scheduling.request_queue import RequestQueue
 from nbllm.local.scheduling.slots import Slots
 from nbllm.local.scheduling.step_times import StepTimes
 from nbllm.local.scheduling.steps import AdapterTurns, Limits, Row, fill
@@ -34,10 +34,7 @@ from nbllm.local.scheduling.tasks import Slot, Task
 from nbllm.local.scheduling.thread_governor import GovernedThreads, ThreadGovernor
 from nbllm.local.scheduling.writing import Reports, Writer
 
-__all__ = ["QUEUE_LIMIT", "Engine"]
-
-QUEUE_LIMIT = 1024
-"""Requests that may wait for a slot."""
+__all__ = ["Engine"]
 
 _LONG_PROMPT = 64  # tokens that are worth a look around before they are read
 _REHEARSED_TOKENS = 8
@@ -74,15 +71,13 @@ class Engine:
         self._threads = GovernedThreads(governor, [model, *([drafter] if drafter else [])])
         self._stage = stage or Stage()
         self._slots = Slots(model, kept_bytes, disk)
-        self._saves, self._leaves = disk is not None, False
+        self._saves = disk is not None
         self._rest_seconds: float | None = None
         self._turns = AdapterTurns()
         self._times = StepTimes()
         self._limits = Limits(model.context_length, model.settings.max_outputs)
-        self._queue: list[Task] = []
-        self._tasks: dict[int, Task] = {}
-        self._lock = Lock()
-        self._wake = Condition(self._lock)
+        self._requests = RequestQueue()
+        self._lock = self._requests.lock
         self._reading: set[int] = set()
         self._began = 0.0
         self._is_held_up = self._is_crowded = False
@@ -91,23 +86,13 @@ class Engine:
 
     def submit(self, task: Task) -> bool:
         """Queue a request; False where too many wait already."""
-        with self._lock:
-            if sum(not waiting.cancelled for waiting in self._queue) >= QUEUE_LIMIT:
-                return False
-            self._tasks[task.id] = task
-            self._queue.append(task)
-            self._wake.notify()
-            return True
+        return self._requests.submit(task)
 
     def cancel(self, id: int) -> None:  # noqa: A002 - the protocol's word
         """Stop a request; a prompt of it that is being read is aborted at once."""
         with self._lock:
-            task = self._tasks.get(id)
-            if task is not None:
-                task.cancelled = True
-                if id in self._reading:
-                    self._model.set_abort(True)
-                self._wake.notify()
+            if self._requests.cancel(id) and id in self._reading:
+                self._model.set_abort(True)
 
     def watch(self) -> None:
         """See what other processes do; to be called some times a second from one thread.
@@ -128,9 +113,8 @@ class Engine:
     def leave(self) -> None:
         """Have ``run`` break off what it is at, save what the context holds, and return."""
         with self._lock:
-            self._leaves = True
+            self._requests.close()
             self._model.set_abort(True)
-            self._wake.notify()
 
     # ------------------------------------------------------------ the loop
 
@@ -152,16 +136,16 @@ class Engine:
         """Serve requests until ``leave`` is called."""
         while True:
             with self._lock:
-                rested = not self._tasks
+                rested = self._requests.is_empty
                 self._stage.rest()
             while not self._wait():
                 pass
-            if self._leaves:
+            if self._requests.is_closed:
                 self._slots.save_all()
                 return
             with self._lock:
                 self._stage.begin()
-                cancelled = [task for task in self._tasks.values() if task.cancelled]
+                cancelled = self._requests.cancelled()
             for task in cancelled:
                 self._end(task)
             self._admit()
@@ -171,24 +155,22 @@ class Engine:
 
     def _wait(self) -> bool:
         """Wait for something to do; False after a rest in which a prompt may have been saved."""
-        with self._lock:
-            if self._wake.wait_for(lambda: self._tasks or self._leaves, self._rest_seconds):
-                self._rest_seconds = _REST_SECONDS if self._saves else None
-                return True
+        if self._requests.wait(self._rest_seconds):
+            self._rest_seconds = _REST_SECONDS if self._saves else None
+            return True
         if not self._slots.save_next():
             self._rest_seconds = None
         return False
 
     def _admit(self) -> None:
-        """Give waiting requests their slots: interactive ones first, then as they came."""
+        """Give waiting requests their slots, while there are some."""
         while (
             not self._is_crowded
             and self._slots.has_free
-            and (task := self._next_waiting()) is not None
+            and (task := self._requests.next_waiting()) is not None
             and self._slots.has_place(task)
         ):
-            with self._lock:
-                self._queue.remove(task)
+            self._requests.take(task)
             with self._for(task):
                 self._place(task)
 
@@ -202,11 +184,6 @@ class Engine:
             task.started = time.perf_counter()
             task.cached = len(slot.tokens)
             self._reports.progress(task, task.cached)
-
-    def _next_waiting(self) -> Task | None:
-        now = time.perf_counter()
-        with self._lock:
-            return min(self._queue, key=lambda task: task.rank(now), default=None)
 
     def _step(self) -> None:
         """Decode one batch and pass on what it brought."""
@@ -254,7 +231,9 @@ class Engine:
         with self._lock:
             self._reading = {row.task.id for row in rows if row.index is None}
             self._began, self._is_held_up = time.perf_counter(), False
-            self._model.set_abort(self._leaves or any(row.task.cancelled for row in rows))
+            self._model.set_abort(
+                self._requests.is_closed or any(row.task.cancelled for row in rows)
+            )
         self._stage.begin(self._allowed_seconds(self._model.batch.size))
         outcome = self._model.decode()
         with self._lock:
@@ -285,8 +264,7 @@ class Engine:
         self._is_crowded = True
         self._slots.release(task)
         self._slots.empty(slot)
-        with self._lock:
-            self._queue.append(task)
+        self._requests.put_back(task)
 
     # ------------------------------------------------------------ answers
 
@@ -301,7 +279,7 @@ class Engine:
     def _break_off(self, task: Task, error: Exception) -> None:
         traceback.print_exception(error)
         problem = unforeseen(error)
-        if self._tasks.get(task.id) is task:
+        if task in self._requests:
             self._fail(task, problem)
         else:  # it had ended, and could not be told so
             self._reports.failed(task, problem)
@@ -363,9 +341,7 @@ class Engine:
     def _end(self, task: Task) -> None:
         """Take a request off the books; its slot rests, with its cells."""
         with self._lock:
-            self._tasks.pop(task.id, None)
-            if task in self._queue:
-                self._queue.remove(task)
+            self._requests.end(task)
             if task.slot is not None:
                 self._is_crowded = False
         self._slots.release(task)

@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 
 from nbllm.core.texts import shown
-from nbllm.local.engine import QUEUE_LIMIT, Engine
+from nbllm.local.engine import Engine
 from nbllm.local.ipc.events import (
     ContextExceeded,
     Detokenized,
@@ -49,6 +49,7 @@ from nbllm.local.scheduling.label_decisions import Decision, LabelTree
 from nbllm.local.scheduling.prefixes import shared_length
 from nbllm.local.scheduling.prompt_lookup import PromptLookupDrafter
 from nbllm.local.scheduling.repetition import Repetition, is_watched
+from nbllm.local.scheduling.request_queue import QUEUE_LIMIT
 from nbllm.local.scheduling.tasks import Task
 from nbllm.local.token_text import TextAssembler
 

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any, Generic, TypeVar
 
-from nbllm.core.forks import ChildSafeLock, keep_untouched, renew_in_children
+from nbllm.core.forks import keep_untouched, renew_in_children
 
 __all__ = ["LoopJob", "LoopThread", "free_loop", "interruptible", "run"]
 
@@ -48,7 +48,7 @@ class LoopThread:
     """
 
     def __init__(self) -> None:
-        self._lock = ChildSafeLock()
+        self._lock = threading.Lock()
         self._running: _Running | None = None
         self._jobs: list[LoopJob[Any]] = []
         renew_in_children(self)
@@ -56,6 +56,7 @@ class LoopThread:
     def renew(self) -> None:
         """Have no thread, in a forked child: the one that there is runs in the parent alone."""
         keep_untouched(self._running)
+        self._lock = threading.Lock()
         self._running = None
         self._jobs = []
 

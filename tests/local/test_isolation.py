@@ -99,8 +99,8 @@ class Worker:
         self.generate(99, 3)
         assert isinstance(event := self.last_of(99), Done), event
         assert self.thread.is_alive()
-        assert not self.engine._tasks
-        assert not self.engine._queue
+        assert self.engine._requests.is_empty
+        assert self.engine._requests.next_waiting() is None
         assert not list(self.engine._slots.running())
         return True
 

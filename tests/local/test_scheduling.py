@@ -13,8 +13,8 @@ import pytest
 
 from nbllm.core.errors import EngineBusyError, InvalidOptionError
 from nbllm.core.types import Completed, FinishReason, GenerationResult, Message, TextDelta
-from nbllm.local.engine import QUEUE_LIMIT
 from nbllm.local.llama_cpp_model import LlamaCppModel
+from nbllm.local.scheduling.request_queue import QUEUE_LIMIT
 
 Load = Callable[..., LlamaCppModel]
 

@@ -106,11 +106,12 @@ def parse(text: str) -> list[Token]:
     """
     if len(text) > LONGEST:
         raise TooComplexError
-    return _parser().parse(text, {"deadline": time.thread_time() + SECONDS})
+    parser = _parser(has_formulas="$" in text or "\\" in text)
+    return parser.parse(text, {"deadline": time.thread_time() + SECONDS})
 
 
 @cache
-def _parser() -> MarkdownIt:
+def _parser(*, has_formulas: bool) -> MarkdownIt:
     from markdown_it import MarkdownIt
 
     # The parser stops at maxNesting and leaves the rest out; the limit below comes before it.
@@ -119,10 +120,11 @@ def _parser() -> MarkdownIt:
     parser.validateLink = is_allowed  # type: ignore[method-assign, assignment]
     blocks, inline = parser.block.ruler, parser.inline.ruler
     blocks.before("table", "limits", _limit_blocks)
-    interrupts: RuleOptionsType = {"alt": ["paragraph", "reference", "blockquote", "list"]}
-    blocks.before("fence", "formula", block_formula, interrupts)
     inline.before("text", "limits", _limit_inline)
-    inline.before("escape", "formula", inline_formula)
+    if has_formulas:
+        interrupts: RuleOptionsType = {"alt": ["paragraph", "reference", "blockquote", "list"]}
+        blocks.before("fence", "formula", block_formula, interrupts)
+        inline.before("escape", "formula", inline_formula)
     inline.before("escape", "bare_address", bare_address)
     return parser
 

@@ -11,28 +11,16 @@ from nbllm.core.errors import InvalidOptionError
 from nbllm.core.kinds import kind_of
 from nbllm.core.model_interface import ModelInterface
 from nbllm.core.types import FinishReason, GenerationResult, Message
-from nbllm.notebook.asking.pipeline import Prepared
+from nbllm.notebook.asking.pipeline import LastAnswer, Prepared
 from nbllm.notebook.asking.question import AskFlags, Question
 
 if TYPE_CHECKING:
     from nbllm.notebook.session import NotebookSession
 
-__all__ = ["LastAnswer", "continued", "joined", "sent_messages"]
+__all__ = ["continued", "joined", "sent_messages"]
 
 _GO_ON = "Continue exactly where your answer stopped. Repeat nothing of it."
 _COMPLETE = (FinishReason.STOP, FinishReason.TOOL_CALLS, FinishReason.REFUSAL)
-
-
-class LastAnswer:
-    """The last answer of a session, with its question as it was sent; None before the first."""
-
-    def __init__(self) -> None:
-        self.prepared: Prepared | None = None
-        self.result: GenerationResult | None = None
-
-    def keep(self, prepared: Prepared, result: GenerationResult) -> None:
-        """Remember this one in place of the one before."""
-        self.prepared, self.result = prepared, result
 
 
 def continued(session: NotebookSession, flags: AskFlags) -> Prepared:

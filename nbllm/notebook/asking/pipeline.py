@@ -14,7 +14,6 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from nbllm.core.errors import InvalidOptionError
-from nbllm.core.generation_requests import to_messages
 from nbllm.core.kinds import kind_of
 from nbllm.core.model_interface import ModelInterface
 from nbllm.core.texts import trimmed
@@ -30,12 +29,11 @@ from nbllm.notebook.asking.question import AskFlags, Question, Step
 from nbllm.notebook.chat.chat_step import ChatStep
 from nbllm.notebook.forms.form_step import FormStep
 from nbllm.notebook.prompts.prompt_variables import PromptVariables
-from nbllm.notebook.prompts.scope import variables_in_scope
 
 if TYPE_CHECKING:
     from nbllm.notebook.session import NotebookSession
 
-__all__ = ["STEPS", "Prepared", "prepare", "question_from"]
+__all__ = ["STEPS", "LastAnswer", "Prepared", "prepare", "question_from"]
 
 _HOSTED_FACTOR = 4
 """For models behind an API: they find the end, and what they reason counts as written."""
@@ -167,19 +165,31 @@ class Prepared:
     steps: tuple[Step, ...] = ()
 
 
+class LastAnswer:
+    """The last answer of a session, with its question as it was sent; None before the first."""
+
+    def __init__(self) -> None:
+        self.prepared: Prepared | None = None
+        self.result: GenerationResult | None = None
+
+    def keep(self, prepared: Prepared, result: GenerationResult) -> None:
+        """Remember this one in place of the one before."""
+        self.prepared, self.result = prepared, result
+
+
 def question_from(session: NotebookSession, text: str, flags: AskFlags) -> Question:
     """The question that flags and settings make of a text. Raises ``InvalidOptionError``."""
     settings, options = session.settings, flags.options
     if flags.completion:
         text, options = _continued(text, flags), options.replaced(raw=True)
     system = flags.system if flags.system is not None else settings.system or None
+    before = () if system is None or flags.completion else (Message("system", system),)
     return Question(
         text=text,
         flags=flags,
         model=flags.name or flags.model or settings.model or None,
-        messages=to_messages(text, system=None if flags.completion else system),
+        messages=(*before, Message("user", text)),
         options=GenerationOptions.of(settings.options).merged(options),
-        scope=variables_in_scope(session.shell),
     )
 
 
@@ -194,12 +204,14 @@ def _continued(text: str, flags: AskFlags) -> str:
 
 
 def prepare(session: NotebookSession, question: Question, form: FormStep | None = None) -> Prepared:
-    """The question after all that can be done to it in the cell.
+    """The question after all that can be done to it in the cell, by the steps that it concerns.
 
     ``form`` is a form that the magic itself asks for, in the place of that of the flags.
     """
     steps = tuple(
-        form if form is not None and kind is FormStep else kind(session) for kind in STEPS
+        form if form is not None and kind is FormStep else kind(session)
+        for kind in STEPS
+        if (form is not None and kind is FormStep) or question.flags.call_for(kind)
     )
     for step in steps:
         question = step.prepare(question)

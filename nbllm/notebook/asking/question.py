@@ -10,12 +10,13 @@ from argparse import Namespace
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from nbllm.core.model_interface import ModelInterface
 from nbllm.core.paths import file_fingerprint
 from nbllm.core.types import GenerationOptions, GenerationResult, Message, ModelInfo
 from nbllm.core.version import __version__
+from nbllm.notebook.batch.frame_request import run_flags
 from nbllm.notebook.flags import flagged_options
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ class AskFlags:
     """What is typed behind ``%llm``, by the names that its parser has for them.
 
     ``options`` are the generation options among the flags; one that was not given is unset.
+    ``run`` are those of a run over a DataFrame that were given, by their names.
     """
 
     name: str | None = None
@@ -45,15 +47,7 @@ class AskFlags:
     form: str | None = None
     schema: str | None = None
     frame: str | None = None
-    into: str | None = None
-    decide: str | None = None
-    calibrate: bool = False
-    dry_run: bool = False
-    journal: str | None = None
-    max_cost: float | None = None
-    max_total_tokens: int | None = None
-    batch_api: bool = False
-    cancel_batch: bool = False
+    run: Mapping[str, Any] = field(default_factory=dict)
     completion: bool = False
     allow_file: tuple[str, ...] = ()
     raw: bool = False
@@ -61,6 +55,15 @@ class AskFlags:
     models: tuple[str, ...] = ()
     diff: bool = False
     options: GenerationOptions = field(default_factory=GenerationOptions)
+
+    @property
+    def ask_once(self) -> bool:
+        """Whether one model is asked one question: no flag is set that has another purpose."""
+        return all(getattr(self, name) == unset for name, unset in _UNSET.items())
+
+    def call_for(self, step: type[Step]) -> bool:
+        """Whether a flag asks for the ``step``, or it takes part without one."""
+        return not step.flags or any(getattr(self, name) is not None for name in step.flags)
 
     @classmethod
     def of(cls, parsed: Namespace) -> AskFlags:
@@ -70,9 +73,22 @@ class AskFlags:
         """
         found = {name: value for name, value in vars(parsed).items() if value is not None}
         own = {each.name: found[each.name] for each in fields(cls) if each.name in found}
-        given = flagged_options("generation").keys() & found.keys()
         own["allow_file"] = tuple(found.get("allow_file", ()))
+        own["run"] = {name: found[name] for name in run_flags() if name in found}
+        given = flagged_options("generation").keys() & found.keys()
         return cls(**own, options=GenerationOptions(**{name: found[name] for name in given}))
+
+
+_OF_ONE_QUESTION = {
+    *("name", "model", "output", "go_on", "bg", "system", "chat", "overflow", "form", "schema"),
+    *("completion", "allow_file", "raw", "show_prompt", "options"),
+}
+_UNSET = {
+    each.name: getattr(AskFlags(), each.name)
+    for each in fields(AskFlags)
+    if each.name not in _OF_ONE_QUESTION
+}
+"""All other flags, by their names: those of ``--models`` and ``--map``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,11 +96,10 @@ class Question:
     """What one cell asks: its ``text`` as typed, its ``flags``, and what is made of them.
 
     ``model`` is the wanted name, None for the one used last. ``messages`` are sent with
-    ``options``. ``scope`` holds the variables of the function that asks. ``replaced`` and
-    ``left`` are the braces of the text. ``render`` makes Markdown of a result, or an output of
-    another kind, where that is not its text; ``schema`` makes a value of the answer, and
-    ``can_continue`` says that an answer which was cut off may go on. ``begun`` is the beginning
-    of one that does.
+    ``options``. ``replaced`` and ``left`` are the braces of the text. ``render`` makes Markdown of
+    a result, or an output of another kind, where that is not its text; ``schema`` makes a value of
+    the answer, and ``can_continue`` says that an answer which was cut off may go on. ``begun`` is
+    the beginning of one that does.
     """
 
     text: str
@@ -92,7 +107,6 @@ class Question:
     model: str | None
     messages: tuple[Message, ...]
     options: GenerationOptions
-    scope: Mapping[str, Any] = field(default_factory=dict)
     replaced: tuple[Replaced, ...] = ()
     left: tuple[Left, ...] = ()
     render: Callable[[GenerationResult], str | Bundle] = str
@@ -106,7 +120,12 @@ class Step:
 
     An instance serves one question and holds what it learns about it; continued answers go
     through the same instances again. Each method does nothing unless a step overrides it.
+
+    ``flags`` are the names of those ``AskFlags`` that ask for the step, any of which is None unless
+    it is given; a step without takes part in every question.
     """
+
+    flags: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, session: NotebookSession) -> None:
         self.session = session

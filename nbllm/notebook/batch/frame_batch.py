@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from nbllm.batches.batch_rows import BatchRow
 from nbllm.batches.template import Template
 from nbllm.core.errors import AnswerFormError, InvalidOptionError
+from nbllm.core.option_names import option_use
 from nbllm.core.schemas.answer_schemas import AnswerSchema
 from nbllm.core.schemas.python_types import plain_value
 
@@ -30,14 +31,18 @@ _DETAILS = {
 
 @dataclass(frozen=True, slots=True)
 class FrameBatch:
-    """A template over a frame's rows, and the columns that come of it."""
+    """A template over a frame's rows, and the columns that come of it, with their dtypes.
+
+    ``rows`` have what the template names. ``properties`` are the columns of an answer's
+    properties, ``error`` and ``details`` those that say how a row went.
+    """
 
     template: Template
     rows: list[dict[str, Any]]
     columns: Mapping[str, str]
     properties: Mapping[str, str]
     error: str
-    details: bool
+    details: Mapping[str, str]
 
     @classmethod
     def of(
@@ -50,24 +55,41 @@ class FrameBatch:
         details: bool,
     ) -> FrameBatch:
         """Raises ``InvalidOptionError`` for a template or columns that cannot be."""
-        names = [str(name) for name in df.columns]
-        twice = sorted({name for name in names if names.count(name) > 1})
-        if twice:
+        if df.columns.nlevels > 1:
             raise InvalidOptionError(
-                "df", f"has several columns called {twice[0]!r}; rename them first"
+                "df",
+                f"has columns of {df.columns.nlevels} levels; give them one first, as in "
+                'df.columns = ["_".join(map(str, name)) for name in df.columns]',
             )
+        names = [str(name) for name in df.columns]
         filled = Template.of(template, names)
         columns, properties = _answer_columns(schema, into)
-        error = f"{into}_error" if into and "error" in names else "error"
-        new = [*columns, error, *(_DETAILS if details else ())]
-        taken = [name for name in new if name in names and name != error]
-        if taken:
+        if taken := [name for name in columns if name in names]:
             raise InvalidOptionError(
-                "into", f"the column {taken[0]!r} exists already; choose another name with into=…"
+                "into",
+                f"the column {taken[0]!r} exists already; choose another name with "
+                f"{option_use('into', repr(_free(f'{taken[0]}_2', names)))}",
             )
-        frame = df.set_axis(names, axis=1)
-        rows = [{str(name): each for name, each in row.items()} for row in _records(frame)]
-        return cls(filled, rows, columns, properties, error, details)
+        used = {*names, *columns}
+        error, *more = (
+            _free(name, used, into or next(iter(columns))) for name in ("error", *_DETAILS)
+        )
+        told = dict(zip(more, _DETAILS, strict=True)) if details else {}
+        return cls(filled, [], columns, properties, error, told).over(df)
+
+    def over(self, df: pd.DataFrame) -> FrameBatch:
+        """The same over the rows of ``df``, which has the columns that the template names."""
+        used = {
+            name: df.iloc[:, place].tolist()
+            for place, name in enumerate(map(str, df.columns))
+            if name in self.template.columns
+        }
+        rows = [dict(zip(used, row, strict=True)) for row in zip(*used.values(), strict=True)]
+        return replace(self, rows=rows)
+
+    def shown(self, columns: pd.Index[Any]) -> list[bool]:
+        """Which columns of the frame the template names."""
+        return [str(name) in self.template.columns for name in columns]
 
     def longer(self, sample: Sequence[BatchRow]) -> float:
         """How many times as long as the sample's the prompts of the other rows are on average."""
@@ -90,20 +112,18 @@ class FrameBatch:
 
     def joined(self, df: pd.DataFrame, found: list[BatchRow]) -> pd.DataFrame:
         """The frame with the answers beside its columns; rows that were not asked are missing."""
-        import pandas as pd
-
         values: list[dict[str, Any]] = [self._values(row) for row in found]
         values += [{} for _ in range(len(df) - len(found))]
-        kinds = {**self.columns, self.error: "string", **(_DETAILS if self.details else {})}
+        kinds = {**self.columns, self.error: "string"}
+        kinds |= {name: _DETAILS[detail] for name, detail in self.details.items()}
         if not any(row.get(self.error) for row in values):
             del kinds[self.error]
-        new = {
-            name: pd.array([row.get(name) for row in values], dtype=kind)  # type: ignore[call-overload]
-            if kind != "object"
-            else pd.Series([row.get(name) for row in values], dtype="object").to_numpy()
-            for name, kind in kinds.items()
-        }
-        return df.assign(**new)
+        joined = df.copy()
+        if joined.columns.dtype not in ("object", "str"):  # categories and dates take no new names
+            joined.columns = joined.columns.astype("object")
+        for name, kind in kinds.items():
+            joined[name] = _column([row.get(name) for row in values], kind)
+        return joined
 
     def _values(self, row: BatchRow) -> dict[str, Any]:
         values: dict[str, Any] = {self.error: row.error or None}
@@ -111,12 +131,13 @@ class FrameBatch:
             return values
         if self.details:
             usage = row.result.usage
-            values |= {
+            known = {
                 "finish_reason": str(row.result.finish_reason),
                 "prompt_tokens": usage.prompt_tokens,
                 "completion_tokens": usage.completion_tokens,
                 "cost_usd": usage.cost_usd,
             }
+            values |= {name: known[detail] for name, detail in self.details.items()}
         if not self.properties:
             return {**values, next(iter(self.columns)): row.text}
         try:
@@ -173,8 +194,28 @@ def _dtype(schema: Any) -> str:
     return _DTYPES.get(str(given[0]), "object") if len(given) == 1 else "object"
 
 
-def _records(df: pd.DataFrame) -> list[dict[Any, Any]]:
-    return df.to_dict("records")
+def _free(name: str, taken: Collection[str], into: str = "") -> str:
+    """``name`` as a column that is not there yet."""
+    if name in taken and into:
+        name = f"{into}_{name}"
+    plain, number = name, 2
+    while name in taken:
+        name, number = f"{plain}_{number}", number + 1
+    return name
+
+
+def _column(values: list[Any], kind: str) -> Any:
+    """A column of a dtype; of plain objects where a value does not fit it."""
+    import pandas as pd
+
+    if kind != "object":
+        try:
+            return pd.array(values, dtype=kind)  # type: ignore[call-overload]
+        except (TypeError, ValueError, OverflowError):  # such as an integer of more than 64 bits
+            pass
+    column = pd.Series([None] * len(values), dtype="object")
+    column[:] = values
+    return column.to_numpy()
 
 
 def _fitting(value: Any, kind: str) -> Any:

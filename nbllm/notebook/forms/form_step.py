@@ -22,6 +22,7 @@ from nbllm.notebook.asking.question import Question, Step
 from nbllm.notebook.forms.answer_forms import FORMS, Form, code_of, rows_message, schema_form
 from nbllm.notebook.forms.diffs import diff_bundle, unified
 from nbllm.notebook.forms.type_expressions import named_type
+from nbllm.notebook.prompts.scope import variables_in_scope
 from nbllm.notebook.prompts.typed_cells import LastError
 from nbllm.notebook.session import NotebookSession
 from nbllm.notebook.views.bundles import Bundle
@@ -38,6 +39,7 @@ class FormStep(Step):
     ``form`` is None until a flag names one, and stays so without.
     """
 
+    flags = ("form", "schema")
     form: Form | None = None
     value: Any = None
     problem: AnswerFormError | None = None
@@ -92,7 +94,8 @@ class FormStep(Step):
             raise InvalidOptionError(
                 "schema", f"it asks for JSON and cannot be combined with --as {form}"
             )
-        schema = answer_schema(named_type(name, question.scope), name)
+        scope = variables_in_scope(self.session.shell)
+        schema = answer_schema(named_type(name, scope), name)
         options = question.options.replaced(response_schema=schema.json_schema)
         return self.with_form(
             replace(question, options=options, schema=schema),

@@ -24,6 +24,7 @@ from nbllm.core.types import GenerationResult, ImagePart, Message
 from nbllm.notebook.asking.question import Question, Step
 from nbllm.notebook.prompts.interpolation import Interpolated, Left, Replaced, interpolate
 from nbllm.notebook.prompts.rendered_values import rendered
+from nbllm.notebook.prompts.scope import variables_in_scope
 from nbllm.notebook.prompts.tracebacks import error_report
 from nbllm.notebook.prompts.typed_cells import LastError, TypedCells
 
@@ -173,9 +174,10 @@ class PromptVariables(Step):
 
     def prepare(self, question: Question) -> Question:
         """Put them in, unless ``--raw`` is given."""
-        if question.flags.raw:
+        if question.flags.raw or not any("{" in message.text for message in question.messages):
             return question
-        filled = [self._filled(message, question) for message in question.messages]
+        scope = variables_in_scope(self.session.shell)
+        filled = [self._filled(message, question, scope) for message in question.messages]
         return replace(
             question,
             messages=tuple(
@@ -190,10 +192,12 @@ class PromptVariables(Step):
         """What was put in, and what could not be."""
         return "" if question.begun else _remark(question.replaced, question.left)
 
-    def _filled(self, message: Message, question: Question) -> Interpolated:
+    def _filled(
+        self, message: Message, question: Question, scope: Mapping[str, Any]
+    ) -> Interpolated:
         return interpolate(
             message.text,
-            self._with_error(message.text, question.scope),
+            self._with_error(message.text, scope),
             render=rendered,
             read=partial(
                 read_file,

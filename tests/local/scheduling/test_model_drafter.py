@@ -209,7 +209,7 @@ def answers(large: Any, drafter: ModelDrafter | None) -> list[Task]:
         sampler = Sampler({"temperature": temperature, "seed": 5}, large, tokens)
         tasks.append(Task(number, tokens, 30, sampler, TextAssembler(())))
         assert engine.submit(tasks[-1])
-    while engine._tasks:
+    while not engine._requests.is_empty:
         engine._admit()
         engine._step()
     return tasks
