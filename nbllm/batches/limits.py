@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from nbllm.core.errors import BatchError
 from nbllm.core.option_checks import check_number
+from nbllm.core.option_names import option_name
 from nbllm.core.types import Usage
 
 __all__ = ["Limits"]
@@ -26,12 +27,13 @@ class _Limit:
     def check(self, running: int) -> None:
         if self.most is None:
             return
+        name = option_name(self.name)
         left = self.most - self.spent - running * self.dearest
         if left < self.dearest or left <= 0:
             raise BatchError(
-                f"stopped, because the next answer could exceed {self.name}: {self.spent:,.10g} of "
-                f"{self.most:,.10g} {self.unit} are spent. Raise {self.name} and run it again with "
-                "the same journal to go on."
+                f"stopped, because the next answer could exceed {name}: {self.spent:,.10g} of "
+                f"{self.most:,.10g} {self.unit} are spent. Raise {name} and run it again with "
+                f"the same {option_name('journal')} to go on."
             )
 
     def settle(self, amount: float) -> None:

@@ -143,9 +143,12 @@ def test_an_interrupt_hands_over_what_is_finished() -> None:
         ({"max_cost": -1}, "max_cost must be"),
         ({"max_cost": "much"}, "max_cost must be"),
         ({"template": "{txt}"}, "is not a column"),
-        ({"into": "text"}, "the column 'text' exists already"),
+        ({"into": "text"}, "has a column 'text' already"),
         ({"schema": list[str]}, "must describe an object with properties"),
-        ({"df": pd.DataFrame([[1, 2]], columns=["text", "text"])}, "several columns are called so"),
+        (
+            {"df": pd.DataFrame([[1, 2]], columns=["text", "text"])},
+            "several columns have that name",
+        ),
         ({"temprature": 1}, "temprature: unknown option"),
     ],
 )
