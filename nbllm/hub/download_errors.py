@@ -11,10 +11,10 @@ from collections.abc import Iterator
 import httpx
 
 from nbllm.core.errors import DownloadError
-from nbllm.core.hub_names import HubName
 from nbllm.core.paths import reason
 from nbllm.core.texts import capped, shown
 from nbllm.core.words import duration_words, size_words
+from nbllm.hub.names import HubName
 
 __all__ = ["disk_error", "network_error", "refused", "requested_delay"]
 
