@@ -112,6 +112,7 @@ def _parser(magic: Any) -> ArgumentParser:
     return parser
 
 
+@cache
 def flagged_options(kind: OptionKind | None) -> dict[str, Option]:
     """The options of a kind that have flags, by the names that parsers know their values by."""
     if kind is None:

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 from IPython.core.error import UsageError
 from IPython.core.magic import line_cell_magic, line_magic, magics_class, no_var_expand
 
-from nbllm.notebook.cell_failures import brief_errors
 from nbllm.notebook.flags import Argument, Help, flag, parser_of, with_help
 from nbllm.notebook.forms.type_expressions import TypeExpression
 from nbllm.notebook.magic_line import (
@@ -22,6 +21,7 @@ from nbllm.notebook.magic_line import (
     parse_known,
     variable_name,
 )
+from nbllm.notebook.running_cell import brief_errors
 from nbllm.notebook.session import NotebookSession, SessionMagics
 
 if TYPE_CHECKING:

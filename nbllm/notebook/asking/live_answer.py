@@ -17,7 +17,7 @@ from nbllm.notebook.asking.continuation import joined, sent_messages
 from nbllm.notebook.asking.pipeline import LastAnswer, Prepared
 from nbllm.notebook.asking.question import recipe_of
 from nbllm.notebook.asking.waiting import NOTE_AFTER_SECONDS, Loading, StopButton, WantedModel
-from nbllm.notebook.cell_failures import Stopped
+from nbllm.notebook.running_cell import Stopped
 from nbllm.notebook.session import NotebookSession
 from nbllm.notebook.status_messages import EARLY_ENDS, activity_words, status_words
 from nbllm.notebook.views.bundles import Ending

@@ -83,7 +83,11 @@ _OF_ONE_QUESTION = {
     *("name", "model", "output", "go_on", "bg", "system", "chat", "overflow", "form", "schema"),
     *("completion", "allow_file", "raw", "show_prompt", "options"),
 }
-_UNSET = {each.name: each.default for each in fields(AskFlags) if each.name not in _OF_ONE_QUESTION}
+_UNSET = {
+    each.name: getattr(AskFlags(), each.name)
+    for each in fields(AskFlags)
+    if each.name not in _OF_ONE_QUESTION
+}
 """All other flags, by their names: those of ``--models`` and ``--map``."""
 
 

@@ -19,7 +19,7 @@ from nbllm.core.manager_events import ManagerEvent
 from nbllm.core.model_interface import ModelInterface
 from nbllm.core.model_manager import WAIT_SECONDS, ModelManager
 from nbllm.core.types import LoadOptions
-from nbllm.notebook.cell_failures import Stopped
+from nbllm.notebook.running_cell import Stopped
 from nbllm.notebook.session import NotebookSession
 from nbllm.notebook.status_messages import loading_words, ready_words
 from nbllm.notebook.versions import answer_where_asked

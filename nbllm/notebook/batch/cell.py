@@ -14,9 +14,9 @@ from nbllm.core.texts import capped
 from nbllm.notebook.asking.question import AskFlags
 from nbllm.notebook.asking.waiting import WantedModel
 from nbllm.notebook.batch.frame_request import FrameRequest, run_flags
-from nbllm.notebook.cell_failures import Stopped
 from nbllm.notebook.forms.type_expressions import named_type
 from nbllm.notebook.prompts.scope import variables_in_scope
+from nbllm.notebook.running_cell import Stopped
 
 if TYPE_CHECKING:
     import pandas as pd

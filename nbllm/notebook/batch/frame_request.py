@@ -273,6 +273,7 @@ def _signature() -> Signature:
 # ------------------------------------------------------------ in a cell
 
 
+@cache
 def run_flags() -> dict[str, str]:
     """The flags of ``%%llm`` that are for ``--map`` alone, by the option that each sets."""
     return {name: each.flag for name, each in _table().items() if each.flag and not each.shared}
