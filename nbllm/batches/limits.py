@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from nbllm.core.option_checks import check_number
+from nbllm.core.option_names import option_name
 from nbllm.core.results import GenerationResult
 
 __all__ = ["LimitReachedError", "Limits"]
@@ -30,13 +31,14 @@ class _Limit:
     def check(self, running: int) -> None:
         if self.most is None:
             return
+        name = option_name(self.name)
         left = self.most - self.spent - running * self.dearest
         # Sums of fractions are rounded: ten times 0.01 fit into 0.1.
         if left < self.dearest * (1 - _ROUNDED) or left <= self.most * _ROUNDED:
             raise LimitReachedError(
-                f"stopped, because the next answer could exceed {self.name}: {self.spent:,.10g} of "
-                f"{self.most:,.10g} {self.unit} are spent. Raise {self.name} and run it again with "
-                "the same journal to go on."
+                f"stopped, because the next answer could exceed {name}: {self.spent:,.10g} of "
+                f"{self.most:,.10g} {self.unit} are spent. Raise {name} and run it again with "
+                f"the same {option_name('journal')} to go on."
             )
 
 

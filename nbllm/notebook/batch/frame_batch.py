@@ -65,11 +65,8 @@ class FrameBatch:
         filled = Template.of(template, names)
         columns, properties = _answer_columns(schema, into)
         if taken := [name for name in columns if name in names]:
-            raise InvalidOptionError(
-                "into",
-                f"the column {taken[0]!r} exists already; choose another name with "
-                f"{option_use('into', repr(_free(f'{taken[0]}_2', names)))}",
-            )
+            other = f"give the new one another name with {option_use('into')}"
+            raise InvalidOptionError("df", f"has a column {taken[0]!r} already; {other}")
         used = {*names, *columns}
         error, *more = (
             _free(name, used, into or next(iter(columns))) for name in ("error", *_DETAILS)

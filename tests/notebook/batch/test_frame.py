@@ -180,9 +180,12 @@ def test_rows_that_an_ended_run_did_not_ask_are_missing_where_they_stood() -> No
         ({"max_cost": -1}, "max_cost must be"),
         ({"max_cost": "much"}, "max_cost must be"),
         ({"template": "{txt}"}, "is not a column"),
-        ({"into": "text"}, "the column 'text' exists already"),
+        ({"into": "text"}, "has a column 'text' already"),
         ({"schema": list[str]}, "must describe an object with properties"),
-        ({"df": pd.DataFrame([[1, 2]], columns=["text", "text"])}, "several columns are called so"),
+        (
+            {"df": pd.DataFrame([[1, 2]], columns=["text", "text"])},
+            "several columns have that name",
+        ),
         ({"temprature": 1}, "temprature: unknown option"),
     ],
 )
