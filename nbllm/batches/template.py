@@ -50,8 +50,7 @@ class Template:
                 before = ""
         if not pieces:
             raise _refused(
-                "names no column, so that every row would ask the same; write the name of one in "
-                f"braces. {_known(names)}"
+                f"has no column in braces, so that every row would ask the same. {_known(names)}"
             )
         return cls((*pieces, (before + text[end:], None, "")))
 
@@ -79,7 +78,7 @@ def _column(inner: str, names: Sequence[str]) -> tuple[str, str]:
             raise _refused(_why_not(inner, names))
         spec = inner[len(head) + 1 :]
     if names.count(name) > 1:
-        raise _refused(f"has {{{name}}}, and several columns are called so; rename them first")
+        raise _refused(f"has {{{name}}}, but several columns have that name; rename them first")
     return name, spec
 
 
@@ -99,9 +98,9 @@ def _why_not(inner: str, names: Sequence[str]) -> str:
         return f"{shown}but conversions are not supported; write {{{converted['name'].strip()}}}"
     owner = re.split(r"[.\[]", name, maxsplit=1)[0]
     if owner != name and owner in names:
-        return f"{shown}but nothing is read of a value; make it a column of its own, and name that"
-    if not name:
-        return f"{shown}without the name of a column. {_known(names)} {_DOUBLED}"
+        return f"{shown}but attributes and items of values are not read; make a column of them"
+    if not name.partition(":")[0].strip():
+        return f"{shown}without a column's name. {_known(names)} {_DOUBLED}"
     hint = did_you_mean(name.partition(":")[0].strip(), names)
     return f"{shown}which is not a column.{hint} {_known(names)} {_DOUBLED}"
 

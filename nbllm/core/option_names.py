@@ -6,12 +6,12 @@ made meanwhile, also on the loop and in background work that begins there, name 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 
-__all__ = ["Written", "option_name", "option_use", "written_as"]
+__all__ = ["Written", "any_option", "option_name", "option_use", "written_as"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +36,15 @@ def option_name(option: str) -> str:
     """
     written = _FORM.get({}).get(option)
     return written.name if written else option
+
+
+def any_option(options: Iterable[str]) -> str:
+    """Several options as one subject.
+
+    >>> any_option(["top_k", "seed"])
+    'top_k or seed'
+    """
+    return " or ".join(map(option_name, options))
 
 
 def option_use(option: str, value: str = "…") -> str:

@@ -48,16 +48,16 @@ def test_a_row_fills_the_prompt(template: str, prompt: str) -> None:
             "{nn}",
             r"has \{nn\}, which is not a column\. Did you mean 'n'\? The columns are text, n",
         ),
-        ("{text.__class__}", "but nothing is read of a value"),
-        ("{text[0]}", "but nothing is read of a value"),
-        ("{}", "without the name of a column. The columns are text, n"),
+        ("{text.__class__}", "but attributes and items of values are not read"),
+        ("{text[0]}", "but attributes and items of values are not read"),
+        ("{}", "without a column's name. The columns are text, n"),
         ("{n", "template has a single {"),
         ("n}", "template has a single }"),
         ("{n!r}", r"conversions are not supported; write \{n\}"),
         ("{n!r:>9}", r"conversions are not supported; write \{n\}"),
         ("{n:{x}}", "template has a single {"),
         ('{"n": {n}}', "Braces that are text are doubled: {{ and }}"),
-        ("nothing", "names no column, so that every row would ask the same"),
+        ("nothing", "has no column in braces, so that every row"),
     ],
 )
 def test_what_is_no_column_is_refused(template: str, problem: str) -> None:
@@ -108,5 +108,5 @@ def test_a_value_that_cannot_be_text_fails_its_row_alone() -> None:
 
 def test_a_column_that_is_there_twice_is_refused_where_it_is_named() -> None:
     assert Template.of("{b}", ["a", "a", "b"]).columns == {"b"}
-    with pytest.raises(InvalidOptionError, match=r"several columns are called so; rename them"):
+    with pytest.raises(InvalidOptionError, match=r"several columns have that name; rename them"):
         Template.of("{a}", ["a", "a", "b"])

@@ -13,6 +13,8 @@ from functools import cache, partial, wraps
 from inspect import Parameter, Signature
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
+from IPython.core.error import UsageError
+
 from nbllm.batches.batch_rows import BatchTick
 from nbllm.batches.limits import Limits
 from nbllm.batches.spread import check_concurrency
@@ -25,7 +27,7 @@ from nbllm.core.texts import shown
 from nbllm.core.types import GenerationOptions
 from nbllm.notebook.flags import Argument, flag, flagged_options
 from nbllm.notebook.forms.type_expressions import TypeExpression
-from nbllm.notebook.magic_line import share
+from nbllm.notebook.magic_line import numeral, share
 
 if TYPE_CHECKING:
     import dask.dataframe as dd
@@ -43,6 +45,14 @@ PREVIEW_ABOVE = 1_000
 P = ParamSpec("P")
 Q = TypeVar("Q")
 R = TypeVar("R")
+
+
+def _share(word: str) -> Any:
+    """A share such as "1%" or "0.01"; the option itself refuses other words."""
+    try:
+        return share(word)
+    except UsageError:
+        return numeral(word)
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +136,7 @@ class FrameRequest(GenerationOptions):
         "How many rows are asked at a time. Default: what the model has sequences for; vendors 8.",
         "--concurrency",
         "N",
-        typed=int,
+        typed=numeral,
     )
     journal: str | os.PathLike[str] | None = _option(
         None,
@@ -142,17 +152,17 @@ class FrameRequest(GenerationOptions):
         "Stop where more than this share of the rows fails.",
         "--max-failures",
         "SHARE",
-        typed=share,
+        typed=_share,
     )
     max_cost: float | None = _option(
-        None, "Stop before it costs more, in US dollars.", "--max-cost", "USD", typed=float
+        None, "Stop before it costs more, in US dollars.", "--max-cost", "USD", typed=numeral
     )
     max_total_tokens: int | None = _option(
         None,
         "Stop before prompts and answers together have more tokens.",
         "--max-total-tokens",
         "N",
-        typed=int,
+        typed=numeral,
     )
     preview_above: int | None = _option(
         PREVIEW_ABOVE,
@@ -206,7 +216,7 @@ _APART = {
 
 
 def _check_text(name: str, value: object) -> None:
-    if value is not None and not isinstance(value, str):
+    if (value is not None or name != "into") and not isinstance(value, str):
         raise InvalidOptionError(name, f"must be a string (got {shown(value)})")
     if name == "into" and value is not None and not value.strip():
         raise InvalidOptionError(name, "must not be empty; give the new column a name")

@@ -70,8 +70,9 @@ class RunView:
         self._bar.write(line)
 
     def close(self) -> None:
-        """Take the rows away and leave the bar as it is."""
+        """Take the rows away and leave the bar as it is, if there is a row that it tells of."""
         self.show(now=True)
+        self._bar.leave = self._progress.done > 0
         self._bar.close()
         if self._handle is not None:
             _update(self._handle, "")

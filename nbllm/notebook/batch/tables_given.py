@@ -5,16 +5,19 @@ from __future__ import annotations
 from typing import Any
 
 from nbllm.core.errors import InvalidOptionError
+from nbllm.core.option_names import option_name
 from nbllm.core.texts import capped
 from nbllm.notebook.batch.dask_tables import is_dask_frame
 
 __all__ = ["pandas_frame"]
 
 _HOW = {
-    "Index": "df.to_frame()",
-    "ndarray": "pd.DataFrame(…, columns=[…])",
-    "dict": "pd.DataFrame(…)",
-    "str": "pd.read_csv(…) for a file",
+    "ndarray": "pd.DataFrame({name}, columns=[…])",
+    "str": "pd.read_csv({name}) if it is a file",
+    "LazyFrame": "{name}.collect()",
+    "NoneType": "pd.DataFrame(…)",
+    "type": "pd.DataFrame(…)",
+    "DataFrameGroupBy": "{name}.obj, or what it is aggregated to",
 }
 
 
@@ -30,11 +33,12 @@ def pandas_frame(given: Any) -> Any:
         return given
     if isinstance(given, pd.Series):
         return given.to_frame("text" if given.name is None else given.name)
-    name = type(given).__name__
+    kind, name = type(given).__name__, option_name("df")
     convert = getattr(given, "to_pandas", None)
     if not callable(convert) or isinstance(given, type):
-        how = _HOW.get(name, "pd.DataFrame(…)")
-        raise InvalidOptionError("df", f"must be a DataFrame (got a {name}); make one with {how}")
+        how = _HOW.get(kind, "pd.DataFrame({name})").format(name=name)
+        problem = f"must be a DataFrame (it is of type {kind}); make one with {how}"
+        raise InvalidOptionError("df", problem)
     try:
         made = convert()
     except Exception as error:  # of another package: that of Polars needs PyArrow
@@ -42,6 +46,6 @@ def pandas_frame(given: Any) -> Any:
         raise InvalidOptionError("df", problem) from error
     if not isinstance(made, pd.DataFrame | pd.Series):
         made_of = type(made).__name__
-        problem = f"must be a DataFrame (got a {name}, whose to_pandas() gives a {made_of})"
+        problem = f"must be a DataFrame ({kind}.to_pandas() makes an object of type {made_of})"
         raise InvalidOptionError("df", problem)
     return pandas_frame(made)
