@@ -282,9 +282,7 @@ def test_what_only_looks_like_a_file_is_neither_read_nor_waited_for(
     assert time.monotonic() - began < 5
 
 
-@pytest.mark.parametrize(
-    "value", ["~nobody_at_all/x", "", " ", "x" * 5000, "relative", "/dev/null"]
-)
+@pytest.mark.parametrize("value", ["~nobody_at_all/x", "", " ", "x" * 5000, "relative"])
 @pytest.mark.parametrize(
     "variable", ["HF_HOME", "HF_HUB_CACHE", "OLLAMA_MODELS", "NBLLM_MODEL_FOLDERS", "LLAMA_CACHE"]
 )
