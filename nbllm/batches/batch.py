@@ -9,12 +9,13 @@ from typing import Any
 
 from nbllm.batches.batch_rows import BatchProgress, BatchRow
 from nbllm.batches.journal import Journal
-from nbllm.batches.run import run_batch
+from nbllm.batches.run import RunSettings, run_batch
 from nbllm.batches.spread import width_of
 from nbllm.batches.vendor_api.sent_batches import SentBatches
 from nbllm.batches.vendor_api.vendor_run import default_journal, run_vendor_batch
 from nbllm.core.errors import BatchError, InvalidOptionError
 from nbllm.core.model_interface import ModelInterface
+from nbllm.core.option_names import option_name, option_use
 from nbllm.core.texts import shown
 
 __all__ = ["Batch", "batch_of"]
@@ -23,7 +24,7 @@ _OF_REQUEST = ("system", "options", "schema")
 _OF_BATCH_API = (*_OF_REQUEST, "retry_failed", "max_cost", "title")
 _WHY = {
     "concurrency": "the vendor decides how much it does at a time",
-    "max_total_tokens": "a batch is sent as a whole; send fewer rows, or set max_tokens",
+    "max_total_tokens": "a batch is sent as a whole; send fewer rows, or limit each answer",
 }
 
 
@@ -81,9 +82,9 @@ class Batch:
         return run_batch(
             self._model,
             self._prompts,
+            RunSettings(**self._settings),
             journal=journal,
             progress=self.progress,
-            **self._settings,
         )
 
     async def cancel(self) -> list[BatchRow]:
@@ -142,7 +143,8 @@ def batch_of(
         return Batch(model, prompts, place, settings)
     for name, why in _WHY.items():
         if settings.get(name) is not None:
-            raise InvalidOptionError(name, f"cannot be combined with batch_api: {why}")
+            problem = f"cannot be combined with {option_name('batch_api')}: {why}"
+            raise InvalidOptionError(name, problem)
     kept = {name: settings[name] for name in _OF_BATCH_API if name in settings}
     model.vendor_batches()  # a model that has none is refused before a journal is made
     like = model.request("-", **{name: kept.get(name) for name in _OF_REQUEST})
@@ -153,6 +155,6 @@ def _check_nothing_is_sent(journal: Journal) -> None:
     if missing := SentBatches(journal).missing():
         raise BatchError(
             f"{journal.path} notes {missing:,} rows that were sent to a vendor's batch API and "
-            "have no answer yet; run it with batch_api=True to wait for them or cancel them, or "
-            "name another journal"
+            f"have no answer yet; run it with {option_use('batch_api', 'True')} to wait for them, "
+            f"or name another file with {option_use('journal')}"
         )

@@ -30,6 +30,7 @@ from types import TracebackType
 from typing import Any, BinaryIO
 
 from nbllm.core.errors import BatchError
+from nbllm.core.option_names import option_use
 from nbllm.core.paths import file_status, open_regular, reason
 from nbllm.core.results import FinishReason, GenerationResult, Usage
 
@@ -290,10 +291,11 @@ def _known_salt(path: Path, head: bytes) -> str:
         case {"nbllm": "batch", "version": version} if version != _VERSION:
             raise BatchError(
                 f"{path} is a journal of another version of nbllm, in the format {version!r} and "
-                f"not {_VERSION}; name another file with journal=…"
+                f"not {_VERSION}; name another file with {option_use('journal')}"
             )
         case _:
-            raise BatchError(f"{path} is not a journal of nbllm; name another file with journal=…")
+            other = f"name another file with {option_use('journal')}"
+            raise BatchError(f"{path} is not a journal of nbllm; {other}")
 
 
 def _lines(path: Path) -> Iterator[Any]:

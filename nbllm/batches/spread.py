@@ -5,11 +5,11 @@ from __future__ import annotations
 from abc import abstractmethod
 
 from nbllm.batches.brake import Brake
-from nbllm.core.errors import InvalidOptionError
 from nbllm.core.model_interface import ModelInterface
+from nbllm.core.option_checks import check_number
 from nbllm.core.types import GenerationRequest
 
-__all__ = ["SpreadModel", "brake_of", "width_of"]
+__all__ = ["SpreadModel", "brake_of", "check_concurrency", "width_of"]
 
 _CLOUD_CONCURRENCY = 8
 _MOST_CONCURRENCY = 1_000
@@ -53,10 +53,10 @@ def width_of(model: ModelInterface, concurrency: int | None) -> int:
             return model.width
         placement = model.info.placement
         return placement.parallel if placement else _CLOUD_CONCURRENCY
-    if isinstance(concurrency, bool) or not isinstance(concurrency, int):
-        raise InvalidOptionError("concurrency", f"must be an integer (got {concurrency!r})")
-    if not 1 <= concurrency <= _MOST_CONCURRENCY:
-        raise InvalidOptionError(
-            "concurrency", f"must be between 1 and {_MOST_CONCURRENCY:,} (got {concurrency})"
-        )
+    check_concurrency(concurrency)
     return concurrency
+
+
+def check_concurrency(concurrency: int | None) -> None:
+    """Raise ``InvalidOptionError`` unless it is None or a number of requests at a time."""
+    check_number("concurrency", concurrency, 1, _MOST_CONCURRENCY, whole=True)

@@ -1,23 +1,26 @@
 """Prompts from rows: ``{column}`` in a text is the row's value, and nothing is evaluated.
 
 ``{{`` and ``}}`` are braces. A format follows a colon, as in ``{price:.2f}``: fill, sign, width,
-precision and type of Python's format language, or a date's ``%Y-%m-%d``.
+precision and type of Python's format language, or a date's ``%Y-%m-%d``. A column may be called
+anything that has no braces, ``price (USD)`` and ``a.b`` too.
 """
 
 from __future__ import annotations
 
 import datetime
 import re
-import string
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from nbllm.core.errors import InvalidOptionError
 from nbllm.core.suggest import did_you_mean
+from nbllm.core.texts import capped
 
 __all__ = ["Template"]
 
+_PARTS = re.compile(r"(?P<brace>\{\{|\}\})|\{(?P<inner>[^{}]*)\}|(?P<alone>[{}])")
+_CONVERSION = re.compile(r"(?P<name>.*)![a-z](:.*)?", re.DOTALL)
 _SPEC = re.compile(
     r"(?:.?[<>=^])?[+\- ]?#?0?(?P<width>\d{0,4})[,_]?(?:\.(?P<digits>\d{1,3}))?[a-zA-Z%]?"
 )
@@ -34,34 +37,22 @@ class Template:
     @classmethod
     def of(cls, text: str, columns: Iterable[str]) -> Template:
         """Read a text. Raises ``InvalidOptionError`` for a brace that names no column."""
-        names = list(columns)
-        try:
-            pieces = list(string.Formatter().parse(text))
-        except ValueError as error:
-            raise InvalidOptionError(
-                "template", f"{error}; write {{{{ and }}}} for braces that are no column"
-            ) from None
-        for _, name, spec, conversion in pieces:
-            if name is None:
-                continue
-            if name.strip() not in names:
-                raise InvalidOptionError(
-                    "template",
-                    f"{{{name}}} is not a column.{did_you_mean(name.strip(), names)} The columns "
-                    f"are {', '.join(names[:20])}. Write {{{{ and }}}} for braces that are text",
-                )
-            if conversion or "{" in (spec or ""):
-                raise InvalidOptionError("template", f"{{{name}!…}} is not supported")
-        if not any(name is not None for _, name, _, _ in pieces):
-            raise InvalidOptionError(
-                "template", "names no column, so that every row would ask the same; write {column}"
+        names, pieces = list(columns), []
+        before, end = "", 0
+        for found in _PARTS.finditer(text):
+            before, end = before + text[end : found.start()], found.end()
+            if found["brace"]:
+                before += found["brace"][0]
+            elif found["alone"]:
+                raise _refused(f"has a single {found['alone']}. {_DOUBLED}")
+            else:
+                pieces.append((before, *_column(found["inner"], names)))
+                before = ""
+        if not pieces:
+            raise _refused(
+                f"has no column in braces, so that every row would ask the same. {_known(names)}"
             )
-        return cls(
-            tuple(
-                (before, None if name is None else name.strip(), spec or "")
-                for before, name, spec, _ in pieces
-            )
-        )
+        return cls((*pieces, (before + text[end:], None, "")))
 
     @property
     def columns(self) -> frozenset[str]:
@@ -78,11 +69,63 @@ class Template:
         return "".join(parts)
 
 
+def _column(inner: str, names: Sequence[str]) -> tuple[str, str]:
+    """The column that stands in braces, and its format; the longest name that fits."""
+    head, spec = inner, ""
+    while (name := _named(head, names)) is None:
+        head, colon, _ = head.rpartition(":")
+        if not colon:
+            raise _refused(_why_not(inner, names))
+        spec = inner[len(head) + 1 :]
+    if names.count(name) > 1:
+        raise _refused(f"has {{{name}}}, but several columns have that name; rename them first")
+    return name, spec
+
+
+def _named(written: str, names: Sequence[str]) -> str | None:
+    """The column that is meant, with or without blanks about it, as tables of files have them."""
+    if written in names:
+        return written
+    return next((name for name in names if name.strip() == written.strip()), None)
+
+
+def _why_not(inner: str, names: Sequence[str]) -> str:
+    """What is wrong with braces that name no column."""
+    shown = f"has {{{capped(inner, 80)}}}, "
+    name = inner.strip()
+    converted = _CONVERSION.fullmatch(inner)
+    if converted and converted["name"].strip() in names:
+        return f"{shown}but conversions are not supported; write {{{converted['name'].strip()}}}"
+    owner = re.split(r"[.\[]", name, maxsplit=1)[0]
+    if owner != name and owner in names:
+        return f"{shown}but attributes and items of values are not read; make a column of them"
+    if not name.partition(":")[0].strip():
+        return f"{shown}without a column's name. {_known(names)} {_DOUBLED}"
+    hint = did_you_mean(name.partition(":")[0].strip(), names)
+    return f"{shown}which is not a column.{hint} {_known(names)} {_DOUBLED}"
+
+
+_DOUBLED = "Braces that are text are doubled: {{ and }}"
+_MOST_NAMED = 20
+
+
+def _known(names: Sequence[str]) -> str:
+    if not names:
+        return "The DataFrame has no columns."
+    more = len(names) - _MOST_NAMED
+    end = f" and {more:,} more" if more > 0 else ""
+    return f"The columns are {', '.join(capped(name, 60) for name in names[:_MOST_NAMED])}{end}."
+
+
+def _refused(problem: str) -> InvalidOptionError:
+    return InvalidOptionError("template", problem)
+
+
 def _shown(name: str, value: Any, spec: str) -> str:
     if _is_missing(value):
-        raise InvalidOptionError("template", f"the value of {name!r} is missing")
+        raise _refused(f"the value of {name!r} is missing")
     if not spec:
-        return ", ".join(map(str, value)) if isinstance(value, list | tuple | set) else str(value)
+        return _text_of(name, value)
     try:
         if isinstance(value, datetime.date | datetime.time) and _DATE_SPEC.fullmatch(spec):
             return format(value, spec)
@@ -91,7 +134,21 @@ def _shown(name: str, value: Any, spec: str) -> str:
             raise ValueError("it is not a format that is supported")
         return format(value if isinstance(value, str | int | float) else _plain(value), spec)
     except (ValueError, TypeError) as error:
-        raise InvalidOptionError("template", f"{{{name}:{spec}}}: {error}") from None
+        raise _refused(f"{{{name}:{spec}}}: {error}") from None
+
+
+def _text_of(name: str, value: Any) -> str:
+    """The value as text; the items of a list, also of an array, with commas between them."""
+    if hasattr(value, "ndim") and hasattr(value, "tolist"):
+        value = value.tolist()
+    try:
+        return ", ".join(map(str, value)) if isinstance(value, _LISTS) else str(value)
+    except Exception as error:  # noqa: BLE001 - of the value's own __str__; its row fails alone
+        reason = capped(str(error), 80) or type(error).__name__
+        raise _refused(f"the value of {name!r} cannot be made text: {reason}") from None
+
+
+_LISTS = (list, tuple, set, frozenset)
 
 
 def _plain(value: Any) -> Any:

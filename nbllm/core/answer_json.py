@@ -73,7 +73,8 @@ def _start(text: str) -> int:
     return found.start() if found else len(text)
 
 
-_BLANK = re.compile(r"(?:\s+|//[^\n]*|#[^\n]*|/\*.{0,2000}?\*/)*", re.DOTALL)
+_BLANK = re.compile(r"(?:\s+|//[^\n]*|#[^\n]*)*")
+_MOST_COMMENT = 2000
 _STRING = re.compile(r'"(?:[^"\\]|\\.)*"|\'(?:[^\'\\]|\\.)*\'', re.DOTALL)
 _NUMBER = re.compile(r"[-+]?(?:(?:0|[1-9]\d*)(?:\.\d*)?|\.\d+)(?:[eE][-+]?\d+)?(?![\w.])")
 _WORD = re.compile(r"-?[A-Za-z_$][\w$-]*")
@@ -96,6 +97,23 @@ _CONSTANTS: Mapping[str, Any] = {
 }
 
 
+class BrokenJsonError(ValueError):
+    """What is wrong at a place of a text, in the words of ``json``.
+
+    Unlike ``json.JSONDecodeError`` it counts no lines before somebody asks: prose may have
+    thousands of brackets that begin nothing, and counting at each would take quadratic time.
+    """
+
+    def __init__(self, problem: str, text: str, position: int) -> None:
+        super().__init__(problem)
+        self.position, self._problem, self._text = position, problem, text
+
+    def __str__(self) -> str:
+        line = self._text.count("\n", 0, self.position) + 1
+        column = self.position - self._text.rfind("\n", 0, self.position)
+        return f"broken JSON at line {line}, column {column}: {self._problem}"
+
+
 class Reader:
     """Reads objects and arrays of ``text``; ``has_read`` says whether any part of one was read."""
 
@@ -106,8 +124,7 @@ class Reader:
     def read(self, start: int) -> tuple[Any, int]:
         """The object or array that begins at ``start``, and where it ends.
 
-        Raises ``json.JSONDecodeError`` with the place, in the words of ``json``, and
-        ``RecursionError``.
+        Raises ``BrokenJsonError`` and ``RecursionError``.
         """
         self._at, self.has_read = start, False
         return self._value(), self._at
@@ -124,9 +141,15 @@ class Reader:
 
     def _next(self) -> str:
         """The next character that is neither blank nor in a comment; "" at the end."""
-        blank = _BLANK.match(self._text, self._at)
-        self._at = blank.end() if blank else self._at
-        return self._text[self._at : self._at + 1]
+        while True:
+            blank = _BLANK.match(self._text, self._at)
+            self._at = blank.end() if blank else self._at
+            if not self._text.startswith("/*", self._at):
+                return self._text[self._at : self._at + 1]
+            end = self._text.find("*/", self._at + 2, self._at + _MOST_COMMENT)
+            if end < 0:
+                return "/"
+            self._at = end + 2
 
     def _array(self) -> list[Any]:
         self._at += 1
@@ -193,8 +216,8 @@ class Reader:
         self._at = number.end()
         return value
 
-    def _error(self, problem: str) -> json.JSONDecodeError:
-        return json.JSONDecodeError(problem, self._text, self._at)
+    def _error(self, problem: str) -> BrokenJsonError:
+        return BrokenJsonError(problem, self._text, self._at)
 
 
 def _number(text: str) -> int | float:
@@ -275,22 +298,21 @@ def _json_lines(text: str) -> list[Any]:
 def _json_in_prose(text: str) -> Any:
     """The longest object or array of the text; none is taken out of one that is broken."""
     found: list[tuple[int, Any]] = []
-    position, first_problem = 0, ""
+    position, first_problem = 0, None
     reader = Reader(text)
     while (match := _JSON_START.search(text, position)) is not None:
         start = match.start()
         try:
             value, position = reader.read(start)
             found.append((position - start, value))
-        except json.JSONDecodeError as error:
-            problem = f"broken JSON at line {error.lineno}, column {error.colno}: {error.msg}"
+        except BrokenJsonError as error:
             if reader.has_read:
-                raise AnswerFormError("JSON", problem, text=text) from None
-            first_problem = first_problem or problem
-            position = max(error.pos, start + 1)
+                raise AnswerFormError("JSON", str(error), text=text) from None
+            first_problem = first_problem or error
+            position = max(error.position, start + 1)
         except RecursionError:
             raise AnswerFormError("JSON", "it is nested too deeply", text=text) from None
     if not found:
-        problem = first_problem or "it has no object or array"
+        problem = str(first_problem or "it has no object or array")
         raise AnswerFormError("JSON", problem, text=text)
     return max(found, key=lambda sized: sized[0])[1]

@@ -12,6 +12,7 @@ from nbllm.core.grammars.grammar_program import compiled
 from nbllm.core.messages import image
 from nbllm.core.openai_messages import message_of, part_of, with_names
 from nbllm.core.option_checks import items_of, text_of
+from nbllm.core.option_names import option_name, option_use
 from nbllm.core.schemas.decision_questions import asked_about
 from nbllm.core.suggest import did_you_mean
 from nbllm.core.texts import shown, trimmed
@@ -97,7 +98,9 @@ def without_ends(prompt: PromptLike) -> PromptLike:
 
 def _check_decision(options: GenerationOptions) -> None:
     if options.tools:
-        raise InvalidOptionError("tools", "cannot be combined with decide; leave one out")
+        raise InvalidOptionError(
+            "tools", f"cannot be combined with {option_name('decide')}; leave one out"
+        )
 
 
 def to_messages(prompt: PromptLike, *, system: str | None = None) -> tuple[Message, ...]:
@@ -161,7 +164,8 @@ def _with_schema(
         check_schema("tools", tool.parameters, f"the parameters of {tool.name!r}: ")
     if wanted is not None:
         if options.grammar is not None:
-            raise InvalidOptionError("schema", "cannot be combined with grammar; drop one")
+            problem = f"cannot be combined with {option_name('grammar')}; drop one"
+            raise InvalidOptionError("schema", problem)
         schema = answer_schema(wanted)
         return options.replaced(response_schema=schema.json_schema), schema
     if options.response_schema is None:
@@ -196,7 +200,8 @@ def _check_tool_choice(options: GenerationOptions) -> None:
         return
     names = [tool.name for tool in options.tools or ()]
     if not names:
-        raise InvalidOptionError("tool_choice", f"{shown(choice)} requires tools; give tools=… too")
+        problem = f"{shown(choice)} requires tools; give {option_use('tools')} too"
+        raise InvalidOptionError("tool_choice", problem)
     if choice != "required" and choice not in names:
         known = ", ".join([*_CHOICES, *names[:20]])
         hint = did_you_mean(choice, names)

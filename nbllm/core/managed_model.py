@@ -19,6 +19,7 @@ from nbllm.core.kinds import kind_of, place_of
 from nbllm.core.layers.activity import Activity, Watched
 from nbllm.core.layers.layer import Events, Layer, Next, Place, composed
 from nbllm.core.layers.uses import CountedUse, Uses
+from nbllm.core.option_names import option_name
 from nbllm.core.routing.members import MemberReport
 from nbllm.core.schemas.decision_questions import cued
 from nbllm.core.types import (
@@ -156,7 +157,8 @@ class ManagedModel(ABC):
         for question in request.questions:
             messages = request.messages
             if not request.options.raw:
-                messages = cued(messages, question)
+                billions = self.info.parameters
+                messages = cued(messages, question, request.questions, billions=billions)
             tokens += await self._prompt_bound(replace(alone, messages=messages))
             tokens += bytes_of_labels(question.labels)
         return tokens
@@ -196,8 +198,8 @@ class ManagedModel(ABC):
         """
         raise UnsupportedError(
             self.name,
-            "it has no batch API; OpenAI, Anthropic and Gemini have one. Leave batch_api unset to "
-            "ask it row by row",
+            "it has no batch API; OpenAI, Anthropic and Gemini have one. Leave "
+            f"{option_name('batch_api')} out to ask it row by row",
         )
 
     def report_to(self, activity: Activity) -> None:

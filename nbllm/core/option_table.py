@@ -225,8 +225,9 @@ Set = TypeVar("Set", bound="OptionSet")
 
 
 class OptionSet:
-    """The base of frozen dataclasses whose fields are all made by ``option``.
+    """The base of frozen dataclasses whose fields are made by ``option``.
 
+    A subclass may have other fields besides, which are not options of the set.
     Values are checked where one is constructed, and trusted from then on: ``merged`` and
     ``replaced`` only check whether they go together.
     """
@@ -303,7 +304,9 @@ def options_of(kind: type[OptionSet]) -> Mapping[str, Option]:
 
 @cache
 def _declared(kind: Any) -> Mapping[str, Option]:
-    return {each.name: each.metadata["option"] for each in fields(kind)}
+    return {
+        each.name: each.metadata["option"] for each in fields(kind) if "option" in each.metadata
+    }
 
 
 def refused(options: OptionSet, backend: Backend) -> tuple[str, ...]:

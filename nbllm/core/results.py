@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from nbllm.core.errors import AnswerFormError, InvalidOptionError
 from nbllm.core.messages import ContentPart, Message, ToolCall
+from nbllm.core.option_names import option_name
 from nbllm.core.rendering.markdown_html import answer_html
 from nbllm.core.routing.route import Route
 from nbllm.core.texts import brief_repr
@@ -58,7 +59,7 @@ class FinishReason(str, enum.Enum):
 
 
 _EARLY = {
-    FinishReason.LENGTH: "it was cut off at the token limit; raise max_tokens",
+    FinishReason.LENGTH: "it was cut off at the token limit; raise {max_tokens}",
     FinishReason.REPETITION: "it was stopped because it kept repeating itself",
     FinishReason.CANCELLED: "it was stopped before it was complete",
     FinishReason.FAILED: "it failed before it was complete",
@@ -183,7 +184,8 @@ class GenerationResult:
             early = _EARLY.get(self.finish_reason)
             if early is None:
                 raise
-            problem = f"{error.problem}; {early}"
+            why = early.format(max_tokens=option_name("max_tokens"))
+            problem = f"{error.problem}; {why}"
             raise AnswerFormError(error.form, problem, text=self.text) from error
 
     @property

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Iterable
-from difflib import SequenceMatcher
 
 __all__ = [
     "closest",
@@ -16,10 +14,12 @@ __all__ = [
 
 def closest(word: str, known: Iterable[str], *, count: int = 3) -> tuple[str, ...]:
     """Up to ``count`` of the ``known`` words that resemble ``word``, best first."""
+    from difflib import get_close_matches  # on the way of %load_ext, which needs none of it
+
     by_folded = {name.casefold(): name for name in known}
     folded = word.casefold()
     inside = [name for key, name in by_folded.items() if len(folded) > 1 and folded in key]
-    alike = [by_folded[key] for key in difflib.get_close_matches(folded, by_folded, n=count)]
+    alike = [by_folded[key] for key in get_close_matches(folded, by_folded, n=count)]
     return tuple(dict.fromkeys([*alike, *inside]))[:count]
 
 
@@ -57,6 +57,8 @@ class _Typed:
 
     def __init__(self, word: str) -> None:
         self._letters, self._parts = _bare(word), set(_PART.findall(word.casefold()))
+        from difflib import SequenceMatcher
+
         self._matcher = SequenceMatcher(autojunk=False, b=self._letters)
 
     def likeness(self, name: str) -> float:

@@ -23,7 +23,7 @@ from nbllm.core import saved_files
 from nbllm.core.catalogue.hugging_face import hub_cache
 from nbllm.core.catalogue.programs import downloads_folder
 from nbllm.core.downloads import PullPlan, RemoteFile
-from nbllm.core.hub_names import HubName
+from nbllm.hub.names import HubName
 from nbllm.hub.parts import PartPlace
 from nbllm.hub.planning import file_address
 from nbllm.hub.servers import Servers, hub_settings

@@ -11,10 +11,10 @@ from collections.abc import Iterator
 import httpx
 
 from nbllm.core.errors import DownloadError
-from nbllm.core.hub_names import HubName
 from nbllm.core.paths import reason
 from nbllm.core.texts import capped, shown
 from nbllm.core.words import duration_words, size_words
+from nbllm.hub.names import HubName
 
 __all__ = ["disk_error", "network_error", "refused", "requested_delay"]
 
@@ -95,9 +95,12 @@ def requested_delay(response: httpx.Response) -> float | None:
 # ---------------------------------------------------------------- on the way
 
 
-def network_error(where: str, host: str, error: Exception) -> DownloadError:
+def network_error(
+    where: str, host: str, error: Exception, *, is_transfer: bool = False
+) -> DownloadError:
     """Why a server was not reached, or broke off again and again. ``error`` is httpx's."""
-    return DownloadError(where, f"{_network_problem(host, error)}. {_KEPT}")
+    problem = _network_problem(host, error)
+    return DownloadError(where, f"{problem}. {_KEPT}" if is_transfer else problem)
 
 
 def _network_problem(host: str, error: Exception) -> str:

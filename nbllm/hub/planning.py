@@ -20,11 +20,11 @@ from nbllm.core.downloads import PullPlan, RemoteFile
 from nbllm.core.errors import DownloadError
 from nbllm.core.fitting.machine_room import fit_by_size, room_of
 from nbllm.core.hardware.resources import Resources
-from nbllm.core.hub_names import HubName, WebName, parse_name, unsafe_path
 from nbllm.core.paths import is_gguf
 from nbllm.core.resource_detector import ResourceDetector
 from nbllm.core.texts import shown
 from nbllm.hub.download_errors import network_error
+from nbllm.hub.names import HubName, WebName, parse_name, unsafe_path
 from nbllm.hub.servers import Servers, address_of, hub_settings
 from nbllm.hub.variants import Found, choose, chosen_companions, find_variants
 

@@ -24,9 +24,9 @@ import httpx
 from nbllm import __version__
 from nbllm.core.api_keys import is_allowed
 from nbllm.core.errors import DownloadError, MissingDependencyError
-from nbllm.core.hub_names import HubName
 from nbllm.core.texts import capped, shown
 from nbllm.hub.download_errors import network_error, refused
+from nbllm.hub.names import HubName
 
 __all__ = ["HubSettings", "Servers", "address_of", "hub_settings"]
 

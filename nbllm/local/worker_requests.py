@@ -25,6 +25,7 @@ from nbllm.core.errors import (
 from nbllm.core.generation_requests import check_size
 from nbllm.core.json_checks import json_problem
 from nbllm.core.openai_messages import openai_tools, openai_turns
+from nbllm.core.option_names import option_name
 from nbllm.core.option_table import Backend, options_of, refused
 from nbllm.core.schemas.decision_questions import Question, cued
 from nbllm.core.types import (
@@ -109,7 +110,9 @@ def worker_options(info: ModelInfo, request: GenerationRequest) -> dict[str, Any
     """
     options = request.options
     for name in refused(options, Backend.LLAMA_CPP):
-        raise UnsupportedError(info.name, f"local models do not support {name}; leave it unset")
+        raise UnsupportedError(
+            info.name, f"local models do not support {option_name(name)}; leave it unset"
+        )
     if options.raw:
         _check_raw(request)
     declared = options_of(GenerationOptions)
@@ -174,7 +177,7 @@ def decide_operation(
     """One question of a request, without a number yet. Raises as ``worker_options`` does."""
     messages = request.messages
     if not request.options.raw:
-        messages = cued(messages, question)
+        messages = cued(messages, question, request.questions, billions=info.parameters)
     for message in messages:
         check_size("prompt", message.text)
     unbound = replace(request, options=request.options.replaced(response_schema=None))

@@ -9,7 +9,6 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from nbllm.notebook.asking.ask_magics import AskMagics
-from nbllm.notebook.cell_failures import note_stops
 from nbllm.notebook.chat.chat_magics import ChatMagics
 from nbllm.notebook.dashboard.dashboard_magics import DashboardMagics
 from nbllm.notebook.help_magics import HelpMagics, show_hint
@@ -20,6 +19,7 @@ from nbllm.notebook.models.pull_magics import PullMagics
 from nbllm.notebook.models.quantize_magics import QuantizeMagics
 from nbllm.notebook.prompts.error_magics import ErrorMagics
 from nbllm.notebook.registration import Registration
+from nbllm.notebook.running_cell import note_stops
 from nbllm.notebook.session import NotebookSession, SessionMagics
 from nbllm.notebook.settings.config_magics import ConfigMagics
 from nbllm.notebook.stats.budget_magics import BudgetMagics

@@ -49,12 +49,13 @@ def flag(*names: str, **settings: Any) -> Argument:
 class Help:
     """What a magic takes, in the order of its help, and how it is used.
 
-    Behind the ``arguments`` come the flags of all ``options`` of that kind that have flags, or of
-    those that ``only`` names.
+    Behind the ``arguments`` come those that ``declared`` imports, then the flags of all ``options``
+    of that kind that have flags, or of those that ``only`` names.
     """
 
     examples: str
     arguments: tuple[Argument, ...] = ()
+    declared: Callable[[], tuple[Argument, ...]] = tuple
     options: OptionKind | None = None
     only: tuple[str, ...] = ()
 
@@ -105,11 +106,13 @@ def _parser(magic: Any) -> ArgumentParser:
     )
     declared = flagged_options(explained.options)
     wanted = {name: declared[name] for name in explained.only} or declared
-    for names, settings in (*explained.arguments, *map(_option_argument, wanted.items())):
+    options = map(_option_argument, wanted.items())
+    for names, settings in (*explained.arguments, *explained.declared(), *options):
         parser.add_argument(*names, **settings)
     return parser
 
 
+@cache
 def flagged_options(kind: OptionKind | None) -> dict[str, Option]:
     """The options of a kind that have flags, by the names that parsers know their values by."""
     if kind is None:

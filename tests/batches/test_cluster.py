@@ -11,7 +11,6 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from functools import partial
 from multiprocessing import resource_tracker
 from pathlib import Path
 from typing import Any
@@ -201,7 +200,7 @@ def test_a_dask_frame_that_changes_is_told(client: Any, server: EchoServer) -> N
     frames = [pd.DataFrame({"text": ["a"]}), pd.DataFrame({"text": ["a", "b"]})]
     table = DaskTable.of(
         dd.from_map(lambda frame: frame, [frames[0]], meta=frames[0]),
-        partial(FrameBatch.of, template="{text}", schema=None, into=None, details=False),
+        FrameBatch.of(frames[0], "{text}", schema=None, into=None, details=False),
         client,
     )
     changed = replace(table, lengths=(2,)).joined(frames[1].assign(answer="x"))

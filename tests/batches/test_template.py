@@ -44,15 +44,20 @@ def test_a_row_fills_the_prompt(template: str, prompt: str) -> None:
 @pytest.mark.parametrize(
     ("template", "problem"),
     [
-        ("{nn}", r"\{nn\} is not a column\. Did you mean 'n'\? The columns are text, n"),
-        ("{text.__class__}", r"\{text\.__class__\} is not a column"),
-        ("{text[0]}", r"\{text\[0\]\} is not a column"),
-        ("{}", r"\{\} is not a column"),
-        ("{n", "template: "),
-        ("n}", "template: "),
-        ("{n!r}", r"\{n!…\} is not supported"),
-        ("{n:{x}}", r"\{n!…\} is not supported"),
-        ("nothing", "names no column, so that every row would ask the same"),
+        (
+            "{nn}",
+            r"has \{nn\}, which is not a column\. Did you mean 'n'\? The columns are text, n",
+        ),
+        ("{text.__class__}", "but attributes and items of values are not read"),
+        ("{text[0]}", "but attributes and items of values are not read"),
+        ("{}", "without a column's name. The columns are text, n"),
+        ("{n", "template has a single {"),
+        ("n}", "template has a single }"),
+        ("{n!r}", r"conversions are not supported; write \{n\}"),
+        ("{n!r:>9}", r"conversions are not supported; write \{n\}"),
+        ("{n:{x}}", "template has a single {"),
+        ('{"n": {n}}', "Braces that are text are doubled: {{ and }}"),
+        ("nothing", "has no column in braces, so that every row"),
     ],
 )
 def test_what_is_no_column_is_refused(template: str, problem: str) -> None:
@@ -76,3 +81,32 @@ def test_a_format_is_bounded(spec: str) -> None:
 def test_any_template_is_read_or_refused(text: str) -> None:
     with contextlib.suppress(InvalidOptionError):
         Template.of(text, ["a", "b"]).fill({"a": 1, "b": "x"})
+
+
+@pytest.mark.parametrize(
+    "name", ["a.b", "a[0]", "a b", "a!r", "price: USD", "a:>10", "0", "%", "a-b", "é", "'", " a "]
+)
+def test_a_column_may_be_called_anything_without_braces(name: str) -> None:
+    template = Template.of(f"{{{name}}} {{ {name} :>4}}", [name])
+    assert template.fill({name: "x"}) == "x    x"
+
+
+def test_the_longest_name_that_fits_is_meant() -> None:
+    row = {"when": datetime.datetime(2026, 11, 29, 9, 5), "a": 1, "a:b": 2}
+    template = Template.of("{when:%H:%M} {a:b} {a:b:>3} {a:02d}", row)
+    assert template.fill(row) == "09:05 2   2 01"
+
+
+def test_a_value_that_cannot_be_text_fails_its_row_alone() -> None:
+    class Broken:
+        def __str__(self) -> str:
+            raise RuntimeError("no text")
+
+    with pytest.raises(InvalidOptionError, match="the value of 'x' cannot be made text: no text"):
+        Template.of("{x}", ["x"]).fill({"x": Broken()})
+
+
+def test_a_column_that_is_there_twice_is_refused_where_it_is_named() -> None:
+    assert Template.of("{b}", ["a", "a", "b"]).columns == {"b"}
+    with pytest.raises(InvalidOptionError, match=r"several columns have that name; rename them"):
+        Template.of("{a}", ["a", "a", "b"])

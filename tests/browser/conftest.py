@@ -19,15 +19,24 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import ExitStack, asynccontextmanager, contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 import nbformat
 import pytest
 import pytest_asyncio
-from playwright.async_api import Browser, Locator, Page, async_playwright
+from playwright.async_api import (
+    Browser,
+    BrowserContext,
+    Locator,
+    Page,
+    ViewportSize,
+    async_playwright,
+)
+from playwright.async_api import Error as PlaywrightError
 
 CHROMIUM_FLAGS = [
     "--no-sandbox",  # Chromium's sandbox refuses to start as root
@@ -37,6 +46,7 @@ CHROMIUM_FLAGS = [
     "--disable-sync",
     "--no-first-run",
 ]
+VIEWPORT: ViewportSize = {"width": 1280, "height": 800}
 Theme = Literal["JupyterLab Light", "JupyterLab Dark"]
 THEMES: tuple[Theme, ...] = get_args(Theme)
 QUIET_NEWS = {"fetchNews": "false", "checkForUpdates": False}
@@ -155,6 +165,10 @@ class OpenNotebook:
         cell = self.page.locator(".jp-Notebook .jp-Cell").nth(index)
         await cell.evaluate("(cell) => cell.scrollIntoView({block: 'start'})")
 
+    async def hide_left_area(self) -> None:
+        """Leave the notebook the whole width of the window."""
+        await self.page.evaluate("window.jupyterapp.shell.collapseLeft()")
+
     async def use_theme(self, name: Theme) -> None:
         """Switch the colours of the whole page."""
         await self.command("apputils:change-theme", theme=name)
@@ -175,8 +189,11 @@ class OpenNotebook:
             await self.page.screenshot(path=self.artifacts / f"{name}.png")
 
     async def close(self) -> None:
-        """End the kernel, so that it and its models do not outlive the test."""
+        """End the kernel, so that it and its models do not outlive the test, and close it."""
         await self.page.evaluate("window.jupyterapp.shell.currentWidget.sessionContext.shutdown()")
+        await self.command("docmanager:save")  # else a dialog asks whether to
+        await self.command("application:close-all")
+        await self.page.wait_for_selector(".jp-Notebook", state="detached", timeout=10_000)
 
 
 @pytest.fixture(scope="session")
@@ -199,9 +216,9 @@ def application() -> Literal["lab", "notebook"]:
 class Servers:
     """The servers that run: one for each front end, started when a test first asks for it."""
 
-    def __init__(self) -> None:
+    def __init__(self, ends: ExitStack) -> None:
         self._running: dict[str, JupyterServer] = {}
-        self._ends = ExitStack()
+        self._ends = ends
 
     def get(self, application: str, folders: pytest.TempPathFactory) -> JupyterServer:
         if application not in self._running:
@@ -209,26 +226,12 @@ class Servers:
             self._running[application] = server
         return self._running[application]
 
-    def close(self) -> None:
-        self._running.clear()
-        self._ends.close()
 
-
-SERVERS = Servers()
-
-
-@pytest.hookimpl(trylast=True)  # when the test's own fixtures have ended
-def pytest_runtest_teardown(nextitem: pytest.Item | None) -> None:
-    """No server outlives this folder's tests: others count and kill their child processes."""
-    if nextitem is None or Path(__file__).parent not in nextitem.path.parents:
-        SERVERS.close()
-
-
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def servers() -> Iterator[Servers]:
-    """The servers, which end even where the tests are broken off."""
-    yield SERVERS
-    SERVERS.close()
+    """No server outlives this folder's tests: others count and kill their child processes."""
+    with ExitStack() as ends:
+        yield Servers(ends)
 
 
 @pytest.fixture(scope="module")
@@ -264,7 +267,47 @@ def _serving(application: str, tmp_path_factory: pytest.TempPathFactory) -> Iter
             process.wait()
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
+class Window:
+    """A browser's one page of a front end, which shows one notebook after the other.
+
+    Loading JupyterLab takes ten times the processor time of opening a notebook in it.
+    """
+
+    def __init__(self, context: BrowserContext, artifacts: Path | None) -> None:
+        self._context, self._artifacts = context, artifacts
+        self._page: Page | None = None
+        self._shown: OpenNotebook | None = None
+
+    async def open(self, server: JupyterServer, name: str) -> OpenNotebook:
+        """The notebook alone in the page as it is at first, its kernel idle."""
+        await self.clear()
+        if self._page is None:
+            self._page = await self._context.new_page()
+        page = self._page
+        notebook = self._shown = OpenNotebook(page, server.folder / name, self._artifacts)
+        await page.set_viewport_size(VIEWPORT)
+        if page.url.startswith(f"{server.url}/lab"):
+            await page.evaluate("window.jupyterapp.shell.expandLeft()")
+            await notebook.command("docmanager:open", path=name)
+        else:
+            await page.goto(server.page(name))
+        await page.wait_for_selector(".jp-Notebook .jp-Cell", timeout=60_000)
+        await notebook.wait_for_kernel("idle")
+        return notebook
+
+    async def clear(self) -> None:
+        """Close what is shown, and end its kernel."""
+        shown, self._shown = self._shown, None
+        if shown is None:
+            return
+        try:
+            await shown.close()
+        except PlaywrightError:  # Notebook 7 closes none; or a failed test left it in disorder
+            await shown.page.close()
+            self._page = None
+
+
+@pytest_asyncio.fixture(scope="package", loop_scope="package")
 async def browser() -> AsyncIterator[Browser]:
     """Debian's Chromium; the builds that Playwright would download are not needed."""
     chromium = shutil.which("chromium")
@@ -277,44 +320,32 @@ async def browser() -> AsyncIterator[Browser]:
         await browser.close()
 
 
-@pytest_asyncio.fixture(loop_scope="module")
+@pytest_asyncio.fixture(scope="package", loop_scope="package")
+async def window(browser: Browser, artifacts: Path | None) -> AsyncIterator[Window]:
+    """The page in which all notebooks of these tests are opened."""
+    async with await browser.new_context(viewport=VIEWPORT) as context:
+        yield Window(context, artifacts)
+
+
+@pytest_asyncio.fixture(loop_scope="package")
 async def open_notebook(
-    browser: Browser, server: JupyterServer, artifacts: Path | None
+    window: Window, server: JupyterServer
 ) -> AsyncIterator[Callable[[str], Any]]:
-    """Call it with a file's name: the notebook in the front end, its kernel idle."""
-    async with _opening(browser, server, artifacts) as open_one:
-        yield open_one
+    """Call it with a file's name: the notebook in the front end, its kernel idle.
+
+    What was open before is closed.
+    """
+    yield partial(window.open, server)
+    await window.clear()
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
+@pytest_asyncio.fixture(scope="module", loop_scope="package")
 async def open_shared_notebook(
-    browser: Browser, server: JupyterServer, artifacts: Path | None
+    window: Window, server: JupyterServer
 ) -> AsyncIterator[Callable[[str], Any]]:
     """The same for a notebook that stays open for all tests of a module."""
-    async with _opening(browser, server, artifacts) as open_one:
-        yield open_one
-
-
-@asynccontextmanager
-async def _opening(
-    browser: Browser, server: JupyterServer, artifacts: Path | None
-) -> AsyncIterator[Callable[[str], Any]]:
-    context = await browser.new_context(viewport={"width": 1280, "height": 800})
-    opened: list[OpenNotebook] = []
-
-    async def open_one(name: str) -> OpenNotebook:
-        page = await context.new_page()
-        await page.goto(server.page(name))
-        await page.wait_for_selector(".jp-Notebook .jp-Cell", timeout=60_000)
-        notebook = OpenNotebook(page, server.folder / name, artifacts)
-        opened.append(notebook)
-        await notebook.wait_for_kernel("idle")
-        return notebook
-
-    yield open_one
-    for notebook in opened:
-        await notebook.close()
-    await context.close()
+    yield partial(window.open, server)
+    await window.clear()
 
 
 def _command(server: JupyterServer, port: int) -> list[str]:

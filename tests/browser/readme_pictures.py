@@ -31,7 +31,7 @@ TIPS = (
 )
 STORY = "%%llm --bg --max-tokens 2000 --temperature 0.7 --seed 7\nTell a long story about {}."
 
-pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.asyncio(loop_scope="package"), pytest.mark.timeout(300)]
 Open = Callable[[str], Awaitable[Any]]
 
 
@@ -65,7 +65,7 @@ async def test_dashboard(server: Any, open_notebook: Open) -> None:
 async def undress(notebook: Any, *, width: int, height: int) -> None:
     """Leave nothing in the window but the notebook."""
     await notebook.page.set_viewport_size({"width": width, "height": height})
-    await notebook.command("application:toggle-left-area")
+    await notebook.hide_left_area()
     await notebook.command("application:toggle-mode")
 
 

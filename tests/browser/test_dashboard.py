@@ -12,7 +12,7 @@ import nbformat
 import pytest
 from playwright.async_api import TimeoutError as PlaywrightTimeout
 
-pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.asyncio(loop_scope="package"), pytest.mark.timeout(300)]
 Open = Callable[[str], Awaitable[Any]]
 
 LOAD = "%load_ext nbllm\nimport time"
@@ -41,7 +41,7 @@ async def test_every_control_works(server: Any, open_notebook: Open) -> None:
     server.add_notebook("dashboard.ipynb", [LOAD, SHOW, LONG, WAIT])
     notebook = await open_notebook("dashboard.ipynb")
     page = notebook.page
-    await notebook.command("application:toggle-left-area")
+    await notebook.hide_left_area()
     await notebook.run(0)
     await notebook.run(1)
     await see(notebook, "fits CPU")
@@ -83,7 +83,7 @@ async def test_model_files_are_made_and_a_job_outlives_the_page(
     server.add_notebook("files.ipynb", [LOAD, SHOW])
     notebook = await open_notebook("files.ipynb")
     page = notebook.page
-    await notebook.command("application:toggle-left-area")
+    await notebook.hide_left_area()
     await notebook.run(0)
     await notebook.run(1)
     await press(notebook, "Model files")

@@ -23,7 +23,7 @@ MIXTURES = int(os.environ.get("NBLLM_MIXTURES", "1000"))
 BATCH = 250
 Open = Callable[[str], Awaitable[Any]]
 pytestmark = [
-    pytest.mark.asyncio(loop_scope="module"),
+    pytest.mark.asyncio(loop_scope="package"),
     pytest.mark.timeout(180 + MIXTURES // 20),
 ]
 
@@ -83,11 +83,12 @@ class Page:
         return found
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
+@pytest_asyncio.fixture(scope="module", loop_scope="package")
 async def page(server: Any, open_shared_notebook: Open) -> AsyncIterator[Page]:
     server.add_notebook("hostile.ipynb", ["1"])
     notebook = await open_shared_notebook("hostile.ipynb")
     yield Page(notebook, server.url)
+    await notebook.page.evaluate("document.getElementById('nbllm-host').remove()")
 
 
 async def test_what_is_live_is_found(page: Page) -> None:

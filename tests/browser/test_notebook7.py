@@ -10,7 +10,7 @@ from typing import Any, Literal
 import pytest
 import pytest_asyncio
 
-pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.asyncio(loop_scope="package"), pytest.mark.timeout(120)]
 Open = Callable[[str], Awaitable[Any]]
 
 SETUP = r"""
@@ -52,7 +52,7 @@ def application() -> Literal["lab", "notebook"]:
     return "notebook"
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
+@pytest_asyncio.fixture(scope="module", loop_scope="package")
 async def notebook(server: Any, open_shared_notebook: Open) -> AsyncIterator[Any]:
     server.add_notebook("seven.ipynb", CELLS)
     notebook = await open_shared_notebook("seven.ipynb")

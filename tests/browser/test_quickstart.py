@@ -29,7 +29,7 @@ async for event in model.stream("Hi"):
     break
 """
 
-pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.asyncio(loop_scope="package"), pytest.mark.timeout(300)]
 Open = Callable[[str], Awaitable[Any]]
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.asyncio(loop_scope="package"), pytest.mark.timeout(180)]
 Open = Callable[[str], Awaitable[Any]]
 
 CELLS = [
@@ -43,7 +43,7 @@ async def test_columns_follow_the_width(open_notebook: Open, server: Any) -> Non
     for index in (3, 4):
         await notebook.run(index)
     assert "'failed'" in await notebook.output(3).inner_text()
-    await notebook.command("application:toggle-left-area")
+    await notebook.hide_left_area()
     assert len(set(await tops(notebook))) == 1
     await pictures(notebook, "1280")
     await notebook.page.set_viewport_size({"width": 800, "height": 900})

@@ -40,11 +40,11 @@ CELLS = [
 ]
 STOP = "button.jupyter-button:visible"
 
-pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.asyncio(loop_scope="package"), pytest.mark.timeout(300)]
 Open = Callable[[str], Awaitable[Any]]
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
+@pytest_asyncio.fixture(scope="module", loop_scope="package")
 async def notebook(server: Any, open_shared_notebook: Open) -> AsyncIterator[Any]:
     server.add_notebook("stop-and-background.ipynb", CELLS)
     notebook = await open_shared_notebook("stop-and-background.ipynb")

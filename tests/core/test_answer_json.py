@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import math
+import time
 from contextlib import suppress
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from nbllm.core.answer_json import json_of
@@ -90,3 +91,17 @@ def test_numbers_that_json_does_not_have() -> None:
 def test_any_text_is_read_or_refused(text: str) -> None:
     with suppress(AnswerFormError):
         json.dumps(json_of(text))
+
+
+@settings(max_examples=8, deadline=None)
+@given(st.text("[{:'#/*)a1 \n", min_size=1, max_size=4))
+@example("[/*")
+@example("[)")
+@example("{a")
+def test_the_time_for_any_repeated_text_is_linear(unit: str) -> None:
+    """With 100,000 characters a quadratic reader takes ten times as long as is allowed."""
+    text = unit * (100_000 // len(unit))
+    began = time.process_time()
+    with suppress(AnswerFormError):
+        json_of(text)
+    assert time.process_time() - began < 1.5

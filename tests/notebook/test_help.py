@@ -15,6 +15,7 @@ from nbllm.core.model_manager import ModelManager
 from nbllm.notebook import extension as magics
 from nbllm.notebook.asking.ask_magics import LastFlags
 from nbllm.notebook.asking.question import AskFlags
+from nbllm.notebook.batch.frame_request import run_flags
 from nbllm.notebook.chat.chat_magics import ChatFlags
 from nbllm.notebook.flags import flagged_options, parser_for
 from nbllm.notebook.help_card import Card, magics_of
@@ -179,5 +180,5 @@ def test_every_magic_says_which_flags_its_parser_finds(loaded: InteractiveShell)
     options = flagged_options("generation").keys()
     fields = {field.name for field in dataclasses.fields(AskFlags)}
     for name, flags in asking.items():
-        assert flags - {*options, "accept"} <= fields, name
-    assert fields - {"options"} == asking["llm"] - options
+        assert flags - {*options, *run_flags(), "accept"} <= fields, name
+    assert fields - {"options", "run"} == asking["llm"] - {*options, *run_flags()}

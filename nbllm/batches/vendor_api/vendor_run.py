@@ -25,6 +25,7 @@ from nbllm.core.errors import (
     NotFoundError,
 )
 from nbllm.core.model_interface import ModelInterface
+from nbllm.core.option_names import option_name
 from nbllm.core.options import GenerationOptions
 from nbllm.core.runs import Run, VendorBatch, VendorBatches, VendorOutcome, VendorRow, stopper
 from nbllm.core.types import GenerationRequest, Usage
@@ -34,8 +35,8 @@ __all__ = ["default_journal", "run_vendor_batch"]
 _MOST_ATTEMPTS = 6
 _MOST_OF_A_PROBLEM = 400
 _UNBOUNDED = (
-    "nothing was sent: what {model} may cost is not known, so that max_cost cannot hold. Set "
-    "max_tokens, and add its price to the table that NBLLM_PRICES names if it has none."
+    "nothing was sent: what {model} may cost is not known, so that {max_cost} cannot hold. Set "
+    "{max_tokens}, and add its price to the table that NBLLM_PRICES names if it has none."
 )
 _FIRST_DELAY = 1.0
 
@@ -168,15 +169,16 @@ class _VendorRun:
             usage = await self.model.usage_bound(self.work.requests[row.key])
             most = None if usage.completion_tokens is None else self.model.highest_cost(usage)
             if most is None:
-                raise BatchError(_UNBOUNDED.format(model=self.model.name))
+                names = {name: option_name(name) for name in ("max_cost", "max_tokens")}
+                raise BatchError(_UNBOUNDED.format(model=self.model.name, **names))
             cost += most / 2
             await asyncio.sleep(0)
         if cost > self.max_cost:
+            limit, each = option_name("max_cost"), option_name("max_tokens")
             raise BatchError(
                 f"nothing was sent: {len(rows):,} rows could cost up to {cost:.4g} US dollars, "
-                f"which is more than max_cost ({self.max_cost:g}): every byte may be a token, and "
-                "every answer as long as max_tokens. Raise max_cost, lower max_tokens, or send "
-                "fewer rows."
+                f"which is more than {limit} ({self.max_cost:g}): every byte may be a token, and "
+                f"every answer as long as {each}. Raise {limit}, lower {each}, or send fewer rows."
             )
 
     def _rows(self, under_way: set[str]) -> list[VendorRow]:

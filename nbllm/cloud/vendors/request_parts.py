@@ -9,6 +9,7 @@ from typing import Any
 
 from nbllm.cloud.vendors.json_values import load_json
 from nbllm.core.errors import UnsupportedError
+from nbllm.core.option_names import any_option
 from nbllm.core.option_table import Backend, refused
 from nbllm.core.types import (
     GenerationOptions,
@@ -83,7 +84,7 @@ def vendor_value(part: VendorPart, vendor: str) -> dict[str, Any] | None:
 def check_not_local(info: ModelInfo, options: GenerationOptions) -> None:
     """Raise ``UnsupportedError`` for options that only a model on this machine has."""
     if local_only := refused(options, Backend.CLOUD):
-        problem = f"only local models support {' or '.join(local_only)}; leave it unset"
+        problem = f"only local models support {any_option(local_only)}; leave it unset"
         raise UnsupportedError(info.name, problem)
 
 

@@ -16,6 +16,7 @@ from nbllm.core.budgets.budgets import Budgets
 from nbllm.core.budgets.worst import Worst, WorstBatch, exceeded, unreadable
 from nbllm.core.errors import BudgetError
 from nbllm.core.layers.layer import Events, Next, Place
+from nbllm.core.option_names import option_name
 from nbllm.core.paths import reason
 from nbllm.core.types import (
     BudgetWait,
@@ -137,7 +138,10 @@ class Budgeted:
             usages.append(await self._model.usage_bound(request))
             await asyncio.sleep(0)  # which lets others run: there may be very many
         if any(usage.completion_tokens is None for usage in usages):
-            problem = "nothing limits the answers, so that a budget cannot hold; set max_tokens"
+            problem = (
+                "nothing limits the answers, so that a budget cannot hold; set "
+                f"{option_name('max_tokens')}"
+            )
             raise BudgetError(self._model.name, problem, budget=budgets[0].name)
         prompt = sum(usage.prompt_tokens or 0 for usage in usages)
         answer = sum(usage.completion_tokens or 0 for usage in usages)
@@ -274,7 +278,8 @@ async def _worst(
     least = (await model.usage_bound(replace(request, options=options))).completion_tokens
     if least is None:
         problem = (
-            "extra takes the limit from its answer, so that a budget cannot hold; set max_tokens"
+            "extra takes the limit from its answer, so that a budget cannot hold; set "
+            f"{option_name('max_tokens')}"
         )
         raise BudgetError(model.name, problem, budget=covering[0].name)
     if answer is not None and least == answer:
@@ -292,8 +297,8 @@ def _limited(
     if worst.is_stated or (worst.is_bounded and answer == worst.answer):
         return request, ""
     note = (
-        f"{worst.budgets[0].name} limited the answer to {answer:,} tokens; max_tokens sets another "
-        "limit"
+        f"{worst.budgets[0].name} limited the answer to {answer:,} tokens; "
+        f"{option_name('max_tokens')} sets another limit"
     )
     return replace(request, options=request.options.replaced(max_tokens=max(1, answer))), note
 

@@ -34,12 +34,12 @@ class FolderSearch:
 
     def __init__(self, folder: Path, *, folders_at_most: int | None = None) -> None:
         self._folders_at_most = folders_at_most or _MAX_FOLDERS
-        self._found: list[Path] = []
-        self._unread: list[tuple[Path, str]] = []
+        self._found: list[str] = []
+        self._unread: list[tuple[str, str]] = []
         self._stopped = ""
         self._entries, self._deadline = 0, time.monotonic() + _MAX_SECONDS
-        self._search(folder)
-        self.files = sorted(self._found)
+        self._search(os.fspath(folder))
+        self.files = sorted(map(Path, self._found))
 
     @property
     def notes(self) -> list[str]:
@@ -55,7 +55,7 @@ class FolderSearch:
             )
         return notes
 
-    def _search(self, folder: Path) -> None:
+    def _search(self, folder: str) -> None:
         waiting = deque([(folder, 0)])
         searched = 0
         while waiting and not self._stopped:
@@ -67,10 +67,10 @@ class FolderSearch:
             if waiting and searched >= self._folders_at_most:
                 self._stopped = f"{self._folders_at_most:,} folders"
 
-    def _look_into(self, folder: Path, *, is_start: bool) -> list[Path]:
+    def _look_into(self, folder: str, *, is_start: bool) -> list[str]:
         """Take the files of a folder; the folders in it are returned."""
-        below: list[Path] = []
-        files: list[Path] = []
+        below: list[str] = []
+        files: list[str] = []
         try:
             with os.scandir(folder) as entries:
                 for entry in entries:
@@ -78,7 +78,7 @@ class FolderSearch:
                         return []
                     if self._is_over(len(files)):
                         break
-                    _sort_in(entry, folder, below, files)
+                    _sort_in(entry, below, files)
         except (OSError, ValueError) as error:
             self._unread.append((folder, reason(error)))
         self._found += files
@@ -96,15 +96,15 @@ class FolderSearch:
         return bool(self._stopped)
 
 
-def _sort_in(entry: os.DirEntry[str], folder: Path, folders: list[Path], files: list[Path]) -> None:
-    """Put an entry of ``folder`` into the list where it belongs, if it does into any."""
+def _sort_in(entry: os.DirEntry[str], folders: list[str], files: list[str]) -> None:
+    """Put an entry into the list where it belongs, if it does into any."""
     name = entry.name
     if name.startswith(".") or name in _NOT_ENTERED:
         return
     try:
         if entry.is_dir(follow_symlinks=False):
-            folders.append(folder / name)
+            folders.append(entry.path)
         elif is_gguf(name) and not _LATER_SPLIT.search(name) and entry.is_file():
-            files.append(folder / name)
+            files.append(entry.path)
     except OSError:  # a link in a loop, or what vanished meanwhile
         return

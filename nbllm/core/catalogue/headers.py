@@ -29,7 +29,7 @@ __all__ = ["HEADERS", "Headers", "describe", "describe_all"]
 _MAX_KNOWN = 2 * GGUFS_AT_MOST
 _MOST_BYTES = 64 * 2**20
 _READERS = 4
-_VERSION = 2
+_VERSION = 3
 _PARTS = re.compile(r"-\d{5}-of-\d{5}\.gguf$", re.IGNORECASE)
 _RECOMMENDED = {
     # Its makers' advice (https://huggingface.co/HuggingFaceTB/SmolLM2-135M-Instruct).
@@ -43,6 +43,7 @@ _FIELDS = {
     "parameters": float,
     "size_bytes": int,
     "tokenizer": str,
+    "source": str,
 }
 
 Version = tuple[int, int]
@@ -50,7 +51,7 @@ Version = tuple[int, int]
 
 def describe(path: Path, source: Source = "found") -> ModelInfo:
     """What the file's header tells; ``path`` is absolute. Raises ``ModelFileError``."""
-    return _listed(path, HEADERS.describe(path), source)
+    return _listed(path, HEADERS.describe(path, source), source)
 
 
 def describe_all(
@@ -58,7 +59,7 @@ def describe_all(
 ) -> list[ModelInfo | ModelFileError | None]:
     """The same of many, None of those that were not read ``until`` then (monotonic seconds)."""
     files = list(paths)
-    told = HEADERS.describe_all(files, until)
+    told = HEADERS.describe_all(files, source, until)
     return [_attempt(path, each, source) for path, each in zip(files, told, strict=True)]
 
 
@@ -94,12 +95,17 @@ class Headers:
         self._lock = threading.Lock()
         self._is_read, self._is_changed = False, False
 
-    def describe(self, path: Path) -> ModelInfo | str:
-        """What the file's header tells, or what is wrong with the file."""
-        told = self._look_up(path)
-        return self._read(path, told) if isinstance(told, tuple) else told
+    def describe(self, path: Path, source: Source) -> ModelInfo | str:
+        """What the file's header tells, or what is wrong with the file.
 
-    def describe_all(self, paths: Iterable[Path], until: float) -> list[ModelInfo | str | None]:
+        ``source`` is where the file is found if it has not been found elsewhere before.
+        """
+        told = self._look_up(path)
+        return self._read(path, told, source) if isinstance(told, tuple) else told
+
+    def describe_all(
+        self, paths: Iterable[Path], source: Source, until: float
+    ) -> list[ModelInfo | str | None]:
         """The same of many, None of those that were not read ``until`` then (monotonic seconds).
 
         Disks answer several questions faster than one after the other, and those on networks much.
@@ -113,7 +119,7 @@ class Headers:
             path, told = answer
             if not isinstance(told, tuple):
                 return told
-            return self._read(path, told) if time.monotonic() < until else None
+            return self._read(path, told, source) if time.monotonic() < until else None
 
         try:
             return [*pool.map(read, answers)]
@@ -130,8 +136,9 @@ class Headers:
         known = self._known.get(str(path))
         return known[1] if known is not None and known[0] == version else version
 
-    def _read(self, path: Path, version: Version) -> ModelInfo | str:
+    def _read(self, path: Path, version: Version, source: Source) -> ModelInfo | str:
         told = _read(path)
+        told = replace(told, source=source) if isinstance(told, ModelInfo) else told
         if isinstance(told, ModelInfo) or not _PARTS.search(path.name):
             self._keep(str(path), (version, told))
         return told
@@ -214,4 +221,4 @@ def _told(path: str, told: object) -> ModelInfo | str:
     if not isinstance(told, dict):
         raise TypeError(told)
     values = {name: kind(told[name]) for name, kind in _FIELDS.items() if told[name] is not None}
-    return ModelInfo(local=True, path=Path(path), source="found", **values)
+    return ModelInfo(local=True, path=Path(path), **values)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from nbllm.core.option_names import option_name
 from nbllm.core.texts import capped, sentence
 
 __all__ = [
@@ -49,11 +50,14 @@ def _restored(kind: type[NbllmError], args: tuple[Any, ...], state: dict[str, An
 
 
 class InvalidOptionError(NbllmError, ValueError):
-    """An option has an invalid value; ``option`` is its name, ``problem`` what is wrong."""
+    """An option has an invalid value; ``option`` is its name, ``problem`` what is wrong.
+
+    The message names the option as the caller writes it; see ``nbllm.core.option_names``.
+    """
 
     def __init__(self, option: str, problem: str) -> None:
         self.option, self.problem = option, capped(problem, _MOST_OF_OPTIONS)
-        super().__init__(sentence(capped(option, 80), self.problem))
+        super().__init__(sentence(option_name(capped(option, 80)), self.problem))
 
 
 class MissingDependencyError(NbllmError, ImportError):

@@ -8,6 +8,7 @@ from typing import Any
 
 from nbllm.core.answer_json import json_of
 from nbllm.core.errors import AnswerFormError, InvalidOptionError
+from nbllm.core.option_names import option_name
 from nbllm.core.schemas.decision_questions import (
     Question,
     answers_of,
@@ -97,7 +98,8 @@ def schema_or_decision(schema: object, decide: object) -> AnswerSchema | None:
     if decide is None:
         return None if schema is None else answer_schema(schema)
     if schema is not None:
-        raise InvalidOptionError("decide", "cannot be combined with schema; drop one")
+        problem = f"cannot be combined with {option_name('schema')}; drop one"
+        raise InvalidOptionError("decide", problem)
     return decision_schema(decide)
 
 

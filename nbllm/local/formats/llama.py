@@ -6,7 +6,7 @@ import re
 
 from nbllm.local.formats.base import Call, CallFormat, Json, NoCallError, Part, Tools
 from nbllm.local.formats.json_calls import read_json_calls
-from nbllm.local.formats.pythonic import read_python_calls
+from nbllm.local.formats.literal_calls import read_python_calls
 from nbllm.local.formats.tagged import QWEN_CODER
 
 __all__ = ["BARE_LIST", "GENERIC", "LLAMA"]

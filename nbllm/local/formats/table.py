@@ -4,13 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from nbllm.local.formats.addressed import FUNCTIONARY_RECIPIENTS, FUNCTIONARY_TAGS, HARMONY
 from nbllm.local.formats.base import Call, CallFormat, NoCallError
-from nbllm.local.formats.functionary import FUNCTIONARY_RECIPIENTS, FUNCTIONARY_TAGS
-from nbllm.local.formats.gemma import FUNCTION_GEMMA, GEMMA
-from nbllm.local.formats.glm import GLM, HUNYUAN
-from nbllm.local.formats.gpt_oss import HARMONY
-from nbllm.local.formats.json_calls import decoded
-from nbllm.local.formats.listed import HERMES, LISTED
+from nbllm.local.formats.json_calls import HERMES, LISTED, decoded
+from nbllm.local.formats.literal_calls import FUNCTION_GEMMA, GEMMA, LFM2, LLAMA4, MINICPM, OLMO
 from nbllm.local.formats.llama import BARE_LIST, GENERIC, LLAMA
 from nbllm.local.formats.minimax_m3 import MINIMAX_M3
 from nbllm.local.formats.named import (
@@ -21,8 +18,17 @@ from nbllm.local.formats.named import (
     MISTRAL_NAMED,
     SOLAR,
 )
-from nbllm.local.formats.pythonic import LFM2, LLAMA4, MINICPM, OLMO
-from nbllm.local.formats.tagged import DSML, KIMI_K3, MINICPM5, MINIMAX, MUSE, QWEN_CODER, SEED
+from nbllm.local.formats.tagged import (
+    DSML,
+    GLM,
+    HUNYUAN,
+    KIMI_K3,
+    MINICPM5,
+    MINIMAX,
+    MUSE,
+    QWEN_CODER,
+    SEED,
+)
 
 __all__ = ["FORMATS", "PROBE", "call_format", "format_named"]
 

@@ -1,4 +1,7 @@
-"""Functions and parameters as XML-like tags: Qwen3-Coder, Seed-OSS, MiniMax M2 and others."""
+"""Functions and parameters as XML-like tags: Qwen3-Coder, Seed-OSS, MiniMax M2 and others.
+
+Or a name, then keys and values in turn: GLM 4.5 and later, Hunyuan 3.
+"""
 
 from __future__ import annotations
 
@@ -19,10 +22,20 @@ from nbllm.local.formats.base import (
 from nbllm.local.formats.call_places import Walk, Written
 from nbllm.local.formats.json_calls import call_of, decoded, read_json_calls
 
-__all__ = ["DSML", "KIMI_K3", "MINICPM5", "MINIMAX", "MUSE", "QWEN_CODER", "SEED", "tag_reader"]
+__all__ = [
+    "DSML",
+    "GLM",
+    "HUNYUAN",
+    "KIMI_K3",
+    "MINICPM5",
+    "MINIMAX",
+    "MUSE",
+    "QWEN_CODER",
+    "SEED",
+]
 
 
-def tag_reader(marks: Marks) -> Callable[[str, Tools], Sequence[Part]]:
+def _tag_reader(marks: Marks) -> Callable[[str, Tools], Sequence[Part]]:
     """The reader of calls whose values stand between marks."""
 
     def read(body: str, tools: Tools) -> list[Part]:
@@ -70,7 +83,7 @@ _QWEN = Marks(
 QWEN_CODER = CallFormat(
     name="qwen-coder",
     blocks=(("<tool_call>", "</tool_call>"), ("<function=", "</function>")),
-    read=tag_reader(_QWEN),
+    read=_tag_reader(_QWEN),
     hints=("<tool_call>", "<function=", "<parameter="),
     forced=(
         "<tool_call>\n<function={name}>\n",
@@ -82,7 +95,7 @@ QWEN_CODER = CallFormat(
 SEED = CallFormat(
     name="seed",
     blocks=(("<seed:tool_call>", "</seed:tool_call>"), ("<function=", "</function>")),
-    read=tag_reader(_QWEN),
+    read=_tag_reader(_QWEN),
     hints=("<seed:tool_call>",),
     forced=(
         "<seed:tool_call>\n<function={name}>\n",
@@ -110,7 +123,7 @@ _DSML = _invoke("｜DSML｜", r'(?: string="(?P<text>true|false)")?')
 MINIMAX = CallFormat(
     name="minimax",
     blocks=(("<minimax:tool_call>", "</minimax:tool_call>"), ("<invoke name=", "</invoke>")),
-    read=tag_reader(_MINIMAX),
+    read=_tag_reader(_MINIMAX),
     hints=("<minimax:tool_call>",),
     forced=(
         '<minimax:tool_call>\n<invoke name="{name}">\n',
@@ -122,7 +135,7 @@ MINIMAX = CallFormat(
 MUSE = CallFormat(
     name="muse",
     blocks=(("<atem:function_calls>", "</atem:function_calls>"),),
-    read=tag_reader(_MUSE),
+    read=_tag_reader(_MUSE),
     hints=("<atem:function_calls>",),
     forced=(
         ' to={name}<|message|><atem:function_calls>\n<atem:invoke name="{name}">\n',
@@ -138,7 +151,7 @@ DSML = CallFormat(
         ("<｜DSML｜tool_calls>", "</｜DSML｜tool_calls>"),
         ("<｜DSML｜invoke name=", "</｜DSML｜invoke>"),
     ),
-    read=tag_reader(_DSML),
+    read=_tag_reader(_DSML),
     hints=("｜DSML｜",),
     forced=(
         '<｜DSML｜function_calls>\n<｜DSML｜invoke name="{name}">\n',
@@ -164,7 +177,7 @@ _KIMI_MARKS = Marks(
 KIMI_K3 = CallFormat(
     name="kimi-k3",
     blocks=(("<|open|>tools<|sep|>", "<|close|>tools<|sep|>"),),
-    read=tag_reader(_KIMI_MARKS),
+    read=_tag_reader(_KIMI_MARKS),
     hints=("<|open|>", "<|close|>", "<|sep|>", "xtml"),
     forced=(
         '<|open|>tools<|sep|><|open|>call tool="{name}" index="1"<|sep|>',
@@ -187,7 +200,7 @@ _MINICPM_MARKS = Marks(
 MINICPM5 = CallFormat(
     name="minicpm5",
     blocks=(("<function name=", "</function>"),),
-    read=tag_reader(_MINICPM_MARKS),
+    read=_tag_reader(_MINICPM_MARKS),
     hints=('<function name="', '<param name="'),
     forced=(
         '<function name="{name}">',
@@ -196,3 +209,77 @@ MINICPM5 = CallFormat(
     ),
     values=_MINICPM_MARKS,
 )
+
+
+_GLM_MARKS = Marks(
+    begin=re.compile(r"(?P<name>[^\s<>]{1,200})\s*(?=<arg_key>|</tool_call>|\Z)"),
+    end="",
+    open=re.compile(
+        r"<arg_key>(?P<key>[^<]{0,200})(?:</arg_key>\s{0,9}(?:<arg_value>)?|<arg_value>)"
+    ),
+    close="</arg_value>",
+)
+_read_glm_tagged = _tag_reader(_GLM_MARKS)
+
+
+def _read_glm(body: str, tools: Tools) -> list[Part]:
+    head = body.partition("<arg_key>")[0]
+    if head.lstrip().startswith(("{", "[")):
+        return list(read_json_calls(body, tools))
+    name = checked_name(head)
+    if head == body:
+        if tools and name not in tools:
+            raise NoCallError(f"there is no tool {name}")
+        return [Call(name, "{}")]
+    return list(_read_glm_tagged(body, tools))
+
+
+GLM = CallFormat(
+    name="glm",
+    blocks=(("<tool_call>", "</tool_call>"),),
+    read=_read_glm,
+    hints=("<tool_call>", "<arg_key>"),
+    forced=(
+        "<tool_call>{name}\n",
+        Parameters("<arg_key>{key}</arg_key>\n<arg_value>", "</arg_value>\n"),
+        "</tool_call>",
+    ),
+    marks=("<arg_key></arg_key><arg_value></arg_value>",),
+    values=_GLM_MARKS,
+)
+
+
+def _hunyuan(suffix: str) -> CallFormat:
+    """Hunyuan 3's, whose marks have a suffix that its template sets."""
+
+    def mark(name: str) -> str:
+        return f"<{name}{suffix}>"
+
+    marks = Marks(
+        begin=re.compile(rf"{mark('tool_call')}(?P<name>[^<\n]{{1,200}}){mark('tool_sep')}"),
+        end=mark("/tool_call"),
+        open=re.compile(
+            rf"{mark('arg_key')}(?P<key>[^<]{{0,200}}){mark('/arg_key')}\s{{0,9}}{mark('arg_value')}"
+        ),
+        close=mark("/arg_value"),
+    )
+    key = f"{mark('arg_key')}{{key}}{mark('/arg_key')}\n{mark('arg_value')}"
+    return CallFormat(
+        name=f"hunyuan{suffix}",
+        blocks=((mark("tool_calls"), mark("/tool_calls")),),
+        read=_tag_reader(marks),
+        hints=("tool_sep", suffix or "<tool_sep>"),
+        forced=(
+            f"{mark('tool_calls')}\n{mark('tool_call')}{{name}}{mark('tool_sep')}\n",
+            Parameters(key, mark("/arg_value") + "\n"),
+            f"{mark('/tool_call')}\n{mark('/tool_calls')}",
+        ),
+        marks=(
+            *map(mark, ("tool_call", "tool_sep", "/tool_call", "arg_key", "/arg_key")),
+            *map(mark, ("arg_value", "/arg_value")),
+        ),
+        values=marks,
+    )
+
+
+HUNYUAN = (_hunyuan(":opensource"), _hunyuan(""))

@@ -54,7 +54,7 @@ _MAX_HEADER_BYTES = 128 * 2**20
 _WINDOW_BYTES = 2**16
 
 _MANY_TEXTS = 1024
-_SAMPLE_BYTES, _SAMPLES = 4096, 8
+_SAMPLE_BYTES, _SAMPLES = 4096, 2
 _MOST_KEPT_BYTES = 16 * 2**20
 
 _VOCABULARIES: dict[tuple[str, int], bytes] = {}
@@ -145,12 +145,12 @@ class Cursor:
         order: Literal["little", "big"] = "little" if self.order == "<" else "big"
         return int.from_bytes(self.take(4 if kind == "I" else 8), order)
 
-    def text(self, limit: int) -> str:
-        """The next text; one of more than ``limit`` bytes is damage."""
+    def text(self, limit: int) -> bytes:
+        """The next text, as stored; one of more than ``limit`` bytes is damage."""
         count = self.whole("Q")
         if count > limit:
             raise self.damaged(f"a string of {count} bytes (at most {limit} are plausible)")
-        return self.take(count).decode("utf-8", "replace")
+        return self.take(count)
 
     def skip_texts(self, count: int) -> None:
         """Pass over ``count`` texts; vocabularies have hundreds of thousands of them.

@@ -53,7 +53,7 @@ def quantized_shape(
     for tensor in shape.tensors:
         number, kind = kinds[types[tensor.name]]
         size = tensor.elements // kind.block_elements * kind.block_bytes
-        tensors.append(replace(tensor, type_number=number, type_label=kind.label, size_bytes=size))
+        tensors.append(tensor._replace(type_number=number, type_label=kind.label, size_bytes=size))
     heads = shape.metadata.get(f"{shape.architecture}{_DRAFTING}")
     layers = len(shape.layers)
     weights, experts, before, after = _weights(tuple(tensors), layers, _loaded(layers, heads))

@@ -17,7 +17,8 @@ import numpy.typing as npt
 
 from nbllm.core.errors import ModelFileError
 from nbllm.core.paths import file_status, open_regular
-from nbllm.local.gguf.header import Header, alignment_of, padded, read_header
+from nbllm.local.gguf.header import Header, alignment_of, read_header
+from nbllm.local.gguf.tensor_table import padded
 
 __all__ = ["Rows", "read_imatrix", "write_imatrix"]
 

@@ -18,9 +18,10 @@ from nbllm.core.quantization import NEEDS_IMATRIX, Quantization, Quantized
 from nbllm.core.saved_files import replacing
 from nbllm.core.types import ModelInfo
 from nbllm.core.words import size_words
-from nbllm.local.gguf.header import alignment_of, padded, read_header
+from nbllm.local.gguf.header import alignment_of, read_header
 from nbllm.local.gguf.header_keys import check_model
 from nbllm.local.gguf.shape import model_info_from_gguf
+from nbllm.local.gguf.tensor_table import padded
 from nbllm.local.gguf.tensor_types import FILE_TYPES, TENSOR_TYPES
 from nbllm.local.installation import check_installation
 from nbllm.local.ipc.job import Failure, Job, running

@@ -8,9 +8,8 @@ from typing import Literal, TypeAlias
 
 from nbllm.core.answer import Answer
 from nbllm.core.types import Event
+from nbllm.local.formats.addressed import addressed_calls, message_to
 from nbllm.local.formats.base import NoCallError, Tools
-from nbllm.local.formats.functionary import message_to
-from nbllm.local.formats.gpt_oss import addressed_calls
 from nbllm.local.reading.call_bounds import add_calls, open_end
 
 __all__ = ["HarmonyParser", "RecipientParser"]

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from nbllm.local.formats.addressed import HARMONY
 from nbllm.local.formats.base import CallFormat, special_marks
-from nbllm.local.formats.gpt_oss import HARMONY
 from nbllm.local.formats.table import format_named
 from nbllm.local.ipc.events import AnswerFormat, Dialect
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from textwrap import shorten
 from typing import TYPE_CHECKING, Any
 
 from IPython.core.error import UsageError
 from IPython.core.magic import line_cell_magic, line_magic, magics_class, no_var_expand
 
-from nbllm.notebook.cell_failures import brief_errors
-from nbllm.notebook.flags import Help, flag, parser_of, with_help
+from nbllm.notebook.flags import Argument, Help, flag, parser_of, with_help
 from nbllm.notebook.forms.type_expressions import TypeExpression
 from nbllm.notebook.magic_line import (
     Flags,
@@ -21,6 +21,7 @@ from nbllm.notebook.magic_line import (
     parse_known,
     variable_name,
 )
+from nbllm.notebook.running_cell import brief_errors
 from nbllm.notebook.session import NotebookSession, SessionMagics
 
 if TYPE_CHECKING:
@@ -33,6 +34,13 @@ if TYPE_CHECKING:
     from nbllm.notebook.prompts.shown_prompt import ShownPrompt
 
 __all__ = ["ASK", "AskMagics"]
+
+
+def _map_flags() -> tuple[Argument, ...]:
+    from nbllm.notebook.batch.frame_request import map_flags
+
+    return map_flags()
+
 
 ASK = Help(
     """
@@ -123,38 +131,6 @@ ASK = Help(
             type=variable_name,
             help="Ask about every row of a DataFrame: {column} in the prompt is the row's value.",
         ),
-        flag("--into", metavar="NAME", help="With --map: the name of the new column or columns."),
-        flag(
-            "--decide",
-            metavar="LABELS",
-            type=TypeExpression,
-            help="With --map: choose among labels, with their probabilities: a variable that holds "
-            'a dict, or {"team": ["red", "blue"], "urgent": bool, "tone": range(1, 6)}.',
-        ),
-        flag(
-            "--calibrate",
-            action="store_true",
-            help="With --decide: take out what the model prefers over all rows; for small models.",
-        ),
-        flag("--dry-run", action="store_true", help="With --map: 5 rows, and what all would take."),
-        flag("--journal", metavar="FILE", help="With --map: keep what is finished, and go on."),
-        flag("--max-cost", metavar="USD", type=float, help="With --map: end before it costs more."),
-        flag(
-            "--max-total-tokens",
-            metavar="N",
-            type=int,
-            help="With --map: end before prompts and answers together have more tokens.",
-        ),
-        flag(
-            "--batch-api",
-            action="store_true",
-            help="With --map: by the vendor's batch API, within a day and for half the price.",
-        ),
-        flag(
-            "--cancel-batch",
-            action="store_true",
-            help="With --map: cancel what the vendor's batch API has of this run.",
-        ),
         flag(
             "--completion",
             action="store_true",
@@ -174,6 +150,7 @@ ASK = Help(
             help="Show what would be sent, and count its tokens; nothing is sent.",
         ),
     ),
+    declared=_map_flags,
     options="generation",
 )
 
@@ -229,7 +206,7 @@ class AskMagics(SessionMagics):
             args, prompt = self._args_above(line), cell
         from nbllm.notebook.asking.question import AskFlags
 
-        with brief_errors():
+        with brief_errors(), _as_typed(args):
             flags = AskFlags.of(args)
             _check(flags, prompt)
             return self._ask(prompt, flags)
@@ -303,6 +280,14 @@ class AskMagics(SessionMagics):
         from nbllm.notebook.asking.live_answer import show_result
 
         show_result(self.session, result)
+
+
+def _as_typed(args: Flags) -> AbstractContextManager[None]:
+    """Messages of a run over a DataFrame name flags; ``args.frame`` is its variable."""
+    from nbllm.core.option_names import written_as
+    from nbllm.notebook.batch.frame_request import cell_form
+
+    return nullcontext() if args.frame is None else written_as(cell_form(args.frame))
 
 
 def _check(flags: AskFlags, prompt: str) -> None:

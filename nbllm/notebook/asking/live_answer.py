@@ -11,17 +11,15 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from IPython.core.displayhook import CapturingDisplayHook
 
-from nbllm.core.errors import ModelNotFoundError
 from nbllm.core.generation import Generation, NewText
-from nbllm.core.model_interface import ModelInterface
 from nbllm.core.types import FinishReason, GenerationResult, ModelInfo
 from nbllm.notebook.asking.continuation import joined, sent_messages
 from nbllm.notebook.asking.pipeline import LastAnswer, Prepared
 from nbllm.notebook.asking.question import recipe_of
-from nbllm.notebook.asking.waiting import NOTE_AFTER_SECONDS, Loading, StopButton
-from nbllm.notebook.cell_failures import Stopped
+from nbllm.notebook.asking.waiting import NOTE_AFTER_SECONDS, Loading, StopButton, WantedModel
+from nbllm.notebook.running_cell import Stopped
 from nbllm.notebook.session import NotebookSession
-from nbllm.notebook.status_messages import EARLY_ENDS, activity_words, ready_words, status_words
+from nbllm.notebook.status_messages import EARLY_ENDS, activity_words, status_words
 from nbllm.notebook.views.bundles import Ending
 from nbllm.notebook.views.display import TICK_SECONDS, View
 
@@ -46,13 +44,12 @@ class LiveAnswer:
         self.ending = Ending("")
         self._session, self._steps, self._variable = session, prepared.steps, variable
         self._info: ModelInfo | None = None
-        self._loading: Loading | None = None
-        self._ready: list[str] = []
+        self._wanted = WantedModel(session, self.question.model)
         self._began, self._is_fitting = time.monotonic(), False
 
     async def work(self) -> GenerationResult:
         """Load the model where that is still to be done, and ask it."""
-        model = await self._model()
+        model = await self._wanted.get()
         self._info = model.info
         with model.uses.lease():  # what comes before the question may take a while
             self._began, self._is_fitting = time.monotonic(), True
@@ -68,24 +65,9 @@ class LiveAnswer:
             )
             return joined(question, result)
 
-    async def _model(self) -> ModelInterface:
-        """The model of the requested name, or the one used last, or else the bundled one."""
-        name, manager = self.question.model, self._session.manager
-        try:
-            return manager.get_model(name)
-        except ModelNotFoundError:
-            requested = name or manager.bundled_model().name
-        with Loading(manager, requested) as loading:
-            self._loading = loading
-            options = self._session.load_options()
-            model, info = await manager.load_model(
-                requested, options=options, progress=loading.report
-            )
-            why = "" if name else "No model was loaded, so the bundled one answers: "
-            ready = why + ready_words(info, loading.seconds, model.unready)
-            self._ready = [*loading.evictions(info.name), ready]
-            self._loading = None
-        return model
+    @property
+    def _loading(self) -> Loading | None:
+        return self._wanted.loading
 
     @property
     def model(self) -> str:
@@ -120,8 +102,7 @@ class LiveAnswer:
         self.view.add(text)
 
     def _keep_ready_lines(self) -> None:
-        lines, self._ready = self._ready, []
-        for line in lines:
+        for line in self._wanted.lines():
             self.view.keep(line)
 
     @property

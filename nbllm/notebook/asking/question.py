@@ -16,6 +16,7 @@ from nbllm.core.model_interface import ModelInterface
 from nbllm.core.paths import file_fingerprint
 from nbllm.core.types import GenerationOptions, GenerationResult, Message, ModelInfo
 from nbllm.core.version import __version__
+from nbllm.notebook.batch.frame_request import run_flags
 from nbllm.notebook.flags import flagged_options
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ class AskFlags:
     """What is typed behind ``%llm``, by the names that its parser has for them.
 
     ``options`` are the generation options among the flags; one that was not given is unset.
+    ``run`` are those of a run over a DataFrame that were given, by their names.
     """
 
     name: str | None = None
@@ -45,15 +47,7 @@ class AskFlags:
     form: str | None = None
     schema: str | None = None
     frame: str | None = None
-    into: str | None = None
-    decide: str | None = None
-    calibrate: bool = False
-    dry_run: bool = False
-    journal: str | None = None
-    max_cost: float | None = None
-    max_total_tokens: int | None = None
-    batch_api: bool = False
-    cancel_batch: bool = False
+    run: Mapping[str, Any] = field(default_factory=dict)
     completion: bool = False
     allow_file: tuple[str, ...] = ()
     raw: bool = False
@@ -79,8 +73,9 @@ class AskFlags:
         """
         found = {name: value for name, value in vars(parsed).items() if value is not None}
         own = {each.name: found[each.name] for each in fields(cls) if each.name in found}
-        given = flagged_options("generation").keys() & found.keys()
         own["allow_file"] = tuple(found.get("allow_file", ()))
+        own["run"] = {name: found[name] for name in run_flags() if name in found}
+        given = flagged_options("generation").keys() & found.keys()
         return cls(**own, options=GenerationOptions(**{name: found[name] for name in given}))
 
 
@@ -88,7 +83,11 @@ _OF_ONE_QUESTION = {
     *("name", "model", "output", "go_on", "bg", "system", "chat", "overflow", "form", "schema"),
     *("completion", "allow_file", "raw", "show_prompt", "options"),
 }
-_UNSET = {each.name: each.default for each in fields(AskFlags) if each.name not in _OF_ONE_QUESTION}
+_UNSET = {
+    each.name: getattr(AskFlags(), each.name)
+    for each in fields(AskFlags)
+    if each.name not in _OF_ONE_QUESTION
+}
 """All other flags, by their names: those of ``--models`` and ``--map``."""
 
 

@@ -19,8 +19,8 @@ from nbllm.core.types import FinishReason, GenerationResult
 from nbllm.notebook.asking.live_answer import LiveAnswer, keep_from_display
 from nbllm.notebook.asking.pipeline import Prepared, prepare, question_from
 from nbllm.notebook.asking.waiting import StopButton
-from nbllm.notebook.cell_failures import Stopped
 from nbllm.notebook.forms.diffs import word_diffs
+from nbllm.notebook.running_cell import Stopped
 from nbllm.notebook.session import RESULT_VARIABLE
 from nbllm.notebook.views.bundles import Bundle, Ending, folded_html, note_html
 from nbllm.notebook.views.display import TICK_SECONDS, View

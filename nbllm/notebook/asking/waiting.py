@@ -14,13 +14,14 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
+from nbllm.core.errors import ModelNotFoundError
 from nbllm.core.manager_events import ManagerEvent
 from nbllm.core.model_interface import ModelInterface
 from nbllm.core.model_manager import WAIT_SECONDS, ModelManager
 from nbllm.core.types import LoadOptions
-from nbllm.notebook.cell_failures import Stopped
+from nbllm.notebook.running_cell import Stopped
 from nbllm.notebook.session import NotebookSession
-from nbllm.notebook.status_messages import loading_words
+from nbllm.notebook.status_messages import loading_words, ready_words
 from nbllm.notebook.versions import answer_where_asked
 from nbllm.notebook.views.bundles import Bundle, widget_view
 from nbllm.notebook.views.display import TICK_SECONDS, View
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from nbllm.notebook.session import NotebookSession
     from nbllm.notebook.views.display import View
 
-__all__ = ["NOTE_AFTER_SECONDS", "Loading", "StopButton", "load_model"]
+__all__ = ["NOTE_AFTER_SECONDS", "Loading", "StopButton", "WantedModel", "load_model"]
 
 NOTE_AFTER_SECONDS = 0.3
 """What is done sooner shows no progress: it would only flicker."""
@@ -88,6 +89,54 @@ def _is_meant(name: str, model: str) -> bool:
     """Whether the user's ``name`` can mean the model; a name may be begun, or be a path."""
     requested = Path(name).stem if name.endswith(".gguf") else name
     return model.casefold().startswith(requested.casefold())
+
+
+class WantedModel:
+    """The model that a cell asks: of this ``name``, or the one used last, or the bundled one.
+
+    ``loading`` is its load as long as that goes on.
+    """
+
+    def __init__(self, session: NotebookSession, name: str | None) -> None:
+        self.name, self._session = name, session
+        self.loading: Loading | None = None
+        self._lines: list[str] = []
+
+    async def get(self) -> ModelInterface:
+        """Find it, or load it. Raises what loading raises."""
+        manager = self._session.manager
+        try:
+            return manager.get_model(self.name)
+        except ModelNotFoundError:
+            requested = self.name or manager.bundled_model().name
+        with Loading(manager, requested) as loading:
+            self.loading = loading
+            try:
+                options = self._session.load_options()
+                model, info = await manager.load_model(
+                    requested, options=options, progress=loading.report
+                )
+            finally:
+                self.loading = None
+        why = "" if self.name else "No model was loaded, so the bundled one answers: "
+        ready = why + ready_words(info, loading.seconds, model.unready)
+        self._lines = [*loading.evictions(info.name), ready]
+        return model
+
+    @property
+    def title(self) -> str:
+        """What it is called before it is there."""
+        return self.loading.name if self.loading else self.name or "the model"
+
+    @property
+    def activity(self) -> str:
+        """How far its load is; "" where there is nothing to tell."""
+        return self.loading.message if self.loading else ""
+
+    def lines(self) -> list[str]:
+        """What there is to tell of a load that has ended; each line is given out once."""
+        lines, self._lines = self._lines, []
+        return lines
 
 
 def load_model(

@@ -6,13 +6,17 @@ import ast
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from IPython.core.error import UsageError
+
 from nbllm.core.errors import BatchError, InvalidOptionError
 from nbllm.core.suggest import did_you_mean
 from nbllm.core.texts import capped
 from nbllm.notebook.asking.question import AskFlags
-from nbllm.notebook.cell_failures import Stopped
+from nbllm.notebook.asking.waiting import WantedModel
+from nbllm.notebook.batch.frame_request import FrameRequest, run_flags
 from nbllm.notebook.forms.type_expressions import named_type
 from nbllm.notebook.prompts.scope import variables_in_scope
+from nbllm.notebook.running_cell import Stopped
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -23,30 +27,26 @@ if TYPE_CHECKING:
 
 __all__ = ["check_batch_flags", "map_cell"]
 
-_ONLY = {
-    "into": "--into",
-    "decide": "--decide",
-    "calibrate": "--calibrate",
-    "dry_run": "--dry-run",
-    "journal": "--journal",
-    "max_cost": "--max-cost",
-    "max_total_tokens": "--max-total-tokens",
-    "batch_api": "--batch-api",
-    "cancel_batch": "--cancel-batch",
+_NEVER = {
+    "go_on": "--continue",
+    "chat": "--chat",
+    "overflow": "--overflow",
+    "form": "--as",
+    "allow_file": "--allow-file",
+    "raw": "--raw",
+    "show_prompt": "--show-prompt",
 }
-_NEVER = {"chat": "--chat", "form": "--as", "show_prompt": "--show-prompt"}
 
 
 def check_batch_flags(flags: AskFlags) -> None:
-    """Raise ``InvalidOptionError`` for flags that do not go together."""
+    """Raise ``UsageError`` for flags that do not go together."""
     if flags.frame is None:
-        for name, flag in _ONLY.items():
-            if getattr(flags, name) not in (None, False):
-                raise InvalidOptionError(name, f"{flag} needs --map DF")
+        for name in flags.run:
+            raise UsageError(f"{run_flags()[name]} needs --map DF")
         return
     for name, flag in _NEVER.items():
-        if getattr(flags, name) not in (None, False):
-            raise InvalidOptionError("map", f"cannot be combined with {flag}")
+        if getattr(flags, name):
+            raise UsageError(f"--map cannot be combined with {flag}; drop one")
 
 
 def map_cell(
@@ -59,50 +59,55 @@ def map_cell(
     from nbllm.notebook.batch.frame import frame_run
     from nbllm.notebook.batch.frame_job import begin_frame_job
 
-    scope = variables_in_scope(session.shell)
-    settings = session.settings
-    options = {**settings.options, **flags.options.set_values()}
-    if settings.cell_limit:
-        options.setdefault("max_tokens", settings.cell_limit)
-    run = frame_run(
-        _frame(frame, scope),
-        prompt.strip(),
-        model=flags.name or flags.model or settings.model or None,
-        schema=named_type(flags.schema, scope) if flags.schema else None,
-        decide=_decide(flags.decide, scope) if flags.decide else None,
-        calibrate=flags.calibrate,
-        into=flags.into,
-        system=flags.system if flags.system is not None else settings.system or None,
-        dry_run=flags.dry_run,
-        journal=flags.journal,
-        max_cost=flags.max_cost,
-        max_total_tokens=flags.max_total_tokens,
-        preview_above=settings.preview_above or None,
-        title=frame,
-        batch_api=flags.batch_api,
-        cancel_batch=flags.cancel_batch,
-        manager=session.manager,
-        **{name: value for name, value in options.items() if value is not None},
-    )
+    wanted = WantedModel(session, flags.name or flags.model or session.settings.model or None)
+    run = frame_run(_request(session, prompt.strip(), flags, frame), wanted.get)
     if flags.bg:
         result: pd.DataFrame | FrameJob = begin_frame_job(
-            session, run, f"{frame}: {prompt.strip()}"
+            session, run, wanted, f"{frame}: {prompt.strip()}"
         )
     else:
-        result = _awaited(session, flags, frame, run)
+        result = _awaited(session, flags, frame, run, wanted)
     if flags.output:
         session.shell.user_ns[flags.output] = result
     return result
 
 
-def _awaited(session: NotebookSession, flags: AskFlags, frame: str, run: FrameRun) -> Any:
+def _request(session: NotebookSession, prompt: str, flags: AskFlags, frame: str) -> FrameRequest:
+    """What is asked; types and labels by the variables of whoever runs the cell."""
+    scope, settings = variables_in_scope(session.shell), session.settings
+    options = {**settings.options, **flags.options.set_values()}
+    if settings.cell_limit:
+        options.setdefault("max_tokens", settings.cell_limit)
+    if flags.completion:
+        options["raw"] = True
+    run = dict(flags.run)
+    if "decide" in run:
+        run["decide"] = _decide(run["decide"], scope)
+    system = flags.system if flags.system is not None else settings.system or None
+    return FrameRequest(
+        _frame(frame, scope),
+        prompt,
+        schema=named_type(flags.schema, scope) if flags.schema else None,
+        system=None if flags.completion else system,
+        preview_above=settings.preview_above or None,
+        title=frame,
+        **run,
+        **{name: value for name, value in options.items() if value is not None},
+    )
+
+
+def _awaited(
+    session: NotebookSession, flags: AskFlags, frame: str, run: FrameRun, wanted: WantedModel
+) -> Any:
     from nbllm.notebook.batch.clusters import told_of_workers
     from nbllm.notebook.batch.frame_run import RunInterrupt
 
     try:
-        with told_of_workers(run.model):
-            return run.run(None)
+        with told_of_workers(run):
+            return run.run(None, activity=lambda: wanted.activity, lines=wanted.lines)
     except RunInterrupt as stop:
+        if run.asked is None:
+            raise Stopped(f"Loading {wanted.title} was stopped. No row was asked.") from None
         raise _stopped(session, flags, frame, stop) from None
     except BatchError as error:
         if error.finished is not None:
@@ -113,7 +118,7 @@ def _awaited(session: NotebookSession, flags: AskFlags, frame: str, run: FrameRu
 def _stopped(session: NotebookSession, flags: AskFlags, frame: str, stop: RunInterrupt) -> Stopped:
     """What is said of an interrupt."""
     _keep(session, flags, stop.frame)
-    kept = [flags.output, flags.journal]
+    kept = [flags.output, flags.run.get("journal")]
     places = " and ".join(place for place in kept if place)
     words = (
         f"; what is finished is in {places}" if places else "; name a variable with -o to keep it"
@@ -131,23 +136,13 @@ def _keep(session: NotebookSession, flags: AskFlags, finished: Any) -> None:
         session.shell.user_ns[flags.output] = finished
 
 
-def _frame(name: str, variables: Mapping[str, Any]) -> pd.DataFrame:
+def _frame(name: str, variables: Mapping[str, Any]) -> Any:
     import pandas as pd
-
-    from nbllm.notebook.batch.dask_tables import is_dask_frame
 
     if name not in variables:
         frames = [key for key, value in variables.items() if isinstance(value, pd.DataFrame)]
-        raise InvalidOptionError(
-            "map", f"there is no variable {name!r}.{did_you_mean(name, frames)}"
-        )
-    value = variables[name]
-    if isinstance(value, pd.Series):
-        return value.to_frame(value.name or "text")
-    if not isinstance(value, pd.DataFrame) and not is_dask_frame(value):
-        raise InvalidOptionError("map", f"{name} is a {type(value).__name__}, not a DataFrame")
-    found: pd.DataFrame = value
-    return found
+        raise UsageError(f"--map: there is no variable {name!r}.{did_you_mean(name, frames)}")
+    return variables[name]
 
 
 def _decide(written: str, variables: Mapping[str, Any]) -> Any:

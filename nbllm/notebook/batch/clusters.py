@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nbllm.core.errors import (
@@ -25,9 +25,10 @@ if TYPE_CHECKING:
     from nbllm.batches.cluster.cluster_model import ClusterModel
     from nbllm.core.model_manager import ModelManager
     from nbllm.core.types import ModelInfo
+    from nbllm.notebook.batch.frame_run import FrameRun
     from nbllm.notebook.loaded_model import LoadedModel
 
-__all__ = ["cluster_model", "told_of_workers"]
+__all__ = ["cluster_model", "told_of_workers", "worker_notes"]
 
 _SAME_ANYWHERE = ("bundled", "vendor", "server")
 """What a name alone means on every machine; a server's address may be another one there."""
@@ -35,7 +36,7 @@ _SAME_ANYWHERE = ("bundled", "vendor", "server")
 
 def cluster_model(
     client: Client,
-    model: str | ModelInterface | LoadedModel | None,
+    model: str | os.PathLike[str] | ModelInterface | LoadedModel | None,
     manager: ModelManager | None,
 ) -> ClusterModel:
     """The model on the workers of a cluster, which are not asked yet.
@@ -74,7 +75,7 @@ def _check(client: object) -> None:
 
 
 def _wanted(
-    model: str | ModelInterface | LoadedModel | None, manager: ModelManager
+    model: str | os.PathLike[str] | ModelInterface | LoadedModel | None, manager: ModelManager
 ) -> tuple[str, ModelInfo | None]:
     """The model's name, and what this machine knows of it."""
     if model is None:
@@ -82,7 +83,7 @@ def _wanted(
             model = manager.get_model()
         except ModelNotFoundError:
             return manager.bundled_model().name, None
-    if not isinstance(model, str | Path):
+    if not isinstance(model, str | os.PathLike):
         info = model.info
         return info.name, info
     try:
@@ -93,12 +94,18 @@ def _wanted(
 
 
 @contextmanager
-def told_of_workers(model: ModelInterface) -> Iterator[None]:
+def told_of_workers(run: FrameRun) -> Iterator[None]:
     """Warn of the workers that were not asked, however the run ended."""
     try:
         yield
     finally:
-        cluster = sys.modules.get("nbllm.batches.cluster.cluster_model")
-        if cluster is not None and isinstance(model, cluster.ClusterModel):
-            for note in model.notes:
-                warnings.warn(note, stacklevel=4)
+        for note in worker_notes(run):
+            warnings.warn(note, stacklevel=5)
+
+
+def worker_notes(run: FrameRun) -> list[str]:
+    """Which workers of a cluster were not asked, and why."""
+    cluster = sys.modules.get("nbllm.batches.cluster.cluster_model")
+    if cluster is None or not isinstance(run.model, cluster.ClusterModel):
+        return []
+    return [*run.model.notes]

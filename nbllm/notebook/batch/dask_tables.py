@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING
@@ -43,19 +42,14 @@ class DaskTable:
     def of(
         cls,
         whole: dd.DataFrame,
-        batch_of: Callable[[pd.DataFrame], FrameBatch],
+        batch: FrameBatch,
         client: Client | None,
     ) -> DaskTable:
-        """Compute the template's columns, on the cluster where there is one.
-
-        Raises ``InvalidOptionError`` as ``FrameBatch.of`` does, before anything is computed.
-        """
+        """Compute the columns of the ``batch``'s template, on the cluster where there is one."""
         import dask
         import pandas as pd
 
-        empty = whole._meta  # noqa: SLF001 - Dask's way to tell a frame's columns
-        used_columns = batch_of(empty).template.columns
-        named = [name for name in whole.columns if str(name) in used_columns]
+        named = [name for name in whole.columns if str(name) in batch.template.columns]
         used = client or _default_client()
         delayed = whole[named].to_delayed()
         parts = used.gather(used.compute(delayed)) if used else list(dask.compute(*delayed))
@@ -65,8 +59,7 @@ class DaskTable:
         """The whole frame with the new columns of ``answered``, in its partitions."""
         import dask.dataframe as dd
 
-        new = answered[[name for name in answered.columns if name not in self.frame.columns]]
-        new = new.reset_index(drop=True)
+        new = answered.iloc[:, len(self.frame.columns) :].reset_index(drop=True)
         ends = [0, *accumulate(self.lengths)]
         parts = [new.iloc[start:end] for start, end in pairwise(ends)]
         meta = _with_answers(self.whole._meta, new.iloc[:0])  # noqa: SLF001 - as above

@@ -9,33 +9,48 @@ from typing import TYPE_CHECKING, Any
 from nbllm.batches.batch_rows import BatchProgress, BatchRow
 from nbllm.core.errors import BatchError
 from nbllm.core.rendering.escaping import text_html
+from nbllm.notebook.batch.clusters import worker_notes
 from nbllm.notebook.batch.run_view import SHOWN_ROWS, figures, rows_html, show_data
 from nbllm.notebook.jobs.jobs import Job, Jobs, JobState
 from nbllm.notebook.views.bundles import Bundle, note
 from nbllm.notebook.views.markdown_view import BackgroundView
 
 if TYPE_CHECKING:
+    from nbllm.notebook.asking.waiting import WantedModel
     from nbllm.notebook.batch.frame_run import FrameRun
     from nbllm.notebook.session import NotebookSession
 
 __all__ = ["FrameJob", "begin_frame_job"]
 
 
-def begin_frame_job(session: NotebookSession, run: FrameRun, subject: str) -> FrameJob:
-    """Ask about the rows in the background, and show how far it is in the cell that runs now."""
+def begin_frame_job(
+    session: NotebookSession, run: FrameRun, wanted: WantedModel, subject: str
+) -> FrameJob:
+    """Ask about the rows in the background, and show how far it is in the cell that runs now.
+
+    The DataFrame may be changed meanwhile: the run has its own copy.
+    """
     jobs = session.part(Jobs)
-    job = FrameJob(jobs.next_number, session, run, subject)
+    run.df = run.df.copy()
+    job = FrameJob(jobs.next_number, session, run, wanted, subject)
     jobs.put(job)
     return job
 
 
 class FrameJob(Job[Any]):
-    """One run; its result is the frame with the answers."""
+    """One run, with the load of its model; its result is the frame with the answers."""
 
-    def __init__(self, number: int, session: NotebookSession, run: FrameRun, subject: str) -> None:
+    def __init__(
+        self,
+        number: int,
+        session: NotebookSession,
+        run: FrameRun,
+        wanted: WantedModel,
+        subject: str,
+    ) -> None:
         super().__init__(number, session)
-        self._run_over, self._subject = run, subject
-        self._progress: BatchProgress = run.asked.progress
+        self._run_over, self._wanted, self._subject = run, wanted, subject
+        self._progress: BatchProgress = run.progress
         self._last: deque[BatchRow] = deque(maxlen=SHOWN_ROWS)
         self._told: list[str] = []
         self._outcome: Bundle | None = None
@@ -43,7 +58,8 @@ class FrameJob(Job[Any]):
 
     @property
     def model(self) -> str:  # noqa: D102 - see Job, as all that follow
-        return self._run_over.model.name
+        model = self._run_over.model
+        return model.name if model else self._wanted.title
 
     @property
     def subject(self) -> str:  # noqa: D102
@@ -59,10 +75,15 @@ class FrameJob(Job[Any]):
 
     @property
     def _stage(self) -> JobState:
+        if self._wanted.loading is not None:
+            return "loading"
         return "writing" if self._progress.asked else "waiting"
 
     async def _work(self) -> Any:
-        await self._run_over.work(self._tick, self._told.append)
+        try:
+            await self._run_over.work(self._tick, self._told.append)
+        finally:
+            self._told += worker_notes(self._run_over)
         return self._run_over.frame()
 
     def _partial(self) -> Any:
@@ -74,13 +95,15 @@ class FrameJob(Job[Any]):
             self._last.append(row)
 
     def _look(self) -> None:
-        state = self._progress.done, self._progress.vendor_state, len(self._told)
+        self._told += self._wanted.lines()
+        state = self._progress.done, self._activity, len(self._told)
         if any(state):
             self._view.draw(
                 state, lambda: self._bundle(rows_html(self._run_over.table, self._last))
             )
 
     def _show_outcome(self, outcome: Any) -> None:
+        self._told += self._wanted.lines()
         frame, problem = outcome, ""
         if isinstance(outcome, Exception):
             problem = f"{type(outcome).__name__}: {outcome}"
@@ -106,10 +129,14 @@ class FrameJob(Job[Any]):
         rows = html or (f"<pre>{text_html(plain)}</pre>" if plain else "")
         return Bundle({"text/html": notes + rows, "text/plain": "\n".join(texts)})
 
+    @property
+    def _activity(self) -> str:
+        return self._wanted.activity or self._progress.vendor_state
+
     def _far(self) -> str:
         done, total = self._progress.done, self._progress.total
         rows = f"{done:,} rows" if total is None else f"{done:,} of {total:,} rows"
         seconds = (self._ended or time.monotonic()) - self._began
-        more = figures(self._progress, seconds)
+        more = self._wanted.activity or figures(self._progress, seconds)
         stopped = "■ stopped" if self._was_stopped else ""
         return f"Job {self.number}: {', '.join(filter(None, [stopped, rows, more]))}"

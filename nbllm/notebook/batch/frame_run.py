@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
-from nbllm.batches.batch_rows import BatchRow, BatchTick
+from nbllm.batches.batch_rows import BatchProgress, BatchRow, BatchTick
 from nbllm.batches.calibration import calibrated
 from nbllm.batches.estimate import estimate
 from nbllm.core.errors import BatchError
+from nbllm.core.option_names import option_use
 from nbllm.notebook.batch.run_view import RunView, show_value
 from nbllm.notebook.loop import free_loop
 
@@ -20,7 +21,9 @@ if TYPE_CHECKING:
 
     from nbllm.batches.batch import Batch
     from nbllm.core.model_interface import ModelInterface
+    from nbllm.core.schemas.answer_schemas import AnswerSchema
     from nbllm.notebook.batch.frame_batch import FrameBatch
+    from nbllm.notebook.batch.frame_request import FrameRequest
 
 __all__ = ["SAMPLE_ROWS", "FrameRun", "HowFar", "RunInterrupt"]
 
@@ -35,29 +38,57 @@ class FrameRun:
 
     A "large" one shows its first rows, with what the rest is going to take, and goes on; a "dry"
     one is over behind them, and a "cancelled" one takes back what a vendor's batch API has of it.
-    ``batch_api`` says that the rest goes there. ``joined`` puts the answers into what was given,
-    where that is no DataFrame of pandas.
+    ``find`` finds or loads the model, as part of the run. ``joined`` puts the answers into what was
+    given, where that is no DataFrame of pandas. ``asked`` and ``model`` are there once the model
+    is.
     """
 
+    request: FrameRequest
     df: pd.DataFrame
     batch: FrameBatch
-    asked: Batch
     how: HowFar
-    model: ModelInterface
+    find: Callable[[], Awaitable[ModelInterface]]
+    schema: AnswerSchema | None
     joined: Callable[[pd.DataFrame], Any]
-    batch_api: bool = False
-    calibrate: bool = False
+    asked: Batch | None = None
+    model: ModelInterface | None = None
     found: list[BatchRow] = field(default_factory=list)
 
-    def run(self, tick: BatchTick | None) -> Any:
+    @property
+    def progress(self) -> BatchProgress:
+        """How far it is."""
+        if self.asked is not None:
+            return self.asked.progress
+        return BatchProgress(total=len(self._rows))
+
+    @property
+    def _rows(self) -> list[dict[str, Any]]:
+        return self.batch.rows[:SAMPLE_ROWS] if self.how == "dry" else self.batch.rows
+
+    def run(
+        self,
+        tick: BatchTick | None,
+        *,
+        activity: Callable[[], str] = str,
+        lines: Callable[[], Iterable[str]] = tuple,
+    ) -> Any:
         """The frame with the answers. Raises ``RunInterrupt`` or ``BatchError`` with what there is
         of it.
+
+        ``activity`` says what goes on before the first row is asked, and ``lines`` what else there
+        is to tell.
         """
         if tick is not None:
             return self._waited(tick, lambda: None)
-        view = RunView(self.asked.progress, self.table)
+        view = RunView(self.progress, self.table, activity)
+
+        def show() -> None:
+            for line in lines():
+                view.tell(line)
+            view.show()
+
         try:
-            return self._waited(view.tick, view.show)
+            return self._waited(view.tick, show)
         finally:
             view.close()
 
@@ -82,56 +113,79 @@ class FrameRun:
 
     async def work(self, tick: BatchTick, tell: Callable[[str], None]) -> None:
         """Ask all rows; ``tell`` gets what the rest is going to take, where that is wanted."""
+        asked = await self._begun()
         began = time.monotonic()
-        self.asked.on_state = lambda: tick(self.asked.progress, None)
+        asked.on_state = lambda: tick(asked.progress, None)
         if self.how == "cancelled":
-            self.found += await self.asked.cancel()
+            self.found += await asked.cancel()
             return
-        async for row in self.asked:
+        async for row in asked:
             self.found.append(row)
-            tick(self.asked.progress, row)
+            tick(asked.progress, row)
             if self.how == "large" and len(self.found) == SAMPLE_ROWS:
-                tell(self._estimated(time.monotonic() - began))
+                tell(self._estimated(asked, time.monotonic() - began))
         if self.how == "dry":
-            tell(self._estimated(time.monotonic() - began))
+            tell(self._estimated(asked, time.monotonic() - began))
+
+    async def _begun(self) -> Batch:
+        request, by_vendor = self.request, self.request.batch_api or self.request.cancel_batch
+        self.model = await self.find()
+        self.asked = self.model.map(
+            self.batch.prompts(self._rows),
+            system=request.system,
+            schema=self.schema,
+            options=request.generation,
+            concurrency=request.concurrency,
+            journal=None if self.how == "dry" and by_vendor else request.journal,
+            retry_failed=request.retry_failed,
+            max_failures=request.max_failures,
+            max_cost=request.max_cost,
+            max_total_tokens=request.max_total_tokens,
+            batch_api=by_vendor and self.how != "dry",
+            first=SAMPLE_ROWS if self.how == "large" else 0,
+            title=request.title or f"{len(self.df):,} rows",
+        )
+        return self.asked
 
     def _tell(self, words: str) -> None:
         if self.how == "large":
             show_value(self.table(self.found[:SAMPLE_ROWS]))
         print(words)  # noqa: T201 - it is asked for
 
-    def _estimated(self, seconds: float) -> str:
+    def _estimated(self, asked: Batch, seconds: float) -> str:
         sample = self.found[:SAMPLE_ROWS]
         rest = len(self.df) - len(sample)
         failed = sum(bool(row.error) for row in sample)
         kind = "Dry run" if self.how == "dry" else "Preview"
         words = f"{kind}: {len(sample):,} of {len(self.df):,} rows asked, {failed:,} failed."
         if rest:
-            longer, width = self.batch.longer(sample), self.asked.width
+            longer, width = self.batch.longer(sample), asked.width
             found = estimate(sample, rest, seconds=seconds, width=width, longer=longer)
-            words += f" {(found.by_batch_api() if self.batch_api else found).words}"
-        return f"{words} The batch API takes up to a day." if self.batch_api else words
+            words += f" {(found.by_batch_api() if self.request.batch_api else found).words}"
+        return f"{words} The batch API takes up to a day." if self.request.batch_api else words
 
     @property
     def _at_vendor(self) -> str:
         """What goes on at the vendor in spite of an interrupt."""
-        state = self.asked.progress.vendor_state
+        state = self.progress.vendor_state
         return state and (
-            f"{state}. It goes on there, and is paid. Run the same cell again to take it up, or "
-            "with --cancel-batch (cancel_batch=True) to cancel it."
+            f"{state}. It goes on there, and is paid. Run the same again to take it up, or with "
+            f"{option_use('cancel_batch', 'True')} to cancel it."
         )
 
     def table(self, rows: Sequence[BatchRow]) -> pd.DataFrame:
         """The columns of the prompt and of the answers, for these rows."""
         whole = self.batch.joined(self.df.iloc[[row.index for row in rows]], [*rows])
-        shown = [name for name in self.df.columns if str(name) in self.batch.template.columns]
-        return whole[[*shown, *(name for name in whole.columns if name not in self.df.columns)]]
+        new = [True] * (len(whole.columns) - len(self.df.columns))
+        return whole.loc[:, [*self.batch.shown(self.df.columns), *new]]
 
     def frame(self) -> Any:
         """The frame as far as it is finished; what is not has missing values."""
         df = self.df.iloc[:SAMPLE_ROWS] if self.how == "dry" else self.df
-        found = calibrated(self.found) if self.calibrate else self.found
-        return self.joined(self.batch.joined(df, found))
+        found = calibrated(self.found) if self.request.calibrate else self.found
+        by_index = {row.index: row for row in found}  # an ended run leaves out what it did not ask
+        rows = [by_index.get(index) or BatchRow(index=index) for index in range(len(df))]
+        return self.joined(self.batch.joined(df, rows))
 
 
 class RunInterrupt(KeyboardInterrupt):

@@ -28,7 +28,8 @@ Frame = Sequence[BatchRow]
 class RunView:
     """Counts on the loop's thread, by ``tick``, and shows on the cell's, by ``show``.
 
-    ``table`` makes a DataFrame of some rows. In a notebook the last rows stand under the bar until
+    ``table`` makes a DataFrame of some rows, and ``activity`` says what goes on before there are
+    any. In a notebook the last rows stand under the bar until
     the run ends; a terminal has the bar alone.
     """
 
@@ -36,8 +37,9 @@ class RunView:
         self,
         progress: BatchProgress,
         table: Callable[[Frame], pd.DataFrame],
+        activity: Callable[[], str],
     ) -> None:
-        self._progress, self._table = progress, table
+        self._progress, self._table, self._activity = progress, table, activity
         self._last: deque[BatchRow] = deque(maxlen=SHOWN_ROWS)
         self._began = self._shown = time.monotonic()
         self._shown_rows = 0
@@ -63,17 +65,22 @@ class RunView:
             self._shown, self._shown_rows = at, done
             _update(self._handle, self._html())
 
+    def tell(self, line: str) -> None:
+        """Print a line above the bar, or where a notebook has what is printed."""
+        self._bar.write(line)
+
     def close(self) -> None:
-        """Take the rows away and leave the bar as it is."""
+        """Take the rows away and leave the bar as it is, if there is a row that it tells of."""
         self.show(now=True)
+        self._bar.leave = self._progress.done > 0
         self._bar.close()
         if self._handle is not None:
             _update(self._handle, "")
 
     @property
     def figures(self) -> str:
-        """Speed, cost, failures and what came of the journal."""
-        return figures(self._progress, time.monotonic() - self._began)
+        """What goes on before the first row, then speed, cost, failures and what was kept."""
+        return self._activity() or figures(self._progress, time.monotonic() - self._began)
 
     def _html(self) -> str:
         return rows_html(self._table, self._last)

@@ -14,8 +14,7 @@ from nbllm.core.model_interface import ModelInterface
 from nbllm.core.texts import trimmed
 from nbllm.core.types import GenerationOptions, GenerationResult, Message, ModelInfo
 from nbllm.notebook.asking.question import Question, Step
-from nbllm.notebook.chat.chats import Chats, Place
-from nbllm.notebook.running_cell import running_cell
+from nbllm.notebook.chat.chats import Chats, Place, running_cell
 
 __all__ = ["OVERFLOWS", "ChatStep", "fitted"]
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
+import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from nbllm.core.conversations.conversation_files import ChatFile, to_json, write_copy
 from nbllm.core.conversations.saved_conversation import (
@@ -20,11 +23,42 @@ from nbllm.core.errors import ConversationError
 from nbllm.core.forks import ChildSafeLock
 from nbllm.core.paths import absolute_path, current_folder, reason
 from nbllm.core.suggest import did_you_mean
-from nbllm.notebook.running_cell import Cell
+from nbllm.notebook.running_cell import cell_request, cell_source
 
-__all__ = ["Chats", "Place"]
+if TYPE_CHECKING:
+    from IPython.core.interactiveshell import InteractiveShell
+
+__all__ = ["Cell", "Chats", "Place", "running_cell"]
 
 SUFFIX = ".chat.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """A cell by its ``id``, in one run of it: the ``execution`` has a name of its own."""
+
+    id: str
+    execution: str
+
+
+def running_cell(shell: InteractiveShell) -> Cell:
+    """The cell that runs now.
+
+    JupyterLab, Notebook, VS Code and Colab tell its id. Where a kernel's front end tells none
+    (nbclient, papermill, consoles) cells with the same source are the same. In a terminal nothing
+    is ever run again, so that each input is a cell of its own.
+    """
+    request = cell_request(shell)
+    header = request.get("header") or {}
+    execution = str(header.get("msg_id") or uuid.uuid4().hex)
+    metadata = request.get("metadata") or {}
+    colab = metadata.get("colab")
+    told = metadata.get("cellId") or (colab.get("cell_id") if isinstance(colab, dict) else None)
+    if told:
+        return Cell(str(told), execution)
+    source = cell_source(shell)
+    digest = hashlib.sha256(source.encode(errors="replace")).hexdigest()[:16]
+    return Cell(f"source-{digest}" if source else execution, execution)
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,7 +26,7 @@ from nbllm.notebook.dashboard.widgets import (
 )
 from nbllm.notebook.magic_line import numeral
 from nbllm.notebook.views.bundles import Bundle, rendered
-from nbllm.notebook.views.growing_text import GrowingText
+from nbllm.notebook.views.markdown_view import GrowingText
 
 __all__ = ["AnswerArea", "Offer", "OptionsForm", "PromptHistory", "cell_source"]
 

@@ -10,7 +10,7 @@ import re
 from collections.abc import Sequence
 
 from nbllm.core.rendering.escaping import code_html, text_html
-from nbllm.notebook.colours import BOLD, CYAN, GREEN, RED, coloured
+from nbllm.notebook.running_cell import BOLD, CYAN, GREEN, RED, coloured
 from nbllm.notebook.views.bundles import Bundle
 
 __all__ = ["diff_bundle", "unified", "word_diffs"]

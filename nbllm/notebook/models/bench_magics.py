@@ -10,10 +10,10 @@ from IPython.core.magic import line_magic, magics_class, no_var_expand
 from IPython.display import display
 
 from nbllm.core.words import duration_words
-from nbllm.notebook.cell_failures import Stopped, brief_errors
 from nbllm.notebook.flags import Help, flag, parser_of, with_help
 from nbllm.notebook.magic_line import Flags, parse
 from nbllm.notebook.models.meter import Meter
+from nbllm.notebook.running_cell import Stopped, brief_errors
 from nbllm.notebook.session import SessionMagics
 
 if TYPE_CHECKING:

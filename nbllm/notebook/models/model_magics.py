@@ -9,9 +9,9 @@ from weakref import WeakKeyDictionary
 from IPython.core.error import UsageError
 from IPython.core.magic import line_magic, magics_class, no_var_expand
 
-from nbllm.notebook.cell_failures import brief_errors
 from nbllm.notebook.flags import LOAD, Help, flag, flagged_options, parser_of, with_help
 from nbllm.notebook.magic_line import Flags, parse
+from nbllm.notebook.running_cell import brief_errors
 from nbllm.notebook.session import NotebookSession, SessionMagics
 
 if TYPE_CHECKING:
@@ -151,7 +151,8 @@ class ModelMagics(SessionMagics):
         if args.servers:
             models += self.session.loop.run(manager.search_servers())
         if args.source is not None:
-            statuses = [each for each in statuses if each.info.source == args.source]
+            sources = {each.source for each in models}
+            statuses = [each for each in statuses if each.info.source in sources]
         fits = None
         if everything:
             resources = manager.detect_resources()

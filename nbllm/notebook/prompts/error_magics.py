@@ -9,10 +9,10 @@ from IPython.core.error import UsageError
 from IPython.core.magic import line_magic, magics_class, no_var_expand
 
 from nbllm.notebook.asking.ask_magics import ASK
-from nbllm.notebook.cell_failures import brief_errors
 from nbllm.notebook.flags import Help, flag, parser_of, with_help
 from nbllm.notebook.magic_line import Flags, parse_flags
 from nbllm.notebook.prompts.typed_cells import LastError
+from nbllm.notebook.running_cell import brief_errors
 from nbllm.notebook.session import NotebookSession, SessionMagics
 
 if TYPE_CHECKING:

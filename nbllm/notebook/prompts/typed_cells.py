@@ -10,7 +10,6 @@ import sys
 import traceback
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from difflib import SequenceMatcher
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -67,6 +66,8 @@ class TypedCell:
 
     @cached_property
     def _matches(self) -> Sequence[tuple[str, int, int, int, int]]:
+        from difflib import SequenceMatcher  # most errors are never asked about
+
         typed = [line.strip() for line in self.lines[self._head :]]
         ran = [line.strip() for line in self.code.splitlines()]
         return SequenceMatcher(None, typed, ran, autojunk=False).get_opcodes()

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 from IPython.core.magic import line_magic, magics_class, no_var_expand
 from traitlets import Bool
 
-from nbllm.notebook.cell_failures import brief_errors
 from nbllm.notebook.flags import Help, flag, parser_of, with_help
 from nbllm.notebook.magic_line import Flags, parse
+from nbllm.notebook.running_cell import brief_errors
 from nbllm.notebook.session import NotebookSession, SessionMagics
 
 if TYPE_CHECKING:

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any, Literal
 from IPython.core.error import UsageError
 from IPython.core.magic import line_magic, magics_class, no_var_expand
 
-from nbllm.notebook.cell_failures import brief_errors
 from nbllm.notebook.flags import Help, flag, parser_of, with_help
 from nbllm.notebook.magic_line import Flags, parse
+from nbllm.notebook.running_cell import brief_errors
 from nbllm.notebook.session import SessionMagics
 
 if TYPE_CHECKING:

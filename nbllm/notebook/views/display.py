@@ -14,8 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TextIO
 
 from IPython.core.displaypub import CapturingDisplayPublisher, DisplayPublisher
 
-from nbllm.notebook.colours import shows_colours
-from nbllm.notebook.running_cell import cell_source
+from nbllm.notebook.running_cell import cell_source, shows_colours
 from nbllm.notebook.views import bundles
 from nbllm.notebook.views.bundles import Bundle, Ending
 from nbllm.notebook.views.markdown_view import BackgroundView, MarkdownView

@@ -1,17 +1,163 @@
-"""How an answer appears in a notebook while it is written: at linear cost, in place."""
+"""How an answer appears in a notebook while it is written: in place, and at linear cost.
+
+What is finished of the Markdown is sent once, the tail that grows again and again.
+"""
 
 from __future__ import annotations
 
+import re
 import time
 import uuid
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 from nbllm.notebook.views import bundles
-from nbllm.notebook.views.bundles import Bundle, Ending, size_of
-from nbllm.notebook.views.growing_text import GrowingText
+from nbllm.notebook.views.bundles import Bundle, Ending, rendered, size_of
 
-__all__ = ["BackgroundView", "MarkdownView"]
+__all__ = ["BackgroundView", "GrowingText", "MarkdownView", "Update", "cut_finished"]
+
+TAIL_CHARACTERS = 1_500
+"""A tail that is longer is cut where it can be."""
+BYTES_PER_SECOND = 18_000
+"""What the updates of one answer may send; a tail that cannot be cut is sent less often, and so is
+one that takes long to render."""
+_RULE = re.compile(r"\|(?:[ \t]*:?-+:?[ \t]*\|)+[ \t]*")
+_BAR = re.compile(r"(?<!\\)\|")
+_FENCE = re.compile(r" {0,3}(`{3,}|~{3,})(?=([^\n]*))")
+
+
+@dataclass(frozen=True, slots=True)
+class Update:
+    """What to show in place of the tail: where there is a ``finished`` part, that one for good,
+    and the ``growing`` tail below it.
+    """
+
+    finished: Bundle | None
+    growing: Bundle
+
+
+class GrowingText:
+    """The text of one answer, for every view of it; ``tail`` is what is yet to be finished.
+
+    Without ``is_cut`` the whole is the tail. Updates come ``least_seconds`` apart at least.
+    """
+
+    def __init__(
+        self,
+        *,
+        is_cut: bool = True,
+        least_seconds: float = 0.0,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._is_cut, self._least_seconds, self._clock = is_cut, least_seconds, clock
+        self.tail, self._unsent, self._next_update = "", False, 0.0
+
+    def add(self, more: str) -> Update | None:
+        """Take more of the text, which may be none; None where it is too early for an update."""
+        self.tail += more
+        self._unsent = self._unsent or bool(more)
+        if not self._unsent or not self.is_due:
+            return None
+        began, self._unsent = self._clock(), False
+        finished = self._finished()
+        growing = rendered(self.tail, is_growing=True)
+        self.pace(began, size_of(growing) + (size_of(finished) if finished else 0))
+        return Update(finished, growing)
+
+    @property
+    def is_due(self) -> bool:
+        """Whether the time for the next update has come."""
+        return self._clock() >= self._next_update
+
+    def pace(self, began: float, sent: int) -> None:
+        """Wait the longer with the next update, the more bytes one sends and the longer it takes.
+
+        ``began`` is when it began to be made, by the clock.
+        """
+        took = self._clock() - began
+        seconds = max(self._least_seconds, sent / BYTES_PER_SECOND, 4 * took)
+        self._next_update = began + seconds
+
+    def _finished(self) -> Bundle | None:
+        if not self._is_cut or len(self.tail) <= TAIL_CHARACTERS:
+            return None
+        finished, rest = cut_finished(self.tail)
+        if not finished:
+            return None
+        self.tail = rest
+        return rendered(finished)
+
+
+@dataclass(slots=True)
+class _Scan:
+    """What is known after each line: the open fence, and the last place to cut at."""
+
+    fence: str = ""
+    opening_line: str = ""
+    opened_at: int = 0
+    cut: int = 0
+
+
+def cut_finished(text: str) -> tuple[str, str]:
+    """``text`` as a finished part and a rest, each of them Markdown that stands for itself.
+
+    The cut is made after the last blank line outside code; in a code block that fills the text
+    it is made between two lines, and both parts get a fence; in a table that fills it between two
+    rows, and both parts get its head. Where there is no such place the finished part is empty.
+    """
+    scan = _scan(text)
+    if scan.cut:
+        return text[: scan.cut], text[scan.cut :]
+    if not scan.fence and (head := _table_head(text)):
+        last_row = text.rfind("\n", 0, text.rfind("\n")) + 1
+        return (text[:last_row], head + text[last_row:]) if last_row > len(head) else ("", text)
+    last_line = text.rfind("\n") + 1
+    if not scan.fence or last_line <= len(scan.opening_line):
+        return "", text
+    return text[:last_line] + scan.fence + "\n", scan.opening_line + text[last_line:]
+
+
+def _table_head(text: str) -> str:
+    """The two lines of a table's head, where all of the text is rows of it; else nothing."""
+    head, rule, *rows = text.split("\n") if "\n" in text else (text, "")
+    rows = rows[:-1] if rows and not rows[-1].strip() else rows
+    is_table = _RULE.fullmatch(rule) is not None and _columns(head) == _columns(rule)
+    if not is_table or not all(row.startswith("|") for row in (head, *rows)):
+        return ""
+    return f"{head}\n{rule}\n"
+
+
+def _columns(line: str) -> int:
+    return len(_BAR.split(line.strip().removeprefix("|").removesuffix("|")))
+
+
+def _scan(text: str) -> _Scan:
+    scan, position, after_blank = _Scan(), 0, False
+    for line in text.splitlines(keepends=True):
+        # An indented line after a blank one belongs to the list item above it.
+        if after_blank and not scan.fence and not line[0].isspace():
+            scan.cut = position
+        _pass_fence(scan, line, position)
+        position += len(line)
+        after_blank = not line.strip()
+    if scan.opened_at > 0:
+        # The open code block begins within a list or a paragraph; fences do not split that.
+        scan.fence = ""
+    return scan
+
+
+def _pass_fence(scan: _Scan, line: str, position: int) -> None:
+    match = _FENCE.match(line)
+    if match is None:
+        return
+    marker, info = match.group(1), match.group(2)
+    if not scan.fence:
+        if "`" not in info or marker[0] == "~":
+            scan.fence, scan.opening_line, scan.opened_at = marker, line, position
+    elif marker.startswith(scan.fence) and not info.strip():
+        scan.fence = scan.opening_line = ""
+
 
 _NOTHING = Bundle({"text/plain": ""})
 

@@ -39,7 +39,7 @@ def forbid(monkeypatch: pytest.MonkeyPatch, forbidden: Path) -> None:
     real = os.scandir
 
     def scandir(path: Path):
-        if path == forbidden:
+        if Path(path) == forbidden:
             raise PermissionError(13, "Permission denied", str(path))
         return real(path)
 

@@ -230,7 +230,7 @@ def test_a_damaged_memory_of_headers_is_made_anew(home: Path, copies: Any, conte
     put(home / ".lmstudio/models/a/b/m.gguf", copies("m"))
     headers.HEADERS._store().write_text(content)
     assert [*stored()] == ["m"]
-    assert json.loads(headers.HEADERS._store().read_text())["version"] == 2
+    assert json.loads(headers.HEADERS._store().read_text())["version"] == 3
 
 
 def test_an_unknown_source_is_refused(home: Path) -> None:

@@ -14,12 +14,12 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from nbllm.core.errors import ModelFileError, ModelNotFoundError, NbllmError
-from nbllm.core.hub_names import parse_name
 from nbllm.core.known_models import find_entry
 from nbllm.core.model_manager import ModelManager
 from nbllm.core.naming.name_answers import Known
 from nbllm.core.naming.unknown_names import SHAPES, not_found
 from nbllm.core.suggest import nearest
+from nbllm.hub.names import parse_name
 from nbllm.testing import fake_info
 
 HERE = (fake_info("Phi-3-mini"), fake_info("SmolLM2-135M-Instruct"))

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import importlib.util
+import math
 import os
 import random
 import struct
@@ -23,6 +24,7 @@ from nbllm.core.errors import ModelFileError
 from nbllm.core.fitting.model_shape import ModelShape
 from nbllm.local.gguf.header import read_header
 from nbllm.local.gguf.shape import model_info_from_gguf, read_shape
+from nbllm.local.gguf.tensor_table import padded
 from nbllm.local.gguf.tensor_types import TENSOR_TYPES
 
 FUZZ_CASES = int(os.environ.get("NBLLM_FUZZ_CASES", "300"))
@@ -291,6 +293,30 @@ def test_a_tensor_type_of_the_future_is_measured_by_its_place(tmp_path: Path) ->
     shape = read_shape(path)
     assert [one.size_bytes for one in shape.tensors] == [96, 32, 64]
     assert shape.quantization == "type 77"
+
+
+def test_rows_of_tensors_are_the_same_however_they_are_read(tmp_path: Path) -> None:
+    """Short names are split at once; others, and those in the other byte order, one by one."""
+    names = ["a", "b" * 255, "c" * 256, "d\x02\0\0\0", "\x01", "é", "f" * 7000, "g.weight", ""]
+    shapes = [(8,), (8, 2), (8, 1, 3), (8, 1, 1, 2), (), (64,), (8,), (8, 2), (8,)]
+    found = {}
+    for order in "<>":
+        rows, offset = [], 0
+        for name, shape in zip(names, shapes, strict=True):
+            stored = name.encode()
+            rows.append(struct.pack(f"{order}Q", len(stored)) + stored)
+            numbers = (len(shape), *shape, 0, offset)
+            rows.append(struct.pack(f"{order}I{len(shape)}QIQ", *numbers))
+            offset += padded(4 * math.prod(shape))
+        path = tmp_path / f"{ord(order)}.gguf"
+        start = struct.pack(f"{order}4sIQQ", b"GGUF", 3, len(names), 0)
+        table = start + b"".join(rows)
+        path.write_bytes(table.ljust(padded(len(table)) + offset, b"\0"))
+        found[order] = read_header(path)
+    assert [one.name for one in found["<"].tensors] == names
+    assert [one.shape for one in found["<"].tensors] == shapes
+    assert found["<"].tensors == found[">"].tensors
+    assert found["<"].data_offset == found[">"].data_offset
 
 
 @pytest.mark.parametrize("shift", range(0, 40, 3))

@@ -21,10 +21,8 @@ ALWAYS = [step for step in STEPS if step not in (ChatStep, FormStep)]
         {"models": ("a",)},
         {"diff": True},
         {"frame": "df"},
-        {"into": ""},
-        {"decide": "labels"},
-        {"max_total_tokens": 1},
-        {"batch_api": True},
+        {"run": {"into": ""}},
+        {"run": {"decide": "labels"}},
     ],
     ids=str,
 )

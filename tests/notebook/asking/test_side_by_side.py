@@ -17,8 +17,8 @@ from nbllm.core.openers import LoadControl
 from nbllm.core.types import ModelInfo
 from nbllm.notebook import extension
 from nbllm.notebook.asking.side_by_side import Columns
-from nbllm.notebook.cell_failures import Stopped
 from nbllm.notebook.forms.diffs import word_diffs
+from nbllm.notebook.running_cell import Stopped
 from nbllm.notebook.views.markdown_view import MarkdownView
 from nbllm.testing import FakeModel, fake_info
 

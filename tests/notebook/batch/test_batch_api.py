@@ -126,4 +126,4 @@ def test_the_flags_need_a_table(
     notebook: InteractiveShell, capsys: pytest.CaptureFixture[str]
 ) -> None:
     notebook.run_cell("%%llm gpt-4o-mini --batch-api\nHi")
-    assert "--batch-api needs --map DF" in capsys.readouterr().out
+    assert "--batch-api needs --map DF" in capsys.readouterr().err

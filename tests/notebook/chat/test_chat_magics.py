@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 from IPython.core.completer import provisionalcompleter
@@ -15,7 +14,6 @@ from nbllm.notebook import extension as magics
 from nbllm.notebook.asking.ask_magics import ASK
 from nbllm.notebook.chat.chat_step import OVERFLOWS
 from nbllm.notebook.forms.answer_forms import FORMS
-from nbllm.notebook.running_cell import running_cell
 from nbllm.testing import FakeOpener, fake_info
 
 
@@ -170,27 +168,6 @@ def test_a_background_answer_is_recorded_in_its_conversation(run) -> None:
     run("job = %llm --chat trip --bg Three?\njob.result(10)")
     assert run("%llm_chat")["turns"].tolist() == [3]
     assert run("%llm_chat")["incomplete"].tolist() == [0]
-
-
-@pytest.mark.parametrize(
-    ("metadata", "expected"),
-    [
-        ({"cellId": "abc"}, "abc"),
-        ({"colab": {"cell_id": "xyz"}}, "xyz"),
-        ({"cellId": "vscode-notebook-cell:/a.ipynb#W0"}, "vscode-notebook-cell:/a.ipynb#W0"),
-    ],
-)
-def test_front_ends_tell_which_cell_runs(metadata: dict[str, object], expected: str) -> None:
-    request = {"header": {"msg_id": "1"}, "metadata": metadata, "content": {"code": "x"}}
-    assert running_cell(SimpleNamespace(get_parent=lambda: request)).id == expected
-
-
-def test_without_ids_the_source_tells(run) -> None:
-    def cell(code: str, message: str) -> str:
-        request = {"header": {"msg_id": message}, "metadata": {}, "content": {"code": code}}
-        return running_cell(SimpleNamespace(get_parent=lambda: request)).id
-
-    assert cell("a", "1") == cell("a", "2") != cell("b", "3")
 
 
 def test_another_notebook_says_where_it_goes_on_from(

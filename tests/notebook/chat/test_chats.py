@@ -9,6 +9,8 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -17,8 +19,7 @@ from nbllm.core.conversations.saved_conversation import Conversation, Turn
 from nbllm.core.errors import ContextLengthError, ConversationError
 from nbllm.core.types import FinishReason, GenerationOptions, Message
 from nbllm.notebook.chat.chat_step import fitted
-from nbllm.notebook.chat.chats import Chats
-from nbllm.notebook.running_cell import Cell
+from nbllm.notebook.chat.chats import Cell, Chats, running_cell
 from nbllm.testing import FakeModel, fake_info
 
 
@@ -430,3 +431,31 @@ async def test_a_summary_by_the_model_takes_the_place_of_the_oldest() -> None:
 async def test_a_vendor_is_not_asked_to_count_what_it_checks_itself() -> None:
     told = await fit(LONG, model(10, local=False))
     assert told.messages == LONG.messages(QUESTION)
+
+
+def cell_of(metadata: dict[str, object], code: str = "x", message: str = "1") -> Cell:
+    """The cell that a front end's request asks for."""
+    request = {"header": {"msg_id": message}, "metadata": metadata, "content": {"code": code}}
+    shell: Any = SimpleNamespace(get_parent=lambda: request)
+    return running_cell(shell)
+
+
+@pytest.mark.parametrize(
+    ("metadata", "expected"),
+    [
+        ({"cellId": "abc"}, "abc"),
+        ({"colab": {"cell_id": "xyz"}}, "xyz"),
+        ({"cellId": "vscode-notebook-cell:/a.ipynb#W0"}, "vscode-notebook-cell:/a.ipynb#W0"),
+    ],
+)
+def test_front_ends_tell_which_cell_runs(metadata: dict[str, object], expected: str) -> None:
+    assert cell_of(metadata).id == expected
+
+
+def test_without_ids_the_source_tells() -> None:
+    assert cell_of({}, "a", "1").id == cell_of({}, "a", "2").id != cell_of({}, "b", "3").id
+
+
+def test_where_nothing_is_told_each_run_is_a_cell_of_its_own() -> None:
+    shell: Any = SimpleNamespace()
+    assert running_cell(shell).id != running_cell(shell).id

@@ -18,8 +18,8 @@ from nbllm.core.downloads import PullProgress
 from nbllm.core.errors import DownloadError
 from nbllm.core.model_manager import ModelManager
 from nbllm.notebook import extension
-from nbllm.notebook.cell_failures import Stopped
 from nbllm.notebook.models.pull_magics import progress_words
+from nbllm.notebook.running_cell import Stopped
 
 MODEL = made_model()
 

@@ -24,6 +24,7 @@ from nbllm.cloud.vendors.request_parts import (
     vendor_value,
 )
 from nbllm.core.errors import UnsupportedError
+from nbllm.core.option_names import any_option
 from nbllm.core.option_table import Backend, refused
 from nbllm.core.types import (
     ContentPart,
@@ -95,7 +96,8 @@ def messages_body(info: ModelInfo, request: GenerationRequest, *, stream: bool) 
     options = request.options
     if given := refused(options, Backend.ANTHROPIC):
         raise UnsupportedError(
-            info.name, f"Anthropic's models do not support {' or '.join(given)}; leave it unset"
+            info.name,
+            f"Anthropic's models do not support {any_option(given)}; leave it unset",
         )
     prompt = _prompt(info, request)
     if options.prompt_caching is not False and "cache_control" not in (options.extra or {}):

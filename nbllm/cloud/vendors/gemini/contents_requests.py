@@ -16,6 +16,7 @@ from nbllm.cloud.vendors.request_parts import (
     vendor_value,
 )
 from nbllm.core.errors import UnsupportedError
+from nbllm.core.option_names import any_option
 from nbllm.core.option_table import Backend, refused
 from nbllm.core.types import (
     ContentPart,
@@ -89,7 +90,8 @@ def content_body(info: ModelInfo, request: GenerationRequest) -> dict[str, Any]:
     options = request.options
     if given := refused(options, Backend.GEMINI):
         raise UnsupportedError(
-            info.name, f"Gemini's models do not support {' or '.join(given)}; leave it unset"
+            info.name,
+            f"Gemini's models do not support {any_option(given)}; leave it unset",
         )
     body: dict[str, Any] = {"contents": _contents(info, request)}
     system = [m.text for m in request.messages if m.role == "system" and m.text]

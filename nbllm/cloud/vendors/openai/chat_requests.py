@@ -16,6 +16,7 @@ from nbllm.cloud.vendors.request_parts import data_url, merge, signature_for
 from nbllm.core.errors import UnsupportedError
 from nbllm.core.messages import INLINE
 from nbllm.core.openai_messages import openai_tools, openai_turns
+from nbllm.core.option_names import any_option
 from nbllm.core.option_table import Backend, options_of, refused
 from nbllm.core.types import (
     ContentPart,
@@ -94,7 +95,7 @@ def _sampling(info: ModelInfo, options: GenerationOptions) -> dict[str, Any]:
     is_openais = is_openai(info)
     if given := refused(options, Backend.OPENAI_CHAT if is_openais else Backend.SERVERS):
         who = "OpenAI's models do" if is_openais else "servers like OpenAI's do"
-        raise UnsupportedError(info.name, f"{who} not support {' or '.join(given)}; leave it unset")
+        raise UnsupportedError(info.name, f"{who} not support {any_option(given)}; leave it unset")
     values = options.set_values()
     more = {name: values[name] for name in _SERVERS_ONLY if name in values}
     if "repeat_penalty" in more:

@@ -15,6 +15,7 @@ from nbllm.cloud.vendors.openai.chat_requests import model_id
 from nbllm.cloud.vendors.openai.strict_schemas import openai_schema
 from nbllm.cloud.vendors.request_parts import ID_END, data_url, merge, signature_for
 from nbllm.core.errors import UnsupportedError
+from nbllm.core.option_names import any_option
 from nbllm.core.option_table import Backend, refused
 from nbllm.core.types import (
     ContentPart,
@@ -73,7 +74,8 @@ def _refuse(info: ModelInfo, options: GenerationOptions) -> None:
     if not set(given) & set(refused(options, Backend.OPENAI_CHAT)):
         remedy += ', or set api to "chat" in the model\'s config'
     raise UnsupportedError(
-        info.name, f"OpenAI's Responses API does not support {' or '.join(given)}; {remedy}"
+        info.name,
+        f"OpenAI's Responses API does not support {any_option(given)}; {remedy}",
     )
 
 

@@ -1,4 +1,8 @@
-"""Calls as Python writes them, in a list or a line each: LFM2, Llama 4, OLMo 3, MiniCPM 3."""
+"""Calls whose arguments are literals: Python's, and Google's ``call:NAME{key:value}``.
+
+Python's stand in a list or a line each: LFM2, Llama 4, OLMo 3, MiniCPM 3. Google's: Gemma 4 and
+FunctionGemma.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +11,7 @@ import re
 from nbllm.local.formats.argument_values import Literals
 from nbllm.local.formats.base import (
     PYTHON_STRING,
+    Braced,
     Call,
     CallFormat,
     Keywords,
@@ -17,7 +22,7 @@ from nbllm.local.formats.base import (
 )
 from nbllm.local.formats.json_calls import compact, read_json_calls
 
-__all__ = ["LFM2", "LLAMA4", "MINICPM", "OLMO", "read_python_calls"]
+__all__ = ["FUNCTION_GEMMA", "GEMMA", "LFM2", "LLAMA4", "MINICPM", "OLMO", "read_python_calls"]
 
 _FENCE = re.compile(r"\s*```(?:python|json)?\s*\n(.*?)\n?\s*```\s*", re.DOTALL)
 
@@ -104,4 +109,48 @@ MINICPM = CallFormat(
     hints=("<|tool_call_start|>", "<|thought_start|>"),
     forced=("<|tool_call_start|>\n```python\n{name}(", Keywords(), ")\n```\n<|tool_call_end|>"),
     strings=PYTHON_STRING,
+)
+
+
+_GEMMA_CALL = re.compile(r"\s*call:\s*(?P<name>[\w.\-]+)\s*(?=\{)")
+
+
+class _GemmaReader:
+    def __init__(self, quote: str) -> None:
+        self._quote = quote
+
+    def __call__(self, body: str, tools: Tools) -> list[Part]:
+        """The calls in a block. Raises ``NoCallError``."""
+        parts: list[Part] = []
+        position = 0
+        while found := _GEMMA_CALL.match(body, position):
+            literals = Literals(body, found.end(), (self._quote,), bare_keys=True)
+            try:
+                parts.append(Call(checked_name(found["name"]), literals.value()))
+            except NoCallError:
+                break
+            position = literals.position
+        if not parts:
+            raise NoCallError("no call stands here")
+        rest = body[position:]
+        return [*parts, rest] if rest.strip(" \n,;") else parts
+
+
+GEMMA = CallFormat(
+    name="gemma",
+    blocks=(("<|tool_call>", "<tool_call|>"),),
+    read=_GemmaReader('<|"|>'),
+    hints=("<|tool_call>", "call:"),
+    forced=("<|tool_call>call:{name}", Braced('<|"|>'), "<tool_call|>"),
+    marks=('<|"|>',),
+    strings=re.compile(r'<\|"\|>.*?(?:<\|"\|>|\Z)', re.DOTALL),
+)
+FUNCTION_GEMMA = CallFormat(
+    name="function-gemma",
+    blocks=(("<start_function_call>", "<end_function_call>"),),
+    read=_GemmaReader("<escape>"),
+    hints=("<start_function_call>",),
+    forced=("<start_function_call>call:{name}", Braced("<escape>"), "<end_function_call>"),
+    marks=("<escape>",),
+    strings=re.compile(r"<escape>.*?(?:<escape>|\Z)", re.DOTALL),
 )

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nbllm.notebook.views.growing_text import GrowingText, cut_finished
+from nbllm.notebook.views.markdown_view import GrowingText, cut_finished
 
 
 @pytest.mark.parametrize(
