@@ -191,9 +191,11 @@ class ModelInterface(ManagedModel):
         of all its tokens, of one letter case or the other, with or without a space before it, and
         as the beginning of an answer that is no longer label. The probabilities of a question's
         labels are scaled to add up to 1; below about 0.001 they are upper bounds. Behind the
-        prompt stands the name of the question, as in "The team, in a word:", without the labels:
-        name them in the prompt where they do not explain themselves. Any other model is asked for
-        JSON with the labels as an enum, and tells no probabilities. Raises
+        prompt stands the name of the question, as in "The team, in a word:". A model of a billion
+        parameters or more is told the labels of all questions in the system message; a smaller one
+        is not, since it would choose among them by their place rather than by the text: name them
+        in the prompt where they do not explain themselves. Any other model is asked for JSON behind
+        the prompt, with the labels there and as an enum, and tells no probabilities. Raises
         ``InvalidOptionError`` and whatever ``stream`` raises.
         """
         from nbllm.core.schemas.answer_schemas import decision_schema
