@@ -20,6 +20,7 @@ import pytest
 
 import nbllm
 from nbllm import ModelManager, default_manager
+from nbllm.batches.cluster.cluster_model import ClusterModel
 from nbllm.core.budgets.budget import Budget
 from nbllm.core.errors import BatchError, InvalidOptionError
 from nbllm.notebook.batch.dask_tables import DaskTable
@@ -158,6 +159,27 @@ def test_a_lost_scheduler_ends_the_run_and_the_journal_goes_on(
     out = mapped(client, server, texts, journal=journal, retry_failed=False)
     assert out["answer"].tolist() == [text.upper() for text in texts]
     assert len(server.asked) == before + 20
+
+
+DIES = """
+import os
+from nbllm.batches.cluster import on_worker
+async def opened(self, wanted):
+    os._exit(9)
+on_worker._Process.opened = opened
+"""
+
+
+async def test_workers_that_die_as_they_load_end_the_run_and_say_so(tmp_path: Path) -> None:
+    file = tmp_path / "scheduler.json"
+    with processes(file, workers=3, preload=DIES):
+        until(file.exists)
+        with distributed.Client(scheduler_file=str(file), timeout=START_SECONDS) as client:
+            client.wait_for_workers(3, timeout=START_SECONDS)
+            model = ClusterModel(client, "m", patience=1_000)
+            with pytest.raises(BatchError, match="can be asked for m:\n- the Dask worker") as ended:
+                await model.map(["a"])
+    assert str(ended.value).count("was lost while it loaded m; its log says why") == 3
 
 
 def test_a_run_begun_here_goes_on_there(client: Any, server: EchoServer, tmp_path: Path) -> None:
