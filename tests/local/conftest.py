@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tiny_models import TINY, small_llama, write, write_tiny
+from tiny_models import TINY, copy_model, small_llama, write, write_tiny
 
 from nbllm.core.openers import LoadControl
 from nbllm.core.types import LoadOptions, ModelInfo
@@ -93,3 +93,13 @@ def tiny_models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Models of many architectures, of some MiB each, which llama.cpp can run."""
     folder = tmp_path_factory.mktemp("tiny-models")
     return {name: write_tiny(name, folder) for name in TINY}
+
+
+@pytest.fixture(scope="session")
+def short_gguf(bundled_gguf: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The bundled model's header, vocabulary and first two of thirty layers.
+
+    It is real in all but the sense of what it writes, and four times as fast.
+    """
+    target = tmp_path_factory.mktemp("short") / bundled_gguf.name
+    return copy_model(bundled_gguf, target, {"llama.block_count": 2})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -222,8 +223,12 @@ def write_tiny(name: str, folder: Path, vocabulary: int = VOCABULARY) -> Path:
 def copy_model(
     source: Path, target: Path, keys: Mapping[str, int | str], **options: object
 ) -> Path:
-    """A copy of a GGUF with these keys, in place of its own and besides them."""
+    """A copy of a GGUF with these keys, in place of its own and besides them.
+
+    A smaller block count leaves the last layers out.
+    """
     reader = gguf.GGUFReader(source)
+    layers = [count for key, count in keys.items() if key.endswith(".block_count")]
 
     def fill(writer: gguf.GGUFWriter) -> None:
         for key, known in reader.fields.items():
@@ -237,7 +242,9 @@ def copy_model(
                 key, value
             )
         for tensor in reader.tensors:
-            writer.add_tensor(tensor.name, tensor.data, raw_dtype=tensor.tensor_type)
+            block = re.match(r"blk\.(\d+)\.", tensor.name)
+            if not (layers and block and int(block[1]) >= int(layers[0])):
+                writer.add_tensor(tensor.name, tensor.data, raw_dtype=tensor.tensor_type)
 
     return write(target, fill, **options)
 
