@@ -9,7 +9,7 @@ from typing import Any
 
 from nbllm.batches.batch_rows import BatchProgress, BatchRow
 from nbllm.batches.journal import Journal
-from nbllm.batches.run import run_batch
+from nbllm.batches.run import RunSettings, run_batch
 from nbllm.batches.spread import width_of
 from nbllm.batches.vendor_api.sent_batches import SentBatches
 from nbllm.batches.vendor_api.vendor_run import default_journal, run_vendor_batch
@@ -82,9 +82,9 @@ class Batch:
         return run_batch(
             self._model,
             self._prompts,
+            RunSettings(**self._settings),
             journal=journal,
             progress=self.progress,
-            **self._settings,
         )
 
     async def cancel(self) -> list[BatchRow]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 
 __all__ = ["Brake"]
 
@@ -17,45 +18,60 @@ class Brake:
         self.most, self.limit, self.running = most, most, 0
         self._good = 0
         self._until = 0.0
-        self._changed = asyncio.Condition()
+        self._waiting: deque[asyncio.Future[None]] = deque()
 
-    async def __aenter__(self) -> None:
+    async def acquire(self) -> None:
+        """Wait for a place, and for the end of a pause."""
         loop = asyncio.get_running_loop()
-        async with self._changed:
-            while self.running >= self.limit or self._until > loop.time():
-                pause = self._until - loop.time()
-                try:
-                    await asyncio.wait_for(self._changed.wait(), pause if pause > 0 else None)
-                except (TimeoutError, asyncio.TimeoutError):
-                    continue
-            self.running += 1
+        while True:
+            if (pause := self._until - loop.time()) > 0:
+                await asyncio.sleep(pause)
+            elif self.running < self.limit:
+                self.running += 1
+                return
+            else:
+                await self._changed()
 
-    async def __aexit__(self, *_: object) -> None:
-        async with self._changed:
-            self.running -= 1
-            self._changed.notify()  # one place is free; whoever rests meanwhile wakes by itself
+    async def _changed(self) -> None:
+        change = asyncio.get_running_loop().create_future()
+        self._waiting.append(change)
+        try:
+            await change
+        except asyncio.CancelledError:
+            if change.done() and not change.cancelled():
+                self._wake(1)  # another one gets the place
+            raise
 
-    async def widen(self, most: int) -> None:
+    def _wake(self, places: int) -> None:
+        while places > 0 and self._waiting:
+            change = self._waiting.popleft()
+            if not change.done():
+                change.set_result(None)
+                places -= 1
+
+    def release(self) -> None:
+        """Give the place back."""
+        self.running -= 1
+        self._wake(1)
+
+    def widen(self, most: int) -> None:
         """So many at a time from now on, if that is more than before."""
-        async with self._changed:
-            if most > self.most:
-                self.limit += most - self.most
-                self.most = most
-                self._changed.notify_all()
+        if most > self.most:
+            self.limit += most - self.most
+            self._wake(most - self.most)
+            self.most = most
 
-    async def slow_down(self, seconds: float) -> None:
+    def slow_down(self, seconds: float) -> None:
         """A vendor refused a request: half as many at a time, and none for so long."""
-        async with self._changed:
-            now = asyncio.get_running_loop().time()
-            if self._until <= now:  # the requests that were refused together count once
-                self.limit = max(1, self.limit // 2)
-            self._until = max(self._until, now + seconds)
-            self._good = 0
+        now = asyncio.get_running_loop().time()
+        if self._until <= now:  # the requests that were refused together count once
+            self.limit = max(1, self.limit // 2)
+        self._until = max(self._until, now + seconds)
+        self._good = 0
 
-    async def went_well(self) -> None:
+    def went_well(self) -> None:
         """An answer came."""
         self._good += 1
         if self._good >= _STEADY and self.limit < self.most:
-            async with self._changed:
-                self._good, self.limit = 0, self.limit + 1
-                self._changed.notify()
+            self._good, self.limit = 0, self.limit + 1
+            self._wake(1)

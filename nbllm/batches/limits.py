@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from nbllm.core.errors import BatchError
 from nbllm.core.option_checks import check_number
 from nbllm.core.option_names import option_name
-from nbllm.core.types import Usage
+from nbllm.core.results import GenerationResult
 
-__all__ = ["Limits"]
+__all__ = ["LimitReachedError", "Limits"]
 
 _MOST_OF_ANYTHING = 10**12
+_ROUNDED = 1e-9
+
+
+class LimitReachedError(Exception):
+    """One more request could take more than is left."""
 
 
 @dataclass(slots=True)
@@ -29,16 +33,13 @@ class _Limit:
             return
         name = option_name(self.name)
         left = self.most - self.spent - running * self.dearest
-        if left < self.dearest or left <= 0:
-            raise BatchError(
+        # Sums of fractions are rounded: ten times 0.01 fit into 0.1.
+        if left < self.dearest * (1 - _ROUNDED) or left <= self.most * _ROUNDED:
+            raise LimitReachedError(
                 f"stopped, because the next answer could exceed {name}: {self.spent:,.10g} of "
                 f"{self.most:,.10g} {self.unit} are spent. Raise {name} and run it again with "
                 f"the same {option_name('journal')} to go on."
             )
-
-    def settle(self, amount: float) -> None:
-        self.spent += amount
-        self.dearest = max(self.dearest, amount)
 
 
 @dataclass(slots=True)
@@ -52,6 +53,8 @@ class Limits:
     max_cost: float | None
     max_total_tokens: int | None
     running: int = 0
+    are_known: bool = field(init=False)
+    """Whether there is no limit, or an answer that tells what another one may take."""
     _limits: tuple[_Limit, _Limit] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -61,21 +64,31 @@ class Limits:
             _Limit("max_cost", "US dollars", self.max_cost),
             _Limit("max_total_tokens", "tokens", self.max_total_tokens),
         )
-
-    @property
-    def exist(self) -> bool:
-        """Whether anything is limited."""
-        return any(limit.most is not None for limit in self._limits)
+        self.are_known = all(limit.most is None for limit in self._limits)
 
     def reserve(self) -> None:
-        """Set aside what one more request may take. Raises ``BatchError`` at a limit."""
+        """Set aside what one more request may take. Raises ``LimitReachedError``."""
         for limit in self._limits:
             limit.check(self.running)
         self.running += 1
 
-    def settle(self, usage: Usage) -> None:
-        """Note what a request took, in place of what was set aside."""
+    def settle(self, result: GenerationResult | None) -> None:
+        """Note what a request took in place of what was set aside; None: it has no answer."""
         self.running -= 1
-        cost, tokens = self._limits
-        cost.settle(usage.cost_usd or 0.0)
-        tokens.settle((usage.prompt_tokens or 0) + (usage.completion_tokens or 0))
+        if result is not None:
+            for limit, amount in zip(self._limits, _taken(result), strict=True):
+                limit.spent += amount
+            self.learn(result)
+
+    def learn(self, result: GenerationResult | None) -> None:
+        """Expect what an answer took, also one of an earlier run, of others."""
+        if result is not None and not result.from_cache:
+            self.are_known = True
+            for limit, amount in zip(self._limits, _taken(result), strict=True):
+                limit.dearest = max(limit.dearest, amount)
+
+
+def _taken(result: GenerationResult) -> tuple[float, float]:
+    usage = result.usage
+    tokens = (usage.prompt_tokens or 0) + (usage.completion_tokens or 0)
+    return usage.cost_usd or 0.0, tokens

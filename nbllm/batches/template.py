@@ -99,7 +99,7 @@ def _why_not(inner: str, names: Sequence[str]) -> str:
     owner = re.split(r"[.\[]", name, maxsplit=1)[0]
     if owner != name and owner in names:
         return f"{shown}but attributes and items of values are not read; make a column of them"
-    if not name:
+    if not name.partition(":")[0].strip():
         return f"{shown}without a column's name. {_known(names)} {_DOUBLED}"
     hint = did_you_mean(name.partition(":")[0].strip(), names)
     return f"{shown}which is not a column.{hint} {_known(names)} {_DOUBLED}"

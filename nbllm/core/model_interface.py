@@ -131,7 +131,7 @@ class ModelInterface(ManagedModel):
         ``Batch.cancel`` cancels that, and without a ``journal`` one is kept in the working
         directory, so that the same run takes it up again; ``concurrency`` cannot be given then,
         and ``max_failures`` ends nothing. The other parameters are those of
-        ``nbllm.batches.run.run_batch``, and ``stream``'s. Raises as that does.
+        ``nbllm.batches.run.RunSettings``, and ``stream``'s. Raises as ``run_batch`` there does.
         """
         from nbllm.core.schemas.answer_schemas import schema_or_decision
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import pickle
 import subprocess
@@ -16,7 +17,7 @@ import pytest
 
 from nbllm import GenerationOptions, ModelManager
 from nbllm.batches.journal import Entry, Journal
-from nbllm.batches.run import run_batch
+from nbllm.batches.run import RunSettings, run_batch
 from nbllm.core.errors import (
     AuthenticationError,
     BatchError,
@@ -165,8 +166,8 @@ async def test_an_awaited_run_that_ends_early_gives_out_what_is_finished() -> No
     with pytest.raises(BatchError) as ended:
         await Echo().map(["a", "b", "key", "c"], concurrency=1)
     finished = ended.value.finished
-    assert [row.text for row in finished[:2]] == ["A", "B"]
-    assert all(row.error for row in finished[2:])
+    assert [row.text for row in finished] == ["A", "B", ""]  # "c" was not asked
+    assert "the key is refused" in finished[2].error
     again = pickle.loads(pickle.dumps(ended.value))
     assert [row.text for row in again.finished] == [row.text for row in finished]
 
@@ -216,6 +217,98 @@ async def test_money_is_reserved_before_it_is_spent() -> None:
     with pytest.raises(BatchError, match=r"could exceed max_cost: 0\.\d+ of 0\.1 US dollars"):
         await model.map(map(str, range(1000)), concurrency=16, max_cost=0.1)
     assert len(model.asked) <= 10
+
+
+async def test_at_a_limit_what_is_under_way_is_finished_and_nothing_else_begins(
+    tmp_path: Path,
+) -> None:
+    model, file = Echo(cost=0.01), tmp_path / "run.jsonl"
+    model.gate = asyncio.Event()
+    prompts = ["a", "slow 1", "slow 2", *map(str, range(100))]
+    batch = model.map(prompts, concurrency=4, max_cost=0.1, journal=file)
+    task = asyncio.ensure_future(batch._all())
+    for _ in range(100):
+        await asyncio.sleep(0)
+    assert not task.done()
+    assert model.running == 2
+    model.gate.set()
+    with pytest.raises(BatchError, match=r"could exceed max_cost: 0\.1 of 0\.1 US") as ended:
+        await task
+    finished = ended.value.finished
+    assert len(finished) == len(model.asked) == 10
+    assert [row.text for row in finished[:3]] == ["A", "SLOW 1", "SLOW 2"]
+    assert not any(row.error for row in finished)
+    with Journal(file) as journal:
+        assert len(journal.entries) == 10
+
+
+async def test_what_is_set_aside_and_not_taken_is_used() -> None:
+    class Uneven(Echo):
+        async def _events(self, request: Any) -> AsyncGenerator[Event, None]:
+            self.cost = 0.05 if request.messages[-1].text == "dear" else 0.01
+            async for event in super()._events(request):
+                yield event
+
+    model = Uneven()
+    with pytest.raises(BatchError, match=r"could exceed max_cost: 0\.16 of 0\.2 US"):
+        await model.map(["dear", *map(str, range(99))], concurrency=8, max_cost=0.2)
+    assert len(model.asked) == 12
+
+
+async def test_a_run_that_goes_on_knows_by_its_journal_what_an_answer_costs(
+    tmp_path: Path,
+) -> None:
+    model, file = Echo(cost=0.01), tmp_path / "run.jsonl"
+    await model.map(["a"], journal=file)
+    with pytest.raises(BatchError, match="could exceed max_cost"):
+        await model.map(["a", *"bcdefghi"], journal=file, concurrency=8, max_cost=0.025)
+    assert len(model.asked) == 3
+
+
+async def test_rows_go_one_at_a_time_until_one_tells_what_it_costs() -> None:
+    model = Echo(cost=0.01)
+    prompts = [None, "boom", *map(str, range(20))]
+    with pytest.raises(BatchError, match="could exceed max_cost"):
+        await model.map(prompts, concurrency=16, max_cost=0.025)
+    assert len(model.asked) == 3  # "boom" told nothing
+
+
+@pytest.mark.parametrize("concurrency", [1, 4])
+async def test_prompts_that_cannot_be_read_on_end_the_run_with_what_there_is(
+    tmp_path: Path, concurrency: int
+) -> None:
+    def prompts() -> Any:
+        yield from "abc"
+        raise ValueError("the file is broken")
+
+    model, file = Echo(), tmp_path / "run.jsonl"
+    problem = "reading the prompts failed behind 3 rows: ValueError: the file is broken"
+    with pytest.raises(BatchError, match=problem) as ended:
+        await model.map(prompts(), journal=file, concurrency=concurrency)
+    assert [row.text for row in ended.value.finished] == ["A", "B", "C"]
+    assert isinstance(ended.value.__cause__, ValueError)
+    with Journal(file) as journal:
+        assert len(journal.entries) == 3
+
+
+async def test_a_prompt_that_cannot_be_read_fails_alone() -> None:
+    class Odd:
+        def __iter__(self) -> Any:
+            raise RuntimeError("no")
+
+    odd = [None, float("nan"), b"x", 5, Odd(), range(10**12), [], {}, object, "\ud83d", "x" * 10**6]
+    rows = await Echo().map([*odd, [{"role": "user", "content": "ok"}]], max_failures=1)
+    assert all(row.error.startswith("InvalidOptionError: prompt") for row in rows[:9])
+    assert [len(row.text) for row in rows[9:]] == [1, 10**6, 2]
+
+
+async def test_a_run_without_end_ends_at_its_limit() -> None:
+    model = Echo()
+    with pytest.raises(BatchError, match="because 20 of them failed: 20 times InvalidOption"):
+        await model.map(itertools.count(), max_total_tokens=50)
+    with pytest.raises(BatchError, match="could exceed max_total_tokens") as ended:
+        await model.map(map(str, itertools.count()), max_total_tokens=50)
+    assert len(ended.value.finished) == len(model.asked) == 10
 
 
 async def test_tokens_are_reserved_before_they_are_spent() -> None:
@@ -441,7 +534,7 @@ async def test_what_cannot_be_is_refused(prompts: Any, settings: Any, problem: s
 
 async def test_leaving_a_run_ends_it() -> None:
     model = Echo()
-    async for row in run_batch(model, map(str, range(1000)), concurrency=3):
+    async for row in run_batch(model, map(str, range(1000)), RunSettings(concurrency=3)):
         if row.index == 5:
             break
     for _ in range(5):

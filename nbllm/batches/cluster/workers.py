@@ -171,7 +171,7 @@ class Workers:
                 self.first = self.first or loaded
                 is_warm = not kind_of(loaded.info).keeps_prefixes
                 await self.seats.add(Seat(address, loaded.width, is_warm))
-                await self.brake.widen(self.seats.width)
+                self.brake.widen(self.seats.width)
 
     async def _loaded(self, address: str) -> Opened | NbllmError:
         """The model as a worker has loaded it, or why it is not to be asked."""

@@ -79,6 +79,8 @@ def frame_run(
         table = DaskTable.of(df, batch, client)
         df, client = table.frame, None if _by_vendor(request) else table.client
         batch = batch.over(df)
+    else:
+        df = df.copy(deep=False)  # whose rows stay those that are asked, whatever is done to df
     if client is not None:
         find = partial(_awaitable, cluster_model(client, request.model, request.manager))
     return FrameRun(

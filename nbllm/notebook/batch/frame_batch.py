@@ -12,15 +12,13 @@ from nbllm.core.errors import AnswerFormError, InvalidOptionError
 from nbllm.core.option_names import option_use
 from nbllm.core.schemas.answer_schemas import AnswerSchema
 from nbllm.core.schemas.python_types import plain_value
+from nbllm.notebook.batch.answer_columns import PROBABILITY, answer_columns, column, fitting
 
 if TYPE_CHECKING:
     import pandas as pd
 
 __all__ = ["FrameBatch"]
 
-_DTYPES = {"string": "string", "integer": "Int64", "number": "Float64", "boolean": "boolean"}
-_DTYPES_OF_TYPES = {str: "string", int: "Int64", float: "Float64", bool: "boolean"}
-_PROBABILITY = "_probability"
 _DETAILS = {
     "finish_reason": "string",
     "prompt_tokens": "Int64",
@@ -63,7 +61,7 @@ class FrameBatch:
             )
         names = [str(name) for name in df.columns]
         filled = Template.of(template, names)
-        columns, properties = _answer_columns(schema, into)
+        columns, properties = answer_columns(schema, into)
         if taken := [name for name in columns if name in names]:
             other = f"give the new one another name with {option_use('into')}"
             raise InvalidOptionError("df", f"has a column {taken[0]!r} already; {other}")
@@ -105,7 +103,7 @@ class FrameBatch:
         try:
             return self.template.fill(row)
         except InvalidOptionError as error:
-            return BatchRow(index=0, error=f"InvalidOptionError: {error}")
+            return BatchRow(index=0, error=f"{type(error).__name__}: {error.problem}")
 
     def joined(self, df: pd.DataFrame, found: list[BatchRow]) -> pd.DataFrame:
         """The frame with the answers beside its columns; rows that were not asked are missing."""
@@ -119,7 +117,7 @@ class FrameBatch:
         if joined.columns.dtype not in ("object", "str"):  # categories and dates take no new names
             joined.columns = joined.columns.astype("object")
         for name, kind in kinds.items():
-            joined[name] = _column([row.get(name) for row in values], kind)
+            joined[name] = column([row.get(name) for row in values], kind, joined.index)
         return joined
 
     def _values(self, row: BatchRow) -> dict[str, Any]:
@@ -143,52 +141,11 @@ class FrameBatch:
             return {**values, self.error: f"AnswerFormError: {error}"}
         if not isinstance(answer, Mapping):
             return {**values, self.error: "AnswerFormError: the answer is not a JSON object"}
-        for name, column in self.properties.items():
-            values[column] = _fitting(answer.get(name), self.columns[column])
+        for name, answered in self.properties.items():
+            values[answered] = fitting(answer.get(name), self.columns[answered])
         for name, each in row.result.probabilities.items():
-            values[f"{self.properties[name]}{_PROBABILITY}"] = max(each.values())
+            values[f"{self.properties[name]}{PROBABILITY}"] = max(each.values())
         return values
-
-
-def _answer_columns(
-    schema: AnswerSchema | None, into: str | None
-) -> tuple[dict[str, str], dict[str, str]]:
-    """The columns with their dtypes, and the columns of the properties."""
-    if schema is None:
-        return {into or "answer": "string"}, {}
-    properties = schema.json_schema.get("properties")
-    if not isinstance(properties, Mapping) or not properties:
-        raise InvalidOptionError(
-            "schema", "must describe an object with properties, which become the columns"
-        )
-    names = {str(name): f"{into}_{name}" if into else str(name) for name in properties}
-    if schema.questions:
-        kinds = {}
-        for question in schema.questions:
-            kinds[names[question.name]] = _dtype_of_values(question.values)
-            kinds[f"{names[question.name]}{_PROBABILITY}"] = "Float64"
-        return kinds, names
-    return {names[str(name)]: _dtype(each) for name, each in properties.items()}, names
-
-
-def _dtype_of_values(values: Sequence[Any]) -> str:
-    kinds = {type(getattr(value, "value", value)) for value in values if value is not None}
-    if kinds == {int, float}:
-        return "Float64"
-    return _DTYPES_OF_TYPES.get(kinds.pop(), "object") if len(kinds) == 1 else "object"
-
-
-def _dtype(schema: Any) -> str:
-    """That of a property's values, missing ones among them."""
-    if not isinstance(schema, Mapping):
-        return "object"
-    if isinstance(schema.get("enum"), list) and all(isinstance(v, str) for v in schema["enum"]):
-        return "string"
-    kinds = schema.get("type")
-    if kinds is None and isinstance(schema.get("anyOf"), list):
-        kinds = [each.get("type") for each in schema["anyOf"] if isinstance(each, Mapping)]
-    given = [kind for kind in (kinds if isinstance(kinds, list) else [kinds]) if kind != "null"]
-    return _DTYPES.get(str(given[0]), "object") if len(given) == 1 else "object"
 
 
 def _free(name: str, taken: Collection[str], into: str = "") -> str:
@@ -199,25 +156,3 @@ def _free(name: str, taken: Collection[str], into: str = "") -> str:
     while name in taken:
         name, number = f"{plain}_{number}", number + 1
     return name
-
-
-def _column(values: list[Any], kind: str) -> Any:
-    """A column of a dtype; of plain objects where a value does not fit it."""
-    import pandas as pd
-
-    if kind != "object":
-        try:
-            return pd.array(values, dtype=kind)  # type: ignore[call-overload]
-        except (TypeError, ValueError, OverflowError):  # such as an integer of more than 64 bits
-            pass
-    column = pd.Series([None] * len(values), dtype="object")
-    column[:] = values
-    return column.to_numpy()
-
-
-def _fitting(value: Any, kind: str) -> Any:
-    """The value as its column holds it; an enum's member is its value."""
-    value = getattr(value, "value", value)
-    if kind == "Int64" and isinstance(value, float):
-        return int(value) if value.is_integer() else None
-    return value

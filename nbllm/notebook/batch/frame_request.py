@@ -216,7 +216,7 @@ _APART = {
 
 
 def _check_text(name: str, value: object) -> None:
-    if value is not None and not isinstance(value, str):
+    if (value is not None or name != "into") and not isinstance(value, str):
         raise InvalidOptionError(name, f"must be a string (got {shown(value)})")
     if name == "into" and value is not None and not value.strip():
         raise InvalidOptionError(name, "must not be empty; give the new column a name")

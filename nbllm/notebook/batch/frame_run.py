@@ -183,7 +183,9 @@ class FrameRun:
         """The frame as far as it is finished; what is not has missing values."""
         df = self.df.iloc[:SAMPLE_ROWS] if self.how == "dry" else self.df
         found = calibrated(self.found) if self.request.calibrate else self.found
-        return self.joined(self.batch.joined(df, found))
+        by_index = {row.index: row for row in found}  # an ended run leaves out what it did not ask
+        rows = [by_index.get(index) or BatchRow(index=index) for index in range(len(df))]
+        return self.joined(self.batch.joined(df, rows))
 
 
 class RunInterrupt(KeyboardInterrupt):

@@ -15,6 +15,8 @@ _HOW = {
     "ndarray": "pd.DataFrame({name}, columns=[…])",
     "str": "pd.read_csv({name}) if it is a file",
     "LazyFrame": "{name}.collect()",
+    "NoneType": "pd.DataFrame(…)",
+    "type": "pd.DataFrame(…)",
     "DataFrameGroupBy": "{name}.obj, or what it is aggregated to",
 }
 
@@ -43,6 +45,7 @@ def pandas_frame(given: Any) -> Any:
         problem = f"cannot be made a DataFrame of pandas: {capped(str(error))}"
         raise InvalidOptionError("df", problem) from error
     if not isinstance(made, pd.DataFrame | pd.Series):
-        problem = f"must be a DataFrame ({kind}.to_pandas() makes a {type(made).__name__} of it)"
+        made_of = type(made).__name__
+        problem = f"must be a DataFrame ({kind}.to_pandas() makes an object of type {made_of})"
         raise InvalidOptionError("df", problem)
     return pandas_frame(made)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import signal
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -13,7 +15,13 @@ from IPython.core.interactiveshell import InteractiveShell
 
 import nbllm
 from nbllm import Budget, ModelManager
-from nbllm.core.errors import InvalidOptionError
+from nbllm.core.errors import (
+    AuthenticationError,
+    BatchError,
+    InvalidOptionError,
+    RateLimitError,
+)
+from nbllm.core.types import Event
 from nbllm.notebook import extension as magics
 from nbllm.testing import FakeModel, FakeOpener, fake_info
 
@@ -134,6 +142,35 @@ def test_an_interrupt_hands_over_what_is_finished() -> None:
     frame = stop.value.frame  # type: ignore[attr-defined]
     assert len(frame) == 2_000
     assert 3 <= frame["answer"].notna().sum() < 2_000
+
+
+class Ending(FakeModel):
+    """Refuses "wait" for a minute, and then ends the run at "key", beside which "last" goes on."""
+
+    async def _events(self, request: Any) -> AsyncGenerator[Event, None]:
+        text = request.messages[-1].text
+        for _ in range(10):
+            await asyncio.sleep(0)
+        if text == "wait":
+            raise RateLimitError("m", "too many", retry_after_seconds=60)
+        for _ in range(10):
+            await asyncio.sleep(0)
+        if text == "key":
+            raise AuthenticationError("m", "the key is refused")
+        for _ in range(10):
+            await asyncio.sleep(0)
+        async for event in super()._events(request):
+            yield event
+
+
+def test_rows_that_an_ended_run_did_not_ask_are_missing_where_they_stood() -> None:
+    df = pd.DataFrame({"text": ["first", "wait", "key", "last", "more"]})
+    model = Ending(text="Yes.", info=fake_info("m", local=False, model_type="openai"))
+    with pytest.raises(BatchError, match="every row would fail") as ended:
+        mapped(df=df, template="{text}", model=model, concurrency=4)
+    frame = ended.value.finished
+    assert frame["answer"].tolist() == ["Yes.", pd.NA, pd.NA, "Yes.", pd.NA]
+    assert frame["error"].notna().tolist() == [False, False, True, False, False]
 
 
 @pytest.mark.parametrize(
