@@ -199,7 +199,7 @@ def test_a_dask_frame_gets_its_answers_in_its_partitions(client: Any, server: Ec
         assert there["answer"].tolist() == list("ABCDEFG")
         assert [*there.index] == [*df.index]
         assert there.dtypes.to_dict() == out.dtypes.to_dict()
-    with pytest.raises(InvalidOptionError, match="the column 'n' exists already"):
+    with pytest.raises(InvalidOptionError, match="has a column 'n' already"):
         asked_as_table(client, server, whole, into="n")
     assert len(asked_as_table(client, server, whole, dry_run=True)) == 5
 
