@@ -47,6 +47,12 @@ def model(load: Load) -> LlamaCppModel:
 
 
 @pytest.fixture(scope="session")
+def short_model(load: Load, short_gguf: Path) -> LlamaCppModel:
+    """As ``model``, of two layers."""
+    return load(short_gguf, context_length=4096)
+
+
+@pytest.fixture(scope="session")
 def native(bundled_gguf: Path) -> Callable[..., Any]:
     """Call it for a model in the tests' own process, with settings of its context.
 
