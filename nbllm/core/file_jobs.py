@@ -10,9 +10,15 @@ from pathlib import Path
 from nbllm.core import openers
 from nbllm.core.awaiting import tells_unless_awaited
 from nbllm.core.downloads import Deletion, PullPlan, PullReport, downloader
-from nbllm.core.errors import DownloadError
+from nbllm.core.errors import (
+    DownloadError,
+    InvalidOptionError,
+    ModelFileError,
+    ModelNotFoundError,
+)
 from nbllm.core.hardware.resources import Resources
 from nbllm.core.measurements import forget_tuned
+from nbllm.core.naming.name_answers import quoted
 from nbllm.core.option_checks import check_number
 from nbllm.core.quantization import (
     QUANTIZATION_TYPES,
@@ -25,6 +31,15 @@ from nbllm.core.quantization import (
 from nbllm.core.types import ModelInfo
 
 __all__ = ["FileJobs"]
+
+_DELETED_BY = {
+    "bundled": "It belongs to an installed package, which pip uninstall removes",
+    "gpt4all": "Delete it in GPT4All",
+    "huggingface": "Delete it with Hugging Face's own tool, hf cache",
+    "jan": "Delete it in Jan",
+    "lmstudio": "Delete it in LM Studio",
+    "ollama": "Delete it with: ollama rm {name}",
+}
 
 
 @tells_unless_awaited("manager")
@@ -43,6 +58,21 @@ class FileJobs(ABC):
     def detect_resources(self) -> Resources:
         """What the machine has at this moment."""
 
+    def find_local_model(self, name: str) -> ModelInfo:
+        """The entry that ``name`` means, of a model whose file is on this machine.
+
+        Raises ``InvalidOptionError`` for one that runs elsewhere, ``ModelNotFoundError`` and
+        ``ModelFileError``.
+        """
+        info = self.find_model(name)
+        if info.local and info.path is not None:
+            return info
+        raise InvalidOptionError(
+            "model",
+            f"{info.name} runs on a server, and its file is not here. Name a local model; "
+            "%llm_models lists them",
+        )
+
     async def plan_quantizations(
         self,
         name: str,
@@ -57,7 +87,7 @@ class FileJobs(ABC):
         """
         labels = [quantization_type(word) for word in types]
         return await openers.plan_quantizations(
-            self.find_model(name), labels, imatrix=_path(imatrix)
+            self.find_local_model(name), labels, imatrix=_path(imatrix)
         )
 
     async def quantize_model(
@@ -84,7 +114,13 @@ class FileJobs(ABC):
         no room or llama.cpp fails; ``ModelNotFoundError``, ``ModelFileError`` and
         ``MissingDependencyError``.
         """
-        label, info = quantization_type(type), self.find_model(name)
+        label, info = quantization_type(type), self.find_local_model(name)
+        if info.quantization is not None and info.quantization.upper() == label:
+            raise InvalidOptionError(
+                "type",
+                f"{info.name} is {label} already. Choose another type; "
+                f"%llm_fit {quoted(info.name)} --quants compares them",
+            )
         return await openers.quantize_model(
             info,
             label,
@@ -116,7 +152,7 @@ class FileJobs(ABC):
         the model raises.
         """
         check_number("chunks", chunks, 1, 1_000_000)
-        info = self.find_model(name)
+        info = self.find_local_model(name)
         target = _path(to) or Path.cwd() / f"{info.name}.imatrix.gguf"
         if target.is_dir():
             target = target / f"{info.name}.imatrix.gguf"
@@ -154,8 +190,10 @@ class FileJobs(ABC):
         """
         check_number("max_changed", max_changed, 0, 1)
         labels = [quantization_type(word) for word in types]
+        if (given := _path(imatrix)) is not None and not given.is_file():
+            raise InvalidOptionError("imatrix", f"there is no file {imatrix}")
         return await openers.tune_model(
-            self.find_model(name),
+            self.find_local_model(name),
             self.detect_resources(),
             max_changed=max_changed,
             types=labels or None,
@@ -169,8 +207,8 @@ class FileJobs(ABC):
 
         The file that was kept is removed. Raises ``ModelNotFoundError`` and ``OSError``.
         """
-        info = self.find_model(name)
-        return info.path is not None and forget_tuned(info.path, self.detect_resources().cpu)
+        path = self.find_local_model(name).path
+        return path is not None and forget_tuned(path, self.detect_resources().cpu)
 
     # ------------------------------------------------------------ downloads
 
@@ -182,9 +220,24 @@ class FileJobs(ABC):
         Its ``variants`` are all there are, with what each would take on this machine. Raises as
         ``pull_model`` does.
         """
+        self._check_elsewhere(name)
         return await downloader().plan_pull(
             name, self.detect_resources(), quant=quant, companions=companions
         )
+
+    def _check_elsewhere(self, name: str) -> None:
+        """Raise ``InvalidOptionError`` for what can be loaded as it is: a file, a served model."""
+        if "/" in name and not os.path.lexists(_path(name) or ""):
+            return
+        try:
+            info = self.find_model(name)
+        except (ModelNotFoundError, ModelFileError):
+            return
+        where = f"is on this machine already ({info.path}); load it"
+        if info.path is None:
+            where = "runs on a server, so there is no file to download; use it"
+        load = f"%llm_load {quoted(info.name)}"
+        raise InvalidOptionError("name", f"{info.name} {where} with {load}")
 
     async def pull_model(
         self,
@@ -221,13 +274,24 @@ class FileJobs(ABC):
 
     def plan_deletion(self, name: str, *, companions: bool = False) -> Deletion:
         """What ``delete_model`` would remove and free. Raises as it does."""
-        path = downloader().pulled_file(name) or self.find_model(name).path
+        path = downloader().pulled_file(name) or self._pulled_path(self.find_model(name), name)
         for loaded in self.list_loaded_models():
             if path is not None and loaded.path == path:
                 raise DownloadError(
-                    name, f"it is loaded and cannot be deleted; %llm_unload {loaded.name} first"
+                    name,
+                    f"it is loaded and cannot be deleted; %llm_unload {quoted(loaded.name)} first",
                 )
         return downloader().plan_deletion(name, path, companions=companions)
+
+    def _pulled_path(self, info: ModelInfo, name: str) -> Path:
+        """Raises ``DownloadError`` for a model that no pull brought, with who deletes it."""
+        if info.path is None:
+            raise DownloadError(name, "it runs on a server; there is no file of it to delete")
+        if info.path in downloader().pulled_files():
+            return info.path
+        remedy = _DELETED_BY.get(info.source, "Delete the file yourself").format(name=info.name)
+        problem = "it was not downloaded by %llm_pull, so it is not deleted"
+        raise DownloadError(name, f"{problem} ({info.path}). {remedy}")
 
     def list_pulled_models(self) -> list[str]:
         """The names of the models that were downloaded, wholly or in part, for ``delete_model``."""

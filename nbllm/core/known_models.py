@@ -18,6 +18,7 @@ from nbllm.core.catalogue.listing import (
     bundled_models,
     found_models,
     merged,
+    nothing_in,
     store_called,
     stored_models,
 )
@@ -247,18 +248,23 @@ class KnownModels(ABC):
         """
         if source is not None and (store := store_called(source)) is not None:
             found = stored_models([store])
-            return replace(found, models=tuple(merged(found.models)))
+            if found.models:
+                return replace(found, models=tuple(merged(found.models)))
+            return replace(found, notes=(*found.notes, nothing_in(store)))
         here = self.search_models()
         if source is not None:
             kinds = ("config", "bundled", "found")
-            if source not in kinds:
+            kind = source.strip().casefold()
+            if kind not in kinds:
                 known = [*kinds, *(store.key for store in STORES)]
                 raise InvalidOptionError(
                     "source",
                     f"must be one of {', '.join(known)} (got {shown(source)})."
                     f"{did_you_mean(source, known)}",
                 )
-            return replace(here, models=tuple(m for m in here.models if m.source == source))
+            here_too = tuple(m for m in here.models if m.source == kind)
+            notes = here.notes if kind == "found" else ()
+            return Listing(here_too, notes if here_too else (*notes, f"No {kind} models."))
         stored = stored_models()
         models = merged((*here.models, *stored.models))
         return Listing(tuple(models), (*here.notes, *stored.notes))

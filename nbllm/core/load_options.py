@@ -157,6 +157,15 @@ class LoadOptions(OptionSet):
     parallel: int | None = _load(
         integer(1, 256), "Maximum number of concurrent requests.", flags=("--parallel",)
     )
+    kv_unified: bool | None = _load(
+        SWITCH,
+        "Turned off, each of the concurrent requests has an equal share of the context to itself: "
+        "faster where many prompts at a time have nothing in common.",
+        "No request can be longer than its share then. A beginning that prompts have in common is "
+        "still read once, but takes memory for each of them. By default all requests take what "
+        "they need from one KV cache, and share common beginnings there.",
+        flags=("--no-kv-unified",),
+    )
     mmap: bool | None = _load(
         SWITCH,
         "Turned off, the weights are read into memory; turned on, they are mapped from the file, "
@@ -261,6 +270,8 @@ class LoadOptions(OptionSet):
             raise InvalidOptionError("rpc", "cannot be combined with device CPU")
         if self.batch_invariant:
             self._check_invariance()
+        if self.kv_unified is False:
+            self._check_shares()
 
     def _check_invariance(self) -> None:
         if self.flash_attention is False:
@@ -268,6 +279,13 @@ class LoadOptions(OptionSet):
         if self.gpu_layers or self.rpc or self.device not in (None, "CPU"):
             problem = "cannot be combined with a GPU or RPC servers; it works on the CPU only"
             raise InvalidOptionError("batch_invariant", problem)
+
+    def _check_shares(self) -> None:
+        for name in ("batch_invariant", "prefix_cache_mib", "prefix_cache_disk"):
+            if getattr(self, name):
+                raise InvalidOptionError(
+                    "kv_unified", f"turned off, cannot be combined with {name}"
+                )
 
 
 def template_path(chat_template: str) -> Path | None:

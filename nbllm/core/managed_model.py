@@ -157,7 +157,8 @@ class ManagedModel(ABC):
         for question in request.questions:
             messages = request.messages
             if not request.options.raw:
-                messages = cued(messages, question)
+                billions = self.info.parameters
+                messages = cued(messages, question, request.questions, billions=billions)
             tokens += await self._prompt_bound(replace(alone, messages=messages))
             tokens += bytes_of_labels(question.labels)
         return tokens

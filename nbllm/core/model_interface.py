@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 from abc import abstractmethod
 from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from nbllm.core.budgets.bounds import rerank_bound, text_bound
 from nbllm.core.errors import InvalidOptionError, NbllmError, UnsupportedError
+from nbllm.core.gathering import gathered
 from nbllm.core.generation import Generation
 from nbllm.core.generation_requests import (
     check_size,
@@ -191,9 +191,11 @@ class ModelInterface(ManagedModel):
         of all its tokens, of one letter case or the other, with or without a space before it, and
         as the beginning of an answer that is no longer label. The probabilities of a question's
         labels are scaled to add up to 1; below about 0.001 they are upper bounds. Behind the
-        prompt stands the name of the question, as in "The team, in a word:", without the labels:
-        name them in the prompt where they do not explain themselves. Any other model is asked for
-        JSON with the labels as an enum, and tells no probabilities. Raises
+        prompt stands the name of the question, as in "The team, in a word:". A model of a billion
+        parameters or more is told the labels of all questions in the system message; a smaller one
+        is not, since it would choose among them by their place rather than by the text: name them
+        in the prompt where they do not explain themselves. Any other model is asked for JSON behind
+        the prompt, with the labels there and as an enum, and tells no probabilities. Raises
         ``InvalidOptionError`` and whatever ``stream`` raises.
         """
         from nbllm.core.schemas.answer_schemas import decision_schema
@@ -220,18 +222,10 @@ class ModelInterface(ManagedModel):
         """
         asked = given(GenerationOptions, options, overrides, _BY_NAME)
         one_each = options_of_many(asked, self.info.options.merged(asked).seed, n)
-        tasks = [
-            asyncio.ensure_future(
-                self.generate(prompt, system=system, options=options, schema=schema)
-            )
+        return await gathered(
+            self.generate(prompt, system=system, options=options, schema=schema)
             for options in one_each
-        ]
-        try:
-            return await asyncio.gather(*tasks)
-        finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+        )
 
     async def fill(
         self,

@@ -173,11 +173,10 @@ def place_for(source: ModelInfo, label: str, to: Path | None) -> Path:
     A source that belongs to an installed package is not written beside: the current folder is
     used. Raises ``InvalidOptionError`` for a place that cannot be one.
     """
-    if source.path is None:
-        raise InvalidOptionError("model", f"{source.name} is not a local model; name one that is")
-    name = target_name(source.path, label)
+    path = source.path or Path(source.name)
+    name = target_name(path, label)
     if to is None:
-        target = (Path.cwd() if source.source == "bundled" else source.path.parent) / name
+        target = (Path.cwd() if source.source == "bundled" else path.parent) / name
     elif to.is_dir():
         target = to / name
     elif to.suffix.lower() != ".gguf":

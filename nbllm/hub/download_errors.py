@@ -95,9 +95,12 @@ def requested_delay(response: httpx.Response) -> float | None:
 # ---------------------------------------------------------------- on the way
 
 
-def network_error(where: str, host: str, error: Exception) -> DownloadError:
+def network_error(
+    where: str, host: str, error: Exception, *, is_transfer: bool = False
+) -> DownloadError:
     """Why a server was not reached, or broke off again and again. ``error`` is httpx's."""
-    return DownloadError(where, f"{_network_problem(host, error)}. {_KEPT}")
+    problem = _network_problem(host, error)
+    return DownloadError(where, f"{problem}. {_KEPT}" if is_transfer else problem)
 
 
 def _network_problem(host: str, error: Exception) -> str:

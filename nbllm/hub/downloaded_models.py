@@ -16,6 +16,7 @@ from nbllm.core.catalogue.hugging_face import hub_cache
 from nbllm.core.catalogue.programs import downloads_folder
 from nbllm.core.downloads import Deletion
 from nbllm.core.errors import DownloadError
+from nbllm.core.naming.name_answers import quoted
 from nbllm.core.paths import read_start, read_text, reason
 
 __all__ = [
@@ -153,7 +154,7 @@ def plan_deletion(name: str, path: Path | None, *, companions: bool = False) -> 
                 raise DownloadError(
                     name,
                     "only its companions are left here; "
-                    f"%llm_delete {pulled.path.stem} --companions deletes them",
+                    f"%llm_delete {quoted(pulled.path.stem)} --companions deletes them",
                 )
             files, kept = ((*files, *beside), ()) if companions else (files, beside)
             return Deletion(name, pulled.path, files, sum(map(_size, _freed(files))), kept)

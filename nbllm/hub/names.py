@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from urllib.parse import unquote, urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
 from nbllm.core.errors import InvalidOptionError
+from nbllm.core.paths import is_gguf
 from nbllm.core.texts import shown
 
 __all__ = ["HubName", "WebName", "parse_name", "unsafe_path"]
@@ -24,6 +25,18 @@ _HUB = re.compile(
     r"(?:[?#].*)?",
     re.IGNORECASE,
 )
+_HOST = r"(?:https?://)?(?:www\.)?(?:huggingface\.co|hf\.co|hf-mirror\.com)"
+_LOCAL = re.compile(r"~|\.{0,2}[/\\]|[a-z]:[/\\]|file:|.*\\", re.IGNORECASE | re.DOTALL)
+_NO_REPOSITORY = re.compile(rf"{_HOST}(?:/[^/?#]*)?/?(?:[?#].*)?", re.IGNORECASE)
+_OTHER_PAGE = re.compile(
+    rf"(?:{_HOST}/|hf://)?(datasets|spaces|buckets|collections|papers|docs|blog|organizations)/\S+/\S+",
+    re.IGNORECASE,
+)
+_OLLAMA = re.compile(
+    r"(?:https?://)?(?:www\.)?(?:registry\.)?ollama\.(?:com|ai)/(?:library/)?(?P<model>[^/?#\s]+).*",
+    re.IGNORECASE,
+)
+_WORD = re.compile(r"[^\s/@{}]+")
 _REPOSITORY = re.compile(r"\w[\w.-]*/\w(?:[\w.-]*\w)?", re.ASCII)
 _REVISION = re.compile(r"\w[\w./-]{0,199}", re.ASCII)
 _MOST_REPOSITORY, _MOST_PATH, _MOST_PART = 96, 512, 200
@@ -67,14 +80,57 @@ def parse_name(name: str) -> HubName | WebName:
     or not; the address of a repository or a file on the hub; or another https address of a GGUF.
     """
     text = name.strip() if isinstance(name, str) else ""
+    if problem := _no_download(text):
+        raise _invalid(problem)
     found = _HUB.fullmatch(text)
     if found is not None:
         return _hub_name(found)
     if re.match(r"[a-z][a-z0-9+.-]*://", text, re.IGNORECASE):
         return _web_name(text)
     raise _invalid(
-        f"{shown(name)} is neither a repository of Hugging Face nor an https address. Write "
-        "hf.co/OWNER/REPOSITORY, OWNER/REPOSITORY:Q4_K_M, or https://HOST/FILE.gguf"
+        f"{shown(name)} is neither a repository of Hugging Face nor an https address. {_FORMS}"
+    )
+
+
+_FORMS = "Write hf.co/OWNER/REPOSITORY, OWNER/REPOSITORY:Q4_K_M, or https://HOST/FILE.gguf"
+
+
+def _no_download(text: str) -> str:
+    """Why what was written names no download, where it is recognized as something else."""
+    if not text:
+        return f"it is empty. {_FORMS}"
+    if _LOCAL.match(text):
+        return (
+            f"{shown(text)} is a path, and what is on this machine needs no download. Load a "
+            "model file with %llm_load PATH. A repository is written OWNER/REPOSITORY"
+        )
+    if _NO_REPOSITORY.fullmatch(text):
+        return f"{shown(text)} names no repository. Write hf.co/OWNER/REPOSITORY"
+    if page := _OTHER_PAGE.fullmatch(text):
+        return (
+            f"{shown(text)} is under {page[1].lower()}/ on Hugging Face, which has no models. "
+            "Write hf.co/OWNER/REPOSITORY"
+        )
+    if ollama := _OLLAMA.fullmatch(text):
+        return (
+            f"{shown(text)} is in Ollama's library, which only Ollama downloads from. Run "
+            f"!ollama pull {ollama['model']}; then %llm_models --source ollama lists it"
+        )
+    return _one_word(text) if _WORD.fullmatch(text) else ""
+
+
+def _one_word(text: str) -> str:
+    """A file, or a model's name as other programs have it."""
+    if is_gguf(text):
+        return (
+            f"{shown(text)} is a file's name and doesn't say where it is. Write "
+            f"hf.co/OWNER/REPOSITORY/{shown(text)[1:-1]} or its whole https address. A file on "
+            "this machine needs no download: %llm_load PATH"
+        )
+    words = quote(" ".join(re.findall(r"[\w.]+", text[:100])))
+    return (
+        f"{shown(text)} has no owner. Write OWNER/REPOSITORY or OWNER/REPOSITORY:Q4_K_M, as the "
+        f"hub lists it: https://huggingface.co/models?library=gguf&search={words}"
     )
 
 
@@ -99,17 +155,23 @@ def _is_repository(name: str) -> bool:
 def _web_name(address: str) -> WebName:
     try:
         parts = urlsplit(address)
-        is_valid = parts.port != 0 and parts.hostname and parts.username is None
+        is_valid = parts.port != 0 and bool(parts.hostname)
     except ValueError:
         is_valid = False
+    if is_valid and parts.username is not None:  # nothing of it is shown: it holds a secret
+        raise _invalid(
+            "an address with a user name or a password in it is not supported; "
+            f"write https://{parts.hostname}{parts.path}"
+        )
     if not is_valid:
         raise _invalid(f"{shown(address)} is not a valid address such as https://HOST/FILE.gguf")
     is_here = parts.hostname in ("127.0.0.1", "::1", "localhost")
     if parts.scheme.lower() != "https" and not (parts.scheme.lower() == "http" and is_here):
-        raise _invalid(f"{parts.scheme}:// is not supported; use an https address")
+        raise _invalid(f"{parts.scheme}:// is not supported; write an https address")
     file = unquote(parts.path.rpartition("/")[2])
-    if not file.casefold().endswith(".gguf"):
-        raise _invalid(f"{shown(file or address)} is not a GGUF file (its name must end in .gguf)")
+    if not is_gguf(file):
+        what = f"{shown(file)} is not a GGUF" if file else f"{shown(address)} names no file"
+        raise _invalid(f"{what}. An address must end in the name of one: https://HOST/FILE.gguf")
     if problem := unsafe_path(file):
         raise _invalid(f"the file name {shown(file)} is refused: {problem}")
     return WebName(parts._replace(fragment="").geturl(), file)

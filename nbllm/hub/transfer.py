@@ -137,7 +137,7 @@ class Transfer:
                     case _:
                         return self._setback(response)
         except httpx.HTTPError as error:
-            return _Setback(network_error(self.servers.where, target.host, error))
+            return _Setback(network_error(self.servers.where, target.host, error, is_transfer=True))
         return None
 
     async def _whole(self) -> _Setback | None:
@@ -150,7 +150,9 @@ class Transfer:
                     raise self._wrong_length(response, f"{length} bytes")
                 await self._take_all(response)
         except httpx.HTTPError as error:
-            return _Setback(network_error(self.servers.where, self.url.host, error))
+            return _Setback(
+                network_error(self.servers.where, self.url.host, error, is_transfer=True)
+            )
         return None
 
     def _setback(self, response: httpx.Response) -> _Setback:

@@ -191,13 +191,16 @@ class Engine:
             with self._for(task):
                 self._prepare(task, slot)
         running = self._turns.choose(list(self._slots.running()))
-        rows = fill(self._model.batch, running, self._times, self._limits, self._drafter)
+        fillers = self._slots.gap_fillers()
+        rows = fill(self._model.batch, running, self._times, self._limits, self._drafter, fillers)
         if not rows:
             return
         self._model.use_scales(running[0][0].scales)
         self._threads.update()
         began = time.perf_counter()
         outcome = self._decode(rows)
+        if fillers:
+            self._slots.drop_fillers(fillers, rows)
         if outcome == 0:
             answers = sum(1 + row.guesses for row in rows if row.index is not None)
             prompts = self._model.batch.size - answers

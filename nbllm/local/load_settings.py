@@ -69,6 +69,7 @@ def load_settings(info: ModelInfo, placement: Placement) -> LoadSettings:
         batch_tokens=placement.batch_tokens,
         max_outputs=placement.max_outputs,
         batch_invariant=placement.batch_invariant,
+        kv_unified=info.load.kv_unified is not False,
         rpc=server_addresses(info.load),
         cpu_experts=placement.cpu_experts,
         host_weights=placement.memory[CPU].weights if placement.gpu_layers else None,
@@ -104,6 +105,7 @@ def draft_settings(info: ModelInfo, placement: Placement) -> LoadSettings | None
         tensor_split=(),
         max_outputs=placement.parallel,
         batch_invariant=False,
+        kv_unified=True,
         host_weights=None,
         cpu_experts=0,
     )

@@ -177,7 +177,7 @@ def decide_operation(
     """One question of a request, without a number yet. Raises as ``worker_options`` does."""
     messages = request.messages
     if not request.options.raw:
-        messages = cued(messages, question)
+        messages = cued(messages, question, request.questions, billions=info.parameters)
     for message in messages:
         check_size("prompt", message.text)
     unbound = replace(request, options=request.options.replaced(response_schema=None))

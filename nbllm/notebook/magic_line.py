@@ -37,6 +37,8 @@ __all__ = [
 
 _FLAG = re.compile(r"--?[A-Za-z]")
 _HELP = ("-h", "--help")
+_REQUIRED = "the following arguments are required: "
+_TOO_MANY = "unrecognized arguments: "
 _IPYTHONS = {"In", "Out", "display", "exit", "get_ipython", "quit", "_", "__", "___", "_llm"}
 _IPYTHONS_NUMBERED = re.compile(r"_(?:i*|dh|ih|oh|sh|i?\d+)")
 _ESCAPES = {r"\n": "\n", r"\t": "\t", r"\\": "\\"}
@@ -63,7 +65,21 @@ class UnclosedQuoteError(UsageError):
 
 def parse(parser: ArgumentParser, line: str, into: Parsed) -> Parsed:
     """``into`` with all of ``line``. Raises ``UsageError`` in one line, and ``HelpWanted``."""
-    return parser.parse_args(_arguments(parser, line), into)
+    try:
+        return parser.parse_args(_arguments(parser, line), into)
+    except UsageError as error:
+        raise UsageError(_with_remedy(parser, str(error))) from None
+
+
+def _with_remedy(parser: ArgumentParser, problem: str) -> str:
+    """What argparse says of the number of words, with what to do."""
+    missing = problem.removeprefix(_REQUIRED)
+    if missing != problem:
+        needed = " and ".join(missing.upper().split(", "))
+        return f"%{parser.prog} needs {needed}; see %{parser.prog}?"
+    if problem.startswith(_TOO_MANY) and parser._get_positional_actions():  # noqa: SLF001
+        return f"{problem}. A name or a path with spaces is written in quotes"
+    return problem
 
 
 def parse_known(parser: ArgumentParser, line: str, into: Parsed) -> tuple[Parsed, list[str]]:

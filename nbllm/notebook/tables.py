@@ -37,6 +37,9 @@ class Table(pd.DataFrame):
     """
 
     def _repr_html_(self) -> str:
+        notes = "".join(map(note_html, self._sentences()))
+        if self._is_told_in_words:
+            return notes
         view, going = self._view(), self.attrs.get(_FIRST_TO_GO, ())
         columns = [
             Column(
@@ -47,10 +50,17 @@ class Table(pd.DataFrame):
             )
             for column in view.columns
         ]
-        return f"{table_html(columns)}{''.join(map(note_html, self._sentences()))}"
+        return f"{table_html(columns)}{notes}"
 
     def __repr__(self) -> str:
+        if self._is_told_in_words:
+            return "\n".join(self._sentences())
         return "\n".join([_plain(self._view(), self.dtypes), *self._sentences()])
+
+    @property
+    def _is_told_in_words(self) -> bool:
+        """Whether there is no row, and a note that says so."""
+        return self.empty and bool(self.attrs.get(_NOTES))
 
     def _view(self) -> pd.DataFrame:
         """The texts to show; columns in which nothing is known are left out."""

@@ -30,10 +30,11 @@ from nbllm.local.measuring.dry_runs import exact_placement
 
 TESTS = Path(__file__).parents[1] / "local"
 GRID = [
-    (context, sequences, kv_type, flash)
+    (context, sequences, kv_type, flash, unified)
     for context in (512, 2048, 8192, 32_768)
     for sequences in (1, 8)
     for kv_type, flash in (("f16", True), ("f16", False), ("q8_0", True), ("q4_0", True))
+    for unified in ((True, False) if sequences > 1 else (True,))
 ]
 FILLED: list[tuple[int, dict[str, Any]]] = [
     (1024, {}),
@@ -43,6 +44,7 @@ FILLED: list[tuple[int, dict[str, Any]]] = [
     (2048, {"parallel": 1}),
     (2048, {"parallel": 32}),
     (2048, {"batch_invariant": True}),
+    (8192, {"kv_unified": False}),
 ]
 MIB = 2**20
 
@@ -64,9 +66,13 @@ def errors(path: Path, actual: list[dict[str, int]]) -> tuple[float, float]:
     """The greatest error of the arithmetic and of the dry run."""
     shape, computed, measured = read_shape(path), [], []
     for job, report in zip(GRID, actual, strict=True):
-        context, sequences, kv_type, flash = job
+        context, sequences, kv_type, flash, unified = job
         loading: Any = Loading(
-            context_length=context, parallel=sequences, kv_type=kv_type, flash_attention=flash
+            context_length=context,
+            parallel=sequences,
+            kv_type=kv_type,
+            flash_attention=flash,
+            kv_unified=unified,
         )
         placement = Placement(
             device=CPU,
@@ -83,7 +89,7 @@ def errors(path: Path, actual: list[dict[str, int]]) -> tuple[float, float]:
             model_type="",
             local=True,
             path=path,
-            load=LoadOptions(flash_attention=flash),
+            load=LoadOptions(flash_attention=flash, kv_unified=unified),
         )
         exact = exact_placement(info, placement)
         assert exact is not None, (path, job)

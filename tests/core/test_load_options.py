@@ -60,6 +60,10 @@ def test_devices_are_written_as_placements_write_them(given: str, device: str) -
         ("rpc", {"rpc": "10.0.0.5:50052", "device": "CPU"}),
         ("rpc_public", {"rpc_public": "yes"}),
         ("batch_invariant", {"batch_invariant": True, "flash_attention": False}),
+        ("kv_unified", {"kv_unified": 0}),
+        ("kv_unified", {"kv_unified": False, "batch_invariant": True}),
+        ("kv_unified", {"kv_unified": False, "prefix_cache_mib": 64}),
+        ("kv_unified", {"kv_unified": False, "prefix_cache_disk": "1GiB"}),
     ],
 )
 def test_what_cannot_work_is_refused_by_name(option: str, values: dict[str, Any]) -> None:

@@ -1,8 +1,8 @@
 """What llama.cpp reports of its buffers when it really loads models: run as a process.
 
 Reads a JSON object from standard input, lists of jobs by the path of a model; a job is
-``[context, sequences, kv_type, flash_attention]``. Prints a line of JSON for each job: the bytes
-of weights, kv and compute by llama.cpp's own log, None where it made no context.
+``[context, sequences, kv_type, flash_attention, kv_unified]``. Prints a line of JSON for each
+job: the bytes of weights, kv and compute by llama.cpp's own log, None where it made no context.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ def report(path: str, jobs: list[Any], sizes: Counter[str]) -> None:
     if not model:
         sys.exit(f"{path} was not loaded")
     weights = sizes["weights"]
-    for context_length, sequences, kv_type, flash in jobs:
+    for context_length, sequences, kv_type, flash, unified in jobs:
         sizes.clear()
         sizes["weights"] = weights
         params = lib.llama_context_default_params()
         params.n_ctx, params.n_seq_max = context_length, sequences
         params.n_batch = params.n_ubatch = min(512, context_length)
         params.n_outputs_max = output_rows(sequences, params.n_batch)
-        params.kv_unified = True
+        params.kv_unified = unified
         params.type_k = params.type_v = TYPES[kv_type]
         params.flash_attn_type = int(flash)
         context = lib.llama_init_from_model(model, params)

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from nbllm.core.errors import ContextLengthError, InvalidOptionError
+from nbllm.core.schemas.answer_schemas import decision_schema
 from nbllm.local.llama_cpp_model import LlamaCppModel
+from nbllm.local.worker_requests import decide_operation
 from nbllm.testing import FakeModel
 
 PLACES = ["Paris", "the city of Berlin", "Rome"]
@@ -35,6 +38,20 @@ async def test_a_model_without_probabilities_is_asked_for_json() -> None:
     (request,) = vendor.requests
     assert request.messages[0].text.endswith("Question: urgent? Answer with yes or no only.")
     assert request.options.response_schema["properties"]["urgent"]["enum"] == ["yes", "no"]
+
+
+async def test_the_labels_that_a_large_model_is_told_are_read_once(model: LlamaCppModel) -> None:
+    """The model is small, and said to be large: what all rows begin with is in the prefix cache."""
+    large = replace(model.info, parameters=8.0)
+    labels = {"team": ["the red team", "the blue team"], "urgent": bool}
+    schema, seen = decision_schema(labels), []
+    for text in ("My parcel is late.", "Where is my invoice?"):
+        request = model.request(text, schema=schema)
+        first, second = (decide_operation(large, request, each) for each in schema.questions)
+        assert first.messages[0] == second.messages[0]
+        assert "the red team or the blue team" in str(first.messages[0])
+        seen.append(first.messages[0])
+    assert seen[0] == seen[1]
 
 
 async def test_probabilities_are_those_of_the_answers_tokens(model: LlamaCppModel) -> None:

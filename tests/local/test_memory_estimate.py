@@ -24,12 +24,15 @@ from nbllm.local.gguf.shape import read_shape
 from nbllm.local.measuring.dry_runs import engine_devices, exact_placement
 
 JOBS = (
-    (512, 1, "f16", True),
-    (512, 8, "f16", False),
-    (2048, 8, "q8_0", True),
-    (8192, 1, "q4_0", True),
-    (32_768, 8, "f16", True),
-    (32_768, 1, "f16", False),
+    (512, 1, "f16", True, True),
+    (512, 8, "f16", False, True),
+    (2048, 8, "q8_0", True, True),
+    (8192, 1, "q4_0", True, True),
+    (32_768, 8, "f16", True, True),
+    (32_768, 1, "f16", False, True),
+    (3000, 8, "f16", True, False),
+    (8192, 8, "f16", False, False),
+    (32_768, 16, "q8_0", True, False),
 )
 Report = dict[str, int]
 
@@ -56,13 +59,14 @@ def actual(tiny_models: dict[str, Path], bundled_gguf: Path) -> dict[str, list[R
     return {name: found[path] for name, path in paths.items()}
 
 
-def loading(job: tuple[int, int, Any, bool]) -> Loading:
-    context_length, parallel, kv_type, flash_attention = job
+def loading(job: tuple[int, int, Any, bool, bool]) -> Loading:
+    context_length, parallel, kv_type, flash_attention, kv_unified = job
     return Loading(
         context_length=context_length,
         parallel=parallel,
         kv_type=kv_type,
         flash_attention=flash_attention,
+        kv_unified=kv_unified,
     )
 
 
@@ -90,7 +94,7 @@ def test_a_dry_run_is_within_one_percent(
     bundled_gguf: Path,
 ) -> None:
     path = tiny_models.get(name, bundled_gguf)
-    number = JOBS.index((2048, 8, "q8_0", True))
+    number = JOBS.index((2048, 8, "q8_0", True, True))
     plan = loading(JOBS[number])
     placement = Placement(
         device=CPU,

@@ -31,6 +31,7 @@ __all__ = [
     "bundled_models",
     "found_models",
     "merged",
+    "nothing_in",
     "store_called",
     "stored_models",
 ]
@@ -97,6 +98,14 @@ def store_called(word: str) -> Store | None:
     """The place with this key or title, however it is written."""
     folded = _folded(word)
     return next((s for s in STORES if folded in (_folded(s.key), _folded(s.title))), None)
+
+
+def nothing_in(store: Store) -> str:
+    """A sentence on a place without models: where was looked for them."""
+    folders = [str(folder) for folder in store.folders()]
+    if not folders:
+        return f"No folders are set in {store.title}."
+    return printable(f"{store.title}: no models; looked in {', '.join(folders)}.")
 
 
 def _folded(word: str) -> str:

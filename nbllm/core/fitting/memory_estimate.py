@@ -21,7 +21,6 @@ __all__ = [
     "CPU",
     "PIECE_CELLS",
     "Loading",
-    "cells_of",
     "estimate",
     "estimate_with_draft",
     "layer_bytes",
@@ -54,6 +53,7 @@ class Loading:
     ``kept_bytes`` is what the worker may put aside of the keys and values of earlier prompts;
     with ``batch_invariant`` it brings them into order now and then, ``PIECE_CELLS`` at a time.
     The experts of the first ``cpu_experts`` layers are in the main memory wherever the layers are.
+    Without ``kv_unified`` each of the ``parallel`` requests has its own share of the context.
     """
 
     context_length: int
@@ -69,11 +69,18 @@ class Loading:
     kept_bytes: int = 0
     batch_invariant: bool = False
     cpu_experts: int = 0
+    kv_unified: bool = True
 
+    @property
+    def cells(self) -> int:
+        """The cells that llama.cpp makes of the context."""
+        return self.seen_cells if self.kv_unified else self.parallel * self.seen_cells
 
-def cells_of(context_length: int) -> int:
-    """The cells that llama.cpp makes of a context."""
-    return -(-context_length // _CELLS) * _CELLS
+    @property
+    def seen_cells(self) -> int:
+        """Those of them that attention looks at for a token, at most."""
+        shares = 1 if self.kv_unified else self.parallel
+        return _CELLS * -(-self.context_length // (shares * _CELLS))
 
 
 def most_outputs(shape: ModelShape) -> int:
@@ -103,7 +110,7 @@ def estimate(shape: ModelShape, loading: Loading) -> dict[str, MemoryParts]:
     """The bytes on each device by part; the CPU's come first and are always there."""
     devices = layer_devices(len(shape.layers), loading)
     used = loading.gpus if loading.gpu_layers else ()
-    cells = cells_of(loading.context_length)
+    cells = loading.cells
     weights, kv = _stored(shape, loading, devices, used)
     row = (shape.vocabulary_size or 0) * _F32
     growth = (_rows(shape, loading, cells) - loading.parallel) * row
@@ -140,7 +147,7 @@ def estimate(shape: ModelShape, loading: Loading) -> dict[str, MemoryParts]:
 
 def layer_bytes(shape: ModelShape, loading: Loading) -> list[int]:
     """What each layer keeps on its device, and the output at the end."""
-    cells = cells_of(loading.context_length)
+    cells = loading.cells
     sizes = [
         layer.weights
         - (layer.experts if number < loading.cpu_experts else 0)
@@ -154,7 +161,7 @@ def _stored(
     shape: ModelShape, loading: Loading, devices: list[str], used: Sequence[str]
 ) -> tuple[dict[str, int], dict[str, int]]:
     """The bytes of weights, and of keys, values and states, on each device."""
-    cells = cells_of(loading.context_length)
+    cells = loading.cells
     weights, kv = dict.fromkeys([CPU, *used], 0), dict.fromkeys([CPU, *used], 0)
     for number, (layer, device) in enumerate(zip(shape.layers, devices, strict=False)):
         experts = layer.experts if number < loading.cpu_experts else 0
@@ -189,6 +196,7 @@ def estimate_with_draft(
             adapter_bytes=0,
             kept_bytes=0,
             batch_invariant=False,
+            kv_unified=True,
         ),
     )
     parts = estimate(shape, loading)
@@ -231,7 +239,7 @@ def _compute(shape: ModelShape, loading: Loading, cells: int, wide: int) -> int:
     masks = _masks(shape, loading, cells)
     layers = _F32 * max(
         tokens * wide,
-        _attention(shape, loading, cells, tokens),
+        _attention(shape, loading, tokens),
         _recurrent(shape, loading, tokens),
     )
     states = _F32 * rows * 4 * (shape.embedding_length or 0)
@@ -249,7 +257,7 @@ def _masks(shape: ModelShape, loading: Loading, cells: int) -> int:
     """Which cell each token sees: once for layers that slide, once for those that do not."""
     kinds = len({layer.sliding for layer in shape.layers if layer.key})
     size = 2 if loading.flash_attention else 4
-    return kinds * cells * min(loading.batch_tokens, cells) * size
+    return kinds * loading.seen_cells * min(loading.batch_tokens, cells) * size
 
 
 def _workspace(shape: ModelShape, loading: Loading, cells: int) -> int:
@@ -259,7 +267,7 @@ def _workspace(shape: ModelShape, loading: Loading, cells: int) -> int:
     weights.
     """
     wide = (shape.feed_forward_length or 0) * 9 // 8
-    weights = 0 if loading.flash_attention else 2 * cells * (shape.head_count or 0)
+    weights = 0 if loading.flash_attention else 2 * loading.seen_cells * (shape.head_count or 0)
     return min(loading.batch_tokens, cells) * max(wide, weights)
 
 
@@ -313,7 +321,7 @@ def _feed_forward(shape: ModelShape) -> int:
     return min(4 * width + 3 * wide, width + 4 * wide)
 
 
-def _attention(shape: ModelShape, loading: Loading, cells: int, tokens: int) -> int:
+def _attention(shape: ModelShape, loading: Loading, tokens: int) -> int:
     """Without flash attention, every token's weight for every cell and head is written out."""
     layers = [layer for layer in shape.layers if layer.key]
     if not layers:
@@ -328,7 +336,7 @@ def _attention(shape: ModelShape, loading: Loading, cells: int, tokens: int) -> 
     if loading.flash_attention:
         return tokens * ((4 if kind == "plain" else 2) * width + numbers)
     widths = {"gated": 3, "fused": 1, "plain": 5}[kind]
-    return tokens * (cells * heads + widths * width + numbers)
+    return tokens * (loading.seen_cells * heads + widths * width + numbers)
 
 
 def _recurrent(shape: ModelShape, loading: Loading, tokens: int) -> int:

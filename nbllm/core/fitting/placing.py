@@ -107,6 +107,7 @@ class Plan:
             kept_bytes=(self.requested.prefix_cache_mib or 0) * 2**20,
             batch_invariant=bool(self.requested.batch_invariant),
             cpu_experts=self.cpu_experts,
+            kv_unified=self.requested.kv_unified is not False,
         )
 
     @property

@@ -20,6 +20,10 @@ _MOST_LABELS = 10_000
 _LONGEST_LABEL = 1_000
 _MOST_SHOWN = 100
 """So many labels are named in the prompt; of more the model is told none."""
+_FEWEST_BILLIONS = 1.0
+"""Models of fewer parameters are told no labels, as they choose among those that they are told by
+their place: of 100 texts, SmolLM2 135M sorts 63 % rightly without them, 50 % where a system message
+has them, and 26 % where they stand behind the text."""
 _WANTED = "a list of labels, bool, an Enum, a Literal or a range"
 
 
@@ -37,19 +41,19 @@ class Question:
     @property
     def text(self) -> str:
         """The question as the model reads it behind a prompt."""
+        return f"Question: {self.name}? Answer with {self.choice or f'the {self.name}'} only."
+
+    @property
+    def choice(self) -> str:
+        """The labels as words, "" where there are too many to name."""
         if len(self.labels) > _MOST_SHOWN:
-            return f"Question: {self.name}? Answer with the {self.name} only."
+            return ""
         *others, last = self.labels
-        choice = f"{', '.join(others)} or {last}" if others else last
-        return f"Question: {self.name}? Answer with {choice} only."
+        return f"{', '.join(others)} or {last}" if others else last
 
     @property
     def cue(self) -> str:
-        """What a model whose labels are scored is to go on from.
-
-        It names no labels: of those that stand before the answer, small models prefer the first,
-        whatever the question is.
-        """
+        """What a model whose labels are scored is to go on from; it names none of them."""
         labels = set(self.labels)
         if labels <= {"yes", "no", "none"}:
             return f"{self.name}, yes or no:"
@@ -167,9 +171,34 @@ def asked_about(
     return _with_end(messages, "\n".join(question.text for question in questions))
 
 
-def cued(messages: tuple[Message, ...], question: Question) -> tuple[Message, ...]:
-    """The same with the cue behind which the labels of a question are scored."""
+def cued(
+    messages: tuple[Message, ...],
+    question: Question,
+    questions: Sequence[Question] = (),
+    *,
+    billions: float | None = None,
+) -> tuple[Message, ...]:
+    """The same with the cue behind which the labels of a question are scored.
+
+    A model of so many ``billions`` of parameters that it can use them is told the labels of all
+    ``questions`` in the system message. So the conversation begins alike for all questions and
+    all rows, and this beginning is read once.
+    """
+    told = [f"- {each.name}: {each.choice}" for each in questions if each.choice]
+    if told and messages[-1].role != "assistant" and (billions or 0.0) >= _FEWEST_BILLIONS:
+        messages = _with_system(messages, "\n".join((_TOLD, *told, _ONLY)))
     return _with_end(messages, question.cue)
+
+
+_TOLD = "Decide about what the user writes. What there is to decide, and the possible values:"
+_ONLY = "Answer with one of these values only."
+
+
+def _with_system(messages: tuple[Message, ...], text: str) -> tuple[Message, ...]:
+    first, *others = messages
+    if first.role != "system":
+        return (Message("system", text), *messages)
+    return (Message("system", (*first.parts, TextPart(f"\n\n{text}"))), *others)
 
 
 def _with_end(messages: tuple[Message, ...], text: str) -> tuple[Message, ...]:

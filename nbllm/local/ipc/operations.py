@@ -41,9 +41,9 @@ class LoadSettings(msgspec.Struct, kw_only=True, frozen=True):
     output is the first (-1: all). ``flash_attention`` None uses it wherever the device can.
     ``max_outputs`` bounds the tokens of one batch whose logits are asked for: llama.cpp ends the
     process that asks for more. ``sequences`` are those of the context, of which requests use
-    ``parallel``. ``batch_invariant``: see ``LoadOptions``. ``rpc`` are the RPC servers
-    ("address:port") whose devices are in the list behind the GPUs. ``host_weights`` are the bytes
-    of the tensors in main memory, where others are on GPUs. The experts of the first
+    ``parallel``. ``batch_invariant``, ``kv_unified``: see ``LoadOptions``. ``rpc`` are the RPC
+    servers ("address:port") whose devices are in the list behind the GPUs. ``host_weights`` are the
+    bytes of the tensors in main memory, where others are on GPUs. The experts of the first
     ``cpu_experts`` layers are there too. ``load_mode`` is what llama.cpp calls its way to bring
     weights into memory, ``numa`` its way to place threads on nodes.
     """
@@ -62,6 +62,7 @@ class LoadSettings(msgspec.Struct, kw_only=True, frozen=True):
     batch_tokens: int
     max_outputs: int
     batch_invariant: bool
+    kv_unified: bool = True
     rpc: tuple[str, ...] = ()
     host_weights: int | None = None
     cpu_experts: int = 0

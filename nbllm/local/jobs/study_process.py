@@ -51,9 +51,7 @@ class _Study:
         model = ObservedModel(self._settings, collector)
         size = min(operation.chunk_tokens, model.context_length, model.batch.capacity)
         text = Path(os.fsdecode(operation.text))
-        tokens = model.vocabulary.tokenize(
-            read_text(text, _MOST_TEXT_BYTES), add_special=False, parse_special=False
-        )
+        tokens = model.vocabulary.tokenize(_content(text), add_special=False, parse_special=False)
         begin = list(model.vocabulary.begin)
         chunks = _chunks(tokens, size - len(begin))[: operation.chunks]
         if not chunks:
@@ -131,6 +129,13 @@ class _Study:
         if tokens is not None:
             self._stage.begin(tokens * TOKEN_SECONDS)
         self._outbox.send(Fraction(self._id, fraction))
+
+
+def _content(text: Path) -> str:
+    try:
+        return read_text(text, _MOST_TEXT_BYTES)
+    except ValueError as error:
+        raise ValueError(f"{text}: {error}") from None
 
 
 def _chunks(tokens: Sequence[int], size: int) -> list[list[int]]:

@@ -14,7 +14,7 @@ import llama_cpp.llama_cpp as lib
 from nbllm.core.fitting.memory_estimate import PIECE_CELLS
 from nbllm.local.scheduling.prefixes import shared_length
 
-__all__ = ["Cells", "OrderedCells"]
+__all__ = ["Cells", "OrderedCells", "SplitCells"]
 
 _DEFRAGMENT_AFTER = (
     1024  # cells that were taken; defragmenting copies them in a few hundredths of a second
@@ -26,6 +26,9 @@ class Cells:
 
     is_ordered = False
     """Whether a sequence's cells lie in the order of its tokens, whatever else happens."""
+
+    are_shared = True
+    """Whether all sequences take their cells from one store, and share those of a beginning."""
 
     def __init__(self, context: Any) -> None:
         self._context = context
@@ -101,6 +104,22 @@ class Cells:
         ``lengths`` are the cells of each sequence that has some.
         """
         raise NotImplementedError
+
+
+class SplitCells(Cells):
+    """Cells of which each sequence has as many to itself.
+
+    Attention looks at a sequence's own cells only, where it else passes over those of all others.
+    llama.cpp copies cells from one store to another when it decodes the next batch, so no state is
+    saved here. It computes sequences together whose numbers follow on one another in the batch.
+    """
+
+    are_shared = False
+
+    def copy_prefix(self, source: int, target: int, length: int) -> None:
+        """Copy the first ``length`` cells of ``source`` to the empty sequence ``target``."""
+        super().copy_prefix(source, target, -1)  # it copies whole stores only
+        self.forget(target, length)
 
 
 class OrderedCells(Cells):

@@ -81,7 +81,7 @@ def context_params(settings: LoadSettings) -> Any:
         params.flash_attn_type = lib.LLAMA_FLASH_ATTN_TYPE_ENABLED
     if settings.batch_invariant and settings.kv_type == "f16":
         params.type_v = _BF16
-    params.kv_unified = True
+    params.kv_unified = settings.kv_unified
     params.no_perf = True
     return params
 

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from nbllm.local.ipc.operations import LoadSettings
 from nbllm.local.llama.adapters import Adapters
-from nbllm.local.llama.cells import Cells, OrderedCells
+from nbllm.local.llama.cells import Cells, OrderedCells, SplitCells
 from nbllm.local.llama.ggml_devices import start_backends
 from nbllm.local.llama.loading import BufferSizes, context_params, model_params
 from nbllm.local.llama.rpc_servers import ServerError, add_servers
@@ -37,8 +37,8 @@ class NotLoadableError(Exception):
 class NativeModel:
     """A loaded model with its context.
 
-    Sequences are numbered from 0 to ``parallel`` - 1 and share ``context_length`` cells.
-    Raises ``NotLoadableError``.
+    Sequences are numbered from 0 to ``parallel`` - 1. They share ``context_length`` cells, or have
+    as many each where the KV cache is split. Raises ``NotLoadableError``.
     """
 
     def __init__(self, settings: LoadSettings, on_progress: Callable[[float], None]) -> None:
@@ -57,14 +57,11 @@ class NativeModel:
         self._context = self._make_context(self._context_params())
         self._adapters = Adapters(self._model, ())
         self._scales: tuple[float, ...] = ()
-        self.cells = (
-            OrderedCells(self._context, settings.parallel)
-            if settings.batch_invariant
-            else Cells(self._context)
-        )
+        self.cells = self._make_cells()
         # llama.cpp makes a multiple of 256 of it; what was asked for is what may be used.
+        shares = 1 if settings.kv_unified else settings.parallel
         cells = int(lib.llama_n_ctx_seq(self._context))
-        self.context_length = min(cells, settings.context_length)
+        self.context_length = min(cells, -(-settings.context_length // shares))
         self.batch = TokenBatch(int(lib.llama_n_batch(self._context)))
         self.can_copy_prefix = not (
             lib.llama_model_is_recurrent(self._model) or lib.llama_model_is_hybrid(self._model)
@@ -124,6 +121,11 @@ class NativeModel:
                 f"llama.cpp could not create a context of {params.n_ctx:,} tokens; {remedy}"
             )
         return context
+
+    def _make_cells(self) -> Cells:
+        if self.settings.batch_invariant:
+            return OrderedCells(self._context, self.settings.parallel)
+        return Cells(self._context) if self.settings.kv_unified else SplitCells(self._context)
 
     def _route_log(self) -> None:
         """Send llama.cpp's log to standard error, and note the sizes that it reports."""
@@ -262,6 +264,7 @@ class NativeModel:
         params = self._context_params()
         params.n_ctx = params.n_batch = params.n_ubatch = cells
         params.n_seq_max = sequences
+        params.kv_unified = True
         params.n_outputs_max = 0  # every token's, for they are pooled
         params.embeddings = True
         params.abort_callback = lib.ggml_abort_callback()

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from nbllm.local.llama.native import NativeModel
 from nbllm.local.scheduling.prefix_disk import PrefixDisk
 from nbllm.local.scheduling.prefixes import PrefixStore, shared_length
+from nbllm.local.scheduling.steps import Row
 from nbllm.local.scheduling.tasks import Slot, Task
 
 __all__ = ["Slots"]
@@ -42,6 +43,21 @@ class Slots:
         """The requests that have a slot, with it."""
         return ((task, slot) for slot in self._slots if (task := slot.task) is not None)
 
+    def gap_fillers(self) -> dict[int, int] | None:
+        """The lengths of the slots that have room for one more row; None in a unified KV cache."""
+        if self._cells.are_shared:
+            return None
+        if not self._model.can_copy_prefix:  # nothing can be taken back from its memory
+            return {}
+        most = self._model.context_length
+        return {slot.id: len(slot.tokens) for slot in self._slots if len(slot.tokens) < most}
+
+    def drop_fillers(self, fillers: dict[int, int], rows: list[Row]) -> None:
+        """Drop what a batch has put into slots that have no row in it."""
+        if self._model.batch.size > sum(len(row.tokens) for row in rows):
+            for number in fillers.keys() - {row.slot.id for row in rows}:
+                self._cells.forget(number, fillers[number])
+
     # ------------------------------------------------------------ admission
 
     @property
@@ -62,7 +78,8 @@ class Slots:
         for other in [*running, task]:
             cells += len(other.tokens) - self._longest_shared(other, before) + _GROWTH
             before.append(other)
-        return not running or cells <= self._model.context_length
+        has_cells = cells <= self._model.context_length or not self._cells.are_shared
+        return not running or has_cells
 
     def _longest_shared(self, task: Task, others: list[Task]) -> int:
         if not self._model.can_copy_prefix:
@@ -88,7 +105,7 @@ class Slots:
             self._copy(donor, slot, task)
         task.slot, slot.task, slot.prompt_length = slot, task, task.prompt_length
         slot.scales, slot.background = task.scales, task.background
-        if not self._cells.is_ordered:
+        if self._cells.are_shared and not self._cells.is_ordered:
             self._tidy(task)
         self._follow(task, slot)
         return slot
@@ -202,7 +219,7 @@ class Slots:
         them up: a cell moves for all that share it.
         """
         kept = min(task.keep, len(slot.tokens) // 2)
-        for other in self._slots:
+        for other in self._slots if self._cells.are_shared else ():
             if other.task is None and _shared(other, slot) > kept:
                 self.cut(other, kept)
         dropped = max(1, (len(slot.tokens) - kept) // 2)

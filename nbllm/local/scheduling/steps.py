@@ -27,6 +27,8 @@ _MOST_GUESSED_ROWS = 63
 _BURST_SECONDS = 0.5
 _BURST_TOKENS = 512
 _SHORT_TOKENS = 64
+_LONGEST_GAP = 2  # rows that cost less than reading the weights once more
+_ANY_TOKEN = 0
 _BACKGROUND_SHARE = 4  # of what fits beside interactive answers, one in so many at least
 
 
@@ -47,6 +49,9 @@ class Row:
 
 Running = list[tuple[Task, Slot]]
 
+_Part = tuple[Task, Slot, list[int], int]
+"""The tokens that a batch gets of a request, and of how many, the last ones, the logits."""
+
 
 @dataclass(frozen=True, slots=True)
 class Limits:
@@ -66,8 +71,13 @@ def fill(
     times: StepTimes,
     limits: Limits,
     drafter: ModelDrafter | None = None,
+    split: Mapping[int, int] | None = None,
 ) -> list[Row]:
-    """Fill the batch for the next step. Its prompts never include their last token."""
+    """Fill the batch for the next step. Its prompts never include their last token.
+
+    ``split`` is given where the KV cache is: the lengths of the slots that may fill a gap. These
+    have a row more in the context after the step, which is to be dropped.
+    """
     batch.clear()
     now = time.perf_counter()
     running = sorted(running, key=lambda pair: pair[0].rank(now))
@@ -76,20 +86,19 @@ def fill(
         pair for pair in running if pair[0].pending(pair[1]) > 1 and not pair[0].waits_for_leader
     ]
     first, later = _by_urgency(writing, running)
-    may_guess = not reading and not later
-    guesses = _guesses(first, times, limits, drafter) if may_guess else {}
-    rows = _write(batch, first, guesses)
     if not reading and not later:
-        return rows
-    room = share = batch.capacity - batch.size
-    if rows and not _is_burst(first, reading):
-        share = max(1, times.row_room(len(rows), room) // _BACKGROUND_SHARE)
-        most, room = room, times.prompt_room(len(rows), room)
+        guesses = _guesses(first, times, limits, drafter, alone=split is None or len(first) == 1)
+        return _lay(batch, _answers(first, guesses), split)
+    room = share = batch.capacity - len(first)
+    if first and not _is_burst(first, reading):
+        share = max(1, times.row_room(len(first), room) // _BACKGROUND_SHARE)
+        most, room = room, times.prompt_room(len(first), room)
         if room == 0:  # a short question need not wait until a long prompt's piece is made up for
             reading = [pair for pair in reading if pair[0].pending(pair[1]) <= _SHORT_TOKENS]
-            room = times.prompt_room(len(rows), most, short=True)
-    rows += _write_some(batch, later, share)
-    return rows + _read(batch, reading, max(0, room - len(rows) + len(first)))
+            room = times.prompt_room(len(first), most, short=True)
+    waiting = sorted(later, key=lambda pair: pair[0].last_token)[:share]
+    answers = _answers([*first, *waiting], {})
+    return _lay(batch, answers + _prompts(reading, max(0, room - len(waiting))), split)
 
 
 def _is_burst(writing: Running, reading: Running) -> bool:
@@ -114,23 +123,51 @@ def _by_urgency(writing: Running, running: Running) -> tuple[Running, Running]:
     return first, [pair for pair in writing if pair[0].background]
 
 
-def _write(batch: TokenBatch, writing: Running, guesses: Mapping[int, Sequence[int]]) -> list[Row]:
-    rows = []
+def _answers(writing: Running, guesses: Mapping[int, Sequence[int]]) -> list[_Part]:
+    """The newest token of each answer, and the guesses behind it."""
+    parts = []
     for task, slot in writing:
-        guessed = guesses.get(slot.id, ())
-        tokens = [task.tokens[-1], *guessed]
-        last = batch.add(tokens, len(slot.tokens), slot.id, logits=len(tokens))
-        rows.append(Row(task, slot, tokens, last - len(guessed), len(guessed)))
+        tokens = [task.tokens[-1], *guesses.get(slot.id, ())]
+        parts.append((task, slot, tokens, len(tokens)))
+    return parts
+
+
+def _lay(batch: TokenBatch, parts: list[_Part], split: Mapping[int, int] | None) -> list[Row]:
+    """Put the parts into the batch.
+
+    Where the KV cache is split, llama.cpp reads the weights once for sequences whose numbers follow
+    on one another, and once more behind each gap; a row for each slot in a short gap costs less.
+    """
+    spare = batch.capacity - sum(len(tokens) for _, _, tokens, _ in parts)
+    if split is not None:
+        parts = sorted(parts, key=lambda part: part[1].id)
+    rows, end = [], parts[0][1].id if parts else 0
+    for task, slot, tokens, outputs in parts:
+        gap = range(end, slot.id)
+        if split and len(gap) <= min(_LONGEST_GAP, spare) and all(each in split for each in gap):
+            spare -= len(gap)
+            for each in gap:
+                batch.add([_ANY_TOKEN], split[each], each, logits=0)
+        end = slot.id + 1
+        last = batch.add(tokens, len(slot.tokens), slot.id, logits=outputs)
+        guesses = max(0, outputs - 1)
+        rows.append(Row(task, slot, tokens, last - guesses if outputs else None, guesses))
     return rows
 
 
 def _guesses(
-    writing: Running, times: StepTimes, limits: Limits, drafter: ModelDrafter | None
+    writing: Running,
+    times: StepTimes,
+    limits: Limits,
+    drafter: ModelDrafter | None,
+    *,
+    alone: bool,
 ) -> dict[int, Sequence[int]]:
     """The guessed tokens that are worth checking in this step, by slot.
 
     They are what followed the same words before, and where there is no such thing, what the draft
-    model would write. Tokens that a decision needs in any case are read along.
+    model would write. Tokens that a decision needs in any case are read along. Only those are
+    where an answer is not ``alone`` in a pass: each further token of it would be one more.
     """
     guesses: dict[int, Sequence[int]] = {}
     rows = len(writing)
@@ -139,13 +176,13 @@ def _guesses(
             ahead = task.decision.ahead()[: max(0, _most_guesses(task, rows, limits))]
             guesses[slot.id] = ahead
             rows += len(ahead)
-        if task.lookup is not None:
+        if task.lookup is not None and alone:
             guess = task.lookup.guess(task.tokens)
             rates = task.lookup.rates(min(len(guess), _most_guesses(task, rows, limits)))
             if length := best_length(rates, rows=rows, seconds=times.seconds):
                 guesses[slot.id] = guess[:length]
                 rows += length
-    if drafter is None:
+    if drafter is None or not alone:
         return guesses
     requests = [
         DraftRequest(task, slot.id, _most_guesses(task, rows, limits))
@@ -169,31 +206,16 @@ def _most_guesses(task: Task, rows: int, limits: Limits) -> int:
     )
 
 
-def _write_some(batch: TokenBatch, writing: Running, most: int) -> list[Row]:
-    """Background answers, those that waited longest first."""
-    waiting = sorted(writing, key=lambda pair: pair[0].last_token)[:most]
-    return [
-        Row(
-            task,
-            slot,
-            task.tokens[-1:],
-            batch.add(task.tokens[-1:], len(slot.tokens), slot.id, logits=1),
-        )
-        for task, slot in waiting
-    ]
-
-
-def _read(batch: TokenBatch, reading: Running, room: int) -> list[Row]:
+def _prompts(reading: Running, room: int) -> list[_Part]:
     """Pieces of prompts; background ones get what the others leave."""
-    rows = []
+    parts = []
     urgent = [pair for pair in reading if not pair[0].background]
     for group in (urgent, [pair for pair in reading if pair[0].background]):
         for task, slot, length in _pieces(group, room):
             piece = task.tokens[len(slot.tokens) : len(slot.tokens) + length]
-            batch.add(piece, len(slot.tokens), slot.id, logits=0)
-            rows.append(Row(task, slot, piece))
+            parts.append((task, slot, piece, 0))
             room -= length
-    return rows
+    return parts
 
 
 def _pieces(reading: Running, room: int) -> list[tuple[Task, Slot, int]]:

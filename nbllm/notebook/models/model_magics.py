@@ -151,7 +151,8 @@ class ModelMagics(SessionMagics):
         if args.servers:
             models += self.session.loop.run(manager.search_servers())
         if args.source is not None:
-            statuses = [each for each in statuses if each.info.source == args.source]
+            sources = {each.source for each in models}
+            statuses = [each for each in statuses if each.info.source in sources]
         fits = None
         if everything:
             resources = manager.detect_resources()

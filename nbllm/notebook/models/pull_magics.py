@@ -8,6 +8,7 @@ from IPython.core.error import StdinNotImplementedError, UsageError
 from IPython.core.magic import line_magic, magics_class, no_var_expand
 from IPython.display import display
 
+from nbllm.core.naming.name_answers import quoted
 from nbllm.core.words import duration_words, size_words
 from nbllm.notebook.flags import Help, flag, parser_of, with_help
 from nbllm.notebook.magic_line import Flags, parse
@@ -114,7 +115,9 @@ class PullMagics(SessionMagics):
                 display(_table(plan))  # type: ignore[no-untyped-call]
             view.keep(_plan_words(plan))
             info = self._pulled(plan, view)
-            view.keep(f"{plan.name} is here: {info.path}. Load it with %llm_load {info.name}")
+            view.keep(
+                f"{plan.name} is here: {info.path}. Load it with %llm_load {quoted(info.name)}"
+            )
             return info
 
     @no_var_expand
@@ -208,7 +211,7 @@ def _kept_words(deletion: Deletion) -> str:
     if not deletion.kept:
         return ""
     names = ", ".join(file.name for file in deletion.kept)
-    again = f"%llm_delete {deletion.path.stem} --companions"
+    again = f"%llm_delete {quoted(deletion.path.stem)} --companions"
     return f" What came with it is kept: {names}. {again} deletes that too."
 
 
@@ -221,6 +224,7 @@ def _is_wanted(deletion: Deletion) -> bool:
         answer = input(f"Delete {deletion.name} ({count}, frees {freed})? [y/N] ")
     except (StdinNotImplementedError, EOFError):
         raise UsageError(
-            f"nobody can be asked here; %llm_delete {deletion.name} --yes deletes it ({freed})"
+            "nobody can be asked here; "
+            f"%llm_delete {quoted(deletion.name)} --yes deletes it ({freed})"
         ) from None
     return answer.strip().lower() in ("y", "yes")

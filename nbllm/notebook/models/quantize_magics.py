@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Coroutine
+import re
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from IPython.core.error import UsageError
 from IPython.core.magic import line_magic, magics_class, no_var_expand
 from IPython.display import display
 
+from nbllm.core.naming.name_answers import quoted
 from nbllm.core.words import duration_words, size_words
 from nbllm.notebook.flags import Help, flag, parser_of, with_help
-from nbllm.notebook.magic_line import Flags, parse, share
+from nbllm.notebook.magic_line import Flags, names, parse, share
 from nbllm.notebook.models.meter import Meter
 from nbllm.notebook.running_cell import Stopped, brief_errors
 from nbllm.notebook.session import SessionMagics
@@ -101,7 +104,7 @@ TUNE = Help(
             metavar="SHARE",
             help="Share of most likely tokens that may change, as 1%% or 0.01 (default: 5%%).",
         ),
-        flag("--types", metavar="TYPES", help="Try these types, separated by commas."),
+        flag("--types", type=names, metavar="TYPES", help="Try these types, as q4_0,q8_0."),
         flag("--imatrix", metavar="FILE", help="An importance matrix, from %%llm_imatrix."),
         flag("--thorough", action="store_true", help="Measure speeds for longer; more exact."),
         flag("--off", action="store_true", help="Load the model's own file again from now on."),
@@ -114,13 +117,14 @@ class TuneFlags(Flags):
 
     name: str
     max_changed: float
-    types: str | None
+    types: tuple[str, ...] | None
     imatrix: str | None
     thorough: bool
     off: bool
 
 
 Made = TypeVar("Made")
+_TYPE = re.compile(r"b?f(?:16|32)|(?:iq|tq|q)\d(?:[_-]\w+)?", re.IGNORECASE)
 
 
 @magics_class
@@ -137,6 +141,7 @@ class QuantizeMagics(SessionMagics):
         Returns what was made: its ``info`` can be loaded.
         """
         args = parse(parser_of(self, "llm_quantize"), line, QuantizeFlags())
+        _check_order(args)
         meter = Meter(f"Quantizing {args.name}")
 
         def planned(plan: Quantization) -> None:
@@ -180,7 +185,8 @@ class QuantizeMagics(SessionMagics):
                 progress=meter.report,
             )
             path = self._run(work, meter, view, "The importance matrix")
-            view.keep(f"{path}: use it with %llm_quantize {args.name} TYPE --imatrix {path.name}")
+            use = f"%llm_quantize {quoted(args.name)} TYPE --imatrix {quoted(str(path))}"
+            view.keep(f"{path}: use it with {use}")
             return path
 
     @no_var_expand
@@ -207,22 +213,27 @@ class QuantizeMagics(SessionMagics):
     def _tune(self, args: TuneFlags, view: View) -> Tuning:
         from nbllm.core.hardware.resource_sample import busy_processes, busy_words
 
-        if busy := busy_words(busy_processes()):
-            view.keep(busy)
+        busy = busy_words(busy_processes())
         meter = Meter(f"Tuning {args.name}")
 
         def report(label: str, fraction: float) -> None:
             meter.what, meter.fraction = f"Tuning {args.name}: {label}", fraction
 
+        def begun() -> None:  # what is wrong with the line has been said by then
+            nonlocal busy
+            if busy and meter.fraction:
+                view.keep(busy)
+                busy = ""
+
         work = self.session.manager.tune_model(
             args.name,
             max_changed=args.max_changed,
-            types=args.types.split(",") if args.types else (),
+            types=args.types or (),
             imatrix=args.imatrix,
             thorough=args.thorough,
             report=report,
         )
-        tuning = self._run(work, meter, view, f"Tuning {args.name}")
+        tuning = self._run(work, meter, view, f"Tuning {args.name}", on_tick=begun)
         view.keep(tuning_words(tuning))
         return tuning
 
@@ -231,12 +242,30 @@ class QuantizeMagics(SessionMagics):
             return f"Later loads of {name} use its own file again."
         return f"{name} was not tuned on this machine; its own file is used."
 
-    def _run(self, work: Coroutine[Any, Any, Made], meter: Meter, view: View, what: str) -> Made:
+    def _run(
+        self,
+        work: Coroutine[Any, Any, Made],
+        meter: Meter,
+        view: View,
+        what: str,
+        on_tick: Callable[[], None] = lambda: None,
+    ) -> Made:
+        def look() -> None:
+            on_tick()
+            view.note(str(meter))
+
         try:
-            return self.session.loop.run(work, on_tick=lambda: view.note(str(meter)))
+            return self.session.loop.run(work, on_tick=look)
         except KeyboardInterrupt:
             view.drop_note("")
             raise Stopped(f"{what} was stopped; nothing was kept.") from None
+
+
+def _check_order(args: QuantizeFlags) -> None:
+    """Raise ``UsageError`` where a type stands in the place of the model."""
+    is_type = [re.fullmatch(_TYPE, word) is not None for word in (args.name, args.type)]
+    if is_type == [True, False]:
+        raise UsageError(f"the model comes first: %llm_quantize {quoted(args.type)} {args.name}")
 
 
 def _size(plan: Quantization) -> str:
@@ -260,17 +289,24 @@ def outcome_words(made: Quantized) -> str:
             f"blocks of the type meant for them: {fallen}."
         )
     lines += _requantized(made)
-    lines.append(f"Load it with %llm_load {made.info.name}")
+    lines.append(f"Load it with %llm_load {quoted(made.info.name)}")
     return " ".join(lines)
 
 
 def _requantized(made: Quantized) -> list[str]:
     """Quantizing twice loses twice; said where the source was coarse already."""
-    source = made.source.quantization
-    if not source or source.upper() in ("F32", "F16", "BF16"):
+    source = (made.source.quantization or "").upper()
+    if not source or source in ("F32", "F16", "BF16"):
         return []
+    from nbllm.core.quantization import QUANTIZATION_TYPES as sizes  # noqa: N811
+
+    if source in sizes and sizes[made.quantization.label] > sizes[source]:
+        return [
+            f"The source was quantized already ({source}): the larger type takes more memory and "
+            "does not bring back what was lost."
+        ]
     return [
-        f"The source was quantized already ({source.upper()}), so the new file has the errors of "
+        f"The source was quantized already ({source}), so the new file has the errors of "
         "both; from the model's F16, BF16 or Q8_0 file the result would be better."
     ]
 
@@ -296,5 +332,5 @@ def tuning_words(tuning: Tuning) -> str:
         return found
     return (
         f"{found} Later loads on this machine use it ({size_words(best.size_bytes)} at "
-        f"{tuning.path}); %llm_tune {name} --off goes back."
+        f"{tuning.path}); %llm_tune {quoted(name)} --off goes back."
     )

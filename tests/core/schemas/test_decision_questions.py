@@ -148,3 +148,34 @@ def test_questions_stand_behind_the_prompt() -> None:
 def test_a_cue_names_no_labels(choices: Any, cue: str) -> None:
     (question,) = questions_of({"x": choices})
     assert question.cue == cue
+
+
+def test_a_large_model_is_told_the_labels_where_all_rows_and_questions_begin_alike() -> None:
+    questions = questions_of({"team": ["red", "blue"], "urgent": bool, "code": range(1_000)})
+    told = [
+        cued(
+            (Message("system", "Be brief."), Message("user", "Help!")), each, questions, billions=8
+        )
+        for each in questions
+    ]
+    systems = {turns[0] for turns in told}
+    (system,) = systems
+    assert system.text == (
+        "Be brief.\n\nDecide about what the user writes. What there is to decide, and the possible "
+        "values:\n- team: red or blue\n- urgent: yes or no\nAnswer with one of these values only."
+    )
+    assert [turns[1].text for turns in told] == [f"Help!\n\n{each.cue}" for each in questions]
+
+
+@pytest.mark.parametrize("billions", [None, 0.135, 0.5])
+def test_a_small_model_is_told_none(billions: float | None) -> None:
+    questions = questions_of({"team": ["red", "blue"]})
+    turns = cued((Message("user", "Help!"),), questions[0], questions, billions=billions)
+    assert turns == cued((Message("user", "Help!"),), questions[0])
+    assert "red" not in "".join(turn.text for turn in turns)
+
+
+def test_an_answer_that_has_begun_is_gone_on_from_by_large_models_too() -> None:
+    questions = questions_of({"team": ["red", "blue"]})
+    begun = (Message("user", "Help!"), Message("assistant", "It is "))
+    assert cued(begun, questions[0], questions, billions=8) == begun

@@ -12,6 +12,7 @@ class NotedCells:
     """Notes what becomes of the cells."""
 
     is_ordered = False
+    are_shared = True
 
     def __init__(self) -> None:
         self.done: list[tuple[Any, ...]] = []

@@ -151,3 +151,33 @@ def test_nothing_is_guessed_beside_a_prompt_or_past_the_answers_end() -> None:
     last[0].max_tokens = last[0].written + 2
     (row,) = fill(TokenBatch(512), [last], measured(token=0.0001), LIMITS)
     assert row.guesses <= 1
+
+
+def test_with_a_split_kv_cache_rows_follow_the_numbers_of_their_slots() -> None:
+    batch = TokenBatch(512)
+    pairs = [request(number, 50, 49) for number in (6, 0, 2)]
+    rows = fill(batch, pairs, StepTimes(), LIMITS, split={1: 7, 3: 0, 4: 0, 5: 0})
+    assert [row.slot.id for row in rows] == [0, 2, 6]
+    assert [row.index for row in rows] == [0, 2, 3], "one row fills the gap of 1, none that of 3"
+    assert batch.size == 4
+
+
+def test_a_gap_stays_where_a_slot_in_it_has_no_room() -> None:
+    batch = TokenBatch(512)
+    pairs = [request(number, 50, 49) for number in (0, 3)]
+    fill(batch, pairs, StepTimes(), LIMITS, split={1: 7})
+    assert batch.size == 2
+
+
+def test_prompts_of_a_split_kv_cache_are_read_in_the_order_of_their_slots() -> None:
+    pairs = [request(2, 200, 0), request(1, 50, 49), request(0, 100, 0)]
+    rows = fill(TokenBatch(512), pairs, measured(0.0001), LIMITS, split={})
+    assert [row.slot.id for row in rows] == [0, 1, 2]
+
+
+def test_answers_are_guessed_ahead_in_a_split_kv_cache_only_alone() -> None:
+    pairs = [guessing(1.0), request(1, 50, 49)]
+    assert lengths(fill(TokenBatch(512), pairs, measured(token=0.0001), LIMITS))[0] > 1
+    assert lengths(fill(TokenBatch(512), pairs, measured(), LIMITS, split={}))[0] == 1
+    (row,) = fill(TokenBatch(512), pairs[:1], measured(token=0.0001), LIMITS, split={})
+    assert len(row.tokens) > 1

@@ -63,7 +63,10 @@ def tuning(*, noisy: bool = False, best: int = 1) -> Tuning:
 def notebook(shell: InteractiveShell, tmp_path: Path) -> InteractiveShell:
     file = tmp_path / "tiny.gguf"
     file.write_bytes(b"GGUF")
-    infos = [fake_info("tiny", path=file, quantization="q8_0", size_bytes=100 * 2**20)]
+    infos = [
+        fake_info("tiny", path=file, quantization="q8_0", size_bytes=100 * 2**20),
+        fake_info("gpt", local=False, model_type="openai"),
+    ]
     manager = ModelManager(infos, folder=tmp_path, open_model=FakeOpener())
     magics.load(shell, lambda: manager)
     return shell
@@ -144,3 +147,63 @@ def test_what_is_not_tuned_stays(
 ) -> None:
     notebook.run_line_magic("llm_tune", "tiny --off")
     assert "tiny was not tuned on this machine" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("cell", "told"),
+    [
+        ("%llm_quantize", "%llm_quantize needs NAME and TYPE; see %llm_quantize?"),
+        ("%llm_quantize tiny", "%llm_quantize needs TYPE"),
+        ("%llm_quantize q4_0 tiny", "the model comes first: %llm_quantize tiny q4_0"),
+        ("%llm_quantize tiny Q8_0", "tiny is Q8_0 already. Choose another type"),
+        ("%llm_quantize tiny q9_9", "'q9_9' is not a quantization type"),
+        ("%llm_quantize my tiny q4_0", "A name or a path with spaces is written in quotes"),
+        ("%llm_quantize gpt q4_0", "gpt runs on a server, and its file is not here"),
+        ("%llm_imatrix tiny", "%llm_imatrix needs TEXT"),
+        ("%llm_imatrix gpt notes.txt", "gpt runs on a server"),
+        ("%llm_imatrix tiny missing.txt", "missing.txt: No such file or directory. Name a text"),
+        ("%llm_imatrix tiny empty.txt", "empty.txt is empty; at least 512 tokens are needed"),
+        ("%llm_imatrix tiny .", "it is a folder. Name a text file"),
+        ("%llm_imatrix tiny /dev/zero", "Name a text file"),
+        ("%llm_imatrix tiny notes.txt --chunks 0", "chunks must be between 1 and"),
+        ("%llm_tune", "%llm_tune needs NAME"),
+        ("%llm_tune gpt", "gpt runs on a server"),
+        ("%llm_tune gpt --off", "gpt runs on a server"),
+        ("%llm_tune tiny --types q9", "'q9' is not a quantization type"),
+        ("%llm_tune tiny --types ,", "has no name in it"),
+        ("%llm_tune tiny --imatrix missing", "imatrix: there is no file missing"),
+        ("%llm_tune tiny --max-changed 200%", "is not a share such as 1% or 0.01"),
+        ("%llm_fit gpt --quants", "gpt is not a local model"),
+        ("%llm_delete tiny", "was not downloaded by %llm_pull"),
+        ("%llm_pull", "%llm_pull needs NAME"),
+        ("%llm_pull tiny", "is on this machine already"),
+        ("%llm_pull tiny.gguf", "is on this machine already"),
+        ("%llm_pull ./other.gguf", "is a path, and what is on this machine needs no download"),
+        ("%llm_models --source X", "source must be one of config, bundled, found"),
+    ],
+)
+def test_a_wrong_cell_says_what_to_type(
+    notebook: InteractiveShell,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    cell: str,
+    told: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "empty.txt").touch()
+    (tmp_path / "notes.txt").write_text("notes")
+    notebook.run_cell(cell)
+    shown = capsys.readouterr()
+    assert told in shown.err + shown.out
+    assert "Traceback" not in shown.err + shown.out
+    assert "Also busy" not in shown.out
+
+
+def test_a_source_without_models_says_where_it_looked(
+    notebook: InteractiveShell, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("OLLAMA_MODELS", str(tmp_path / "no such"))
+    for source in ("ollama", "Ollama"):
+        shown = repr(notebook.run_line_magic("llm_models", f"--source {source}"))
+        assert shown == f"Ollama: no models; looked in {tmp_path / 'no such'}."

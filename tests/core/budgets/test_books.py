@@ -48,7 +48,7 @@ async def test_many_at_once_never_exceed_it(tmp_path: Path) -> None:
 ONE_KERNEL = """
 import asyncio, sys
 from pathlib import Path
-from test_day_book import ask, spending
+from test_books import ask, spending
 model, _ = spending(Path(sys.argv[1]))
 print(sum(not isinstance(each, Exception) for each in asyncio.run(ask(model, 6))))
 """
@@ -57,7 +57,7 @@ import sys, time
 from pathlib import Path
 from nbllm.core.budgets.books import DayBook
 from nbllm.core.budgets.budget import Amount
-from test_day_book import DAY
+from test_books import DAY
 DayBook(Path(sys.argv[1])).reserve(DAY, Amount(0, 100, 1))
 print("ready", flush=True)
 time.sleep(60)
