@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tiny_models import TINY, copy_model, small_llama, write, write_tiny
+from tiny_models import TINY, first_layers, small_llama, write, write_tiny
 
 from nbllm.core.openers import LoadControl
 from nbllm.core.types import LoadOptions, ModelInfo
@@ -108,4 +108,4 @@ def short_gguf(bundled_gguf: Path, tmp_path_factory: pytest.TempPathFactory) -> 
     It is real in all but the sense of what it writes, and four times as fast.
     """
     target = tmp_path_factory.mktemp("short") / bundled_gguf.name
-    return copy_model(bundled_gguf, target, {"llama.block_count": 2})
+    return first_layers(bundled_gguf, target, 2)

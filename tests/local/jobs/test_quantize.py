@@ -189,7 +189,7 @@ async def test_a_damaged_imatrix_is_refused(
 
 
 async def test_a_model_of_a_vendor_is_refused(manager: ModelManager) -> None:
-    with pytest.raises(ModelFileError, match="gpt-4o is not a local model; name one that is"):
+    with pytest.raises(InvalidOptionError, match=r"gpt-4o runs on a server, .* Name a local"):
         await manager.plan_quantizations("gpt-4o")
 
 
