@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from nbllm.core.forks import ChildSafeLock
+from nbllm.core.manager_events import Listeners
 from nbllm.core.routing.route import Route
 from nbllm.core.runs import Run
 from nbllm.core.texts import brief_repr
@@ -86,31 +87,21 @@ class GenerationLog:
 
     def __init__(self, max_records: int = MAX_RECORDS) -> None:
         self._records: deque[GenerationRecord] = deque(maxlen=max_records)
-        self._listeners: list[Callable[[GenerationRecord], None]] = []
+        self._listeners: Listeners[GenerationRecord] = Listeners()
         self._lock = ChildSafeLock()
 
     def append(self, record: GenerationRecord) -> None:
         """Add a record and tell the listeners."""
         with self._lock:
             self._records.append(record)
-            listeners = tuple(self._listeners)
-        for listener in listeners:
-            listener(record)
+        self._listeners.tell(record)
 
     def subscribe(self, listener: Callable[[GenerationRecord], None]) -> Callable[[], None]:
         """Call ``listener`` with every record from now on; returns what ends that.
 
         It is called in the thread that generated, so it must be quick and must not raise.
         """
-        with self._lock:
-            self._listeners.append(listener)
-
-        def unsubscribe() -> None:
-            with self._lock:
-                if listener in self._listeners:
-                    self._listeners.remove(listener)
-
-        return unsubscribe
+        return self._listeners.subscribe(listener)
 
     def records(self) -> tuple[GenerationRecord, ...]:
         """All of them, as they are now."""

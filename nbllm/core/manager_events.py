@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import Generic, Literal, TypeAlias, TypeVar
 
 from nbllm.core.forks import ChildSafeLock
 
@@ -42,14 +42,17 @@ Listener: TypeAlias = Callable[[ManagerEvent], None]
 """Called in whatever thread the event happened in, so it must be quick and must not raise."""
 
 
-class Listeners:
-    """Those who want to be told; any thread may add, remove and tell."""
+Told = TypeVar("Told")
+
+
+class Listeners(Generic[Told]):
+    """Those who want to be told of each event; any thread may add, remove and tell."""
 
     def __init__(self) -> None:
-        self._listeners: list[Listener] = []
+        self._listeners: list[Callable[[Told], None]] = []
         self._lock = ChildSafeLock()
 
-    def subscribe(self, listener: Listener) -> Callable[[], None]:
+    def subscribe(self, listener: Callable[[Told], None]) -> Callable[[], None]:
         """Call ``listener`` with every event from now on; returns what ends that."""
         with self._lock:
             self._listeners.append(listener)
@@ -61,8 +64,8 @@ class Listeners:
 
         return unsubscribe
 
-    def tell(self, event: ManagerEvent) -> None:
-        """Call everybody; never under a lock, because a listener may ask the manager back."""
+    def tell(self, event: Told) -> None:
+        """Call everybody; never under a lock, because a listener may ask back."""
         with self._lock:
             listeners = tuple(self._listeners)
         for listener in listeners:

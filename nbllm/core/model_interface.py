@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 from abc import abstractmethod
 from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from nbllm.core.budgets.bounds import rerank_bound, text_bound
 from nbllm.core.errors import InvalidOptionError, NbllmError, UnsupportedError
+from nbllm.core.gathering import gathered
 from nbllm.core.generation import Generation
 from nbllm.core.generation_requests import (
     check_size,
@@ -222,18 +222,10 @@ class ModelInterface(ManagedModel):
         """
         asked = given(GenerationOptions, options, overrides, _BY_NAME)
         one_each = options_of_many(asked, self.info.options.merged(asked).seed, n)
-        tasks = [
-            asyncio.ensure_future(
-                self.generate(prompt, system=system, options=options, schema=schema)
-            )
+        return await gathered(
+            self.generate(prompt, system=system, options=options, schema=schema)
             for options in one_each
-        ]
-        try:
-            return await asyncio.gather(*tasks)
-        finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+        )
 
     async def fill(
         self,

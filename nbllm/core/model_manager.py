@@ -34,7 +34,7 @@ from nbllm.core.loading.loader import Loader, OtherModels
 from nbllm.core.loading.memory_queue import MemoryQueue
 from nbllm.core.loading.model_loads import Load, Loaded, ModelStatus, Progress, unloaded
 from nbllm.core.loading.model_registry import ModelRegistry, Survey
-from nbllm.core.manager_events import Listener, Listeners
+from nbllm.core.manager_events import Listener, Listeners, ManagerEvent
 from nbllm.core.measurements import has_tuned
 from nbllm.core.model_config import load_config
 from nbllm.core.model_facts import ModelList
@@ -98,7 +98,7 @@ class ModelManager(KnownModels, FileJobs):
         super().__init__(
             models, folder, budgets if isinstance(budgets, Budgets) else Budgets(budgets)
         )
-        self._listeners = Listeners()
+        self._listeners: Listeners[ManagerEvent] = Listeners()
         tell = self._listeners.tell
         self._registry = ModelRegistry(resources or ResourceDetector().detect, tell)
         plans_itself = open_model is not openers.open_model

@@ -28,6 +28,7 @@ __all__ = [
     "read_file",
     "read_start",
     "read_text",
+    "readable",
     "reason",
 ]
 
@@ -147,6 +148,13 @@ def read_text(path: Path, most_bytes: int) -> str:
 def printable(text: str) -> str:
     """``text`` with what no output takes written as an escape: a file's name need not be text."""
     return text.encode(errors="backslashreplace").decode()
+
+
+def readable(name: str) -> str:
+    """A file's name as one to call a model by: what cannot be shown or sent becomes U+FFFD."""
+    if name.isprintable():
+        return name
+    return "".join(each if each.isprintable() else "\N{REPLACEMENT CHARACTER}" for each in name)
 
 
 def reason(error: OSError | ValueError) -> str:

@@ -25,14 +25,14 @@ from nbllm.core.resource_detector import ResourceDetector
 from nbllm.core.texts import shown
 from nbllm.hub.download_errors import network_error
 from nbllm.hub.names import HubName, WebName, parse_name, unsafe_path
-from nbllm.hub.servers import Servers, address_of, hub_settings
+from nbllm.hub.servers import Servers, address_of, hub_settings, version_of
 from nbllm.hub.variants import Found, choose, chosen_companions, find_variants
 
 __all__ = ["Repository", "file_address", "list_repository", "plan"]
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _DIGEST = re.compile(r"[0-9a-f]{64}")
-_MOST_PAGES, _MOST_ENTRIES = 50, 20_000
+_MOST_ENTRIES, _MOST_GGUFS = 100_000, 20_000
 _MOST_BYTES = 2**44
 
 
@@ -93,7 +93,7 @@ async def _plan_file(name: WebName, resources: Resources, bandwidth: float | Non
         async with servers.open(url, "0-0") as response:
             if response.status_code not in (200, 206):
                 raise servers.refused(response, url)
-            file = RemoteFile(name.file, _length(where, response), version=_version(response))
+            file = RemoteFile(name.file, _length(where, response), version=version_of(response))
     except httpx.HTTPError as error:
         raise network_error(where, url.host, error) from None
     finally:
@@ -120,13 +120,6 @@ def _length(where: str, response: httpx.Response) -> int:
             where, f"{response.url.host} does not tell the size of the file ({shown(told)})"
         )
     return int(told)
-
-
-def _version(response: httpx.Response) -> str:
-    """What ``If-Range`` takes: a strong ETag, else the date of the last change."""
-    tag = response.headers.get("etag", "")
-    is_strong = tag.startswith('"') and tag.isascii() and len(tag) < 200
-    return str(tag if is_strong else response.headers.get("last-modified", "")[:100])
 
 
 # ---------------------------------------------------------------- what a repository has
@@ -160,42 +153,56 @@ async def list_repository(servers: Servers, endpoint: str, name: HubName) -> Rep
     return _repository(commit, entries)
 
 
-async def _entries(servers: Servers, url: httpx.URL) -> list[Any]:
-    """All pages of a listing."""
-    found: list[Any] = []
-    first = address_of(url)
-    for _ in range(_MOST_PAGES):
+async def _entries(servers: Servers, url: httpx.URL) -> list[dict[str, Any]]:
+    """The GGUFs of all pages of a listing."""
+    found: list[dict[str, Any]] = []
+    first, seen, count = address_of(url), {url}, 0
+    while True:
         page, response = await servers.json(url)
         if not isinstance(page, list):
             raise DownloadError(servers.where, _no_hub(first))
-        found += page
-        following = response.links.get("next", {}).get("url")
-        if not following or not page:
+        found += filter(_is_gguf_file, page)
+        count += len(page)
+        following = _next_page(response)
+        if following is None or not page:
             return found
-        url = response.url.join(following)
-        if address_of(url) != first:
+        if address_of(following) != first:
             raise DownloadError(servers.where, "its listing goes on at another server")
-        if len(found) > _MOST_ENTRIES:
-            break
-    raise DownloadError(
-        servers.where,
-        f"it has more than {_MOST_ENTRIES:,} files. Give the address of the file that you want",
-    )
+        if following in seen:
+            raise DownloadError(servers.where, f"its listing has no end. {_no_hub(first)}")
+        if count > _MOST_ENTRIES or len(found) > _MOST_GGUFS:
+            problem = (
+                f"it has more than {min(count, _MOST_ENTRIES):,} files, too many to choose from"
+            )
+            raise DownloadError(servers.where, problem)
+        seen.add(following)
+        url = following
+
+
+def _next_page(response: httpx.Response) -> httpx.URL | None:
+    try:
+        told = response.links.get("next", {}).get("url")
+        return response.url.join(told) if told else None
+    except (httpx.InvalidURL, ValueError):
+        return None
+
+
+def _is_gguf_file(entry: object) -> bool:
+    if not isinstance(entry, dict) or entry.get("type", "file") != "file":
+        return False
+    path = entry.get("path")
+    return isinstance(path, str) and is_gguf(path)
 
 
 def _no_hub(where: str) -> str:
     return f"{where} did not answer as a hub does. Is HF_ENDPOINT correct?"
 
 
-def _repository(commit: str, entries: list[Any]) -> Repository:
+def _repository(commit: str, entries: list[dict[str, Any]]) -> Repository:
     files: list[RemoteFile] = []
     refused: list[tuple[str, str]] = []
     for entry in entries:
-        if not isinstance(entry, dict) or entry.get("type", "file") != "file":
-            continue
-        path = entry.get("path")
-        if not isinstance(path, str) or not is_gguf(path):
-            continue
+        path = entry["path"]
         file = _file(path, entry)
         if isinstance(file, str):
             refused.append((path, file))

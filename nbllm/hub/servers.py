@@ -28,13 +28,17 @@ from nbllm.core.texts import capped, shown
 from nbllm.hub.download_errors import network_error, refused
 from nbllm.hub.names import HubName
 
-__all__ = ["HubSettings", "Servers", "address_of", "hub_settings"]
+__all__ = ["HubSettings", "Servers", "address_of", "hub_settings", "version_of"]
 
 _TRUE = {"1", "ON", "YES", "TRUE"}
 _OFFLINE = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE")
 _MOST_REDIRECTS = 5
 _MOST_JSON_BYTES = 16 * 2**20
 _JSON_SECONDS = 60.0
+_JSON_PAUSES = (0.25, 1.0, 3.0)
+_HEAD_SECONDS = 60.0
+"""A server that sends its headers byte by byte would never run into the limit of one read."""
+_PASSING = {502, 503, 504}
 _TIMEOUT = httpx.Timeout(30.0, connect=15.0, pool=None)
 _HEADERS = {"User-Agent": f"nbllm/{__version__}", "Accept-Encoding": "identity"}
 
@@ -42,6 +46,13 @@ _HEADERS = {"User-Agent": f"nbllm/{__version__}", "Accept-Encoding": "identity"}
 def address_of(url: httpx.URL) -> str:
     """The scheme, the host and the port, as ``is_allowed`` compares them."""
     return f"{url.scheme}://{url.netloc.decode('ascii')}"
+
+
+def version_of(response: httpx.Response) -> str:
+    """What ``If-Range`` takes: a strong ETag, else the date of the last change."""
+    tag = response.headers.get("etag", "")
+    is_strong = tag.startswith('"') and tag.isascii() and len(tag) < 200
+    return str(tag if is_strong else response.headers.get("last-modified", "")[:100])
 
 
 class Servers:
@@ -90,9 +101,7 @@ class Servers:
                 headers["If-Range"] = version
             if self.takes_token(url):
                 headers["Authorization"] = f"Bearer {self._token}"
-            response = await self._client.send(
-                self._client.build_request("GET", url, headers=headers), stream=True
-            )
+            response = await self._begun(self._client.build_request("GET", url, headers=headers))
             if not response.has_redirect_location:
                 try:
                     yield response
@@ -102,6 +111,12 @@ class Servers:
             await response.aclose()
             url = await self._followed(first, response)
         raise DownloadError(self.where, f"{first.host} redirects more than {_MOST_REDIRECTS} times")
+
+    async def _begun(self, request: httpx.Request) -> httpx.Response:
+        try:
+            return await asyncio.wait_for(self._client.send(request, stream=True), _HEAD_SECONDS)
+        except asyncio.TimeoutError:
+            raise httpx.ReadTimeout("the headers do not end", request=request) from None
 
     async def _followed(self, first: httpx.URL, response: httpx.Response) -> httpx.URL:
         location = response.headers["location"]
@@ -123,19 +138,35 @@ class Servers:
     async def json(self, url: httpx.URL) -> tuple[Any, httpx.Response]:
         """What the hub answers, read within bounds of size and time. Raises ``DownloadError``."""
         try:
-            return await asyncio.wait_for(self._json(url), _JSON_SECONDS)
+            return await asyncio.wait_for(self._json_at_last(url), _JSON_SECONDS)
         except asyncio.TimeoutError:
             problem = f"{url.host} did not answer within {_JSON_SECONDS:g} s. Try again later"
             raise DownloadError(self.where, problem) from None
         except httpx.HTTPError as error:
             raise network_error(self.where, url.host, error) from None
 
+    async def _json_at_last(self, url: httpx.URL) -> tuple[Any, httpx.Response]:
+        """Asked again where a connection broke or a server was not ready."""
+        for pause in _JSON_PAUSES:
+            try:
+                return await self._json(url)
+            except (httpx.ReadError, httpx.RemoteProtocolError):
+                pass
+            except DownloadError as error:
+                if error.status not in _PASSING or error.retry_after_seconds is not None:
+                    raise
+            await asyncio.sleep(pause)
+        return await self._json(url)
+
     async def _json(self, url: httpx.URL) -> tuple[Any, httpx.Response]:
         async with self.open(url) as response:
             if response.status_code != httpx.codes.OK:
                 raise self.refused(response, url)
+            if response.headers.get("content-encoding", "identity") != "identity":
+                problem = f"{url.host} sent a compressed listing, which was not asked for"
+                raise DownloadError(self.where, problem)
             data = bytearray()
-            async for chunk in response.aiter_bytes():
+            async for chunk in response.aiter_raw():
                 data += chunk
                 if len(data) > _MOST_JSON_BYTES:
                     most = f"{_MOST_JSON_BYTES >> 20} MiB"

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import re
+import time
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 
 import httpx
@@ -13,7 +15,7 @@ from nbllm.core.errors import DownloadError
 from nbllm.core.words import duration_words
 from nbllm.hub.download_errors import network_error, requested_delay
 from nbllm.hub.parts import PartFile
-from nbllm.hub.servers import Servers
+from nbllm.hub.servers import Servers, version_of
 
 __all__ = ["CONNECTIONS", "Transfer"]
 
@@ -22,6 +24,8 @@ _MOST_FAILURES = 8
 """So often in a row may the requests of a connection fail that bring nothing to speak of: with the
 pauses between them, half a minute without a network."""
 _LEAST_PROGRESS = 2**16
+_SLOW_SECONDS = 60.0
+"""A connection that has brought less than that in such a time is given up, however alive it is."""
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.25, 8.0
 _LONGEST_WAIT = 120.0
 """A server that wants a longer delay than this has it told to the reader instead."""
@@ -175,6 +179,13 @@ class Transfer:
             raise DownloadError(
                 self.servers.where, f"{response.url.host} answered a request for a range wrongly"
             )
+        now = version_of(response)
+        if self.file.version and now and now != self.file.version:
+            raise DownloadError(
+                self.servers.where,
+                f"{self.file.name} was replaced on {response.url.host} during the download. Pull "
+                "again",
+            )
         first, last, total = map(int, found.groups())
         if total != self.file.size_bytes:
             raise self._wrong_length(response, f"{total:,} bytes")
@@ -193,7 +204,7 @@ class Transfer:
     async def _take(self, number: int, response: httpx.Response) -> None:
         """Write what arrives into a piece; what is behind its end is not read."""
         start, end = self.parts.span(number)
-        async for chunk in response.aiter_raw():
+        async for chunk in _lively(response):
             self.notice = ""
             self.parts.write(number, chunk[: end - start])
             start += len(chunk)
@@ -203,7 +214,7 @@ class Transfer:
     async def _take_all(self, response: httpx.Response) -> None:
         """Write what arrives into the pieces in their order."""
         number = 0
-        async for chunk in response.aiter_raw():
+        async for chunk in _lively(response):
             while chunk:
                 if number * self.parts.piece >= self.file.size_bytes:
                     raise self._wrong_length(response, "more")
@@ -213,3 +224,15 @@ class Transfer:
                 chunk = chunk[end - start :]
         if self.parts.received != self.file.size_bytes:
             raise httpx.ReadError("the body ended early")
+
+
+async def _lively(response: httpx.Response) -> AsyncIterator[bytes]:
+    """The body as it comes. Raises ``httpx.ReadTimeout`` where it only trickles."""
+    until, came = time.monotonic() + _SLOW_SECONDS, 0
+    async for chunk in response.aiter_raw():
+        yield chunk
+        came += len(chunk)
+        if time.monotonic() > until:
+            if came < _LEAST_PROGRESS:
+                raise httpx.ReadTimeout("the body only trickles", request=response.request)
+            until, came = time.monotonic() + _SLOW_SECONDS, 0

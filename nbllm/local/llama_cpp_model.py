@@ -21,6 +21,7 @@ from nbllm.core.errors import (
     UnsupportedError,
 )
 from nbllm.core.fitting.model_shape import ModelShape
+from nbllm.core.gathering import gathered
 from nbllm.core.generation_requests import check_size
 from nbllm.core.model_interface import ModelInterface
 from nbllm.core.openers import LoadControl
@@ -189,15 +190,7 @@ class LlamaCppModel(ModelInterface):
     async def _decided(self, request: GenerationRequest) -> GenerationResult:
         """The questions of a request, side by side: what they begin with is read once."""
         began = time.perf_counter()
-        tasks = [
-            asyncio.ensure_future(self._scores(request, question)) for question in request.questions
-        ]
-        try:
-            replies = await asyncio.gather(*tasks)
-        finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+        replies = await gathered(self._scores(request, each) for each in request.questions)
         return decision_result(self.info, request.questions, replies, time.perf_counter() - began)
 
     async def _scores(self, request: GenerationRequest, question: Question) -> events.Decided:

@@ -13,7 +13,7 @@ import random
 import re
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache
@@ -53,7 +53,8 @@ class FakeHub:
 
     ``cuts`` is how many of the next responses with bytes break off in the middle; ``rate`` the
     bytes per second of each connection (0: no limit); ``sent`` counts bytes of bodies of the
-    second server. ``raw`` answers a path of either server with (status, headers, body).
+    second server. ``raw`` answers a path of either server with (status, headers, body), ``scripts``
+    with whatever a function does with the handler.
     """
 
     repositories: dict[str, FakeRepository] = field(default_factory=dict)
@@ -67,6 +68,7 @@ class FakeHub:
     corrupt: bool = False
     page_size: int = 1000
     raw: dict[str, tuple[int, dict[str, str], bytes]] = field(default_factory=dict)
+    scripts: dict[str, Callable[[Any], None]] = field(default_factory=dict)
     refusals: list[tuple[int, dict[str, str]]] = field(default_factory=list)
     requests: list[Request] = field(default_factory=list)
     redirect: str | None = None
@@ -154,7 +156,9 @@ class _Handler(BaseHTTPRequestHandler):
         self.hub.requests.append(
             Request(self.role, path, {k.lower(): v for k, v in self.headers.items()})
         )
-        if path in self.hub.endless:
+        if path in self.hub.scripts:
+            self.hub.scripts[path](self)
+        elif path in self.hub.endless:
             self._endless()
         elif path in self.hub.raw:
             status, headers, body = self.hub.raw[path]

@@ -10,6 +10,7 @@ from typing import TypeAlias
 from nbllm.cloud.adapter import Adapter, HttpRequest
 from nbllm.cloud.vendors.json_values import MalformedError
 from nbllm.core.errors import ProtocolError
+from nbllm.core.gathering import gathered
 from nbllm.core.types import Embeddings, ModelInfo, Usage
 
 __all__ = ["Rows", "all_embeddings", "embed_all", "embeddings_of"]
@@ -91,10 +92,4 @@ async def _run_together(jobs: Sequence[Callable[[], Awaitable[bytes]]]) -> list[
         async with limit:
             return await job()
 
-    tasks = [asyncio.ensure_future(run(job)) for job in jobs]
-    try:
-        return await asyncio.gather(*tasks)
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+    return await gathered(map(run, jobs))

@@ -13,7 +13,7 @@ from itertools import islice
 from pathlib import Path
 
 from nbllm.core.catalogue.source import StoredFile, home_folder, variable_folder
-from nbllm.core.paths import is_gguf
+from nbllm.core.paths import is_gguf, read_start
 
 __all__ = ["HuggingFaceCache", "hub_cache", "hub_files"]
 
@@ -80,8 +80,8 @@ def _aliases(repository: str, stem: str) -> tuple[str, ...]:
 def _revisions(repository: Path) -> list[Path]:
     revisions = _folders(repository / "snapshots", _MOST_REVISIONS)
     try:
-        main = (repository / "refs" / "main").read_text(errors="replace")[:100].strip()
-    except OSError:
+        main = read_start(repository / "refs" / "main", 100).decode(errors="replace").strip()
+    except (OSError, ValueError):
         main = ""
     return sorted(revisions, key=lambda folder: folder.name != main)
 

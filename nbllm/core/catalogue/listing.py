@@ -22,7 +22,7 @@ from nbllm.core.catalogue.packages import bundled_files
 from nbllm.core.catalogue.programs import DOWNLOADS, PROGRAMS
 from nbllm.core.catalogue.source import Store, StoredFile
 from nbllm.core.errors import ModelFileError
-from nbllm.core.paths import absolute_path, printable, reason
+from nbllm.core.paths import absolute_path, printable, readable, reason
 from nbllm.core.types import ModelInfo, Source
 
 __all__ = [
@@ -194,7 +194,8 @@ def _described(files: Iterable[StoredFile], source: Source) -> _Found:
 def _named(info: ModelInfo, file: StoredFile) -> ModelInfo:
     if file.name is None and not file.aliases:
         return info
-    return replace(info, name=file.name or info.name, aliases=file.aliases)
+    aliases = tuple(map(readable, file.aliases))
+    return replace(info, name=readable(file.name or info.name), aliases=aliases)
 
 
 def _file_notes(unread: list[ModelFileError]) -> list[str]:

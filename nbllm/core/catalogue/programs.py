@@ -13,7 +13,13 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from nbllm.core.catalogue.source import StoredFile, folder_files, home_folder, variable_folder
+from nbllm.core.catalogue.source import (
+    StoredFile,
+    folder_files,
+    home_folder,
+    named_folder,
+    variable_folder,
+)
 from nbllm.core.paths import read_text
 
 __all__ = ["DOWNLOADS", "PROGRAMS", "ModelFolders", "downloads_folder", "reader_folders"]
@@ -56,9 +62,9 @@ def _lm_studio() -> list[Path]:
     home = home_folder()
     folders = [home / ".lmstudio" / "models", home / ".cache" / "lm-studio" / "models"]
     try:
-        pointed = read_text(home / ".lmstudio-home-pointer", _MOST_POINTER).strip()
-        if pointed:
-            folders.insert(0, Path(pointed) / "models")
+        pointed = named_folder(read_text(home / ".lmstudio-home-pointer", _MOST_POINTER))
+        if pointed is not None:
+            folders.insert(0, pointed / "models")
     except (OSError, ValueError):
         pass  # it has no pointer: the usual places
     return list(dict.fromkeys(folders))
@@ -101,8 +107,8 @@ def _data() -> Path:
 
 def reader_folders() -> list[Path]:
     """The folders that the reader names in the environment."""
-    named = os.environ.get(FOLDERS_VARIABLE, "").split(os.pathsep)
-    return [Path(name.strip()).expanduser() for name in named if name.strip() and "\0" not in name]
+    named = map(named_folder, os.environ.get(FOLDERS_VARIABLE, "").split(os.pathsep))
+    return [folder for folder in named if folder is not None]
 
 
 PROGRAMS = (

@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Protocol
 
 from nbllm.core.catalogue.folder_search import FolderSearch
+from nbllm.core.paths import expanded
 
-__all__ = ["Store", "StoredFile", "folder_files", "home_folder", "variable_folder"]
+__all__ = ["Store", "StoredFile", "folder_files", "home_folder", "named_folder", "variable_folder"]
 
 _MOST_PATH = 4096
 _FOLDERS_AT_MOST = 50_000
@@ -63,12 +64,17 @@ def folder_files(folder: Path) -> list[Path]:
 
 def variable_folder(name: str) -> Path | None:
     """The folder that an environment variable names, if it names one that can be."""
-    value = os.environ.get(name, "").strip()
+    return named_folder(os.environ.get(name, ""))
+
+
+def named_folder(written: str) -> Path | None:
+    """The folder that a person or a program names, None for what can name none."""
+    value = written.strip()
     if not value or len(value) > _MOST_PATH or "\0" in value:
         return None
     try:
-        return Path(value).expanduser()
-    except RuntimeError:  # a home that nobody knows
+        return expanded(value)
+    except ValueError:
         return None
 
 

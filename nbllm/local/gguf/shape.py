@@ -18,7 +18,7 @@ from nbllm.core.fitting.model_shape import (
     TensorInfo,
     Value,
 )
-from nbllm.core.paths import absolute_path
+from nbllm.core.paths import absolute_path, readable
 from nbllm.core.types import ModelInfo, Source
 from nbllm.local.gguf.header import Header, read_header
 from nbllm.local.gguf.header_keys import Keys, kind_of
@@ -143,7 +143,7 @@ def _info(
     tokenizer: str | None = None,
 ) -> ModelInfo:
     return ModelInfo(
-        name=name or _readable(model_stem(file)),
+        name=name or readable(model_stem(file)),
         model_type=model_type,
         local=True,
         path=file,
@@ -154,11 +154,6 @@ def _info(
         source=source,
         tokenizer=tokenizer,
     )
-
-
-def _readable(name: str) -> str:
-    """A file's name as one to call a model by: what cannot be shown or sent becomes U+FFFD."""
-    return "".join(each if each.isprintable() else "\N{REPLACEMENT CHARACTER}" for each in name)
 
 
 # ---------------------------------------------------------------- from keys to a shape

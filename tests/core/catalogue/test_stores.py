@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from pathlib import Path
 from typing import Any
 
@@ -253,3 +254,50 @@ def copies(tiny_gguf: Path, tmp_path: Path) -> Any:
         return file
 
     return copy
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such files")
+def test_what_only_looks_like_a_file_is_neither_read_nor_waited_for(
+    home: Path, copies: Any
+) -> None:
+    cache = home / ".cache/huggingface/hub"
+    good = hugging_face(cache, "a/b", "good.gguf", copies("good"))
+    branch = cache / "models--a--b/refs/main"
+    branch.unlink()
+    os.mkfifo(branch)
+    (good.parent / "null.gguf").symlink_to("/dev/zero")
+    folder = home / ".lmstudio/models/o/r"
+    folder.mkdir(parents=True)
+    os.mkfifo(folder / "pipe.gguf")
+    (folder / "folder.gguf").mkdir()
+    (folder / "deep").symlink_to("/")
+    blobs = home / ".ollama/models/blobs"
+    ollama(home / ".ollama/models", "registry.ollama.ai/library/x/latest", copies("x"))
+    (blobs / f"sha256-{DIGEST}").unlink()
+    os.mkfifo(blobs / f"sha256-{DIGEST}")
+    os.mkfifo(home / ".ollama/models/manifests/registry.ollama.ai/library/x/pipe")
+    os.mkfifo(home / ".lmstudio-home-pointer")
+    began = time.monotonic()
+    assert [*stored()] == ["good"]
+    assert time.monotonic() - began < 5
+
+
+@pytest.mark.parametrize("value", ["~nobody_at_all/x", "", " ", "x" * 5000, "relative"])
+@pytest.mark.parametrize(
+    "variable", ["HF_HOME", "HF_HUB_CACHE", "OLLAMA_MODELS", "NBLLM_MODEL_FOLDERS", "LLAMA_CACHE"]
+)
+def test_a_variable_that_names_no_folder_is_harmless(
+    home: Path, copies: Any, monkeypatch: pytest.MonkeyPatch, variable: str, value: str
+) -> None:
+    put(home / ".lmstudio/models/o/r/good.gguf", copies("good"))
+    monkeypatch.setenv(variable, value)
+    assert "good" in stored()
+
+
+def test_names_that_cannot_be_shown_are_made_readable(home: Path, copies: Any) -> None:
+    try:
+        ollama(home / ".ollama/models", "registry.ollama.ai/library/a\u202eb/x\ny", copies("x"))
+    except OSError:
+        pytest.skip("this system has no such names")
+    (info,) = stored("ollama").values()
+    assert info.name == "a\ufffdb:x\ufffdy"
