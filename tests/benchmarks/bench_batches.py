@@ -1,40 +1,33 @@
-"""Runs over many prompts: their speed, decisions, a large table, and what a kill costs.
+"""Runs over many prompts on the bundled model: their speed, decisions, and who asks beside them.
 
 Run it with ``python tests/benchmarks/bench_batches.py [PART …]`` on a machine that does nothing
-else; without a part, all of them:
+else; without a part, all of them. ``BENCH_SCALE=0.1`` takes a tenth of the work, which says whether
+it runs and little more. The runs against a server are in ``bench_batch_table.py``.
 
 - speed: 64 prompts of 64 tokens one after the other, at 1 to 32 at a time, and in a bare loop of
   llama.cpp's low-level calls as wide as the run; then behind an instruction of 300 tokens
 - decide: 200 labelled texts of chatterbot-corpus by ``decide`` and by JSON under a schema
-- table: 100,000 rows against a server on the loopback, beside bare httpx; memory and journal
-- kill: 20 runs that are killed at random moments, each gone on from
+- beside: the time to the first token of a question, alone and beside a run
 """
 
 from __future__ import annotations
 
 import asyncio
-import json
+import itertools
 import os
 import random
-import subprocess
+import statistics
 import sys
-import tempfile
 import time
 from importlib.resources import files
-from pathlib import Path
 from typing import Any
 
-import httpx
-import psutil
-
 from nbllm import ModelManager
-from nbllm.cloud.cloud_model import open_model
-from nbllm.core.openers import LoadControl
-from nbllm.core.types import ModelInfo
+from nbllm.core.types import ModelInfo, TextDelta
 
-ROWS = int(os.environ.get("BENCH_ROWS", "100000"))
+SCALE = float(os.environ.get("BENCH_SCALE", "1"))
 WIDTHS = (1, 2, 4, 8, 16, 32)
-TOKENS, PROMPTS = 64, 64
+TOKENS, PROMPTS = max(8, int(64 * SCALE)), max(8, int(64 * SCALE))
 INSTRUCTION = "You read a note of a ship's log and tell what happened, in plain words. " * 20
 GREEDY: dict[str, Any] = {"temperature": 0.0, "max_tokens": TOKENS, "ignore_eos": True}
 COUNTS = {
@@ -45,43 +38,6 @@ COUNTS = {
     "money": 30,
     "programming": 54,
 }
-
-SERVER = """
-import asyncio, json
-def frame(value):
-    line = b"data: " + json.dumps(value).encode() + b"\\n\\n"
-    return b"%x\\r\\n%b\\r\\n" % (len(line), line)
-base = {"id": "c", "object": "chat.completion.chunk", "created": 1, "model": "m"}
-end = {"prompt_tokens": 9, "completion_tokens": 3}
-def answer(text):
-    delta = {"index": 0, "finish_reason": None, "delta": {"content": text}}
-    return b"".join((
-        frame({**base, "choices": [delta]}),
-        frame({**base, "choices": [{"index": 0, "finish_reason": "stop", "delta": {}}]}),
-        frame({**base, "choices": [], "usage": end}),
-        b"e\\r\\ndata: [DONE]\\n\\n\\r\\n0\\r\\n\\r\\n",
-    ))
-HEAD = (b"HTTP/1.1 200 OK\\r\\ncontent-type: text/event-stream\\r\\n"
-        b"transfer-encoding: chunked\\r\\n\\r\\n")
-async def serve(reader, writer):
-    try:
-        while True:
-            head = await reader.readuntil(b"\\r\\n\\r\\n")
-            length = int(head.lower().partition(b"content-length:")[2].split(b"\\r\\n")[0] or 0)
-            if not length:
-                writer.write(b"HTTP/1.1 404 Not Found\\r\\ncontent-length: 0\\r\\n\\r\\n")
-                continue
-            body = json.loads(await reader.readexactly(length))
-            text = body["messages"][-1]["content"]
-            writer.write(HEAD + answer(f"The answer to {text} " + "is this. " * 10))
-    except (asyncio.IncompleteReadError, ConnectionError):
-        writer.close()
-async def main():
-    server = await asyncio.start_server(serve, "127.0.0.1", 0, backlog=1024)
-    print(server.sockets[0].getsockname()[1], flush=True)
-    await server.serve_forever()
-asyncio.run(main())
-"""
 
 
 # ---------------------------------------------------------------- speed
@@ -168,11 +124,11 @@ async def speed() -> None:
         model, info = await manager.load_model(name, parallel=max(WIDTHS), context_length=8192)
         await model.generate("Warm up.", max_tokens=8)
         alone = await sequential(model, notes(count))
-        print(f"one after the other: {count * TOKENS / alone:6,.0f} tokens/s")
-        for width in WIDTHS:
+        print(f"one after the other: {count * TOKENS / alone:6,.0f} tokens/s", flush=True)
+        for width in (width for width in WIDTHS if width <= count):
             taken = await batched(model, notes(count), width)
             rate = f"{count * TOKENS / taken:6,.0f} tokens/s, {alone / taken:.2f} times"
-            print(f"{width:3} at a time: {rate}")
+            print(f"{width:3} at a time: {rate}", flush=True)
         long = notes(count, INSTRUCTION)
         tokens = [await model.tokenize(text) for text in notes(count)]
         alone_long = await sequential_without_prefixes(manager, name, long)
@@ -181,7 +137,7 @@ async def speed() -> None:
             f"shared instruction of {len(await model.tokenize(INSTRUCTION)):,} tokens: "
             f"{alone_long / together:.2f} times a loop that reads it each time (at least 3)"
         )
-    for width in (8, 32):
+    for width in (8, min(32, count)):
         taken = bare(info, tokens, width)
         print(f"bare low-level loop, {width} wide: {count * TOKENS / taken:6,.0f} tokens/s")
 
@@ -215,7 +171,7 @@ def labelled() -> list[tuple[str, str]]:
 async def decide() -> None:
     from nbllm.batches.calibration import calibrated
 
-    rows = labelled()
+    rows = labelled()[: max(20, int(200 * SCALE))]
     prompts, truth = [f"Text: {text}" for text, _ in rows], [topic for _, topic in rows]
     schema = {
         "type": "object",
@@ -228,18 +184,34 @@ async def decide() -> None:
         began = time.perf_counter()
         decided = await model.map(prompts, decide={"topic": list(COUNTS)})
         first = time.perf_counter() - began
+        print(f"decide: {len(rows) / first:6.1f} rows/s", flush=True)
         asked = [f"{prompt}\n\nWhat is its topic? Answer in JSON." for prompt in prompts]
         began = time.perf_counter()
         written = await model.map(asked, schema=schema, temperature=0.0, max_tokens=40)
         second = time.perf_counter() - began
-    print(
-        f"decide: {len(rows) / first:6.1f} rows/s, {agreement(decided, truth):.0%} right, "
-        f"calibrated {agreement(calibrated(decided), truth):.0%}"
-    )
-    print(
-        f"JSON:   {len(rows) / second:6.1f} rows/s, {agreement(written, truth):.0%} right; "
-        f"decide / JSON: {second / first:.1f} times"
-    )
+    print(f"JSON:   {len(rows) / second:6.1f} rows/s; decide is {second / first:.1f} times as fast")
+    print(f"right:  JSON {agreement(written, truth):.0%}, decide {agreement(decided, truth):.0%}")
+    again = calibrated(decided)
+    print(f"        decide with calibrate {agreement(again, truth):.0%}")
+    for name, found in (("decide", decided), ("calibrate", again)):
+        print(f"{name}: {calibration(found, truth)}")
+
+
+def calibration(rows: list[Any], truth: list[str]) -> str:
+    """For each range of probabilities how many rows have it, and what share of them is right."""
+    edges = (0.0, 0.3, 0.5, 0.7, 0.9, 1.01)
+    pairs = [
+        (max(row.result.probabilities["topic"].values()), row.result.value["topic"] == topic)
+        for row, topic in zip(rows, truth, strict=True)
+    ]
+    parts, error = [], 0.0
+    for low, high in itertools.pairwise(edges):
+        group = [pair for pair in pairs if low <= pair[0] < high]
+        if group:
+            said, right = (sum(each) / len(group) for each in zip(*group, strict=True))
+            error += abs(said - right) * len(group) / len(pairs)
+            parts.append(f"{said:.0%} said, {right:.0%} right of {len(group)}")
+    return f"{'; '.join(parts)}; expected calibration error {error:.2f}"
 
 
 def agreement(rows: list[Any], truth: list[str]) -> float:
@@ -252,115 +224,43 @@ def agreement(rows: list[Any], truth: list[str]) -> float:
     return sum(topic(row) == each for row, each in zip(rows, truth, strict=True)) / len(truth)
 
 
-# ---------------------------------------------------------------- a large table
+# ---------------------------------------------------------------- a question beside a run
 
 
-async def by_httpx(url: str, width: int, count: int) -> float:
-    gate, began = asyncio.Semaphore(width), time.perf_counter()
-    async with httpx.AsyncClient(limits=httpx.Limits(max_connections=width)) as client:
-
-        async def ask(number: int) -> None:
-            message = {"role": "user", "content": f"row {number}"}
-            body = {"model": "m", "stream": True, "messages": [message]}
-            async with (
-                gate,
-                client.stream("POST", f"{url}/chat/completions", json=body) as response,
-            ):
-                async for _ in response.aiter_bytes():
-                    pass
-
-        for start in range(0, count, 1_000):
-            await asyncio.gather(*(ask(n) for n in range(start, min(start + 1_000, count))))
-    return time.perf_counter() - began
+async def first_tokens(model: Any, count: int) -> float:
+    """The median time to the first token of ``count`` questions, each of its own words."""
+    taken = []
+    for number in range(count):
+        began = time.perf_counter()
+        async for event in model.stream(f"What is {number} and {time.time_ns()}?", max_tokens=8):
+            if isinstance(event, TextDelta):
+                taken.append(time.perf_counter() - began)
+                break
+        await asyncio.sleep(0.2)
+    return statistics.median(taken)
 
 
-async def table(url: str) -> None:
-    info = ModelInfo(name="m", model_type="openai", local=False, base_url=url)
-    model, process, width = open_model(info, LoadControl()), psutil.Process(), 64
-    with tempfile.TemporaryDirectory() as folder:
-        journal, results, seen = Path(folder) / "run.jsonl", 0, []
-        began, done = time.perf_counter(), 0
-        batch = model.map(
-            (f"row {number}" for number in range(ROWS)), concurrency=width, journal=journal
-        )
-        async for row in batch:
-            done += 1
-            results += len(row.text.encode())
-            if done % max(1, ROWS // 10) == 0:
-                seen.append(process.memory_info().rss / 2**20 - results / 2**20)
-        seconds, size = time.perf_counter() - began, journal.stat().st_size
-    await model.aclose()
-    count = min(ROWS, 20_000)
-    bare_seconds = await by_httpx(url, width, count)
-    rate, bare_rate = ROWS / seconds, count / bare_seconds
-    print(f"{ROWS:,} rows: {rate:,.0f} rows/s; bare httpx {bare_rate:,.0f} rows/s")
-    print(f"ratio {rate / bare_rate:.2f} (at least 0.8)")
-    print(f"memory beyond the results: {max(seen) - min(seen):+.0f} MiB (at most 50)")
-    told = f"{size / ROWS:,.0f} bytes a row for {results / ROWS:,.0f} of text"
-    print(f"journal: {told} ({size / results:.2f} times)")
-
-
-# ---------------------------------------------------------------- killed
-
-KILLED = """
-import asyncio, sys
-from nbllm.cloud.cloud_model import open_model
-from nbllm.core.openers import LoadControl
-from nbllm.core.types import ModelInfo
-info = ModelInfo(name="m", model_type="openai", local=False, base_url=sys.argv[1])
-async def main():
-    model = open_model(info, LoadControl())
-    print("begun", flush=True)
-    rows = await model.map(map(str, range(500)), concurrency=8, journal=sys.argv[2], temperature=0)
-    print(sum(row.resumed for row in rows), sum(bool(row.error) for row in rows), flush=True)
-asyncio.run(main())
-"""
-
-
-def kill(url: str) -> None:
-    source, lost, asked_twice = random.Random(7), 0, 0
-    for _ in range(20):
-        with tempfile.TemporaryDirectory() as folder:
-            journal = Path(folder) / "run.jsonl"
-            command = [sys.executable, "-c", KILLED, url, str(journal)]
-            with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as run:
-                assert run.stdout is not None
-                run.stdout.readline()
-                time.sleep(source.uniform(0.05, 1.5))
-                run.kill()
-            before = finished(journal)
-            out = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-            resumed, errors = map(int, out.splitlines()[-1].split())
-            lost += len(before) - resumed
-            asked_twice += len(before & finished(journal, resumed))
-            assert errors == 0, out
-    print(f"20 kills: {lost} finished rows lost, {asked_twice} asked twice (both 0)")
-
-
-def finished(journal: Path, behind: int = 0) -> set[str]:
-    """The keys of the rows in a journal, without the first ``behind``."""
-    lines = journal.read_bytes().splitlines() if journal.exists() else []
-    whole = [json.loads(line) for line in lines if line.endswith((b"]", b"}"))]
-    return set([entry[0] for entry in whole if isinstance(entry, list)][behind:])
+async def beside() -> None:
+    count = max(5, int(30 * SCALE))
+    async with ModelManager() as manager:
+        model, _ = await manager.load_model(manager.bundled_model().name, parallel=8)
+        await model.generate("Warm up.", max_tokens=8)
+        quiet = await first_tokens(model, count)
+        batch = model.map((f"Tell a story of {n}." for n in itertools.count()), max_tokens=64)
+        running = asyncio.ensure_future(batch._all())
+        while batch.progress.done < batch.width:  # noqa: ASYNC110 - nothing tells of it
+            await asyncio.sleep(0.1)
+        busy, rows = await first_tokens(model, count), batch.progress.done
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+    print(f"first token: {1e3 * quiet:,.0f} ms alone, {1e3 * busy:,.0f} ms beside a run")
+    print(f"ratio {busy / quiet:.2f} (at most 1.5); the run did {rows} rows by then")
 
 
 def main() -> None:
-    parts = sys.argv[1:] or ["speed", "decide", "table", "kill"]
-    for part, work in (("speed", speed), ("decide", decide)):
-        if part in parts:
-            asyncio.run(work())
-    if not {"table", "kill"} & set(parts):
-        return
-    with subprocess.Popen(
-        [sys.executable, "-c", SERVER], stdout=subprocess.PIPE, text=True
-    ) as server:
-        assert server.stdout is not None
-        url = f"http://127.0.0.1:{server.stdout.readline().strip()}/v1"
-        if "table" in parts:
-            asyncio.run(table(url))
-        if "kill" in parts:
-            kill(url)
-        server.terminate()
+    works = {"speed": speed, "decide": decide, "beside": beside}
+    for part in sys.argv[1:] or works:
+        asyncio.run(works[part]())
 
 
 if __name__ == "__main__":

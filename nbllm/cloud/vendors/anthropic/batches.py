@@ -12,14 +12,13 @@ from urllib.parse import quote
 from nbllm.cloud.adapter import HttpRequest
 from nbllm.cloud.cloud_batches import BatchProtocol, as_body, moment
 from nbllm.cloud.vendors.anthropic.messages_requests import VERSION, versioned_path
+from nbllm.cloud.vendors.batch_answers import BatchAnswers
 from nbllm.cloud.vendors.json_values import (
     MalformedError,
     count,
     load_json,
     mapping,
-    reading,
     required,
-    sequence,
     text,
 )
 from nbllm.core.runs import VendorBatch, VendorOutcome
@@ -43,7 +42,7 @@ _STATUS = {
 """https://platform.claude.com/docs/en/api/errors"""
 
 
-class _AnthropicBatches:
+class _AnthropicBatches(BatchAnswers):
     vendor = "Anthropic"
     most_rows = 100_000
     most_bytes = 255_000_000
@@ -52,9 +51,6 @@ class _AnthropicBatches:
 
     def row(self, key: str, request: HttpRequest) -> tuple[str, Mapping[str, Any]]:
         return "", {"custom_id": key, "params": request.body}
-
-    def upload_request(self, tag: str, rows: Sequence[bytes]) -> None:
-        return None
 
     def create_request(
         self, info: ModelInfo, tag: str, group: str, rows: Sequence[bytes], uploaded: bytes
@@ -66,23 +62,12 @@ class _AnthropicBatches:
     def state_request(self, info: ModelInfo, batch: str) -> HttpRequest:
         return HttpRequest(_path(info, batch), headers=VERSION, method="GET")
 
-    def parse_state(self, info: ModelInfo, body: bytes) -> VendorBatch:
-        with reading(info):
-            return _batch(mapping(load_json(body), "the batch"))
-
     def cancel_request(self, info: ModelInfo, batch: str) -> HttpRequest:
         return HttpRequest(f"{_path(info, batch)}/cancel", headers=VERSION)
 
     def list_request(self, info: ModelInfo, page: str | None) -> HttpRequest:
         after = f"&after_id={quote(page, safe='')}" if page else ""
         return HttpRequest(f"{_path(info)}?limit=100{after}", headers=VERSION, method="GET")
-
-    def parse_list(self, info: ModelInfo, body: bytes) -> tuple[Sequence[VendorBatch], str | None]:
-        with reading(info):
-            answer = mapping(load_json(body), "the list of batches")
-            items = sequence(answer.get("data"), "data")
-            batches = [_batch(mapping(item, "a batch")) for item in items]
-            return batches, batches[-1].id if batches and answer.get("has_more") else None
 
     def results_requests(self, info: ModelInfo, batch: VendorBatch) -> Sequence[HttpRequest]:
         # Not the address in results_url: the key goes to the model's own address alone.
@@ -106,6 +91,20 @@ class _AnthropicBatches:
             case other:
                 raise MalformedError(f"a result of an unknown type: {other!r}")
 
+    def _batch(self, item: Mapping[str, Any]) -> VendorBatch:
+        counts = mapping(item.get("request_counts"), "request_counts")
+        ended = {name: count(counts.get(name)) for name in _DONE}
+        state = text(item.get("processing_status"), "processing_status")
+        return VendorBatch(
+            id=required(item, "id"),
+            state=state,
+            is_over=state == "ended",
+            total=sum(ended.values()) + count(counts.get("processing")),
+            done=ended["succeeded"],
+            failed=ended["errored"] + ended["canceled"] + ended["expired"],
+            created=moment(item.get("created_at")),
+        )
+
 
 BATCHES: BatchProtocol = _AnthropicBatches()
 
@@ -113,18 +112,3 @@ BATCHES: BatchProtocol = _AnthropicBatches()
 def _path(info: ModelInfo, batch: str | None = None) -> str:
     rest = "messages/batches"
     return versioned_path(info, rest if batch is None else f"{rest}/{quote(batch, safe='')}")
-
-
-def _batch(item: Mapping[str, Any]) -> VendorBatch:
-    counts = mapping(item.get("request_counts"), "request_counts")
-    ended = {name: count(counts.get(name)) for name in _DONE}
-    state = text(item.get("processing_status"), "processing_status")
-    return VendorBatch(
-        id=required(item, "id"),
-        state=state,
-        is_over=state == "ended",
-        total=sum(ended.values()) + count(counts.get("processing")),
-        done=ended["succeeded"],
-        failed=ended["errored"] + ended["canceled"] + ended["expired"],
-        created=moment(item.get("created_at")),
-    )

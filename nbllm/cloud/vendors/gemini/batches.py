@@ -14,13 +14,13 @@ from urllib.parse import quote
 
 from nbllm.cloud.adapter import HttpRequest
 from nbllm.cloud.cloud_batches import BatchProtocol, as_body, encoded, moment
+from nbllm.cloud.vendors.batch_answers import BatchAnswers
 from nbllm.cloud.vendors.gemini.contents_requests import method_path, versioned_path
 from nbllm.cloud.vendors.json_values import (
     MalformedError,
     count,
     load_json,
     mapping,
-    reading,
     required,
     sequence,
     text,
@@ -37,18 +37,16 @@ _STATUS = {1: 499, 3: 400, 4: 504, 5: 404, 7: 403, 8: 429, 9: 400, 11: 400, 14: 
 """HTTP's status of a code of google.rpc.Code, as https://cloud.google.com/apis/design/errors."""
 
 
-class _GeminiBatches:
+class _GeminiBatches(BatchAnswers):
     vendor = "Gemini"
     most_rows = 10_000
     most_bytes = 18_000_000
     has_tags = True
     has_lines = False
+    _LISTED = "operations"
 
     def row(self, key: str, request: HttpRequest) -> tuple[str, Mapping[str, Any]]:
         return "", {"request": request.body, "metadata": {"key": key}}
-
-    def upload_request(self, tag: str, rows: Sequence[bytes]) -> None:
-        return None
 
     def create_request(
         self, info: ModelInfo, tag: str, group: str, rows: Sequence[bytes], uploaded: bytes
@@ -61,23 +59,12 @@ class _GeminiBatches:
     def state_request(self, info: ModelInfo, batch: str) -> HttpRequest:
         return HttpRequest(versioned_path(info, quote(batch)), method="GET")
 
-    def parse_state(self, info: ModelInfo, body: bytes) -> VendorBatch:
-        with reading(info):
-            return _batch(mapping(load_json(body), "the batch"))
-
     def cancel_request(self, info: ModelInfo, batch: str) -> HttpRequest:
         return HttpRequest(versioned_path(info, f"{quote(batch)}:cancel"))
 
     def list_request(self, info: ModelInfo, page: str | None) -> HttpRequest:
         token = f"&pageToken={quote(page, safe='')}" if page else ""
         return HttpRequest(versioned_path(info, f"batches?pageSize=20{token}"), method="GET")
-
-    def parse_list(self, info: ModelInfo, body: bytes) -> tuple[Sequence[VendorBatch], str | None]:
-        with reading(info):
-            answer = mapping(load_json(body), "the list of batches")
-            items = sequence(answer.get("operations"), "operations")
-            batches = [_batch(mapping(item, "a batch")) for item in items]
-            return batches, text(answer.get("nextPageToken"), "nextPageToken") or None
 
     def results_requests(self, info: ModelInfo, batch: VendorBatch) -> Sequence[HttpRequest]:
         return [self.state_request(info, batch.id)]
@@ -87,6 +74,30 @@ class _GeminiBatches:
         for item in _inlined(operation):
             with suppress(MalformedError):  # one that is odd says nothing about the others
                 yield _outcome(mapping(item, "a result"))
+
+    def _next(self, page: Mapping[str, Any], batches: Sequence[VendorBatch]) -> str | None:
+        return text(page.get("nextPageToken"), "nextPageToken") or None
+
+    def _batch(self, item: Mapping[str, Any]) -> VendorBatch:
+        about = mapping(item.get("metadata"), "metadata") or item
+        counts = mapping(about.get("batchStats"), "batchStats")
+        state = text(about.get("state"), "state")
+        for prefix in _PREFIXES:
+            state = state.removeprefix(prefix)
+        error = mapping(item.get("error"), "error")
+        is_over = state in _OVER or item.get("done") is True
+        problem = str(error.get("message") or "no reason was given") if state == "FAILED" else ""
+        return VendorBatch(
+            id=_id(item, about),
+            state=state.lower() or ("done" if is_over else "pending"),
+            is_over=is_over,
+            total=_number(counts.get("requestCount")),
+            done=_number(counts.get("successfulRequestCount")),
+            failed=_number(counts.get("failedRequestCount")),
+            created=moment(about.get("createTime")),
+            tag=text(about.get("displayName"), "displayName").removeprefix("nbllm-"),
+            problem=problem,
+        )
 
 
 BATCHES: BatchProtocol = _GeminiBatches()
@@ -124,28 +135,6 @@ def _inlined(operation: Mapping[str, Any]) -> list[Any]:
         if found is not None:
             return sequence(found, "inlinedResponses")
     return []
-
-
-def _batch(item: Mapping[str, Any]) -> VendorBatch:
-    about = mapping(item.get("metadata"), "metadata") or item
-    counts = mapping(about.get("batchStats"), "batchStats")
-    state = text(about.get("state"), "state")
-    for prefix in _PREFIXES:
-        state = state.removeprefix(prefix)
-    error = mapping(item.get("error"), "error")
-    is_over = state in _OVER or item.get("done") is True
-    problem = str(error.get("message") or "no reason was given") if state == "FAILED" else ""
-    return VendorBatch(
-        id=_id(item, about),
-        state=state.lower() or ("done" if is_over else "pending"),
-        is_over=is_over,
-        total=_number(counts.get("requestCount")),
-        done=_number(counts.get("successfulRequestCount")),
-        failed=_number(counts.get("failedRequestCount")),
-        created=moment(about.get("createTime")),
-        tag=text(about.get("displayName"), "displayName").removeprefix("nbllm-"),
-        problem=problem,
-    )
 
 
 def _id(item: Mapping[str, Any], about: Mapping[str, Any]) -> str:

@@ -12,6 +12,7 @@ from urllib.parse import quote
 
 from nbllm.cloud.adapter import HttpRequest
 from nbllm.cloud.cloud_batches import BatchProtocol, as_body, moment
+from nbllm.cloud.vendors.batch_answers import BatchAnswers
 from nbllm.cloud.vendors.json_values import (
     MalformedError,
     count,
@@ -32,7 +33,7 @@ _VERDICTS = {"batch_expired": "expired", "batch_cancelled": "cancelled"}
 _TAG = "nbllm"
 
 
-class _OpenAIBatches:
+class _OpenAIBatches(BatchAnswers):
     vendor = "OpenAI"
     most_rows = 50_000
     most_bytes = 200_000_000
@@ -66,23 +67,12 @@ class _OpenAIBatches:
     def state_request(self, info: ModelInfo, batch: str) -> HttpRequest:
         return HttpRequest(f"batches/{quote(batch, safe='')}", method="GET")
 
-    def parse_state(self, info: ModelInfo, body: bytes) -> VendorBatch:
-        with reading(info):
-            return _batch(mapping(load_json(body), "the batch"))
-
     def cancel_request(self, info: ModelInfo, batch: str) -> HttpRequest:
         return HttpRequest(f"batches/{quote(batch, safe='')}/cancel")
 
     def list_request(self, info: ModelInfo, page: str | None) -> HttpRequest:
         after = f"&after={quote(page, safe='')}" if page else ""
         return HttpRequest(f"batches?limit=100{after}", method="GET")
-
-    def parse_list(self, info: ModelInfo, body: bytes) -> tuple[Sequence[VendorBatch], str | None]:
-        with reading(info):
-            answer = mapping(load_json(body), "the list of batches")
-            items = sequence(answer.get("data"), "data")
-            batches = [_batch(mapping(item, "a batch")) for item in items]
-            return batches, batches[-1].id if batches and answer.get("has_more") else None
 
     def results_requests(self, info: ModelInfo, batch: VendorBatch) -> Sequence[HttpRequest]:
         return [
@@ -104,28 +94,27 @@ class _OpenAIBatches:
         verdict = _VERDICTS.get(str(error.get("code")), "")
         yield VendorOutcome(key=key, status=500, body=as_body({"error": error}), verdict=verdict)
 
+    def _batch(self, item: Mapping[str, Any]) -> VendorBatch:
+        counts = mapping(item.get("request_counts"), "request_counts")
+        named = (item.get(name) for name in ("output_file_id", "error_file_id"))
+        state = text(item.get("status"), "status")
+        files = tuple(file for file in named if isinstance(file, str) and file)
+        is_written = bool(files) or not (counts.get("completed") or counts.get("failed"))
+        return VendorBatch(
+            id=required(item, "id"),
+            state=state,
+            is_over=state in _OVER and (is_written or state == "failed"),
+            total=count(counts.get("total")),
+            done=count(counts.get("completed")),
+            failed=count(counts.get("failed")),
+            created=moment(item.get("created_at")),
+            tag=str(mapping(item.get("metadata"), "metadata").get(_TAG, "")),
+            problem=_problem(item) if state == "failed" else "",
+            files=files,
+        )
+
 
 BATCHES: BatchProtocol = _OpenAIBatches()
-
-
-def _batch(item: Mapping[str, Any]) -> VendorBatch:
-    counts = mapping(item.get("request_counts"), "request_counts")
-    named = (item.get(name) for name in ("output_file_id", "error_file_id"))
-    state = text(item.get("status"), "status")
-    files = tuple(file for file in named if isinstance(file, str) and file)
-    is_written = bool(files) or not (counts.get("completed") or counts.get("failed"))
-    return VendorBatch(
-        id=required(item, "id"),
-        state=state,
-        is_over=state in _OVER and (is_written or state == "failed"),
-        total=count(counts.get("total")),
-        done=count(counts.get("completed")),
-        failed=count(counts.get("failed")),
-        created=moment(item.get("created_at")),
-        tag=str(mapping(item.get("metadata"), "metadata").get(_TAG, "")),
-        problem=_problem(item) if state == "failed" else "",
-        files=files,
-    )
 
 
 def _problem(item: Mapping[str, Any]) -> str:
