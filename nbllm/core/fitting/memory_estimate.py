@@ -337,7 +337,9 @@ def _attention(shape: ModelShape, loading: Loading, tokens: int) -> int:
     if loading.flash_attention:
         return tokens * ((4 if kind == "plain" else 2) * width + numbers)
     widths = {"gated": 3, "fused": 1, "plain": 5}[kind]
-    return tokens * (loading.seen_cells * heads + widths * width + numbers)
+    # Latent values are views of the keys, and are copied to be transposed; 16 bits each.
+    latent = loading.cells * shape.kv_lora_rank // 2
+    return tokens * (loading.seen_cells * heads + widths * width + numbers) + latent
 
 
 def _recurrent(shape: ModelShape, loading: Loading, tokens: int) -> int:
