@@ -28,9 +28,9 @@ def audit(event, arguments):
 sys.dont_write_bytecode = True
 sys.addaudithook(audit)
 memory = psutil.Process().memory_info().rss
-began = time.perf_counter()
+began = time.process_time()  # whatever else the machine does
 shell.run_line_magic("load_ext", "nbllm")
-seconds = time.perf_counter() - began
+seconds = time.process_time() - began
 memory = psutil.Process().memory_info().rss - memory
 print(json.dumps([seconds, memory, seen, sorted(set(sys.modules) - modules)]))
 os._exit(0)
