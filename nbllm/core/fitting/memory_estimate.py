@@ -65,7 +65,8 @@ def estimate(shape: ModelShape, loading: Loading) -> dict[str, MemoryParts]:
     for gpu in used:
         compute = _compute(shape, loading, _feed_forward_on(gpu, shape, loading, devices))
         compute += _piped(shape, loading, copies) if copies > 1 else 0
-        compute += _largest_tensor(shape) if mixed and not is_server(gpu) else 0
+        if mixed and not is_server(gpu):  # it borrows the CPU's matrices for a long prompt, by one
+            compute += shape.largest_matrix_bytes
         parts[gpu] = MemoryParts(
             weights=weights[gpu],
             kv=kv[gpu],
@@ -276,8 +277,3 @@ def _recurrent(shape: ModelShape, loading: Loading) -> int:
     inner = shape.metadata.get(f"{shape.architecture}.ssm.inner_size")
     width = inner if isinstance(inner, int) else shape.embedding_length or 0
     return (13 * loading.tokens * width // 2 + loading.parallel * state) if state else 0
-
-
-def _largest_tensor(shape: ModelShape) -> int:
-    """What a GPU borrows of the CPU's layers for a long prompt, one matrix at a time."""
-    return max((t.size_bytes for t in shape.tensors if t.name.startswith("blk.")), default=0)
