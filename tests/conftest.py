@@ -47,6 +47,12 @@ PRIVATE_FOLDERS = {
 }
 
 
+@pytest.hookimpl(optionalhook=True)  # -p no:xdist has none
+def pytest_xdist_auto_num_workers() -> int:
+    """One more than there are processors: tests wait too, for a page, a server, a limit."""
+    return (psutil.cpu_count() or 1) + 1
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Files beside this one first: they run whole notebooks, and none shall begin as the last."""
     folder = Path(__file__).parent

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from types import FrameType
 from typing import TYPE_CHECKING, Any
@@ -13,12 +13,12 @@ from nbllm.notebook.chat.chat_magics import ChatMagics
 from nbllm.notebook.dashboard.dashboard_magics import DashboardMagics
 from nbllm.notebook.help_magics import HelpMagics, show_hint
 from nbllm.notebook.jobs.job_magics import JobMagics
+from nbllm.notebook.magic_settings import USUAL_PREFIX
 from nbllm.notebook.models.bench_magics import BenchMagics, FitMagics
 from nbllm.notebook.models.model_magics import ModelMagics
 from nbllm.notebook.models.pull_magics import PullMagics
 from nbllm.notebook.models.quantize_magics import QuantizeMagics
 from nbllm.notebook.prompts.error_magics import ErrorMagics
-from nbllm.notebook.registration import Registration
 from nbllm.notebook.running_cell import note_stops
 from nbllm.notebook.session import NotebookSession, SessionMagics
 from nbllm.notebook.settings.config_magics import ConfigMagics
@@ -75,7 +75,7 @@ def load(shell: InteractiveShell, manager: Callable[[], ModelManager] | None = N
     for group in groups:
         session.at_close(partial(configurables.remove, group))
     _follow_nest_asyncio(session)
-    _register(session, Registration(shell, groups))
+    _register(session, _Registration(shell, groups))
     session.at_close(ask_first_questions(shell, session.settings.magic_prefix))
     show_hint(session)
 
@@ -110,7 +110,7 @@ def _session(shell: InteractiveShell, get_manager: Callable[[], ModelManager]) -
     return kept
 
 
-def _register(session: NotebookSession, registration: Registration) -> None:
+def _register(session: NotebookSession, registration: _Registration) -> None:
     """Put the magics under the prefix that is set, and whenever it is set anew."""
 
     def put() -> None:
@@ -176,3 +176,60 @@ def _default_manager() -> ModelManager:
     from nbllm.core.model_manager import default_manager
 
     return default_manager()
+
+
+class _Registration:
+    """Groups of magics in a shell, under names of the reader's choice.
+
+    A magic of somebody else that had one of the names stands there again after ``take_back``.
+    """
+
+    def __init__(self, shell: InteractiveShell, groups: Sequence[SessionMagics]) -> None:
+        self._shell, self._groups = shell, groups
+        self._named = {group: group.magics for group in groups}
+        self._displaced: dict[tuple[str, str], Callable[..., Any]] = {}
+
+    def put(self, prefix: str) -> dict[str, str]:
+        """Register the magics with ``prefix`` in place of "llm".
+
+        Returns the names that were taken, with the package that had them.
+        """
+        self.take_back()
+        for group in self._groups:
+            group.magics = {
+                kind: {
+                    prefix + name.removeprefix(USUAL_PREFIX): magic for name, magic in row.items()
+                }
+                for kind, row in self._named[group].items()
+            }
+            self._displaced.update(self._taken(group))
+            self._shell.register_magics(group)
+        return {name: _package(magic) for (_, name), magic in self._displaced.items()}
+
+    def take_back(self) -> None:
+        """Leave the shell as it was. What somebody has put over one of the magics stays."""
+        manager = self._shell.magics_manager
+        for group in self._groups:
+            manager.registry.pop(type(group).__name__, None)
+            for kind, row in group.magics.items():
+                # Only under our names: looking at others would load IPython's lazy magics.
+                for name in [
+                    name for name in row if _owner(manager.magics[kind].get(name)) is group
+                ]:
+                    del manager.magics[kind][name]
+        for (kind, name), magic in self._displaced.items():
+            manager.magics[kind].setdefault(name, magic)
+        self._displaced.clear()
+
+    def _taken(self, group: SessionMagics) -> Iterator[tuple[tuple[str, str], Callable[..., Any]]]:
+        for kind, row in group.magics.items():
+            known = self._shell.magics_manager.magics[kind]
+            yield from (((kind, name), known[name]) for name in row if name in known)
+
+
+def _owner(magic: object) -> object:
+    return getattr(magic, "__self__", None)
+
+
+def _package(magic: Callable[..., Any]) -> str:
+    return magic.__module__.partition(".")[0]

@@ -10,7 +10,7 @@ from typing import Any
 
 from nbllm.core.rendering.escaping import code_html, preformatted, text_html
 from nbllm.notebook.flags import Help, help_of
-from nbllm.notebook.registration import OWN_PREFIX
+from nbllm.notebook.magic_settings import USUAL_PREFIX
 from nbllm.notebook.session import NotebookSession, SessionMagics
 from nbllm.notebook.views.bundles import note_html
 
@@ -145,7 +145,7 @@ def page_of(session: NotebookSession, name: str) -> Page:
 
 def _renamer(prefix: str) -> Callable[[str], str]:
     """Puts the names that magics have in this shell into a text."""
-    return lambda text: re.sub(rf"(?<=%){OWN_PREFIX}(?![A-Za-z0-9])", prefix, text)
+    return lambda text: re.sub(rf"(?<=%){USUAL_PREFIX}(?![A-Za-z0-9])", prefix, text)
 
 
 def _entry(magic: Magic, rename: Callable[[str], str]) -> Entry:

@@ -13,9 +13,9 @@ from traitlets.config import Configurable
 
 from nbllm.core.texts import is_well_formed, shown
 
-__all__ = ["NbLLM"]
+__all__ = ["USUAL_PREFIX", "NbLLM"]
 
-_USUAL_PREFIX, _LONGEST_PREFIX = "llm", 40
+USUAL_PREFIX, _LONGEST_PREFIX = "llm", 40
 _MOST_TOKENS = 10**9
 _LONGEST_TEXT = 1_000_000
 
@@ -54,7 +54,7 @@ class NbLLM(Configurable):
     stop_button = Bool(
         default_value=True, help="Show a Stop button next to answers that take a while."
     ).tag(config=True)
-    magic_prefix = Unicode(_USUAL_PREFIX, help="Prefix of the magics' names.").tag(config=True)
+    magic_prefix = Unicode(USUAL_PREFIX, help="Prefix of the magics' names.").tag(config=True)
 
     prompt_files = List(
         Unicode(),
@@ -83,7 +83,7 @@ class NbLLM(Configurable):
         The default may: who loads the extension asks for these names, and is told.
         """
         manager = getattr(self.parent, "magics_manager", None)
-        if manager is None or prefix == _USUAL_PREFIX:
+        if manager is None or prefix == USUAL_PREFIX:
             return ""
         magics = {**manager.magics["line"], **manager.magics["cell"]}
         alike = (name for name in magics if name == prefix or name.startswith(f"{prefix}_"))

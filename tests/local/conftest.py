@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tiny_models import TINY, small_llama, write, write_tiny
+from tiny_models import TINY, first_layers, small_llama, write, write_tiny
 
 from nbllm.core.openers import LoadControl
 from nbllm.core.types import LoadOptions, ModelInfo
@@ -44,6 +44,12 @@ def load(bundled_gguf: Path) -> Iterator[Load]:
 def model(load: Load) -> LlamaCppModel:
     """The bundled model, shared by the tests that leave it as it is."""
     return load(context_length=4096)
+
+
+@pytest.fixture(scope="session")
+def short_model(load: Load, short_gguf: Path) -> LlamaCppModel:
+    """As ``model``, of two layers."""
+    return load(short_gguf, context_length=4096)
 
 
 @pytest.fixture(scope="session")
@@ -93,3 +99,13 @@ def tiny_models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Models of many architectures, of some MiB each, which llama.cpp can run."""
     folder = tmp_path_factory.mktemp("tiny-models")
     return {name: write_tiny(name, folder) for name in TINY}
+
+
+@pytest.fixture(scope="session")
+def short_gguf(bundled_gguf: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The bundled model's header, vocabulary and first two of thirty layers.
+
+    It is real in all but the sense of what it writes, and four times as fast.
+    """
+    target = tmp_path_factory.mktemp("short") / bundled_gguf.name
+    return first_layers(bundled_gguf, target, 2)

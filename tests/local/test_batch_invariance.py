@@ -21,8 +21,8 @@ GREEDY: dict[str, Any] = {"temperature": 0, "max_tokens": 8, "logprobs": 2}
 
 
 @pytest.fixture(scope="module")
-def models(tiny_models: dict[str, Path], bundled_gguf: Path) -> dict[str, Path]:
-    return {**tiny_models, "bundled": bundled_gguf}
+def models(tiny_models: dict[str, Path], short_gguf: Path) -> dict[str, Path]:
+    return {**tiny_models, "short": short_gguf}
 
 
 def numbers(result: GenerationResult) -> Any:
@@ -42,7 +42,7 @@ def mixed_questions(count: int, filler: str) -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize(
-    ("name", "context", "count"), [("llama-q8_0", 1024, 24), ("bundled", 256, 6)]
+    ("name", "context", "count"), [("llama-q8_0", 1024, 24), ("short", 256, 6)]
 )
 async def test_mixed_requests_with_cancels_have_the_numbers_of_each_alone(
     name: str, context: int, count: int, models: dict[str, Path], load: Load
@@ -81,9 +81,11 @@ async def test_guessing_changes_no_number_of_a_long_context(
 
 
 async def test_a_prefix_that_was_packed_or_kept_in_memory_gives_the_same_numbers(
-    load: Load,
+    load: Load, short_gguf: Path
 ) -> None:
-    model = load(context_length=256, parallel=2, batch_invariant=True, prefix_cache_mib=64)
+    model = load(
+        short_gguf, context_length=256, parallel=2, batch_invariant=True, prefix_cache_mib=64
+    )
     asked = {"prompt": "Where are we?", "system": RULES}
     fresh = await model.generate(**asked, **GREEDY)
     await asyncio.gather(*(model.generate(f"{n} " * 60, **GREEDY) for n in range(3)))

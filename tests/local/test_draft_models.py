@@ -1,4 +1,4 @@
-"""The bundled model with a draft model: itself, which guesses right, and others."""
+"""A model with a draft model: itself, which guesses right, and others."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from nbllm.local.measuring.dry_runs import exact_placement
 
 
 @pytest.fixture(scope="module")
-def drafted(load: Load, bundled_gguf: Path) -> LlamaCppModel:
-    return load(context_length=2048, batch_invariant=True, draft_model=bundled_gguf)
+def drafted(load: Load, short_gguf: Path) -> LlamaCppModel:
+    return load(short_gguf, context_length=2048, batch_invariant=True, draft_model=short_gguf)
 
 
 ASKED: list[dict[str, Any]] = [
@@ -31,9 +31,9 @@ ASKED: list[dict[str, Any]] = [
 
 
 async def test_answers_are_those_without_a_draft_model_alone_and_beside_others(
-    load: Load, drafted: LlamaCppModel
+    load: Load, drafted: LlamaCppModel, short_gguf: Path
 ) -> None:
-    plain = load(context_length=2048, batch_invariant=True)
+    plain = load(short_gguf, context_length=2048, batch_invariant=True)
     wanted = [await plain.generate(**asked, max_tokens=20) for asked in ASKED]
     stream = drafted.stream("Tell me a long story.", max_tokens=500)
     async for _ in stream:
@@ -45,11 +45,11 @@ async def test_answers_are_those_without_a_draft_model_alone_and_beside_others(
         assert 0 <= found.usage.accepted_draft_tokens < found.usage.completion_tokens
 
 
-def test_its_memory_is_planned_and_told(model: LlamaCppModel, drafted: LlamaCppModel) -> None:
-    assert model.info.placement is not None
+def test_its_memory_is_planned_and_told(short_model: LlamaCppModel, drafted: LlamaCppModel) -> None:
+    assert short_model.info.placement is not None
     assert drafted.info.placement is not None
     planned = drafted.info.placement.memory["CPU"]
-    assert planned.weights == 2 * model.info.placement.memory["CPU"].weights
+    assert planned.weights == 2 * short_model.info.placement.memory["CPU"].weights
     assert drafted.buffer_bytes == pytest.approx(planned.buffers, rel=0.1)
     assert drafted.info.memory_bytes == planned.total
     exact = exact_placement(drafted.info, drafted.info.placement)

@@ -16,8 +16,9 @@ import pytest
 from conftest import Load
 from tiny_models import write_tiny
 
-from nbllm.core.fitting.memory_estimate import CPU, Loading, estimate, most_outputs
+from nbllm.core.fitting.memory_estimate import estimate
 from nbllm.core.fitting.model_shape import LayerShape
+from nbllm.core.fitting.planned_load import CPU, Loading, most_outputs
 from nbllm.core.placement import Placement
 from nbllm.core.types import LoadOptions, ModelInfo
 from nbllm.local.gguf.shape import read_shape
@@ -31,7 +32,7 @@ JOBS = (
     (32_768, 8, "f16", True, True),
     (32_768, 1, "f16", False, True),
     (3000, 8, "f16", True, False),
-    (8192, 8, "f16", False, False),
+    (32_768, 8, "f16", False, False),
     (32_768, 16, "q8_0", True, False),
 )
 Report = dict[str, int]

@@ -33,6 +33,12 @@ def load_tiny(load: Load, tiny_models: dict[str, Path]) -> Load:
     return partial(load, tiny_models["llama-q8_0"])
 
 
+@pytest.fixture
+def load_short(load: Load, short_gguf: Path) -> Load:
+    """For what depends on its tokens too, and not on the sense of what it writes."""
+    return partial(load, short_gguf)
+
+
 def new_tokens(results: list[GenerationResult]) -> int:
     """Tokens of prompts that had to be read."""
     return sum(result.usage.prompt_tokens - result.usage.cached_tokens for result in results)
@@ -60,11 +66,11 @@ async def test_a_prompt_found_in_the_context_gives_the_numbers_of_one_read_afres
 
 
 async def test_another_question_under_the_same_rules_gives_the_numbers_of_one_read_afresh(
-    load: Load,
+    load_short: Load,
 ) -> None:
     options = {"system": RULES, "temperature": 0, "max_tokens": 1, "logprobs": 20}
-    fresh = await load().generate("Where are we?", **options)
-    warm = load()
+    fresh = await load_short().generate("Where are we?", **options)
+    warm = load_short()
     await warm.generate(STORY, **options)
     shared = await warm.generate("Where are we?", **options)
     assert shared.usage.cached_tokens > 70 > fresh.usage.cached_tokens
@@ -75,8 +81,8 @@ async def test_another_question_under_the_same_rules_gives_the_numbers_of_one_re
     assert max(abs(ours[token] - theirs[token]) for token in common) < 0.5
 
 
-async def test_several_answers_to_a_prompt_read_it_once(load: Load) -> None:
-    model = load()
+async def test_several_answers_to_a_prompt_read_it_once(load_short: Load) -> None:
+    model = load_short()
     results = await model.generate_many(STORY, 4, system=RULES, seed=11, max_tokens=10)
     assert len({result.text for result in results}) == 4
     assert [result.seed for result in results] == [11, 12, 13, 14]
@@ -125,9 +131,9 @@ async def test_requests_that_have_no_room_beside_one_another_all_end(load_tiny: 
 
 
 async def test_prompts_that_left_the_context_are_kept_if_there_is_memory_for_them(
-    load: Load,
+    load_short: Load,
 ) -> None:
-    model = load(parallel=1, prefix_cache_mib=64)
+    model = load_short(parallel=1, prefix_cache_mib=64)
     first = await model.generate(STORY, system=RULES, temperature=0, max_tokens=8, logprobs=0)
     other = await model.generate(COPY, temperature=0, max_tokens=8)
     again = await model.generate(STORY, system=RULES, temperature=0, max_tokens=8, logprobs=0)
@@ -156,8 +162,8 @@ async def test_without_memory_for_them_they_are_read_again(load_tiny: Load) -> N
 # -------------------------------------------------------------------------------- guessing
 
 
-async def test_guessing_changes_no_greedy_answer(load: Load) -> None:
-    model = load(context_length=512)
+async def test_guessing_changes_no_greedy_answer(load_short: Load) -> None:
+    model = load_short(context_length=512)
     options = {"temperature": 0, "max_tokens": 32}
     plain = await model.generate(COPY, prompt_lookup=False, **options)
     guessed = await model.generate(COPY, **options)
@@ -168,11 +174,11 @@ async def test_guessing_changes_no_greedy_answer(load: Load) -> None:
 
 @pytest.mark.parametrize("options", [{}, {"repeat_penalty": 1.1}, {"stop": "Note 3"}])
 async def test_guessing_changes_no_answer_that_is_drawn(
-    model: LlamaCppModel, options: dict[str, Any]
+    short_model: LlamaCppModel, options: dict[str, Any]
 ) -> None:
     options |= {"seed": 3, "temperature": 0.5, "max_tokens": 24, "logprobs": 1}
-    plain = await model.generate(COPY, prompt_lookup=False, **options)
-    guessed = await model.generate(COPY, **options)
+    plain = await short_model.generate(COPY, prompt_lookup=False, **options)
+    guessed = await short_model.generate(COPY, **options)
     assert guessed.text == plain.text
     assert len(guessed.logprobs) == guessed.usage.completion_tokens
     assert guessed.raw_finish_reason == plain.raw_finish_reason
@@ -295,9 +301,9 @@ async def test_an_answer_may_go_on_past_the_contexts_end(load_tiny: Load) -> Non
     assert after.text[:40] == stopped.text[:40], "what was dropped harms no other answer"
 
 
-async def test_short_texts_at_rest_make_room_and_change_no_answer(load: Load) -> None:
+async def test_short_texts_at_rest_make_room_and_change_no_answer(load_short: Load) -> None:
     """Cells at rest are emptied and moved; a conversation that goes on is found all the same."""
-    model = load(context_length=4096)
+    model = load_short(context_length=4096)
     chat = [Message("user", "Name a fruit that is yellow, and say why people like it.")]
     options = {"temperature": 0, "max_tokens": 12, "logprobs": 2}
     alone = await model.generate(chat, **options)

@@ -19,6 +19,12 @@ from nbllm.local.llama_cpp_model import LlamaCppModel
 from nbllm.local.reading.output_format import OutputFormat
 
 
+@pytest.fixture
+def model(short_model: LlamaCppModel) -> LlamaCppModel:
+    """What binds an answer needs no sense in it."""
+    return short_model
+
+
 class City(BaseModel):
     name: str = Field(pattern=r"^[A-Z][a-z]{2,9}$")
     people: int = Field(ge=1, le=99)

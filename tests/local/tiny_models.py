@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import struct
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -240,6 +242,61 @@ def copy_model(
             writer.add_tensor(tensor.name, tensor.data, raw_dtype=tensor.tensor_type)
 
     return write(target, fill, **options)
+
+
+@dataclass(frozen=True)
+class _TensorEntry:
+    """A tensor in a file's table: its name, its entry up to the offset, and where its data is."""
+
+    name: bytes
+    entry: bytes
+    offset: int
+
+
+def first_layers(source: Path, target: Path, layers: int) -> Path:
+    """A copy of a Llama model's file without its later layers; its other keys are the same bytes.
+
+    The package gguf takes seconds to read a large vocabulary.
+    """
+    data = source.read_bytes()
+    first = re.search(rb".{7}\0(?:token_embd|output_norm|output|blk\.\d+)\.", data, re.DOTALL)
+    assert first is not None
+    tensors, end = _tensor_table(data, first.start())
+    start = end + -end % gguf.GGUF_DEFAULT_ALIGNMENT
+    offsets = sorted(tensor.offset for tensor in tensors)
+    ends = dict(zip(offsets, [*offsets[1:], len(data) - start], strict=True))
+    kept = [
+        tensor
+        for tensor in tensors
+        if not (block := re.match(rb"blk\.(\d+)\.", tensor.name)) or int(block[1]) < layers
+    ]
+    count = b"llama.block_count" + struct.pack("<I", gguf.GGUFValueType.UINT32)
+    keys, _, rest = data[16 : first.start()].partition(count)
+    header = bytearray(data[:8] + struct.pack("<Q", len(kept)) + keys + count)
+    header += struct.pack("<I", layers) + rest[4:]
+    body = bytearray()
+    for tensor in kept:
+        header += tensor.entry + struct.pack("<Q", len(body))
+        body += data[start + tensor.offset : start + ends[tensor.offset]]
+    header += bytes(-len(header) % gguf.GGUF_DEFAULT_ALIGNMENT)
+    target.write_bytes(header + body)
+    return target
+
+
+def _tensor_table(data: bytes, place: int) -> tuple[list[_TensorEntry], int]:
+    """The tensors whose table begins at ``place``, and where it ends."""
+    tensors = []
+    (count,) = struct.unpack_from("<Q", data, 8)
+    for _ in range(count):
+        begin = place
+        (length,) = struct.unpack_from("<Q", data, place)
+        name = data[place + 8 : place + 8 + length]
+        (dimensions,) = struct.unpack_from("<I", data, place + 8 + length)
+        place += 8 + length + 4 + 8 * dimensions + 4
+        (offset,) = struct.unpack_from("<Q", data, place)
+        tensors.append(_TensorEntry(name, data[begin:place], offset))
+        place += 8
+    return tensors, place
 
 
 def _add_keys(writer: gguf.GGUFWriter, tiny: Tiny) -> None:

@@ -12,6 +12,7 @@ import pytest
 from IPython.core.interactiveshell import InteractiveShell
 from jupyter_client.blocking.client import BlockingKernelClient
 from jupyter_client.manager import KernelManager
+from traitlets.config import Config
 
 
 class FrontEnd:
@@ -62,11 +63,9 @@ def front_end() -> FrontEnd:
 def shell() -> Iterator[InteractiveShell]:
     """A shell of the test's own, without history and files."""
     InteractiveShell.clear_instance()
-    shell = InteractiveShell.instance()
-    shell.history_manager.enabled = False
+    shell = InteractiveShell.instance(config=Config({"HistoryManager": {"enabled": False}}))
     yield shell
     shell.run_line_magic("unload_ext", "nbllm")
-    shell.history_manager.end_session()
     InteractiveShell.clear_instance()
     atexit.unregister(shell.atexit_operations)  # it collects all garbage, for each shell once more
 

@@ -12,9 +12,6 @@ from nbllm.cloud.transport.sse import SseDecoder
 from nbllm.cloud.vendors.anthropic import AnthropicAdapter
 from nbllm.core.types import GenerationResult, ReasoningPart, TextDelta, ToolCallDelta
 
-anthropic = pytest.importorskip("anthropic")
-httpx2 = pytest.importorskip("httpx2")
-
 ADAPTER = AnthropicAdapter()
 CUT_ARGUMENTS = "incomplete_partial_json_response"
 
@@ -46,6 +43,8 @@ class Sdk:
     """Anthropic's SDK, which gets a recorded answer for whatever it asks."""
 
     def __init__(self) -> None:
+        anthropic = pytest.importorskip("anthropic")  # seconds, for one worker's tests alone
+        self._http = httpx2 = pytest.importorskip("httpx2")
         self.recording: Any = None
         self.client = anthropic.Anthropic(
             api_key="none",
@@ -56,7 +55,7 @@ class Sdk:
 
     def _answer(self, request: Any) -> Any:
         kind = "text/event-stream" if self.recording.is_stream else "application/json"
-        return httpx2.Response(
+        return self._http.Response(
             self.recording.status, headers={"content-type": kind}, content=self.recording.body
         )
 

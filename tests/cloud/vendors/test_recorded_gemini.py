@@ -13,9 +13,6 @@ from nbllm.cloud.transport.sse import SseDecoder
 from nbllm.cloud.vendors.gemini import GeminiAdapter
 from nbllm.core.types import GenerationResult, TextDelta
 
-genai = pytest.importorskip("google.genai")
-httpx2 = pytest.importorskip("httpx2")
-
 ADAPTER = GeminiAdapter()
 
 
@@ -48,6 +45,8 @@ class Sdk:
     """Google's SDK, which gets a recorded answer for whatever it asks."""
 
     def __init__(self) -> None:
+        genai = pytest.importorskip("google.genai")  # seconds, for one worker's tests alone
+        self._http = httpx2 = pytest.importorskip("httpx2")
         self.recording: Any = None
         client = httpx2.Client(transport=httpx2.MockTransport(self._answer))
         self.client = genai.Client(
@@ -59,7 +58,7 @@ class Sdk:
 
     def _answer(self, request: Any) -> Any:
         kind = "text/event-stream" if self.recording.is_stream else "application/json"
-        return httpx2.Response(
+        return self._http.Response(
             self.recording.status, headers={"content-type": kind}, content=self.recording.body
         )
 
