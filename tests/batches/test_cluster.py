@@ -180,10 +180,12 @@ on_worker._Process.opened = opened
 
 
 async def test_workers_that_die_as_they_load_end_the_run_and_say_so(tmp_path: Path) -> None:
+    from distributed import Client
+
     file = tmp_path / "scheduler.json"
     with processes(file, workers=3, preload=DIES):
         until(file.exists)
-        with distributed.Client(scheduler_file=str(file), timeout=START_SECONDS) as client:
+        with Client(scheduler_file=str(file), timeout=START_SECONDS) as client:
             client.wait_for_workers(3, timeout=START_SECONDS)
             model = ClusterModel(client, "m", patience=1_000)
             with pytest.raises(BatchError, match="can be asked for m:\n- the Dask worker") as ended:
