@@ -161,9 +161,10 @@ class LoadOptions(OptionSet):
         SWITCH,
         "Turned off, each of the concurrent requests has an equal share of the context to itself: "
         "faster where many prompts at a time have nothing in common.",
-        "No request can be longer than its share then. A beginning that prompts have in common is "
-        "still read once, but takes memory for each of them. By default all requests take what "
-        "they need from one KV cache, and share common beginnings there.",
+        "No request can be longer than its share then, which is at least 256 tokens. A beginning "
+        "that prompts have in common is still read once, but takes memory for each of them. By "
+        "default all requests take what they need from one KV cache, and share common beginnings "
+        "there.",
         flags=("--no-kv-unified",),
     )
     mmap: bool | None = _load(

@@ -11,6 +11,7 @@ __all__ = [
     "brief_repr",
     "capped",
     "is_well_formed",
+    "quoted",
     "sentence",
     "shown",
     "trimmed",
@@ -97,6 +98,11 @@ def trimmed(text: str) -> str:
         return whole
     start = text.rfind("\n", 0, text.index(whole)) + 1
     return text[start:].rstrip()
+
+
+def quoted(word: str) -> str:
+    """``word`` as a magic and a shell take it for one word."""
+    return f'"{word}"' if any(c.isspace() or c in "'&;()[]*?$" for c in word) else word
 
 
 _LONGEST = 200

@@ -106,7 +106,7 @@ async def resident(path: Path, context: int, **wish: Any) -> tuple[int, int]:
     model = open_model(info, LoadControl())
     try:
         tokens = await model.tokenize("many words, " * context)
-        text = await model.detokenize(tokens[: context - 128])
+        text = await model.detokenize(tokens[: (model.info.context_length or context) - 128])
         await model.generate(text, max_tokens=8)
         await asyncio.gather(*(model.generate(f"{i} and", max_tokens=20) for i in range(8)))
         placement = model.info.placement

@@ -45,6 +45,7 @@ STORY = "Write a very long story about {}, a whale and a storm. Do not stop earl
 STREAM_TOKENS = 64
 PROMPT_TOKENS = 64  # of ``STORY`` in the model's template, about
 STREAMS = (8, 16)
+BOTH = ("nbllm", "llama-server")
 WORDS = ("lighthouse", "river", "garden", "engine", "music", "winter", "letter", "harbour")
 
 Figures = dict[str, list[float]]
@@ -377,20 +378,21 @@ async def compare_streams(folder: Path, rounds: int) -> None:
             serving(folder, streams) as server,
             serving(folder, streams, unified=True) as unified,
         ):
-            model, _ = await manager.load_model(MODEL, threads=THREADS, parallel=streams)
-            ours = Nbllm(model, STREAM_TOKENS)
+            load = partial(manager.load_model, MODEL, threads=THREADS, parallel=streams)
+            model, _ = await load()
+            split, _ = await load(alias="split", kv_unified=False)
             found = await take_turns(
                 rounds,
                 {
-                    "nbllm": partial(ours.many, streams),
-                    "llama-server": server.many,
+                    "nbllm unified": partial(Nbllm(model, STREAM_TOKENS).many, streams),
+                    "nbllm split": partial(Nbllm(split, STREAM_TOKENS).many, streams),
                     "llama-server unified": unified.many,
+                    "llama-server split": server.many,
                 },
             )
-        own = found[f"nbllm: {streams} streams"]
-        for name in ("llama-server", "llama-server unified"):
-            ratio = own / found[f"{name}: {streams} streams"]
-            report(f"{streams} streams over {name}", ratio, "at least 1.0")
+        for kind in ("unified", "split"):
+            own, theirs = (found[f"{name} {kind}: {streams} streams"] for name in BOTH)
+            report(f"{streams} streams over llama-server, {kind}", own / theirs, "at least 1.0")
     async with ModelManager() as manager:
         model, _ = await manager.load_model(MODEL, threads=THREADS, parallel=max(STREAMS))
         ours = Nbllm(model, STREAM_TOKENS)

@@ -31,7 +31,7 @@ JOBS = (
     (32_768, 8, "f16", True, True),
     (32_768, 1, "f16", False, True),
     (3000, 8, "f16", True, False),
-    (8192, 8, "f16", False, False),
+    (32_768, 8, "f16", False, False),
     (32_768, 16, "q8_0", True, False),
 )
 Report = dict[str, int]

@@ -135,7 +135,8 @@ def estimate(shape: ModelShape, loading: Loading) -> dict[str, MemoryParts]:
     for gpu in used:
         compute = _compute(shape, loading, cells, _feed_forward_on(gpu, shape, loading, devices))
         compute += _piped(shape, loading, cells, copies) if copies > 1 else 0
-        compute += _largest_tensor(shape) if mixed and not is_server(gpu) else 0
+        if mixed and not is_server(gpu):  # it borrows the CPU's matrices for a long prompt, by one
+            compute += shape.largest_matrix_bytes
         parts[gpu] = MemoryParts(
             weights=weights[gpu],
             kv=kv[gpu],
@@ -336,7 +337,9 @@ def _attention(shape: ModelShape, loading: Loading, tokens: int) -> int:
     if loading.flash_attention:
         return tokens * ((4 if kind == "plain" else 2) * width + numbers)
     widths = {"gated": 3, "fused": 1, "plain": 5}[kind]
-    return tokens * (loading.seen_cells * heads + widths * width + numbers)
+    # Latent values are views of the keys, and are copied to be transposed; 16 bits each.
+    latent = loading.cells * shape.kv_lora_rank // 2
+    return tokens * (loading.seen_cells * heads + widths * width + numbers) + latent
 
 
 def _recurrent(shape: ModelShape, loading: Loading, tokens: int) -> int:
@@ -344,8 +347,3 @@ def _recurrent(shape: ModelShape, loading: Loading, tokens: int) -> int:
     inner = shape.metadata.get(f"{shape.architecture}.ssm.inner_size")
     width = inner if isinstance(inner, int) else shape.embedding_length or 0
     return (13 * tokens * width // 2 + loading.parallel * state) if state else 0
-
-
-def _largest_tensor(shape: ModelShape) -> int:
-    """What a GPU borrows of the CPU's layers for a long prompt, one matrix at a time."""
-    return max((t.size_bytes for t in shape.tensors if t.name.startswith("blk.")), default=0)

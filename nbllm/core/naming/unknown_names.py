@@ -21,9 +21,10 @@ from nbllm.core.naming.hub_answers import (
     ollama_ways,
     web_file,
 )
-from nbllm.core.naming.name_answers import Answer, Known, Shape, Way, quoted
+from nbllm.core.naming.name_answers import Answer, Known, Shape, Way
 from nbllm.core.naming.providers import PREFIXES, PROVIDERS, vendor_model
 from nbllm.core.suggest import nearest
+from nbllm.core.texts import quoted
 from nbllm.core.vendors import VENDORS
 
 __all__ = [

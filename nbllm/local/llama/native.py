@@ -58,10 +58,10 @@ class NativeModel:
         self._adapters = Adapters(self._model, ())
         self._scales: tuple[float, ...] = ()
         self.cells = self._make_cells()
-        # llama.cpp makes a multiple of 256 of it; what was asked for is what may be used.
-        shares = 1 if settings.kv_unified else settings.parallel
+        # llama.cpp makes a multiple of 256 of it, or of each share; no more than was asked for is
+        # used by one request.
         cells = int(lib.llama_n_ctx_seq(self._context))
-        self.context_length = min(cells, -(-settings.context_length // shares))
+        self.context_length = min(cells, settings.context_length)
         self.batch = TokenBatch(int(lib.llama_n_batch(self._context)))
         self.can_copy_prefix = not (
             lib.llama_model_is_recurrent(self._model) or lib.llama_model_is_hybrid(self._model)

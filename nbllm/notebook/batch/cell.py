@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from IPython.core.error import UsageError
 
 from nbllm.core.errors import BatchError, InvalidOptionError
+from nbllm.core.option_names import option_use
 from nbllm.core.suggest import did_you_mean
 from nbllm.core.texts import capped
 from nbllm.notebook.asking.question import AskFlags
@@ -120,11 +121,10 @@ def _stopped(session: NotebookSession, flags: AskFlags, frame: str, stop: RunInt
     _keep(session, flags, stop.frame)
     kept = [flags.output, flags.run.get("journal")]
     places = " and ".join(place for place in kept if place)
-    words = (
-        f"; what is finished is in {places}" if places else "; name a variable with -o to keep it"
-    )
-    at_vendor = f" {stop}" if str(stop) else ""
-    return Stopped(f"The run over {frame} was stopped{words}.{at_vendor}")
+    keep = f"; keep it in a variable with -o, and in a file with {option_use('journal')} to go on"
+    words = f"; what is finished is in {places}" if places else keep
+    again = " Run the cell again to go on." if kept[1] else ""
+    return Stopped(f"The run over {frame} was stopped{words}.{f' {stop}' if str(stop) else again}")
 
 
 def _keep(session: NotebookSession, flags: AskFlags, finished: Any) -> None:

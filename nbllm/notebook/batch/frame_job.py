@@ -87,7 +87,11 @@ class FrameJob(Job[Any]):
         return self._run_over.frame()
 
     def _partial(self) -> Any:
-        return self._run_over.frame()
+        run = self._run_over
+        goes_on = run.asked is not None and run.request.journal is not None
+        kept = f"Finished rows are kept in {run.request.journal}; run the cell again to go on."
+        self._told.append(run.at_vendor or (kept if goes_on else ""))
+        return run.frame()
 
     def _tick(self, progress: BatchProgress, row: BatchRow | None) -> None:
         self._progress = progress
@@ -96,7 +100,8 @@ class FrameJob(Job[Any]):
 
     def _look(self) -> None:
         self._told += self._wanted.lines()
-        state = self._progress.done, self._activity, len(self._told)
+        self._progress = self._run_over.progress
+        state = self._progress.done, self._activity, len(self._told), self._progress.running > 0
         if any(state):
             self._view.draw(
                 state, lambda: self._bundle(rows_html(self._run_over.table, self._last))
@@ -111,7 +116,8 @@ class FrameJob(Job[Any]):
             if isinstance(outcome, BatchError) and self._run_over.found:
                 frame = outcome.finished = self._run_over.frame()
         formatter: Any = self._session.shell.display_formatter
-        shown = formatter.format(frame)[0] if formatter is not None and frame is not None else {}
+        is_empty = formatter is None or frame is None or (self._was_stopped and not self._last)
+        shown = {} if is_empty else formatter.format(frame)[0]
         plain = str(shown.get("text/plain", ""))
         self._outcome = self._bundle(str(shown.get("text/html", "")), plain, problem)
         if isinstance(self._view, BackgroundView):

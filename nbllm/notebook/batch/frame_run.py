@@ -79,7 +79,7 @@ class FrameRun:
         is to tell.
         """
         if tick is not None:
-            return self._waited(tick, lambda: None)
+            return self._waited(tick, lambda: None, print)
         view = RunView(self.progress, self.table, activity)
 
         def show() -> None:
@@ -88,23 +88,27 @@ class FrameRun:
             view.show()
 
         try:
-            return self._waited(view.tick, show)
+            return self._waited(view.tick, show, view.tell)
         finally:
             view.close()
 
-    def _waited(self, tick: BatchTick, show: Callable[[], None]) -> Any:
+    def _waited(
+        self, tick: BatchTick, show: Callable[[], None], tell: Callable[[str], None]
+    ) -> Any:
         told: SimpleQueue[str] = SimpleQueue()
 
         def look() -> None:
             show()
             while not told.empty():
-                self._tell(told.get())
+                if self.how == "large":
+                    show_value(self.table(self.found[:SAMPLE_ROWS]))
+                tell(told.get())
 
         try:
             with free_loop() as loop:
                 loop.run(self.work(tick, told.put), on_tick=look)
         except KeyboardInterrupt as stop:
-            raise RunInterrupt(self._at_vendor or str(stop), self.frame()) from None
+            raise RunInterrupt(self.at_vendor or str(stop), self.frame()) from None
         except BatchError as error:
             error.finished = self.frame() if self.found else None
             raise
@@ -147,11 +151,6 @@ class FrameRun:
         )
         return self.asked
 
-    def _tell(self, words: str) -> None:
-        if self.how == "large":
-            show_value(self.table(self.found[:SAMPLE_ROWS]))
-        print(words)  # noqa: T201 - it is asked for
-
     def _estimated(self, asked: Batch, seconds: float) -> str:
         sample = self.found[:SAMPLE_ROWS]
         rest = len(self.df) - len(sample)
@@ -165,8 +164,8 @@ class FrameRun:
         return f"{words} The batch API takes up to a day." if self.request.batch_api else words
 
     @property
-    def _at_vendor(self) -> str:
-        """What goes on at the vendor in spite of an interrupt."""
+    def at_vendor(self) -> str:
+        """What goes on at the vendor in spite of an interrupt; "" where nothing does."""
         state = self.progress.vendor_state
         return state and (
             f"{state}. It goes on there, and is paid. Run the same again to take it up, or with "

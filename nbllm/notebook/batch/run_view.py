@@ -11,6 +11,7 @@ from IPython.core.displaypub import CapturingDisplayPublisher, DisplayPublisher
 from IPython.core.getipython import get_ipython
 
 from nbllm.batches.batch_rows import BatchProgress, BatchRow
+from nbllm.notebook.views.bundles import note
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -43,10 +44,10 @@ class RunView:
         self._last: deque[BatchRow] = deque(maxlen=SHOWN_ROWS)
         self._began = self._shown = time.monotonic()
         self._shown_rows = 0
-        self._handle = _open_output() if _is_rich() else None
         from tqdm.auto import tqdm
 
         self._bar = tqdm(total=progress.total, unit="row")
+        self._handle = _open_output() if _is_rich() else None
 
     def tick(self, progress: BatchProgress, row: BatchRow | None) -> None:
         """Note a row that is finished; None where only the figures are new."""
@@ -66,8 +67,11 @@ class RunView:
             _update(self._handle, self._html())
 
     def tell(self, line: str) -> None:
-        """Print a line above the bar, or where a notebook has what is printed."""
-        self._bar.write(line)
+        """Show a line below the bar and its rows, in a terminal above the bar."""
+        if self._handle is None:
+            self._bar.write(line)
+        else:
+            show_data(note(line).data)
 
     def close(self) -> None:
         """Take the rows away and leave the bar as it is, if there is a row that it tells of."""
@@ -94,7 +98,8 @@ def rows_html(table: Callable[[Frame], pd.DataFrame], rows: Iterable[BatchRow]) 
     if not last:
         return ""
     with pd.option_context("display.max_colwidth", _LONGEST_CELL):
-        return str(table(last).to_html(border=0, escape=True, na_rep=""))
+        html = str(table(last).to_html(border=0, escape=True, na_rep="", justify="left"))
+    return html.replace("<td>", '<td style="text-align: left">')  # no other has escaped "<"
 
 
 def figures(progress: BatchProgress, seconds: float) -> str:
@@ -110,6 +115,8 @@ def figures(progress: BatchProgress, seconds: float) -> str:
         parts.append(f"{progress.failed:,} failed")
     if progress.resumed:
         parts.append(f"{progress.resumed:,} from the journal")
+    if progress.running and not progress.done:  # or nothing would move until the first is done
+        parts.append(f"{progress.running:,} under way")
     return ", ".join(parts)
 
 

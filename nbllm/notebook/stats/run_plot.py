@@ -9,6 +9,7 @@ from itertools import accumulate
 from matplotlib.ticker import MaxNLocator, StrMethodFormatter
 
 from nbllm.core.history import GenerationRecord
+from nbllm.core.types import FinishReason
 from nbllm.notebook.stats.figure import LlmFigure
 
 __all__ = ["draw_run"]
@@ -35,7 +36,8 @@ def draw_run(figure: LlmFigure, records: Sequence[GenerationRecord]) -> None:
     title = f"{run.title}: {run.words}" if run else ""
     figure.style(axes, title, y="rows")
     rows_colour, tokens_colour = figure.palette.of(0), figure.palette.of(1)
-    (rows,) = axes.step(times, range(len(times)), where="post", color=rows_colour, label="rows")
+    done = [0, *accumulate(each.finish_reason is not FinishReason.CANCELLED for each in mine)]
+    (rows,) = axes.step(times, done, where="post", color=rows_colour, label="rows")
     right = axes.twinx()
     figure.style(right, "", y="tokens of prompts and answers")
     right.grid(visible=False)
@@ -43,7 +45,7 @@ def draw_run(figure: LlmFigure, records: Sequence[GenerationRecord]) -> None:
         times, [0, *accumulate(tokens)], color=tokens_colour, linestyle="--", label="tokens"
     )
     for each in (axes, right):
-        each.set_ylim(bottom=0)
+        each.set_ylim(0, max(1.0, each.get_ylim()[1]))
         each.yaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
         each.yaxis.set_major_locator(MaxNLocator(nbins=6, integer=True))
     axes.set_xlim(0, times[-1] or 1.0)

@@ -211,7 +211,7 @@ def _run_row(group: Sequence[GenerationRecord]) -> dict[str, Any]:
     return {
         "started": first.started,
         "run": run.title,
-        "rows": len(group),
+        "rows": sum(each.finish_reason is not FinishReason.CANCELLED for each in group),
         "model": first.route.router if first.route else first.model,
         "device": first.device,
         "prompt (tokens)": _known_sum(each.usage.prompt_tokens for each in group),

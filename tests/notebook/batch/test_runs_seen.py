@@ -19,12 +19,14 @@ from nbllm.notebook.stats.stats_table import stats_table
 BEGAN = datetime(2026, 11, 29, 12, tzinfo=timezone.utc)
 
 
-def record(second: float, run: Run | None = None, **fields: Any) -> GenerationRecord:
+def record(
+    second: float, run: Run | None = None, reason: FinishReason = FinishReason.STOP, **fields: Any
+) -> GenerationRecord:
     return GenerationRecord(
         started=BEGAN + timedelta(seconds=second),
         model="phi",
         device="CPU",
-        finish_reason=FinishReason.STOP,
+        finish_reason=reason,
         usage=Usage(prompt_tokens=20, completion_tokens=10, cost_usd=0.5),
         timings=Timings(total_seconds=2.0),
         run=run,
@@ -57,6 +59,15 @@ def test_a_figure_shows_rows_and_tokens_of_the_last_run() -> None:
     assert list(axes[0].lines[0].get_ydata()) == [0, 1, 2, 3]
     assert list(axes[1].lines[0].get_ydata()) == [0, 30, 60, 90]
     assert figure._repr_png_()[0].startswith(b"\x89PNG")
+
+
+def test_requests_that_were_cancelled_are_no_rows() -> None:
+    run = Run("letters", 9, 2)
+    records = [record(0, run), record(1, run), record(2, run, FinishReason.CANCELLED)]
+    assert stats_table(records)["rows"].tolist() == [2]
+    figure = LlmFigure(8.0, 3.8, THEMES["light"])
+    draw_run(figure, records)
+    assert list(figure.axes[0].lines[0].get_ydata()) == [0, 1, 2, 2]
 
 
 def test_a_figure_without_a_run_says_what_to_do() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import nbformat
@@ -165,12 +166,20 @@ def test_a_run_over_a_table_goes_on_behind_other_cells(jobs_kernel: Any) -> None
     assert not any("<b>two" in page for page in pages)
 
 
-def test_a_run_that_is_stopped_has_what_is_finished(jobs_kernel: Any) -> None:
+def test_a_run_that_is_stopped_has_what_is_finished(jobs_kernel: Any, tmp_path: Path) -> None:
+    journal = tmp_path / "bg.jsonl"
     jobs_kernel.ok(f"use(text='One two.', token_seconds=0.1)\n%llm_load tiny\n{TABLE}")
-    jobs_kernel.ok("%%llm --map df --bg -o job\nAbout {text}:")
+    jobs_kernel.ok(f"%%llm --map df --bg -o job --journal {journal}\nAbout {{text}}:")
     jobs_kernel.ok("import time\nwhile not job.text: time.sleep(0.02)\n%llm_jobs stop")
     out = jobs_kernel.ok("job.state, 0 < int(job.result()['answer'].notna().sum()) < 20").result
     assert out == "('stopped', True)"
+    told = shown(jobs_kernel.ok("job"))
+    assert any(f"kept in {journal}; run the cell again to go on" in text for text in told)
+    jobs_kernel.ok(f"%%llm --map df --bg -o again --journal {journal}\nAbout {{text}}:")
+    jobs_kernel.ok("again.result()")
+    assert jobs_kernel.ok("again._progress.resumed > 0, again._progress.done").result == (
+        "(True, 20)"
+    )
 
 
 def test_a_run_that_fails_says_why_and_has_what_is_finished(jobs_kernel: Any) -> None:
