@@ -16,8 +16,9 @@ import pytest
 from conftest import Load
 from tiny_models import write_tiny
 
-from nbllm.core.fitting.memory_estimate import CPU, Loading, estimate, most_outputs
+from nbllm.core.fitting.memory_estimate import estimate
 from nbllm.core.fitting.model_shape import LayerShape
+from nbllm.core.fitting.planned_load import CPU, Loading, most_outputs
 from nbllm.core.placement import Placement
 from nbllm.core.types import LoadOptions, ModelInfo
 from nbllm.local.gguf.shape import read_shape
