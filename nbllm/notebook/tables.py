@@ -149,11 +149,12 @@ _MODELS_FIRST_TO_GO = (
     "parameters (billions)",
     "keep-alive (s)",
     "last used (s ago)",
-    "source",
+    "companions",
     "type",
+    "context (tokens)",
+    "source",
     "quantization",
     "file size (MiB)",
-    "context (tokens)",
     "loaded on",
 )
 

@@ -161,7 +161,7 @@ def tune_figure(tuning: Tuning) -> LlmFigure:
     figure.style(
         axes,
         f"{tuning.info.name}: fidelity and speed by quantization type",
-        x=f"tokens/s over {PROMPT_TOKENS} of prompt and {ANSWER_TOKENS} of answer",
+        x=f"tokens/s of a request ({PROMPT_TOKENS} tokens of prompt, {ANSWER_TOKENS} of answer)",
         y="mean KL divergence (nats)",
     )
     front, palette = pareto(tuning.types), figure.palette
