@@ -19,7 +19,7 @@ from nbllm.core.errors import (
     ProtocolError,
 )
 from nbllm.core.kinds import place_of
-from nbllm.core.naming.name_answers import Way, quoted
+from nbllm.core.naming.name_answers import Way
 from nbllm.core.naming.providers import (
     PREFIXES,
     PROVIDERS,
@@ -30,6 +30,7 @@ from nbllm.core.naming.providers import (
 )
 from nbllm.core.paths import is_gguf
 from nbllm.core.suggest import nearest
+from nbllm.core.texts import quoted
 from nbllm.core.types import ModelInfo
 from nbllm.core.vendors import host_and_port
 

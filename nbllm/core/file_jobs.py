@@ -18,7 +18,6 @@ from nbllm.core.errors import (
 )
 from nbllm.core.hardware.resources import Resources
 from nbllm.core.measurements import forget_tuned
-from nbllm.core.naming.name_answers import quoted
 from nbllm.core.option_checks import check_number
 from nbllm.core.quantization import (
     QUANTIZATION_TYPES,
@@ -28,6 +27,7 @@ from nbllm.core.quantization import (
     place_for,
     quantization_type,
 )
+from nbllm.core.texts import quoted
 from nbllm.core.types import ModelInfo
 
 __all__ = ["FileJobs"]

@@ -11,6 +11,7 @@ __all__ = [
     "brief_repr",
     "capped",
     "is_well_formed",
+    "quoted",
     "sentence",
     "shown",
     "trimmed",
@@ -97,6 +98,18 @@ def trimmed(text: str) -> str:
         return whole
     start = text.rfind("\n", 0, text.index(whole)) + 1
     return text[start:].rstrip()
+
+
+def quoted(word: str) -> str:
+    r"""``word`` as a magic and a shell take it for one word.
+
+    >>> quoted("phi"), quoted("my model"), quoted('6" nails')
+    ('phi', '"my model"', '"6"\'"\'" nails"')
+    """
+    if word and not any(each.isspace() or each in "'\"&;()[]*?$" for each in word):
+        return word
+    # Either quotation mark keeps the other one as it stands.
+    return "'\"'".join(f'"{part}"' if part or '"' not in word else "" for part in word.split('"'))
 
 
 _LONGEST = 200

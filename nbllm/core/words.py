@@ -23,7 +23,7 @@ _UNITS = {"": 1, "b": 1} | {
     for power, letter in enumerate("kmgt", 1)
     for rest, base in (("", 1024), ("b", 1000), ("ib", 1024))
 }
-_SIZE = re.compile(r"(\d{1,19}(?:\.\d{1,6})?)\s*([a-z]{0,3})", re.ASCII)
+_SIZE = r"(\d{1,19}(?:\.\d{1,6})?)\s*([a-z]{0,3})"
 
 
 def size_of(text: str) -> int | None:
@@ -32,7 +32,7 @@ def size_of(text: str) -> int | None:
     >>> [size_of(text) for text in ("2GiB", "1.5 GB", "500M", "two")]
     [2147483648, 1500000000, 524288000, None]
     """
-    found = _SIZE.fullmatch(text.strip().lower())
+    found = re.fullmatch(_SIZE, text.strip().lower(), re.ASCII)
     unit = _UNITS.get(found[2]) if found else None
     return None if found is None or unit is None else int(float(found[1]) * unit)
 

@@ -137,4 +137,10 @@ def disk_error(where: str, folder: object, error: OSError, missing: int = 0) -> 
     if error.errno in _FULL or getattr(error, "winerror", None) == _WINDOWS_FULL:
         more = f" Another {size_words(missing)} are needed." if missing else ""
         return DownloadError(where, f"the disk of {folder} is full.{more} Free some space. {_KEPT}")
+    if error.errno == errno.EFBIG:
+        return DownloadError(
+            where,
+            f"{folder} takes no file that large: a FAT32 disk has a limit of 4 GiB, ulimit -f may "
+            f"set another. Set HF_HOME to a folder on another disk. {_KEPT}",
+        )
     return DownloadError(where, f"{folder} cannot be written: {reason(error)}")

@@ -16,8 +16,8 @@ from nbllm.core.catalogue.hugging_face import hub_cache
 from nbllm.core.catalogue.programs import downloads_folder
 from nbllm.core.downloads import Deletion
 from nbllm.core.errors import DownloadError
-from nbllm.core.naming.name_answers import quoted
 from nbllm.core.paths import read_start, read_text, reason
+from nbllm.core.texts import quoted
 
 __all__ = [
     "Pulled",

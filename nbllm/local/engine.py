@@ -47,10 +47,9 @@ class Engine:
 
     ``governor`` chooses the number of threads while it runs; without it the number stays as it is.
     ``drafter`` drafts what comes next where the text itself gives no hint; ``stage`` is where
-    ``run`` tells what it is at.
-    ``send`` takes the events. Up to ``kept_bytes`` of the prompts that have to
-    leave the context are kept outside it, and what is in it is saved to ``disk``. ``submit``,
-    ``cancel``, ``watch`` and ``leave`` may be called from other threads.
+    ``run`` tells what it is at. ``send`` takes the events. Up to ``kept_bytes`` of the prompts that
+    have to leave the context are kept outside it, and what is in it is saved to ``disk``.
+    ``submit``, ``cancel``, ``watch`` and ``leave`` may be called from other threads.
     """
 
     def __init__(
@@ -199,8 +198,7 @@ class Engine:
         self._threads.update()
         began = time.perf_counter()
         outcome = self._decode(rows)
-        if fillers:
-            self._slots.drop_fillers(fillers, rows)
+        self._slots.drop_fillers(fillers or {}, rows)
         if outcome == 0:
             answers = sum(1 + row.guesses for row in rows if row.index is not None)
             prompts = self._model.batch.size - answers

@@ -11,7 +11,7 @@ import msgspec
 from platformdirs import user_cache_path
 
 from nbllm.core.errors import ModelFileError
-from nbllm.core.fitting.memory_estimate import CPU
+from nbllm.core.fitting.planned_load import CPU
 from nbllm.core.hardware.rpc_addresses import server_addresses
 from nbllm.core.load_options import LoadOptions, template_path
 from nbllm.core.paths import file_fingerprint, read_text, reason

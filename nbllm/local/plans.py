@@ -11,9 +11,10 @@ from typing import TypeAlias
 
 from nbllm.core.errors import DoesNotFitError, ModelFileError
 from nbllm.core.fitting.fit_options import Fit, fits_of
-from nbllm.core.fitting.memory_estimate import Loading, estimate, estimate_with_draft
+from nbllm.core.fitting.memory_estimate import estimate, estimate_with_draft
 from nbllm.core.fitting.model_shape import ModelShape
 from nbllm.core.fitting.placing import DEFAULT_CONTEXT, Measure, Plan
+from nbllm.core.fitting.planned_load import Loading
 from nbllm.core.hardware.resources import Resources
 from nbllm.core.load_options import LoadOptions
 from nbllm.core.measurements import read_threads

@@ -6,8 +6,7 @@ import re
 import time
 from argparse import Action, ArgumentParser
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
@@ -24,8 +23,7 @@ MODELS_SECONDS = 5.0
 """How long the names of models are remembered: finding them searches folders."""
 
 
-@dataclass(frozen=True, slots=True)
-class Found:
+class Found(NamedTuple):  # defined in a sixth of a dataclass's time, for %load_ext
     """The ``word`` that the cursor is behind, and the ``words`` that begin like it."""
 
     word: str

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from argparse import ArgumentParser
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import cache, wraps
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias, TypeVar
 
 from IPython.core.magic_arguments import MagicArgumentParser
 
@@ -45,8 +44,7 @@ def flag(*names: str, **settings: Any) -> Argument:
     return names, settings
 
 
-@dataclass(frozen=True, slots=True)
-class Help:
+class Help(NamedTuple):  # defined in a sixth of a dataclass's time, for %load_ext
     """What a magic takes, in the order of its help, and how it is used.
 
     Behind the ``arguments`` come those that ``declared`` imports, then the flags of all ``options``

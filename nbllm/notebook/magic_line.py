@@ -10,8 +10,7 @@ import re
 import shlex
 from argparse import ArgumentParser, Namespace
 from contextlib import suppress
-from dataclasses import dataclass
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from IPython.core.error import UsageError
 
@@ -168,8 +167,7 @@ def scaled(word: str) -> tuple[str, float]:
         return word, 1.0
 
 
-@dataclass(frozen=True, slots=True)
-class Bare:
+class Bare(NamedTuple):  # defined in a sixth of a dataclass's time, for %load_ext
     """A word of ``choices``, or ``bare`` where none follows the flag; for ``argument(type=…)``."""
 
     choices: tuple[str, ...]

@@ -73,7 +73,8 @@ class Table(pd.DataFrame):
         """The columns that tell something, and all where there are no rows."""
         known = [column for column in self.columns if self.empty or self[column].notna().any()]
         dull = [] if self.empty else self.attrs.get(_WHERE_ANY, ())
-        return [column for column in known if column not in dull or self[column].any()]
+        # Of texts pandas' own any() fails where one is missing.
+        return [name for name in known if name not in dull or any(self[name].dropna())]
 
     def _sentences(self) -> list[str]:
         known = self._known()
@@ -148,11 +149,12 @@ _MODELS_FIRST_TO_GO = (
     "parameters (billions)",
     "keep-alive (s)",
     "last used (s ago)",
-    "source",
+    "companions",
     "type",
+    "context (tokens)",
+    "source",
     "quantization",
     "file size (MiB)",
-    "context (tokens)",
     "loaded on",
 )
 

@@ -20,7 +20,8 @@ from typing import Any
 import psutil
 
 from nbllm.core.catalogue.listing import bundled_models
-from nbllm.core.fitting.memory_estimate import CPU, Loading, estimate
+from nbllm.core.fitting.memory_estimate import estimate
+from nbllm.core.fitting.planned_load import CPU, Loading
 from nbllm.core.openers import LoadControl
 from nbllm.core.placement import Placement
 from nbllm.core.types import LoadOptions, ModelInfo

@@ -18,7 +18,7 @@ from rpc_server import Server, StartServer
 from tiny_models import write_tiny
 
 from nbllm.core.errors import EngineCrashedError, ModelLoadError
-from nbllm.core.fitting.memory_estimate import CPU
+from nbllm.core.fitting.planned_load import CPU
 from nbllm.core.openers import LoadControl
 from nbllm.core.placement import Placement
 from nbllm.core.resource_detector import ResourceDetector

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import hashlib
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -370,19 +372,25 @@ async def test_a_disk_without_room_is_told_before_anything_is_downloaded(
     assert not hub.requests_to("cdn")
 
 
+@pytest.mark.parametrize(
+    ("number", "told"),
+    [
+        (errno.ENOSPC, r"is full\. Another 3 MiB are needed\. Free some space"),
+        (errno.EFBIG, r"takes no file that large: .*Set HF_HOME to a folder on another disk"),
+        (errno.EROFS, "cannot be written: Read-only"),
+    ],
+)
 async def test_a_disk_that_fills_meanwhile(
-    hub: FakeHub, manager: ModelManager, monkeypatch: pytest.MonkeyPatch
+    hub: FakeHub, manager: ModelManager, monkeypatch: pytest.MonkeyPatch, number: int, told: str
 ) -> None:
     hub.add("org/tiny", **{"tiny.gguf": MODEL})
-    full = OSError(28, "No space left on device")
+    full = OSError(number, os.strerror(number))
 
     def write(*args: object) -> None:
         raise full
 
     monkeypatch.setattr("nbllm.hub.parts.PartFile.write", write)
-    with pytest.raises(
-        DownloadError, match=r"is full\. Another 3 MiB are needed\. Free some space"
-    ):
+    with pytest.raises(DownloadError, match=told):
         await manager.pull_model("org/tiny")
 
 

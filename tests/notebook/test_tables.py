@@ -1,4 +1,5 @@
 from dataclasses import replace
+from pathlib import Path
 
 import pandas as pd
 
@@ -125,6 +126,15 @@ def test_empty_tables_keep_their_columns() -> None:
     assert repr(unloaded_table([])) == "No model was loaded."  # the columns would say nothing
     assert "<table" not in unloaded_table([])._repr_html_()
     assert "source" in repr(models_table([], []))
+
+
+def test_a_column_that_only_some_models_have_something_in_is_shown() -> None:
+    infos = [fake_info("a"), fake_info("b", companions=(Path("/models/mmproj-b.gguf"),))]
+    for each in (infos, infos[::-1]):
+        shown = models_table([], each)
+        assert "mmproj-b" in repr(shown)
+        assert "mmproj-b" in shown._repr_html_()
+    assert "companions" not in repr(models_table([], infos[:1]))
 
 
 def test_what_stands_in_a_table_is_text() -> None:

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from nbllm.core.errors import DoesNotFitError
 from nbllm.core.fitting.machine_room import Room
-from nbllm.core.fitting.memory_estimate import CPU, Loading, estimate
+from nbllm.core.fitting.memory_estimate import estimate
 from nbllm.core.fitting.model_shape import ModelShape
+from nbllm.core.fitting.planned_load import CPU, Loading
 from nbllm.core.hardware.engine_devices import is_server
 from nbllm.core.load_options import LoadOptions
 from nbllm.core.placement import MemoryParts, Placement

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
-from nbllm.core.fitting.memory_estimate import CPU, Loading
 from nbllm.core.fitting.placing import Plan
+from nbllm.core.fitting.planned_load import CPU, Loading
 from nbllm.core.load_options import LoadOptions
 from nbllm.core.placement import KV_TYPES, KvType, MemoryParts, Placement
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from nbllm.core.errors import InvalidOptionError
-from nbllm.core.fitting.memory_estimate import CPU
+from nbllm.core.fitting.planned_load import CPU
 from nbllm.core.hardware.engine_devices import is_server
 from nbllm.core.hardware.resources import GpuInfo, Resources
 from nbllm.core.placement import MemoryParts

@@ -11,26 +11,21 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from nbllm.core.fitting.model_shape import LayerShape, ModelShape
+from nbllm.core.fitting.planned_load import CPU, Loading, layer_devices, most_outputs
 from nbllm.core.hardware.engine_devices import is_server
-from nbllm.core.placement import MOST_OUTPUTS, KvType, MemoryParts, output_rows
+from nbllm.core.placement import MemoryParts, output_rows
 
 __all__ = [
-    "CPU",
     "PIECE_CELLS",
-    "Loading",
     "estimate",
     "estimate_with_draft",
     "layer_bytes",
-    "layer_devices",
-    "most_outputs",
 ]
 
-CPU = "CPU"
 _F32 = 4
-_CELLS = 256
 PIECE_CELLS = 64
 """So many cells are outside the context at once while a worker brings them into order."""
 _COPIES = 4  # of each input, where several GPUs work on successive batches at the same time
@@ -39,71 +34,6 @@ _BITS = {"f16": 16.0, "q8_0": 8.5, "q4_0": 4.5}
 # what CUDA takes on a GPU for its context and libraries.
 _PROCESS_BYTES = 53 * 2**20
 _GPU_CONTEXT_BYTES = 400 * 2**20
-_LOGITS_BYTES, _LOGITS_SHARE = 4 * 2**20, 12
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Loading:
-    """How a model is loaded, as far as its memory depends on it.
-
-    ``gpus`` are names of devices, ``split`` the share of the layers on each (empty: equal), and
-    ``gpu_layers`` the layers on them, of which the output is the first, then the last layers.
-    ``most_outputs`` bounds the tokens of a batch that have logits. ``adapter_bytes`` are the
-    weights of the LoRA adapters.
-    ``kept_bytes`` is what the worker may put aside of the keys and values of earlier prompts;
-    with ``batch_invariant`` it brings them into order now and then, ``PIECE_CELLS`` at a time.
-    The experts of the first ``cpu_experts`` layers are in the main memory wherever the layers are.
-    Without ``kv_unified`` each of the ``parallel`` requests has its own share of the context.
-    """
-
-    context_length: int
-    parallel: int = 8
-    kv_type: KvType = "f16"
-    flash_attention: bool = True
-    batch_tokens: int = 512
-    most_outputs: int = MOST_OUTPUTS
-    adapter_bytes: int = 0
-    gpus: tuple[str, ...] = ()
-    split: tuple[float, ...] = ()
-    gpu_layers: int = 0
-    kept_bytes: int = 0
-    batch_invariant: bool = False
-    cpu_experts: int = 0
-    kv_unified: bool = True
-
-    @property
-    def cells(self) -> int:
-        """The cells that llama.cpp makes of the context."""
-        return self.seen_cells if self.kv_unified else self.parallel * self.seen_cells
-
-    @property
-    def seen_cells(self) -> int:
-        """Those of them that attention looks at for a token, at most."""
-        shares = 1 if self.kv_unified else self.parallel
-        return _CELLS * -(-self.context_length // (shares * _CELLS))
-
-
-def most_outputs(shape: ModelShape) -> int:
-    """How many tokens of a batch may have logits, whose memory grows with the vocabulary.
-
-    All of them take a 12th of the weights at most, or 4 MiB where that is more. llama.cpp holds
-    them twice: where they are computed, and in an output buffer, which grows when so many are
-    asked for.
-    """
-    room = max(_LOGITS_BYTES, shape.tensor_bytes // _LOGITS_SHARE)
-    return min(MOST_OUTPUTS, max(1, room // (_F32 * (shape.vocabulary_size or 1))))
-
-
-def layer_devices(blocks: int, loading: Loading) -> list[str]:
-    """The device of each layer, and of the output at the end, by llama.cpp's own rule."""
-    count = min(loading.gpu_layers, blocks + 1) if loading.gpus else 0
-    first = blocks + 1 - count
-    shares = loading.split or (1.0,) * len(loading.gpus)
-    ends = [sum(shares[: i + 1]) / sum(shares) for i in range(len(shares))]
-    return [CPU] * first + [
-        next((g for g, end in zip(loading.gpus, ends, strict=True) if at / count < end), CPU)
-        for at in range(count)
-    ]
 
 
 def estimate(shape: ModelShape, loading: Loading) -> dict[str, MemoryParts]:
@@ -113,16 +43,16 @@ def estimate(shape: ModelShape, loading: Loading) -> dict[str, MemoryParts]:
     cells = loading.cells
     weights, kv = _stored(shape, loading, devices, used)
     row = (shape.vocabulary_size or 0) * _F32
-    growth = (_rows(shape, loading, cells) - loading.parallel) * row
+    growth = (_rows(shape, loading) - loading.parallel) * row
     process = _PROCESS_BYTES + shape.vocabulary_bytes + growth + loading.kept_bytes
-    process += _workspace(shape, loading, cells) if CPU in devices else 0
+    process += _workspace(shape, loading) if CPU in devices else 0
     process += kv[CPU] * min(PIECE_CELLS, cells) // cells if loading.batch_invariant else 0
     mixed = CPU in devices or loading.cpu_experts > 0
     copies = _COPIES if len(used) > 1 and not mixed else 1
     on_cpu = (
-        _compute(shape, loading, cells, _feed_forward(shape))
+        _compute(shape, loading, _feed_forward(shape))
         if CPU in devices
-        else _inputs(shape, loading, cells, copies)
+        else _inputs(shape, loading, copies)
     )
     parts = {
         CPU: MemoryParts(
@@ -133,9 +63,10 @@ def estimate(shape: ModelShape, loading: Loading) -> dict[str, MemoryParts]:
         )
     }
     for gpu in used:
-        compute = _compute(shape, loading, cells, _feed_forward_on(gpu, shape, loading, devices))
-        compute += _piped(shape, loading, cells, copies) if copies > 1 else 0
-        compute += _largest_tensor(shape) if mixed and not is_server(gpu) else 0
+        compute = _compute(shape, loading, _feed_forward_on(gpu, shape, loading, devices))
+        compute += _piped(shape, loading, copies) if copies > 1 else 0
+        if mixed and not is_server(gpu):  # it borrows the CPU's matrices for a long prompt, by one
+            compute += shape.largest_matrix_bytes
         parts[gpu] = MemoryParts(
             weights=weights[gpu],
             kv=kv[gpu],
@@ -227,40 +158,40 @@ def _memory_of(layer: LayerShape, cells: int, loading: Loading) -> int:
 # ---------------------------------------------------------------- the computation
 
 
-def _compute(shape: ModelShape, loading: Loading, cells: int, wide: int) -> int:
+def _compute(shape: ModelShape, loading: Loading, wide: int) -> int:
     """The buffer that ggml's allocator makes for a batch: its inputs and its widest moment.
 
     ``wide`` are the numbers of a token between the matrices of a layer. After the last layer the
     masks are not needed any more and make room for the logits, but for what has come into their
     place meanwhile.
     """
-    tokens = min(loading.batch_tokens, cells)
-    rows = min(_rows(shape, loading, cells), tokens)
-    masks = _masks(shape, loading, cells)
+    tokens = loading.tokens
+    rows = min(_rows(shape, loading), tokens)
+    masks = _masks(shape, loading)
     layers = _F32 * max(
         tokens * wide,
-        _attention(shape, loading, tokens),
-        _recurrent(shape, loading, tokens),
+        _attention(shape, loading),
+        _recurrent(shape, loading),
     )
     states = _F32 * rows * 4 * (shape.embedding_length or 0)
     logits = _F32 * rows * (shape.vocabulary_size or 0)
     return max(masks + layers, min(masks, states) + states + logits) + 24 * tokens
 
 
-def _rows(shape: ModelShape, loading: Loading, cells: int) -> int:
+def _rows(shape: ModelShape, loading: Loading) -> int:
     """The tokens of a batch that have logits at most."""
     most = min(loading.most_outputs, most_outputs(shape))
-    return output_rows(loading.parallel, min(loading.batch_tokens, cells), most)
+    return output_rows(loading.parallel, loading.tokens, most)
 
 
-def _masks(shape: ModelShape, loading: Loading, cells: int) -> int:
+def _masks(shape: ModelShape, loading: Loading) -> int:
     """Which cell each token sees: once for layers that slide, once for those that do not."""
     kinds = len({layer.sliding for layer in shape.layers if layer.key})
     size = 2 if loading.flash_attention else 4
-    return kinds * loading.seen_cells * min(loading.batch_tokens, cells) * size
+    return kinds * loading.seen_cells * loading.tokens * size
 
 
-def _workspace(shape: ModelShape, loading: Loading, cells: int) -> int:
+def _workspace(shape: ModelShape, loading: Loading) -> int:
     """What the CPU's backend converts of a matrix before it multiplies; in no report of buffers.
 
     The widest is 8-bit numbers between the feed-forward's matrices, or the attention's 16-bit
@@ -268,26 +199,26 @@ def _workspace(shape: ModelShape, loading: Loading, cells: int) -> int:
     """
     wide = (shape.feed_forward_length or 0) * 9 // 8
     weights = 0 if loading.flash_attention else 2 * loading.seen_cells * (shape.head_count or 0)
-    return min(loading.batch_tokens, cells) * max(wide, weights)
+    return loading.tokens * max(wide, weights)
 
 
-def _inputs(shape: ModelShape, loading: Loading, cells: int, copies: int) -> int:
+def _inputs(shape: ModelShape, loading: Loading, copies: int) -> int:
     """What the CPU prepares for the GPUs, and the experts that it computes for them."""
-    tokens, embeddings = min(loading.batch_tokens, cells), _embeddings(shape, loading, cells)
+    tokens, embeddings = loading.tokens, _embeddings(shape, loading)
     experts = tokens * _feed_forward(shape) * _F32 if loading.cpu_experts else 0
-    inputs = embeddings + _masks(shape, loading, cells) + 24 * tokens
+    inputs = embeddings + _masks(shape, loading) + 24 * tokens
     return max(experts, copies * inputs) + embeddings
 
 
-def _piped(shape: ModelShape, loading: Loading, cells: int, copies: int) -> int:
+def _piped(shape: ModelShape, loading: Loading, copies: int) -> int:
     """What a GPU takes for the batches that the others work on meanwhile."""
-    masks, embeddings = _masks(shape, loading, cells), _embeddings(shape, loading, cells)
+    masks, embeddings = _masks(shape, loading), _embeddings(shape, loading)
     return (copies - 1) * masks + copies * embeddings
 
 
-def _embeddings(shape: ModelShape, loading: Loading, cells: int) -> int:
+def _embeddings(shape: ModelShape, loading: Loading) -> int:
     """What a layer hands to the next, for a batch."""
-    return min(loading.batch_tokens, cells) * (shape.embedding_length or 0) * _F32
+    return loading.tokens * (shape.embedding_length or 0) * _F32
 
 
 def _feed_forward_on(gpu: str, shape: ModelShape, loading: Loading, devices: Sequence[str]) -> int:
@@ -321,7 +252,7 @@ def _feed_forward(shape: ModelShape) -> int:
     return min(4 * width + 3 * wide, width + 4 * wide)
 
 
-def _attention(shape: ModelShape, loading: Loading, tokens: int) -> int:
+def _attention(shape: ModelShape, loading: Loading) -> int:
     """Without flash attention, every token's weight for every cell and head is written out."""
     layers = [layer for layer in shape.layers if layer.key]
     if not layers:
@@ -334,20 +265,15 @@ def _attention(shape: ModelShape, loading: Loading, tokens: int) -> int:
     numbers = (2 + in_part) * queries + max(layer.key + layer.value for layer in layers)
     kind = shape.feed_forward_kind
     if loading.flash_attention:
-        return tokens * ((4 if kind == "plain" else 2) * width + numbers)
+        return loading.tokens * ((4 if kind == "plain" else 2) * width + numbers)
     widths = {"gated": 3, "fused": 1, "plain": 5}[kind]
     # Latent values are views of the keys, and are copied to be transposed; 16 bits each.
     latent = loading.cells * shape.kv_lora_rank // 2
-    return tokens * (loading.seen_cells * heads + widths * width + numbers) + latent
+    return loading.tokens * (loading.seen_cells * heads + widths * width + numbers) + latent
 
 
-def _recurrent(shape: ModelShape, loading: Loading, tokens: int) -> int:
+def _recurrent(shape: ModelShape, loading: Loading) -> int:
     state = max((layer.state for layer in shape.layers), default=0)
     inner = shape.metadata.get(f"{shape.architecture}.ssm.inner_size")
     width = inner if isinstance(inner, int) else shape.embedding_length or 0
-    return (13 * tokens * width // 2 + loading.parallel * state) if state else 0
-
-
-def _largest_tensor(shape: ModelShape) -> int:
-    """What a GPU borrows of the CPU's layers for a long prompt, one matrix at a time."""
-    return max((t.size_bytes for t in shape.tensors if t.name.startswith("blk.")), default=0)
+    return (13 * loading.tokens * width // 2 + loading.parallel * state) if state else 0

@@ -133,6 +133,11 @@ class ModelShape:
         return dict(sorted(sizes.items(), key=lambda item: -item[1]))
 
     @property
+    def largest_matrix_bytes(self) -> int:
+        """The bytes of the largest tensor of a layer."""
+        return max((t.size_bytes for t in self.tensors if t.name.startswith("blk.")), default=0)
+
+    @property
     def is_recurrent(self) -> bool:
         """Whether a layer keeps a state, of which no part can be forgotten."""
         return any(layer.state for layer in self.layers)

@@ -14,8 +14,9 @@ from typing import TypeAlias
 from nbllm.core.errors import InvalidOptionError
 from nbllm.core.fitting.fit_explanation import Explanation, refusal
 from nbllm.core.fitting.machine_room import Room, room_of
-from nbllm.core.fitting.memory_estimate import CPU, Loading, estimate, layer_bytes, most_outputs
+from nbllm.core.fitting.memory_estimate import estimate, layer_bytes
 from nbllm.core.fitting.model_shape import ModelShape
+from nbllm.core.fitting.planned_load import CPU, Loading, most_outputs
 from nbllm.core.hardware.resources import CpuInfo, Resources
 from nbllm.core.load_options import LoadOptions
 from nbllm.core.placement import MemoryParts, Placement, ThreadCounts

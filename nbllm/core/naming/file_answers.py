@@ -10,9 +10,10 @@ from pathlib import Path
 from nbllm.core.catalogue.listing import Listing, found_models
 from nbllm.core.catalogue.ollama import ollama_names
 from nbllm.core.errors import ModelFileError
-from nbllm.core.naming.name_answers import Answer, Known, Way, quoted
+from nbllm.core.naming.name_answers import Answer, Known, Way
 from nbllm.core.paths import absolute_path, is_gguf, printable
 from nbllm.core.suggest import nearest
+from nbllm.core.texts import quoted
 from nbllm.core.types import ModelInfo
 
 __all__ = [

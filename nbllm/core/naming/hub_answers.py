@@ -9,7 +9,8 @@ from urllib.parse import quote, unquote, urlsplit
 from nbllm.core.catalogue.hugging_face import hub_files
 from nbllm.core.catalogue.ollama import ollama_blob
 from nbllm.core.naming.file_answers import FOREIGN, conversion, foreign_kind
-from nbllm.core.naming.name_answers import Answer, Known, Way, quoted
+from nbllm.core.naming.name_answers import Answer, Known, Way
+from nbllm.core.texts import quoted
 
 __all__ = [
     "gguf_search",

@@ -12,7 +12,7 @@ from nbllm.core.openers import known_vendor_models
 from nbllm.core.suggest import nearest
 from nbllm.core.types import ModelInfo
 
-__all__ = ["Answer", "Known", "Shape", "Way", "quoted"]
+__all__ = ["Answer", "Known", "Shape", "Way"]
 
 _MOST_HERE = 5
 
@@ -78,8 +78,3 @@ class Known:
 
 Shape = Callable[[str, Known], Answer | None]
 """Recognizes one kind of name and answers it; None for all others."""
-
-
-def quoted(word: str) -> str:
-    """``word`` as a magic and a shell take it for one word."""
-    return f'"{word}"' if any(c.isspace() or c in "'&;()[]*?$" for c in word) else word

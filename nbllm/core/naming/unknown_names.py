@@ -21,9 +21,10 @@ from nbllm.core.naming.hub_answers import (
     ollama_ways,
     web_file,
 )
-from nbllm.core.naming.name_answers import Answer, Known, Shape, Way, quoted
+from nbllm.core.naming.name_answers import Answer, Known, Shape, Way
 from nbllm.core.naming.providers import PREFIXES, PROVIDERS, vendor_model
 from nbllm.core.suggest import nearest
+from nbllm.core.texts import quoted
 from nbllm.core.vendors import VENDORS
 
 __all__ = [
@@ -111,6 +112,17 @@ def provider_prefix(name: str, known: Known) -> Answer | None:
     return Answer(ways=(Way(lead, (line,)),), suggestions=known.near(name))
 
 
+def colon_prefix(name: str, known: Known) -> Answer | None:
+    """``openai:gpt-4o``, as other libraries write it; ``mistral:7b`` is a name of Ollama's."""
+    prefix, _, model = name.strip().partition(":")
+    if not model or "/" in name or _FAMILIES.match(prefix.casefold()):
+        return None
+    if prefix.casefold() not in {*PREFIXES, *VENDORS}:
+        return None
+    line = f"%llm_load {quoted(f'{prefix.casefold()}/{model}')}"
+    return Answer(ways=(Way("A slash separates who serves a model from its name", (line,)),))
+
+
 def packaged(name: str, known: Known) -> Answer | None:
     """The bundled model by any of its names, where the package that carries it is missing."""
     if any(info.source == "bundled" for info in known.infos):
@@ -169,6 +181,7 @@ SHAPES: tuple[Shape, ...] = (
     other_weights,
     path_like,
     _several,
+    colon_prefix,
     packaged,
     hosted,
     vendor_family,

@@ -14,7 +14,7 @@ from pathlib import Path
 import msgspec
 
 from nbllm.core.errors import ModelLoadError
-from nbllm.core.fitting.memory_estimate import CPU
+from nbllm.core.fitting.planned_load import CPU
 from nbllm.core.hardware.engine_devices import EngineDevice, EngineDevices
 from nbllm.core.hardware.resources import GpuInfo, Resources
 from nbllm.core.hardware.rpc_addresses import server_addresses

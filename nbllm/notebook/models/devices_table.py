@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from nbllm.core.fitting.machine_room import Room, room_of
-from nbllm.core.fitting.memory_estimate import CPU
+from nbllm.core.fitting.planned_load import CPU
 from nbllm.core.hardware.resources import CpuInfo, GpuInfo, MemoryInfo, Resources
 from nbllm.core.words import size_words
 from nbllm.notebook.tables import Table, make_table, mib

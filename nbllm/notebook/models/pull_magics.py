@@ -8,7 +8,7 @@ from IPython.core.error import StdinNotImplementedError, UsageError
 from IPython.core.magic import line_magic, magics_class, no_var_expand
 from IPython.display import display
 
-from nbllm.core.naming.name_answers import quoted
+from nbllm.core.texts import quoted
 from nbllm.core.words import duration_words, size_words
 from nbllm.notebook.flags import Help, flag, parser_of, with_help
 from nbllm.notebook.magic_line import Flags, parse

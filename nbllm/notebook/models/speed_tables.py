@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from nbllm.core.measurements import Benchmark, Measurement
-from nbllm.core.quantization import ANSWER_TOKENS, PROMPT_TOKENS, Tuning, pareto
+from nbllm.core.quantization import ANSWER_TOKENS, PROMPT_TOKENS, TunedType, Tuning, pareto
 from nbllm.notebook.tables import Table, make_table, mib
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
+
+    from nbllm.notebook.stats.figure import LlmFigure
 
 __all__ = ["bench_figure", "bench_table", "tune_figure", "tune_table"]
 
@@ -24,7 +25,6 @@ _BENCH_COLUMNS = {
     "of the best (%)": "Float64",
     "noisy": "boolean",
 }
-_BLUE, _ORANGE = "#0072B2", "#D55E00"  # of Okabe and Ito: told apart by colour-blind readers too
 
 
 def bench_table(found: Benchmark) -> Table:
@@ -53,32 +53,30 @@ def bench_table(found: Benchmark) -> Table:
     return make_table(lines, _BENCH_COLUMNS, notes, where_any=("noisy",))
 
 
-def bench_figure(model: str, found: Benchmark) -> Figure:
+def bench_figure(model: str, found: Benchmark) -> LlmFigure:
     """Speed over threads, and over sequences; dashed where it is noisy."""
-    from matplotlib.figure import Figure
+    from nbllm.notebook.stats.figure import THEMES, LlmFigure
 
     measured, style = found.measured, "--" if found.noisy else "-"
-    figure = Figure(figsize=(8, 3.2), layout="constrained")
+    figure = LlmFigure(8.0, 3.4, THEMES["auto"])
     by_threads, by_sequences = figure.subplots(1, 2)
+    figure.style(by_threads, f"{model} on this machine", x="CPU threads", y="tokens/s")
+    figure.style(
+        by_sequences, "", x="sequences decoded at the same time", y="tokens/s, all together"
+    )
+    if found.noisy:
+        figure.suptitle(_noise_words(found), fontsize=10, color=figure.palette.text)
+    blue, orange = figure.palette.of(0), figure.palette.of(1)
     alone = [row for row in measured if row.sequences == 1]
     whole = max(row.batch for row in alone)
-    _line(by_threads, "prefill", _ORANGE, style, _points(alone, "prefill", "threads", batch=whole))
-    _line(by_threads, "decode", _BLUE, style, _points(alone, "decode", "threads"))
+    _line(by_threads, "prefill", orange, style, _points(alone, "prefill", "threads", batch=whole))
+    _line(by_threads, "decode", blue, style, _points(alone, "decode", "threads"))
     threads = max((row for row in measured if row.kind == "decode"), key=lambda row: row.sequences)
     together = [row for row in measured if row.threads == threads.threads]
-    _line(by_sequences, "decode", _BLUE, style, _points(together, "decode", "sequences"))
-    by_threads.set_xlabel("CPU threads")
-    by_threads.legend(frameon=False)
-    by_sequences.set_xlabel("sequences decoded at the same time")
-    by_threads.set_ylabel("tokens/s")
-    by_sequences.set_ylabel("tokens/s, all together")
+    _line(by_sequences, "decode", blue, style, _points(together, "decode", "sequences"))
+    figure.legend_of(by_threads)
     for axes in (by_threads, by_sequences):
         axes.set_ylim(bottom=0)
-        axes.spines[["top", "right"]].set_visible(False)
-        axes.grid(axis="y", alpha=0.3)
-    figure.suptitle(
-        f"{model} on this machine{chr(10) + _noise_words(found) if found.noisy else ''}"
-    )
     return figure
 
 
@@ -118,7 +116,8 @@ _TUNE_COLUMNS = {
     "request (s)": "Float64",
     "Pareto": "boolean",
 }
-_GREY = "#999999"
+_LABEL = (0.1, 0.06)
+"""How close two points are whose labels would touch, as shares of the axes."""
 
 
 def tune_table(tuning: Tuning) -> Table:
@@ -153,31 +152,61 @@ def tune_table(tuning: Tuning) -> Table:
     return make_table(rows, _TUNE_COLUMNS, notes, first_to_go=going)
 
 
-def tune_figure(tuning: Tuning) -> Figure:
-    """Divergence over the speed of a whole request, with the Pareto front."""
-    from matplotlib.figure import Figure
+def tune_figure(tuning: Tuning) -> LlmFigure:
+    """Divergence over the speed of a whole request, with the Pareto front as a line."""
+    from nbllm.notebook.stats.figure import THEMES, LlmFigure
 
-    figure = Figure(figsize=(8, 3.6), layout="constrained")
+    figure = LlmFigure(8.0, 4.0, THEMES["auto"])
     axes = figure.subplots()
-    front = pareto(tuning.types)
+    figure.style(
+        axes,
+        f"{tuning.info.name}: fidelity and speed by quantization type",
+        x=f"tokens/s of a request ({PROMPT_TOKENS} tokens of prompt, {ANSWER_TOKENS} of answer)",
+        y="mean KL divergence (nats)",
+    )
+    front, palette = pareto(tuning.types), figure.palette
+    line = sorted((_request_speed(row), row.divergence) for row in front)
+    axes.plot(*zip(*line, strict=True), color=palette.of(0), alpha=0.5, linewidth=1)
     groups = {
-        "chosen": (_ORANGE, [tuning.best]),
-        "Pareto front": (_BLUE, [row for row in front if row is not tuning.best]),
-        "others": (_GREY, [r for r in tuning.types if r not in front and r is not tuning.best]),
+        "chosen": (palette.of(1), "D", [tuning.best]),
+        "Pareto front": (palette.of(0), "o", [row for row in front if row is not tuning.best]),
+        "others": (
+            palette.muted,
+            "s",
+            [row for row in tuning.types if row not in front and row is not tuning.best],
+        ),
     }
-    for label, (colour, rows) in groups.items():
-        if not rows:
-            continue
-        speeds = [(PROMPT_TOKENS + ANSWER_TOKENS) / row.request_seconds for row in rows]
-        axes.scatter(speeds, [r.divergence for r in rows], color=colour, label=label, zorder=3)
-        for row, speed in zip(rows, speeds, strict=True):
-            place: dict[str, Any] = {"xytext": (5, 4), "textcoords": "offset points", "fontsize": 8}
-            axes.annotate(row.label, (speed, row.divergence), color=colour, **place)
-    axes.set_xlabel(f"tokens/s over {PROMPT_TOKENS} of prompt and {ANSWER_TOKENS} of answer")
-    axes.set_ylabel("mean KL divergence (nats)")
+    for label, (colour, marker, rows) in groups.items():
+        points = [(_request_speed(row), row.divergence) for row in rows]
+        if points:
+            xs, ys = zip(*points, strict=True)
+            axes.scatter(xs, ys, color=colour, marker=marker, label=label, zorder=3)
     axes.margins(x=0.12, y=0.15)
-    axes.legend(frameon=False, fontsize=8)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.grid(alpha=0.3)
-    axes.set_title(f"{tuning.info.name}: fidelity and speed by quantization type", fontsize=10)
+    figure.legend_of(axes)
+    _name_points(axes, tuning.types, palette.text)
     return figure
+
+
+def _request_speed(row: TunedType) -> float:
+    return (PROMPT_TOKENS + ANSWER_TOKENS) / row.request_seconds
+
+
+def _name_points(axes: Axes, rows: Sequence[TunedType], colour: str) -> None:
+    """Write a label beside each point, those of points that lie close alternately on both sides."""
+    (left, right), (low, high) = axes.get_xlim(), axes.get_ylim()
+    taken: list[tuple[float, float]] = []
+    for row in sorted(rows, key=lambda row: (row.divergence, _request_speed(row))):
+        point = _request_speed(row), row.divergence
+        x, y = (point[0] - left) / (right - left), (point[1] - low) / (high - low)
+        near = sum(abs(x - a) < _LABEL[0] and abs(y - b) < _LABEL[1] for a, b in taken)
+        taken.append((x, y))
+        offset, side = ((6, 4), "left") if near % 2 == 0 else ((-6, 4), "right")
+        axes.annotate(
+            row.label,
+            point,
+            xytext=(offset[0], offset[1] - 11 * (near // 2)),
+            textcoords="offset points",
+            ha=side,
+            fontsize=9,
+            color=colour,
+        )

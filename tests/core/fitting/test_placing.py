@@ -14,9 +14,10 @@ from nbllm.core.errors import DoesNotFitError, InvalidOptionError
 from nbllm.core.fitting import fit_explanation
 from nbllm.core.fitting.fit_options import fits_of
 from nbllm.core.fitting.machine_room import room_of
-from nbllm.core.fitting.memory_estimate import CPU, Loading, estimate, estimate_with_draft
+from nbllm.core.fitting.memory_estimate import estimate, estimate_with_draft
 from nbllm.core.fitting.model_shape import LayerShape, ModelShape
 from nbllm.core.fitting.placing import Plan, place, thread_counts
+from nbllm.core.fitting.planned_load import CPU, Loading
 from nbllm.core.hardware.engine_devices import EngineDevice, EngineDevices
 from nbllm.core.hardware.resources import CpuInfo, GpuInfo, MemoryInfo, Resources
 from nbllm.core.placement import MemoryParts, Placement, ThreadCounts

@@ -43,6 +43,9 @@ def empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 TABLE = [
+    ("openai:gpt-4o", ["%llm_load openai/gpt-4o"]),
+    ("Ollama:llama3", ["%llm_load ollama/llama3"]),
+    ("anthropic:claude-sonnet-4-0", ["%llm_load anthropic/claude-sonnet-4-0"]),
     ("gpt4", ["Did you mean 'gpt-4", "OPENAI_API_KEY", "%llm_load gpt-4"]),
     ("gpt 4o", ["%llm_load gpt-4o\n"]),
     ("gpt_4o_mini", ["%llm_load gpt-4o-mini\n"]),

@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 from IPython.core.error import UsageError
 from IPython.core.interactiveshell import InteractiveShell
-from matplotlib.figure import Figure
 
 from nbllm.core import openers
 from nbllm.core.hardware.resource_sample import BusyProcess
@@ -17,6 +16,7 @@ from nbllm.core.measurements import Benchmark, Measurement
 from nbllm.core.model_manager import ModelManager
 from nbllm.notebook import extension as magics
 from nbllm.notebook.models.speed_tables import bench_figure, bench_table
+from nbllm.notebook.stats.figure import LlmFigure
 from nbllm.testing import FakeOpener, fake_info
 
 SPEEDS = (
@@ -89,7 +89,7 @@ def test_a_model_of_the_cloud_cannot_be_measured_here(
 def test_the_figure_has_its_units_and_needs_no_pyplot() -> None:
     imported = "matplotlib.pyplot" in sys.modules
     figure = bench_figure("tiny", QUIET)
-    assert isinstance(figure, Figure)
+    assert isinstance(figure, LlmFigure), "a notebook shows it, whatever backend is in use"
     assert [axes.get_ylabel() for axes in figure.axes] == ["tokens/s", "tokens/s, all together"]
     assert ("matplotlib.pyplot" in sys.modules) == imported
 

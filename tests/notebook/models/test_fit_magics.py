@@ -9,7 +9,7 @@ from IPython.core.interactiveshell import InteractiveShell
 
 from nbllm.core.errors import ModelFileError
 from nbllm.core.fitting.fit_options import Fit, FitOption
-from nbllm.core.fitting.memory_estimate import CPU
+from nbllm.core.fitting.planned_load import CPU
 from nbllm.core.model_manager import ModelManager
 from nbllm.core.openers import fit_model
 from nbllm.core.placement import MemoryParts, Placement

@@ -130,7 +130,9 @@ def test_the_table_and_the_figure_name_what_was_chosen() -> None:
     table = tune_table(tuning())
     assert table["chosen"].tolist() == [False, True, False]
     assert table["Pareto"].tolist() == [True, True, True]
-    (axes,) = tune_figure(tuning()).axes
+    figure = tune_figure(tuning())
+    assert figure._repr_png_()[0].startswith(b"\x89PNG"), "a notebook shows it as a picture"
+    (axes,) = figure.axes
     assert {text.get_text() for text in axes.texts} == {"F16", "Q8_0", "Q2_K"}
 
 
