@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 
 from nbllm.batches.brake import Brake
 
@@ -57,8 +58,9 @@ async def test_after_a_pause_no_more_go_on_than_may() -> None:
     await settle()
     assert not any(task.done() for task in waiting)
     for done in range(1, 4):
-        while sum(task.done() for task in waiting) < 2 * done:
-            await asyncio.sleep(0.01)
+        going = itertools.islice(asyncio.as_completed(waiting), 2 * done)
+        await asyncio.wait_for(asyncio.gather(*going), 5)
+        await settle()
         assert brake.running == brake.limit == 2
         brake.release()
         brake.release()
