@@ -18,6 +18,7 @@ import base64
 import errno
 import hashlib
 import os
+import shutil
 import sys
 import time
 from collections.abc import Iterator
@@ -91,17 +92,18 @@ class Journal:
         self._write(line_of(values), at_once=True)
         self.notes.append(values)
 
-    def add(self, key: str, entry: Entry) -> None:
-        """Keep a row. Raises ``BatchError`` where the disk refuses it."""
-        self._write(self._lines_of(key, entry))
-        self.entries[key] = entry
+    def add(self, key: str, entry: Entry, *, is_held: bool = True) -> None:
+        """Keep a row, also in ``entries`` where it ``is_held``.
 
-    def _lines_of(self, key: str, entry: Entry) -> bytes:
+        Raises ``BatchError`` where the disk refuses it.
+        """
         line = key.encode() + row_of(entry)
         if entry.model and entry.model != self._model:
             line = line_of({"model": entry.model}) + line
             self._model = entry.model
-        return line
+        self._write(line)
+        if is_held:
+            self.entries[key] = entry
 
     def _write(self, line: bytes, *, at_once: bool = False) -> None:
         try:
@@ -120,11 +122,10 @@ class Journal:
 
     def _restore(self) -> None:
         """Write all of it again: the file was deleted, and what is written to it would be lost."""
-        lost, self._file, self._model = self._file, _opened(self.path), ""
-        lost.close()
-        self._file.write(_head(self._salt.decode()) + b"".join(map(line_of, self.notes)))
-        for key, entry in self.entries.items():
-            self._file.write(self._lines_of(key, entry))
+        lost, self._file = self._file, _opened(self.path)
+        with lost:
+            lost.seek(0)
+            shutil.copyfileobj(lost, self._file)
         self._file.flush()
 
     def __enter__(self) -> Journal:
@@ -153,7 +154,7 @@ def _opened(path: Path) -> BinaryIO:
     try:
         if path.exists():
             file_status(path)  # a pipe would wait for its reader
-        file = path.open("ab")
+        file = path.open("a+b")
     except OSError as error:
         raise BatchError(f"{path} cannot be written: {reason(error)}") from None
     try:

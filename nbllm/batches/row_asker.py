@@ -259,7 +259,7 @@ class RowAsker:
         """Note a row in the journal. It has its answer also where the disk refuses that."""
         if self.journal is not None:
             try:
-                self.journal.add(key, entry)
+                self.journal.add(key, entry, is_held=False)  # it may have millions of rows
             except BatchError as error:
                 self.end(error)
 

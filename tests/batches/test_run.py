@@ -420,10 +420,10 @@ async def test_a_journal_that_cannot_be_written_on_ends_the_run_with_its_answers
 ) -> None:
     added = Journal.add
 
-    def full(self: Journal, key: str, entry: Entry) -> None:
-        if len(self.entries) == 3:
+    def full(self: Journal, key: str, entry: Entry, **held: bool) -> None:
+        if entry.text == "D":
             raise BatchError(f"{self.path} cannot be written: No space left on device")
-        added(self, key, entry)
+        added(self, key, entry, **held)
 
     monkeypatch.setattr(Journal, "add", full)
     model, file = Echo(), tmp_path / "run.jsonl"
