@@ -1,16 +1,17 @@
-"""What a batch has finished, in a file that only grows: a line of JSON for each row.
+"""What a batch has finished, in a file that only grows: a line for each row.
 
-Behind the head, ``{"nbllm": "batch", "version": 2, "salt": …}``, stand
+Behind the head, ``{"nbllm": "batch", "version": 3, "salt": …}``, stand
 
-- ``[key, text, prompt_tokens, completion_tokens, cost_usd, {…}]`` for an answer: what is not known
-  at its end is left out, and the object has only what is unusual, such as a ``finish_reason``
-  other than "stop"
-- ``[key, {"error": …}]`` for a row that failed
+- ``KEY12,34,0.0005{…}"text"`` for an answer: nine characters that name the request, the tokens of
+  the prompt and of the answer and the US dollars, as far as they are known, an object for what is
+  unusual, such as a ``finish_reason`` other than "stop", and the text as JSON
+- ``KEY{"error": …}`` for a row that failed
 - ``{"model": name}`` before the answers of that model
 - ``{"batch": …}`` for a batch at a vendor (``nbllm.batches.vendor_api``)
 
-A run that was killed leaves at most one line in pieces, which is passed over. Each line is handed
-to the system at once, so that it outlives the process, and to the disk once a second.
+So a row takes 12 bytes and its numbers more than its text. A run that was killed leaves at most one
+line in pieces, which is passed over. Each line is handed to the system at once, so that it outlives
+the process, and to the disk once a second.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import errno
 import hashlib
 import json
 import os
+import re
 import sys
 import time
 from collections.abc import Iterator
@@ -36,13 +38,13 @@ from nbllm.core.results import FinishReason, GenerationResult, Usage
 
 __all__ = ["Entry", "Journal"]
 
-_VERSION = 2
+_VERSION = 3
 _BEGINNING = b'{"nbllm":"batch",'
 _SYNC_SECONDS = 1.0
 _MOST_LINE = 64 * 2**20
-_KEY_BYTES = 8
-"""Among a million rows, two have the same key by a chance of 1 in 37 million; the salt, which is
-another one in each journal, keeps anyone from making such rows on purpose."""
+_KEY_CHARACTERS = 9
+"""Of 6 bits each. Among 100,000 rows, two have the same key by a chance of 1 in 3.6 million; the
+salt, which is another one in each journal, keeps anyone from making such rows on purpose."""
 _LOCKED_BYTE = 2**62
 """Windows locks bytes, and nobody else could read these; so it is one that no journal reaches."""
 
@@ -118,16 +120,17 @@ class Journal:
 
     def key(self, identity: str) -> str:
         """The short name in this journal of a request with this ``request_key``."""
-        digest = hashlib.blake2b(identity.encode(), key=self._salt, digest_size=_KEY_BYTES)
-        return base64.urlsafe_b64encode(digest.digest()).rstrip(b"=").decode()
+        digest = hashlib.blake2b(identity.encode(), key=self._salt, digest_size=_KEY_CHARACTERS)
+        return base64.urlsafe_b64encode(digest.digest())[:_KEY_CHARACTERS].decode()
 
     def _read(self) -> None:
-        for values in _lines(self.path):
-            match values:
-                case [str(key), *rest]:
-                    if (entry := _entry(rest, self._model)) is not None:
-                        self.entries[key] = entry
-                case {"batch": str()}:
+        for line in _lines(self.path):
+            if not line.startswith(b"{"):
+                if (entry := _entry(line[_KEY_CHARACTERS:], self._model)) is not None:
+                    self.entries[line[:_KEY_CHARACTERS].decode("ascii", "replace")] = entry
+                continue
+            match _parsed(line):
+                case {"batch": str()} as values:
                     self.notes.append(values)
                 case {"model": str(model)}:
                     self._model = model
@@ -139,7 +142,7 @@ class Journal:
 
     def add(self, key: str, entry: Entry) -> None:
         """Keep a row. Raises ``BatchError`` where the disk refuses it."""
-        line = _line([key, *_values(entry)])
+        line = key.encode() + _row(entry)
         if entry.model and entry.model != self._model:
             line = _line({"model": entry.model}) + line
             self._model = entry.model
@@ -174,20 +177,22 @@ class Journal:
 
 
 _encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+_decode = json.JSONDecoder().raw_decode
+_BEFORE = re.compile(r'[^"{]*')
 
 
 def _line(values: Any) -> bytes:
     return _encode(values).encode("utf-8", "surrogatepass") + b"\n"
 
 
-def _values(entry: Entry) -> list[Any]:
+def _row(entry: Entry) -> bytes:
     """What stands behind the key."""
     if entry.error:
-        return [{"error": entry.error}]
+        return _line({"error": entry.error})
     cost = None if entry.cost_usd is None else float(f"{entry.cost_usd:.9g}")
-    values: list[Any] = [entry.text, entry.prompt_tokens, entry.completion_tokens, cost]
-    while values[-1] is None:
-        values.pop()
+    numbers: list[float | None] = [entry.prompt_tokens, entry.completion_tokens, cost]
+    while numbers and numbers[-1] is None:
+        numbers.pop()
     unusual: dict[str, Any] = {}
     if entry.finish_reason is not FinishReason.STOP:
         unusual["finish_reason"] = entry.finish_reason.value
@@ -195,21 +200,18 @@ def _values(entry: Entry) -> list[Any]:
         unusual["cached_tokens"] = entry.cached_tokens
     if entry.label_probabilities:
         unusual["label_probabilities"] = entry.label_probabilities
-    return [*values, unusual] if unusual else values
+    about = _encode(numbers)[1:-1] + (_encode(unusual) if unusual else "")
+    return about.encode() + _line(entry.text)  # whose end shows that all is there
 
 
-def _entry(values: list[Any], model: str) -> Entry | None:
-    """The row that ``_values`` wrote; None for what it cannot have written."""
-    unusual = values.pop() if values and isinstance(values[-1], dict) else {}
-    match values:
-        case []:
-            error = unusual.get("error")
-            return Entry(error=error) if isinstance(error, str) and error else None
-        case [str(text), *numbers] if len(numbers) <= 3:
-            prompt, completion, cost = (*numbers, None, None, None)[:3]
-        case _:
-            return None
+def _entry(row: bytes, model: str) -> Entry | None:
+    """The entry that ``_row`` wrote; None for what it cannot have written, or a part of it."""
     try:
+        numbers, unusual, text = _pieces(row.decode("utf-8", "surrogatepass"))
+        if text is None:
+            error = unusual["error"]
+            return Entry(error=error) if isinstance(error, str) and error else None
+        prompt, completion, cost = (*numbers, None, None, None)[:3]
         return Entry(
             text=text,
             finish_reason=FinishReason(unusual.get("finish_reason", FinishReason.STOP)),
@@ -222,8 +224,23 @@ def _entry(values: list[Any], model: str) -> Entry | None:
                 tuple(map(float, each)) for each in unusual.get("label_probabilities", ())
             ),
         )
-    except (TypeError, ValueError, OverflowError):
+    except (LookupError, TypeError, ValueError, OverflowError, RecursionError):
         return None
+
+
+def _pieces(row: str) -> tuple[list[Any], dict[str, Any], str | None]:
+    """The numbers, the object and the text of a row. Raises ``ValueError``, ``RecursionError``."""
+    before = _BEFORE.match(row)
+    end = before.end() if before else 0
+    numbers, text = json.loads(f"[{row[:end]}]"), None
+    unusual: dict[str, Any] = {}
+    if row[end] == "{":
+        unusual, end = _decode(row, end)
+    if row[end] == '"':
+        text, end = _decode(row, end)
+    if row[end:].strip() or len(numbers) > 3 or not isinstance(unusual, dict):
+        raise ValueError(row)
+    return numbers, unusual, text
 
 
 def _opened(path: Path) -> BinaryIO:
@@ -268,7 +285,8 @@ def _salt(path: Path, file: BinaryIO) -> bytes:
             if head:
                 whole.seek(-1, os.SEEK_END)
                 ends_a_line = whole.read(1) == b"\n"
-        if head.startswith(_BEGINNING) and _parsed(head) is None and not ends_a_line:
+        begins = head.startswith(_BEGINNING) or (_BEGINNING.startswith(head) and head[8:])
+        if begins and _parsed(head) is None and not ends_a_line:
             file.truncate(0)  # a head in pieces, behind which nothing was kept yet
             head = b""
         salt = _known_salt(path, head) if head else os.urandom(12).hex()
@@ -298,13 +316,13 @@ def _known_salt(path: Path, head: bytes) -> str:
             raise BatchError(f"{path} is not a journal of nbllm; {other}")
 
 
-def _lines(path: Path) -> Iterator[Any]:
-    """The values of the whole lines behind the head; what a kill left of one is passed over."""
+def _lines(path: Path) -> Iterator[bytes]:
+    """The lines behind the head, also what a kill left of one."""
     try:
         with open_regular(path) as raw, BufferedReader(raw) as file:
             file.readline(_MOST_LINE)
             while line := file.readline(_MOST_LINE):
-                yield _parsed(line)
+                yield line
     except OSError as error:
         raise BatchError(f"{path} cannot be read: {reason(error)}") from None
 

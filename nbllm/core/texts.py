@@ -101,8 +101,15 @@ def trimmed(text: str) -> str:
 
 
 def quoted(word: str) -> str:
-    """``word`` as a magic and a shell take it for one word."""
-    return f'"{word}"' if any(c.isspace() or c in "'&;()[]*?$" for c in word) else word
+    r"""``word`` as a magic and a shell take it for one word.
+
+    >>> quoted("phi"), quoted("my model"), quoted('6" nails')
+    ('phi', '"my model"', '"6"\'"\'" nails"')
+    """
+    if word and not any(each.isspace() or each in "'\"&;()[]*?$" for each in word):
+        return word
+    # Either quotation mark keeps the other one as it stands.
+    return "'\"'".join(f'"{part}"' if part or '"' not in word else "" for part in word.split('"'))
 
 
 _LONGEST = 200

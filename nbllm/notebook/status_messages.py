@@ -71,13 +71,19 @@ def ready_words(info: ModelInfo, seconds: float | None = None, unready: str | No
     line = _SEPARATOR.join(
         [
             f"{info.name} ready{place}{time}",
-            *([f"context {info.context_length:,}"] if info.context_length else []),
+            *([_context_words(info)] if info.context_length else []),
             *([f"memory {size_words(info.memory_bytes)}"] if info.memory_bytes else []),
             *([f"tuned to {(info.quantization or '').upper()}"] if info.tuned_from else []),
         ]
     )
     placement = info.placement
     return f"{line}\n{placement.reason}" if placement and placement.is_compromise else line
+
+
+def _context_words(info: ModelInfo) -> str:
+    words = f"context {info.context_length:,}"
+    is_split = info.load.kv_unified is False and info.placement is not None
+    return f"{words} for each request" if is_split else words
 
 
 def _place_words(info: ModelInfo) -> str:

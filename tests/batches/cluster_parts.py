@@ -100,12 +100,17 @@ def echo_server(seconds: float = 0.0) -> Iterator[EchoServer]:
 
 
 @contextmanager
-def processes(file: Path, *, workers: int) -> Iterator[list[subprocess.Popen[bytes]]]:
-    """A scheduler and workers, each a process that a test may kill; the scheduler is the first."""
+def processes(
+    file: Path, *, workers: int, preload: str = ""
+) -> Iterator[list[subprocess.Popen[bytes]]]:
+    """A scheduler and workers, each a process that a test may kill; the scheduler is the first.
+
+    The workers run the code ``preload`` as they begin.
+    """
     place = ["--scheduler-file", str(file), "--no-dashboard"]
     scheduler = ["scheduler", "--host", "127.0.0.1", "--port", "0", *place]
     worker = ["worker", "--host", "127.0.0.1", "--nthreads", "1", "--no-nanny", *place]
-    worker += ["--local-directory", str(file.parent)]
+    worker += ["--local-directory", str(file.parent), *(["--preload", preload] if preload else [])]
     started: list[subprocess.Popen[bytes]] = []
     try:
         started.extend(map(_started, (scheduler, *[worker] * workers)))

@@ -21,6 +21,7 @@ import pytest
 
 import nbllm
 from nbllm import ModelManager, default_manager
+from nbllm.batches.cluster.cluster_model import ClusterModel
 from nbllm.core.budgets.budget import Budget
 from nbllm.core.errors import BatchError, InvalidOptionError
 from nbllm.notebook.batch.dask_tables import DaskTable
@@ -130,7 +131,7 @@ def test_a_killed_worker_s_rows_are_asked_elsewhere_and_each_row_once(
     assert sorted(times) == sorted(texts)
     assert sum(times.values()) <= len(texts) + 8  # those that the worker had
     lines = (tmp_path / "run.jsonl").read_text().splitlines()
-    assert sum(line.startswith("[") for line in lines) == len(texts)
+    assert sum(not line.startswith("{") for line in lines) == len(texts)
 
 
 def test_a_worker_that_joins_is_asked_too(cluster: Any, client: Any, server: EchoServer) -> None:
@@ -167,6 +168,29 @@ def test_a_lost_scheduler_ends_the_run_and_the_journal_goes_on(
     out = mapped(client, server, texts, journal=journal, retry_failed=False)
     assert out["answer"].tolist() == [text.upper() for text in texts]
     assert len(server.asked) == before + 20
+
+
+DIES = """
+import os
+from nbllm.batches.cluster import on_worker
+async def opened(self, wanted):
+    os._exit(9)
+on_worker._Process.opened = opened
+"""
+
+
+async def test_workers_that_die_as_they_load_end_the_run_and_say_so(tmp_path: Path) -> None:
+    from distributed import Client
+
+    file = tmp_path / "scheduler.json"
+    with processes(file, workers=3, preload=DIES):
+        until(file.exists)
+        with Client(scheduler_file=str(file), timeout=START_SECONDS) as client:
+            client.wait_for_workers(3, timeout=START_SECONDS)
+            model = ClusterModel(client, "m", patience=1_000)
+            with pytest.raises(BatchError, match="can be asked for m:\n- the Dask worker") as ended:
+                await model.map(["a"])
+    assert str(ended.value).count("was lost while it loaded m; its log says why") == 3
 
 
 def test_a_run_begun_here_goes_on_there(client: Any, server: EchoServer, tmp_path: Path) -> None:
@@ -334,7 +358,7 @@ def test_the_real_model_is_loaded_by_each_worker_and_decides_as_it_does_here(
     here = mapped(None, server, [*texts, "Two"], manager=manager, **settings)
     nbllm.run(manager.aclose())
     assert there.equals(here.iloc[:2])
-    kept = [line for line in file.read_text().splitlines() if line.startswith("[")]
+    kept = [line for line in file.read_text().splitlines() if not line.startswith("{")]
     assert len(kept) == 3  # the keys are the same: one was asked here
     for _ in range(2):
         out = mapped(client, server, texts, model="SmolLM2", manager=ModelManager(), max_tokens=4)

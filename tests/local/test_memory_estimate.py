@@ -174,12 +174,12 @@ async def resident(load: Load, path: Path, **options: Any) -> float:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="RSS is counted otherwise elsewhere")
 async def test_what_is_told_is_what_the_worker_takes(
-    load: Load, bundled_gguf: Path, tmp_path: Path
+    load: Load, bundled_gguf: Path, short_gguf: Path, tmp_path: Path
 ) -> None:
     wordy = write_tiny("gemma", tmp_path, vocabulary=150_000)
     for path, options in (
         (bundled_gguf, {}),
-        (bundled_gguf, {"context_length": 4096, "kv_type": "q8_0"}),
+        (short_gguf, {"context_length": 4096, "kv_type": "q8_0"}),
         (wordy, {}),
     ):
         assert await resident(load, path, **options) == pytest.approx(1, abs=0.05), (path, options)

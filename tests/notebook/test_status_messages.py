@@ -15,6 +15,7 @@ from nbllm.core.types import (
     Event,
     FinishReason,
     GenerationResult,
+    LoadOptions,
     ModelInfo,
     PromptProgress,
     ReasoningDelta,
@@ -137,6 +138,8 @@ def test_what_a_placement_gave_up_is_told_below_the_ready_line() -> None:
     )
     info = fake_info("tiny", device="CPU", context_length=4096, placement=placement)
     assert ready_words(info) == "tiny ready on CPU · context 4,096"
+    split = replace(info, load=LoadOptions(kv_unified=False))
+    assert ready_words(split) == "tiny ready on CPU · context 4,096 for each request"
     told = ready_words(replace(info, placement=replace(placement, is_compromise=True)))
     assert told == f"tiny ready on CPU · context 4,096\n{placement.reason}"
 

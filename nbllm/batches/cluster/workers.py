@@ -26,6 +26,9 @@ _ANSWER_SECONDS = 30.0
 """So long the scheduler may take to answer."""
 _REFUSED_SECONDS = 3.0
 """So long a cluster whose workers all cannot load may take to start another one."""
+_MOST_CRASHES = 3
+"""So many workers may be lost while they load, one after the other, where none has the model: what
+starts them again would do so for ever."""
 
 
 class LostError(Exception):
@@ -37,8 +40,8 @@ class Workers:
 
     ``seats`` are those that have it, ``brake`` is as wide as all of them. ``first`` is the model as
     the first of them loaded it; one that loads another file, or loads it otherwise, is refused, as
-    its answers would be of another model. ``notes`` say who was refused, and why. Without any
-    worker the run ends after ``patience`` seconds.
+    its answers would be of another model. ``notes`` say who was refused or lost as it loaded, and
+    why. Without any worker the run ends after ``patience`` seconds.
     """
 
     def __init__(
@@ -50,6 +53,7 @@ class Workers:
         self.notes: list[str] = []
         self._joining: dict[str, asyncio.Task[None]] = {}
         self._turns: dict[str, asyncio.Lock] = {}
+        self._crashes = 0
         self._watch = asyncio.create_task(self._watched())
 
     async def close(self) -> None:
@@ -144,6 +148,8 @@ class Workers:
                 hopeful = clock()
             elif clock() - hopeful > (_REFUSED_SECONDS if found else self._patience):
                 break
+            if self._crashes >= _MOST_CRASHES and not self.seats:
+                break
             await asyncio.sleep(_LOOK_SECONDS)
         await self.seats.end(self._why_over(found))
 
@@ -157,21 +163,35 @@ class Workers:
 
     def _compare(self, found: set[str]) -> None:
         for address in [address for address in self._joining if address not in found]:
-            self._joining.pop(address).cancel()
+            joining = self._joining.pop(address)
+            if not joining.done():
+                joining.cancel()
+                self._crashed(address)
             self.seats.drop(address)
         for address in found.difference(self._joining):
             self._joining[address] = asyncio.create_task(self._join(address))
 
+    def _crashed(self, address: str) -> None:
+        """Note a worker that was lost as it loaded; mostly the system has ended its process."""
+        self._crashes += 1
+        self.notes.append(
+            f"the Dask worker {address} was lost while it loaded {self._wanted.name}; its log says "
+            "why, often that the machine has too little memory"
+        )
+
     async def _join(self, address: str) -> None:
-        with suppress(LostError):
+        try:
             loaded = await self._loaded(address)
-            if isinstance(loaded, NbllmError):
-                self.refuse(address, loaded)
-            else:
-                self.first = self.first or loaded
-                is_warm = not kind_of(loaded.info).keeps_prefixes
-                await self.seats.add(Seat(address, loaded.width, is_warm))
-                self.brake.widen(self.seats.width)
+        except LostError:
+            self._crashed(address)
+            return
+        if isinstance(loaded, NbllmError):
+            self.refuse(address, loaded)
+            return
+        self._crashes, self.first = 0, self.first or loaded
+        is_warm = not kind_of(loaded.info).keeps_prefixes
+        await self.seats.add(Seat(address, loaded.width, is_warm))
+        self.brake.widen(self.seats.width)
 
     async def _loaded(self, address: str) -> Opened | NbllmError:
         """The model as a worker has loaded it, or why it is not to be asked."""
@@ -206,7 +226,7 @@ class Workers:
                 f"stopped, because the Dask scheduler at {self._address} is lost. Connect to a "
                 f"cluster {again}."
             )
-        if found:
+        if self.notes and (found or self._crashes):
             reasons = "".join(f"\n- {note}" for note in self.notes)
             problem = f"no worker at {self._address} can be asked for {self._wanted.name}:"
             return BatchError(f"{problem}{reasons}")

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from functools import partial
+from functools import partial, wraps
+from inspect import Signature
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
-from nbllm.core.errors import ModelNotFoundError
+from nbllm.core.errors import InvalidOptionError, ModelNotFoundError
 from nbllm.core.model_interface import ModelInterface
 from nbllm.core.model_manager import default_manager
 from nbllm.core.schemas.answer_schemas import schema_or_decision
+from nbllm.core.suggest import did_you_mean
 from nbllm.notebook.batch.clusters import cluster_model, told_of_workers
 from nbllm.notebook.batch.dask_tables import DaskTable, is_dask_frame
 from nbllm.notebook.batch.frame_batch import FrameBatch
-from nbllm.notebook.batch.frame_request import FrameRequest, asked_with
+from nbllm.notebook.batch.frame_request import (
+    FrameRequest,
+    explained_options,
+    signature_of_options,
+)
 from nbllm.notebook.batch.frame_run import FrameRun, HowFar
 from nbllm.notebook.batch.tables_given import pandas_frame
 
@@ -23,8 +29,40 @@ if TYPE_CHECKING:
 
 __all__ = ["frame_run", "map_frame"]
 
+P = ParamSpec("P")
+R = TypeVar("R")
 
-@asked_with(FrameRequest)
+
+def _taking_options(
+    kind: Callable[P, FrameRequest],
+) -> Callable[[Callable[[FrameRequest], R]], Callable[P, R]]:
+    """Decorates a function of a request: it takes what makes the request.
+
+    Its docstring explains every option. Raises ``InvalidOptionError`` for an unknown one.
+    """
+    signature = signature_of_options()
+
+    def decorate(function: Callable[[FrameRequest], R]) -> Callable[P, R]:
+        @wraps(function)
+        def ask(*args: P.args, **options: P.kwargs) -> R:
+            for name in options:
+                if name not in signature.parameters:
+                    hint = did_you_mean(name, signature.parameters)
+                    raise InvalidOptionError(name, f"unknown option.{hint}")
+            signature.bind(*args, **options)  # whose TypeError names what is missing
+            return function(kind(*args, **options))
+
+        explained = [f"        {name}: {about}" for name, about in explained_options().items()]
+        ask.__doc__ = "\n".join([(function.__doc__ or "").rstrip(), "", "    Args:", *explained])
+        ask.__dict__.pop("__wrapped__")
+        returned = function.__annotations__.get("return", Signature.empty)
+        ask.__dict__["__signature__"] = signature.replace(return_annotation=returned)
+        return ask
+
+    return decorate
+
+
+@_taking_options(FrameRequest)
 def map_frame(request: FrameRequest) -> pd.DataFrame:
     """Ask a model about every row of ``df``, and return it with the answers as new columns.
 

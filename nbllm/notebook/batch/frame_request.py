@@ -9,9 +9,9 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, dataclass, field, fields
-from functools import cache, partial, wraps
+from functools import cache, partial
 from inspect import Parameter, Signature
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from IPython.core.error import UsageError
 
@@ -22,7 +22,6 @@ from nbllm.core.errors import InvalidOptionError
 from nbllm.core.model_interface import ModelInterface
 from nbllm.core.option_checks import check_number
 from nbllm.core.option_names import Written, option_name, option_use
-from nbllm.core.suggest import did_you_mean
 from nbllm.core.texts import shown
 from nbllm.core.types import GenerationOptions
 from nbllm.notebook.flags import Argument, flag, flagged_options
@@ -37,14 +36,18 @@ if TYPE_CHECKING:
     from nbllm.core.model_manager import ModelManager
     from nbllm.notebook.loaded_model import LoadedModel
 
-__all__ = ["PREVIEW_ABOVE", "FrameRequest", "asked_with", "cell_form", "map_flags", "run_flags"]
+__all__ = [
+    "PREVIEW_ABOVE",
+    "FrameRequest",
+    "cell_form",
+    "explained_options",
+    "map_flags",
+    "run_flags",
+    "signature_of_options",
+]
 
 PREVIEW_ABOVE = 1_000
 """Runs over more rows show their first ones, and what the rest will take, unless told otherwise."""
-
-P = ParamSpec("P")
-Q = TypeVar("Q")
-R = TypeVar("R")
 
 
 def _share(word: str) -> Any:
@@ -232,39 +235,12 @@ def _fields() -> tuple[Any, ...]:
     return fields(kind)
 
 
-# ------------------------------------------------------------ in Python
+def explained_options() -> dict[str, str]:
+    """What each option of a run does, by its name."""
+    return {name: each.about for name, each in _table().items()}
 
 
-def asked_with(
-    kind: Callable[P, Q],
-) -> Callable[[Callable[[Q], R]], Callable[P, R]]:
-    """Decorates a function of a request: it takes what makes the request, ``FrameRequest``.
-
-    Its docstring explains every option. Raises ``InvalidOptionError`` for an unknown one.
-    """
-    signature = _signature()
-
-    def decorate(function: Callable[[Q], R]) -> Callable[P, R]:
-        @wraps(function)
-        def ask(*args: P.args, **options: P.kwargs) -> R:
-            for name in options:
-                if name not in signature.parameters:
-                    hint = did_you_mean(name, signature.parameters)
-                    raise InvalidOptionError(name, f"unknown option.{hint}")
-            signature.bind(*args, **options)  # whose TypeError names what is missing
-            return function(kind(*args, **options))
-
-        explained = [f"        {name}: {each.about}" for name, each in _table().items()]
-        ask.__doc__ = "\n".join([(function.__doc__ or "").rstrip(), "", "    Args:", *explained])
-        ask.__dict__.pop("__wrapped__")
-        returned = function.__annotations__.get("return", Signature.empty)
-        ask.__dict__["__signature__"] = signature.replace(return_annotation=returned)
-        return ask
-
-    return decorate
-
-
-def _signature() -> Signature:
+def signature_of_options() -> Signature:
     """That of the constructor, the options of the run before those of its answers."""
     parameters = [
         Parameter(
@@ -278,9 +254,6 @@ def _signature() -> Signature:
     own = FrameRequest.__annotations__
     parameters.sort(key=lambda each: (each.kind, each.name not in own))
     return Signature(parameters)
-
-
-# ------------------------------------------------------------ in a cell
 
 
 @cache

@@ -85,6 +85,7 @@ class FrameRun:
         def show() -> None:
             for line in lines():
                 view.tell(line)
+            view.tick(self.progress, None)  # what is under way has no tick of its own
             view.show()
 
         try:

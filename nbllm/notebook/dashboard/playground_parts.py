@@ -13,6 +13,7 @@ from nbllm.core.errors import InvalidOptionError
 from nbllm.core.messages import Message, beginning_of
 from nbllm.core.option_table import options_of
 from nbllm.core.rendering.escaping import code_html, text_html
+from nbllm.core.texts import quoted
 from nbllm.core.types import GenerationOptions
 from nbllm.notebook.dashboard.page_code import COPY, TO_CELL, runs
 from nbllm.notebook.dashboard.widgets import (
@@ -163,21 +164,12 @@ def cell_source(
     values = options.set_values()
     given = [word for key, flag in _FLAGS.items() if key in values for word in (flag, values[key])]
     words = [
-        *map(_quoted, name),
+        *map(quoted, name),
         *map(str, given),
-        *(["--system", _quoted(" ".join(system.split()))] if system else []),
+        *(["--system", quoted(" ".join(system.split()))] if system else []),
         *(["--raw"] if "{" in prompt else []),
     ]
     return "\n".join([" ".join([f"%%{magic}", *words]), prompt])
-
-
-def _quoted(word: str) -> str:
-    """``word`` as magics read it: either quotation mark keeps what is inside as it stands."""
-    if word and not any(each.isspace() or each in "\"'" for each in word):
-        return word
-    if '"' not in word:
-        return f'"{word}"'
-    return "'\"'".join(f'"{part}"' if part else "" for part in word.split('"'))
 
 
 _FIELDS = (

@@ -20,6 +20,7 @@ from typing import Any
 from nbllm.core.api_keys import looks_like_key
 from nbllm.core.errors import InvalidOptionError
 from nbllm.core.messages import image
+from nbllm.core.texts import quoted
 from nbllm.core.types import GenerationResult, ImagePart, Message
 from nbllm.notebook.asking.question import Question, Step
 from nbllm.notebook.prompts.interpolation import Interpolated, Left, Replaced, interpolate
@@ -83,8 +84,8 @@ def _check_allowed(option: str, path: str, file: Path, allowed: Sequence[str]) -
     raise InvalidOptionError(
         option,
         f"{problem}, so reading it needs your permission: %%llm --allow-file "
-        f"{_quoted(file)} for one prompt, or "
-        f"%llm_config prompt_files={_quoted(file)} for this kernel",
+        f"{quoted(str(file))} for one prompt, or "
+        f"%llm_config prompt_files={quoted(str(file))} for this kernel",
     )
 
 
@@ -95,10 +96,6 @@ def _is_open(file: Path, folder: Path) -> bool:
 
 def _is_hidden(part: str) -> bool:
     return part.startswith((".", "_netrc")) or part.lower().endswith(".env")
-
-
-def _quoted(file: Path) -> str:
-    return f'"{file}"' if " " in str(file) else str(file)
 
 
 def _bytes(option: str, file: Path, limit: int) -> bytes:

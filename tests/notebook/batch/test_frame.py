@@ -211,7 +211,7 @@ def test_a_cell_asks_about_every_row(notebook: InteractiveShell, tmp_path: Path)
     out = notebook.run_cell_magic("llm", line, "About {text} ({n}):\n")
     assert out["said"].tolist()[:2] == ["Yes.", "Yes."]
     assert notebook.user_ns["out"] is out
-    assert sum(line.startswith("[") for line in journal.read_text().splitlines()) == 2
+    assert sum(not line.startswith("{") for line in journal.read_text().splitlines()) == 2
 
 
 def test_a_cell_that_ends_early_keeps_what_is_finished(
