@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 from IPython.core.error import UsageError
 
 from nbllm.core.errors import BatchError, InvalidOptionError
-from nbllm.core.option_names import option_use
 from nbllm.core.suggest import did_you_mean
 from nbllm.core.texts import capped
 from nbllm.notebook.asking.question import AskFlags
@@ -37,6 +36,12 @@ _NEVER = {
     "raw": "--raw",
     "show_prompt": "--show-prompt",
 }
+
+
+_NOT_KEPT = (
+    ". What is finished is shown but not kept: -o VAR keeps it, and with --journal FILE the next "
+    "run goes on where this one stopped"
+)
 
 
 def check_batch_flags(flags: AskFlags) -> None:
@@ -121,8 +126,7 @@ def _stopped(session: NotebookSession, flags: AskFlags, frame: str, stop: RunInt
     _keep(session, flags, stop.frame)
     kept = [flags.output, flags.run.get("journal")]
     places = " and ".join(place for place in kept if place)
-    keep = f"; keep it in a variable with -o, and in a file with {option_use('journal')} to go on"
-    words = f"; what is finished is in {places}" if places else keep
+    words = f"; what is finished is in {places}" if places else _NOT_KEPT
     again = " Run the cell again to go on." if kept[1] else ""
     return Stopped(f"The run over {frame} was stopped{words}.{f' {stop}' if str(stop) else again}")
 

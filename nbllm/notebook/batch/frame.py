@@ -57,6 +57,8 @@ def _taking_options(
         ask.__dict__.pop("__wrapped__")
         returned = function.__annotations__.get("return", Signature.empty)
         ask.__dict__["__signature__"] = signature.replace(return_annotation=returned)
+        kinds = {name: each.annotation for name, each in signature.parameters.items()}
+        ask.__annotations__ = {**kinds, "return": returned}
         return ask
 
     return decorate

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import signal
+import threading
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -156,3 +158,27 @@ def test_a_load_that_fails_is_the_failure_of_the_job(
     with pytest.raises(Exception, match="no memory"):
         shell.user_ns["job"].result(10)
     assert shell.user_ns["job"].state == "failed"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [
+        (5.0, "Loading tiny was stopped. No row was asked."),
+        (0.0, "What is finished is shown but not kept: -o VAR keeps it, and with --journal FILE"),
+    ],
+)
+def test_an_interrupt_says_what_is_kept(
+    shell: InteractiveShell,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    seconds: float,
+    words: str,
+) -> None:
+    opener = FakeOpener(text="Yes.", load_seconds=seconds, token_seconds=0.2)
+    manager = ModelManager([fake_info("tiny")], folder=tmp_path, open_model=opener)
+    magics.load(shell, lambda: manager)
+    shell.user_ns["df"] = pd.DataFrame({"text": [str(number) for number in range(50)]})
+    timer = threading.Timer(0.7, signal.raise_signal, [signal.SIGINT])
+    timer.start()
+    shell.run_cell("%%llm tiny --map df --concurrency 2\n{text}")
+    assert words in "".join(capsys.readouterr())
