@@ -135,9 +135,10 @@ def batch_of(
     ``UnsupportedError`` for a model that has none.
     """
     if isinstance(prompts, str | bytes) or not hasattr(prompts, "__iter__"):
-        raise InvalidOptionError(
-            "prompts", f"must be a list of prompts, or another iterable (got {shown(prompts)})"
-        )
+        wanted = "must be a list of prompts, or another iterable"
+        if hasattr(prompts, "__aiter__"):
+            wanted += "; collect them first, as in [each async for each in prompts]"
+        raise InvalidOptionError("prompts", f"{wanted} (got {shown(prompts)})")
     place = journal and journal.expanduser().absolute()
     if not batch_api:
         return Batch(model, prompts, place, settings)

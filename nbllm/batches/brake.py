@@ -21,45 +21,48 @@ class Brake:
         self._waiting: deque[asyncio.Future[None]] = deque()
 
     async def acquire(self) -> None:
-        """Wait for a place, and for the end of a pause."""
+        """Wait for a place, first come first served, and for the end of a pause."""
         loop = asyncio.get_running_loop()
         while True:
-            if (pause := self._until - loop.time()) > 0:
-                await asyncio.sleep(pause)
-            elif self.running < self.limit:
+            if self.running < self.limit and not self._waiting:
                 self.running += 1
-                return
             else:
-                await self._changed()
+                await self._given()
+            if (pause := self._until - loop.time()) <= 0:
+                return
+            self.release()  # to others who will wait for the end of the pause too
+            await asyncio.sleep(pause)
 
-    async def _changed(self) -> None:
-        change = asyncio.get_running_loop().create_future()
-        self._waiting.append(change)
+    async def _given(self) -> None:
+        """Wait until ``_give`` has taken a place for this caller."""
+        place = asyncio.get_running_loop().create_future()
+        self._waiting.append(place)
         try:
-            await change
+            await place
         except asyncio.CancelledError:
-            if change.done() and not change.cancelled():
-                self._wake(1)  # another one gets the place
+            if place.done() and not place.cancelled():
+                self.release()
             raise
 
-    def _wake(self, places: int) -> None:
-        while places > 0 and self._waiting:
-            change = self._waiting.popleft()
-            if not change.done():
-                change.set_result(None)
-                places -= 1
+    def _give(self) -> None:
+        """Give free places to those that wait longest."""
+        while self.running < self.limit and self._waiting:
+            place = self._waiting.popleft()
+            if not place.done():
+                place.set_result(None)
+                self.running += 1
 
     def release(self) -> None:
         """Give the place back."""
         self.running -= 1
-        self._wake(1)
+        self._give()
 
     def widen(self, most: int) -> None:
         """So many at a time from now on, if that is more than before."""
         if most > self.most:
             self.limit += most - self.most
-            self._wake(most - self.most)
             self.most = most
+            self._give()
 
     def slow_down(self, seconds: float) -> None:
         """A vendor refused a request: half as many at a time, and none for so long."""
@@ -74,4 +77,4 @@ class Brake:
         self._good += 1
         if self._good >= _STEADY and self.limit < self.most:
             self._good, self.limit = 0, self.limit + 1
-            self._wake(1)
+            self._give()

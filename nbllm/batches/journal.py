@@ -2,10 +2,8 @@
 
 Behind the head, ``{"nbllm": "batch", "version": 3, "salt": …}``, stand
 
-- ``KEY12,34,0.0005{…}"text"`` for an answer: nine characters that name the request, the tokens of
-  the prompt and of the answer and the US dollars, as far as they are known, an object for what is
-  unusual, such as a ``finish_reason`` other than "stop", and the text as JSON
-- ``KEY{"error": …}`` for a row that failed
+- ``KEY…`` for a row: nine characters that name the request, and what became of it; see
+  ``nbllm.batches.journal_rows``
 - ``{"model": name}`` before the answers of that model
 - ``{"batch": …}`` for a batch at a vendor (``nbllm.batches.vendor_api``)
 
@@ -19,24 +17,22 @@ from __future__ import annotations
 import base64
 import errno
 import hashlib
-import json
 import os
-import re
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from contextlib import suppress
 from io import BufferedReader
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO
 
+from nbllm.batches.journal_rows import Entry, entry_of, line_of, parsed, row_of
 from nbllm.core.errors import BatchError
 from nbllm.core.option_names import option_use
 from nbllm.core.paths import file_status, open_regular, reason
-from nbllm.core.results import FinishReason, GenerationResult, Usage
 
-__all__ = ["Entry", "Journal"]
+__all__ = ["Journal"]
 
 _VERSION = 3
 _BEGINNING = b'{"nbllm":"batch",'
@@ -47,51 +43,6 @@ _KEY_CHARACTERS = 9
 salt, which is another one in each journal, keeps anyone from making such rows on purpose."""
 _LOCKED_BYTE = 2**62
 """Windows locks bytes, and nobody else could read these; so it is one that no journal reaches."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Entry:
-    """One row as it ended: with an answer, or with an ``error``."""
-
-    text: str = ""
-    finish_reason: FinishReason = FinishReason.STOP
-    model: str = ""
-    error: str = ""
-    prompt_tokens: int | None = None
-    completion_tokens: int | None = None
-    cached_tokens: int = 0
-    cost_usd: float | None = None
-    label_probabilities: tuple[tuple[float, ...], ...] = ()
-
-    @classmethod
-    def of(cls, result: GenerationResult) -> Entry:
-        """What is kept of a result."""
-        usage = result.usage
-        return cls(
-            text=result.text,
-            finish_reason=result.finish_reason,
-            model=result.model,
-            prompt_tokens=usage.prompt_tokens,
-            completion_tokens=usage.completion_tokens,
-            cached_tokens=usage.cached_tokens,
-            cost_usd=usage.cost_usd,
-            label_probabilities=result.label_probabilities,
-        )
-
-    def result(self) -> GenerationResult:
-        """The result again, without what was not kept."""
-        return GenerationResult(
-            text=self.text,
-            model=self.model,
-            finish_reason=self.finish_reason,
-            usage=Usage(
-                prompt_tokens=self.prompt_tokens,
-                completion_tokens=self.completion_tokens,
-                cached_tokens=self.cached_tokens,
-                cost_usd=self.cost_usd,
-            ),
-            label_probabilities=self.label_probabilities,
-        )
 
 
 class Journal:
@@ -126,10 +77,10 @@ class Journal:
     def _read(self) -> None:
         for line in _lines(self.path):
             if not line.startswith(b"{"):
-                if (entry := _entry(line[_KEY_CHARACTERS:], self._model)) is not None:
+                if (entry := entry_of(line[_KEY_CHARACTERS:], self._model)) is not None:
                     self.entries[line[:_KEY_CHARACTERS].decode("ascii", "replace")] = entry
                 continue
-            match _parsed(line):
+            match parsed(line):
                 case {"batch": str()} as values:
                     self.notes.append(values)
                 case {"model": str(model)}:
@@ -137,27 +88,44 @@ class Journal:
 
     def note(self, values: dict[str, Any]) -> None:
         """Keep a line about a batch, on the disk before this returns. Raises ``BatchError``."""
-        self._write(_line(values), at_once=True)
+        self._write(line_of(values), at_once=True)
         self.notes.append(values)
 
     def add(self, key: str, entry: Entry) -> None:
         """Keep a row. Raises ``BatchError`` where the disk refuses it."""
-        line = key.encode() + _row(entry)
-        if entry.model and entry.model != self._model:
-            line = _line({"model": entry.model}) + line
-            self._model = entry.model
-        self._write(line)
+        self._write(self._lines_of(key, entry))
         self.entries[key] = entry
+
+    def _lines_of(self, key: str, entry: Entry) -> bytes:
+        line = key.encode() + row_of(entry)
+        if entry.model and entry.model != self._model:
+            line = line_of({"model": entry.model}) + line
+            self._model = entry.model
+        return line
 
     def _write(self, line: bytes, *, at_once: bool = False) -> None:
         try:
             self._file.write(line)
             self._file.flush()
             if at_once or time.monotonic() - self._synced >= _SYNC_SECONDS:
-                os.fsync(self._file.fileno())
-                self._synced = time.monotonic()
+                self._sync()
         except OSError as error:
             raise BatchError(f"{self.path} cannot be written: {reason(error)}") from error
+
+    def _sync(self) -> None:
+        if not _is_there(self.path, self._file):
+            self._restore()
+        os.fsync(self._file.fileno())
+        self._synced = time.monotonic()
+
+    def _restore(self) -> None:
+        """Write all of it again: the file was deleted, and what is written to it would be lost."""
+        lost, self._file, self._model = self._file, _opened(self.path), ""
+        lost.close()
+        self._file.write(_head(self._salt.decode()) + b"".join(map(line_of, self.notes)))
+        for key, entry in self.entries.items():
+            self._file.write(self._lines_of(key, entry))
+        self._file.flush()
 
     def __enter__(self) -> Journal:
         return self
@@ -170,77 +138,12 @@ class Journal:
     ) -> None:
         try:
             self._file.flush()
-            os.fsync(self._file.fileno())
-            self._file.close()
-        except OSError:
+            self._sync()
+        except (OSError, BatchError):
             pass  # what a full disk refused was told when it was added
-
-
-_encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
-_decode = json.JSONDecoder().raw_decode
-_BEFORE = re.compile(r'[^"{]*')
-
-
-def _line(values: Any) -> bytes:
-    return _encode(values).encode("utf-8", "surrogatepass") + b"\n"
-
-
-def _row(entry: Entry) -> bytes:
-    """What stands behind the key."""
-    if entry.error:
-        return _line({"error": entry.error})
-    cost = None if entry.cost_usd is None else float(f"{entry.cost_usd:.9g}")
-    numbers: list[float | None] = [entry.prompt_tokens, entry.completion_tokens, cost]
-    while numbers and numbers[-1] is None:
-        numbers.pop()
-    unusual: dict[str, Any] = {}
-    if entry.finish_reason is not FinishReason.STOP:
-        unusual["finish_reason"] = entry.finish_reason.value
-    if entry.cached_tokens:
-        unusual["cached_tokens"] = entry.cached_tokens
-    if entry.label_probabilities:
-        unusual["label_probabilities"] = entry.label_probabilities
-    about = _encode(numbers)[1:-1] + (_encode(unusual) if unusual else "")
-    return about.encode() + _line(entry.text)  # whose end shows that all is there
-
-
-def _entry(row: bytes, model: str) -> Entry | None:
-    """The entry that ``_row`` wrote; None for what it cannot have written, or a part of it."""
-    try:
-        numbers, unusual, text = _pieces(row.decode("utf-8", "surrogatepass"))
-        if text is None:
-            error = unusual["error"]
-            return Entry(error=error) if isinstance(error, str) and error else None
-        prompt, completion, cost = (*numbers, None, None, None)[:3]
-        return Entry(
-            text=text,
-            finish_reason=FinishReason(unusual.get("finish_reason", FinishReason.STOP)),
-            model=model,
-            prompt_tokens=None if prompt is None else int(prompt),
-            completion_tokens=None if completion is None else int(completion),
-            cached_tokens=int(unusual.get("cached_tokens", 0)),
-            cost_usd=None if cost is None else float(cost),
-            label_probabilities=tuple(
-                tuple(map(float, each)) for each in unusual.get("label_probabilities", ())
-            ),
-        )
-    except (LookupError, TypeError, ValueError, OverflowError, RecursionError):
-        return None
-
-
-def _pieces(row: str) -> tuple[list[Any], dict[str, Any], str | None]:
-    """The numbers, the object and the text of a row. Raises ``ValueError``, ``RecursionError``."""
-    before = _BEFORE.match(row)
-    end = before.end() if before else 0
-    numbers, text = json.loads(f"[{row[:end]}]"), None
-    unusual: dict[str, Any] = {}
-    if row[end] == "{":
-        unusual, end = _decode(row, end)
-    if row[end] == '"':
-        text, end = _decode(row, end)
-    if row[end:].strip() or len(numbers) > 3 or not isinstance(unusual, dict):
-        raise ValueError(row)
-    return numbers, unusual, text
+        finally:
+            with suppress(OSError):
+                self._file.close()
 
 
 def _opened(path: Path) -> BinaryIO:
@@ -286,12 +189,12 @@ def _salt(path: Path, file: BinaryIO) -> bytes:
                 whole.seek(-1, os.SEEK_END)
                 ends_a_line = whole.read(1) == b"\n"
         begins = head.startswith(_BEGINNING) or (_BEGINNING.startswith(head) and head[8:])
-        if begins and _parsed(head) is None and not ends_a_line:
+        if begins and parsed(head) is None and not ends_a_line:
             file.truncate(0)  # a head in pieces, behind which nothing was kept yet
             head = b""
         salt = _known_salt(path, head) if head else os.urandom(12).hex()
         if not head:
-            file.write(_line({"nbllm": "batch", "version": _VERSION, "salt": salt}))
+            file.write(_head(salt))
         elif not ends_a_line:
             file.write(b"\n")
         file.flush()
@@ -300,8 +203,22 @@ def _salt(path: Path, file: BinaryIO) -> bytes:
     return salt.encode()
 
 
+def _head(salt: str) -> bytes:
+    return line_of({"nbllm": "batch", "version": _VERSION, "salt": salt})
+
+
+def _is_there(path: Path, file: BinaryIO) -> bool:
+    """Whether the path leads to the file. Raises ``BatchError`` where it leads to another one."""
+    try:
+        if os.path.samestat(path.stat(), os.fstat(file.fileno())):
+            return True
+    except FileNotFoundError:
+        return False
+    raise BatchError(f"{path} was replaced by another file while the run wrote into it")
+
+
 def _known_salt(path: Path, head: bytes) -> str:
-    match _parsed(head):
+    match parsed(head):
         case {"nbllm": "batch", "version": version, "salt": str(salt)} if (
             version == _VERSION and salt.isascii() and len(salt) <= 64
         ):
@@ -325,10 +242,3 @@ def _lines(path: Path) -> Iterator[bytes]:
                 yield line
     except OSError as error:
         raise BatchError(f"{path} cannot be read: {reason(error)}") from None
-
-
-def _parsed(line: bytes) -> Any:
-    try:
-        return json.loads(line.decode("utf-8", "surrogatepass"))
-    except (ValueError, RecursionError):
-        return None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import ExitStack, aclosing, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field, replace
@@ -10,7 +11,8 @@ from typing import Any
 
 from nbllm.batches.batch_rows import BatchProgress, BatchRow, error_words, kept_row
 from nbllm.batches.brake import Brake
-from nbllm.batches.journal import Entry, Journal
+from nbllm.batches.journal import Journal
+from nbllm.batches.journal_rows import Entry
 from nbllm.batches.limits import LimitReachedError, Limits
 from nbllm.batches.spread import SpreadModel
 from nbllm.core.caching.request_key import is_deterministic, request_key
@@ -66,6 +68,7 @@ class RowAsker:
     progress: BatchProgress
     request: Callable[[Any], GenerationRequest]
     equal: dict[str, asyncio.Future[BatchRow | None]] = field(default_factory=dict)
+    seen: Counter[str] = field(default_factory=Counter)
     held: set[asyncio.Task[Any]] = field(default_factory=set)
     begun: asyncio.Event = field(default_factory=asyncio.Event)
     settled: asyncio.Event = field(default_factory=asyncio.Event)
@@ -87,7 +90,7 @@ class RowAsker:
             request = self._request(prompt)
             key = await self._key(request)
             if self.journal is not None:
-                key = self.journal.key(key)
+                key = await self._own(self.journal, key, request)
                 kept = kept_row(self.journal, key, request, retry_failed=self.retry_failed)
                 if kept is not None:
                     self.limits.learn(kept.result)
@@ -108,15 +111,24 @@ class RowAsker:
             raise InvalidOptionError("prompt", f"cannot be read: {error_words(error)}") from error
 
     @property
-    def _key_of(self) -> Callable[[GenerationRequest], str]:
+    def _key_of(self) -> Callable[[GenerationRequest, int], str]:
         """What tells a request from others."""
         return self.model.key_of if isinstance(self.model, SpreadModel) else request_key
 
-    async def _key(self, request: GenerationRequest) -> str:
+    async def _key(self, request: GenerationRequest, sample: int = 0) -> str:
         """What is read of a model's file may take time; without one a thread would take more."""
         if request.model.path is None:
-            return self._key_of(request)
-        return await asyncio.to_thread(self._key_of, request)
+            return self._key_of(request, sample)
+        return await asyncio.to_thread(self._key_of, request, sample)
+
+    async def _own(self, journal: Journal, identity: str, request: GenerationRequest) -> str:
+        """The row's key in the journal; equal rows whose answers may differ are told apart."""
+        key = journal.key(identity)
+        if is_deterministic(request.options):
+            return key
+        sample = self.seen[key]
+        self.seen[key] += 1
+        return journal.key(await self._key(request, sample)) if sample else key
 
     async def _once(
         self, index: int, key: str, request: GenerationRequest, *, goes_first: bool

@@ -36,7 +36,7 @@ class SpreadModel(ModelInterface):
         """End what is still asked. The machines keep the model."""
 
     @abstractmethod
-    def key_of(self, request: GenerationRequest) -> str:
+    def key_of(self, request: GenerationRequest, sample: int = 0) -> str:
         """As ``request_key``; the model's file is not on this machine."""
 
 

@@ -15,7 +15,8 @@ from typing import Any
 import pytest
 
 from nbllm import GenerationOptions, ModelManager
-from nbllm.batches.journal import Entry, Journal
+from nbllm.batches.journal import Journal
+from nbllm.batches.journal_rows import Entry
 from nbllm.batches.run import RunSettings, run_batch
 from nbllm.core.errors import (
     AuthenticationError,
@@ -381,6 +382,57 @@ def test_a_journal_has_one_run_at_a_time(tmp_path: Path) -> None:
         assert journal.entries["k" * 9].text == "\ud83d"
 
 
+async def test_equal_rows_that_may_differ_are_each_kept(tmp_path: Path) -> None:
+    file, model = tmp_path / "run.jsonl", Echo()
+    for wanted in (3, 5):
+        rows = await model.map(["a"] * wanted, journal=file, temperature=0.7, concurrency=1)
+        assert len(model.asked) == wanted
+        assert not any(row.repeated for row in rows)
+    assert [row.resumed for row in rows] == [True] * 3 + [False] * 2
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a file that is open cannot be deleted there")
+async def test_a_journal_that_is_deleted_meanwhile_is_written_again(tmp_path: Path) -> None:
+    file, model = tmp_path / "run.jsonl", Echo()
+    await model.map(["a", "b"], journal=file)
+    async for row in model.map(["a", "b", "c", "d"], journal=file, concurrency=1):
+        if row.index == 2:
+            file.unlink()
+    rows = await model.map(["a", "b", "c", "d"], journal=file)
+    assert all(row.resumed for row in rows)
+    assert [row.text for row in rows] == ["A", "B", "C", "D"]
+    assert beside(file) == []
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a file that is open cannot be replaced there")
+async def test_a_journal_that_is_replaced_meanwhile_is_left_alone(tmp_path: Path) -> None:
+    file = tmp_path / "run.jsonl"
+    with Journal(file) as journal:
+        file.unlink()
+        file.write_text("mine")
+        with pytest.raises(BatchError, match="was replaced by another file while the run wrote"):
+            journal.note({"batch": "x"})
+    assert file.read_text() == "mine"
+
+
+async def test_a_journal_that_cannot_be_written_on_ends_the_run_with_its_answers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    added = Journal.add
+
+    def full(self: Journal, key: str, entry: Entry) -> None:
+        if len(self.entries) == 3:
+            raise BatchError(f"{self.path} cannot be written: No space left on device")
+        added(self, key, entry)
+
+    monkeypatch.setattr(Journal, "add", full)
+    model, file = Echo(), tmp_path / "run.jsonl"
+    with pytest.raises(BatchError, match="No space left on device") as ended:
+        await model.map([*"abcdefgh"], journal=file, concurrency=1)
+    assert [row.text for row in ended.value.finished] == ["A", "B", "C", "D"]
+    assert model.asked == [*"abcd"]
+
+
 def beside(file: Path) -> list[Path]:
     return [path for path in file.parent.iterdir() if path != file]
 
@@ -544,11 +596,17 @@ async def test_a_run_that_is_killed_loses_no_finished_row(tmp_path: Path, lines:
     assert len(model.asked) == 500 - len(finished)
 
 
+async def aiter_of(prompts: str) -> AsyncGenerator[str, None]:
+    for prompt in prompts:
+        yield prompt
+
+
 @pytest.mark.parametrize(
     ("prompts", "settings", "problem"),
     [
         ("text", {}, "prompts must be a list of prompts"),
         (5, {}, "prompts must be a list of prompts"),
+        (aiter_of("ab"), {}, r"iterable; collect them first, as in \[each async for"),
         (["a"], {"concurrency": 0}, "concurrency must be between 1 and 1,000"),
         (["a"], {"concurrency": 1.5}, "concurrency must be an integer"),
         (["a"], {"max_failures": 2}, "max_failures must be between 0 and 1"),

@@ -113,9 +113,9 @@ class ClusterModel(SpreadModel):
         if self._workers is not None:
             await self._workers.close()
 
-    def key_of(self, request: GenerationRequest) -> str:
+    def key_of(self, request: GenerationRequest, sample: int = 0) -> str:
         """The same as in a run on this machine; see ``SpreadModel``."""
-        return request_key(request, model=self._first.identity if self._first else None)
+        return request_key(request, sample, model=self._first.identity if self._first else None)
 
     # ------------------------------------------------------------ rows
 

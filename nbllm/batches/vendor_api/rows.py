@@ -7,7 +7,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from nbllm.batches.batch_rows import BatchRow, error_words, kept_row
-from nbllm.batches.journal import Entry, Journal
+from nbllm.batches.journal import Journal
+from nbllm.batches.journal_rows import Entry
 from nbllm.core.caching.request_key import is_deterministic, request_key
 from nbllm.core.errors import InvalidOptionError, NbllmError
 from nbllm.core.results import GenerationResult, Usage
