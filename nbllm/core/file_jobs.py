@@ -19,6 +19,7 @@ from nbllm.core.errors import (
 from nbllm.core.hardware.resources import Resources
 from nbllm.core.measurements import forget_tuned
 from nbllm.core.option_checks import check_number
+from nbllm.core.paths import absolute_path
 from nbllm.core.quantization import (
     QUANTIZATION_TYPES,
     Quantization,
@@ -87,7 +88,7 @@ class FileJobs(ABC):
         """
         labels = [quantization_type(word) for word in types]
         return await openers.plan_quantizations(
-            self.find_local_model(name), labels, imatrix=_path(imatrix)
+            self.find_local_model(name), labels, imatrix=_path("imatrix", imatrix)
         )
 
     async def quantize_model(
@@ -124,9 +125,9 @@ class FileJobs(ABC):
         return await openers.quantize_model(
             info,
             label,
-            place_for(info, label, _path(to)),
+            place_for(info, label, _path("to", to)),
             self.detect_resources(),
-            imatrix=_path(imatrix),
+            imatrix=_path("imatrix", imatrix),
             replaces=replace,
             on_plan=on_plan,
             progress=progress,
@@ -153,12 +154,12 @@ class FileJobs(ABC):
         """
         check_number("chunks", chunks, 1, 1_000_000)
         info = self.find_local_model(name)
-        target = _path(to) or Path.cwd() / f"{info.name}.imatrix.gguf"
+        target = _path("to", to) or Path.cwd() / f"{info.name}.imatrix.gguf"
         if target.is_dir():
             target = target / f"{info.name}.imatrix.gguf"
         await openers.make_imatrix(
             info,
-            Path(text),
+            _path("text", text) or Path(),
             target.absolute(),
             self.detect_resources(),
             chunks=int(chunks),
@@ -190,14 +191,14 @@ class FileJobs(ABC):
         """
         check_number("max_changed", max_changed, 0, 1)
         labels = [quantization_type(word) for word in types]
-        if (given := _path(imatrix)) is not None and not given.is_file():
+        if (given := _path("imatrix", imatrix)) is not None and not given.is_file():
             raise InvalidOptionError("imatrix", f"there is no file {imatrix}")
         return await openers.tune_model(
             self.find_local_model(name),
             self.detect_resources(),
             max_changed=max_changed,
             types=labels or None,
-            imatrix=_path(imatrix),
+            imatrix=_path("imatrix", imatrix),
             thorough=thorough,
             report=report,
         )
@@ -227,7 +228,7 @@ class FileJobs(ABC):
 
     def _check_elsewhere(self, name: str) -> None:
         """Raise ``InvalidOptionError`` for what can be loaded as it is: a file, a served model."""
-        if "/" in name and not os.path.lexists(_path(name) or ""):
+        if "/" in name and not _is_here(name):
             return
         try:
             info = self.find_model(name)
@@ -312,5 +313,20 @@ class FileJobs(ABC):
         return deletion
 
 
-def _path(given: str | os.PathLike[str] | None) -> Path | None:
-    return None if given is None else Path(given).expanduser()
+def _path(option: str, given: str | os.PathLike[str] | None) -> Path | None:
+    """Raises ``InvalidOptionError`` for what names no path."""
+    if given is None:
+        return None
+    if not os.fspath(given).strip():
+        raise InvalidOptionError(option, "the path is empty")
+    try:
+        return absolute_path(given)
+    except ValueError as error:
+        raise InvalidOptionError(option, str(error)) from None
+
+
+def _is_here(name: str) -> bool:
+    try:
+        return os.path.lexists(absolute_path(name))
+    except ValueError:
+        return False

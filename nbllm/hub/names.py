@@ -27,6 +27,7 @@ _HUB = re.compile(
 )
 _HOST = r"(?:https?://)?(?:www\.)?(?:huggingface\.co|hf\.co|hf-mirror\.com)"
 _LOCAL = re.compile(r"~|\.{0,2}[/\\]|[a-z]:[/\\]|file:|.*\\", re.IGNORECASE | re.DOTALL)
+_HUB_HOST = re.compile(_HOST, re.IGNORECASE)
 _NO_REPOSITORY = re.compile(rf"{_HOST}(?:/[^/?#]*)?/?(?:[?#].*)?", re.IGNORECASE)
 _OTHER_PAGE = re.compile(
     rf"(?:{_HOST}/|hf://)?(datasets|spaces|buckets|collections|papers|docs|blog|organizations)/\S+/\S+",
@@ -36,6 +37,7 @@ _OLLAMA = re.compile(
     r"(?:https?://)?(?:www\.)?(?:registry\.)?ollama\.(?:com|ai)/(?:library/)?(?P<model>[^/?#\s]+).*",
     re.IGNORECASE,
 )
+_OTHER_HOST = re.compile(r"(?:[\w-]+\.)+(?:com|org|net|io)/.*", re.IGNORECASE)
 _WORD = re.compile(r"[^\s/@{}]+")
 _REPOSITORY = re.compile(r"\w[\w.-]*/\w(?:[\w.-]*\w)?", re.ASCII)
 _REVISION = re.compile(r"\w[\w./-]{0,199}", re.ASCII)
@@ -116,6 +118,11 @@ def _no_download(text: str) -> str:
             f"{shown(text)} is in Ollama's library, which only Ollama downloads from. Run "
             f"!ollama pull {ollama['model']}; then %llm_models --source ollama lists it"
         )
+    if _OTHER_HOST.fullmatch(text) and not _HUB_HOST.match(text):
+        return (
+            f"{shown(text)} is an address of another host. Write all of it, up to the file: "
+            "https://HOST/FILE.gguf"
+        )
     return _one_word(text) if _WORD.fullmatch(text) else ""
 
 
@@ -135,7 +142,7 @@ def _one_word(text: str) -> str:
 
 
 def _hub_name(found: re.Match[str]) -> HubName:
-    repository, file = found["repo"], unquote(found["file"] or "") or None
+    repository, file = found["repo"], unquote(found["file"] or "").strip("/") or None
     revision = unquote(found["revision"] or found["at"] or "main")
     if not _is_repository(repository):
         raise _invalid(f"{shown(repository)} is not a valid repository name (OWNER/REPOSITORY)")

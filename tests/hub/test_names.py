@@ -56,6 +56,8 @@ def test_a_path_needs_no_download(path: str) -> None:
         ("hf.co/collections/owner/list-1", "is under collections/"),
         ("https://ollama.com/library/llama3:8b", "only Ollama downloads.* !ollama pull llama3:8b;"),
         ("registry.ollama.ai/library/phi3", "!ollama pull phi3;"),
+        ("github.com/ggml-org/llama.cpp", "an address of another host. Write all of it"),
+        ("example.org/x.gguf", "an address of another host"),
         ("http://example.org/x.gguf", "http:// is not supported; write an https address"),
         ("https://example.org/x.bin", "'x.bin' is not a GGUF"),
         ("https://example.org/", "names no file"),
@@ -68,6 +70,12 @@ def test_a_path_needs_no_download(path: str) -> None:
 def test_what_is_no_download_is_told_with_what_to_type(name: str, told: str) -> None:
     with pytest.raises(InvalidOptionError, match=told):
         parse_name(name)
+
+
+def test_a_page_of_a_branch_is_the_repository() -> None:
+    for page in ("blob/main/", "tree/main/", "tree/main", "resolve/main/"):
+        assert parse_name(f"https://huggingface.co/o/r/{page}") == HubName("o/r")
+    assert parse_name("hf-mirror.com/o/r") == HubName("o/r")
 
 
 def test_a_password_in_an_address_is_not_shown() -> None:

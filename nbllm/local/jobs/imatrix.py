@@ -13,7 +13,7 @@ import msgspec
 from nbllm.core.errors import InvalidOptionError, QuantizationError
 from nbllm.core.hardware.resources import Resources
 from nbllm.core.load_options import LoadOptions
-from nbllm.core.paths import absolute_path, file_status, reason
+from nbllm.core.paths import file_status, reason
 from nbllm.core.saved_files import replacing
 from nbllm.core.types import ModelInfo
 from nbllm.local.ipc.job import running
@@ -93,16 +93,15 @@ async def make_imatrix(
 
 
 def _text_file(given: Path) -> Path:
-    file = given.expanduser()
     try:
-        is_empty = not file_status(file).st_size
+        is_empty = not file_status(given).st_size
     except OSError as error:
         raise InvalidOptionError("text", f"{given}: {reason(error)}. Name a text file") from None
     if is_empty:
         raise InvalidOptionError(
             "text", f"{given} is empty; at least {_CHUNK_TOKENS} tokens are needed"
         )
-    return absolute_path(file)
+    return given.absolute()
 
 
 def study_load(info: ModelInfo, resources: Resources, context_length: int) -> LoadSettings:

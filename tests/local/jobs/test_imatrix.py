@@ -50,7 +50,7 @@ async def test_a_text_that_is_too_short_is_told(
     (tmp_path / "text.txt").write_text("Too short.")
     with pytest.raises(QuantizationError, match=r"has only 3 tokens; at least 512 are needed"):
         await manager.make_imatrix("SmolLM2", "text.txt")
-    with pytest.raises(InvalidOptionError, match="text: none: No such file"):
+    with pytest.raises(InvalidOptionError, match=r"text: .*none: No such file or directory"):
         await manager.make_imatrix("SmolLM2", "none")
     assert files_in(tmp_path) == ["text.txt"]
 
