@@ -127,6 +127,7 @@ class Engine:
             self._model.batch.add(range(_REHEARSED_TOKENS), 0, 0, logits=1)
             began = time.perf_counter()
             self._model.decode()
+            self._model.finish()
             seconds = time.perf_counter() - began
             self._model.cells.clear()
         self._times.note_whole(_REHEARSED_TOKENS, seconds)

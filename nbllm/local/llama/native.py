@@ -179,6 +179,13 @@ class NativeModel:
         """Process the batch. 0: done, 1: no room for it, 2: aborted, below 0: failed."""
         return int(lib.llama_decode(self._context, self.batch.raw))
 
+    def finish(self) -> None:
+        """Wait until what was decoded is computed and has come from other devices.
+
+        An RPC server whose client goes away while it sends ends itself.
+        """
+        lib.llama_synchronize(self._context)
+
     def sample(self, sampler: Any, row: int) -> int:
         """Choose and accept the token behind ``row`` of the batch that was decoded last."""
         return int(lib.llama_sampler_sample(sampler, self._context, row))
