@@ -284,9 +284,8 @@ class LoadOptions(OptionSet):
     def _check_shares(self) -> None:
         for name in ("batch_invariant", "prefix_cache_mib", "prefix_cache_disk"):
             if getattr(self, name):
-                raise InvalidOptionError(
-                    "kv_unified", f"turned off, cannot be combined with {name}"
-                )
+                problem = f"cannot be turned off together with {name}"
+                raise InvalidOptionError("kv_unified", problem)
 
 
 def template_path(chat_template: str) -> Path | None:

@@ -202,7 +202,7 @@ class Engine:
         self._slots.drop_fillers(fillers or {}, rows)
         if outcome == 0:
             answers = sum(1 + row.guesses for row in rows if row.index is not None)
-            prompts = self._model.batch.size - answers
+            prompts = sum(len(row.tokens) for row in rows if row.index is None)
             self._times.record(answers, prompts, time.perf_counter() - began)
             self._stage.begin()
             for row in rows:

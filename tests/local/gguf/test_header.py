@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from refused_files import failure
 from tiny_models import write
 
 from nbllm.core.errors import ModelFileError
@@ -29,14 +30,6 @@ from nbllm.local.gguf.tensor_types import TENSOR_TYPES
 
 FUZZ_CASES = int(os.environ.get("NBLLM_FUZZ_CASES", "300"))
 U8, I8, U16, I16, U32, I32, F32, BOOL, TEXT, ARRAY, U64, I64, F64 = range(13)
-
-
-def failure(path: Path) -> str:
-    with pytest.raises(ModelFileError) as caught:
-        read_shape(path)
-    assert caught.value.model == str(path)
-    assert str(path) in str(caught.value)
-    return str(caught.value)
 
 
 def failure_or_empty(path: Path) -> str:

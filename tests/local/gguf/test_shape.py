@@ -7,21 +7,13 @@ from pathlib import Path
 import gguf
 import numpy as np
 import pytest
+from refused_files import failure
 from tiny_models import small_llama, write
 
 from nbllm.core.errors import ModelFileError
 from nbllm.core.fitting.model_shape import SplitInfo
 from nbllm.local.gguf.shape import model_info_from_gguf, read_shape
 from nbllm.local.gguf.tensor_types import FILE_TYPES, TENSOR_TYPES
-
-
-def failure(path: Path) -> str:
-    with pytest.raises(ModelFileError) as caught:
-        read_shape(path)
-    assert caught.value.model == str(path)
-    assert str(path) in str(caught.value)
-    return str(caught.value)
-
 
 # ---------------------------------------------------------------- the real file
 
