@@ -13,6 +13,7 @@ from nbllm.core.routing.route import Route
 from nbllm.core.runs import Run
 from nbllm.core.texts import brief_repr
 from nbllm.core.types import FinishReason, GenerationResult, Timings, Usage
+from nbllm.core.words import counted
 
 __all__ = ["GenerationLog", "GenerationRecord"]
 
@@ -120,4 +121,4 @@ class GenerationLog:
         return len(self._records)
 
     def __repr__(self) -> str:
-        return f"<GenerationLog of {len(self):,} generation{'s' * (len(self) != 1)}>"
+        return f"<GenerationLog of {counted(len(self), 'generation')}>"

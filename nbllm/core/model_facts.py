@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from nbllm.core.kinds import place_of
 from nbllm.core.rendering.cards import Column, card_html, list_html
 from nbllm.core.vendors import host_and_port
-from nbllm.core.words import size_words
+from nbllm.core.words import counted, size_words
 
 if TYPE_CHECKING:
     from nbllm.core.types import ModelInfo
@@ -53,7 +53,7 @@ class ModelList(list["ModelInfo"]):
         if not self:
             return "[]"
         lines = (f" {info.name}: {_line(info)}" for info in self)
-        return "\n".join([f"<{len(self):,} model{'s' * (len(self) != 1)}:", *lines]) + ">"
+        return "\n".join([f"<{counted(len(self), 'model')}:", *lines]) + ">"
 
     def _repr_html_(self) -> str:
         if not self:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-__all__ = ["duration_words", "listed_words", "size_of", "size_words"]
+__all__ = ["counted", "duration_words", "listed_words", "size_of", "size_words"]
 
 
 def size_words(size_bytes: int) -> str:
@@ -50,6 +50,15 @@ def duration_words(seconds: float) -> str:
         return f"{minutes:.0f} min"
     hours = minutes / 60
     return f"{hours:.0f} h" if hours < 36 else f"{hours / 24:.0f} days"
+
+
+def counted(count: int, noun: str) -> str:
+    """A number of things for reading.
+
+    >>> counted(1, "token"), counted(1_200, "token")
+    ('1 token', '1,200 tokens')
+    """
+    return f"{count:,} {noun}{'s' * (count != 1)}"
 
 
 def listed_words(words: Sequence[str]) -> str:

@@ -18,6 +18,7 @@ from nbllm.core.errors import NbllmError
 from nbllm.core.model_manager import default_manager
 from nbllm.core.texts import trimmed
 from nbllm.core.types import Completed, Event, GenerationResult, Message, PromptLike, TextDelta
+from nbllm.core.words import counted
 from nbllm.notebook.loop import free_loop, run
 from nbllm.notebook.status_messages import ready_words
 
@@ -158,7 +159,7 @@ class Chat:
 
     def __repr__(self) -> str:
         turns = sum(message.role == "assistant" for message in self.messages)
-        return f"<chat with {self._model.name}, {turns} turn{'s' * (turns != 1)}>"
+        return f"<chat with {self._model.name}, {counted(turns, 'turn')}>"
 
 
 class AnswerStream(Iterator[str]):

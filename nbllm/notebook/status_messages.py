@@ -6,7 +6,7 @@ from nbllm.core.generation import Generation
 from nbllm.core.kinds import place_of
 from nbllm.core.types import FinishReason, GenerationResult, ModelInfo
 from nbllm.core.vendors import host_and_port
-from nbllm.core.words import listed_words, size_words
+from nbllm.core.words import counted, listed_words, size_words
 
 __all__ = [
     "EARLY_ENDS",
@@ -126,4 +126,4 @@ def _token_words(result: GenerationResult) -> list[str]:
     tokens = result.usage.completion_tokens
     if tokens is None and not result.from_cache:
         return ["\N{EN DASH} tokens"] if result.finish_reason not in _UNCOUNTED else []
-    return [f"{tokens:,} token{'s' * (tokens != 1)}"] if tokens else []
+    return [counted(tokens, "token")] if tokens else []

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from IPython.core.error import UsageError
 from IPython.core.magic import line_magic, magics_class, no_var_expand
 
+from nbllm.core.words import counted
 from nbllm.notebook.flags import Help, flag, parser_of, with_help
 from nbllm.notebook.magic_line import Flags, parse
 from nbllm.notebook.running_cell import brief_errors
@@ -123,7 +124,9 @@ class ChatMagics(SessionMagics):
                 f"--at must be between 0 and {len(chat.turns)}, the turns of {old} (got {args.at})"
             )
         self.session.chats.add(replace(chat.until(args.at), name=new))
-        return f"{new} begins with {_turns(len(self.session.chats.get(new).turns))} of {old}."
+        return (
+            f"{new} begins with {counted(len(self.session.chats.get(new).turns), 'turn')} of {old}."
+        )
 
     def _rename(self, args: ChatFlags) -> str:
         old, new = args.words
@@ -141,7 +144,7 @@ class ChatMagics(SessionMagics):
         (name,) = args.words
         taken = len(self.session.chats.get(name).turns)
         self.session.chats.update(name, lambda chat: chat.until(0))
-        return f"Removed {_turns(taken)} from {name}."
+        return f"Removed {counted(taken, 'turn')} from {name}."
 
     def _delete(self, args: ChatFlags) -> str:
         (name,) = args.words
@@ -164,8 +167,4 @@ class ChatMagics(SessionMagics):
         chat = read_conversation(file)
         chat = replace(chat, name=names[0]) if names else chat
         self.session.chats.add(chat)
-        return f"{chat.name} was read from {file}, with {_turns(len(chat.turns))}."
-
-
-def _turns(count: int) -> str:
-    return f"{count} turn{'s' * (count != 1)}"
+        return f"{chat.name} was read from {file}, with {counted(len(chat.turns), 'turn')}."

@@ -13,6 +13,7 @@ from nbllm.core.kinds import kind_of
 from nbllm.core.model_interface import ModelInterface
 from nbllm.core.texts import trimmed
 from nbllm.core.types import GenerationOptions, GenerationResult, Message, ModelInfo
+from nbllm.core.words import counted
 from nbllm.notebook.asking.question import Question, Step
 from nbllm.notebook.chat.chats import Chats, Place, running_cell
 
@@ -118,7 +119,7 @@ async def _too_long(
         problem = "the prompt alone exceeds the context; shorten it"
     else:
         problem = (
-            f"the conversation {whole.conversation.name!r} ({turns} turn{'s' * (turns != 1)}) has "
+            f"the conversation {whole.conversation.name!r} ({counted(turns, 'turn')}) has "
             f"{tokens:,} tokens, but the context of {limit:,} tokens holds {room:,} besides an "
             f"answer of {limit - room:,}; add --overflow drop-oldest or --overflow summarise"
         )

@@ -23,6 +23,7 @@ from nbllm.core.errors import ConversationError
 from nbllm.core.forks import ChildSafeLock
 from nbllm.core.paths import absolute_path, current_folder, reason
 from nbllm.core.suggest import did_you_mean
+from nbllm.core.words import counted
 from nbllm.notebook.running_cell import cell_request, cell_source
 
 if TYPE_CHECKING:
@@ -262,7 +263,7 @@ class Chats:
             self.add(replace(file.base, name=name))
             self._files[name] = file
             count = len(file.base.turns)
-            turns = f"{count} turn{'s' * (count != 1)}"
+            turns = counted(count, "turn")
             self._restored[name] = f"goes on from {path.name}, {turns}"
         return file.base is not None
 

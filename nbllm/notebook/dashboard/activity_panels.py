@@ -14,7 +14,7 @@ from nbllm.core.history import GenerationRecord
 from nbllm.core.manager_events import ManagerEvent
 from nbllm.core.rendering.escaping import attribute_html, text_html
 from nbllm.core.types import FinishReason
-from nbllm.core.words import duration_words
+from nbllm.core.words import counted, duration_words
 from nbllm.notebook.dashboard.saved_view import Section
 from nbllm.notebook.dashboard.widgets import box, button, card, set_children, text
 
@@ -137,7 +137,7 @@ def _state(generation: Generation) -> str:
 def _speed(generation: Generation) -> str:
     speed = generation.tokens_per_second
     rate = f" · {speed:,.0f} tokens/s" if speed else ""
-    return f"{generation.tokens:,} tokens{rate}"
+    return f"{counted(generation.tokens, 'token')}{rate}"
 
 
 SHOWN_LINES = 8
@@ -187,7 +187,7 @@ class LogPanel:
         failed = record.finish_reason is FinishReason.FAILED
         end = f"failed ({record.error})" if failed else str(record.finish_reason)
         rate = f" at {speed:,.0f} tokens/s" if speed else ""
-        amount = "a response" if tokens is None else f"{tokens:,} tokens"
+        amount = "a response" if tokens is None else counted(tokens, "token")
         route = f" {record.route}" if record.route else ""
         self.add(f"{record.model}{route} generated {amount}{rate} · {end}")
 

@@ -9,7 +9,7 @@ from IPython.core.error import UsageError
 from IPython.core.magic import line_magic, magics_class, no_var_expand
 from IPython.display import display
 
-from nbllm.core.words import duration_words
+from nbllm.core.words import counted, duration_words
 from nbllm.notebook.flags import Help, flag, parser_of, with_help
 from nbllm.notebook.magic_line import Flags, parse
 from nbllm.notebook.models.meter import Meter
@@ -181,8 +181,8 @@ class BenchMagics(SessionMagics):
 
 def _outcome(model: str, found: Benchmark) -> str:
     threads = found.threads
-    told = f"{model}: fastest with {_threads(threads.decode)} for decode and " + (
-        f"{_threads(threads.batch)} for prefill."
+    told = f"{model}: fastest with {counted(threads.decode, 'thread')} for decode and " + (
+        f"{counted(threads.batch, 'thread')} for prefill."
     )
     if found.device != "CPU":
         return f"{told} Measured on {found.device}; loads on the CPU do not go by it."
@@ -197,7 +197,3 @@ def _outcome(model: str, found: Benchmark) -> str:
 def _plan_words(model: str, seconds: float, busy: str) -> str:
     time = duration_words(seconds)
     return f"Measuring {model} takes up to {time} on a quiet machine. {busy}".rstrip()
-
-
-def _threads(count: int) -> str:
-    return f"{count} thread{'s' * (count != 1)}"

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any
 
+from nbllm.core.words import counted
 from nbllm.notebook.prompts.attributes import fields_of
 from nbllm.notebook.prompts.evaluation import INT_BITS, Budget, Refused
 from nbllm.notebook.prompts.plain_data import SCALARS, plain
@@ -89,7 +90,7 @@ def written(value: Any) -> Written:
     writer = _Writer()
     writer.write(value, VALUE_CHARACTERS, ())
     counts = [
-        f"{count:,} {what}{'s' * (count != 1)}"
+        counted(count, what)
         for count, what in ((writer.elements, "element"), (writer.characters, "character"))
         if count
     ]

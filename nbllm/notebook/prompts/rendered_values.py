@@ -10,6 +10,7 @@ from typing import Any, TypeAlias
 
 from nbllm.core.messages import image
 from nbllm.core.types import ImagePart
+from nbllm.core.words import counted
 from nbllm.notebook.prompts.attributes import fields_of, instance_data
 from nbllm.notebook.prompts.bounded_texts import (
     ADDRESS,
@@ -199,14 +200,14 @@ def table_text(table: Any) -> Written:
             shown_columns.columns.tolist(), shown_columns.dtypes.tolist(), strict=True
         )
     )
-    head = f"{kind}: {_counted(rows, 'row')}, {_counted(columns, 'column')}\nTypes: {types}"
+    head = f"{kind}: {counted(rows, 'row')}, {counted(columns, 'column')}\nTypes: {types}"
     for count in _HEADS:
         shown = min(count, rows)
-        what = "All rows" if shown == rows else f"First {_counted(shown, 'row')}"
+        what = "All rows" if shown == rows else f"First {counted(shown, 'row')}"
         text = "\n".join([head, f"{what}, separated by |:", *_lines(shown_columns.head(shown))])
         if columns <= _SHOWN_COLUMNS and len(text.encode()) <= TABLE_BYTES:
             return Written(
-                text, "" if shown == rows else f"{_counted(rows - shown, 'row')} left out"
+                text, "" if shown == rows else f"{counted(rows - shown, 'row')} left out"
             )
     text = head.encode()[: TABLE_BYTES - 3].decode(errors="ignore")
     return Written(f"{text}…", "all rows left out")
@@ -244,10 +245,6 @@ def _cell(value: Any) -> Any:
 def cut_cell(text: str) -> str:
     """A cell of at most ``_CELL_CHARACTERS``, which ends in … where there is more."""
     return text if len(text) <= _CELL_CHARACTERS else f"{text[: _CELL_CHARACTERS - 1]}…"
-
-
-def _counted(count: int, thing: str) -> str:
-    return f"{count:,} {thing}{'s' * (count != 1)}"
 
 
 def array_text(array: Any) -> Written:

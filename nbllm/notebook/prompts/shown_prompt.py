@@ -9,6 +9,7 @@ from nbllm.core.errors import ModelNotFoundError, NbllmError
 from nbllm.core.model_interface import ModelInterface
 from nbllm.core.rendering.escaping import preformatted, text_html
 from nbllm.core.types import ImagePart, Message, ModelInfo, TokenCount
+from nbllm.core.words import counted
 from nbllm.notebook.prompts.interpolation import Left, Replaced
 from nbllm.notebook.views.bundles import note_html
 
@@ -120,5 +121,5 @@ def _content(message: Message) -> str:
 def _size(replaced: Replaced) -> str:
     if replaced.bytes is not None:
         return f"an image of {replaced.bytes:,} bytes"
-    size = f"{replaced.characters:,} character{'s' * (replaced.characters != 1)}"
+    size = counted(replaced.characters, "character")
     return f"{size}; {replaced.left_out}" if replaced.left_out else size
