@@ -7,7 +7,8 @@ import re
 import shutil
 import subprocess
 import sys
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -18,15 +19,18 @@ import pytest
 NOTEBOOKS = Path(__file__).parent.parent / "notebooks"
 HAS_TEXTS = find_spec("chatterbot_corpus") is not None  # of the extra "test"
 NAMES = ("quickstart", "throughput", "dashboard", *(("batches",) if HAS_TEXTS else ()))
+pytestmark = pytest.mark.timeout(400)  # whole notebooks, one of them with 200 rows of a table
 MACHINE_PATH = re.compile(r"/(root|home|tmp|Users|opt|mnt)/|[A-Z]:\\\\")
 
 
 @pytest.fixture(scope="module")
-def executed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """All notebooks after the README's headless command, each in a folder of its own."""
-    folders = {name: tmp_path_factory.mktemp(name) for name in NAMES}
-    with ThreadPoolExecutor() as pool:
-        return dict(zip(NAMES, pool.map(execute, NAMES, folders.values()), strict=True))
+def executed(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Any]:
+    """A notebook after the README's headless command, each in a folder of its own.
+
+    One after the other: models that decode side by side take each other's cores, and all of
+    them together last longer.
+    """
+    return cache(lambda name: execute(name, tmp_path_factory.mktemp(name)))
 
 
 def execute(name: str, folder: Path) -> Any:
@@ -45,7 +49,7 @@ def each_way(name: str) -> Any:
     @pytest.fixture(params=["executed", "committed"])
     def notebook(request: pytest.FixtureRequest) -> Any:
         if request.param == "executed":
-            return request.getfixturevalue("executed")[name]
+            return request.getfixturevalue("executed")(name)
         return nbformat.read(NOTEBOOKS / f"{name}.ipynb", as_version=4)
 
     return notebook
@@ -78,7 +82,7 @@ def test_every_cell_ran_once_in_order_and_none_failed(
     request: pytest.FixtureRequest, name: str, way: str
 ) -> None:
     committed = nbformat.read(NOTEBOOKS / f"{name}.ipynb", as_version=4)
-    notebook = request.getfixturevalue("executed")[name] if way == "executed" else committed
+    notebook = request.getfixturevalue("executed")(name) if way == "executed" else committed
     cells = code_cells(notebook)
     assert [cell.execution_count for cell in cells] == list(range(1, len(cells) + 1))
     assert "error" not in {output.output_type for cell in cells for output in cell.outputs}
