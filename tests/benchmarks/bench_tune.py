@@ -42,7 +42,6 @@ Figures = dict[str, dict[str, list[float]]]
 async def in_nbllm(info: ModelInfo, threads: int) -> dict[str, float]:
     plan = BenchPlan(
         threads=(threads,),
-        batches=(),
         sequences=(),
         prompt_tokens=PROMPT_TOKENS,
         answer_tokens=ANSWER_TOKENS,

@@ -54,18 +54,36 @@ class NativeModel:
         self.settings = settings
         self._model = self._load(on_progress)
         self.vocabulary = Vocabulary(self._model)
-        self._context = self._make_context(self._context_params())
         self._adapters = Adapters(self._model, ())
         self._scales: tuple[float, ...] = ()
+        self._use_context(self._make_context(self._context_params()))
+        self.can_copy_prefix = not (
+            lib.llama_model_is_recurrent(self._model) or lib.llama_model_is_hybrid(self._model)
+        )
+
+    def _use_context(self, context: Any) -> None:
+        self._context = context
         self.cells = self._make_cells()
         # llama.cpp makes a multiple of 256 of it, or of each share; no more than was asked for is
         # used by one request.
         cells = int(lib.llama_n_ctx_seq(self._context))
-        self.context_length = min(cells, settings.context_length)
+        self.context_length = min(cells, self.settings.context_length)
         self.batch = TokenBatch(int(lib.llama_n_batch(self._context)))
-        self.can_copy_prefix = not (
-            lib.llama_model_is_recurrent(self._model) or lib.llama_model_is_hybrid(self._model)
-        )
+
+    def renew_context(self, settings: LoadSettings) -> None:
+        """Go on with an empty context of other settings; the weights stay as they were loaded.
+
+        Raises ``NotLoadableError``, and keeps the context that there is.
+        """
+        before, self.settings = self.settings, settings
+        try:
+            context = self._make_context(self._context_params())
+        except NotLoadableError:
+            self.settings = before
+            raise
+        lib.llama_free(self._context)
+        self._use_context(context)
+        self._adapters.apply(context, self._scales)
 
     @property
     def slides(self) -> bool:

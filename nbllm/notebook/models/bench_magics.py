@@ -130,9 +130,11 @@ class BenchMagics(SessionMagics):
     def llm_bench(self, line: str) -> pd.DataFrame:
         """Measure a local model, and have later loads use the fastest settings.
 
-        Prefill and decode are measured over numbers of threads, batch sizes and numbers of
-        sequences, in a process of its own. An interrupt stops it and keeps nothing. Results that
-        other programs disturbed are marked as noisy. Returns the speeds as a DataFrame.
+        Prefill and decode are measured over numbers of threads and of sequences, in a process of
+        its own. Where the CPU alone computes and no option decides, flash attention and batch
+        sizes are compared too: by the time of a prompt of 512 tokens and an answer of 256. An
+        interrupt stops it and keeps nothing. Results that other programs disturbed are marked as
+        noisy. Returns the speeds as a DataFrame.
         """
         args = parse(parser_of(self, "llm_bench"), line, BenchFlags())
         with brief_errors():

@@ -17,7 +17,6 @@ from nbllm.local.measuring.bench import BenchPlan
 
 BRIEF = BenchPlan(
     threads=(2,),
-    batches=(),
     sequences=(),
     prompt_tokens=16,
     answer_tokens=2,
@@ -93,7 +92,7 @@ async def test_later_loads_use_what_was_found(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(tune, "QUIET_CORES", 99)
-    monkeypatch.setattr(tune._Work, "_plan", lambda work: BRIEF)
+    monkeypatch.setattr(tune._Work, "_plan", lambda work, load: BRIEF)
     conversation: list[Any] = [{"role": "user", "content": "What is the capital of France?"}]
     monkeypatch.setattr(tune, "SAMPLE_CONVERSATIONS", (conversation,))
     # The source is measured as slow, so that the other one is chosen.

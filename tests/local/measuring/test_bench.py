@@ -12,15 +12,21 @@ import pytest
 from nbllm import ModelInfo, ModelManager
 from nbllm.core.errors import ModelLoadError
 from nbllm.core.hardware.resources import CpuInfo
+from nbllm.core.load_options import LoadOptions
 from nbllm.core.measurements import read_threads, store_file
 from nbllm.core.openers import plan_model
+from nbllm.core.placement import ContextSettings
 from nbllm.core.resource_detector import ResourceDetector
 from nbllm.local.measuring.bench import BenchPlan, measure_model, plan_of
 
+OFF = ContextSettings(flash_attention=False, batch_tokens=8)
+OFF_LARGE = ContextSettings(flash_attention=False, batch_tokens=16)
+ON = ContextSettings(flash_attention=True, batch_tokens=16)
 PLAN = BenchPlan(
     threads=(1, 2),
-    batches=(8,),
     sequences=(2,),
+    contexts=(OFF, OFF_LARGE, ON),
+    behind=20,
     prompt_tokens=16,
     answer_tokens=4,
     rounds=1,
@@ -40,10 +46,15 @@ async def test_each_case_gets_a_speed_and_loads_go_by_the_fastest(bundled: Model
     cases = {(row.kind, row.threads, row.batch, row.sequences) for row in found.measured}
     assert {("prefill", 1, 512, 1), ("prefill", 2, 512, 1)} <= cases
     assert {("decode", 1, 1, 1), ("decode", 2, 1, 1)} <= cases
-    assert {("prefill", 8, 1), ("decode", 2, 2)} <= {(case[0], *case[2:]) for case in cases}
+    assert ("decode", 2, 2) in {(case[0], *case[2:]) for case in cases}
     assert all(row.tokens_per_second > 0 for row in found.measured)
+    assert [row.settings for row in found.contexts] == [OFF, OFF_LARGE, ON]
+    assert all(row.behind == 20 and row.prefill > 0 and row.decode > 0 for row in found.contexts)
+    assert found.contexts[0].decode == found.contexts[1].decode, "the batch is no matter there"
+    assert found.context in (OFF, OFF_LARGE, ON)
     assert fractions == sorted(fractions)
     assert fractions[-1] == 1.0
+    assert len(fractions) == PLAN.runs
     assert bundled.path is not None
     kept = read_threads(bundled.path, resources.cpu)
     assert kept == (None if found.noisy else found.threads)
@@ -102,6 +113,27 @@ def test_counts_of_threads_worth_measuring(
         logical_cores=16,
         usable_cores=usable,
     )
-    plan = plan_of(cpu, parallel=8, thorough=False)
+    plan = plan_of(cpu, LoadOptions(), parallel=8, gpu_layers=0, thorough=False)
     assert plan.threads == threads
     assert plan.sequences == (2, 4, 8)
+
+
+@pytest.mark.parametrize(
+    ("options", "gpu_layers", "are_compared"),
+    [
+        (LoadOptions(), 0, True),
+        (LoadOptions(kv_type="f16", threads=2), 0, True),
+        (LoadOptions(), 3, False),
+        (LoadOptions(flash_attention=True), 0, False),
+        (LoadOptions(flash_attention=False), 0, False),
+        (LoadOptions(kv_type="q8_0"), 0, False),
+        (LoadOptions(batch_invariant=True), 0, False),
+    ],
+)
+def test_settings_of_a_context_are_compared_where_only_speed_decides(
+    options: LoadOptions, gpu_layers: int, *, are_compared: bool
+) -> None:
+    cpu = ResourceDetector().detect().cpu
+    for thorough in (False, True):
+        plan = plan_of(cpu, options, parallel=8, gpu_layers=gpu_layers, thorough=thorough)
+        assert bool(plan.contexts) == are_compared
