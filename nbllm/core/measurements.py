@@ -44,7 +44,8 @@ MeasurementKind: TypeAlias = Literal["prefill", "decode"]
 """Whether a speed is that of processing a prompt or that of generating tokens."""
 
 _VERSION = 1
-_NOISE = 1.02  # what is faster by less is taken for as fast
+_NOISE = 1.02  # a count of threads that is faster by less is taken for as fast
+_CONTEXT_NOISE = 1.05  # the same of settings, which a quick benchmark measures once
 
 PROMPT_TOKENS, ANSWER_TOKENS = 512, 256
 """The request by whose time the settings of a context are compared."""
@@ -137,7 +138,7 @@ def best_threads(measured: Iterable[Measurement]) -> ThreadCounts:
 def best_context(measured: Sequence[ContextMeasurement]) -> ContextSettings | None:
     """The settings of the shortest request; of those that take as long, the first."""
     least = min((row.request_seconds for row in measured), default=0.0)
-    able = (row.settings for row in measured if row.request_seconds <= least * _NOISE)
+    able = (row.settings for row in measured if row.request_seconds <= least * _CONTEXT_NOISE)
     return next(able, None)
 
 
