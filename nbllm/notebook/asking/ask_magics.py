@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from nbllm.core.types import GenerationResult
     from nbllm.notebook.asking.question import AskFlags
-    from nbllm.notebook.help_card import Card
+    from nbllm.notebook.help_magics import Card
     from nbllm.notebook.jobs.jobs import Job
     from nbllm.notebook.prompts.shown_prompt import ShownPrompt
 
@@ -197,7 +197,7 @@ class AskMagics(SessionMagics):
         Alone, ``%llm`` shows every magic, as ``%llm_help`` does.
         """
         if cell is None and not line.strip():
-            from nbllm.notebook.help_card import card_of
+            from nbllm.notebook.help_magics import card_of
 
             return card_of(self.session)
         if cell is None:
@@ -243,7 +243,7 @@ class AskMagics(SessionMagics):
             if flags.frame is not None:
                 return map_cell(session, prompt, flags, flags.frame)
         if flags.go_on:
-            from nbllm.notebook.asking.continuation import continued
+            from nbllm.notebook.asking.pipeline import continued
 
             prepared = continued(session, flags)
         else:
@@ -254,7 +254,7 @@ class AskMagics(SessionMagics):
             return shown_prompt(session, prepared)
         if not flags.bg:
             return ask(session, prepared, session.open_view("llm"))
-        from nbllm.notebook.jobs.answer_job import begin_job
+        from nbllm.notebook.jobs.jobs import begin_job
 
         job = begin_job(session, prepared)
         if flags.output:
