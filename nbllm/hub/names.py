@@ -38,6 +38,10 @@ _OLLAMA = re.compile(
     re.IGNORECASE,
 )
 _OTHER_HOST = re.compile(r"(?:[\w-]+\.)+(?:com|org|net|io)/.*", re.IGNORECASE)
+_OTHER_FORMAT = re.compile(
+    r"\.(?:bin|ckpt|ggml|h5|keras|mlmodel|msgpack|npz|onnx|pkl|pt|pth|safetensors|tflite)$",
+    re.IGNORECASE,
+)
 _WORD = re.compile(r"[^\s/@{}]+")
 _REPOSITORY = re.compile(r"\w[\w.-]*/\w(?:[\w.-]*\w)?", re.ASCII)
 _REVISION = re.compile(r"\w[\w./-]{0,199}", re.ASCII)
@@ -134,10 +138,9 @@ def _one_word(text: str) -> str:
             f"hf.co/OWNER/REPOSITORY/{shown(text)[1:-1]} or its whole https address. A file on "
             "this machine needs no download: %llm_load PATH"
         )
-    words = quote(" ".join(re.findall(r"[\w.]+", text[:100])))
     return (
         f"{shown(text)} has no owner. Write OWNER/REPOSITORY or OWNER/REPOSITORY:Q4_K_M, as the "
-        f"hub lists it: https://huggingface.co/models?library=gguf&search={words}"
+        f"hub lists it: {_search(text)}"
     )
 
 
@@ -150,7 +153,28 @@ def _hub_name(found: re.Match[str]) -> HubName:
         raise _invalid(f"{shown(revision)} is not a valid revision (a branch, tag or commit)")
     if file is not None and (problem := unsafe_path(file)):
         raise _invalid(f"the file name {shown(file)} is refused: {problem}")
+    if file is not None and not is_gguf(file):
+        raise _invalid(_no_gguf(repository, file))
     return HubName(repository, revision, file, found["quant"])
+
+
+def _no_gguf(repository: str, file: str) -> str:
+    """What is said of a file in another format, a folder, or a page about the repository."""
+    if _OTHER_FORMAT.search(file):
+        return (
+            f"{shown(file)} is not a GGUF, and llama.cpp reads no other format. Search for a GGUF "
+            f"of the model: {_search(repository.partition('/')[2])}"
+        )
+    return (
+        f"{shown(file)} is not a model file of {repository}. %llm_pull {repository} --list lists "
+        f"its variants; one file is written hf.co/{repository}/FILE.gguf"
+    )
+
+
+def _search(text: str) -> str:
+    """The hub's search for GGUFs of what ``text`` names."""
+    words = quote(" ".join(re.findall(r"[\w.]+", text[:100])))
+    return f"https://huggingface.co/models?library=gguf&search={words}"
 
 
 def _is_repository(name: str) -> bool:

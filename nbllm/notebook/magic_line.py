@@ -8,7 +8,8 @@ import keyword
 import math
 import re
 import shlex
-from argparse import ArgumentParser, Namespace
+from argparse import ArgumentParser, Namespace, _AppendAction
+from collections.abc import Iterable
 from contextlib import suppress
 from typing import NamedTuple, TypeVar
 
@@ -96,6 +97,7 @@ def parse_flags(parser: ArgumentParser, line: str, into: Parsed) -> tuple[Parsed
     while _FLAG.match(rest):
         argument, rest = _first_argument(parser, rest)
         words.append(argument)
+    _check_repeats(parser, words)
     if rest == "--" or rest.startswith("-- "):
         rest = rest[2:].lstrip()
     return parser.parse_args(words, into), rest
@@ -202,7 +204,29 @@ def _arguments(parser: ArgumentParser, line: str) -> list[str]:
     while rest:
         argument, rest = _first_argument(parser, rest)
         words.append(argument)
+    _check_repeats(parser, words)
     return words
+
+
+def _check_repeats(parser: ArgumentParser, words: Iterable[str]) -> None:
+    """Raise ``UsageError`` for a flag that is given twice, where only the last would count.
+
+    Two flags of one value, such as ``--pin`` and ``--no-pin``, contradict each other likewise.
+    """
+    actions = parser._option_string_actions  # noqa: SLF001
+    seen: dict[str, str] = {}
+    for word in words:
+        flag = word.partition("=")[0]
+        flag = flag if flag in actions else word[:2]
+        action = actions.get(flag)
+        if action is None or isinstance(action, _AppendAction):
+            continue
+        before = seen.get(action.dest)
+        if before == flag:
+            raise UsageError(f"%{parser.prog}: {flag} is given twice; give it once")
+        if before is not None:
+            raise UsageError(f"%{parser.prog}: {before} and {flag} set the same; give one of them")
+        seen[action.dest] = flag
 
 
 def _first_argument(parser: ArgumentParser, text: str) -> tuple[str, str]:

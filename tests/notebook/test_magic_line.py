@@ -4,7 +4,15 @@ import pytest
 from IPython.core.error import UsageError
 from IPython.core.magic_arguments import MagicArgumentParser
 
-from nbllm.notebook.magic_line import Flags, parse, parse_flags, scaled, unescaped, variable_name
+from nbllm.notebook.magic_line import (
+    Flags,
+    parse,
+    parse_flags,
+    parse_known,
+    scaled,
+    unescaped,
+    variable_name,
+)
 
 
 @pytest.fixture
@@ -16,6 +24,7 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument("--system")
     parser.add_argument("--stop", action="append")
     parser.add_argument("--all", action="store_true")
+    parser.add_argument("--some", dest="all", action="store_false")
     return parser
 
 
@@ -78,6 +87,12 @@ def test_text_behind_the_flags_stays_as_typed(
         ("-o class", "'class' is not a valid variable name"),
         ('--system "open', "unclosed quotation mark"),
         ("--all=yes", "ignored explicit argument"),
+        ("--temperature 1 --temperature 1", "%llm: --temperature is given twice; give it once"),
+        ("--temp 1 gpt --temperature=2", "--temperature is given twice"),
+        ("--all --all", "--all is given twice"),
+        ("-oa -o b", "-o is given twice"),
+        ("-oa --output=b", "-o and --output set the same; give one of them"),
+        ("--some --all", "--some and --all set the same; give one of them"),
     ],
 )
 def test_a_wrong_line_is_told_in_one_line(
@@ -86,6 +101,17 @@ def test_a_wrong_line_is_told_in_one_line(
     with pytest.raises(UsageError, match=message) as caught:
         parse(parser, line, Flags())
     assert "\n" not in str(caught.value)
+
+
+def test_a_flag_in_front_of_a_prompt_is_given_once_and_the_prompt_is_not_read(
+    parser: argparse.ArgumentParser,
+) -> None:
+    _, rest = parse_flags(parser, "--all why --all --all?", Flags())
+    assert rest == "why --all --all?"
+    with pytest.raises(UsageError, match="--system is given twice"):
+        parse_flags(parser, "--system a --system b why", Flags())
+    with pytest.raises(UsageError, match="--system is given twice"):
+        parse_known(parser, "gpt-4o --system a --system b", Flags())
 
 
 def test_escapes_in_a_stop_text() -> None:
