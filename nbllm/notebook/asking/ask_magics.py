@@ -243,7 +243,7 @@ class AskMagics(SessionMagics):
             if flags.frame is not None:
                 return map_cell(session, prompt, flags, flags.frame)
         if flags.go_on:
-            from nbllm.notebook.asking.continuation import continued
+            from nbllm.notebook.asking.pipeline import continued
 
             prepared = continued(session, flags)
         else:
@@ -254,7 +254,7 @@ class AskMagics(SessionMagics):
             return shown_prompt(session, prepared)
         if not flags.bg:
             return ask(session, prepared, session.open_view("llm"))
-        from nbllm.notebook.jobs.answer_job import begin_job
+        from nbllm.notebook.jobs.jobs import begin_job
 
         job = begin_job(session, prepared)
         if flags.output:

@@ -13,8 +13,7 @@ from IPython.core.displayhook import CapturingDisplayHook
 
 from nbllm.core.generation import Generation, NewText
 from nbllm.core.types import FinishReason, GenerationResult, ModelInfo
-from nbllm.notebook.asking.continuation import joined, sent_messages
-from nbllm.notebook.asking.pipeline import LastAnswer, Prepared
+from nbllm.notebook.asking.pipeline import LastAnswer, Prepared, joined, sent_messages
 from nbllm.notebook.asking.question import recipe_of
 from nbllm.notebook.asking.waiting import NOTE_AFTER_SECONDS, Loading, StopButton, WantedModel
 from nbllm.notebook.running_cell import Stopped

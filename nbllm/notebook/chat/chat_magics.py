@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from IPython.core.error import UsageError
@@ -15,10 +16,11 @@ from nbllm.notebook.running_cell import brief_errors
 from nbllm.notebook.session import NotebookSession, SessionMagics
 
 if TYPE_CHECKING:
-    from nbllm.notebook.chat.chats_table import Transcript
+    from nbllm.core.conversations.saved_conversation import Conversation
+    from nbllm.notebook.chat.chats import Chats
     from nbllm.notebook.tables import Table
 
-__all__ = ["ChatMagics"]
+__all__ = ["ChatMagics", "Transcript", "chats_table"]
 
 _WORDS = {
     "list": (0, 0, ""),
@@ -68,6 +70,21 @@ CHAT = Help(
     ),
 )
 
+_COLUMNS = {
+    "chat": "string",
+    "turns": "Int64",
+    "incomplete": "Int64",
+    "stale": "Int64",
+    "context used (tokens)": "Int64",
+    "model": "string",
+    "last question": "string",
+    "system": "string",
+    "asked at (UTC)": "string",
+    "file": "string",
+}
+_NOTHING_YET = "No conversations yet: %%llm --chat NAME starts one."
+_CHARACTERS = 50
+
 
 class ChatFlags(Flags):
     """What ``CHAT`` explains."""
@@ -101,8 +118,6 @@ class ChatMagics(SessionMagics):
             raise UsageError(f"usage: {self._name} {args.action} {words}".rstrip())
         if args.at is not None and args.action != "branch":
             raise UsageError(f"--at works with branch only: {self._name} branch OLD NEW --at N")
-        from nbllm.notebook.chat.chats_table import Transcript, chats_table
-
         with brief_errors():
             if args.action == "show":
                 return Transcript(self.session.chats.get(args.words[0]))
@@ -168,3 +183,64 @@ class ChatMagics(SessionMagics):
         chat = replace(chat, name=names[0]) if names else chat
         self.session.chats.add(chat)
         return f"{chat.name} was read from {file}, with {counted(len(chat.turns), 'turn')}."
+
+
+# ---------------------------------------------------------------- what is shown
+
+
+@dataclass(frozen=True, slots=True)
+class Transcript:
+    """A conversation for reading."""
+
+    conversation: Conversation
+
+    def __repr__(self) -> str:
+        from nbllm.core.conversations.shown_conversation import to_markdown
+
+        return to_markdown(self.conversation)
+
+    def _repr_html_(self) -> str:
+        from nbllm.core.conversations.shown_conversation import to_html
+
+        return to_html(self.conversation)
+
+
+def chats_table(chats: Chats, notes: Iterable[str] = ()) -> Table:
+    """One row a conversation; ``notes`` are told below.
+
+    "incomplete" counts answers that were stopped, failed, cut off or never came, "stale" those
+    that were given before an earlier turn was changed.
+    """
+    from nbllm.notebook.tables import make_table
+
+    rows = [_row(chats, chats.get(name)) for name in chats.names()]
+    told = [*notes, *filter(None, map(chats.problem, chats.names()))]
+    return make_table(
+        rows,
+        _COLUMNS,
+        told if rows else [*told, _NOTHING_YET],
+        where_any=("incomplete", "stale"),
+        first_to_go=("asked at (UTC)", "file", "system", "context used (tokens)", "model"),
+    )
+
+
+def _row(chats: Chats, chat: Conversation) -> dict[str, object]:
+    last = chat.turns[-1] if chat.turns else None
+    file = chats.file(chat.name)
+    return {
+        "chat": chat.name,
+        "turns": len(chat.turns),
+        "incomplete": sum(not turn.is_whole for turn in chat.turns),
+        "stale": sum(turn.is_stale for turn in chat.turns),
+        "context used (tokens)": (last and last.usage.total_tokens) or None,
+        "model": (last and last.model) or None,
+        "last question": last and _shortened(last.asked),
+        "system": chat.system and _shortened(chat.system),
+        "asked at (UTC)": last and last.asked_at.partition("+")[0].replace("T", " "),
+        "file": file and str(file),
+    }
+
+
+def _shortened(text: str) -> str:
+    line = " ".join(text.split())
+    return line if len(line) <= _CHARACTERS else f"{line[: _CHARACTERS - 1]}…"

@@ -18,7 +18,7 @@ from nbllm.notebook.session import NotebookSession, SessionMagics
 if TYPE_CHECKING:
     from nbllm.core.types import GenerationResult
     from nbllm.notebook.forms.form_step import FormStep
-    from nbllm.notebook.jobs.answer_job import AnswerJob
+    from nbllm.notebook.jobs.jobs import AnswerJob
     from nbllm.notebook.prompts.typed_cells import TypedCells
 
 __all__ = ["ErrorMagics"]
@@ -159,7 +159,7 @@ class ErrorMagics(SessionMagics):
         from nbllm.notebook.asking.live_answer import ask
         from nbllm.notebook.asking.pipeline import prepare, question_from
         from nbllm.notebook.asking.question import AskFlags
-        from nbllm.notebook.jobs.answer_job import begin_job
+        from nbllm.notebook.jobs.jobs import begin_job
         from nbllm.notebook.prompts.tracebacks import title
 
         session, flags = self.session, replace(AskFlags.of(args), raw=True)

@@ -20,8 +20,8 @@ from nbllm.core.conversations.saved_conversation import Conversation, Turn
 from nbllm.core.conversations.shown_conversation import to_markdown
 from nbllm.core.errors import ConversationError
 from nbllm.core.types import FinishReason, ImagePart, Message, TextPart, VendorPart
+from nbllm.notebook.chat.chat_magics import Transcript, chats_table
 from nbllm.notebook.chat.chats import Chats
-from nbllm.notebook.chat.chats_table import Transcript, chats_table
 
 CHAT = Conversation(
     name="c",

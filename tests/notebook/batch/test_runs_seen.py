@@ -13,7 +13,7 @@ from nbllm.core.runs import Run
 from nbllm.core.types import FinishReason, Timings, Usage
 from nbllm.notebook.dashboard.activity_panels import LogPanel, RequestPanel
 from nbllm.notebook.stats.figure import THEMES, LlmFigure
-from nbllm.notebook.stats.run_plot import draw_run
+from nbllm.notebook.stats.plots import draw_run
 from nbllm.notebook.stats.stats_table import stats_table
 
 BEGAN = datetime(2026, 11, 29, 12, tzinfo=timezone.utc)
