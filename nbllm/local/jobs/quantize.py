@@ -108,7 +108,7 @@ async def quantize_model(
     """
     source, shape = source_of(info)
     _check_imatrix(label, imatrix)
-    check_target(target, source, replaces=replaces)
+    check_target(target, source, imatrix, replaces=replaces)
     began = time.monotonic()
     async with _running(info.name) as job:
         plan = await _plan(job, source, shape, label, imatrix)
@@ -128,7 +128,7 @@ async def quantize_model(
                     ),
                     progress,
                 )
-                check_target(target, source, replaces=replaces)
+                check_target(target, source, imatrix, replaces=replaces)
         except OSError as error:
             problem = f"{target} cannot be written: {reason(error)}"
             raise QuantizationError(info.name, problem) from None
@@ -162,10 +162,10 @@ def _check_imatrix(label: str, imatrix: Path | None) -> None:
         raise InvalidOptionError("imatrix", f"there is no file {imatrix}")
 
 
-def check_target(target: Path, source: Path, *, replaces: bool) -> None:
+def check_target(target: Path, source: Path, other: Path | None, *, replaces: bool) -> None:
     """Raise ``InvalidOptionError`` for a file that is there and may not be replaced.
 
-    No part of the model at ``source`` may be.
+    No part of the model at ``source`` may be, nor the ``other`` file that is read.
     """
     if not os.path.lexists(target):
         return
@@ -173,6 +173,8 @@ def check_target(target: Path, source: Path, *, replaces: bool) -> None:
         if target.exists() and file.exists() and target.samefile(file):
             which = "the model itself" if file == source else "a part of the model itself"
             raise InvalidOptionError("to", f"{target} is {which}; name another file")
+    if other is not None and target.exists() and other.exists() and target.samefile(other):
+        raise InvalidOptionError("to", f"{target} is what is to be read; name another file")
     if not replaces:
         raise InvalidOptionError(
             "to", f"{target} exists already; name another file, or replace it with --replace"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import os
 import shutil
 import time
 from pathlib import Path
@@ -174,6 +175,36 @@ async def test_a_split_model_becomes_one_file(manager: ModelManager, parts: list
     assert (await manager.make_imatrix(str(parts[0]), text, chunks=1)).name == (
         "Big model.F32.imatrix.gguf"
     )
+
+
+async def test_what_is_read_is_no_target(manager: ModelManager, tiny: Path) -> None:
+    imatrix, text = tiny.with_name("imatrix.gguf"), tiny.with_name("text.txt")
+    imatrix.write_bytes(b"a matrix")
+    text.write_text("my only copy")
+    with pytest.raises(InvalidOptionError, match="is what is to be read; name another file"):
+        await manager.quantize_model(str(tiny), "q8_0", imatrix=imatrix, to=imatrix, replace=True)
+    with pytest.raises(InvalidOptionError, match="is what is to be read; name another file"):
+        await manager.make_imatrix(str(tiny), text, to=text, replace=True)
+    assert (imatrix.read_bytes(), text.read_text()) == (b"a matrix", "my only copy")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="these are paths there")
+@pytest.mark.parametrize("to", ["C:\\x\\y.gguf", "d:/x.gguf", "\\\\server\\share\\x.gguf"])
+async def test_a_path_of_another_system_is_no_target(
+    manager: ModelManager, tiny: Path, to: str
+) -> None:
+    with pytest.raises(InvalidOptionError, match="is a Windows path, but the kernel does not run"):
+        await manager.quantize_model(str(tiny), "q8_0", to=to)
+    assert files_in(tiny.parent) == [tiny.name]
+
+
+async def test_a_variable_in_a_target_is_told(
+    manager: ModelManager, tiny: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MODELS", str(tiny.parent))
+    for to in ("$MODELS/x.gguf", "$MODELS"):
+        with pytest.raises(InvalidOptionError, match=f"not expanded in paths; write {tiny.parent}"):
+            await manager.quantize_model(str(tiny), "q8_0", to=to)
 
 
 @pytest.mark.parametrize("replace", [False, True])
