@@ -183,8 +183,9 @@ class BenchMagics(SessionMagics):
 
 def _outcome(model: str, found: Benchmark) -> str:
     threads = found.threads
+    context = f", {found.context.words()}" if found.context else ""
     told = f"{model}: fastest with {counted(threads.decode, 'thread')} for decode and " + (
-        f"{counted(threads.batch, 'thread')} for prefill."
+        f"{counted(threads.batch, 'thread')} for prefill{context}."
     )
     if found.device != "CPU":
         return f"{told} Measured on {found.device}; loads on the CPU do not go by it."

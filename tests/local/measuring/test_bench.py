@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import replace
 from pathlib import Path
+from typing import get_args
 
 import psutil
 import pytest
@@ -13,10 +14,19 @@ from nbllm import ModelInfo, ModelManager
 from nbllm.core.errors import ModelLoadError
 from nbllm.core.hardware.resources import CpuInfo
 from nbllm.core.load_options import LoadOptions
-from nbllm.core.measurements import read_threads, store_file
+from nbllm.core.measurements import (
+    Benchmark,
+    ContextMeasurement,
+    Measurement,
+    MeasurementKind,
+    read_threads,
+    store_file,
+    write_measured,
+)
 from nbllm.core.openers import plan_model
 from nbllm.core.placement import ContextSettings
 from nbllm.core.resource_detector import ResourceDetector
+from nbllm.local.load_settings import load_settings
 from nbllm.local.measuring.bench import BenchPlan, measure_model, plan_of
 
 OFF = ContextSettings(flash_attention=False, batch_tokens=8)
@@ -61,7 +71,36 @@ async def test_each_case_gets_a_speed_and_loads_go_by_the_fastest(bundled: Model
         placement = plan_model(bundled, resources)
         assert placement is not None
         assert (placement.threads, placement.batch_threads) == kept
+        assert (placement.flash_attention, placement.batch_tokens) == found.context
+        assert "As measured on this machine: flash attention o" in placement.reason
     store_file().unlink(missing_ok=True)
+
+
+async def test_a_load_computes_as_was_measured(bundled: ModelInfo) -> None:
+    assert bundled.path is not None
+    resources = ResourceDetector().detect()
+    speeds = [
+        Measurement(kind=kind, threads=1, batch=1, sequences=1, tokens_per_second=9)
+        for kind in get_args(MeasurementKind)
+    ]
+    slow = {"behind": 512, "prefill": 100.0, "decode": 10.0}
+    contexts = (ContextMeasurement(settings=OFF_LARGE, **slow),)
+    found = Benchmark(measured=tuple(speeds), other_cores=0, noisy=False, contexts=contexts)
+    write_measured(bundled.path, resources.cpu, found)
+    placements = {
+        options: plan_model(replace(bundled, load=options), resources)
+        for options in (LoadOptions(), LoadOptions(flash_attention=True))
+    }
+    sent = [
+        load_settings(replace(bundled, load=options), placement)
+        for options, placement in placements.items()
+        if placement is not None
+    ]
+    store_file().unlink()
+    assert [(each.flash_attention, each.batch_tokens) for each in sent] == [
+        (False, 16),
+        (True, 512),
+    ]
 
 
 async def test_stopping_it_ends_its_process_and_keeps_nothing(bundled: ModelInfo) -> None:
