@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -125,7 +126,7 @@ class FileJobs(ABC):
         return await openers.quantize_model(
             info,
             label,
-            place_for(info, label, _path("to", to)),
+            place_for(info, label, _target(to)),
             self.detect_resources(),
             imatrix=_path("imatrix", imatrix),
             replaces=replace,
@@ -154,7 +155,7 @@ class FileJobs(ABC):
         """
         check_number("chunks", chunks, 1, 1_000_000)
         info = self.find_local_model(name)
-        target = _path("to", to) or Path.cwd() / f"{info.name}.imatrix.gguf"
+        target = _target(to) or Path.cwd() / f"{info.name}.imatrix.gguf"
         if target.is_dir():
             target = target / f"{info.name}.imatrix.gguf"
         await openers.make_imatrix(
@@ -190,7 +191,7 @@ class FileJobs(ABC):
         Raises ``InvalidOptionError``, ``QuantizationError`` and what a load raises.
         """
         check_number("max_changed", max_changed, 0, 1)
-        labels = [quantization_type(word) for word in types]
+        labels = [*dict.fromkeys(map(quantization_type, types))]
         if (given := _path("imatrix", imatrix)) is not None and not given.is_file():
             raise InvalidOptionError("imatrix", f"there is no file {imatrix}")
         return await openers.tune_model(
@@ -323,6 +324,21 @@ def _path(option: str, given: str | os.PathLike[str] | None) -> Path | None:
         return absolute_path(given)
     except ValueError as error:
         raise InvalidOptionError(option, str(error)) from None
+
+
+def _target(given: str | os.PathLike[str] | None) -> Path | None:
+    """Where a file is to be written. Raises ``InvalidOptionError``, also for a path as others
+    write it, which would make a file or ask for a folder of that odd name.
+    """
+    path, text = _path("to", given), os.fspath(given or "")
+    if os.name != "nt" and re.match(r"[A-Za-z]:[\\/]|\\\\", text):
+        problem = f"{text} is a Windows path, but the kernel does not run on Windows; name another"
+        raise InvalidOptionError("to", problem)
+    if path is not None and not os.path.lexists(path) and os.path.expandvars(text) != text:
+        raise InvalidOptionError(
+            "to", f"variables are not expanded in paths; write {os.path.expandvars(text)}"
+        )
+    return path
 
 
 def _is_here(name: str) -> bool:

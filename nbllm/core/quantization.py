@@ -100,6 +100,9 @@ _LABEL = re.compile(
 )
 
 
+_PART = re.compile(r"-\d{5}-of-\d{5}$")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Quantization:
     """What quantizing a model to ``label`` makes of it, before or after it was done.
@@ -163,7 +166,7 @@ def quantization_type(word: str) -> str:
 
 def target_name(source: Path, label: str) -> str:
     """What the quantized file is called: the source's name with its type replaced."""
-    stem = re.sub(r"-\d{5}-of-\d{5}$", "", source.stem)
+    stem = _PART.sub("", source.stem)
     return f"{_LABEL.sub('', stem) or stem}.{label}.gguf"
 
 
@@ -181,6 +184,9 @@ def place_for(source: ModelInfo, label: str, to: Path | None) -> Path:
         target = to / name
     elif to.suffix.lower() != ".gguf":
         raise InvalidOptionError("to", f"{to} is neither a folder nor the name of a .gguf file")
+    elif _PART.search(to.stem):
+        problem = f"{to.name} is the name of a part of a split model, and the new model is one file"
+        raise InvalidOptionError("to", f"{problem}; name it {_PART.sub('', to.stem)}.gguf")
     else:
         target = to
     if not target.parent.is_dir():

@@ -80,10 +80,10 @@ class FitMagics(SessionMagics):
                 raise UsageError(
                     f"{info.name} is not a local model; only local models can be fitted"
                 )
-            if args.quants:
-                return self._quantizations(info)
             servers = LoadOptions.of({name: vars(args)[name] for name in FIT.only})
             info = replace(info, load=info.load.merged(servers))
+            if args.quants:
+                return self._quantizations(info)
             return fit_table(fit_model(info, ResourceDetector().detect()))
 
     def _quantizations(self, info: ModelInfo) -> Table:

@@ -100,7 +100,7 @@ async def test_later_loads_use_what_was_found(
     manager = ModelManager(folder=tmp_path)
     told: list[float] = []
     tuning = await manager.tune_model(
-        "SmolLM2", types=["q8_0"], max_changed=1, report=lambda what, done: told.append(done)
+        "SmolLM2", types=["q8_0", "Q8"], max_changed=1, report=lambda what, done: told.append(done)
     )
     assert [one.label for one in tuning.types] == ["Q4_1", "Q8_0"]
     assert tuning.best.label == "Q8_0"

@@ -187,6 +187,12 @@ def test_what_is_not_tuned_stays(
         ("%llm_pull tiny", "is on this machine already"),
         ("%llm_pull tiny.gguf", "is on this machine already"),
         ("%llm_pull ./other.gguf", "is a path, and what is on this machine needs no download"),
+        ("%llm_tune tiny --off --types q8_0", "--off only goes back to the model's own file"),
+        ("%llm_imatrix tiny notes.txt --chunks many", "--chunks must be an integer (got 'many')"),
+        ("%llm_quantize tiny q4_0 --imatrix", "--imatrix needs a value; see %llm_quantize?"),
+        ("%llm_quantize tiny q4_0 --to a --to b", "--to is given twice; give it once"),
+        ("%llm_models tiny", "%llm_models takes flags only; see %llm_models?"),
+        ("%llm_pull o/r/x.safetensors", "is not a GGUF, and llama.cpp reads no other format"),
         ("%llm_models --source X", "source must be one of config, bundled, found"),
     ],
 )
