@@ -11,7 +11,6 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
-import llama_cpp
 import llama_cpp.llama_cpp as lib
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +18,7 @@ from numpy.typing import NDArray
 from nbllm.local.ipc.operations import LoadSettings
 from nbllm.local.llama.adapters import Adapters
 from nbllm.local.llama.cells import Cells, OrderedCells, SplitCells
-from nbllm.local.llama.ggml_devices import start_backends
+from nbllm.local.llama.ggml_devices import engine_version, start_backends
 from nbllm.local.llama.loading import BufferSizes, context_params, model_params
 from nbllm.local.llama.rpc_servers import ServerError, add_servers
 from nbllm.local.llama.token_batch import TokenBatch
@@ -176,7 +175,7 @@ class NativeModel:
         settings, system = self.settings, lib.llama_print_system_info()
         length = settings.context_length if self._has("rope.scaling.original_context_length") else 0
         marks = settings.kv_type, settings.flash_attention, settings.batch_invariant, length
-        return f"llama-cpp-python {llama_cpp.__version__}", system.decode(), *map(str, marks)
+        return engine_version(), system.decode(), *map(str, marks)
 
     def _has(self, key: str) -> bool:
         """Whether the file's header has a key of its architecture."""
