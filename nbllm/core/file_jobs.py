@@ -338,6 +338,8 @@ def _target(given: str | os.PathLike[str] | None) -> Path | None:
         raise InvalidOptionError(
             "to", f"variables are not expanded in paths; write {os.path.expandvars(text)}"
         )
+    if path is not None and not path.parent.is_dir():
+        raise InvalidOptionError("to", f"the folder {path.parent} does not exist; create it")
     return path
 
 

@@ -189,8 +189,6 @@ def place_for(source: ModelInfo, label: str, to: Path | None) -> Path:
         raise InvalidOptionError("to", f"{problem}; name it {_PART.sub('', to.stem)}.gguf")
     else:
         target = to
-    if not target.parent.is_dir():
-        raise InvalidOptionError("to", f"the folder {target.parent} does not exist; create it")
     return target.absolute()
 
 

@@ -88,7 +88,7 @@ async def make_imatrix(
                     progress,
                 )
     except OSError as error:
-        problem = f"{target} cannot be written: {reason(error)}"
+        problem = f"{target} cannot be written: {reason(error)}; name another place (--to PATH)"
         raise QuantizationError(info.name, problem) from None
     return done.chunks
 

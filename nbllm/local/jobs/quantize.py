@@ -130,7 +130,7 @@ async def quantize_model(
                 )
                 check_target(target, source, imatrix, replaces=replaces)
         except OSError as error:
-            problem = f"{target} cannot be written: {reason(error)}"
+            problem = f"{target} cannot be written: {reason(error)}; name another place (--to PATH)"
             raise QuantizationError(info.name, problem) from None
     made = model_info_from_gguf(target)
     return Quantized(info=made, source=info, quantization=plan, seconds=time.monotonic() - began)

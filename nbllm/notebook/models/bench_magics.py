@@ -73,7 +73,7 @@ class FitMagics(SessionMagics):
             from nbllm.notebook.models.fit_tables import fit_table
 
             manager = self.session.manager
-            info = manager.find_model(args.name) if args.name else manager.bundled_model()
+            info = manager.bundled_model() if args.name is None else manager.find_model(args.name)
             from nbllm.core.kinds import kind_of
 
             if not kind_of(info).takes_memory:
@@ -149,7 +149,7 @@ class BenchMagics(SessionMagics):
 
     def _model(self, name: str | None) -> ModelInfo:
         manager = self.session.manager
-        info = manager.find_model(name) if name else manager.bundled_model()
+        info = manager.bundled_model() if name is None else manager.find_model(name)
         from nbllm.core.kinds import kind_of
 
         if not kind_of(info).takes_memory:
