@@ -181,10 +181,11 @@ class FileJobs(ABC):
     ) -> Tuning:
         """Measure quantizations of a local model here, and have later loads use the fastest.
 
-        The fastest is the one with the shortest time for 256 tokens of prompt and 256 of answer
+        The fastest is the one with the shortest time for 512 tokens of prompt and 256 of answer
         among those that change at most the share ``max_changed`` of the likeliest next tokens,
         compared with the model as it is over a text of conversations. The ``types`` that make
-        sense are tried where none are named. Its file is kept in the user's cache folder. Takes
+        sense are tried where none are named. Its file is kept in the user's cache folder, with the
+        numbers of threads and the settings of a context that ``measure_model`` compares. Takes
         minutes; ``report`` gets what is being done and the finished fraction of all. Cancelling
         it keeps nothing, and nothing is kept of a measurement that other programs disturbed.
 

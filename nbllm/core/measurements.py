@@ -48,7 +48,7 @@ _NOISE = 1.02  # a count of threads that is faster by less is taken for as fast
 _CONTEXT_NOISE = 1.05  # the same of settings, which a quick benchmark measures once
 
 PROMPT_TOKENS, ANSWER_TOKENS = 512, 256
-"""The request by whose time the settings of a context are compared."""
+"""The request by whose time settings of a context, and quantization types, are compared."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

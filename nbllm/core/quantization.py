@@ -10,14 +10,12 @@ from types import MappingProxyType
 
 from nbllm.core.errors import InvalidOptionError
 from nbllm.core.hardware.resources import CpuInfo
-from nbllm.core.measurements import Benchmark, read_tuned
+from nbllm.core.measurements import ANSWER_TOKENS, PROMPT_TOKENS, Benchmark, read_tuned
 from nbllm.core.suggest import did_you_mean
 from nbllm.core.types import ModelInfo
 
 __all__ = [
-    "ANSWER_TOKENS",
     "NEEDS_IMATRIX",
-    "PROMPT_TOKENS",
     "QUANTIZATION_TYPES",
     "Quality",
     "Quantization",
@@ -190,10 +188,6 @@ def place_for(source: ModelInfo, label: str, to: Path | None) -> Path:
     else:
         target = to
     return target.absolute()
-
-
-PROMPT_TOKENS, ANSWER_TOKENS = 256, 256
-"""The request by whose time types are compared."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

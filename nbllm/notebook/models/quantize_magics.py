@@ -339,7 +339,8 @@ def tuning_words(tuning: Tuning) -> str:
         )
     if best is source:
         return found
+    context = f" with {best.benchmark.context.words()}" if best.benchmark.context else ""
     return (
-        f"{found} Later loads on this machine use it ({size_words(best.size_bytes)} at "
+        f"{found} Later loads on this machine use it{context} ({size_words(best.size_bytes)} at "
         f"{tuning.path}); %llm_tune {quoted(name)} --off goes back."
     )

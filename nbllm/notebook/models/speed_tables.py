@@ -6,12 +6,14 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from nbllm.core.measurements import (
+    ANSWER_TOKENS,
+    PROMPT_TOKENS,
     Benchmark,
     ContextMeasurement,
     Measurement,
     MeasurementKind,
 )
-from nbllm.core.quantization import ANSWER_TOKENS, PROMPT_TOKENS, TunedType, Tuning, pareto
+from nbllm.core.quantization import TunedType, Tuning, pareto
 from nbllm.notebook.tables import Table, make_table, mib
 
 if TYPE_CHECKING:
