@@ -6,6 +6,7 @@ import os
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from pathlib import Path
 
 from nbllm.core import openers
@@ -20,7 +21,7 @@ from nbllm.core.errors import (
 from nbllm.core.hardware.resources import Resources
 from nbllm.core.measurements import forget_tuned
 from nbllm.core.option_checks import check_number
-from nbllm.core.paths import absolute_path
+from nbllm.core.paths import absolute_path, reason
 from nbllm.core.quantization import (
     QUANTIZATION_TYPES,
     Quantization,
@@ -29,7 +30,7 @@ from nbllm.core.quantization import (
     place_for,
     quantization_type,
 )
-from nbllm.core.texts import quoted
+from nbllm.core.texts import quoted, shown
 from nbllm.core.types import ModelInfo
 
 __all__ = ["FileJobs"]
@@ -66,7 +67,7 @@ class FileJobs(ABC):
         Raises ``InvalidOptionError`` for one that runs elsewhere, ``ModelNotFoundError`` and
         ``ModelFileError``.
         """
-        info = self.find_model(name)
+        info = self.find_model(_text("name", name))
         if info.local and info.path is not None:
             return info
         raise InvalidOptionError(
@@ -87,7 +88,7 @@ class FileJobs(ABC):
         Types that need an importance matrix are left out without one. Takes about a second.
         Raises as ``quantize_model`` does.
         """
-        labels = [quantization_type(word) for word in types]
+        labels = _labels(types)
         return await openers.plan_quantizations(
             self.find_local_model(name), labels, imatrix=_path("imatrix", imatrix)
         )
@@ -192,7 +193,7 @@ class FileJobs(ABC):
         Raises ``InvalidOptionError``, ``QuantizationError`` and what a load raises.
         """
         check_number("max_changed", max_changed, 0, 1)
-        labels = [*dict.fromkeys(map(quantization_type, types))]
+        labels = _labels(types)
         if (given := _path("imatrix", imatrix)) is not None and not given.is_file():
             raise InvalidOptionError("imatrix", f"there is no file {imatrix}")
         return await openers.tune_model(
@@ -223,7 +224,9 @@ class FileJobs(ABC):
         Its ``variants`` are all there are, with what each would take on this machine. Raises as
         ``pull_model`` does.
         """
-        self._check_elsewhere(name)
+        self._check_elsewhere(_text("name", name))
+        if quant is not None:
+            _text("quant", quant)
         return await downloader().plan_pull(
             name, self.detect_resources(), quant=quant, companions=companions
         )
@@ -277,7 +280,9 @@ class FileJobs(ABC):
 
     def plan_deletion(self, name: str, *, companions: bool = False) -> Deletion:
         """What ``delete_model`` would remove and free. Raises as it does."""
-        path = downloader().pulled_file(name) or self._pulled_path(self.find_model(name), name)
+        path = downloader().pulled_file(_text("name", name)) or self._pulled_path(
+            self.find_model(name), name
+        )
         for loaded in self.list_loaded_models():
             if path is not None and loaded.path == path:
                 raise DownloadError(
@@ -315,16 +320,41 @@ class FileJobs(ABC):
         return deletion
 
 
+def _text(option: str, given: object) -> str:
+    """Raises ``InvalidOptionError`` for what is not a text."""
+    if not isinstance(given, str):
+        raise InvalidOptionError(option, f"must be a text (got {given!r})")
+    return given
+
+
+def _labels(types: Iterable[str]) -> list[str]:
+    """Each once, of one or several types. Raises ``InvalidOptionError``."""
+    words = [types] if isinstance(types, str) else types
+    if not isinstance(words, Iterable):
+        raise InvalidOptionError("types", f"must be quantization types (got {types!r})")
+    return [*dict.fromkeys(map(quantization_type, words))]
+
+
 def _path(option: str, given: str | os.PathLike[str] | None) -> Path | None:
-    """Raises ``InvalidOptionError`` for what names no path."""
+    """Raises ``InvalidOptionError`` for what names no path, or one that no file can have."""
     if given is None:
         return None
+    if not isinstance(given, str | os.PathLike) or not isinstance(os.fspath(given), str):
+        raise InvalidOptionError(option, f"must be a path (got {given!r})")
     if not os.fspath(given).strip():
         raise InvalidOptionError(option, "the path is empty")
     try:
-        return absolute_path(given)
+        path = absolute_path(given)
+        with suppress(FileNotFoundError, NotADirectoryError):
+            path.lstat()
+    except OSError as error:
+        raise InvalidOptionError(option, f"{shown(str(given))}: {reason(error)}") from None
+    except UnicodeEncodeError:
+        problem = f"{shown(str(given))} has characters that file names cannot have"
+        raise InvalidOptionError(option, problem) from None
     except ValueError as error:
         raise InvalidOptionError(option, str(error)) from None
+    return path
 
 
 def _target(given: str | os.PathLike[str] | None) -> Path | None:
