@@ -8,7 +8,6 @@ from __future__ import annotations
 import ctypes
 import os
 from collections.abc import Sequence
-from importlib import metadata
 from typing import Any
 
 import llama_cpp
@@ -36,6 +35,8 @@ _NUMA = {
 
 def engine_version() -> str:
     """The release of the bindings, and so of llama.cpp: "llama-cpp-python 0.3.36"."""
+    from importlib import metadata  # it takes 20 ms, and few workers ask
+
     try:
         version = metadata.version("llama-cpp-python")
     except metadata.PackageNotFoundError:  # a build under another package's name
