@@ -225,7 +225,7 @@ LONG = "x" * 300
         ({"imatrix": 5}, "imatrix must be a path"),
         ({"type": 8}, "'8' is not a quantization type"),
         ({"type": None}, "'None' is not a quantization type"),
-        ({"name": None}, r"name must be a text \(got None\)"),
+        ({"name": None}, r"name must be a string \(got None\)"),
     ],
 )
 @pytest.mark.skipif(os.name == "nt", reason="file names have other limits there")
@@ -247,12 +247,12 @@ async def test_types_are_one_or_several(manager: ModelManager, tiny: Path) -> No
 @pytest.mark.parametrize("wrong", [None, 5, b"owner/repo"])
 async def test_a_name_is_a_text(manager: ModelManager, wrong: Any) -> None:
     for asked in (manager.plan_pull, manager.tune_model, manager.plan_quantizations):
-        with pytest.raises(InvalidOptionError, match="name must be a text"):
+        with pytest.raises(InvalidOptionError, match="name must be a string"):
             await asked(wrong)
     for tried in (manager.plan_deletion, manager.untune_model):
-        with pytest.raises(InvalidOptionError, match="name must be a text"):
+        with pytest.raises(InvalidOptionError, match="name must be a string"):
             tried(wrong)
-    with pytest.raises(InvalidOptionError, match="quant must be a text"):
+    with pytest.raises(InvalidOptionError, match="quant must be a string"):
         await manager.plan_pull("owner/repo", quant=wrong or 5)
 
 
