@@ -25,6 +25,10 @@ settings.load_profile("nbllm")
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
 
+# OpenBLAS starts a thread for each processor wherever numpy is imported, also in kernels: twice the
+# time that the import takes, and no test multiplies large matrices.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
 ABSENT = str(Path(__file__).parent / "absent")  # what takes seconds to import, and nobody needs
 sys.path.insert(0, ABSENT)
 

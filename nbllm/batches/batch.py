@@ -8,24 +8,21 @@ from pathlib import Path
 from typing import Any
 
 from nbllm.batches.batch_rows import BatchProgress, BatchRow
-from nbllm.batches.journal import Journal
+from nbllm.batches.conflicts import check_apart
+from nbllm.batches.journal import Journal, check_place
 from nbllm.batches.run import RunSettings, run_batch
 from nbllm.batches.spread import width_of
 from nbllm.batches.vendor_api.sent_batches import SentBatches
 from nbllm.batches.vendor_api.vendor_run import default_journal, run_vendor_batch
 from nbllm.core.errors import BatchError, InvalidOptionError
 from nbllm.core.model_interface import ModelInterface
-from nbllm.core.option_names import option_name, option_use
+from nbllm.core.option_names import option_use
 from nbllm.core.texts import shown
 
-__all__ = ["Batch", "batch_of"]
+__all__ = ["Batch", "batch_of", "check_journal"]
 
 _OF_REQUEST = ("system", "options", "schema")
 _OF_BATCH_API = (*_OF_REQUEST, "retry_failed", "max_cost", "title")
-_WHY = {
-    "concurrency": "the vendor decides how much it does at a time",
-    "max_total_tokens": "a batch is sent as a whole; send fewer rows, or limit each answer",
-}
 
 
 class Batch:
@@ -139,17 +136,31 @@ def batch_of(
         if hasattr(prompts, "__aiter__"):
             wanted += "; collect them first, as in [each async for each in prompts]"
         raise InvalidOptionError("prompts", f"{wanted} (got {shown(prompts)})")
-    place = journal and journal.expanduser().absolute()
+    check_apart({**settings, "batch_api": batch_api})
+    place = journal and _absolute(journal)
     if not batch_api:
         return Batch(model, prompts, place, settings)
-    for name, why in _WHY.items():
-        if settings.get(name) is not None:
-            problem = f"cannot be combined with {option_name('batch_api')}: {why}"
-            raise InvalidOptionError(name, problem)
     kept = {name: settings[name] for name in _OF_BATCH_API if name in settings}
     model.vendor_batches()  # a model that has none is refused before a journal is made
     like = model.request("-", **{name: kept.get(name) for name in _OF_REQUEST})
     return Batch(model, prompts, place or default_journal(like), kept, batch_api=True)
+
+
+def check_journal(path: Path, *, batch_api: bool) -> None:
+    """Raise the ``BatchError`` with which a run that keeps its rows there would end at once.
+
+    No file is made.
+    """
+    place = _absolute(path)
+    check_place(place)
+    if place.exists():
+        with Journal(place) as journal:
+            if not batch_api:
+                _check_nothing_is_sent(journal)
+
+
+def _absolute(path: Path) -> Path:
+    return path.expanduser().absolute()
 
 
 def _check_nothing_is_sent(journal: Journal) -> None:

@@ -33,7 +33,7 @@ from nbllm.core.errors import BatchError
 from nbllm.core.option_names import option_use
 from nbllm.core.paths import file_status, open_regular, reason
 
-__all__ = ["Journal"]
+__all__ = ["Journal", "check_place"]
 
 _VERSION = 3
 _BEGINNING = b'{"nbllm":"batch",'
@@ -147,10 +147,17 @@ class Journal:
                 self._file.close()
 
 
-def _opened(path: Path) -> BinaryIO:
-    """The file to append to, created where it is not there, locked."""
+def check_place(path: Path) -> None:
+    """Raise ``BatchError`` where no file is at the path, and none could be created."""
     if not path.parent.is_dir():
         raise BatchError(f"{path} cannot be written: its folder does not exist; create it")
+    if not path.exists() and not os.access(path.parent, os.W_OK):
+        raise BatchError(f"{path} cannot be written: its folder is read-only; name another one")
+
+
+def _opened(path: Path) -> BinaryIO:
+    """The file to append to, created where it is not there, locked."""
+    check_place(path)
     try:
         if path.exists():
             file_status(path)  # a pipe would wait for its reader

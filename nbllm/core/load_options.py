@@ -274,6 +274,12 @@ class LoadOptions(OptionSet):
         if self.kv_unified is False:
             self._check_shares()
 
+    @property
+    def leaves_attention_open(self) -> bool:
+        """Whether flash attention is neither set nor required."""
+        is_required = self.batch_invariant or self.kv_type not in (None, "f16")
+        return self.flash_attention is None and not is_required
+
     def _check_invariance(self) -> None:
         if self.flash_attention is False:
             raise InvalidOptionError("batch_invariant", "requires flash attention")

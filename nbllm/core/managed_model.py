@@ -41,7 +41,17 @@ if TYPE_CHECKING:
 __all__ = [
     "ManagedModel",
     "ResultSchema",
+    "without_batch_api",
 ]
+
+
+def without_batch_api(model: str) -> UnsupportedError:
+    """What is said of a model that has no batch API."""
+    return UnsupportedError(
+        model,
+        "it has no batch API; OpenAI, Anthropic and Gemini have one. Leave "
+        f"{option_name('batch_api')} out to ask it row by row",
+    )
 
 
 class ResultSchema:
@@ -196,11 +206,7 @@ class ManagedModel(ABC):
 
         Raises ``UnsupportedError`` where there is none.
         """
-        raise UnsupportedError(
-            self.name,
-            "it has no batch API; OpenAI, Anthropic and Gemini have one. Leave "
-            f"{option_name('batch_api')} out to ask it row by row",
-        )
+        raise without_batch_api(self.name)
 
     def report_to(self, activity: Activity) -> None:
         """From now on ``activity`` lists and records every stream, in place of one of its own."""

@@ -7,7 +7,7 @@ kept in one JSON file in the user's cache folder, written by a benchmark alone.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
@@ -15,18 +15,23 @@ from typing import Any, Literal, TypeAlias
 from nbllm.core import saved_files
 from nbllm.core.hardware.resources import CpuInfo
 from nbllm.core.paths import read_text
-from nbllm.core.placement import ThreadCounts
+from nbllm.core.placement import ContextSettings, ThreadCounts
 
 __all__ = [
+    "ANSWER_TOKENS",
+    "PROMPT_TOKENS",
     "Benchmark",
+    "ContextMeasurement",
     "Measurement",
     "MeasurementKind",
     "Tuned",
+    "best_context",
     "best_threads",
     "forget_tuned",
     "has_tuned",
     "machine_key",
     "model_key",
+    "read_context",
     "read_threads",
     "read_tuned",
     "store_file",
@@ -40,6 +45,10 @@ MeasurementKind: TypeAlias = Literal["prefill", "decode"]
 
 _VERSION = 1
 _NOISE = 1.02  # a count of threads that is faster by less is taken for as fast
+_CONTEXT_NOISE = 1.05  # the same of settings, which a quick benchmark measures once
+
+PROMPT_TOKENS, ANSWER_TOKENS = 512, 256
+"""The request by whose time settings of a context, and quantization types, are compared."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,6 +67,25 @@ class Measurement:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ContextMeasurement:
+    """The speeds with ``settings``, in tokens a second, as medians of several runs.
+
+    ``prefill`` is that of a prompt of ``behind`` tokens, and ``decode`` that of an answer behind
+    it, each with the thread count that is fastest for it.
+    """
+
+    settings: ContextSettings
+    behind: int
+    prefill: float
+    decode: float
+
+    @property
+    def request_seconds(self) -> float:
+        """The time of a request of ``PROMPT_TOKENS`` and ``ANSWER_TOKENS``."""
+        return PROMPT_TOKENS / self.prefill + ANSWER_TOKENS / self.decode
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Tuned:
     """The file that loads of a model use in place of its own, in the quantization ``label``."""
 
@@ -73,18 +101,25 @@ class Benchmark:
     ``other_cores`` is how many processors everything else on the machine kept busy meanwhile.
     Where that is much the speeds are ``noisy``: fewer threads seem to be faster than they are, so
     later loads do not go by them. Nor do they where other devices than the CPU took part;
-    ``device`` is that of the model's placement.
+    ``device`` is that of the model's placement. ``contexts`` compares the settings of a context
+    where the load left them open.
     """
 
     measured: tuple[Measurement, ...]
     other_cores: float
     noisy: bool
     device: str = "CPU"
+    contexts: tuple[ContextMeasurement, ...] = ()
 
     @property
     def threads(self) -> ThreadCounts:
         """The fastest counts."""
         return best_threads(self.measured)
+
+    @property
+    def context(self) -> ContextSettings | None:
+        """The settings with which a request takes the least time; None where none were compared."""
+        return best_context(self.contexts)
 
 
 def best_threads(measured: Iterable[Measurement]) -> ThreadCounts:
@@ -98,6 +133,13 @@ def best_threads(measured: Iterable[Measurement]) -> ThreadCounts:
         _fastest([row for row in alone if row.kind == kind]) for kind in ("decode", "prefill")
     )
     return ThreadCounts(decode, batch)
+
+
+def best_context(measured: Sequence[ContextMeasurement]) -> ContextSettings | None:
+    """The settings of the shortest request; of those that take as long, the first."""
+    least = min((row.request_seconds for row in measured), default=0.0)
+    able = (row.settings for row in measured if row.request_seconds <= least * _CONTEXT_NOISE)
+    return next(able, None)
 
 
 def _fastest(rows: list[Measurement]) -> int:
@@ -130,11 +172,19 @@ def read_threads(path: Path, cpu: CpuInfo, *, file: Path | None = None) -> Threa
 
     What cannot be read counts as not measured: the counts only make a model faster.
     """
+    best = _mapping(_found(path, cpu, file).get("best"))
     try:
-        text = read_text(file or store_file(), saved_files.MOST_BYTES)
-        best = _machines(text)[machine_key(cpu)][model_key(path)]["best"]
         return ThreadCounts(_count(best["decode"]), _count(best["batch"]))
-    except (OSError, KeyError, TypeError, ValueError):
+    except (KeyError, ValueError):
+        return None
+
+
+def read_context(path: Path, cpu: CpuInfo, *, file: Path | None = None) -> ContextSettings | None:
+    """The settings of a context that were found fastest, as ``read_threads`` finds the counts."""
+    best = _mapping(_found(path, cpu, file).get("context"))
+    try:
+        return ContextSettings(best["flash_attention"] is True, _count(best["batch_tokens"]))
+    except (KeyError, ValueError):
         return None
 
 
@@ -144,11 +194,20 @@ def write_measured(path: Path, cpu: CpuInfo, found: Benchmark, *, file: Path | N
     A noisy result is kept as such, beside the one that loads go by. What other processes measured
     meanwhile stays. Raises ``OSError``.
     """
-    rows = {"measured": [asdict(row) for row in found.measured]}
+    rows: dict[str, Any] = {"measured": [asdict(row) for row in found.measured]}
+    if found.contexts:
+        rows["contexts"] = [_context_row(row) for row in found.contexts]
     if found.noisy:
         _change(path, cpu, {"noisy": {**rows, "other_cores": found.other_cores}}, file=file)
-    else:
-        _change(path, cpu, {"best": found.threads._asdict(), **rows, "noisy": None}, file=file)
+        return
+    best: dict[str, Any] = {"best": found.threads._asdict()}
+    if found.context is not None:
+        best["context"] = found.context._asdict()
+    _change(path, cpu, {**best, **rows, "noisy": None}, file=file)
+
+
+def _context_row(row: ContextMeasurement) -> dict[str, Any]:
+    return {**asdict(row), "settings": row.settings._asdict()}
 
 
 def tuned_folder() -> Path:
@@ -166,7 +225,7 @@ def has_tuned(path: Path, *, file: Path | None = None) -> bool:
 def read_tuned(path: Path, cpu: CpuInfo, *, file: Path | None = None) -> Tuned | None:
     """The file to load in place of ``path`` on this machine, if it is there as it was written."""
     try:
-        tuned = _entry(_stored(file)[machine_key(cpu)], path)["tuned"]
+        tuned = _found(path, cpu, file)["tuned"]
         found = Tuned(
             label=str(tuned["label"]),
             path=Path(str(tuned["path"])),
@@ -221,6 +280,11 @@ def _stored(file: Path | None) -> Mapping[str, Mapping[str, Any]]:
         return {}
 
 
+def _found(path: Path, cpu: CpuInfo, file: Path | None) -> Mapping[str, Any]:
+    """What is stored of a model on this machine; nothing where that cannot be read."""
+    return _entry(_stored(file).get(machine_key(cpu)), path)
+
+
 def _entry(models: object, path: Path) -> Mapping[str, Any]:
     try:
         return _mapping(_mapping(models).get(model_key(path)))
@@ -242,5 +306,5 @@ def _machines(text: str) -> dict[str, Mapping[str, Any]]:
 
 def _count(value: object) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise ValueError(f"{value!r} is not a number of threads")
+        raise ValueError(f"{value!r} is not a number of 1 or more")
     return value

@@ -129,9 +129,10 @@ class ModelInterface(ManagedModel):
         it stopped. ``decide`` chooses among labels, as the method of this name does. ``batch_api``
         sends the rows to the vendor's batch API, which answers within a day for half the price;
         ``Batch.cancel`` cancels that, and without a ``journal`` one is kept in the working
-        directory, so that the same run takes it up again; ``concurrency`` cannot be given then,
-        and ``max_failures`` ends nothing. The other parameters are those of
-        ``nbllm.batches.run.RunSettings``, and ``stream``'s. Raises as ``run_batch`` there does.
+        directory, so that the same run takes it up again; ``concurrency`` and
+        ``max_total_tokens`` cannot be given then, and ``max_failures`` ends nothing. The other
+        parameters are those of ``nbllm.batches.run.RunSettings``, and ``stream``'s. Raises as
+        ``run_batch`` there does.
         """
         from nbllm.core.schemas.answer_schemas import schema_or_decision
 

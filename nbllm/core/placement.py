@@ -11,6 +11,7 @@ from nbllm.core.words import size_words
 __all__ = [
     "KV_TYPES",
     "MOST_OUTPUTS",
+    "ContextSettings",
     "KvType",
     "MemoryParts",
     "Placement",
@@ -83,6 +84,18 @@ class ThreadCounts(NamedTuple):
 
     decode: int
     batch: int
+
+
+class ContextSettings(NamedTuple):
+    """How a context computes: with flash attention or not, and how many tokens at a time."""
+
+    flash_attention: bool
+    batch_tokens: int
+
+    def words(self) -> str:
+        """For reading: "flash attention off, batches of 128 tokens"."""
+        switch = "on" if self.flash_attention else "off"
+        return f"flash attention {switch}, batches of {self.batch_tokens} tokens"
 
 
 def _no_reason(placement: Placement) -> str:

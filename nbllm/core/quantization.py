@@ -10,14 +10,12 @@ from types import MappingProxyType
 
 from nbllm.core.errors import InvalidOptionError
 from nbllm.core.hardware.resources import CpuInfo
-from nbllm.core.measurements import Benchmark, read_tuned
+from nbllm.core.measurements import ANSWER_TOKENS, PROMPT_TOKENS, Benchmark, read_tuned
 from nbllm.core.suggest import did_you_mean
 from nbllm.core.types import ModelInfo
 
 __all__ = [
-    "ANSWER_TOKENS",
     "NEEDS_IMATRIX",
-    "PROMPT_TOKENS",
     "QUANTIZATION_TYPES",
     "Quality",
     "Quantization",
@@ -100,6 +98,9 @@ _LABEL = re.compile(
 )
 
 
+_PART = re.compile(r"-\d{5}-of-\d{5}$")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Quantization:
     """What quantizing a model to ``label`` makes of it, before or after it was done.
@@ -150,20 +151,20 @@ def quantization_type(word: str) -> str:
 
     Raises ``InvalidOptionError`` with the closest ones.
     """
-    folded = re.sub(r"[\W_]+", "", word).upper()
+    folded = re.sub(r"[\W_]+", "", word).upper() if isinstance(word, str) else ""
     if folded in _FOLDED:
         return _FOLDED[folded]
     hint = did_you_mean(folded, QUANTIZATION_TYPES)
     raise InvalidOptionError(
         "type",
-        f"{word[:40]!r} is not a quantization type.{hint} "
+        f"{str(word)[:40]!r} is not a quantization type.{hint} "
         f"The types are {', '.join(QUANTIZATION_TYPES)}",
     )
 
 
 def target_name(source: Path, label: str) -> str:
     """What the quantized file is called: the source's name with its type replaced."""
-    stem = re.sub(r"-\d{5}-of-\d{5}$", "", source.stem)
+    stem = _PART.sub("", source.stem)
     return f"{_LABEL.sub('', stem) or stem}.{label}.gguf"
 
 
@@ -181,15 +182,12 @@ def place_for(source: ModelInfo, label: str, to: Path | None) -> Path:
         target = to / name
     elif to.suffix.lower() != ".gguf":
         raise InvalidOptionError("to", f"{to} is neither a folder nor the name of a .gguf file")
+    elif _PART.search(to.stem):
+        problem = f"{to.name} is the name of a part of a split model, and the new model is one file"
+        raise InvalidOptionError("to", f"{problem}; name it {_PART.sub('', to.stem)}.gguf")
     else:
         target = to
-    if not target.parent.is_dir():
-        raise InvalidOptionError("to", f"the folder {target.parent} does not exist; create it")
     return target.absolute()
-
-
-PROMPT_TOKENS, ANSWER_TOKENS = 256, 256
-"""The request by whose time types are compared."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

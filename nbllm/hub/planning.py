@@ -17,7 +17,7 @@ from urllib.parse import quote
 import httpx
 
 from nbllm.core.downloads import PullPlan, RemoteFile
-from nbllm.core.errors import DownloadError
+from nbllm.core.errors import DownloadError, InvalidOptionError
 from nbllm.core.fitting.machine_room import fit_by_size, room_of
 from nbllm.core.hardware.resources import Resources
 from nbllm.core.paths import is_gguf
@@ -45,8 +45,21 @@ async def plan(
     if isinstance(parsed, WebName):
         return await _plan_file(parsed, resources, bandwidth)
     if quant is not None:
-        parsed = replace(parsed, quant=quant)
+        parsed = _with_quant(parsed, quant)
     return await _plan_repository(parsed, resources, bandwidth, wants_companions=wants_companions)
+
+
+def _with_quant(name: HubName, quant: str) -> HubName:
+    """Raises ``InvalidOptionError`` where the name says another one already."""
+    said = name.quant or name.file
+    if not quant.strip():
+        raise InvalidOptionError("quant", "it is empty; write a type such as q4_k_m")
+    if said is not None and quant.strip().casefold() not in said.casefold():
+        raise InvalidOptionError(
+            "quant",
+            f"the name asks for {shown(said)} already, not {shown(quant)}; give one of them",
+        )
+    return replace(name, quant=quant)
 
 
 async def _plan_repository(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from importlib import metadata
 from importlib.util import find_spec
 
 from nbllm.core.errors import MissingDependencyError
@@ -53,6 +52,8 @@ def _installed_version() -> str | None:
     """Its version; that of a build under another package's name is taken as new enough."""
     if find_spec("llama_cpp") is None:
         return None
+    from importlib import metadata  # it takes 20 ms, and workers need no more than the constants
+
     try:
         return metadata.version("llama-cpp-python")
     except metadata.PackageNotFoundError:

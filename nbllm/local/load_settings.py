@@ -65,7 +65,7 @@ def load_settings(info: ModelInfo, placement: Placement) -> LoadSettings:
         gpu_layers=placement.gpu_layers,
         tensor_split=placement.tensor_split,
         kv_type=placement.kv_type,
-        flash_attention=info.load.flash_attention,
+        flash_attention=_flash_attention(info.load, placement),
         batch_tokens=placement.batch_tokens,
         max_outputs=placement.max_outputs,
         batch_invariant=placement.batch_invariant,
@@ -76,6 +76,16 @@ def load_settings(info: ModelInfo, placement: Placement) -> LoadSettings:
         load_mode=_load_mode(info.load),
         numa=info.load.numa,
     )
+
+
+def _flash_attention(options: LoadOptions, placement: Placement) -> bool | None:
+    """What the options say, else off where the placement does without; None where it is left open.
+
+    llama.cpp then uses it wherever the device can.
+    """
+    if options.flash_attention is None and not placement.flash_attention:
+        return False
+    return options.flash_attention
 
 
 def _load_mode(options: LoadOptions) -> LoadMode:

@@ -17,7 +17,7 @@ from nbllm.core.fitting.placing import DEFAULT_CONTEXT, Measure, Plan
 from nbllm.core.fitting.planned_load import Loading
 from nbllm.core.hardware.resources import Resources
 from nbllm.core.load_options import LoadOptions
-from nbllm.core.measurements import read_threads
+from nbllm.core.measurements import read_context, read_threads
 from nbllm.core.paths import file_status, reason
 from nbllm.core.placement import MemoryParts, Placement
 from nbllm.core.quantization import Quantization
@@ -53,7 +53,7 @@ def quantized_plan(info: ModelInfo, plan: Quantization, resources: Resources) ->
     """Where the model would go if it were quantized so. Raises as ``plan_model`` does."""
     found = make_plan(info, resources)
     shape = quantized_shape(found.shape, plan.label, plan.tensor_types, plan.size_bytes)
-    return replace(found, shape=shape, threads=None).placement()
+    return replace(found, shape=shape, threads=None, context=None).placement()
 
 
 def make_plan(info: ModelInfo, resources: Resources) -> Plan:
@@ -74,6 +74,7 @@ def make_plan(info: ModelInfo, resources: Resources) -> Plan:
         requested=info.load,
         usual_context=_usual_context(info, shape),
         threads=read_threads(info.path, resources.cpu),
+        context=read_context(info.path, resources.cpu),
         measure=estimate if draft is None else _beside(_model_shape(Path(draft))),
         adapter_bytes=adapter_bytes,
     )

@@ -9,8 +9,8 @@ import math
 import re
 import shlex
 from argparse import ArgumentParser, Namespace, _AppendAction
-from collections.abc import Iterable
-from contextlib import suppress
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from typing import NamedTuple, TypeVar
 
 from IPython.core.error import UsageError
@@ -39,6 +39,10 @@ _FLAG = re.compile(r"--?[A-Za-z]")
 _HELP = ("-h", "--help")
 _REQUIRED = "the following arguments are required: "
 _TOO_MANY = "unrecognized arguments: "
+_OF_FLAG = re.compile(
+    r"argument (?P<flag>-\S+): (?:expected one argument"
+    r"|(?:invalid (?P<kind>int|float) value: |ignored explicit argument )(?P<got>.+))"
+)
 _IPYTHONS = {"In", "Out", "display", "exit", "get_ipython", "quit", "_", "__", "___", "_llm"}
 _IPYTHONS_NUMBERED = re.compile(r"_(?:i*|dh|ih|oh|sh|i?\d+)")
 _ESCAPES = {r"\n": "\n", r"\t": "\t", r"\\": "\\"}
@@ -65,26 +69,44 @@ class UnclosedQuoteError(UsageError):
 
 def parse(parser: ArgumentParser, line: str, into: Parsed) -> Parsed:
     """``into`` with all of ``line``. Raises ``UsageError`` in one line, and ``HelpWanted``."""
-    try:
+    with _remedies(parser):
         return parser.parse_args(_arguments(parser, line), into)
+
+
+@contextmanager
+def _remedies(parser: ArgumentParser) -> Iterator[None]:
+    """Has errors say what to do."""
+    try:
+        yield
+    except UnclosedQuoteError:
+        raise
     except UsageError as error:
         raise UsageError(_with_remedy(parser, str(error))) from None
 
 
 def _with_remedy(parser: ArgumentParser, problem: str) -> str:
-    """What argparse says of the number of words, with what to do."""
+    """What argparse says of the words, in other words where they are those of a programmer."""
+    if found := _OF_FLAG.fullmatch(problem):
+        flag = found["flag"].rpartition("/")[2]
+        if found["got"] is None:
+            return f"%{parser.prog}: {flag} needs a value; see %{parser.prog}?"
+        kind = {None: "takes no value", "int": "must be an integer", "float": "must be a number"}
+        return f"%{parser.prog}: {flag} {kind[found['kind']]} (got {found['got']})"
     missing = problem.removeprefix(_REQUIRED)
     if missing != problem:
         needed = " and ".join(missing.upper().split(", "))
         return f"%{parser.prog} needs {needed}; see %{parser.prog}?"
-    if problem.startswith(_TOO_MANY) and parser._get_positional_actions():  # noqa: SLF001
+    if not problem.startswith(_TOO_MANY):
+        return problem
+    if parser._get_positional_actions():  # noqa: SLF001
         return f"{problem}. A name or a path with spaces is written in quotes"
-    return problem
+    return f"{problem}. %{parser.prog} takes flags only; see %{parser.prog}?"
 
 
 def parse_known(parser: ArgumentParser, line: str, into: Parsed) -> tuple[Parsed, list[str]]:
     """As ``parse``, and the words that the magic has no place for."""
-    return parser.parse_known_args(_arguments(parser, line), into)
+    with _remedies(parser):
+        return parser.parse_known_args(_arguments(parser, line), into)
 
 
 def parse_flags(parser: ArgumentParser, line: str, into: Parsed) -> tuple[Parsed, str]:
@@ -100,7 +122,8 @@ def parse_flags(parser: ArgumentParser, line: str, into: Parsed) -> tuple[Parsed
     _check_repeats(parser, words)
     if rest == "--" or rest.startswith("-- "):
         rest = rest[2:].lstrip()
-    return parser.parse_args(words, into), rest
+    with _remedies(parser):
+        return parser.parse_args(words, into), rest
 
 
 def variable_name(word: str) -> str:

@@ -1,12 +1,15 @@
 """What ``%llm_tune`` gains: the tuned model in nbllm beside ``llama-bench`` on the file as shipped.
 
-python tests/benchmarks/bench_tune.py [--llama-cpp FOLDER] [--types TYPE,…] [--max-changed SHARE]
+python tests/benchmarks/bench_tune.py [--llama-cpp FOLDER] [--types TYPE,…|all] [--rounds N]
+    [--max-changed SHARE]
 
-Tunes the bundled model as ``%llm_tune`` does, in a cache of its own, and then measures in turns the
-shipped and the tuned file in nbllm and, where FOLDER holds ``llama-bench`` (see
+Tunes the bundled model as ``%llm_tune`` does, in a cache of its own, among three types unless
+others are named ("all": those that ``%llm_tune`` tries), and then measures in turns the shipped
+and the tuned file in nbllm and, where FOLDER holds ``llama-bench`` (see
 ``bench_peers.py``), the shipped file with it, of both settings of flash attention the faster one.
 Prints the medians and their ratios; the goals are 1.5 (decode) and 1.7 (prefill) on a machine
-where a type gains that. Ends within three minutes on a machine that does nothing else.
+where a type gains that. Ends within three minutes on a machine that does nothing else, with all
+types within ten.
 """
 
 from __future__ import annotations
@@ -32,7 +35,7 @@ from nbllm.core.quantization import Tuning
 from nbllm.core.types import ModelInfo
 from nbllm.local.measuring.bench import BenchPlan, measure_model
 
-ROUNDS = 3
+TYPES = "Q8_0,Q4_0,IQ4_NL"
 PROMPT_TOKENS, ANSWER_TOKENS = 512, 64
 GOALS = {"decode": 1.5, "prefill": 1.7}
 
@@ -42,7 +45,6 @@ Figures = dict[str, dict[str, list[float]]]
 async def in_nbllm(info: ModelInfo, threads: int) -> dict[str, float]:
     plan = BenchPlan(
         threads=(threads,),
-        batches=(),
         sequences=(),
         prompt_tokens=PROMPT_TOKENS,
         answer_tokens=ANSWER_TOKENS,
@@ -68,7 +70,7 @@ async def in_llama_bench(folder: Path, info: ModelInfo, threads: int) -> dict[st
 
 
 async def tuned(info: ModelInfo, arguments: argparse.Namespace) -> Tuning:
-    types = arguments.types.split(",") if arguments.types else ()
+    types = () if arguments.types == "all" else arguments.types.split(",")
     return await ModelManager().tune_model(
         info.name, types=types, max_changed=arguments.max_changed
     )
@@ -78,7 +80,8 @@ async def measure(arguments: argparse.Namespace, threads: int) -> None:
     info = bundled_models()[0]
     began = time.monotonic()
     tuning = await tuned(info, arguments)
-    print(f"tuned in {time.monotonic() - began:.0f} s: {tuning.best.label}, noisy: {tuning.noisy}")
+    seconds = time.monotonic() - began
+    print(f"tuned in {seconds:.0f} s: {tuning.best.label}, noisy: {tuning.noisy}", flush=True)
     for row in tuning.types:
         print(
             f"  {row.label:8} {row.prefill:8.0f} {row.decode:7.1f} tokens/s, "
@@ -86,7 +89,7 @@ async def measure(arguments: argparse.Namespace, threads: int) -> None:
         )
     best = replace(info, path=tuning.path, quantization=tuning.best.label.lower())
     figures: Figures = defaultdict(lambda: defaultdict(list))
-    for _ in range(ROUNDS):
+    for _ in range(arguments.rounds):
         runs = {
             "shipped": await in_nbllm(info, threads),
             "tuned": await in_nbllm(best, threads),
@@ -117,7 +120,8 @@ def report(figures: Figures, seconds: float) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--llama-cpp", type=Path, metavar="FOLDER")
-    parser.add_argument("--types", metavar="TYPE,…")
+    parser.add_argument("--types", default=TYPES, metavar="TYPE,…")
+    parser.add_argument("--rounds", type=int, default=3, metavar="N")
     parser.add_argument("--max-changed", type=float, default=0.05, metavar="SHARE")
     arguments = parser.parse_args()
     cores = ModelManager().detect_resources().cpu.usable_cores

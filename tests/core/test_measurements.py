@@ -10,12 +10,16 @@ import pytest
 from nbllm.core.hardware.resources import CpuInfo
 from nbllm.core.measurements import (
     Benchmark,
+    ContextMeasurement,
     Measurement,
     MeasurementKind,
+    best_context,
     best_threads,
+    read_context,
     read_threads,
     write_measured,
 )
+from nbllm.core.placement import ContextSettings
 
 
 def speed(
@@ -51,8 +55,34 @@ MEASURED = [
 ]
 
 
-def benchmark(rows: list[Measurement], *, noisy: bool = False) -> Benchmark:
-    return Benchmark(measured=tuple(rows), other_cores=2.0 * noisy, noisy=noisy)
+def context(
+    flash_attention: bool,
+    batch: int,
+    prefill: float,
+    decode: float,
+) -> ContextMeasurement:
+    return ContextMeasurement(
+        settings=ContextSettings(flash_attention, batch),
+        behind=512,
+        prefill=prefill,
+        decode=decode,
+    )
+
+
+CONTEXTS = (
+    context(False, 128, 250, 60),
+    context(False, 512, 230, 60),
+    context(True, 512, 270, 40),
+)
+
+
+def benchmark(
+    rows: list[Measurement],
+    *,
+    noisy: bool = False,
+    contexts: tuple[ContextMeasurement, ...] = (),
+) -> Benchmark:
+    return Benchmark(measured=tuple(rows), other_cores=2.0 * noisy, noisy=noisy, contexts=contexts)
 
 
 @pytest.fixture
@@ -64,6 +94,33 @@ def model(tmp_path: Path) -> Path:
 
 def test_of_counts_that_are_as_fast_the_least_is_best() -> None:
     assert best_threads(MEASURED) == (2, 4)
+
+
+def test_the_settings_of_a_context_are_those_of_the_shortest_request() -> None:
+    assert best_context(CONTEXTS) == (False, 128)
+    assert best_context([*CONTEXTS, context(True, 512, 500, 59)]) == (True, 512)
+    assert best_context([*CONTEXTS, context(True, 512, 255, 63)]) == (False, 128), "no faster"
+    assert best_context(()) is None
+
+
+def test_settings_of_a_context_are_kept_and_outlast_a_benchmark_without_them(
+    model: Path, tmp_path: Path
+) -> None:
+    file = tmp_path / "measured.json"
+    write_measured(model, cpu(), benchmark(MEASURED), file=file)
+    assert read_context(model, cpu(), file=file) is None
+    write_measured(model, cpu(), benchmark(MEASURED, contexts=CONTEXTS[2:]), file=file)
+    assert read_context(model, cpu(), file=file) == (True, 512)
+    write_measured(model, cpu(), benchmark(MEASURED), file=file)
+    write_measured(model, cpu(), benchmark(MEASURED, noisy=True, contexts=CONTEXTS), file=file)
+    assert read_context(model, cpu(), file=file) == (True, 512)
+    assert read_context(model, cpu(cores=2), file=file) is None
+    for damaged in ("1", '{"batch_tokens": 0}', '{"batch_tokens": true}', "{}", "null"):
+        text = file.read_text().replace('"context": {', '"before": {', 1)
+        end = text.rindex('"before"')
+        file.write_text(f'{text[:end]}"context": {damaged}, {text[end:]}')
+        assert read_context(model, cpu(), file=file) is None
+        write_measured(model, cpu(), benchmark(MEASURED, contexts=CONTEXTS[2:]), file=file)
 
 
 def test_what_is_kept_is_found_again_for_the_same_file_and_machine(

@@ -86,6 +86,21 @@ async def test_what_is_here_is_not_downloaded_again(hub: FakeHub, manager: Model
     assert not hub.requests_to("cdn")
 
 
+async def test_a_name_and_a_quantization_that_contradict_each_other_are_refused_unasked(
+    hub: FakeHub, manager: ModelManager
+) -> None:
+    hub.add("org/tiny", **{"tiny-Q8_0.gguf": MODEL})
+    told = "the name asks for .* already, not 'q4_0'; give one of them"
+    for name in ("org/tiny:Q8_0", "org/tiny/tiny-Q8_0.gguf"):
+        with pytest.raises(InvalidOptionError, match=told):
+            await manager.plan_pull(name, quant="q4_0")
+    with pytest.raises(InvalidOptionError, match="quant: it is empty"):
+        await manager.plan_pull("org/tiny", quant=" ")
+    assert not hub.requests
+    for name in ("org/tiny:Q8_0", "org/tiny/tiny-Q8_0.gguf"):
+        assert (await manager.plan_pull(name, quant="q8_0")).chosen.label == "Q8_0"
+
+
 async def test_a_blob_of_another_revision_is_linked(
     hub: FakeHub, cache: Path, manager: ModelManager
 ) -> None:

@@ -236,7 +236,6 @@ async def test_so_it_is_planned_and_measured(odd: ModelInfo) -> None:
     assert exact.exact
     plan = BenchPlan(
         threads=(1,),
-        batches=(),
         sequences=(),
         prompt_tokens=4,
         answer_tokens=2,

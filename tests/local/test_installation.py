@@ -44,12 +44,13 @@ def info(bundled_gguf: Path) -> ModelInfo:
 
 @pytest.fixture
 def stand_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
-    """Call it with the code of a package llama_cpp, which workers import in place of the real."""
+    """Call it with the code of bindings, which workers import in place of the real."""
 
     def install(code: str) -> None:
         package = tmp_path / "llama_cpp"
         package.mkdir()
-        (package / "__init__.py").write_text(code)
+        (package / "__init__.py").touch()
+        (package / "llama_cpp.py").write_text(code)
         monkeypatch.setenv("PYTHONPATH", str(tmp_path))
 
     return install

@@ -350,7 +350,6 @@ async def test_a_worker_that_sends_nonsense_is_ended(
 
 PLAN = BenchPlan(
     threads=(1,),
-    batches=(),
     sequences=(),
     prompt_tokens=16,
     answer_tokens=100_000,

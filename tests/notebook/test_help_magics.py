@@ -18,7 +18,8 @@ from nbllm.notebook.asking.question import AskFlags
 from nbllm.notebook.batch.frame_request import run_flags
 from nbllm.notebook.chat.chat_magics import ChatFlags
 from nbllm.notebook.flags import flagged_options, parser_for
-from nbllm.notebook.help_magics import Card, HelpFlags, magics_of
+from nbllm.notebook.help_card import Card, magics_of
+from nbllm.notebook.help_magics import HelpFlags
 from nbllm.notebook.jobs.job_magics import JobsFlags
 from nbllm.notebook.models.bench_magics import BenchFlags, FitFlags
 from nbllm.notebook.models.model_magics import LoadFlags, ModelsFlags, UnloadFlags

@@ -139,7 +139,7 @@ def test_help_names_every_flag(bench: Bench) -> None:
         ("%%llm tiny\n  \n", "no prompt: write it after"),
         ("%llm --seed 1", "no prompt: write it after"),
         ("%llm_load", "name a model, a file or a server; %llm_models lists the available models"),
-        ("%llm_models tiny", "unrecognized arguments: tiny"),
+        ("%llm_models tiny", "unrecognized arguments: tiny. %llm_models takes flags only"),
     ],
 )
 def test_a_wrong_line_fails_with_one_line(

@@ -14,7 +14,7 @@ from nbllm.core.fitting.model_shape import ModelShape
 from nbllm.core.fitting.planned_load import CPU, Loading
 from nbllm.core.hardware.engine_devices import is_server
 from nbllm.core.load_options import LoadOptions
-from nbllm.core.placement import MemoryParts, Placement
+from nbllm.core.placement import ContextSettings, MemoryParts, Placement
 from nbllm.core.words import size_words
 
 if TYPE_CHECKING:
@@ -47,7 +47,8 @@ class Explanation:
     """Makes the reason of a placement.
 
     ``layers`` counts the output too, ``usual_context`` is the context length that would have been
-    used if it fitted, ``trained_context`` that of the model's training.
+    used if it fitted, ``trained_context`` that of the model's training. ``measured`` are settings
+    that it computes with because they were measured.
     """
 
     room: Room
@@ -55,6 +56,7 @@ class Explanation:
     layers: int
     usual_context: int
     trained_context: int | None
+    measured: ContextSettings | None = None
 
     def __call__(self, placement: Placement) -> str:
         """Why it is placed here, and what was reduced to fit, in a sentence or two."""
@@ -63,6 +65,8 @@ class Explanation:
     def _sentences(self, placement: Placement) -> Iterator[str]:
         yield self._where(placement)
         yield self._needs(placement.memory)
+        if self.measured is not None:
+            yield f"As measured on this machine: {self.measured.words()}."
         if placement.context_length < self.usual_context:
             yield (
                 f"The context length is {placement.context_length:,} tokens, because "
@@ -155,7 +159,7 @@ def _wanted(plan: Plan) -> Loading:
         return plan.on(groups[-1], whole if layers < 0 else min(layers, whole))
     if layers is None and plan.requested.device not in (None, CPU) and groups:
         return plan.on(groups[-1], whole)
-    return plan.base
+    return plan.as_measured(plan.base)
 
 
 def _remedies(plan: Plan, way: Loading) -> Iterator[str]:

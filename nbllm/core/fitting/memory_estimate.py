@@ -32,7 +32,7 @@ _COPIES = 4  # of each input, where several GPUs work on successive batches at t
 _BITS = {"f16": 16.0, "q8_0": 8.5, "q4_0": 4.5}
 # The resident memory of a worker with Python, numpy and llama.cpp after its first answers, and
 # what CUDA takes on a GPU for its context and libraries.
-_PROCESS_BYTES = 53 * 2**20
+_PROCESS_BYTES = 47 * 2**20
 _GPU_CONTEXT_BYTES = 400 * 2**20
 
 

@@ -19,7 +19,7 @@ from nbllm.core.fitting.model_shape import ModelShape
 from nbllm.core.fitting.planned_load import CPU, Loading, most_outputs
 from nbllm.core.hardware.resources import CpuInfo, Resources
 from nbllm.core.load_options import LoadOptions
-from nbllm.core.placement import MemoryParts, Placement, ThreadCounts
+from nbllm.core.placement import ContextSettings, MemoryParts, Placement, ThreadCounts
 
 __all__ = ["DEFAULT_CONTEXT", "DEFAULT_PARALLEL", "Plan", "place", "thread_counts"]
 
@@ -72,7 +72,8 @@ def thread_counts(cpu: CpuInfo) -> ThreadCounts:
 class Plan:
     """A search for a place. ``measure`` tells the bytes of a way to load.
 
-    ``adapter_bytes`` are the weights of the LoRA adapters.
+    ``adapter_bytes`` are the weights of the LoRA adapters. ``context`` has the settings that were
+    measured to be the fastest on this machine where the CPU alone computes.
 
     The search makes no text: ``Placement.reason`` and the message of ``DoesNotFitError`` are made
     when they are read (``fit_explanation``).
@@ -86,6 +87,7 @@ class Plan:
     threads: ThreadCounts | None = None
     measure: Measure = field(default=estimate)
     adapter_bytes: int = 0
+    context: ContextSettings | None = None
 
     @cached_property
     def room(self) -> Room:
@@ -123,6 +125,19 @@ class Plan:
         numbered = enumerate(self.shape.layers, start=1)
         return max((number for number, layer in numbered if layer.experts), default=0)
 
+    def as_measured(self, way: Loading) -> Loading:
+        """The way with the settings that were measured, where nothing else decides about them."""
+        settings = self._measured_for(way)
+        if settings is None:
+            return way
+        batch = min(settings.batch_tokens, way.context_length)
+        return replace(way, flash_attention=settings.flash_attention, batch_tokens=batch)
+
+    def _measured_for(self, way: Loading) -> ContextSettings | None:
+        is_set = self.requested.flash_attention is not None
+        needs_flash = way.batch_invariant or way.kv_type != "f16"
+        return None if is_set or needs_flash or way.gpu_layers else self.context
+
     def placement(self) -> Placement:
         """The first way of loading that fits. Raises ``DoesNotFitError``."""
         self.check_requested()
@@ -157,8 +172,9 @@ class Plan:
             yield from self.without_experts(groups[-1], self.on(groups[-1], whole))
             yield from self.partly(groups[-1], self.base)
         if self.requested.device in (None, CPU):
-            yield self.base
-            yield from self.shortened([self.base], _SHORTEST)
+            on_cpu = self.as_measured(self.base)
+            yield on_cpu
+            yield from self.shortened([on_cpu], _SHORTEST)
         if self.requested.device not in (None, CPU):
             yield from self.shortened([self.on(group, whole) for group in groups], _SHORTEST)
 
@@ -186,7 +202,8 @@ class Plan:
     def with_layers(self, layers: int) -> Iterator[Loading]:
         """With exactly so many layers on GPUs."""
         groups = self.room.groups() if layers else [()]
-        wanted = [self.on(group, layers) if layers else self.base for group in groups]
+        on_cpu = self.as_measured(self.base)
+        wanted = [self.on(group, layers) if layers else on_cpu for group in groups]
         yield from wanted
         yield from self.shortened(wanted, _SHORTEST)
 
@@ -272,6 +289,7 @@ class Plan:
                 layers=self.shape_layers + 1,
                 usual_context=self.base.context_length,
                 trained_context=self.shape.context_length,
+                measured=self._measured_for(loading),
             ),
         )
 

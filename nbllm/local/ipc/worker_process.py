@@ -44,6 +44,9 @@ _DEFAULTS = {
     # its core for microseconds, not OpenMP's usual milliseconds, from a thread that is waited
     # for; on a quiet machine there is no difference to measure.
     "GOMP_SPINCOUNT": "50000",
+    # numpy's library of linear algebra starts a thread for each processor as it is imported, and
+    # nothing here multiplies matrices with it: half of what the import of numpy takes.
+    "OPENBLAS_NUM_THREADS": "1",
 }
 
 

@@ -69,7 +69,8 @@ async def make_imatrix(
     llama.cpp fails, and as a load of the model does.
     """
     text = await asyncio.to_thread(_text_file, text)
-    await asyncio.to_thread(check_target, target, source_of(info)[0], replaces=replaces)
+    source = source_of(info)[0]
+    await asyncio.to_thread(check_target, target, source, text, replaces=replaces)
     load = await asyncio.to_thread(study_load, info, resources, _CHUNK_TOKENS)
     try:
         with replacing(target) as draft:
@@ -87,7 +88,7 @@ async def make_imatrix(
                     progress,
                 )
     except OSError as error:
-        problem = f"{target} cannot be written: {reason(error)}"
+        problem = f"{target} cannot be written: {reason(error)}; name another place (--to PATH)"
         raise QuantizationError(info.name, problem) from None
     return done.chunks
 

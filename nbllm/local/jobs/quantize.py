@@ -10,7 +10,7 @@ from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
 from nbllm.core.errors import InvalidOptionError, ModelFileError, QuantizationError
-from nbllm.core.fitting.model_shape import ModelShape
+from nbllm.core.fitting.model_shape import ModelShape, TensorInfo
 from nbllm.core.hardware.resources import Resources
 from nbllm.core.kinds import kind_of
 from nbllm.core.paths import reason
@@ -21,6 +21,7 @@ from nbllm.core.words import size_words
 from nbllm.local.gguf.header import alignment_of, read_header
 from nbllm.local.gguf.header_keys import check_model
 from nbllm.local.gguf.shape import model_info_from_gguf
+from nbllm.local.gguf.split_files import model_files
 from nbllm.local.gguf.tensor_table import padded
 from nbllm.local.gguf.tensor_types import FILE_TYPES, TENSOR_TYPES
 from nbllm.local.installation import check_installation
@@ -42,6 +43,8 @@ _PROCESS = "nbllm.local.jobs.quantize_process"
 _NUMBERS = {label: number for number, label in FILE_TYPES.items()}
 _TYPES = {tensor_type.label: tensor_type for tensor_type in TENSOR_TYPES.values()}
 _WRITTEN_KEYS = ("general.quantization_version", "general.file_type")
+_SPLIT_KEYS = {"split.no": 2, "split.count": 2, "split.tensors.count": 4}
+"""The keys of a part, and the bytes of their values."""
 _SPARE = 64 * 2**20
 """So much of a disk stays free."""
 
@@ -105,7 +108,7 @@ async def quantize_model(
     """
     source, shape = source_of(info)
     _check_imatrix(label, imatrix)
-    check_target(target, source, replaces=replaces)
+    check_target(target, source, imatrix, replaces=replaces)
     began = time.monotonic()
     async with _running(info.name) as job:
         plan = await _plan(job, source, shape, label, imatrix)
@@ -125,9 +128,9 @@ async def quantize_model(
                     ),
                     progress,
                 )
-                check_target(target, source, replaces=replaces)
+                check_target(target, source, imatrix, replaces=replaces)
         except OSError as error:
-            problem = f"{target} cannot be written: {reason(error)}"
+            problem = f"{target} cannot be written: {reason(error)}; name another place (--to PATH)"
             raise QuantizationError(info.name, problem) from None
     made = model_info_from_gguf(target)
     return Quantized(info=made, source=info, quantization=plan, seconds=time.monotonic() - began)
@@ -159,12 +162,19 @@ def _check_imatrix(label: str, imatrix: Path | None) -> None:
         raise InvalidOptionError("imatrix", f"there is no file {imatrix}")
 
 
-def check_target(target: Path, source: Path, *, replaces: bool) -> None:
-    """Raise ``InvalidOptionError`` for a file that is there and may not be replaced."""
+def check_target(target: Path, source: Path, other: Path | None, *, replaces: bool) -> None:
+    """Raise ``InvalidOptionError`` for a file that is there and may not be replaced.
+
+    No part of the model at ``source`` may be, nor the ``other`` file that is read.
+    """
     if not os.path.lexists(target):
         return
-    if target.exists() and target.samefile(source):
-        raise InvalidOptionError("to", f"{target} is the model itself; name another file")
+    for file in model_files(source):
+        if target.exists() and file.exists() and target.samefile(file):
+            which = "the model itself" if file == source else "a part of the model itself"
+            raise InvalidOptionError("to", f"{target} is {which}; name another file")
+    if other is not None and target.exists() and other.exists() and target.samefile(other):
+        raise InvalidOptionError("to", f"{target} is what is to be read; name another file")
     if not replaces:
         raise InvalidOptionError(
             "to", f"{target} exists already; name another file, or replace it with --replace"
@@ -216,16 +226,21 @@ def _header_bytes(source: Path, shape: ModelShape) -> int:
     """The header's size as llama.cpp writes it, with its padding, in bytes.
 
     It adds the keys that say how the weights are stored where they are missing: a length of 8
-    bytes, the name, a type and a number of 4 bytes each.
+    bytes, the name, a type and a number of 4 bytes each. Of a split model the header of the
+    first part gets the entries of the others' tensors, and loses the keys of the split.
     """
     header = read_header(source)
-    alignment = alignment_of(shape.metadata)
-    if len(header.tensors) != len(shape.tensors):  # one of several parts
-        return shape.file_size_bytes - sum(
-            padded(tensor.size_bytes, alignment) for tensor in shape.tensors
-        )
-    added = sum(16 + len(key) for key in _WRITTEN_KEYS if key not in header.metadata)
-    return padded(header.end_offset + added, alignment)
+    size = header.end_offset
+    size += sum(16 + len(key) for key in _WRITTEN_KEYS if key not in header.metadata)
+    size -= sum(12 + len(key) + _SPLIT_KEYS[key] for key in _SPLIT_KEYS if key in header.metadata)
+    here = {tensor.name for tensor in header.tensors}
+    size += sum(_entry_bytes(each) for each in shape.tensors if each.name not in here)
+    return padded(size, alignment_of(shape.metadata))
+
+
+def _entry_bytes(tensor: TensorInfo) -> int:
+    """A tensor's entry: its name with its length, its shape with theirs, a type and an offset."""
+    return 8 + len(tensor.name.encode()) + 4 + 8 * len(tensor.shape) + 4 + 8
 
 
 def _quantization(

@@ -13,7 +13,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from nbllm.core.measurements import Measurement
+from nbllm.core.measurements import ContextMeasurement, Measurement
 from nbllm.core.paths import read_text
 from nbllm.local.ipc.liveness import LOAD_BYTES_A_SECOND, TOKEN_SECONDS, Stage
 from nbllm.local.ipc.operations import Turn
@@ -80,8 +80,7 @@ class _Study:
         else:
             pairs = zip(references.read(), rows, strict=True)
             quality = quality_of(compare(reference, row) for reference, row in pairs)
-        measured, other_cores = self._speeds(model, operation.plan)
-        return CompareDone(self._id, quality, measured, other_cores)
+        return CompareDone(self._id, quality, *self._speeds(model, operation.plan))
 
     def _prompts(
         self, model: NativeModel, conversations: Sequence[Sequence[Turn]]
@@ -117,12 +116,14 @@ class _Study:
                     yield model.logits(row)
                 done += len(piece)
 
-    def _speeds(self, model: NativeModel, plan: BenchPlan) -> tuple[tuple[Measurement, ...], float]:
+    def _speeds(
+        self, model: NativeModel, plan: BenchPlan
+    ) -> tuple[tuple[Measurement, ...], tuple[ContextMeasurement, ...], float]:
         bench = SpeedBench(model, plan, self._stage)
         neighbours = Neighbours()
         for fraction in bench.run():
             self._tell(1 - _BENCH_SHARE + _BENCH_SHARE * fraction, None)
-        return tuple(bench.results()), neighbours.cores
+        return tuple(bench.results()), tuple(bench.contexts()), neighbours.cores
 
     def _tell(self, fraction: float, tokens: int | None) -> None:
         """Where it is, and how many ``tokens`` it computes next; None where that is told."""

@@ -8,7 +8,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from nbllm.core import saved_files
@@ -16,6 +16,7 @@ from nbllm.core.errors import QuantizationError
 from nbllm.core.hardware.resources import Resources
 from nbllm.core.measurements import (
     Benchmark,
+    ContextMeasurement,
     Measurement,
     Tuned,
     tuned_folder,
@@ -62,6 +63,7 @@ class CompareDone(LastEvent, tag="compared"):
 
     quality: Quality | None
     measured: tuple[Measurement, ...]
+    contexts: tuple[ContextMeasurement, ...]
     other_cores: float
 
 
@@ -194,21 +196,27 @@ class _Work:
                     conversations=SAMPLE_CONVERSATIONS,
                     references=os.fsencode(self.folder / "references"),
                     writes=writes,
-                    plan=self._plan(),
+                    plan=self._plan(load),
                 ),
                 lambda fraction: self._tell(label, begun + (1 - begun) * fraction),
             )
         self.step += 1
         benchmark = Benchmark(
             measured=done.measured,
+            contexts=done.contexts,
             other_cores=done.other_cores,
             noisy=done.other_cores > QUIET_CORES,
         )
         return done.quality, benchmark
 
-    def _plan(self) -> BenchPlan:
-        plan = plan_of(self.resources.cpu, parallel=1, thorough=self.thorough)
-        return replace(plan, batches=(), sequences=())
+    def _plan(self, load: LoadSettings) -> BenchPlan:
+        return plan_of(
+            self.resources.cpu,
+            self.info.load,
+            parallel=1,
+            gpu_layers=load.gpu_layers,
+            thorough=self.thorough,
+        )
 
     def _tell(self, label: str, fraction: float) -> None:
         self.report(label, (self.step + fraction) / self.steps)

@@ -14,7 +14,7 @@ from nbllm.local.formats.table import FORMATS, PROBE, call_format
 from nbllm.local.llama.vocabulary import Vocabulary
 from nbllm.local.reading.output_format import BLOCKS, OutputFormat, format_of
 from nbllm.local.rendering.client import Renderer
-from nbllm.local.rendering.template_process import Rendered
+from nbllm.local.rendering.rendered import Rendered
 from nbllm.local.rendering.template_turns import Conversation, Turn, free_character
 from nbllm.local.request_refusals import TemplateRefusalError
 

@@ -10,19 +10,38 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
+import llama_cpp
 import llama_cpp.llama_cpp as lib
 from llama_cpp._ggml import libggml, libggml_base_path
 from llama_cpp.llama_cpp import _lib as libllama
 
 from nbllm.core.hardware.engine_devices import EngineDevice
 
-__all__ = ["device_array", "engine_devices", "ggml_function", "gpu_handles", "start_backends"]
+__all__ = [
+    "device_array",
+    "engine_devices",
+    "engine_version",
+    "ggml_function",
+    "gpu_handles",
+    "start_backends",
+]
 
 _NUMA = {
     "distribute": lib.GGML_NUMA_STRATEGY_DISTRIBUTE,
     "isolate": lib.GGML_NUMA_STRATEGY_ISOLATE,
     "numactl": lib.GGML_NUMA_STRATEGY_NUMACTL,
 }
+
+
+def engine_version() -> str:
+    """The release of the bindings, and so of llama.cpp: "llama-cpp-python 0.3.36"."""
+    from importlib import metadata  # it takes 20 ms, and few workers ask
+
+    try:
+        version = metadata.version("llama-cpp-python")
+    except metadata.PackageNotFoundError:  # a build under another package's name
+        version = llama_cpp.__version__
+    return f"llama-cpp-python {version}"
 
 
 def start_backends(numa: str | None = None) -> None:

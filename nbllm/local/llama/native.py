@@ -11,7 +11,6 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
-import llama_cpp
 import llama_cpp.llama_cpp as lib
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +18,7 @@ from numpy.typing import NDArray
 from nbllm.local.ipc.operations import LoadSettings
 from nbllm.local.llama.adapters import Adapters
 from nbllm.local.llama.cells import Cells, OrderedCells, SplitCells
-from nbllm.local.llama.ggml_devices import start_backends
+from nbllm.local.llama.ggml_devices import engine_version, start_backends
 from nbllm.local.llama.loading import BufferSizes, context_params, model_params
 from nbllm.local.llama.rpc_servers import ServerError, add_servers
 from nbllm.local.llama.token_batch import TokenBatch
@@ -54,18 +53,36 @@ class NativeModel:
         self.settings = settings
         self._model = self._load(on_progress)
         self.vocabulary = Vocabulary(self._model)
-        self._context = self._make_context(self._context_params())
         self._adapters = Adapters(self._model, ())
         self._scales: tuple[float, ...] = ()
+        self._use_context(self._make_context(self._context_params()))
+        self.can_copy_prefix = not (
+            lib.llama_model_is_recurrent(self._model) or lib.llama_model_is_hybrid(self._model)
+        )
+
+    def _use_context(self, context: Any) -> None:
+        self._context = context
         self.cells = self._make_cells()
         # llama.cpp makes a multiple of 256 of it, or of each share; no more than was asked for is
         # used by one request.
         cells = int(lib.llama_n_ctx_seq(self._context))
-        self.context_length = min(cells, settings.context_length)
+        self.context_length = min(cells, self.settings.context_length)
         self.batch = TokenBatch(int(lib.llama_n_batch(self._context)))
-        self.can_copy_prefix = not (
-            lib.llama_model_is_recurrent(self._model) or lib.llama_model_is_hybrid(self._model)
-        )
+
+    def renew_context(self, settings: LoadSettings) -> None:
+        """Go on with an empty context of other settings; the weights stay as they were loaded.
+
+        Raises ``NotLoadableError``, and keeps the context that there is.
+        """
+        before, self.settings = self.settings, settings
+        try:
+            context = self._make_context(self._context_params())
+        except NotLoadableError:
+            self.settings = before
+            raise
+        lib.llama_free(self._context)
+        self._use_context(context)
+        self._adapters.apply(context, self._scales)
 
     @property
     def slides(self) -> bool:
@@ -158,7 +175,7 @@ class NativeModel:
         settings, system = self.settings, lib.llama_print_system_info()
         length = settings.context_length if self._has("rope.scaling.original_context_length") else 0
         marks = settings.kv_type, settings.flash_attention, settings.batch_invariant, length
-        return f"llama-cpp-python {llama_cpp.__version__}", system.decode(), *map(str, marks)
+        return engine_version(), system.decode(), *map(str, marks)
 
     def _has(self, key: str) -> bool:
         """Whether the file's header has a key of its architecture."""

@@ -8,8 +8,15 @@ from dataclasses import dataclass
 
 from nbllm.core.errors import ModelFileError, ModelLoadError
 from nbllm.core.hardware.resources import CpuInfo, Resources
-from nbllm.core.measurements import Benchmark, Measurement, write_measured
-from nbllm.core.placement import Placement
+from nbllm.core.load_options import LoadOptions
+from nbllm.core.measurements import (
+    PROMPT_TOKENS,
+    Benchmark,
+    ContextMeasurement,
+    Measurement,
+    write_measured,
+)
+from nbllm.core.placement import ContextSettings, Placement
 from nbllm.core.types import ModelInfo
 from nbllm.local.installation import check_installation
 from nbllm.local.ipc.job import running
@@ -37,22 +44,41 @@ class BenchPlan:
     """What is measured: each of ``threads`` alone, then the rest with the fastest of them.
 
     ``prompt_tokens`` and ``answer_tokens`` bound one run, ``seconds`` does too on a slow model;
-    ``batches`` are numbers of prompt tokens processed at a time, ``sequences`` of answers.
+    ``sequences`` are numbers of answers at a time. Each of ``contexts`` is measured in
+    ``context_rounds`` rounds with a prompt of ``behind`` tokens and an answer behind it.
     """
 
     threads: tuple[int, ...]
-    batches: tuple[int, ...]
     sequences: tuple[int, ...]
     prompt_tokens: int
     answer_tokens: int
     rounds: int
     seconds: float
+    contexts: tuple[ContextSettings, ...] = ()
+    context_rounds: int = 1
+    behind: int = PROMPT_TOKENS
+
+    @property
+    def attentions(self) -> tuple[bool, ...]:
+        """Whether flash attention is on in the contexts, each once."""
+        return tuple(dict.fromkeys(settings.flash_attention for settings in self.contexts))
+
+    def batches(self, flash_attention: bool) -> tuple[int, ...]:  # noqa: FBT001
+        """The batch sizes of such contexts, the largest last."""
+        chosen = (each for each in self.contexts if each.flash_attention is flash_attention)
+        return tuple(sorted(settings.batch_tokens for settings in chosen))
+
+    @property
+    def runs(self) -> int:
+        """How many runs there are: in each kind of context one for each batch, and one more."""
+        cases = 2 * len(self.threads) + len(self.sequences)
+        in_contexts = len(self.contexts) + len(self.attentions)
+        return self.rounds * cases + self.context_rounds * in_contexts
 
     @property
     def most_seconds(self) -> float:
         """How long all runs take at most."""
-        cases = 2 * len(self.threads) + len(self.batches) + len(self.sequences)
-        return self.rounds * cases * self.seconds
+        return self.runs * self.seconds
 
 
 class Bench(Request, tag="bench"):
@@ -67,17 +93,29 @@ class BenchDone(LastEvent, tag="measured"):
     """The speeds, and how many cores other processes kept busy meanwhile on average."""
 
     measured: tuple[Measurement, ...]
+    contexts: tuple[ContextMeasurement, ...]
     other_cores: float
 
 
 _THOROUGH = {"prompt_tokens": 512, "answer_tokens": 64, "rounds": 5, "seconds": 10.0}
 _QUICK = {"prompt_tokens": 128, "answer_tokens": 16, "rounds": 3, "seconds": 2.0}
+_THOROUGH_CONTEXT_ROUNDS = 3
+_CONTEXTS = (
+    ContextSettings(flash_attention=False, batch_tokens=128),
+    ContextSettings(flash_attention=False, batch_tokens=512),
+    ContextSettings(flash_attention=True, batch_tokens=512),
+)
+"""What loads on the CPU choose from, the default first. Without flash attention a larger batch
+takes a larger compute buffer; with it there is nothing to gain from a smaller one."""
 
 
-def plan_of(cpu: CpuInfo, *, parallel: int, thorough: bool) -> BenchPlan:
+def plan_of(
+    cpu: CpuInfo, options: LoadOptions, *, parallel: int, gpu_layers: int, thorough: bool
+) -> BenchPlan:
     """What is worth measuring on these processors: every doubling of threads, and all cores.
 
-    More threads than cores that may be used are never faster, so they are left out.
+    More threads than cores that may be used are never faster, so they are left out. The settings
+    of a context are compared where the CPU alone computes and no option decides about them.
     """
     most = max(1, int(cpu.usable_cores))
     counts = {2**power for power in range(most.bit_length())} | {most}
@@ -85,8 +123,9 @@ def plan_of(cpu: CpuInfo, *, parallel: int, thorough: bool) -> BenchPlan:
         counts.add(cpu.physical_cores)
     return BenchPlan(
         threads=tuple(sorted(count for count in counts if count <= most)),
-        batches=(32, 128),
         sequences=tuple(count for count in (2, 4, 8, 16) if count <= parallel),
+        contexts=_CONTEXTS if options.leaves_attention_open and not gpu_layers else (),
+        context_rounds=_THOROUGH_CONTEXT_ROUNDS if thorough else 1,
         **(_THOROUGH if thorough else _QUICK),  # type: ignore[arg-type]
     )
 
@@ -112,7 +151,7 @@ async def measure_model(
     if info.path is None:
         raise ModelFileError(info.name, "its entry names no file; give it a path")
     placement = await asyncio.to_thread(plan_model, info, resources)
-    plan = plan or plan_of(resources.cpu, parallel=placement.parallel, thorough=thorough)
+    plan = plan or _plan(info, resources, placement, thorough=thorough)
     found = await _run(info, placement, plan, progress)
     if not placement.gpu_layers:
         await asyncio.to_thread(write_measured, info.path, resources.cpu, found)
@@ -124,8 +163,20 @@ def bench_seconds(info: ModelInfo, resources: Resources, *, thorough: bool) -> f
 
     Raises as it does.
     """
-    parallel = plan_model(info, resources).parallel
-    return plan_of(resources.cpu, parallel=parallel, thorough=thorough).most_seconds
+    placement = plan_model(info, resources)
+    return _plan(info, resources, placement, thorough=thorough).most_seconds
+
+
+def _plan(
+    info: ModelInfo, resources: Resources, placement: Placement, *, thorough: bool
+) -> BenchPlan:
+    return plan_of(
+        resources.cpu,
+        info.load,
+        parallel=placement.parallel,
+        gpu_layers=placement.gpu_layers,
+        thorough=thorough,
+    )
 
 
 async def _run(
@@ -150,6 +201,7 @@ async def _run(
     others = done.other_cores
     return Benchmark(
         measured=done.measured,
+        contexts=done.contexts,
         other_cores=others,
         noisy=others > QUIET_CORES,
         device=placement.device,

@@ -10,7 +10,9 @@ import os
 import re
 import sys
 
-import llama_cpp
+import nbllm.local.llama  # noqa: F401 - defers the rest of llama_cpp
+
+# isort: split
 import llama_cpp.llama_cpp as lib
 import msgspec
 
@@ -18,7 +20,7 @@ from nbllm.core.hardware.engine_devices import EngineDevice
 from nbllm.local.ipc.liveness import Stage
 from nbllm.local.ipc.operations import LoadSettings
 from nbllm.local.ipc.outbox import Outbox, job_input, take_standard_output
-from nbllm.local.llama.ggml_devices import engine_devices, start_backends
+from nbllm.local.llama.ggml_devices import engine_devices, engine_version, start_backends
 from nbllm.local.llama.loading import BufferSizes, context_params, model_params
 from nbllm.local.llama.rpc_servers import ServerError, add_servers, give_up, watch_servers
 from nbllm.local.measuring.dry_runs import BufferBytes, DryRun, DryRunAnswer
@@ -66,7 +68,7 @@ def main() -> None:
     devices = tuple(engine_devices(question.rpc))
     outbox.send(
         DryRunAnswer(
-            f"llama-cpp-python {llama_cpp.__version__}",
+            engine_version(),
             bool(lib.llama_supports_gpu_offload()),
             devices,
             _sizes(question.settings, devices, log) if question.settings else None,

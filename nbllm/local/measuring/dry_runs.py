@@ -135,7 +135,7 @@ def exact_placement(info: ModelInfo, placement: Placement) -> Placement | None:
     return replace(
         placement,
         memory=_corrected(placement, sizes),
-        flash_attention=sizes[0].flash_attention,
+        flash_attention=placement.flash_attention and sizes[0].flash_attention,
         exact=True,
     )
 

@@ -17,7 +17,7 @@ import psutil
 
 import nbllm
 from nbllm.local.ipc.threads import start_thread
-from nbllm.local.rendering.template_process import MEMORY_BYTES, WALL_SECONDS, Rendered
+from nbllm.local.rendering.rendered import MEMORY_BYTES, WALL_SECONDS, Rendered
 from nbllm.local.rendering.template_turns import Turn
 from nbllm.local.request_refusals import TemplateRefusalError
 

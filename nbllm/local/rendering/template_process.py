@@ -14,12 +14,12 @@ import re
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import Any
 
 from nbllm.local.rendering.alterations import TOOLS_AS_TEXT
 from nbllm.local.rendering.fitting import Fitting
 from nbllm.local.rendering.jinja_writer import Writer
+from nbllm.local.rendering.rendered import MEMORY_BYTES, WALL_SECONDS, Rendered
 from nbllm.local.rendering.template_turns import (
     Change,
     Conversation,
@@ -30,25 +30,11 @@ from nbllm.local.rendering.template_turns import (
 )
 from nbllm.local.request_refusals import TemplateRefusalError
 
-__all__ = ["MEMORY_BYTES", "WALL_SECONDS", "Rendered", "Template", "main"]
+__all__ = ["Template", "main"]
 
 _TYPES = ("object", "array", "string", "number", "integer", "boolean", "null")
 _KEYWORDS = ("type", "properties", "required", "items", "enum", "description", "default", "const")
 _SCHEMA_WORDS = frozenset((*_TYPES, *_KEYWORDS))
-
-
-@dataclass(frozen=True, slots=True)
-class Rendered:
-    """A prompt. ``guard`` is in the marks that are not the template's (see ``Marks``), "" if none.
-
-    ``shows_tools`` says that the template wrote the tools, in its own way. ``begun`` are the words
-    of the answer that stand at the prompt's end.
-    """
-
-    text: str
-    guard: str = ""
-    shows_tools: bool = False
-    begun: str = ""
 
 
 class Template:
@@ -139,11 +125,6 @@ def _without_empty_answer(turns: Sequence[Turn]) -> Sequence[Turn]:
     is_empty = last.get("role") == "assistant" and not (last["content"] or calls_of(last))
     return turns[:-1] if is_empty and len(turns) > 1 else turns
 
-
-WALL_SECONDS = 30.0
-"""A request that takes longer ends the process, even where nobody is left to end it."""
-MEMORY_BYTES = 512 * 2**20
-"""What a template may take besides what the process has before its first request."""
 
 _LEAST_OUTPUT, _OUTPUT_FACTOR = 2**20, 8
 

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from nbllm.core.types import GenerationResult
     from nbllm.notebook.asking.question import AskFlags
-    from nbllm.notebook.help_magics import Card
+    from nbllm.notebook.help_card import Card
     from nbllm.notebook.jobs.jobs import Job
     from nbllm.notebook.prompts.shown_prompt import ShownPrompt
 
@@ -197,7 +197,7 @@ class AskMagics(SessionMagics):
         Alone, ``%llm`` shows every magic, as ``%llm_help`` does.
         """
         if cell is None and not line.strip():
-            from nbllm.notebook.help_magics import card_of
+            from nbllm.notebook.help_card import card_of
 
             return card_of(self.session)
         if cell is None:

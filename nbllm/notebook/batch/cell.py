@@ -66,7 +66,7 @@ def map_cell(
     from nbllm.notebook.batch.frame_job import begin_frame_job
 
     wanted = WantedModel(session, flags.name or flags.model or session.settings.model or None)
-    run = frame_run(_request(session, prompt.strip(), flags, frame), wanted.get)
+    run = frame_run(_request(session, prompt.strip(), flags, frame, wanted.name), wanted.get)
     if flags.bg:
         result: pd.DataFrame | FrameJob = begin_frame_job(
             session, run, wanted, f"{frame}: {prompt.strip()}"
@@ -78,7 +78,9 @@ def map_cell(
     return result
 
 
-def _request(session: NotebookSession, prompt: str, flags: AskFlags, frame: str) -> FrameRequest:
+def _request(
+    session: NotebookSession, prompt: str, flags: AskFlags, frame: str, model: str | None
+) -> FrameRequest:
     """What is asked; types and labels by the variables of whoever runs the cell."""
     scope, settings = variables_in_scope(session.shell), session.settings
     options = {**settings.options, **flags.options.set_values()}
@@ -93,6 +95,8 @@ def _request(session: NotebookSession, prompt: str, flags: AskFlags, frame: str)
     return FrameRequest(
         _frame(frame, scope),
         prompt,
+        model=model,
+        manager=session.manager,
         schema=named_type(flags.schema, scope) if flags.schema else None,
         system=None if flags.completion else system,
         preview_above=settings.preview_above or None,

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Awaitable, Callable
 from functools import partial, wraps
 from inspect import Signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
+from nbllm.batches.batch import check_journal
 from nbllm.core.errors import InvalidOptionError, ModelNotFoundError
+from nbllm.core.kinds import kind_of
+from nbllm.core.managed_model import without_batch_api
 from nbllm.core.model_interface import ModelInterface
 from nbllm.core.model_manager import default_manager
 from nbllm.core.schemas.answer_schemas import schema_or_decision
@@ -26,6 +30,8 @@ from nbllm.notebook.batch.tables_given import pandas_frame
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from nbllm.core.types import ModelInfo
 
 __all__ = ["frame_run", "map_frame"]
 
@@ -121,6 +127,7 @@ def frame_run(
         batch = batch.over(df)
     else:
         df = df.copy(deep=False)  # whose rows stay those that are asked, whatever is done to df
+    _check_without_model(request)
     if client is not None:
         find = partial(_awaitable, cluster_model(client, request.model, request.manager))
     return FrameRun(
@@ -136,6 +143,32 @@ def frame_run(
 
 def _by_vendor(request: FrameRequest) -> bool:
     return request.batch_api or request.cancel_batch
+
+
+def _check_without_model(request: FrameRequest) -> None:
+    """Refuse what can be told by the files and the model's entry, before a model is loaded."""
+    is_dry_of_vendor = request.dry_run and _by_vendor(request)  # which keeps nothing
+    if request.journal is not None and not is_dry_of_vendor:
+        check_journal(Path(request.journal), batch_api=_by_vendor(request))
+    if _by_vendor(request):
+        info = _entry(request)
+        if kind_of(info).takes_memory:
+            raise without_batch_api(info.name)
+
+
+def _entry(request: FrameRequest) -> ModelInfo:
+    """What is known of the model that is going to be asked. Raises ``ModelNotFoundError``."""
+    model: Any = request.model
+    manager = request.manager or default_manager()
+    if model is None:
+        try:
+            return manager.get_model().info
+        except ModelNotFoundError:
+            return manager.bundled_model()
+    if isinstance(model, str | os.PathLike):
+        return manager.find_model(str(model))
+    info: ModelInfo = model.info
+    return info
 
 
 def _itself(answered: pd.DataFrame) -> pd.DataFrame:
@@ -160,7 +193,7 @@ async def _loaded(request: FrameRequest) -> ModelInterface:
     model: Any = request.model
     if isinstance(model, ModelInterface):
         return model
-    if model is not None and not isinstance(model, str | Path):
+    if model is not None and not isinstance(model, str | os.PathLike):
         found: ModelInterface = model.model
         return found
     manager = request.manager or default_manager()
@@ -169,5 +202,5 @@ async def _loaded(request: FrameRequest) -> ModelInterface:
             return manager.get_model()
         except ModelNotFoundError:
             model = manager.bundled_model().name
-    loaded, _ = await manager.load_model(model)
+    loaded, _ = await manager.load_model(model if isinstance(model, str) else Path(model))
     return loaded

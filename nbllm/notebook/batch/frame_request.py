@@ -16,12 +16,13 @@ from typing import TYPE_CHECKING, Any
 from IPython.core.error import UsageError
 
 from nbllm.batches.batch_rows import BatchTick
+from nbllm.batches.conflicts import check_apart
 from nbllm.batches.limits import Limits
 from nbllm.batches.spread import check_concurrency
 from nbllm.core.errors import InvalidOptionError
 from nbllm.core.model_interface import ModelInterface
 from nbllm.core.option_checks import check_number
-from nbllm.core.option_names import Written, option_name, option_use
+from nbllm.core.option_names import Written
 from nbllm.core.texts import shown
 from nbllm.core.types import GenerationOptions
 from nbllm.notebook.flags import Argument, flag, flagged_options
@@ -200,29 +201,42 @@ class FrameRequest(GenerationOptions):
         Limits(self.max_cost, self.max_total_tokens)
         check_number("max_failures", self.max_failures, 0, 1)
         check_concurrency(self.concurrency)
-        for name in ("template", "into", "title"):
+        for name in ("template", "title"):
             _check_text(name, getattr(self, name))
-        if self.calibrate and self.decide is None:
-            raise InvalidOptionError("calibrate", f"requires {option_use('decide')}")
-        for name, others in _APART.items():
-            both = [other for other in others if getattr(self, other) not in (None, False)]
-            if both and getattr(self, name) not in (None, False):
-                other = option_name(both[0])
-                raise InvalidOptionError(name, f"cannot be combined with {other}; drop one")
+        _check_text("into", self.into, is_optional=True)
+        if self.into is not None and not self.into.strip():
+            raise InvalidOptionError("into", "must not be empty; give the new column a name")
+        _check_text("system", self.system, is_optional=True)
+        for name, (kind, what) in _KINDS.items():
+            value = getattr(self, name)
+            if value is not None and not isinstance(value, kind):
+                raise InvalidOptionError(name, f"must be {what} (got {shown(value)})")
+        check_number("preview_above", self.preview_above, 0, _MOST_ROWS, whole=True)
+        _check_model(self.model)
+        check_apart({each.name: getattr(self, each.name) for each in _fields()})
 
 
-_APART = {
-    "decide": ("schema",),
-    "cancel_batch": ("dry_run",),
-    "client": ("batch_api", "cancel_batch"),
+_MOST_ROWS = 10**12
+_SWITCH = (bool, "True or False")
+_KINDS: dict[str, tuple[Any, str]] = {
+    **dict.fromkeys(("calibrate", "details", "dry_run", "retry_failed"), _SWITCH),
+    **dict.fromkeys(("batch_api", "cancel_batch"), _SWITCH),
+    "journal": (str | os.PathLike, "the path of a file"),
+    "progress": (Callable, "a function of the progress and a row"),
 }
 
 
-def _check_text(name: str, value: object) -> None:
-    if (value is not None or name != "into") and not isinstance(value, str):
+def _check_model(model: Any) -> None:
+    """What ``nbllm.load`` returns has its model as ``model``."""
+    is_name = model is None or isinstance(model, str | os.PathLike)
+    if not is_name and not isinstance(getattr(model, "model", model), ModelInterface):
+        problem = f"must be a model's name, or a loaded model (got {shown(model)})"
+        raise InvalidOptionError("model", problem)
+
+
+def _check_text(name: str, value: object, *, is_optional: bool = False) -> None:
+    if not isinstance(value, str) and not (is_optional and value is None):
         raise InvalidOptionError(name, f"must be a string (got {shown(value)})")
-    if name == "into" and value is not None and not value.strip():
-        raise InvalidOptionError(name, "must not be empty; give the new column a name")
 
 
 @cache

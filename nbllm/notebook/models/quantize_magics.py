@@ -123,6 +123,14 @@ class TuneFlags(Flags):
     off: bool
 
 
+def _check_alone(args: TuneFlags) -> None:
+    """Raise ``UsageError`` for what ``--off`` would leave aside."""
+    if args.types or args.imatrix or args.thorough:
+        raise UsageError(
+            "--off only goes back to the model's own file; to tune it again, leave --off out"
+        )
+
+
 Made = TypeVar("Made")
 _TYPE = re.compile(r"b?f(?:16|32)|(?:iq|tq|q)\d(?:[_-]\w+)?", re.IGNORECASE)
 
@@ -202,6 +210,7 @@ class QuantizeMagics(SessionMagics):
         with brief_errors():
             view = self.session.open_view("llm_tune")
             if args.off:
+                _check_alone(args)
                 view.keep(self._untune(args.name))
                 return None
             tuning = self._tune(args, view)
@@ -330,7 +339,8 @@ def tuning_words(tuning: Tuning) -> str:
         )
     if best is source:
         return found
+    context = f" with {best.benchmark.context.words()}" if best.benchmark.context else ""
     return (
-        f"{found} Later loads on this machine use it ({size_words(best.size_bytes)} at "
+        f"{found} Later loads on this machine use it{context} ({size_words(best.size_bytes)} at "
         f"{tuning.path}); %llm_tune {quoted(name)} --off goes back."
     )

@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from nbllm.core.measurements import Benchmark, Measurement
-from nbllm.core.quantization import ANSWER_TOKENS, PROMPT_TOKENS, TunedType, Tuning, pareto
+from nbllm.core.measurements import (
+    ANSWER_TOKENS,
+    PROMPT_TOKENS,
+    Benchmark,
+    ContextMeasurement,
+    Measurement,
+    MeasurementKind,
+)
+from nbllm.core.quantization import TunedType, Tuning, pareto
 from nbllm.notebook.tables import Table, make_table, mib
 
 if TYPE_CHECKING:
@@ -21,6 +28,8 @@ _BENCH_COLUMNS = {
     "threads": "Int64",
     "batch (tokens)": "Int64",
     "sequences": "Int64",
+    "prompt (tokens)": "Int64",
+    "flash attention": "boolean",
     "speed (tokens/s)": "Float64",
     "of the best (%)": "Float64",
     "noisy": "boolean",
@@ -30,27 +39,65 @@ _BENCH_COLUMNS = {
 def bench_table(found: Benchmark) -> Table:
     """One row for each measurement; "of the best" compares it with the best of its phase.
 
-    Where other processes disturbed it, each row is marked as "noisy", and a note says by whom.
+    The settings of a context were measured with a prompt, and are compared among themselves. Where
+    other processes disturbed it, each row is marked as "noisy", and a note says by whom.
     """
-    rows = found.measured
-    best = {
-        kind: max(row.tokens_per_second for row in rows if row.kind == kind)
-        for kind in {row.kind for row in rows}
-    }
-    lines = [
+    rows = [*_ranked(_thread_rows(found)), *_ranked(_context_rows(found))]
+    lines = [{**row, "noisy": found.noisy} for row in rows]
+    notes = [_noise_words(found)] if found.noisy else []
+    seldom = ("noisy", "prompt (tokens)", "flash attention")
+    return make_table(lines, _BENCH_COLUMNS, notes, where_any=seldom)
+
+
+def _thread_rows(found: Benchmark) -> list[dict[str, Any]]:
+    return [
         {
             "phase": row.kind,
             "threads": row.threads,
             "batch (tokens)": row.batch,
             "sequences": row.sequences,
             "speed (tokens/s)": row.tokens_per_second,
-            "of the best (%)": 100 * row.tokens_per_second / best[row.kind],
-            "noisy": found.noisy,
         }
+        for row in found.measured
+    ]
+
+
+def _context_rows(found: Benchmark) -> list[dict[str, Any]]:
+    """The prefill with each settings, and the decode with each kind of attention."""
+    prefills = [
+        _context_row(row, "prefill", found.threads.batch, row.settings.batch_tokens)
+        for row in found.contexts
+    ]
+    decodes = {
+        row.settings.flash_attention: _context_row(row, "decode", found.threads.decode, 1)
+        for row in found.contexts
+    }
+    return [*prefills, *decodes.values()]
+
+
+def _context_row(
+    row: ContextMeasurement, phase: MeasurementKind, threads: int, batch: int
+) -> dict[str, Any]:
+    return {
+        "phase": phase,
+        "threads": threads,
+        "batch (tokens)": batch,
+        "sequences": 1,
+        "prompt (tokens)": row.behind,
+        "flash attention": row.settings.flash_attention,
+        "speed (tokens/s)": row.prefill if phase == "prefill" else row.decode,
+    }
+
+
+def _ranked(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The rows with their speed as a share of the best of their phase."""
+    best = dict[str, float]()
+    for row in rows:
+        best[row["phase"]] = max(best.get(row["phase"], 0.0), row["speed (tokens/s)"])
+    return [
+        {**row, "of the best (%)": 100 * row["speed (tokens/s)"] / best[row["phase"]]}
         for row in rows
     ]
-    notes = [_noise_words(found)] if found.noisy else []
-    return make_table(lines, _BENCH_COLUMNS, notes, where_any=("noisy",))
 
 
 def bench_figure(model: str, found: Benchmark) -> LlmFigure:

@@ -20,7 +20,7 @@ from nbllm.core.fitting.placing import Plan, place, thread_counts
 from nbllm.core.fitting.planned_load import CPU, Loading
 from nbllm.core.hardware.engine_devices import EngineDevice, EngineDevices
 from nbllm.core.hardware.resources import CpuInfo, GpuInfo, MemoryInfo, Resources
-from nbllm.core.placement import MemoryParts, Placement, ThreadCounts
+from nbllm.core.placement import ContextSettings, MemoryParts, Placement, ThreadCounts
 from nbllm.core.types import LoadOptions
 from nbllm.core.words import size_words
 
@@ -281,6 +281,57 @@ def test_memory_that_a_gpu_shares_is_counted_once() -> None:
 
 
 # ---------------------------------------------------------------- wishes
+
+
+def plan_measured(resources: Resources, **wish: Any) -> Plan:
+    measured = ContextSettings(flash_attention=False, batch_tokens=128)
+    return Plan("m", model(), resources, LoadOptions(**wish), context=measured)
+
+
+@pytest.mark.parametrize(
+    "wish",
+    [{}, {"kv_type": "f16"}, {"context_length": 4096}, {"device": "CPU"}, {"gpu_layers": 0}],
+)
+def test_the_measured_settings_are_used_where_the_cpu_computes(wish: dict[str, Any]) -> None:
+    placement = plan_measured(machine(64), **wish).placement()
+    assert (placement.flash_attention, placement.batch_tokens) == (False, 128)
+    assert "As measured on this machine: flash attention off, batches of 128" in placement.reason
+    usual = placed(machine(64), **wish)
+    assert "measured" not in usual.reason
+
+
+@pytest.mark.parametrize(
+    "wish",
+    [
+        {"flash_attention": True},
+        {"flash_attention": False},
+        {"kv_type": "q8_0"},
+        {"batch_invariant": True},
+    ],
+)
+def test_an_option_or_what_needs_flash_attention_wins_over_what_was_measured(
+    wish: dict[str, Any],
+) -> None:
+    placement, usual = plan_measured(machine(64), **wish).placement(), placed(machine(64), **wish)
+    assert placement == usual
+    assert "measured" not in placement.reason
+
+
+def test_what_was_measured_on_the_cpu_is_no_matter_on_a_gpu() -> None:
+    for resources in (machine(64, 24), machine(64, 4)):
+        assert plan_measured(resources).placement() == placed(resources)
+
+
+def test_the_measured_settings_count_in_what_fits() -> None:
+    plan = plan_measured(machine(64))
+    options = fits_of(plan, plan.placement()).options
+    usual = fits_of(replace(plan, context=None), None).options
+    changed = [each.kv_type for each, other in zip(options, usual, strict=True) if each != other]
+    assert set(changed) == {"f16"}
+    [same] = [each for each in options if (each.kv_type, each.context_length) == ("f16", 8192)]
+    assert same.memory == plan.placement().memory
+    short = plan_measured(machine(64), context_length=100).placement()
+    assert short.batch_tokens == 100
 
 
 def test_wishes_are_kept() -> None:

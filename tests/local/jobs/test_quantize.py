@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import os
 import shutil
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
+from tiny_models import copy_model
 
 from nbllm import ModelManager
 from nbllm.core.errors import InvalidOptionError, ModelFileError, QuantizationError
@@ -39,6 +42,16 @@ def manager(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModelManager:
 @pytest.fixture
 def tiny(tiny_models: dict[str, Path], tmp_path: Path) -> Path:
     return Path(shutil.copy(tiny_models["mistral"], tmp_path / "tiny.gguf"))
+
+
+@pytest.fixture
+def parts(tiny: Path) -> list[Path]:
+    """The tiny model in several files, and no other."""
+    copy_model(tiny, tiny.with_name("Big model.F32.gguf"), {}, split_max_tensors=8)
+    tiny.unlink()
+    found = sorted(tiny.parent.glob("Big model.F32-*.gguf"))
+    assert len(found) > 2
+    return found
 
 
 @pytest.fixture
@@ -147,6 +160,123 @@ async def test_a_model_is_never_its_own_target(
         with pytest.raises(InvalidOptionError, match="is the model itself; name another file"):
             await manager.quantize_model(str(tiny), "q8_0", to=target, replace=True)
     assert digest_of(tiny) == before
+
+
+async def test_a_split_model_becomes_one_file(manager: ModelManager, parts: list[Path]) -> None:
+    before = [digest_of(part) for part in parts]
+    [plan] = await manager.plan_quantizations(str(parts[0]), ["q8_0"])
+    for name, file in ((str(parts[0]), "Big model.Q8_0.gguf"), ("Big model.F32", "other.gguf")):
+        to = parts[0].with_name(file)
+        made = await manager.quantize_model(name, "q8_0", to=None if "Q8_0" in file else to)
+        assert made.info.path == to
+        assert to.stat().st_size == plan.size_bytes == made.quantization.size_bytes
+    assert [digest_of(part) for part in parts] == before
+    text = parts[0].with_name("text.txt")
+    text.write_text("the cat sat on the mat " * 300)
+    assert (await manager.make_imatrix(str(parts[0]), text, chunks=1)).name == (
+        "Big model.F32.imatrix.gguf"
+    )
+
+
+async def test_what_is_read_is_no_target(manager: ModelManager, tiny: Path) -> None:
+    imatrix, text = tiny.with_name("imatrix.gguf"), tiny.with_name("text.txt")
+    imatrix.write_bytes(b"a matrix")
+    text.write_text("my only copy")
+    with pytest.raises(InvalidOptionError, match="is what is to be read; name another file"):
+        await manager.quantize_model(str(tiny), "q8_0", imatrix=imatrix, to=imatrix, replace=True)
+    with pytest.raises(InvalidOptionError, match="is what is to be read; name another file"):
+        await manager.make_imatrix(str(tiny), text, to=text, replace=True)
+    assert (imatrix.read_bytes(), text.read_text()) == (b"a matrix", "my only copy")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="these are paths there")
+@pytest.mark.parametrize("to", ["C:\\x\\y.gguf", "d:/x.gguf", "\\\\server\\share\\x.gguf"])
+async def test_a_path_of_another_system_is_no_target(
+    manager: ModelManager, tiny: Path, to: str
+) -> None:
+    with pytest.raises(InvalidOptionError, match="is a Windows path, but the kernel does not run"):
+        await manager.quantize_model(str(tiny), "q8_0", to=to)
+    assert files_in(tiny.parent) == [tiny.name]
+
+
+async def test_a_variable_in_a_target_is_told(
+    manager: ModelManager, tiny: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MODELS", str(tiny.parent))
+    for to in ("$MODELS/x.gguf", "$MODELS"):
+        with pytest.raises(InvalidOptionError, match=f"not expanded in paths; write {tiny.parent}"):
+            await manager.quantize_model(str(tiny), "q8_0", to=to)
+
+
+LONG = "x" * 300
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ({"to": f"{LONG}.gguf"}, "to: .*too long"),
+        ({"to": f"{LONG}/x.gguf"}, "to: .*too long"),
+        ({"imatrix": LONG}, "imatrix: .*too long"),
+        ({"to": "text.txt/x.gguf"}, "the folder .*text.txt does not exist"),
+        ({"to": "a\0b.gguf"}, "to: a path cannot contain a null character"),
+        ({"to": "\ud800.gguf"}, "has characters that file names cannot have"),
+        ({"to": 5}, r"to must be a path \(got 5\)"),
+        ({"to": b"x.gguf"}, r"to must be a path \(got b'x.gguf'\)"),
+        ({"imatrix": 5}, "imatrix must be a path"),
+        ({"type": 8}, "'8' is not a quantization type"),
+        ({"type": None}, "'None' is not a quantization type"),
+        ({"name": None}, r"name must be a string \(got None\)"),
+    ],
+)
+@pytest.mark.skipif(os.name == "nt", reason="file names have other limits there")
+async def test_what_is_no_path_or_name_is_refused(
+    manager: ModelManager, tiny: Path, given: dict[str, Any], told: str
+) -> None:
+    tiny.with_name("text.txt").touch()
+    with pytest.raises(InvalidOptionError, match=told):
+        await manager.quantize_model(**{"name": str(tiny), "type": "q8_0", **given})
+
+
+async def test_types_are_one_or_several(manager: ModelManager, tiny: Path) -> None:
+    assert [each.label for each in await manager.plan_quantizations(str(tiny), "q8_0")] == ["Q8_0"]
+    wrong: Any = None
+    with pytest.raises(InvalidOptionError, match="types must be quantization types"):
+        await manager.plan_quantizations(str(tiny), wrong)
+
+
+@pytest.mark.parametrize("wrong", [None, 5, b"owner/repo"])
+async def test_a_name_is_a_text(manager: ModelManager, wrong: Any) -> None:
+    for asked in (manager.plan_pull, manager.tune_model, manager.plan_quantizations):
+        with pytest.raises(InvalidOptionError, match="name must be a string"):
+            await asked(wrong)
+    for tried in (manager.plan_deletion, manager.untune_model):
+        with pytest.raises(InvalidOptionError, match="name must be a string"):
+            tried(wrong)
+    with pytest.raises(InvalidOptionError, match="quant must be a string"):
+        await manager.plan_pull("owner/repo", quant=wrong or 5)
+
+
+@pytest.mark.parametrize("replace", [False, True])
+async def test_no_part_of_a_split_model_is_a_target(
+    manager: ModelManager, parts: list[Path], *, replace: bool
+) -> None:
+    before = [digest_of(part) for part in parts]
+    told = r"is the name of a part of a split model.* name it Big model\.F32\.gguf"
+    for part in (*parts, parts[0].with_name("Big model.F32-00001-of-00009.gguf")):
+        with pytest.raises(InvalidOptionError, match=told):
+            await manager.quantize_model(str(parts[0]), "q8_0", to=part, replace=replace)
+    link = parts[0].with_name("link.gguf")
+    link.symlink_to(parts[1])
+    text = parts[0].with_name("text.txt")
+    text.write_text("text")
+    with pytest.raises(InvalidOptionError, match="is a part of the model itself"):
+        await manager.quantize_model(str(parts[0]), "q8_0", to=link, replace=replace)
+    for target in (link, parts[1]):
+        with pytest.raises(InvalidOptionError, match="is a part of the model itself"):
+            await manager.make_imatrix(str(parts[0]), text, to=target, replace=replace)
+    with pytest.raises(ModelFileError, match=r"is part 2 of a split model; open Big model"):
+        await manager.quantize_model(str(parts[1]), "q8_0")
+    assert [digest_of(part) for part in parts] == before
 
 
 async def test_a_full_disk_is_told_first(

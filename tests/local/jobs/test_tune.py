@@ -17,7 +17,6 @@ from nbllm.local.measuring.bench import BenchPlan
 
 BRIEF = BenchPlan(
     threads=(2,),
-    batches=(),
     sequences=(),
     prompt_tokens=16,
     answer_tokens=2,
@@ -93,7 +92,7 @@ async def test_later_loads_use_what_was_found(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(tune, "QUIET_CORES", 99)
-    monkeypatch.setattr(tune._Work, "_plan", lambda work: BRIEF)
+    monkeypatch.setattr(tune._Work, "_plan", lambda work, load: BRIEF)
     conversation: list[Any] = [{"role": "user", "content": "What is the capital of France?"}]
     monkeypatch.setattr(tune, "SAMPLE_CONVERSATIONS", (conversation,))
     # The source is measured as slow, so that the other one is chosen.
@@ -101,7 +100,7 @@ async def test_later_loads_use_what_was_found(
     manager = ModelManager(folder=tmp_path)
     told: list[float] = []
     tuning = await manager.tune_model(
-        "SmolLM2", types=["q8_0"], max_changed=1, report=lambda what, done: told.append(done)
+        "SmolLM2", types=["q8_0", "Q8"], max_changed=1, report=lambda what, done: told.append(done)
     )
     assert [one.label for one in tuning.types] == ["Q4_1", "Q8_0"]
     assert tuning.best.label == "Q8_0"
