@@ -44,10 +44,15 @@ from nbllm.core.layers.layer import Events, Layer, Next, Place
 from nbllm.core.loading.model_loads import ModelState, ModelStatus, Progress
 from nbllm.core.loading.model_registry import Survey
 from nbllm.core.manager_events import EventKind, Listener, ManagerEvent
-from nbllm.core.measurements import Benchmark, Measurement, MeasurementKind
+from nbllm.core.measurements import (
+    Benchmark,
+    ContextMeasurement,
+    Measurement,
+    MeasurementKind,
+)
 from nbllm.core.openers import LoadControl, Opener, Planner
 from nbllm.core.options import CacheMode, OnFull, Priority
-from nbllm.core.placement import KvType, MemoryParts, Placement, ThreadCounts
+from nbllm.core.placement import ContextSettings, KvType, MemoryParts, Placement, ThreadCounts
 from nbllm.core.quantization import Quality, Quantization, Quantized, TunedType, Tuning
 from nbllm.core.routing.health import HealthState
 from nbllm.core.routing.members import MemberReport
@@ -118,6 +123,8 @@ __all__ = [
     "Machine",
     "MachineMemory",
     "ManagerEvent",
+    "ContextMeasurement",
+    "ContextSettings",
     "Measurement",
     "MeasurementKind",
     "MemoryInfo",

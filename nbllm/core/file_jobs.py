@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -17,9 +16,10 @@ from nbllm.core.errors import (
     ModelFileError,
     ModelNotFoundError,
 )
+from nbllm.core.file_arguments import path_of, target_of, type_labels
 from nbllm.core.hardware.resources import Resources
 from nbllm.core.measurements import forget_tuned
-from nbllm.core.option_checks import check_number
+from nbllm.core.option_checks import check_number, text_of
 from nbllm.core.paths import absolute_path
 from nbllm.core.quantization import (
     QUANTIZATION_TYPES,
@@ -66,7 +66,7 @@ class FileJobs(ABC):
         Raises ``InvalidOptionError`` for one that runs elsewhere, ``ModelNotFoundError`` and
         ``ModelFileError``.
         """
-        info = self.find_model(name)
+        info = self.find_model(text_of("name", name))
         if info.local and info.path is not None:
             return info
         raise InvalidOptionError(
@@ -87,9 +87,9 @@ class FileJobs(ABC):
         Types that need an importance matrix are left out without one. Takes about a second.
         Raises as ``quantize_model`` does.
         """
-        labels = [quantization_type(word) for word in types]
+        labels = type_labels(types)
         return await openers.plan_quantizations(
-            self.find_local_model(name), labels, imatrix=_path("imatrix", imatrix)
+            self.find_local_model(name), labels, imatrix=path_of("imatrix", imatrix)
         )
 
     async def quantize_model(
@@ -126,9 +126,9 @@ class FileJobs(ABC):
         return await openers.quantize_model(
             info,
             label,
-            place_for(info, label, _target(to)),
+            place_for(info, label, target_of(to)),
             self.detect_resources(),
-            imatrix=_path("imatrix", imatrix),
+            imatrix=path_of("imatrix", imatrix),
             replaces=replace,
             on_plan=on_plan,
             progress=progress,
@@ -155,12 +155,12 @@ class FileJobs(ABC):
         """
         check_number("chunks", chunks, 1, 1_000_000)
         info = self.find_local_model(name)
-        target = _target(to) or Path.cwd() / f"{info.name}.imatrix.gguf"
+        target = target_of(to) or Path.cwd() / f"{info.name}.imatrix.gguf"
         if target.is_dir():
             target = target / f"{info.name}.imatrix.gguf"
         await openers.make_imatrix(
             info,
-            _path("text", text) or Path(),
+            path_of("text", text) or Path(),
             target.absolute(),
             self.detect_resources(),
             chunks=int(chunks),
@@ -192,15 +192,15 @@ class FileJobs(ABC):
         Raises ``InvalidOptionError``, ``QuantizationError`` and what a load raises.
         """
         check_number("max_changed", max_changed, 0, 1)
-        labels = [*dict.fromkeys(map(quantization_type, types))]
-        if (given := _path("imatrix", imatrix)) is not None and not given.is_file():
+        labels = type_labels(types)
+        if (given := path_of("imatrix", imatrix)) is not None and not given.is_file():
             raise InvalidOptionError("imatrix", f"there is no file {imatrix}")
         return await openers.tune_model(
             self.find_local_model(name),
             self.detect_resources(),
             max_changed=max_changed,
             types=labels or None,
-            imatrix=_path("imatrix", imatrix),
+            imatrix=path_of("imatrix", imatrix),
             thorough=thorough,
             report=report,
         )
@@ -223,7 +223,9 @@ class FileJobs(ABC):
         Its ``variants`` are all there are, with what each would take on this machine. Raises as
         ``pull_model`` does.
         """
-        self._check_elsewhere(name)
+        self._check_elsewhere(text_of("name", name))
+        if quant is not None:
+            text_of("quant", quant)
         return await downloader().plan_pull(
             name, self.detect_resources(), quant=quant, companions=companions
         )
@@ -277,7 +279,9 @@ class FileJobs(ABC):
 
     def plan_deletion(self, name: str, *, companions: bool = False) -> Deletion:
         """What ``delete_model`` would remove and free. Raises as it does."""
-        path = downloader().pulled_file(name) or self._pulled_path(self.find_model(name), name)
+        path = downloader().pulled_file(text_of("name", name)) or self._pulled_path(
+            self.find_model(name), name
+        )
         for loaded in self.list_loaded_models():
             if path is not None and loaded.path == path:
                 raise DownloadError(
@@ -313,35 +317,6 @@ class FileJobs(ABC):
         )
         downloader().delete(deletion)
         return deletion
-
-
-def _path(option: str, given: str | os.PathLike[str] | None) -> Path | None:
-    """Raises ``InvalidOptionError`` for what names no path."""
-    if given is None:
-        return None
-    if not os.fspath(given).strip():
-        raise InvalidOptionError(option, "the path is empty")
-    try:
-        return absolute_path(given)
-    except ValueError as error:
-        raise InvalidOptionError(option, str(error)) from None
-
-
-def _target(given: str | os.PathLike[str] | None) -> Path | None:
-    """Where a file is to be written. Raises ``InvalidOptionError``, also for a path as others
-    write it, which would make a file or ask for a folder of that odd name.
-    """
-    path, text = _path("to", given), os.fspath(given or "")
-    if os.name != "nt" and re.match(r"[A-Za-z]:[\\/]|\\\\", text):
-        problem = f"{text} is a Windows path, but the kernel does not run on Windows; name another"
-        raise InvalidOptionError("to", problem)
-    if path is not None and not os.path.lexists(path) and os.path.expandvars(text) != text:
-        raise InvalidOptionError(
-            "to", f"variables are not expanded in paths; write {os.path.expandvars(text)}"
-        )
-    if path is not None and not path.parent.is_dir():
-        raise InvalidOptionError("to", f"the folder {path.parent} does not exist; create it")
-    return path
 
 
 def _is_here(name: str) -> bool:

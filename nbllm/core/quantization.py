@@ -151,13 +151,13 @@ def quantization_type(word: str) -> str:
 
     Raises ``InvalidOptionError`` with the closest ones.
     """
-    folded = re.sub(r"[\W_]+", "", word).upper()
+    folded = re.sub(r"[\W_]+", "", word).upper() if isinstance(word, str) else ""
     if folded in _FOLDED:
         return _FOLDED[folded]
     hint = did_you_mean(folded, QUANTIZATION_TYPES)
     raise InvalidOptionError(
         "type",
-        f"{word[:40]!r} is not a quantization type.{hint} "
+        f"{str(word)[:40]!r} is not a quantization type.{hint} "
         f"The types are {', '.join(QUANTIZATION_TYPES)}",
     )
 

@@ -8,6 +8,7 @@ import os
 import shutil
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tiny_models import copy_model
@@ -205,6 +206,54 @@ async def test_a_variable_in_a_target_is_told(
     for to in ("$MODELS/x.gguf", "$MODELS"):
         with pytest.raises(InvalidOptionError, match=f"not expanded in paths; write {tiny.parent}"):
             await manager.quantize_model(str(tiny), "q8_0", to=to)
+
+
+LONG = "x" * 300
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ({"to": f"{LONG}.gguf"}, "to: .*too long"),
+        ({"to": f"{LONG}/x.gguf"}, "to: .*too long"),
+        ({"imatrix": LONG}, "imatrix: .*too long"),
+        ({"to": "text.txt/x.gguf"}, "the folder .*text.txt does not exist"),
+        ({"to": "a\0b.gguf"}, "to: a path cannot contain a null character"),
+        ({"to": "\ud800.gguf"}, "has characters that file names cannot have"),
+        ({"to": 5}, r"to must be a path \(got 5\)"),
+        ({"to": b"x.gguf"}, r"to must be a path \(got b'x.gguf'\)"),
+        ({"imatrix": 5}, "imatrix must be a path"),
+        ({"type": 8}, "'8' is not a quantization type"),
+        ({"type": None}, "'None' is not a quantization type"),
+        ({"name": None}, r"name must be a string \(got None\)"),
+    ],
+)
+@pytest.mark.skipif(os.name == "nt", reason="file names have other limits there")
+async def test_what_is_no_path_or_name_is_refused(
+    manager: ModelManager, tiny: Path, given: dict[str, Any], told: str
+) -> None:
+    tiny.with_name("text.txt").touch()
+    with pytest.raises(InvalidOptionError, match=told):
+        await manager.quantize_model(**{"name": str(tiny), "type": "q8_0", **given})
+
+
+async def test_types_are_one_or_several(manager: ModelManager, tiny: Path) -> None:
+    assert [each.label for each in await manager.plan_quantizations(str(tiny), "q8_0")] == ["Q8_0"]
+    wrong: Any = None
+    with pytest.raises(InvalidOptionError, match="types must be quantization types"):
+        await manager.plan_quantizations(str(tiny), wrong)
+
+
+@pytest.mark.parametrize("wrong", [None, 5, b"owner/repo"])
+async def test_a_name_is_a_text(manager: ModelManager, wrong: Any) -> None:
+    for asked in (manager.plan_pull, manager.tune_model, manager.plan_quantizations):
+        with pytest.raises(InvalidOptionError, match="name must be a string"):
+            await asked(wrong)
+    for tried in (manager.plan_deletion, manager.untune_model):
+        with pytest.raises(InvalidOptionError, match="name must be a string"):
+            tried(wrong)
+    with pytest.raises(InvalidOptionError, match="quant must be a string"):
+        await manager.plan_pull("owner/repo", quant=wrong or 5)
 
 
 @pytest.mark.parametrize("replace", [False, True])
