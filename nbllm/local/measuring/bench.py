@@ -101,9 +101,9 @@ _THOROUGH = {"prompt_tokens": 512, "answer_tokens": 64, "rounds": 5, "seconds": 
 _QUICK = {"prompt_tokens": 128, "answer_tokens": 16, "rounds": 3, "seconds": 2.0}
 _THOROUGH_CONTEXT_ROUNDS = 3
 _CONTEXTS = (
+    ContextSettings(flash_attention=True, batch_tokens=512),
     ContextSettings(flash_attention=False, batch_tokens=128),
     ContextSettings(flash_attention=False, batch_tokens=512),
-    ContextSettings(flash_attention=True, batch_tokens=512),
 )
 """What loads on the CPU choose from, the default first. Without flash attention a larger batch
 takes a larger compute buffer; with it there is nothing to gain from a smaller one."""

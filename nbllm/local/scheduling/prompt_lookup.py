@@ -7,9 +7,10 @@ of steps differs (prompt lookup decoding, https://github.com/apoorvumang/prompt-
 
 That holds to the last bit where llama.cpp computes a token alike alone and among others. On CPUs
 with flash attention it does as long as fewer than 512 cells of the context are in use; from there
-on it deals a token that is alone out to its threads by cells, and rounds otherwise. Then two tokens
-of nearly one probability may change places, as they do when other answers are written beside. With
-``batch_invariant`` all tokens are computed alike.
+on it deals a token that is alone out to its threads by cells, and rounds otherwise; without flash
+attention it rounds otherwise at any length. Then two tokens of nearly one probability may change
+places, as they do when other answers are written beside. With ``batch_invariant`` all tokens are
+computed alike.
 """
 
 from __future__ import annotations
