@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import datetime
+import re
 from collections.abc import Iterable, Mapping
 from enum import Enum
 from typing import TYPE_CHECKING, Any
@@ -10,6 +12,7 @@ from nbllm.core.errors import InvalidOptionError
 from nbllm.core.schemas.answer_schemas import AnswerSchema
 from nbllm.core.schemas.schema_alternatives import Alternative, alternatives
 from nbllm.core.schemas.schema_documents import Document
+from nbllm.core.texts import capped
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -21,6 +24,10 @@ PROBABILITY = "_probability"
 
 _OBJECT = "object"
 _DTYPES = {"string": "string", "integer": "Int64", "number": "Float64", "boolean": "boolean"}
+_MOMENTS = {"date": "datetime64[us]", "date-time": "datetime64[us, UTC]"}
+"""Microseconds, in which the year 9999 of many tables exists as well."""
+_DTYPES |= _MOMENTS
+_ISO = re.compile(r"\d{4}-\d{2}-\d{2}([Tt ]\d{2}:\d{2}(:\d{2}(\.\d+)?)?([Zz]|[+-]\d{2}:?\d{2})?)?")
 _KINDS = {str: "string", int: "integer", float: "number", bool: "boolean", type(None): "null"}
 
 
@@ -70,8 +77,15 @@ def _kinds(ways: Iterable[Alternative]) -> set[str]:
     found: set[str] = set()
     for way in ways:
         values = way.values()
-        found |= way.types() if values is None else _kinds_of(values)
+        found |= _types(way) if values is None else _kinds_of(values)
     return found
+
+
+def _types(way: Alternative) -> set[str]:
+    """The types of a value, with the format of a text that is a date in place of "string"."""
+    types = way.types()
+    moment = next((each for each in way.having("format") if each in _MOMENTS), None)
+    return (types - {"string"}) | {moment} if moment and "string" in types else types
 
 
 def _kinds_of(values: Iterable[Any]) -> set[str]:
@@ -100,8 +114,30 @@ def column(values: list[Any], dtype: str, index: pd.Index[Any]) -> pd.Series[Any
 
 
 def fitting(value: Any, dtype: str) -> Any:
-    """The value as a column of the dtype holds it; an enum's member is its value."""
+    """The value as a column of the dtype holds it; an enum's member is its value.
+
+    Raises ``ValueError`` for a text that should be a date and is none.
+    """
     value = value.value if isinstance(value, Enum) else value
+    if dtype in _MOMENTS.values() and value is not None:
+        return _moment(value, is_day=dtype == _MOMENTS["date"])
     if dtype == "Int64" and isinstance(value, float):
         return int(value) if value.is_integer() else None
     return value
+
+
+def _moment(value: Any, *, is_day: bool) -> pd.Timestamp:
+    """A day, or a moment in UTC, which is meant where no offset is given; by ISO 8601."""
+    import pandas as pd
+
+    text = value.isoformat() if isinstance(value, datetime.date) else str(value)
+    what = "date" if is_day else "date with a time"
+    try:
+        if not _ISO.fullmatch(text):
+            raise ValueError(text)
+        found = pd.Timestamp(text[:10] if is_day else text).as_unit("us")
+        if is_day:
+            return found
+        return found.tz_localize("UTC") if found.tzinfo is None else found.tz_convert("UTC")
+    except (ValueError, OverflowError):
+        raise ValueError(f"{capped(text, 80)!r} is not a {what}") from None

@@ -142,7 +142,10 @@ class FrameBatch:
         if not isinstance(answer, Mapping):
             return {**values, self.error: "AnswerFormError: the answer is not a JSON object"}
         for name, answered in self.properties.items():
-            values[answered] = fitting(answer.get(name), self.columns[answered])
+            try:
+                values[answered] = fitting(answer.get(name), self.columns[answered])
+            except ValueError as error:  # noqa: PERF203 - each property fails alone
+                values[self.error] = f"AnswerFormError: {name}: {error}"
         for name, each in row.result.probabilities.items():
             values[f"{self.properties[name]}{PROBABILITY}"] = max(each.values())
         return values
