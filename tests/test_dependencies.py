@@ -29,12 +29,13 @@ OPTIONAL = {
 }
 
 
-def imported_packages(folder: Path) -> set[str]:
+@cache
+def imported_packages(folder: Path) -> frozenset[str]:
     """Top-level packages that the files of a folder import, but for the standard library's."""
     files = list(folder.rglob("*.py"))
     names = {name for path in files for name in _imports(path.read_text(encoding="utf-8"))}
     local = {path.stem for path in files} | {"nbllm"}
-    return names - local - sys.stdlib_module_names
+    return frozenset(names - local - sys.stdlib_module_names)
 
 
 def _imports(text: str) -> Iterable[str]:
@@ -77,7 +78,7 @@ def _normal(name: str) -> str:
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
-def undeclared(packages: set[str], *extras: str) -> set[str]:
+def undeclared(packages: frozenset[str], *extras: str) -> set[str]:
     names = declared(*extras)
     return {package for package in packages if not distributions(package) & names}
 

@@ -9,19 +9,28 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from typing import Any, Protocol
 
 from nbllm.cloud.adapter import Adapter, HttpRequest
-from nbllm.cloud.vendors.json_values import MalformedError
+from nbllm.cloud.vendors.json_values import MalformedError, load_json, mapping, reading, sequence
 from nbllm.cloud.vendors.request_parts import check_not_local
 from nbllm.core.errors import BatchError, InvalidOptionError, ModelError
 from nbllm.core.runs import VendorBatch, VendorOutcome, VendorRow
 from nbllm.core.types import GenerationRequest, GenerationResult, ModelInfo, Usage
 
-__all__ = ["BatchProtocol", "CloudBatches", "Connection", "as_body", "encoded", "moment"]
+__all__ = [
+    "BatchAnswers",
+    "BatchProtocol",
+    "CloudBatches",
+    "Connection",
+    "as_body",
+    "encoded",
+    "moment",
+]
 
 _MOMENT = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(\.\d+)?(Z|[+-]\d\d:\d\d)?")
 
@@ -225,3 +234,38 @@ def _encoded(value: Any) -> bytes:
         raise InvalidOptionError(
             "request", f"cannot be encoded as JSON ({error}); check extra and the schemas"
         ) from None
+
+
+class BatchAnswers(ABC):
+    """Reads the descriptions of batches, for the contract of ``BatchProtocol``.
+
+    ``_LISTED`` names the items of a page. Pages are as OpenAI and Anthropic have them, and rows are
+    in the request that creates a batch, where a vendor's class says nothing else.
+    """
+
+    _LISTED = "data"
+
+    @abstractmethod
+    def _batch(self, item: Mapping[str, Any]) -> VendorBatch:
+        """One batch by its description. Raises ``MalformedError``."""
+
+    def _next(self, page: Mapping[str, Any], batches: Sequence[VendorBatch]) -> str | None:
+        """What names the page behind this one; None: it is the last."""
+        return batches[-1].id if batches and page.get("has_more") else None
+
+    def upload_request(self, tag: str, rows: Sequence[bytes]) -> HttpRequest | None:
+        """Nothing is sent ahead."""
+        return None
+
+    def parse_state(self, info: ModelInfo, body: bytes) -> VendorBatch:
+        """A batch, also as the answer to its creation. Raises ``ProtocolError``."""
+        with reading(info):
+            return self._batch(mapping(load_json(body), "the batch"))
+
+    def parse_list(self, info: ModelInfo, body: bytes) -> tuple[Sequence[VendorBatch], str | None]:
+        """The batches of a page, and the next page. Raises ``ProtocolError``."""
+        with reading(info):
+            page = mapping(load_json(body), "the list of batches")
+            items = sequence(page.get(self._LISTED), self._LISTED)
+            batches = [self._batch(mapping(item, "a batch")) for item in items]
+            return batches, self._next(page, batches)

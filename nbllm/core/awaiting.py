@@ -1,4 +1,4 @@
-"""Coroutines that say what is missing where somebody forgot to await them.
+"""Coroutines: several at once, and those that say what is missing where nobody awaited them.
 
 ``model.generate("Hi")`` without ``await`` is the commonest slip of an asynchronous interface, and
 Python's own answers to it ("<coroutine object …>", "'coroutine' object has no attribute 'text'")
@@ -7,12 +7,13 @@ tell a newcomer nothing.
 
 from __future__ import annotations
 
+import asyncio
 import inspect
-from collections.abc import Callable, Coroutine, Generator
+from collections.abc import Callable, Coroutine, Generator, Iterable
 from functools import wraps
 from typing import Any, Generic, NoReturn, ParamSpec, TypeVar
 
-__all__ = ["NotAwaited", "tells_unless_awaited"]
+__all__ = ["NotAwaited", "gathered", "tells_unless_awaited"]
 
 T = TypeVar("T")
 Class = TypeVar("Class")
@@ -97,3 +98,18 @@ def _telling(
     mark = getattr(inspect, "markcoroutinefunction", None)  # since Python 3.12
     marked: Callable[P, Coroutine[Any, Any, T]] = begin if mark is None else mark(begin)
     return marked
+
+
+async def gathered(works: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
+    """The results in the order of ``works``, which run at the same time.
+
+    The first failure, and a cancellation, cancels the others and is raised when they have ended.
+    (``asyncio.TaskGroup`` does so since Python 3.11.)
+    """
+    tasks = [asyncio.ensure_future(work) for work in works]
+    try:
+        return await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)

@@ -11,9 +11,9 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from nbllm.core.awaiting import gathered
 from nbllm.core.budgets.bounds import rerank_bound, text_bound
 from nbllm.core.errors import InvalidOptionError, NbllmError, UnsupportedError
-from nbllm.core.gathering import gathered
 from nbllm.core.generation import Generation
 from nbllm.core.generation_requests import (
     check_size,

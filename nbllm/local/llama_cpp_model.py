@@ -12,6 +12,7 @@ from typing import TypeVar
 
 import msgspec
 
+from nbllm.core.awaiting import gathered
 from nbllm.core.errors import (
     EngineError,
     InvalidOptionError,
@@ -21,7 +22,6 @@ from nbllm.core.errors import (
     UnsupportedError,
 )
 from nbllm.core.fitting.model_shape import ModelShape
-from nbllm.core.gathering import gathered
 from nbllm.core.generation_requests import check_size
 from nbllm.core.model_interface import ModelInterface
 from nbllm.core.openers import LoadControl

@@ -1,4 +1,4 @@
-"""Coroutines that were not awaited: they say so, and are coroutines to everybody else."""
+"""Coroutines that were not awaited say so, and are coroutines to all else; several at once."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import pytest
 
 import nbllm
 from nbllm import ModelManager
+from nbllm.core.awaiting import gathered
 from nbllm.testing import FakeModel, FakeOpener, fake_info
 
 
@@ -114,3 +115,43 @@ def test_signatures_and_names_stay() -> None:
     assert "prompt" in inspect.signature(nbllm.ModelInterface.generate).parameters
     assert nbllm.ModelInterface.generate.__qualname__ == "ModelInterface.generate"
     assert nbllm.ModelManager.load_model.__doc__
+
+
+async def test_the_results_come_in_the_order_of_the_work() -> None:
+    second = asyncio.Event()
+
+    async def waits() -> int:
+        await second.wait()
+        return 1
+
+    async def sets() -> int:
+        second.set()
+        return 2
+
+    assert await gathered([waits(), sets()]) == [1, 2]
+    assert await gathered([]) == []
+
+
+@pytest.mark.parametrize("is_cancelled", [False, True])
+async def test_a_failure_and_a_cancellation_wait_for_the_others_to_end(is_cancelled: bool) -> None:
+    ended: list[str] = []
+
+    async def goes_on() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await asyncio.sleep(0)
+            ended.append("cleaned up")
+
+    async def fails() -> None:
+        await asyncio.sleep(0)
+        if is_cancelled:
+            outer.cancel()
+            await asyncio.Event().wait()
+        raise ValueError("no")
+
+    outer = asyncio.ensure_future(gathered([goes_on(), fails(), goes_on()]))
+    with pytest.raises(asyncio.CancelledError if is_cancelled else ValueError):
+        await outer
+    assert ended == ["cleaned up"] * 2
+    assert asyncio.all_tasks() == {asyncio.current_task()}

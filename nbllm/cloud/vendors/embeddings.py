@@ -9,8 +9,8 @@ from typing import TypeAlias
 
 from nbllm.cloud.adapter import Adapter, HttpRequest
 from nbllm.cloud.vendors.json_values import MalformedError
+from nbllm.core.awaiting import gathered
 from nbllm.core.errors import ProtocolError
-from nbllm.core.gathering import gathered
 from nbllm.core.types import Embeddings, ModelInfo, Usage
 
 __all__ = ["Rows", "all_embeddings", "embed_all", "embeddings_of"]

@@ -15,8 +15,10 @@ from nbllm.core.kinds import kind_of
 from nbllm.core.managed_model import without_batch_api
 from nbllm.core.model_interface import ModelInterface
 from nbllm.core.model_manager import default_manager
+from nbllm.core.option_names import option_name
 from nbllm.core.schemas.answer_schemas import schema_or_decision
 from nbllm.core.suggest import did_you_mean
+from nbllm.core.texts import capped
 from nbllm.notebook.batch.clusters import cluster_model, told_of_workers
 from nbllm.notebook.batch.dask_tables import DaskTable, is_dask_frame
 from nbllm.notebook.batch.frame_batch import FrameBatch
@@ -26,7 +28,6 @@ from nbllm.notebook.batch.frame_request import (
     signature_of_options,
 )
 from nbllm.notebook.batch.frame_run import FrameRun, HowFar
-from nbllm.notebook.batch.tables_given import pandas_frame
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -37,6 +38,15 @@ __all__ = ["frame_run", "map_frame"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
+
+_HOW = {
+    "ndarray": "pd.DataFrame({name}, columns=[…])",
+    "str": "pd.read_csv({name}) if it is a file",
+    "LazyFrame": "{name}.collect()",
+    "NoneType": "pd.DataFrame(…)",
+    "type": "pd.DataFrame(…)",
+    "DataFrameGroupBy": "{name}.obj, or what it is aggregated to",
+}
 
 
 def _taking_options(
@@ -206,3 +216,33 @@ async def _loaded(request: FrameRequest) -> ModelInterface:
             model = manager.bundled_model().name
     loaded, _ = await manager.load_model(model if isinstance(model, str) else Path(model))
     return loaded
+
+
+def pandas_frame(given: Any) -> Any:
+    """A DataFrame of pandas as it is, and one of Dask; one that is made of a Series, and of
+    whatever has ``to_pandas``, such as tables of Polars and PyArrow.
+
+    Raises ``InvalidOptionError`` for anything else, and says how a DataFrame is made of it.
+    """
+    import pandas as pd
+
+    if isinstance(given, pd.DataFrame) or is_dask_frame(given):
+        return given
+    if isinstance(given, pd.Series):
+        return given.to_frame("text" if given.name is None else given.name)
+    kind, name = type(given).__name__, option_name("df")
+    convert = getattr(given, "to_pandas", None)
+    if not callable(convert) or isinstance(given, type):
+        how = _HOW.get(kind, "pd.DataFrame({name})").format(name=name)
+        problem = f"must be a DataFrame (it is of type {kind}); make one with {how}"
+        raise InvalidOptionError("df", problem)
+    try:
+        made = convert()
+    except Exception as error:  # of another package: that of Polars needs PyArrow
+        problem = f"cannot be made a DataFrame of pandas: {capped(str(error))}"
+        raise InvalidOptionError("df", problem) from error
+    if not isinstance(made, pd.DataFrame | pd.Series):
+        made_of = type(made).__name__
+        problem = f"must be a DataFrame ({kind}.to_pandas() makes an object of type {made_of})"
+        raise InvalidOptionError("df", problem)
+    return pandas_frame(made)

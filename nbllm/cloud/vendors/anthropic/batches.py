@@ -10,9 +10,8 @@ from typing import Any
 from urllib.parse import quote
 
 from nbllm.cloud.adapter import HttpRequest
-from nbllm.cloud.cloud_batches import BatchProtocol, as_body, moment
+from nbllm.cloud.cloud_batches import BatchAnswers, BatchProtocol, as_body, moment
 from nbllm.cloud.vendors.anthropic.messages_requests import VERSION, versioned_path
-from nbllm.cloud.vendors.batch_answers import BatchAnswers
 from nbllm.cloud.vendors.json_values import (
     MalformedError,
     count,

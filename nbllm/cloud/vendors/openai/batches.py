@@ -11,8 +11,7 @@ from typing import Any
 from urllib.parse import quote
 
 from nbllm.cloud.adapter import HttpRequest
-from nbllm.cloud.cloud_batches import BatchProtocol, as_body, moment
-from nbllm.cloud.vendors.batch_answers import BatchAnswers
+from nbllm.cloud.cloud_batches import BatchAnswers, BatchProtocol, as_body, moment
 from nbllm.cloud.vendors.json_values import (
     MalformedError,
     count,
