@@ -87,7 +87,9 @@ def map_frame(request: FrameRequest) -> pd.DataFrame:
     ``template`` is the prompt, with ``{column}`` where a row's value belongs; nothing in it is
     evaluated. Without a ``schema`` the answers are a column of texts called ``into`` ("answer");
     with one, a column for each property, with the dtype that it says, named ``into`` and the
-    property where ``into`` is given. Index, order and columns of ``df`` stay, and ``df`` itself is
+    property where ``into`` is given. A text of the format "date" becomes a ``datetime64[us]``, one
+    of "date-time" a ``datetime64[us, UTC]``, in UTC where it has no offset; what is no date is
+    missing, with the row's error. Index, order and columns of ``df`` stay, and ``df`` itself is
     not changed. ``decide`` has a column for each question with the most probable label, and one
     with its probability, which is missing where the model tells none; see
     ``ModelInterface.decide``. A row that fails has missing values, and its reason in a column

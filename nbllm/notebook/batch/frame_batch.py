@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import datetime
+import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
@@ -15,6 +17,7 @@ from nbllm.core.schemas.answer_schemas import AnswerSchema
 from nbllm.core.schemas.python_types import plain_value
 from nbllm.core.schemas.schema_alternatives import Alternative, alternatives
 from nbllm.core.schemas.schema_documents import Document
+from nbllm.core.texts import capped
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -33,6 +36,10 @@ PROBABILITY = "_probability"
 
 _OBJECT = "object"
 _DTYPES = {"string": "string", "integer": "Int64", "number": "Float64", "boolean": "boolean"}
+_MOMENTS = {"date": "datetime64[us]", "date-time": "datetime64[us, UTC]"}
+"""Microseconds, in which the year 9999 of many tables exists as well."""
+_DTYPES |= _MOMENTS
+_ISO = re.compile(r"\d{4}-\d{2}-\d{2}([Tt ]\d{2}:\d{2}(:\d{2}(\.\d+)?)?([Zz]|[+-]\d{2}:?\d{2})?)?")
 _KINDS = {str: "string", int: "integer", float: "number", bool: "boolean", type(None): "null"}
 
 
@@ -151,7 +158,10 @@ class FrameBatch:
         if not isinstance(answer, Mapping):
             return {**values, self.error: "AnswerFormError: the answer is not a JSON object"}
         for name, answered in self.properties.items():
-            values[answered] = fitting(answer.get(name), self.columns[answered])
+            try:
+                values[answered] = fitting(answer.get(name), self.columns[answered])
+            except ValueError as error:  # noqa: PERF203 - each property fails alone
+                values[self.error] = f"AnswerFormError: {name}: {error}"
         for name, each in row.result.probabilities.items():
             values[f"{self.properties[name]}{PROBABILITY}"] = max(each.values())
         return values
@@ -213,8 +223,15 @@ def _kinds(ways: Iterable[Alternative]) -> set[str]:
     found: set[str] = set()
     for way in ways:
         values = way.values()
-        found |= way.types() if values is None else _kinds_of(values)
+        found |= _types(way) if values is None else _kinds_of(values)
     return found
+
+
+def _types(way: Alternative) -> set[str]:
+    """The types of a value, with the format of a text that is a date in place of "string"."""
+    types = way.types()
+    moment = next((each for each in way.having("format") if each in _MOMENTS), None)
+    return (types - {"string"}) | {moment} if moment and "string" in types else types
 
 
 def _kinds_of(values: Iterable[Any]) -> set[str]:
@@ -243,8 +260,30 @@ def column(values: list[Any], dtype: str, index: pd.Index[Any]) -> pd.Series[Any
 
 
 def fitting(value: Any, dtype: str) -> Any:
-    """The value as a column of the dtype holds it; an enum's member is its value."""
+    """The value as a column of the dtype holds it; an enum's member is its value.
+
+    Raises ``ValueError`` for a text that should be a date and is none.
+    """
     value = value.value if isinstance(value, Enum) else value
+    if dtype in _MOMENTS.values() and value is not None:
+        return _moment(value, is_day=dtype == _MOMENTS["date"])
     if dtype == "Int64" and isinstance(value, float):
         return int(value) if value.is_integer() else None
     return value
+
+
+def _moment(value: Any, *, is_day: bool) -> pd.Timestamp:
+    """A day, or a moment in UTC, which is meant where no offset is given; by ISO 8601."""
+    import pandas as pd
+
+    text = value.isoformat() if isinstance(value, datetime.date) else str(value)
+    what = "date" if is_day else "date with a time"
+    try:
+        if not _ISO.fullmatch(text):
+            raise ValueError(text)
+        found = pd.Timestamp(text[:10] if is_day else text).as_unit("us")
+        if is_day:
+            return found
+        return found.tz_localize("UTC") if found.tzinfo is None else found.tz_convert("UTC")
+    except (ValueError, OverflowError):
+        raise ValueError(f"{capped(text, 80)!r} is not a {what}") from None

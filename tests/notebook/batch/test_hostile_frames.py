@@ -160,6 +160,9 @@ def test_columns_that_say_how_a_row_went_take_a_free_name() -> None:
     assert out["cost_usd"].tolist() == [3, 4]
 
 
+UTC = "datetime64[us, UTC]"
+
+
 class Size(enum.Enum):
     SMALL = "small"
 
@@ -199,10 +202,38 @@ def test_a_column_has_its_dtype_whether_values_are_there_or_not(answer: str | No
     assert out.iloc[:, 1:-1].dtypes.astype(str).to_dict() == {
         "text": "string", "one_of": "string", "whole": "Int64", "size": "string",
         "number": "Int64", "either": "Float64", "mixed": "object", "maybe": "boolean",
-        "day": "string", "items": "object",
+        "day": "datetime64[us]", "items": "object",
     }  # fmt: skip
     if answer is None:
-        assert out.iloc[0, 1:-1].to_dict() == fitting
+        assert out.iloc[0, 1:-1].to_dict() == {**fitting, "day": pd.Timestamp("2026-01-02")}
+
+
+@pytest.mark.parametrize(
+    ("form", "answer", "dtype", "value"),
+    [
+        ("date", "2026-01-02", "datetime64[us]", pd.Timestamp("2026-01-02")),
+        ("date", "9999-12-31", "datetime64[us]", pd.Timestamp("9999-12-31")),
+        ("date", None, "datetime64[us]", pd.NaT),
+        ("date", "soon", "datetime64[us]", pd.NaT),
+        ("date", "2026-02-30", "datetime64[us]", pd.NaT),
+        ("date", "now", "datetime64[us]", pd.NaT),
+        ("date-time", "2026-01-02T03:04:05Z", UTC, pd.Timestamp("2026-01-02T03:04:05Z")),
+        ("date-time", "2026-01-02T03:04:05+02:00", UTC, pd.Timestamp("2026-01-02T01:04:05Z")),
+        ("date-time", "2026-01-02T03:04:05", UTC, pd.Timestamp("2026-01-02T03:04:05Z")),
+        ("date-time", "later", UTC, pd.NaT),
+        ("time", "03:04", "string", "03:04"),
+    ],
+)
+def test_a_date_is_one_in_its_column_and_what_is_none_is_told(
+    form: str, answer: str | None, dtype: str, value: Any
+) -> None:
+    schema = {"type": "object", "properties": {"d": {"type": ["string", "null"], "format": form}}}
+    out = mapped(Frame({"text": ["a"]}), answer=json.dumps({"d": answer}), schema=schema)
+    assert str(out["d"].dtype) == dtype
+    assert out["d"].iloc[0] is value if value is pd.NaT else out["d"].iloc[0] == value
+    assert ("error" in out) == (value is pd.NaT and answer is not None)
+    lost = mapped(Frame({"text": ["a"]}), answer="no JSON", schema=schema)
+    assert str(lost["d"].dtype) == dtype
 
 
 @pytest.mark.parametrize(
