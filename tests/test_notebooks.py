@@ -72,8 +72,8 @@ def outputs_of(notebook: Any, start: str) -> list[Any]:
 
 
 def shown_text(outputs: list[Any]) -> str:
-    """What a reader without a browser sees of some outputs."""
-    return "\n".join(o.get("text") or o.get("data", {}).get("text/plain", "") for o in outputs)
+    """What a reader without a browser sees of some outputs; printed text comes in any pieces."""
+    return "".join(o.get("text") or f"{o.get('data', {}).get('text/plain', '')}\n" for o in outputs)
 
 
 @pytest.mark.parametrize("name", NAMES)
