@@ -134,9 +134,9 @@ class LoadOptions(OptionSet):
     flash_attention: bool | None = _load(
         SWITCH,
         "Turned off, attention takes more memory, and the KV cache cannot be quantized.",
-        "By default it is on wherever the device can, or as %llm_bench measured: on a CPU, turning "
-        "it off can double the speed of answers behind long prompts, and reads these a little "
-        "slower.",
+        "By default it is on wherever the device can. With kv_unified turned off, turning this off "
+        "too can double the speed of answers behind long prompts on a CPU; %llm_bench compares "
+        "them, and later loads use the faster.",
         flags=("--no-flash-attention",),
     )
     gpu_layers: int | None = _load(
@@ -278,9 +278,13 @@ class LoadOptions(OptionSet):
 
     @property
     def leaves_attention_open(self) -> bool:
-        """Whether flash attention is neither set nor required."""
+        """Whether flash attention is neither set nor required, and either may be the faster.
+
+        Without it all cells up to the last one in use are computed, so that a KV cache that all
+        requests share, which keeps the prompts of before, requires it.
+        """
         is_required = self.batch_invariant or self.kv_type not in (None, "f16")
-        return self.flash_attention is None and not is_required
+        return self.flash_attention is None and self.kv_unified is False and not is_required
 
     def _check_invariance(self) -> None:
         if self.flash_attention is False:

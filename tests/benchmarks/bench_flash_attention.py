@@ -1,8 +1,12 @@
 """Flash attention on and off on the CPU: prompts of several lengths, and the answers behind them.
 
 Run it with ``python tests/benchmarks/bench_flash_attention.py [ROUNDS [MODEL]]`` on a machine that
-does nothing else. ``%llm_bench`` makes the same choice for one length; this shows how it depends
-on the length. All variants take turns; the figures are medians.
+does nothing else. All variants take turns; the figures are medians.
+
+With flash attention llama.cpp passes over the cells that a token may not see; without it, it
+computes all cells up to the last one in use. So in a unified KV cache, which keeps the prompts of
+before, turning it off loses; where each request has a share of its own it pays for answers behind
+long prompts, and there ``%llm_bench`` compares the two.
 """
 
 from __future__ import annotations
@@ -19,6 +23,12 @@ from nbllm import ModelInterface, ModelManager
 
 LENGTHS = (64, 512, 2000)
 ANSWER_TOKENS = 64
+VARIANTS = {  # by name: flash attention, one KV cache for all requests
+    "on": (True, True),
+    "off": (False, True),
+    "on, split": (True, False),
+    "off, split": (False, False),
+}
 Speeds = dict[tuple[str, int], list[tuple[float, float]]]
 
 
@@ -48,9 +58,14 @@ async def measured(rounds: int, models: Mapping[str, ModelInterface]) -> Speeds:
 async def main(rounds: int = 3, path: str = MODEL) -> None:
     async with ModelManager() as manager:
         models = {}
-        for name, is_on in (("on", True), ("off", False)):
+        for name, (is_on, is_unified) in VARIANTS.items():
             models[name], _ = await manager.load_model(
-                path, alias=name, threads=THREADS, flash_attention=is_on
+                path,
+                alias=name,
+                threads=THREADS,
+                parallel=2,
+                flash_attention=is_on,
+                kv_unified=is_unified,
             )
         found = await measured(rounds, models)
     for length in LENGTHS:
@@ -58,10 +73,13 @@ async def main(rounds: int = 3, path: str = MODEL) -> None:
             name: [statistics.median(column) for column in zip(*found[name, length], strict=True)]
             for name in models
         }
-        for name, (prefill, decode) in medians.items():
-            print(f"{length:5} tokens, {name:3}: prefill {prefill:6.1f}, decode {decode:6.1f}")
-        ratios = [off / on for off, on in zip(medians["off"], medians["on"], strict=True)]
-        print(f"{length:5} tokens, off over on: prefill {ratios[0]:.2f}, decode {ratios[1]:.2f}")
+        usual = medians[next(iter(VARIANTS))]
+        for name, speeds in medians.items():
+            told = [
+                f"{kind} {speed:6.1f} ({speed / least:.2f} of the first)"
+                for kind, speed, least in zip(("prefill", "decode"), speeds, usual, strict=True)
+            ]
+            print(f"{length:5} tokens, {name:11} {', '.join(told)}")
 
 
 if __name__ == "__main__":

@@ -83,7 +83,7 @@ def _loadings(plan: Plan, gpus: tuple[str, ...], context: int) -> Iterator[Loadi
         way = replace(
             whole, context_length=context, kv_type=kv_type, batch_tokens=min(512, context)
         )
-        yield plan.as_measured(way)
+        yield way
         if gpus and not plan.room.holds(plan.measure(plan.shape, way)):
             yield from plan.without_experts(gpus, way)
             yield from plan.partly(gpus, way)

@@ -135,7 +135,7 @@ class Plan:
 
     def _measured_for(self, way: Loading) -> ContextSettings | None:
         is_set = self.requested.flash_attention is not None
-        needs_flash = way.batch_invariant or way.kv_type != "f16"
+        needs_flash = way.batch_invariant or way.kv_type != "f16" or way.kv_unified
         return None if is_set or needs_flash or way.gpu_layers else self.context
 
     def placement(self) -> Placement:

@@ -131,10 +131,10 @@ class BenchMagics(SessionMagics):
         """Measure a local model, and have later loads use the fastest settings.
 
         Prefill and decode are measured over numbers of threads and of sequences, in a process of
-        its own. Where the CPU alone computes and no option decides, flash attention and batch
-        sizes are compared too: by the time of a prompt of 512 tokens and an answer of 256. An
-        interrupt stops it and keeps nothing. Results that other programs disturbed are marked as
-        noisy. Returns the speeds as a DataFrame.
+        its own. Of a model whose KV cache is not unified, and that the CPU alone computes, flash
+        attention and batch sizes are compared too: by the time of a prompt of 512 tokens and an
+        answer of 256. An interrupt stops it and keeps nothing. Results that other programs
+        disturbed are marked as noisy. Returns the speeds as a DataFrame.
         """
         args = parse(parser_of(self, "llm_bench"), line, BenchFlags())
         with brief_errors():

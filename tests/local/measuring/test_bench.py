@@ -89,7 +89,11 @@ async def test_a_load_computes_as_was_measured(bundled: ModelInfo) -> None:
     write_measured(bundled.path, resources.cpu, found)
     placements = {
         options: plan_model(replace(bundled, load=options), resources)
-        for options in (LoadOptions(), LoadOptions(flash_attention=True))
+        for options in (
+            LoadOptions(kv_unified=False),
+            LoadOptions(kv_unified=False, flash_attention=True),
+            LoadOptions(),
+        )
     }
     sent = [
         load_settings(replace(bundled, load=options), placement)
@@ -100,6 +104,7 @@ async def test_a_load_computes_as_was_measured(bundled: ModelInfo) -> None:
     assert [(each.flash_attention, each.batch_tokens) for each in sent] == [
         (False, 16),
         (True, 512),
+        (None, 512),
     ]
 
 
@@ -159,12 +164,13 @@ def test_counts_of_threads_worth_measuring(
 @pytest.mark.parametrize(
     ("options", "gpu_layers", "are_compared"),
     [
-        (LoadOptions(), 0, True),
-        (LoadOptions(kv_type="f16", threads=2), 0, True),
-        (LoadOptions(), 3, False),
-        (LoadOptions(flash_attention=True), 0, False),
-        (LoadOptions(flash_attention=False), 0, False),
-        (LoadOptions(kv_type="q8_0"), 0, False),
+        (LoadOptions(kv_unified=False), 0, True),
+        (LoadOptions(kv_unified=False, kv_type="f16", threads=2), 0, True),
+        (LoadOptions(kv_unified=False), 3, False),
+        (LoadOptions(kv_unified=False, flash_attention=True), 0, False),
+        (LoadOptions(kv_unified=False, flash_attention=False), 0, False),
+        (LoadOptions(kv_unified=False, kv_type="q8_0"), 0, False),
+        (LoadOptions(), 0, False),
         (LoadOptions(batch_invariant=True), 0, False),
     ],
 )
