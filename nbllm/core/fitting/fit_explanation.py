@@ -159,7 +159,7 @@ def _wanted(plan: Plan) -> Loading:
         return plan.on(groups[-1], whole if layers < 0 else min(layers, whole))
     if layers is None and plan.requested.device not in (None, CPU) and groups:
         return plan.on(groups[-1], whole)
-    return plan.as_measured(plan.base)
+    return plan.on_cpu
 
 
 def _remedies(plan: Plan, way: Loading) -> Iterator[str]:

@@ -125,13 +125,14 @@ class Plan:
         numbered = enumerate(self.shape.layers, start=1)
         return max((number for number, layer in numbered if layer.experts), default=0)
 
-    def as_measured(self, way: Loading) -> Loading:
-        """The way with the settings that were measured, where nothing else decides about them."""
-        settings = self._measured_for(way)
+    @cached_property
+    def on_cpu(self) -> Loading:
+        """``base``, with the settings that were measured where nothing else decides about them."""
+        settings = self._measured_for(self.base)
         if settings is None:
-            return way
-        batch = min(settings.batch_tokens, way.context_length)
-        return replace(way, flash_attention=settings.flash_attention, batch_tokens=batch)
+            return self.base
+        batch = min(settings.batch_tokens, self.base.context_length)
+        return replace(self.base, flash_attention=settings.flash_attention, batch_tokens=batch)
 
     def _measured_for(self, way: Loading) -> ContextSettings | None:
         is_set = self.requested.flash_attention is not None
@@ -172,9 +173,8 @@ class Plan:
             yield from self.without_experts(groups[-1], self.on(groups[-1], whole))
             yield from self.partly(groups[-1], self.base)
         if self.requested.device in (None, CPU):
-            on_cpu = self.as_measured(self.base)
-            yield on_cpu
-            yield from self.shortened([on_cpu], _SHORTEST)
+            yield self.on_cpu
+            yield from self.shortened([self.on_cpu], _SHORTEST)
         if self.requested.device not in (None, CPU):
             yield from self.shortened([self.on(group, whole) for group in groups], _SHORTEST)
 
@@ -202,8 +202,7 @@ class Plan:
     def with_layers(self, layers: int) -> Iterator[Loading]:
         """With exactly so many layers on GPUs."""
         groups = self.room.groups() if layers else [()]
-        on_cpu = self.as_measured(self.base)
-        wanted = [self.on(group, layers) if layers else on_cpu for group in groups]
+        wanted = [self.on(group, layers) if layers else self.on_cpu for group in groups]
         yield from wanted
         yield from self.shortened(wanted, _SHORTEST)
 

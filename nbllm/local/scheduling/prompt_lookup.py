@@ -6,8 +6,8 @@ is the one that would have been written without guessing, sampled ones included;
 of steps differs (prompt lookup decoding, https://github.com/apoorvumang/prompt-lookup-decoding).
 
 That holds to the last bit where llama.cpp computes a token alike alone and among others. On CPUs
-with flash attention it does as long as fewer than 512 cells of the context are in use; from there
-on it deals a token that is alone out to its threads by cells, and rounds otherwise; without flash
+with flash attention it does as long as 256 cells of the context at most are in use; from there on
+it deals a token that is alone out to its threads by cells, and rounds otherwise; without flash
 attention it rounds otherwise at any length. Then two tokens of nearly one probability may change
 places, as they do when other answers are written beside. With ``batch_invariant`` all tokens are
 computed alike.
