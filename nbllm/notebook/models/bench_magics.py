@@ -100,6 +100,7 @@ BENCH = Help(
     %llm_bench                            the bundled model, in seconds
     %llm_bench phi-3 --thorough --plot    in minutes, and more exact
     %llm_bench qwen3-30b-a3b --cpu-experts -1 with all experts in main memory
+    %llm_bench phi-3 --no-kv-unified      also with flash attention on and off
     speeds = %llm_bench ~/models/mistral-7b.Q4_K_M.gguf
 """,
     (
@@ -108,7 +109,7 @@ BENCH = Help(
         flag("--plot", action="store_true", help="Also show a plot."),
     ),
     options="load",
-    only=("cpu_experts", "rpc", "rpc_public"),
+    only=("cpu_experts", "kv_unified", "rpc", "rpc_public"),
 )
 
 

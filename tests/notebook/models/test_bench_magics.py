@@ -36,7 +36,7 @@ def measured(shell: InteractiveShell, tmp_path: Path, monkeypatch: pytest.Monkey
     asked: list[Any] = []
 
     async def measure(info: Any, resources: Any, *, thorough: bool, progress: Any) -> Benchmark:
-        asked.append((info.name, thorough))
+        asked.append((info.name, thorough, info.load.kv_unified))
         progress(0.5)
         others = 0.0 if len(asked) == 1 else 0.9
         return Benchmark(measured=SPEEDS, other_cores=others, noisy=len(asked) > 1)
@@ -55,7 +55,7 @@ def test_it_returns_the_speeds_and_says_what_later_loads_do(
     shell: InteractiveShell, measured: list[Any], capsys: pytest.CaptureFixture[str]
 ) -> None:
     table: Any = shell.run_line_magic("llm_bench", "tiny --thorough")
-    assert measured == [("tiny", True)]
+    assert measured == [("tiny", True, None)]
     assert table["speed (tokens/s)"].tolist() == [row.tokens_per_second for row in SPEEDS]
     assert table["of the best (%)"].tolist() == [50, 100, 25, 50, 75, 100]
     assert "fastest with 2 threads for decode" in (told := capsys.readouterr().out)
@@ -75,7 +75,14 @@ def test_what_was_measured_beside_busy_neighbours_is_said_not_to_count(
     assert "Noisy: other processes kept 0.9 cores busy meanwhile" in told
     assert table["noisy"].all()
     assert "noisy" in repr(table)
-    assert measured[-1] == ("tiny", False), "quick is the default"
+    assert measured[-1] == ("tiny", False, None), "quick is the default"
+
+
+def test_a_cache_with_a_share_for_each_request_can_be_measured(
+    shell: InteractiveShell, measured: list[Any]
+) -> None:
+    shell.run_line_magic("llm_bench", "tiny --no-kv-unified")
+    assert measured == [("tiny", False, False)]
 
 
 def test_a_model_of_the_cloud_cannot_be_measured_here(
